@@ -1,0 +1,1 @@
+"""The demo model, and the walk through the whole job: `pair` makes base, tuned and diff."""
