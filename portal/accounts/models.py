@@ -1,0 +1,75 @@
+"""People: they sign in by e-mail and are known to others by a user name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+from django_countries.fields import CountryField
+
+# The Hub's rule for a name: at most 96 of these, no "--" or "..", no "-" or "." at an end, not ending in ".git".
+USERNAME_PATTERN = r"^(?![-.])(?!.*(--|\.\.))(?!.*(\.git|[-.])\Z)[A-Za-z0-9_.-]{1,96}\Z"
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, username: str, password: str | None = None, **extra: Any) -> User:
+        """Adds an account; without a password it cannot sign in until one is set."""
+        user = self.model(email=self.normalize_email(email).lower(), username=username, **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, username: str, password: str | None = None, **extra: Any) -> User:
+        return self.create_user(email, username, password, is_staff=True, is_superuser=True, **extra)
+
+    def get_by_natural_key(self, email: str | None) -> User:
+        return self.get(email__iexact=email)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    email = models.EmailField("e-mail address")
+    username = models.CharField(
+        "user name",
+        max_length=96,
+        validators=[RegexValidator(USERNAME_PATTERN, "Use letters, digits, '_', '-' and '.', without '--' or '..'.")],
+        help_text="Public. Letters, digits, '_', '-' and '.'.",
+    )
+    first_name = models.CharField("first name", max_length=200, blank=True)
+    last_name = models.CharField("last name", max_length=200, blank=True)
+    institution = models.CharField(max_length=300, blank=True)
+    country = CountryField(blank=True)
+    orcid = models.CharField("ORCID iD", max_length=19, blank=True)
+    is_active = models.BooleanField("active", default=True)
+    is_staff = models.BooleanField("staff", default=False, help_text="May enter the admin; needs a second factor.")
+    date_joined = models.DateTimeField(default=timezone.now)
+
+    objects = UserManager()
+
+    EMAIL_FIELD = "email"
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS = ["username"]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"), name="user_email_unique", violation_error_message="This e-mail address has an account."
+            ),
+            models.UniqueConstraint(
+                Lower("username"), name="user_name_unique", violation_error_message="This user name is taken."
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    def get_full_name(self) -> str:
+        """First and last name, else the user name: never the e-mail address."""
+        return f"{self.first_name} {self.last_name}".strip() or self.username
+
+    def get_short_name(self) -> str:
+        return self.first_name or self.username
