@@ -1,0 +1,222 @@
+"""PostgreSQL on a private socket, without TCP, never as root."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from portal.embedded.binaries import PostgresPrograms, postgres_programs
+from portal.embedded.errors import StartError
+from portal.embedded.identity import Identity, postgres_identity
+from portal.embedded.processes import Child, running_in, stop_leftovers, wait_until, wrapped
+from portal.embedded.state import SOCKET_PATH_LIMIT, socket_folder, write_private
+
+USER = DATABASE = "gatehouse"
+READY_LINE = 7  # of postmaster.pid: "ready" once connections are taken
+UNSAFE_AND_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+class Postgres:
+    """The database server of one state folder.
+
+    Its files lie in ``STATE/pg``; where root may not make a user namespace they lie, programs and socket
+    included, in a folder of the user ``nobody`` outside, which ``STATE/pg/home.json`` names.
+    """
+
+    def __init__(self, state: Path, *, fsync: bool = True) -> None:
+        self.state, self.fsync = state, fsync
+        self.identity = postgres_identity()
+        self.child: Child | None = None
+        (state / "pg").mkdir(mode=0o700, exist_ok=True)
+        if self.identity.mode == "switch":
+            self.home = _outside_home(state, self.identity)
+            self.sockets = _owned(self.home / "run", self.identity)
+        else:
+            self.home = state / "pg"
+            self.sockets = socket_folder(state)
+            _bring_home(state)
+        self.data = self.home / "data"
+        self.log = state / "logs" / "postgres.log"
+
+    @property
+    def url(self) -> str:
+        """The address as Django's settings read it: the socket's folder stands where a path would."""
+        return f"postgres://{USER}@/{self.sockets}/{DATABASE}"
+
+    @property
+    def dsn(self) -> str:
+        """The same for psycopg and ``psql``."""
+        return f"postgres://{USER}@/{DATABASE}?host={self.sockets}"
+
+    def start(self) -> None:
+        """Stops what was left on the data folder, makes that folder if it is new, and starts the server."""
+        self.clear_leftovers()
+        programs = self._programs()
+        if not (self.data / "PG_VERSION").exists():
+            self._make_data_folder(programs)
+        options = [
+            "listen_addresses=", f"unix_socket_directories={self.sockets}", "unix_socket_permissions=0700",
+            "logging_collector=off", "log_destination=stderr", "log_timezone=UTC", "timezone=UTC",
+            *([] if self.fsync else UNSAFE_AND_QUICK),
+        ]  # fmt: skip
+        command = [str(programs.folder / "postgres"), "-D", str(self.data)]
+        for option in options:
+            command += ["-c", option]
+        # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one; the first is sent when we die.
+        self.child = Child(
+            "postgres", command, log=self.log, env=_clean_environment(), identity=self.identity,
+            stop_signals=(signal.SIGINT,),
+        )  # fmt: skip
+
+    def wait_ready(self) -> None:
+        """Returns when connections are taken and our database exists."""
+        assert self.child is not None  # noqa: S101 - start() comes first
+        wait_until(self._ready, self.child, what="PostgreSQL")
+        self._make_database()
+
+    def stop(self) -> None:
+        """A fast shutdown; after some seconds an immediate one, which the next start recovers from."""
+        if self.child is not None:
+            self.child.ask_to_stop(signal.SIGINT)
+            if not self.child.wait(5):
+                self.child.ask_to_stop(signal.SIGQUIT)
+                self.child.wait(2)
+            self.child.stop(patience=0.5)
+            self.child = None
+
+    def clear_leftovers(self) -> None:
+        """Stops servers that an earlier supervisor left, and removes the notes of those that are gone."""
+        if self.data.is_dir():
+            stop_leftovers(self._running, signals=(signal.SIGINT, signal.SIGQUIT))
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
+            (self.sockets / name).unlink(missing_ok=True)
+
+    def _running(self) -> list[int]:
+        return running_in(self.data, ("postgres",))
+
+    def _ready(self) -> bool:
+        with suppress(OSError):
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            return len(lines) > READY_LINE and lines[READY_LINE].strip() == "ready"
+        return False
+
+    def _programs(self) -> PostgresPrograms:
+        version = self.data / "PG_VERSION"
+        programs = postgres_programs(major=int(version.read_text()) if version.exists() else None)
+        if self.identity.mode != "switch":
+            return programs
+        return programs.copied_to(_owned(self.home / "programs", self.identity) / str(programs.major))
+
+    def _make_data_folder(self, programs: PostgresPrograms) -> None:
+        """Runs initdb beside the final place and renames, so that an interrupted one is simply done again."""
+        partial = self.home / "data.new"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
+        _owned(partial, self.identity)
+        # The built-in collation folds case in every script; before 17 only libc's own tables do.
+        locale = (
+            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+            if programs.major >= 17
+            else ["--locale=C.UTF-8"]
+        )
+        command = [
+            str(programs.folder / "initdb"), "-D", str(partial), "-U", USER, "--encoding=UTF8", *locale,
+            "--auth-local=trust", "--auth-host=reject", "--no-instructions",
+            *([] if self.fsync else ["--no-sync"]),
+        ]  # fmt: skip
+        result = subprocess.run(
+            wrapped(command, identity=self.identity, death_signal=signal.SIGKILL),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            env=_clean_environment(), cwd="/",
+        )  # fmt: skip
+        if result.returncode != 0:
+            lines = [line for line in result.stderr.splitlines() if line.strip()] or ["it said nothing"]
+            raise StartError(f"PostgreSQL could not make its data folder: {lines[0].strip()}.")
+        partial.rename(self.data)
+
+    def _make_database(self) -> None:
+        import psycopg
+
+        with psycopg.connect(
+            f"postgres://{USER}@/postgres?host={self.sockets}", autocommit=True
+        ) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            if known is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+
+
+def _clean_environment() -> dict[str, str]:
+    """Without the PG* variables of the caller, who may use another server by hand."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _owned(folder: Path, identity: Identity) -> Path:
+    """Makes `folder` private to the user of `identity`."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if identity.mode == "switch":
+        os.chown(folder, identity.uid, identity.gid)
+    return folder
+
+
+def outside_home(state: Path) -> Path | None:
+    """The folder of ``nobody`` that belongs to this state folder, if it was ever needed."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return Path(json.loads((state / "pg" / "home.json").read_text())["home"])
+    return None
+
+
+def _outside_home(state: Path, identity: Identity) -> Path:
+    """The recorded folder of ``nobody``, or a new one; a database made inside the state folder moves there."""
+    home = outside_home(state)
+    if home is None or not home.is_dir():
+        home = _new_outside_home(state)
+        os.chown(home, identity.uid, identity.gid)
+        write_private(state / "pg" / "home.json", json.dumps({"home": str(home)}))
+    inside = state / "pg" / "data"
+    if inside.is_dir() and not (home / "data").exists():
+        _move(inside, home / "data", identity.uid, identity.gid)
+    return home
+
+
+def _bring_home(state: Path) -> None:
+    """A database that once had to live outside comes back once a user namespace is allowed."""
+    home = outside_home(state)
+    if home is not None and (home / "data").is_dir() and not (state / "pg" / "data").exists():
+        stop_leftovers(
+            lambda: running_in(home / "data", ("postgres",)), signals=(signal.SIGINT, signal.SIGQUIT)
+        )
+        _move(home / "data", state / "pg" / "data", os.geteuid(), os.getegid())
+    if home is not None:
+        shutil.rmtree(home, ignore_errors=True)
+        (state / "pg" / "home.json").unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path, uid: int, gid: int) -> None:
+    """Moves a data folder and gives it to another user; a copy that was cut short is made again."""
+    partial = target.with_name(target.name + ".moving")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial, symlinks=True)
+    for path in [partial, *partial.rglob("*")]:
+        os.chown(path, uid, gid, follow_symlinks=False)
+    partial.rename(target)
+    shutil.rmtree(source)
+
+
+def _new_outside_home(state: Path) -> Path:
+    """Where system data lies and no clean-up by age comes by; a temporary state folder gets a temporary place."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    lasting = [] if state.is_relative_to(temporary) else [Path("/var/lib"), Path("/var/tmp")]  # noqa: S108
+    for parent in [*lasting, temporary, Path("/tmp")]:  # noqa: S108 - mkdtemp makes it private
+        with suppress(OSError):
+            if len(str(parent)) + 40 < SOCKET_PATH_LIMIT and _everyone_may_enter(parent):
+                return Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
+    raise StartError("Found no folder that the user nobody may enter: start Gatehouse as an ordinary user.")
+
+
+def _everyone_may_enter(folder: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in [folder, *folder.parents])

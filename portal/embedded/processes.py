@@ -1,0 +1,160 @@
+"""Child processes that die with us, and what an earlier supervisor left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from portal.embedded.errors import StartError
+from portal.embedded.identity import PLAIN, Identity
+
+WRAPPER = Path(__file__).with_name("_exec.py")
+PROC = Path("/proc")
+LOG_LIMIT = 10 * 1024 * 1024
+
+
+def wrapped(command: Sequence[str], *, identity: Identity, death_signal: int) -> list[str]:
+    """The command line that runs `command` as `identity` and sends it `death_signal` when we die."""
+    who = [identity.mode, str(identity.uid), str(identity.gid)]
+    return [
+        sys.executable, "-I", "-S", str(WRAPPER), str(os.getpid()), str(int(death_signal)), *who, *command,
+    ]  # fmt: skip
+
+
+class Child:
+    """One process of ours in its own session, its output appended to a log file.
+
+    The kernel sends the death signal when the *thread* that started the child ends, so a child is started
+    from the main thread or from one that lives as long as the child shall.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path = Path("/"),
+        identity: Identity = PLAIN,
+        stop_signals: Sequence[int] = (signal.SIGTERM,),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.name, self.log, self.stop_signals = name, log, tuple(stop_signals)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cap_log(log)
+        with log.open("ab") as output:
+            self.log_start = output.tell()
+            self.process = subprocess.Popen(
+                wrapped(command, identity=identity, death_signal=self.stop_signals[-1]),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def ask_to_stop(self, number: int | None = None) -> None:
+        """Sends the first stop signal (or `number`); a child that is gone is not asked."""
+        if self.alive():
+            with suppress(ProcessLookupError):
+                self.process.send_signal(self.stop_signals[0] if number is None else number)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it ended within `timeout` seconds."""
+        try:
+            self.process.wait(max(timeout, 0))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self, *, patience: float = 5.0) -> None:
+        """Sends the stop signals one after another, `patience` seconds each, then kills the session."""
+        for number in self.stop_signals:
+            self.ask_to_stop(number)
+            if self.wait(patience):
+                break
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def last_words(self) -> str:
+        """The last line of its log since this start, for a message to a person."""
+        with self.log.open("rb") as output:
+            output.seek(self.log_start)
+            lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "it said nothing")
+
+
+def wait_until(ready, child: Child, *, what: str, timeout: float = 60.0) -> None:
+    """Waits until `ready()`; a child that ends meanwhile, or that takes too long, is a `StartError`."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if not child.alive():
+            raise StartError(f"{what} did not start: {child.last_words()} (the log is {child.log}).")
+        if time.monotonic() > deadline:
+            child.stop()
+            raise StartError(f"{what} was not ready within {timeout:.0f} s: see {child.log}.")
+        time.sleep(0.02)
+
+
+def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
+    """Moves a log that outgrew `limit` to NAME.1 and goes on in an emptied file, which its writer keeps open."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > limit:
+            old = log.with_name(log.name + ".1")
+            old.write_bytes(log.read_bytes())
+            old.chmod(0o600)
+            os.truncate(log, 0)
+
+
+def running_in(folder: Path, names: Iterable[str]) -> list[int]:
+    """The processes of one of these names whose working folder is `folder`: a server on that data folder."""
+    folder, names, found = folder.resolve(), set(names), []
+    for entry in _processes():
+        with suppress(OSError):
+            if (entry / "comm").read_text().strip() in names and (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+    return found
+
+
+def running_with(variable: str, value: str) -> list[int]:
+    """The processes that were started with this environment variable, ourselves excepted."""
+    wanted, found = f"{variable}={value}".encode(), []
+    for entry in _processes():
+        with suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def _processes() -> list[Path]:
+    return [entry for entry in PROC.iterdir() if entry.name.isdigit()] if PROC.is_dir() else []
+
+
+def stop_leftovers(find, *, signals: Sequence[int], patience: float = 5.0) -> None:
+    """Stops what `find()` lists: the signals one after another, `patience` seconds each, at last SIGKILL."""
+    for number in (*signals, signal.SIGKILL):
+        for pid in find():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while find():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        else:
+            return

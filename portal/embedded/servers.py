@@ -1,0 +1,108 @@
+"""PostgreSQL and Valkey of one state folder, together."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from portal.embedded.postgres import Postgres, outside_home
+from portal.embedded.state import StateLock, prepare_state
+from portal.embedded.valkey import Valkey
+
+
+@dataclass(frozen=True)
+class ServerUrls:
+    """Where the servers are, as ``DATABASE_URL`` and ``REDIS_URL`` want it; `dsn` is the former for psycopg."""
+
+    database_url: str
+    redis_url: str
+    dsn: str = ""
+
+
+class EmbeddedServers:
+    """Both servers; each is left out where the caller has one of their own."""
+
+    def __init__(
+        self, state: Path, *, fsync: bool = True, database_url: str = "", redis_url: str = ""
+    ) -> None:
+        self.postgres = None if database_url else Postgres(state, fsync=fsync)
+        self.valkey = None if redis_url else Valkey(state, fsync=fsync)
+        self.urls = ServerUrls(
+            database_url or (self.postgres.url if self.postgres else ""),
+            redis_url or (self.valkey.url if self.valkey else ""),
+            database_url or (self.postgres.dsn if self.postgres else ""),
+        )
+
+    @property
+    def own(self) -> list[Postgres | Valkey]:
+        """Those that are ours to start and stop. Valkey first: it starts while PostgreSQL makes its folder."""
+        return [server for server in (self.valkey, self.postgres) if server is not None]
+
+    def start(self) -> None:
+        """Starts both at once; returns when both answer."""
+        self.begin()
+        self.wait_ready()
+
+    def begin(self) -> None:
+        for server in self.own:
+            server.start()
+
+    def wait_ready(self) -> None:
+        for server in self.own:
+            server.wait_ready()
+
+    def restart_dead(self) -> list[str]:
+        """Starts again what died by itself; returns the names."""
+        names = []
+        for server in self.own:
+            if server.child is not None and not server.child.alive():
+                names.append(server.child.name)
+                server.start()
+                server.wait_ready()
+        return names
+
+    def stop(self) -> None:
+        for server in self.own:
+            if server.child is not None:
+                server.child.ask_to_stop()
+        for server in self.own:
+            server.stop()
+
+
+@contextmanager
+def embedded_servers(
+    state: Path, *, fsync: bool = True, purpose: str = "another command", wait: float = 0.0
+) -> Iterator[EmbeddedServers]:
+    """Runs both servers on `state`, under its lock, and hands out the pair (to stop and start one by itself).
+
+    Raises `StartError` with a sentence when the folder is in use (after `wait` seconds) or a server fails.
+    """
+    state = prepare_state(state)
+    with StateLock(state, purpose=purpose, wait=wait):
+        pair = EmbeddedServers(state, fsync=fsync)
+        try:
+            pair.start()
+            yield pair
+        finally:
+            pair.stop()
+
+
+@contextmanager
+def servers(state: Path, *, fsync: bool = True) -> Iterator[ServerUrls]:
+    """Runs both servers on `state` and hands out their addresses."""
+    with embedded_servers(state, fsync=fsync) as pair:
+        yield pair.urls
+
+
+def wipe_servers(state: Path) -> None:
+    """Removes database and broker of `state`, also what lies outside of it; refused while they run."""
+    state = prepare_state(state)
+    with StateLock(state, purpose="a clean-up"):
+        for server in EmbeddedServers(state).own:
+            server.clear_leftovers()
+        home = outside_home(state)
+        if home is not None:
+            shutil.rmtree(home, ignore_errors=True)
+        for name in ("pg", "valkey"):
+            shutil.rmtree(state / name, ignore_errors=True)

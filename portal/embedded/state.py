@@ -1,0 +1,170 @@
+"""The state folder: where everything of one portal lies, who may use it now, and which servers it runs."""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from portal.embedded.errors import StartError
+
+SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108
+LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
+PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/-]*\Z")
+
+
+def prepare_state(state: Path) -> Path:
+    """Makes the state folder and those we need in it, readable for us alone; returns its absolute path."""
+    state = state.expanduser().absolute()
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = state.resolve()
+        owner = state.stat().st_uid
+        if owner != os.geteuid():
+            raise StartError(
+                f"The state folder {state} belongs to user id {owner}, and you are {os.geteuid()}:"
+                " start Gatehouse as its owner, or name another folder with --state."
+            )
+        for name in ("run", "logs"):
+            (state / name).mkdir(mode=0o700, exist_ok=True)
+        (state / "run").chmod(0o700)
+    except OSError as error:
+        raise StartError(f"The state folder {state} cannot be used: {error.strerror}.") from None
+    return state
+
+
+def socket_folder(state: Path) -> Path:
+    """A folder of mode 0700 for the sockets: ``run`` in the state folder, else a short one that is recorded.
+
+    The short one serves paths over 100 bytes, and those with signs that mean something in a database address.
+    """
+    run = state / "run"
+    if fits_socket(run):
+        return run
+    record = run / "sockets.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = Path(json.loads(record.read_text())["folder"])
+        if _is_private(known) and fits_socket(known):
+            return known
+    folder = _short_folder()
+    write_private(record, json.dumps({"folder": str(folder)}))
+    return folder
+
+
+def fits_socket(folder: Path) -> bool:
+    """Whether a socket in `folder` has a path that every part of the house can use."""
+    path = f"{folder}{LONGEST_SOCKET_NAME}"
+    return len(os.fsencode(path)) <= SOCKET_PATH_LIMIT and PLAIN_PATH.match(path) is not None
+
+
+def _short_folder() -> Path:
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it private
+        with suppress(OSError):
+            folder = Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
+            if fits_socket(folder):
+                return folder
+            folder.rmdir()
+    raise StartError("No temporary folder has a path short enough for sockets: set TMPDIR to a short one.")
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder of ours that nobody else may enter, and no link to one."""
+    facts = folder.lstat()
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mode & 0o077 == 0
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file of mode 0600 in one step: a reader sees the old text or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def secret_key(state: Path) -> str:
+    """The key that signs sessions: made on first use and kept in the state folder."""
+    path = state / "secret_key"
+    with suppress(FileNotFoundError):
+        if key := path.read_text().strip():
+            return key
+    write_private(path, secrets.token_urlsafe(64) + "\n")
+    return path.read_text().strip()
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a supervisor writes down for the commands that come while it runs (``run/servers.json``)."""
+
+    pid: int
+    purpose: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def save(self, state: Path) -> None:
+        write_private(state / "run" / "servers.json", json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(state: Path) -> "Running | None":
+        """What the last supervisor wrote; only the lock tells whether it still runs."""
+        try:
+            return Running(**json.loads((state / "run" / "servers.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+class StateLock:
+    """Held by whoever runs servers on a state folder. The kernel drops it with the process, however that ends."""
+
+    def __init__(self, state: Path, *, purpose: str, wait: float = 0.0) -> None:
+        self.state, self.purpose, self.patience = state, purpose, wait
+        self.descriptor = -1
+
+    def acquire(self) -> bool:
+        """Takes the lock if it is free, and says in the file by whom."""
+        descriptor = os.open(self.state / "run" / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": self.purpose}).encode(), 0)
+        self.descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self.descriptor >= 0:
+            (self.state / "run" / "servers.json").unlink(missing_ok=True)
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> "StateLock":
+        deadline = time.monotonic() + self.patience
+        while not self.acquire():
+            if time.monotonic() > deadline:
+                raise StartError(f"The state folder {self.state} is in use by {lock_holder(self.state)}.")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def lock_holder(state: Path) -> str:
+    """Who holds the lock, in words."""
+    try:
+        facts = json.loads((state / "run" / "lock").read_text())
+        return f"{facts['purpose']} (process {facts['pid']})"
+    except (OSError, ValueError, KeyError):
+        return "another command"

@@ -1,0 +1,117 @@
+"""Starts PostgreSQL and Valkey once for the whole test run, before Django reads its settings.
+
+Loaded by ``-p tests.plugin_servers``. Everything lies in a temporary folder that goes when the run ends; what
+the environment says about a real portal is hidden from the tests. A run of nothing but the recovery library's
+tests, or one that only lists, starts no servers.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from portal.embedded import EmbeddedServers, StartError, embedded_servers, wipe_servers
+from portal.embedded.postgres import Postgres
+from portal.embedded.state import StateLock
+from portal.embedded.valkey import Valkey
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+NO_SERVERS = CHECKOUT / "tests" / "model_ops" / "recovery"
+LISTING = ("collectonly", "version", "help", "markers", "showfixtures", "show_fixtures_per_test")
+HIDDEN = (
+    "EMAIL_URL", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_DEMO",
+    "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE",
+)  # fmt: skip
+PREFIX = "gatehouse-tests-"
+SERVERS = pytest.StashKey[EmbeddedServers | None]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Runs before pytest-django's hook of the same name, which imports the settings."""
+    stack = ExitStack()
+    early_config.add_cleanup(stack.close)
+    state = _temporary_state(stack)
+    os.environ.update(
+        DJANGO_SETTINGS_MODULE="portal.settings",
+        GATEHOUSE_STATE=str(state),
+        GATEHOUSE_URL="http://127.0.0.1:8000",
+        SECRET_KEY="a-key-of-the-test-run-and-of-nothing-else",
+        HF_HOME=str(state / "hf-home"),
+        HF_HUB_DISABLE_TELEMETRY="1",
+        DATABASE_URL=f"postgres://gatehouse@/{state}/not-started/gatehouse",
+        REDIS_URL=f"unix://{state}/not-started/valkey.sock",
+    )
+    for name in HIDDEN:
+        os.environ.pop(name, None)
+    early_config.stash[SERVERS] = None
+    if _needs_servers(early_config):
+        try:
+            pair = stack.enter_context(embedded_servers(state, fsync=False, purpose="a test run"))
+        except StartError as error:
+            raise pytest.UsageError(str(error)) from None
+        os.environ.update(DATABASE_URL=pair.urls.database_url, REDIS_URL=pair.urls.redis_url)
+        early_config.stash[SERVERS] = pair
+    return (yield)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    pair = config.stash.get(SERVERS, None)
+    return f"servers: {pair.urls.dsn}, {pair.urls.redis_url}" if pair else "servers: none needed"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Postgres:
+    """The run's own PostgreSQL; a test that stops it starts it again (`start`, `wait_ready`)."""
+    pair = pytestconfig.stash[SERVERS]
+    assert pair is not None
+    assert pair.postgres is not None
+    return pair.postgres
+
+
+@pytest.fixture(scope="session")
+def valkey_server(pytestconfig: pytest.Config) -> Valkey:
+    """The run's own broker; a test that stops it starts it again (`start`, `wait_ready`)."""
+    pair = pytestconfig.stash[SERVERS]
+    assert pair is not None
+    assert pair.valkey is not None
+    return pair.valkey
+
+
+def _needs_servers(config: pytest.Config) -> bool:
+    options = config.known_args_namespace
+    if any(getattr(options, name, False) for name in LISTING):
+        return False
+    asked = [Path(config.invocation_params.dir, text.partition("::")[0]) for text in options.file_or_dir]
+    return not asked or not all(path.resolve().is_relative_to(NO_SERVERS) for path in asked)
+
+
+def _temporary_state(stack: ExitStack) -> Path:
+    """A folder under GATEHOUSE_STATE where that is set, else under the system's; leftovers of dead runs go."""
+    given = os.environ.get("GATEHOUSE_STATE")
+    parent = Path(given) / "tests" if given else Path(tempfile.gettempdir())
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in parent.glob(f"{PREFIX}*"):
+        _remove_if_dead(old)
+    state = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
+    stack.callback(_remove, state)
+    return state
+
+
+def _remove_if_dead(state: Path) -> None:
+    """Only a folder of ours that a test run once locked: one without a lock file may be starting just now."""
+    with suppress(OSError, StartError):
+        if state.stat().st_uid == os.geteuid() and (state / "run" / "lock").exists():
+            with StateLock(state, purpose="a clean-up"):
+                pass
+            _remove(state)
+
+
+def _remove(state: Path) -> None:
+    with suppress(StartError):
+        wipe_servers(state)
+    shutil.rmtree(state, ignore_errors=True)
