@@ -1,0 +1,216 @@
+"""YAML front matter as a small tree of nodes that keep their line, with every scalar as it was written.
+
+PyYAML's parser gives the events; the tree is built here, so that aliases, duplicate keys and deep nesting are
+refused before anything walks or prints the data. Tags are ignored: no Python object is ever made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .refusal import CardRefused, said_twice, shown
+
+MAX_DEPTH = 24
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A piece of text; `plain` when it stood without quotes, so that an empty one means *nothing written*."""
+
+    line: int
+    text: str
+    plain: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is empty, or YAML's null written without quotes."""
+        return not self.text.strip() or (self.plain and self.text in {"~", "null", "Null", "NULL"})
+
+
+@dataclass(frozen=True)
+class Items:
+    """A YAML list."""
+
+    line: int
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A YAML map, in file order; keys are scalars and differ from one another."""
+
+    line: int
+    pairs: tuple[tuple[Scalar, Node], ...]
+
+
+Node = Scalar | Items | Pairs
+
+
+def plain_data(node: Node) -> Any:
+    """Return the node as strings, lists and dicts: what JSON can hold."""
+    if isinstance(node, Scalar):
+        return node.text
+    if isinstance(node, Items):
+        return [plain_data(item) for item in node.nodes]
+    return {key.text: plain_data(value) for key, value in node.pairs}
+
+
+def read_nodes(yaml_text: str, first_line: int) -> Node | None:
+    """Parse one YAML document that starts on `first_line` of the card; None when it holds nothing.
+
+    Raises CardRefused for anything that is not one plain document.
+    """
+    builder = _Builder(yaml_text, first_line)
+    try:
+        return builder.document()
+    except yaml.MarkedYAMLError as error:
+        raise builder.refusal(error) from None
+    except yaml.reader.ReaderError as error:
+        line = builder.line_at(error.position)
+        raise CardRefused(
+            f"it holds the control character U+{error.character:04X}; remove it.", line
+        ) from None
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, CardRefused):
+            raise
+        # PyYAML converts \U escapes and %YAML versions with chr() and int(), unguarded.
+        line = builder.last_line
+        raise CardRefused("an escape or number is beyond what YAML allows; correct it.", line) from None
+
+
+class _Builder:
+    """Builds the tree from parser events and knows on which line of the card each stands."""
+
+    def __init__(self, yaml_text: str, first_line: int) -> None:
+        self.text = yaml_text
+        self.first_line = first_line
+        self.last_line = first_line
+        self.counted_to = 0
+
+    def line_at(self, index: int) -> int:
+        """Line in the card of a character, counted by newlines as an editor does, not by YAML's breaks."""
+        if index >= self.counted_to:
+            self.last_line += self.text.count("\n", self.counted_to, index)
+            self.counted_to = index
+            return self.last_line
+        return self.last_line - self.text.count("\n", index, self.counted_to)
+
+    def refusal(self, error: yaml.MarkedYAMLError) -> CardRefused:
+        """Translate PyYAML's problem; where a construct stays open, name the line it opened on."""
+        problem, context = error.problem or "", error.context or ""
+        opened, sentence = next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)
+        mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
+        return CardRefused(sentence.format(problem=problem), self.line_at(mark.index) if mark else None)
+
+    def document(self) -> Node | None:
+        """Build the only document of the text."""
+        events = self.events()
+        root: Node | None = None
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    sentence = "a second YAML document starts here; keep one between the two `---` lines."
+                    raise CardRefused(sentence, self.line_of(event))
+            elif isinstance(event, yaml.NodeEvent):
+                root = self.node(event, events, depth=1)
+        if isinstance(root, Scalar) and root.is_empty:
+            return None
+        return root
+
+    def events(self) -> Iterator[yaml.Event]:
+        """Yield parser events, refusing anchors and aliases, of which a few expand to millions of items."""
+        for event in yaml.parse(self.text, Loader=yaml.BaseLoader):
+            if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+                sign, kind = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")
+                raise CardRefused(
+                    f"{shown(sign + event.anchor)} is a YAML {kind}, which is not accepted; "
+                    f"write the text out, or put it in quotes if it should start with `{sign}`.",
+                    self.line_of(event),
+                )
+            yield event
+
+    def line_of(self, event: yaml.Event) -> int:
+        """Line in the card on which an event starts."""
+        return self.line_at(event.start_mark.index) if event.start_mark else self.last_line
+
+    def node(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Node:
+        """Build the node that starts with `event`, taking its contents from `events`."""
+        line = self.line_of(event)
+        if depth > MAX_DEPTH:
+            raise CardRefused(f"it is nested more than {MAX_DEPTH} levels deep; flatten it.", line)
+        if isinstance(event, yaml.ScalarEvent):
+            return self.scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Items(line, tuple(self.items(events, depth)))
+        return Pairs(line, tuple(self.pairs(events, depth)))
+
+    def scalar(self, event: yaml.ScalarEvent) -> Scalar:
+        """Keep a scalar as written, unless an escape in it stands for something no text can hold."""
+        line = self.line_of(event)
+        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in event.value):
+            raise CardRefused("an escape here stands for a character that no text can hold; remove it.", line)
+        return Scalar(line, event.value, plain=event.style is None)
+
+    def items(self, events: Iterator[yaml.Event], depth: int) -> Iterator[Node]:
+        """Yield a list's items."""
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                return
+            yield self.node(event, events, depth + 1)
+
+    def pairs(self, events: Iterator[yaml.Event], depth: int) -> Iterator[tuple[Scalar, Node]]:
+        """Yield a map's keys and values, refusing a key that is no text or that came before."""
+        seen: dict[str, int] = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                return
+            if not isinstance(event, yaml.ScalarEvent):
+                sentence = "a label must be text; fill in the template's `{...}` or put the label in quotes."
+                raise CardRefused(sentence, self.line_of(event))
+            key = self.scalar(event)
+            name = key.text.strip()
+            if name in seen:
+                raise CardRefused(said_twice(shown(name), seen[name]), key.line)
+            seen[name] = key.line
+            yield key, self.node(next(events), events, depth + 1)
+
+
+# (in PyYAML's problem, in its context, name the line where the construct opened, sentence); the last fits.
+_PROBLEMS = (
+    ("'\\t'", "", False, "a tab is used for indentation; use spaces."),
+    (
+        "that cannot start any token",
+        "",
+        False,
+        "text here starts with a sign that YAML reserves (such as @, ` or %); put it in quotes.",
+    ),
+    (
+        "mapping values are not allowed",
+        "",
+        False,
+        "a colon and a blank stand inside text without quotes, or the indentation is off; quote the text.",
+    ),
+    ("end of stream", "quoted scalar", True, "a quotation mark opened here is never closed; close it."),
+    (
+        "could not find expected ':'",
+        "",
+        True,
+        "a colon after the label is missing, or the label is over 1,024 characters (put `? ` before it).",
+    ),
+    ("", "scanning an alias", True, "text that starts with `*` must be in quotes."),
+    ("", "scanning an anchor", True, "text that starts with `&` must be in quotes."),
+    (
+        "",
+        "block mapping",
+        False,
+        "the indentation does not fit the lines above, or a quote or dash is out of place; align it.",
+    ),
+    ("", "block collection", False, "the indentation does not fit the list above; align it."),
+    ("", "", False, "it is not valid YAML ({problem}); correct it."),
+)

@@ -1,0 +1,141 @@
+"""From the text of a README.md to a card: front matter as plain data, body, and the gate form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .fields import is_field_value, read_bool, read_fields, read_text
+from .form import GateField, GateForm
+from .frontmatter import SplitCard, clean_text, split_card, stray_gate_line, why_unread
+from .nodes import Node, Pairs, Scalar, plain_data, read_nodes
+from .refusal import CardRefused, shown
+
+# Key -> the longest text it may hold; a prompt is often a whole licence.
+_TEXT_KEYS = {
+    "extra_gated_heading": 2_000,
+    "extra_gated_description": 20_000,
+    "extra_gated_prompt": 400_000,
+    "extra_gated_button_content": 500,
+}
+_OTHER_KEYS = ("extra_gated_fields", "extra_gated_eu_disallowed")
+_MODELSCOPE_KEY = "extra-gated"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card that was understood; `front` holds strings, lists and dicts only."""
+
+    front: dict[str, Any]
+    body: str
+    form: GateForm
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_card(text: str) -> Card:
+    """Read a model card; raises CardRefused, with line and reason, where it cannot be understood.
+
+    A card without front matter is a card without a form, as on the Hub, unless it has `extra_gated_...` keys
+    that would then silently be lost. What was understood although it is unusual is told in `warnings`.
+    """
+    split = split_card(clean_text(text))
+    warnings: list[str] = []
+    if split.front is None:
+        return _card_without_front(split, warnings)
+    root = read_nodes(split.front, split.front_line)
+    if root is not None and not isinstance(root, Pairs):
+        raise CardRefused("the front matter must be `key: value` lines; correct it.", root.line)
+    pairs = _by_name(root) if root else {}
+    gate = _gate_pairs(pairs, warnings)
+    _check_stray_gate(split, bool(gate), warnings)
+    front = plain_data(root) if root else {}
+    if not isinstance(front, dict):
+        raise TypeError("a map of nodes gives a dict")
+    return Card(front, split.body.lstrip("\n"), _form(gate, pairs, warnings), warnings)
+
+
+def _card_without_front(split: SplitCard, warnings: list[str]) -> Card:
+    if line := stray_gate_line(split.body, split.body_line):
+        raise CardRefused(why_unread(split.body), line)
+    warnings.append("The card has no front matter (`---` on its first line), so it has no form of its own.")
+    return Card({}, split.body.lstrip("\n"), GateForm(), warnings)
+
+
+def _by_name(root: Pairs) -> dict[str, tuple[Scalar, Node]]:
+    return {key.text.strip(): (key, value) for key, value in root.pairs}
+
+
+def _check_stray_gate(split: SplitCard, has_gate: bool, warnings: list[str]) -> None:
+    """Refuse a gate that stands in the body while the front matter has none; beside a real one, warn."""
+    line = stray_gate_line(split.body, split.body_line)
+    if line is None:
+        return
+    if has_gate:
+        warnings.append(f"Line {line}: an `extra_gated_` key stands below the front matter and is not read.")
+        return
+    sentence = "an `extra_gated_` key stands below the front matter, where nothing reads it; move it up."
+    raise CardRefused(sentence, line)
+
+
+def _gate_pairs(pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> dict[str, Node]:
+    """Return the gate's keys and values; unknown ones are told, as is ModelScope's nested spelling."""
+    gate = {name: value for name, (_, value) in pairs.items() if name in _TEXT_KEYS or name in _OTHER_KEYS}
+    nested = pairs.get(_MODELSCOPE_KEY)
+    if nested and isinstance(nested[1], Pairs) and not gate:
+        warnings.append(f"Line {nested[0].line}: the form was read from ModelScope's `extra-gated`.")
+        return _gate_pairs(
+            {**_by_name(nested[1]), _MODELSCOPE_KEY: (nested[0], Scalar(0, "", True))}, warnings
+        )
+    for name, (key, _) in pairs.items():
+        if name not in gate and name.replace("-", "_").startswith("extra_gated_"):
+            warnings.append(f"Line {key.line}: {shown(name)} is no key of a gated card; it is ignored.")
+    return gate
+
+
+def _form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> GateForm:
+    texts = {name: _text(gate[name], name, limit) for name, limit in _TEXT_KEYS.items() if name in gate}
+    eu = gate.get("extra_gated_eu_disallowed")
+    return GateForm(
+        heading=texts.get("extra_gated_heading", ""),
+        description=texts.get("extra_gated_description", ""),
+        prompt=texts.get("extra_gated_prompt", ""),
+        button=" ".join(texts.get("extra_gated_button_content", "").split()),
+        eu_disallowed=read_bool(eu, "`extra_gated_eu_disallowed`") if eu else False,
+        fields=_fields(gate.get("extra_gated_fields"), pairs, warnings),
+    )
+
+
+def _text(node: Node, name: str, limit: int) -> str:
+    """Read a text key; ModelScope's map of `description` and `link` is joined to one text."""
+    if isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= {
+        "description",
+        "link",
+        "name",
+    }:
+        parts = (read_text(value, f"`{name}`", limit) for _, value in node.pairs)
+        return "\n\n".join(part for part in parts if part)
+    return read_text(node, f"`{name}`", limit)
+
+
+def _fields(
+    node: Node | None, pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]
+) -> tuple[GateField, ...]:
+    if node is None:
+        return ()
+    _check_lost_indentation(pairs)
+    return read_fields(node, warnings)
+
+
+def _check_lost_indentation(pairs: dict[str, tuple[Scalar, Node]]) -> None:
+    """Refuse a field that stands right after `extra_gated_fields` at top level: its indentation was lost."""
+    names = list(pairs)
+    if "extra_gated_fields" not in names:
+        return
+    for name in names[names.index("extra_gated_fields") + 1 :][:1]:
+        key, value = pairs[name]
+        if name not in _TEXT_KEYS and is_field_value(value):
+            sentence = (
+                f"the field {shown(name)} is not indented, so it does not belong to `extra_gated_fields`; "
+                "put two blanks before it and the fields after it."
+            )
+            raise CardRefused(sentence, key.line)
