@@ -91,7 +91,7 @@ def _needs_servers(config: pytest.Config) -> bool:
 
 
 def _temporary_state(stack: ExitStack) -> Path:
-    """A folder under GATEHOUSE_STATE where that is set, else under the system's; leftovers of dead runs go."""
+    """A folder under GATEHOUSE_STATE if set, else under the system's; leftovers of dead runs go."""
     given = os.environ.get("GATEHOUSE_STATE")
     parent = Path(given) / "tests" if given else Path(tempfile.gettempdir())
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)

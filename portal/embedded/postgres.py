@@ -142,9 +142,8 @@ class Postgres:
     def _make_database(self) -> None:
         import psycopg
 
-        with psycopg.connect(
-            f"postgres://{USER}@/postgres?host={self.sockets}", autocommit=True
-        ) as connection:
+        address = f"postgres://{USER}@/postgres?host={self.sockets}"
+        with psycopg.connect(address, autocommit=True) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
             if known is None:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
@@ -171,7 +170,7 @@ def outside_home(state: Path) -> Path | None:
 
 
 def _outside_home(state: Path, identity: Identity) -> Path:
-    """The recorded folder of ``nobody``, or a new one; a database made inside the state folder moves there."""
+    """The recorded folder of ``nobody``, or a new one; a database made in the state folder moves there."""
     home = outside_home(state)
     if home is None or not home.is_dir():
         home = _new_outside_home(state)
@@ -208,7 +207,7 @@ def _move(source: Path, target: Path, uid: int, gid: int) -> None:
 
 
 def _new_outside_home(state: Path) -> Path:
-    """Where system data lies and no clean-up by age comes by; a temporary state folder gets a temporary place."""
+    """Where no clean-up by age comes by; a temporary state folder gets a temporary place."""
     temporary = Path(tempfile.gettempdir()).resolve()
     lasting = [] if state.is_relative_to(temporary) else [Path("/var/lib"), Path("/var/tmp")]  # noqa: S108
     for parent in [*lasting, temporary, Path("/tmp")]:  # noqa: S108 - mkdtemp makes it private

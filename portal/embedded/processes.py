@@ -112,7 +112,7 @@ def wait_until(ready, child: Child, *, what: str, timeout: float = 60.0) -> None
 
 
 def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
-    """Moves a log that outgrew `limit` to NAME.1 and goes on in an emptied file, which its writer keeps open."""
+    """Copies a log that outgrew `limit` to NAME.1 and empties it; its writer keeps it open."""
     with suppress(FileNotFoundError):
         if log.stat().st_size > limit:
             old = log.with_name(log.name + ".1")

@@ -13,7 +13,7 @@ from portal.embedded.valkey import Valkey
 
 @dataclass(frozen=True)
 class ServerUrls:
-    """Where the servers are, as ``DATABASE_URL`` and ``REDIS_URL`` want it; `dsn` is the former for psycopg."""
+    """Where the servers are, as ``DATABASE_URL`` and ``REDIS_URL``; `dsn` is the former for psycopg."""
 
     database_url: str
     redis_url: str
@@ -36,7 +36,7 @@ class EmbeddedServers:
 
     @property
     def own(self) -> list[Postgres | Valkey]:
-        """Those that are ours to start and stop. Valkey first: it starts while PostgreSQL makes its folder."""
+        """Those that are ours to start and stop; Valkey first, it starts while PostgreSQL makes its folder."""
         return [server for server in (self.valkey, self.postgres) if server is not None]
 
     def start(self) -> None:

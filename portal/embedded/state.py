@@ -122,7 +122,7 @@ class Running:
 
 
 class StateLock:
-    """Held by whoever runs servers on a state folder. The kernel drops it with the process, however that ends."""
+    """Held by whoever runs servers on a state folder; the kernel drops it with the process."""
 
     def __init__(self, state: Path, *, purpose: str, wait: float = 0.0) -> None:
         self.state, self.purpose, self.patience = state, purpose, wait
