@@ -1,0 +1,86 @@
+"""The words of the gate, as data."""
+
+from django.db.models import TextChoices
+
+
+class Gate(TextChoices):
+    NONE = "none", "not gated: anybody may read"
+    MANUAL = "manual", "a reviewer decides"
+    AUTO = "auto", "granted on submission"
+
+
+class Role(TextChoices):
+    OWNER = "owner", "owner"
+    REVIEWER = "reviewer", "reviewer"
+
+
+class RequestState(TextChoices):
+    DRAFT = "draft", "draft"
+    SUBMITTED = "submitted", "submitted"
+    IN_REVIEW = "in_review", "in review"
+    CHANGES_REQUESTED = "changes_requested", "changes requested"
+    APPROVED = "approved", "approved"
+    REJECTED = "rejected", "rejected"
+    APPEALED = "appealed", "appealed"
+    WITHDRAWN = "withdrawn", "withdrawn"
+
+
+OPEN_STATES = (
+    RequestState.DRAFT,
+    RequestState.SUBMITTED,
+    RequestState.IN_REVIEW,
+    RequestState.CHANGES_REQUESTED,
+    RequestState.APPEALED,
+)
+WAITING_STATES = (RequestState.SUBMITTED, RequestState.IN_REVIEW, RequestState.APPEALED)
+CLOSED_STATES = (RequestState.APPROVED, RequestState.REJECTED, RequestState.WITHDRAWN)
+
+
+class Outcome(TextChoices):
+    APPROVED = "approved", "approved"
+    REJECTED = "rejected", "rejected"
+    CHANGES_REQUESTED = "changes_requested", "changes requested"
+
+
+class ReasonCode(TextChoices):
+    """Why a request was not approved; the words beside it reach the applicant."""
+
+    NONE = "", "no reason needed"
+    USE_NOT_PERMITTED = "use_not_permitted", "the intended use is not permitted by the licence"
+    USE_UNCLEAR = "use_unclear", "the intended use is not described well enough"
+    IDENTITY_UNCLEAR = "identity_unclear", "the identity or institution could not be confirmed"
+    NO_BASE_LICENCE = "no_base_licence", "no right to the base model could be confirmed"
+    EXPORT_RULES = "export_rules", "export rules do not allow it"
+    DUPLICATE = "duplicate", "another request covers this one"
+    OTHER = "other", "another reason"
+
+
+class GrantSource(TextChoices):
+    REVIEW = "review", "approved by a reviewer"
+    POLICY = "policy", "approved by policy"
+    OPERATOR = "operator", "granted by an operator"
+
+
+class AccessCode(TextChoices):
+    """The answer to "may this person read this model now?", one code per sentence."""
+
+    OPEN_MODEL = "open_model", "the model is not gated"
+    GRANTED = "granted", "a live grant"
+    STAFF = "staff", "owner or reviewer of the model"
+    ANONYMOUS = "anonymous", "nobody is signed in"
+    NO_REQUEST = "no_request", "never asked"
+    DRAFT = "draft", "a draft, not submitted"
+    PENDING = "pending", "waiting for a reviewer"
+    CHANGES_REQUESTED = "changes_requested", "the reviewer asked for changes"
+    REJECTED = "rejected", "rejected"
+    WITHDRAWN = "withdrawn", "withdrawn"
+    EXPIRED = "expired", "the grant ended"
+    REVOKED = "revoked", "the grant was revoked"
+    TOKEN_OUT_OF_SCOPE = "token_out_of_scope", "the token belongs to another model"  # noqa: S105 - a code, not a secret
+    DISABLED = "disabled", "the account is disabled"
+
+
+class MailState(TextChoices):
+    WAITING = "waiting", "waiting"
+    SENT = "sent", "sent"
+    FAILED = "failed", "given up"

@@ -1,0 +1,40 @@
+"""What a service says when it will not: a sentence for the person, a code and a status for a client."""
+
+from __future__ import annotations
+
+
+class RuleError(Exception):
+    """Base of the family; `sentence` is shown as it is."""
+
+    code = "refused"
+    status = 400
+
+    def __init__(self, sentence: str, *, field: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.field = field
+
+
+class Invalid(RuleError):
+    """What was given cannot be taken."""
+
+    code = "invalid"
+
+
+class NotAllowed(RuleError):
+    """This person may not do that."""
+
+    code = "not_allowed"
+    status = 403
+
+
+class NotFound(RuleError):
+    code = "not_found"
+    status = 404
+
+
+class Conflict(RuleError):
+    """Somebody was faster, or the state does not allow it any more."""
+
+    code = "conflict"
+    status = 409

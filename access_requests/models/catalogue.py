@@ -1,0 +1,115 @@
+"""What can be asked for: gated models, their forms, licences and the people who decide."""
+
+from __future__ import annotations
+
+import hashlib
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models.functions import Lower
+
+from access_requests.enums import Gate, Role
+
+
+class GatedModel(models.Model):
+    """A catalogue entry, `namespace/name` as on the Hub."""
+
+    repo_id = models.CharField("repository id", max_length=193)
+    card = models.TextField(help_text="README.md whole, front matter included; the last one that could be understood.")
+    card_data = models.JSONField(default=dict, blank=True, help_text="The card's front matter as the Hub shows it.")
+    gate = models.CharField(max_length=10, choices=Gate, default=Gate.MANUAL)
+    grant_days = models.PositiveIntegerField(
+        default=365, validators=[MinValueValidator(1), MaxValueValidator(36500)], help_text="How long a grant lasts."
+    )
+    listed = models.BooleanField(default=True, help_text="An unlisted model is not found by those who may not read it.")
+    form = models.ForeignKey("FormVersion", models.PROTECT, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "gated model"
+        ordering = ["repo_id"]
+        constraints = [models.UniqueConstraint(Lower("repo_id"), name="gated_model_repo_id_unique")]
+
+    def __str__(self) -> str:
+        return self.repo_id
+
+    @property
+    def namespace(self) -> str:
+        return self.repo_id.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.repo_id.partition("/")[2]
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate != Gate.NONE
+
+    def get_absolute_url(self) -> str:
+        return f"/{self.repo_id}"
+
+    def address(self) -> str:
+        """The page's full address, as mails and error messages name it."""
+        return f"{settings.GATEHOUSE_URL}/{self.repo_id}"
+
+
+class FormVersion(models.Model):
+    """The form as it was read from one card; requests point at the version they answered."""
+
+    model = models.ForeignKey(GatedModel, models.CASCADE, related_name="form_versions")
+    schema = models.JSONField(help_text="`access_requests.cards.GateForm.to_json()`")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.model} form {self.pk}"
+
+
+class LicenceVersion(models.Model):
+    """One immutable text in one language; an acceptance points at it."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="licence_versions")
+    name = models.CharField(max_length=200, help_text="File name, as it is offered for download.")
+    language = models.CharField(max_length=35, default="en", help_text="BCP 47 tag.")
+    text = models.TextField()
+    sha256 = models.CharField("SHA-256", max_length=64, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="Set when another version took its place.")
+
+    class Meta:
+        verbose_name = "licence version"
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "name", "language"],
+                condition=models.Q(retired_at__isnull=True),
+                name="one_current_licence_per_name_and_language",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.language}, {self.sha256[:8]})"
+
+    @staticmethod
+    def digest(text: str) -> str:
+        """SHA-256 of the text's UTF-8 bytes, exactly as shown."""
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ModelRole(models.Model):
+    """Who decides for a model: an owner also sets it up, a reviewer decides."""
+
+    model = models.ForeignKey(GatedModel, models.CASCADE, related_name="roles")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="model_roles")
+    role = models.CharField(max_length=10, choices=Role)
+
+    class Meta:
+        verbose_name = "role"
+        constraints = [models.UniqueConstraint(fields=["model", "user"], name="one_role_per_person_and_model")]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.model}"

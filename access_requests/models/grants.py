@@ -1,0 +1,75 @@
+"""The right to read, and the secrets that prove it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from access_requests.enums import GrantSource
+from access_requests.models.catalogue import GatedModel
+from access_requests.models.requests import AccessRequest
+
+
+class Grant(models.Model):
+    """The right of one person to read one model; it outlives every token."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="grants")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="grants")
+    request = models.ForeignKey(AccessRequest, models.PROTECT, null=True, blank=True, related_name="grants")
+    source = models.CharField(max_length=10, choices=GrantSource)
+    granted_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    starts_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    revoked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    revoke_reason = models.TextField(blank=True, help_text="Reaches the person.")
+    closed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was revoked, or when its end was noticed; makes room for a new grant."
+    )
+    first_token_at = models.DateTimeField(null=True, blank=True, help_text="When the token that approval entitles to was made.")
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "user"], condition=Q(closed_at__isnull=True), name="one_live_grant_per_person_and_model"
+            ),
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="grant_ends_after_start"),
+            models.CheckConstraint(
+                condition=Q(revoked_at__isnull=True) | Q(closed_at__isnull=False), name="grant_revoked_is_closed"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} may read {self.model} until {self.ends_at:%Y-%m-%d}"
+
+    def is_live(self, now: datetime | None = None) -> bool:
+        now = now or timezone.now()
+        return self.revoked_at is None and self.starts_at <= now < self.ends_at
+
+
+class AccessToken(models.Model):
+    """A secret that proves a grant; only its digest is stored."""
+
+    grant = models.ForeignKey(Grant, models.PROTECT, related_name="tokens")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_tokens")
+    name = models.CharField(max_length=100)
+    digest = models.CharField("SHA-256 of the secret", max_length=64, unique=True, editable=False)
+    hint = models.CharField(max_length=20, editable=False, help_text="First and last characters, to tell tokens apart.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="It ends with the grant at the latest.")
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_address = models.GenericIPAddressField(null=True, blank=True)
+    last_used_client = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = "access token"
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint})"

@@ -1,0 +1,111 @@
+"""One person asking for one model, and what was decided."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django_countries.fields import CountryField
+
+from access_requests.enums import CLOSED_STATES, OPEN_STATES, Outcome, ReasonCode, RequestState
+from access_requests.models.catalogue import FormVersion, GatedModel, LicenceVersion
+
+
+class AccessRequest(models.Model):
+    """State moves only through `services.moves`; the constraints refuse what slips past it."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="requests")
+    applicant = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_requests")
+    state = models.CharField(max_length=20, choices=RequestState, default=RequestState.DRAFT)
+    form = models.ForeignKey(FormVersion, models.PROTECT, related_name="requests")
+    answers = models.JSONField(default=dict, blank=True, help_text="Input key -> answer; the form version has the labels.")
+
+    # What the portal knows by meaning, copied from the answers: searchable and typed.
+    first_name = models.CharField(max_length=200, blank=True)
+    last_name = models.CharField(max_length=200, blank=True)
+    institution = models.CharField(max_length=300, blank=True)
+    country = CountryField(blank=True)
+    intended_use = models.TextField(blank=True)
+    publications = models.JSONField(default=list, blank=True)
+    address = models.GenericIPAddressField("network address", null=True, blank=True, help_text="Where it was submitted from.")
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    submitted_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    appeal = models.TextField(blank=True, help_text="What the applicant says against the rejection.")
+    appealed_at = models.DateTimeField(null=True, blank=True, help_text="Set once: one appeal per rejection.")
+
+    class Meta:
+        verbose_name = "access request"
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "applicant"], condition=Q(state__in=OPEN_STATES), name="one_open_request_per_person_and_model"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=[RequestState.DRAFT, RequestState.WITHDRAWN]) | Q(submitted_at__isnull=False),
+                name="request_submitted_has_date",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=CLOSED_STATES, closed_at__isnull=False)
+                | Q(state__in=OPEN_STATES, closed_at__isnull=True),
+                name="request_closed_has_date",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=RequestState.APPEALED) | Q(appealed_at__isnull=False), name="request_appealed_has_date"
+            ),
+        ]
+        indexes = [models.Index(fields=["state", "submitted_at"], name="request_queue")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.applicant} for {self.model}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip() or self.applicant.get_full_name()
+
+
+class LicenceAcceptance(models.Model):
+    """Who agreed to which text, when; the digest is of the text that was shown."""
+
+    request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="acceptances")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="licence_acceptances")
+    licence = models.ForeignKey(LicenceVersion, models.PROTECT, related_name="acceptances")
+    language = models.CharField(max_length=35)
+    sha256 = models.CharField("SHA-256 of the text shown", max_length=64)
+    accepted_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "licence acceptance"
+        constraints = [models.UniqueConstraint(fields=["request", "licence"], name="one_acceptance_per_request_and_text")]
+
+    def __str__(self) -> str:
+        return f"{self.user} accepted {self.licence}"
+
+
+class Decision(models.Model):
+    """What a reviewer said; by nobody when policy decided."""
+
+    request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="decisions")
+    reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="decisions")
+    outcome = models.CharField(max_length=20, choices=Outcome)
+    reason_code = models.CharField(max_length=30, choices=ReasonCode, blank=True, default="")
+    words = models.TextField(blank=True, help_text="Reaches the applicant.")
+    on_appeal = models.BooleanField(default=False)
+    decided_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(outcome=Outcome.APPROVED) | ~Q(words=""), name="decision_against_has_words"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.outcome} by {self.reviewer or 'policy'}"

@@ -1,0 +1,56 @@
+"""Who may: small predicates over roles. A superuser is owner and reviewer everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+
+from access_requests.enums import Role
+from access_requests.models import GatedModel, ModelRole
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+def is_person(user: Any) -> bool:
+    """Signed in, and the account is not disabled."""
+    return bool(user and user.is_authenticated and user.is_active)
+
+
+def is_owner(user: Any, model: GatedModel) -> bool:
+    """May change settings and weights, and decide."""
+    return is_person(user) and (
+        user.is_superuser or ModelRole.objects.filter(model=model, user=user, role=Role.OWNER).exists()
+    )
+
+
+def is_reviewer(user: Any, model: GatedModel) -> bool:
+    """May decide: owner, reviewer or superuser."""
+    return is_person(user) and (user.is_superuser or ModelRole.objects.filter(model=model, user=user).exists())
+
+
+def reviewers_of(model: GatedModel) -> QuerySet[User]:
+    """Everybody who may decide for the model, superusers included."""
+    return get_user_model().objects.filter(  # type: ignore[return-value]
+        Q(is_superuser=True) | Q(pk__in=model.roles.values("user")), is_active=True
+    )
+
+
+def people_to_tell(model: GatedModel, *, owners_only: bool = False) -> QuerySet[User]:
+    """Who gets mail about the model: its owners (and reviewers); superusers where nobody has a role."""
+    roles = model.roles.filter(role=Role.OWNER) if owners_only else model.roles.all()
+    named = get_user_model().objects.filter(is_active=True, pk__in=roles.values("user"))
+    if named.exists():
+        return named  # type: ignore[return-value]
+    return get_user_model().objects.filter(is_active=True, is_superuser=True)  # type: ignore[return-value]
+
+
+def decidable_models(user: Any) -> QuerySet[GatedModel]:
+    """The models whose requests this person may decide."""
+    if not is_person(user):
+        return GatedModel.objects.none()
+    if user.is_superuser:
+        return GatedModel.objects.all()
+    return GatedModel.objects.filter(roles__user=user)

@@ -1,0 +1,179 @@
+"""The catalogue: gated models, their cards, forms, licences and roles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from access_requests.cards import Card, CardRefused, GateForm, card_data, read_card
+from access_requests.enums import Gate, Role
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
+from access_requests.queries import find_model
+from access_requests.services.audit import append_event
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+# The portal's own first path segments: a model there would hide a page or be hidden by one.
+RESERVED_NAMESPACES = frozenset(
+    "accounts admin api oauth static media me healthz robots.txt favicon.ico outbox login logout signup settings "
+    "models datasets spaces kernels docs help about i18n htmx well-known .well-known".split()
+)
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")  # the Hub's rule (hub-protocol, 1.6)
+LONGEST_LICENCE = 2 * 2**20  # characters
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+
+
+@dataclass(frozen=True)
+class LicenceText:
+    """One licence text as its file: name, BCP 47 language, text."""
+
+    name: str
+    language: str
+    text: str
+
+
+def check_repo_id(repo_id: str) -> str:
+    """The id if it may be used, else `Invalid` with the rule it breaks."""
+    namespace, slash, name = repo_id.partition("/")
+    for part in (namespace, name):
+        if not slash or not NAME.fullmatch(part):
+            raise Invalid(
+                f"{repo_id!r} is not a repository id: write NAMESPACE/NAME, each of at most 96 letters, digits, '_', '.' or '-'."
+            )
+        if "--" in part or ".." in part or part.endswith(".git") or part[0] in ".-" or part[-1] in ".-":
+            raise Invalid(f"{part!r} cannot be used: no '--' or '..', no '.git' at the end, no '.' or '-' at either end.")
+    if namespace.lower() in RESERVED_NAMESPACES:
+        raise Invalid(f"The namespace {namespace!r} is one of the portal's own addresses: choose another.")
+    return repo_id
+
+
+def understand_card(card: str) -> Card:
+    """Reads a card; what cannot be understood is `Invalid` with line and reason."""
+    try:
+        return read_card(card)
+    except CardRefused as refused:
+        raise Invalid(str(refused)) from refused
+
+
+def add_model(
+    *,
+    repo_id: str,
+    card: str,
+    licences: Sequence[LicenceText] = (),
+    gate: str = Gate.MANUAL,
+    days: int = 365,
+    listed: bool = True,
+    owner: User | None = None,
+    actor: User | None = None,
+) -> GatedModel:
+    """Adds a gated model with its form and licence versions; a known id is refused."""
+    check_repo_id(repo_id)
+    if gate not in Gate.values:
+        raise Invalid(f"There is no gate {gate!r}: choose manual or auto.")
+    if not 1 <= days <= 36500:
+        raise Invalid(f"{days} days cannot be granted: give 1 to 36500.")
+    if known := find_model(repo_id):
+        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+    read = understand_card(card)
+    try:
+        with transaction.atomic():
+            model = GatedModel.objects.create(
+                repo_id=repo_id, card=card, card_data=card_data(read.front), gate=gate, grant_days=days, listed=listed
+            )
+            set_form(model=model, form=read.form, actor=actor)
+            if owner is not None:
+                ModelRole.objects.create(model=model, user=owner, role=Role.OWNER)
+            append_event(kind="model.added", actor=actor, actor_name=_operator(actor), model=model, data={"gate": str(gate)})
+            replace_licences(model=model, licences=licences, actor=actor)
+    except IntegrityError as error:
+        raise Conflict(f"{repo_id} is in the catalogue already: publish a new revision with update_model.") from error
+    return model
+
+
+def _operator(actor: User | None) -> str:
+    return "" if actor else "operator"
+
+
+def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVersion:
+    """Makes this the form of new requests; those under way keep the one they carry."""
+    schema = form.to_json()
+    with transaction.atomic():
+        if model.form is not None and model.form.schema == schema:
+            return model.form
+        version = FormVersion.objects.create(model=model, schema=schema)
+        model.form = version
+        model.save(update_fields=["form", "updated_at"])
+        append_event(kind="model.form_changed", actor=actor, actor_name=_operator(actor), model=model, data={"form": version.pk})
+    return version
+
+
+def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> Card:
+    """Takes a new card; one that cannot be understood changes nothing, so the last good form stays."""
+    read = understand_card(card)
+    with transaction.atomic():
+        GatedModel.objects.select_for_update().get(pk=model.pk)
+        model.card, model.card_data = card, card_data(read.front)
+        model.save(update_fields=["card", "card_data", "updated_at"])
+        set_form(model=model, form=read.form, actor=actor)
+        append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
+    return read
+
+
+def replace_licences(*, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None) -> list[LicenceVersion]:
+    """Makes these the current texts: unchanged ones stay, changed ones get a new version, missing ones retire."""
+    wanted = {(text.name, text.language): _checked(text) for text in licences}
+    if len(wanted) != len(licences):
+        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+    with transaction.atomic():
+        current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
+        kept = {key: v for key, v in current.items() if key in wanted and v.text == wanted[key].text}
+        retired = [version for key, version in current.items() if key not in kept]
+        LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
+        fresh = [
+            LicenceVersion.objects.create(
+                model=model, name=text.name, language=text.language, text=text.text, sha256=LicenceVersion.digest(text.text)
+            )
+            for key, text in wanted.items()
+            if key not in kept
+        ]
+        if fresh or retired:
+            data: dict[str, Any] = {"added": [v.sha256 for v in fresh], "retired": [v.sha256 for v in retired]}
+            append_event(kind="model.licences_changed", actor=actor, actor_name=_operator(actor), model=model, data=data)
+    return fresh
+
+
+def _checked(licence: LicenceText) -> LicenceText:
+    if not re.fullmatch(r"[^/\\\x00-\x1f]{1,200}", licence.name) or licence.name.startswith("."):
+        raise Invalid(f"The licence's file name {licence.name!r} cannot be offered for download: give it a plain name.")
+    if not LANGUAGE.fullmatch(licence.language):
+        raise Invalid(f"{licence.language!r} is not a language: write a tag such as en or zh-Hant.")
+    if not licence.text.strip() or "\0" in licence.text or len(licence.text) > LONGEST_LICENCE:
+        raise Invalid(f"The licence text {licence.name} is empty, too long or not text: give a UTF-8 text file.")
+    return licence
+
+
+def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None = None) -> ModelRole | None:
+    """Makes a person owner or reviewer of the model; an empty role takes it away."""
+    if role and role not in Role.values:
+        raise Invalid(f"There is no role {role!r}: choose owner or reviewer.")
+    with transaction.atomic():
+        if not role:
+            ModelRole.objects.filter(model=model, user=user).delete()
+            held = None
+        else:
+            held, _ = ModelRole.objects.update_or_create(model=model, user=user, defaults={"role": role})
+        append_event(
+            kind="model.role_changed",
+            actor=actor,
+            actor_name=_operator(actor),
+            model=model,
+            data={"person": user.username, "role": role},
+        )
+    return held

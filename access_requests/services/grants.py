@@ -1,0 +1,191 @@
+"""Grants: made by approval or by an operator, ended by time or by revocation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from access_requests.enums import GrantSource
+from access_requests.errors import Conflict, Invalid, NotFound
+from access_requests.models import AccessRequest, GatedModel, Grant
+from access_requests.queries import live_grant
+from access_requests.services import tokens
+from access_requests.services.audit import append_event
+from access_requests.services.mail import queue_mail
+from access_requests.signals import access_granted
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+LONGEST_GRANT = 36500  # days
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What an operator's grant made; the secret is known only now."""
+
+    grant: Grant
+    user: User
+    secret: str | None
+    new_account: bool
+
+
+def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: User | None) -> Grant:
+    """The grant of an approved request, inside the decision's transaction; a live grant is prolonged instead."""
+    ends_at = timezone.now() + timedelta(days=request.model.grant_days)
+    grant = _close_ended(request.applicant, request.model)
+    if grant is None:
+        return _create(
+            model=request.model, user=request.applicant, request=request, source=source, granted_by=actor, ends_at=ends_at
+        )
+    grant.ends_at = max(grant.ends_at, ends_at)
+    grant.request = request
+    grant.save(update_fields=["ends_at", "request"])
+    append_event(
+        kind="grant.prolonged",
+        actor=actor,
+        actor_name="" if actor else "policy",
+        model=request.model,
+        request=request,
+        grant=grant,
+        data={"until": grant.ends_at.isoformat()},
+    )
+    _announce(grant)
+    return grant
+
+
+def grant_access(
+    *, model: GatedModel, email: str, days: int, actor: User | None = None, token_name: str = ""
+) -> Granted:
+    """A grant without a request: the operator vouches, so it works at once, without confirmation or licence step.
+
+    An unknown address gets an account and an invitation mail.
+    """
+    if not 1 <= days <= LONGEST_GRANT:
+        raise Invalid(f"{days} days cannot be granted: give 1 to {LONGEST_GRANT}.")
+    if not model.is_gated:
+        raise Conflict(f"{model} is not gated: anybody may read it.")
+    with transaction.atomic():
+        invited = import_string(settings.GATEHOUSE_INVITE)(email)
+        user = invited.user
+        if not user.is_active:
+            raise Conflict(f"The account of {email} is disabled: enable it in the admin first.")
+        GatedModel.objects.select_for_update().get(pk=model.pk)
+        if live := _close_ended(user, model):
+            raise Conflict(f"{email} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first.")
+        grant = _create(
+            model=model,
+            user=user,
+            request=None,
+            source=GrantSource.OPERATOR,
+            granted_by=actor,
+            ends_at=timezone.now() + timedelta(days=days),
+        )
+        secret = None
+        if token_name:
+            secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
+        if invited.created:
+            queue_mail(
+                key=f"invitation:{user.pk}:{grant.pk}",
+                to=user.email,
+                template="mails/invitation.txt",
+                context={"person": user, "model": model, "grant": grant, "url": invited.url},
+            )
+        else:
+            queue_mail(
+                key=f"granted:{grant.pk}",
+                to=user.email,
+                template="mails/granted.txt",
+                context={"person": user, "model": model, "grant": grant},
+            )
+    return Granted(grant, user, secret, invited.created)
+
+
+def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: User | None = None) -> Grant:
+    """Ends the live grant at once, with all its tokens, and tells the person."""
+    with transaction.atomic():
+        live = live_grant(user, model)
+        grant = Grant.objects.select_for_update(of=("self",)).get(pk=live.pk) if live else None
+        if grant is None or grant.revoked_at is not None:
+            raise NotFound(f"{user.username} has no access to {model} that could be revoked.")
+        now = timezone.now()
+        grant.revoked_at = grant.closed_at = now
+        grant.revoked_by, grant.revoke_reason = actor, reason.strip()
+        grant.save(update_fields=["revoked_at", "closed_at", "revoked_by", "revoke_reason"])
+        append_event(
+            kind="grant.revoked",
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=model,
+            request=grant.request,
+            grant=grant,
+            data={"reason": grant.revoke_reason},
+        )
+        queue_mail(
+            key=f"revoked:{grant.pk}",
+            to=user.email,
+            template="mails/revoked.txt",
+            context={"person": user, "model": model, "grant": grant},
+        )
+    return grant
+
+
+def close_ended_grants() -> int:
+    """Writes the end of grants that ran out into the log; access ended by the clock already."""
+    ended = Grant.objects.filter(closed_at__isnull=True, ends_at__lte=timezone.now())
+    return sum(_close(pk) for pk in ended.values_list("pk", flat=True))
+
+
+def _close(pk: int) -> bool:
+    with transaction.atomic():
+        grant = (
+            Grant.objects.select_for_update(of=("self",), skip_locked=True)
+            .select_related("model", "request")
+            .filter(pk=pk, closed_at__isnull=True, ends_at__lte=timezone.now())
+            .first()
+        )
+        if grant is None:
+            return False
+        grant.closed_at = timezone.now()
+        grant.save(update_fields=["closed_at"])
+        append_event(kind="grant.expired", model=grant.model, request=grant.request, grant=grant)
+        return True
+
+
+def _close_ended(user: User, model: GatedModel) -> Grant | None:
+    """Makes room for a new grant: closes one that ran out; returns one that still lives, locked."""
+    grant = Grant.objects.select_for_update(of=("self",)).filter(user=user, model=model, closed_at__isnull=True).first()
+    if grant is not None and not grant.is_live():
+        _close(grant.pk)
+        return None
+    return grant
+
+
+def _create(**fields: object) -> Grant:
+    grant = Grant.objects.create(**fields)
+    append_event(
+        kind="grant.created",
+        actor=grant.granted_by,
+        actor_name="" if grant.granted_by else {"policy": "policy"}.get(grant.source, "operator"),
+        model=grant.model,
+        request=grant.request,
+        grant=grant,
+        data={
+            "source": grant.source,
+            "person": grant.user.username,
+            "until": grant.ends_at.isoformat(),
+            **({"vouched": True} if grant.source == GrantSource.OPERATOR else {}),
+        },
+    )
+    _announce(grant)
+    return grant
+
+
+def _announce(grant: Grant) -> None:
+    transaction.on_commit(lambda: access_granted.send_robust(sender=Grant, grant_id=grant.pk), robust=True)

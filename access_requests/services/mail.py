@@ -1,0 +1,74 @@
+"""Mail is a row first: written with the decision, sent by a worker, tried again until it is through."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from access_requests.enums import MailState
+from access_requests.models import OutgoingMail
+from access_requests.services.queue import enqueue_on_commit
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 40  # with the pauses below about five days, longer than a week-end
+FIRST_PAUSE = timedelta(seconds=15)
+LONGEST_PAUSE = timedelta(hours=4)
+
+
+def queue_mail(*, key: str, to: str, template: str, context: dict[str, Any]) -> OutgoingMail:
+    """Stores the mail in the caller's transaction and wakes a worker; the same key is mailed once.
+
+    `template` is a text file whose first line is `Subject: ...`.
+    """
+    text = render_to_string(template, {"portal": settings.GATEHOUSE_URL, **context})
+    first, _, body = text.lstrip().partition("\n")
+    subject = " ".join(first.removeprefix("Subject:").split())[:300]
+    mail, created = OutgoingMail.objects.get_or_create(
+        key=key, defaults={"to": to, "subject": subject, "text": body.strip() + "\n"}
+    )
+    if created:
+        enqueue_on_commit("access_requests.tasks.send_mail", mail.pk)
+    return mail
+
+
+def send_mail_now(*, mail_id: int) -> bool:
+    """Sends one waiting mail; the row lock keeps two workers from sending it twice. False if not sent."""
+    with transaction.atomic():
+        mail = (
+            OutgoingMail.objects.select_for_update(skip_locked=True)
+            .filter(pk=mail_id, state=MailState.WAITING, next_try_at__lte=timezone.now())
+            .first()
+        )
+        if mail is None:
+            return False
+        mail.attempts += 1
+        try:
+            EmailMessage(mail.subject, mail.text, settings.DEFAULT_FROM_EMAIL, [mail.to]).send()
+        except Exception as error:  # whatever the mail server does, the mail must stay
+            _postpone(mail, error)
+        else:
+            mail.state, mail.sent_at, mail.last_error = MailState.SENT, timezone.now(), ""
+        mail.save(update_fields=["attempts", "state", "sent_at", "next_try_at", "last_error"])
+    return mail.state == MailState.SENT
+
+
+def _postpone(mail: OutgoingMail, error: Exception) -> None:
+    log.warning("Mail %s was not sent (attempt %s): %s", mail.pk, mail.attempts, error)
+    mail.last_error = f"{type(error).__name__}: {error}"[:1000]
+    mail.next_try_at = timezone.now() + min(FIRST_PAUSE * 2 ** min(mail.attempts - 1, 20), LONGEST_PAUSE)
+    if mail.attempts >= MAX_ATTEMPTS:
+        mail.state = MailState.FAILED
+
+
+def send_due() -> int:
+    """Sends everything that is due, oldest first; how many went out."""
+    due = OutgoingMail.objects.filter(state=MailState.WAITING, next_try_at__lte=timezone.now()).order_by("pk")
+    return sum(send_mail_now(mail_id=pk) for pk in due.values_list("pk", flat=True)[:200])

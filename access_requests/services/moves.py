@@ -1,0 +1,97 @@
+"""The table of allowed moves, and the one function that makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from access_requests.enums import CLOSED_STATES, RequestState
+from access_requests.errors import Conflict
+from access_requests.models import AccessRequest
+from access_requests.services.audit import append_event
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+S = RequestState
+
+
+@dataclass(frozen=True)
+class Move:
+    """`who` makes it and what it `requires`, in words for the docs; the services check them."""
+
+    source: RequestState
+    target: RequestState
+    who: str
+    requires: str
+    event: str
+
+
+MOVES = (
+    Move(S.DRAFT, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"),
+    Move(S.DRAFT, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.SUBMITTED, S.IN_REVIEW, "reviewer", "", "request.opened"),
+    Move(S.SUBMITTED, S.APPROVED, "policy", "gate is auto", "request.approved"),
+    Move(S.SUBMITTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.IN_REVIEW, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.IN_REVIEW, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
+    Move(S.IN_REVIEW, S.CHANGES_REQUESTED, "reviewer", "words", "request.changes_requested"),
+    Move(S.IN_REVIEW, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"),
+    Move(S.CHANGES_REQUESTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.REJECTED, S.APPEALED, "applicant", "words, once per rejection", "request.appealed"),
+    Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
+    Move(S.APPEALED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+)
+ALLOWED = {(move.source, move.target): move for move in MOVES}
+
+
+def lock(request: AccessRequest) -> AccessRequest:
+    """The row as it is now, held until the transaction ends."""
+    return AccessRequest.objects.select_for_update(of=("self",)).select_related("model", "applicant", "form").get(pk=request.pk)
+
+
+def move(
+    request: AccessRequest, target: RequestState, *, who: str, actor: User | None, data: dict[str, Any] | None = None
+) -> None:
+    """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile."""
+    allowed = ALLOWED.get((RequestState(request.state), target))
+    if allowed is None or allowed.who != who:
+        raise Conflict(what_happened(request))
+    now = timezone.now()
+    request.state = target
+    if target == S.SUBMITTED:
+        request.submitted_at = now
+    if target == S.APPEALED:
+        request.appealed_at = now
+    request.closed_at = now if target in CLOSED_STATES else None
+    request.save(update_fields=["state", "submitted_at", "appealed_at", "closed_at", "updated_at"])
+    append_event(
+        kind=allowed.event,
+        actor=actor,
+        actor_name="" if actor else "policy",
+        model=request.model,
+        request=request,
+        data={"from": allowed.source.value, "to": target.value, **(data or {})},
+    )
+
+
+def what_happened(request: AccessRequest) -> str:
+    """For the one who came too late: the state now, and who decided when."""
+    decision = request.decisions.select_related("reviewer").order_by("-pk").first()
+    if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED}:
+        by = decision.reviewer.username if decision.reviewer else "policy"
+        return (
+            f"Request #{request.pk} was decided already: {decision.get_outcome_display()} by {by} "
+            f"on {decision.decided_at:%Y-%m-%d at %H:%M} UTC."
+        )
+    return f"Request #{request.pk} is {request.get_state_display()} now, so this cannot be done any more."
+
+
+def as_mermaid() -> str:
+    """The picture in the docs, drawn from the table."""
+    lines = ["stateDiagram-v2", "    [*] --> draft"]
+    lines += [f"    {m.source.value} --> {m.target.value}: {m.who}" for m in MOVES]
+    return "\n".join(lines)

@@ -1,0 +1,301 @@
+"""A request's life: asked by the applicant, decided by a reviewer or by policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, transaction
+
+from access_requests.cards import GateForm
+from access_requests.cards.countries import eu_refusal
+from access_requests.enums import Gate, GrantSource, Outcome, ReasonCode, RequestState
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import AccessRequest, Decision, GatedModel, LicenceAcceptance
+from access_requests.permissions import is_reviewer, people_to_tell, reviewers_of
+from access_requests.queries import latest_request, live_grant, open_request
+from access_requests.services.audit import append_event
+from access_requests.services.grants import grant_for_request
+from access_requests.services.mail import queue_mail
+from access_requests.services.moves import lock, move
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+# What the portal knows of a person -> the role of the form field that it prefills.
+PROFILE_ROLES = ("first_name", "last_name", "institution", "country", "email")
+KNOWN_ROLES = ("first_name", "last_name", "institution", "country", "intended_use", "publications")
+MOST_WORDS = 10_000  # characters of a decision's or an appeal's words
+
+
+def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
+    """The person's open request, else a new draft prefilled from the last request and the profile."""
+    if existing := open_request(applicant, model):
+        return existing
+    if not model.is_gated or model.form is None:
+        raise Invalid(f"{model} is not gated: download it without asking.")
+    if grant := live_grant(applicant, model):
+        raise Conflict(f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access")
+    try:
+        with transaction.atomic():
+            request = AccessRequest(model=model, applicant=applicant, form=model.form)
+            _set_answers(request, _prefill(model, applicant))
+            request.save(force_insert=True)
+            append_event(kind="request.started", actor=applicant, model=model, request=request)
+    except IntegrityError:  # another tab was faster
+        return AccessRequest.objects.get(pk=open_request(applicant, model).pk)  # type: ignore[union-attr]
+    return request
+
+
+def _prefill(model: GatedModel, applicant: User) -> dict[str, Any]:
+    form = gate_form(model)
+    answers: dict[str, Any] = {}
+    for field in form.fields:
+        if field.role in PROFILE_ROLES and (value := str(getattr(applicant, field.role) or "")):
+            answers[field.key] = value
+        elif field.role == "full_name" and applicant.first_name:
+            answers[field.key] = applicant.get_full_name()
+    before = latest_request(applicant, model)
+    if before is None:
+        return answers
+    old = {field.label: before.answers.get(field.key) for field in GateForm.from_json(before.form.schema).fields}
+    again = {f.key: old[f.label] for f in form.fields if f.role != "licence" and old.get(f.label) not in (None, "")}
+    return answers | again
+
+
+def gate_form(model: GatedModel) -> GateForm:
+    """The model's form now; an empty one when it has none."""
+    return GateForm.from_json(model.form.schema) if model.form else GateForm()
+
+
+def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str, Any]) -> AccessRequest:
+    """Keeps what was typed so far, complete or not."""
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
+            raise Conflict(f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes.")
+        _set_answers(locked, answers)
+        locked.save()
+    return locked
+
+
+def submit_request(
+    *,
+    request: AccessRequest,
+    applicant: User,
+    answers: Mapping[str, Any],
+    licences_shown: Sequence[int] = (),
+    agreed: bool = True,
+    address: str | None = None,
+) -> AccessRequest:
+    """Hands the request in with its answers and licence acceptances; on an auto gate it is approved by policy.
+
+    `licences_shown` are the ids of the texts that stood on the page: if they are no longer the current
+    ones nothing is accepted and the person reads again.
+    """
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
+            raise Conflict("The owner changed the form while you filled it in: your answers are kept, look through them again.")
+        form = GateForm.from_json(locked.form.schema)
+        _set_answers(locked, answers)
+        _check_complete(form, locked)
+        locked.address = address
+        locked.save()
+        accepted = _accept_licences(locked, form, licences_shown, agreed)
+        move(locked, RequestState.SUBMITTED, who="applicant", actor=applicant, data={"licences": accepted})
+        if locked.model.gate == Gate.AUTO:
+            _decide(locked, None, Outcome.APPROVED, "", "")
+        else:
+            _tell_of_submission(locked)
+    return locked
+
+
+def _own(request: AccessRequest, applicant: User) -> AccessRequest:
+    if request.applicant_id != applicant.pk:
+        raise NotAllowed("This request belongs to somebody else.")
+    return lock(request)
+
+
+def _set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
+    """Stores the answers by key, and those whose meaning is known in their columns as well."""
+    fields = GateForm.from_json(request.form.schema).fields
+    request.answers = {field.key: answers[field.key] for field in fields if field.key in answers}
+    known = {field.role: request.answers.get(field.key) for field in fields if field.role}
+    person = request.applicant
+    for role in KNOWN_ROLES:
+        value = known.get(role)
+        if value is None and role in PROFILE_ROLES:
+            value = str(getattr(person, role) or "")
+        setattr(request, role, value or ([] if role == "publications" else ""))
+    if known.get("full_name") and not known.get("first_name"):
+        request.first_name, request.last_name = str(known["full_name"])[:200], ""
+
+
+def _check_complete(form: GateForm, request: AccessRequest) -> None:
+    for field in form.fields:
+        answered = request.answers.get(field.key) not in (None, "", False, [])
+        if field.required and not answered and field.type != "ip_location":
+            what = "Agree to" if field.role == "licence" else "Answer"
+            raise Invalid(f"{what} “{field.label}” before you submit.", field=field.key)
+    if sentence := eu_refusal(form, str(request.country)):
+        raise NotAllowed(sentence)
+
+
+def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int], agreed: bool) -> list[str]:
+    current = list(request.model.licence_versions.filter(retired_at__isnull=True))
+    if not current:
+        return []
+    if {licence.pk for licence in current} != set(shown):
+        raise Conflict("The licence changed while you were reading: read it again and agree to the new text.")
+    if not agreed:
+        raise Invalid("Agree to the licence before you submit.", field="agree")
+    for licence in current:
+        LicenceAcceptance.objects.get_or_create(
+            request=request,
+            licence=licence,
+            defaults={"user": request.applicant, "language": licence.language, "sha256": licence.sha256},
+        )
+    return [licence.sha256 for licence in current]
+
+
+def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessRequest:
+    """Takes an open request back; what was written is kept."""
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        move(locked, RequestState.WITHDRAWN, who="applicant", actor=applicant)
+    return locked
+
+
+def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> AccessRequest:
+    """Asks for a second look at a rejection, once; another reviewer decides where there is one."""
+    words = _words(words, "Say why the decision should be looked at again.")
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        if locked.appealed_at is not None:
+            raise Conflict(f"Request #{locked.pk} was appealed already: a rejection can be appealed once.")
+        if other := open_request(applicant, locked.model):
+            raise Conflict(f"You have a newer request, #{other.pk}: go on with that one.")
+        if live_grant(applicant, locked.model):
+            raise Conflict(f"You have access to {locked.model} already.")
+        locked.appeal = words
+        locked.save(update_fields=["appeal"])
+        move(locked, RequestState.APPEALED, who="applicant", actor=applicant)
+        _tell_reviewers(locked, f"appealed:{locked.pk}", appealed=True)
+    return locked
+
+
+def open_review(*, request: AccessRequest, reviewer: User) -> AccessRequest:
+    """A reviewer's first look moves submitted (or appealed) to in review; later looks change nothing."""
+    with transaction.atomic():
+        locked = lock(request)
+        if is_reviewer(reviewer, locked.model) and reviewer.pk != locked.applicant_id:
+            _open(locked, reviewer)
+    return locked
+
+
+def _open(request: AccessRequest, reviewer: User) -> None:
+    if request.state == RequestState.SUBMITTED or (
+        request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
+    ):
+        move(request, RequestState.IN_REVIEW, who="reviewer", actor=reviewer)
+
+
+def record_decision(
+    *, request: AccessRequest, reviewer: User, outcome: str, reason_code: str = "", words: str = ""
+) -> Decision:
+    """Approves, rejects or asks for changes: one decision, its grant, its mail and its event, all or nothing.
+
+    Of two reviewers at once one wins; the other gets `Conflict` with who decided and when.
+    """
+    if outcome not in Outcome.values:
+        raise Invalid("Choose to approve, to reject or to ask for changes.", field="outcome")
+    if reason_code not in ReasonCode.values:
+        raise Invalid("Choose a reason from the list.", field="reason_code")
+    if outcome == Outcome.REJECTED and not reason_code:
+        raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
+    words = words.strip()[:MOST_WORDS]
+    if outcome != Outcome.APPROVED:
+        words = _words(words, "Write a sentence to the applicant: what is missing or why not.")
+    with transaction.atomic():
+        locked = lock(request)
+        _check_may_decide(locked, reviewer)
+        _open(locked, reviewer)
+        return _decide(locked, reviewer, Outcome(outcome), reason_code, words)
+
+
+def _check_may_decide(request: AccessRequest, reviewer: User) -> None:
+    if not is_reviewer(reviewer, request.model):
+        raise NotAllowed(f"You are not a reviewer of {request.model}: ask its owner.")
+    if reviewer.pk == request.applicant_id:
+        raise NotAllowed("Nobody decides their own request: another reviewer must.")
+    if not _may_hear_appeal(request, reviewer):
+        raise NotAllowed("You decided the first time: another reviewer must hear the appeal.")
+
+
+def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
+    """The one who rejected hears the appeal only when there is nobody else."""
+    if request.appealed_at is None or not _rejected_before(request, reviewer):
+        return True
+    return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
+
+
+def _rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
+    return request.decisions.filter(reviewer=reviewer, outcome=Outcome.REJECTED, on_appeal=False).exists()
+
+
+def _decide(
+    request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
+) -> Decision:
+    data: dict[str, Any] = {"reason": reason_code, "words": words}
+    if request.appealed_at is not None and _rejected_before(request, reviewer):
+        data["heard_own_appeal"] = True  # there was no other reviewer
+    who = "reviewer" if reviewer else "policy"
+    move(request, RequestState(outcome.value), who=who, actor=reviewer, data=data)
+    decision = Decision.objects.create(
+        request=request,
+        reviewer=reviewer,
+        outcome=outcome,
+        reason_code=reason_code,
+        words=words,
+        on_appeal=request.appealed_at is not None,
+    )
+    grant = None
+    if outcome == Outcome.APPROVED:
+        source = GrantSource.REVIEW if reviewer else GrantSource.POLICY
+        grant = grant_for_request(request=request, source=source, actor=reviewer)
+    queue_mail(
+        key=f"decision:{decision.pk}",
+        to=request.applicant.email,
+        template=f"mails/{outcome.value}.txt",
+        context={"person": request.applicant, "request": request, "model": request.model, "decision": decision, "grant": grant},
+    )
+    return decision
+
+
+def _tell_of_submission(request: AccessRequest) -> None:
+    """Keyed by the moment: a request handed in again after changes is news again."""
+    moment = f"{request.pk}:{request.submitted_at:%Y%m%d%H%M%S%f}"
+    context = {"person": request.applicant, "request": request, "model": request.model}
+    queue_mail(key=f"received:{moment}", to=request.applicant.email, template="mails/received.txt", context=context)
+    _tell_reviewers(request, f"new:{moment}", appealed=False)
+
+
+def _tell_reviewers(request: AccessRequest, key: str, *, appealed: bool) -> None:
+    for person in people_to_tell(request.model):
+        queue_mail(
+            key=f"{key}:{person.pk}",
+            to=person.email,
+            template="mails/new_request.txt",
+            context={"person": person, "request": request, "model": request.model, "appealed": appealed},
+        )
+
+
+def _words(words: str, sentence: str) -> str:
+    words = words.replace("\0", "").strip()
+    if not words:
+        raise Invalid(sentence, field="words")
+    if len(words) > MOST_WORDS:
+        raise Invalid(f"Write at most {MOST_WORDS:,} characters.", field="words")
+    return words
+

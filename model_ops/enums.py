@@ -1,0 +1,46 @@
+"""The words of the weights side, as data."""
+
+from django.db.models import TextChoices
+
+
+class SourceKind(TextChoices):
+    FOLDER = "folder", "folder on the server"
+    HUB = "hub", "repository at a commit"
+
+
+class RecoveryState(TextChoices):
+    PLANNED = "planned", "planned"
+    RUNNING = "running", "running"
+    READY = "ready", "ready"
+    REFUSED = "refused", "refused"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class Method(TextChoices):
+    RECOVER = "recover", "base + diff"
+    COPY = "copy", "files as they are"
+
+
+class Dtype(TextChoices):
+    FLOAT32 = "float32", "float32"
+    FLOAT16 = "float16", "float16"
+    BFLOAT16 = "bfloat16", "bfloat16"
+
+
+class Compat(TextChoices):
+    WEIGHT_DIFF = "weight_diff", "weight_diff (Alpaca, Tulu)"
+    FASTCHAT = "fastchat", "FastChat (Vicuna)"
+
+
+class ResizePolicy(TextChoices):
+    MEAN = "mean", "mean of the base's rows"
+    ZERO = "zero", "zero"
+    SKIP = "skip", "the diff's row as it is"
+    ERROR = "error", "refuse"
+
+
+class DeliveryState(TextChoices):
+    WAITING = "waiting", "waiting for weights"
+    READY = "ready", "told: ready"
+    FAILED = "failed", "told: failed"

@@ -1,0 +1,15 @@
+from model_ops.models.downloads import Download
+from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, WeightSource
+from model_ops.models.revisions import Blob, Ref, RepoFile, Revision
+
+__all__ = [
+    "Blob",
+    "Delivery",
+    "Download",
+    "ModelWeights",
+    "Recovery",
+    "Ref",
+    "RepoFile",
+    "Revision",
+    "WeightSource",
+]

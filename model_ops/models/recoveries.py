@@ -1,0 +1,122 @@
+"""Where weights come from, and the runs that make them. The row owns the job, not the broker."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from access_requests.models import GatedModel, Grant
+from model_ops.enums import Compat, DeliveryState, Dtype, Method, RecoveryState, ResizePolicy, SourceKind
+
+
+class WeightSource(models.Model):
+    """A folder as it was when looked at, or a Hub repository at a commit."""
+
+    spec = models.CharField(max_length=1000, help_text="`/folder`, `hf:ID@COMMIT` or `hf+https://HOST/ID@COMMIT`.")
+    kind = models.CharField(max_length=10, choices=SourceKind)
+    endpoint = models.CharField(max_length=300, blank=True)
+    repo_id = models.CharField(max_length=193, blank=True)
+    commit = models.CharField(max_length=40, blank=True)
+    fingerprint = models.CharField(
+        max_length=64, blank=True, help_text="Of a folder: names, sizes and change times. A changed folder is another source."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "weight source"
+        constraints = [models.UniqueConstraint(fields=["spec", "fingerprint"], name="one_row_per_source")]
+
+    def __str__(self) -> str:
+        return self.spec
+
+
+class Recovery(models.Model):
+    """One run of the engine, shared by every model with the same inputs: nothing is merged twice."""
+
+    method = models.CharField(max_length=10, choices=Method)
+    base = models.ForeignKey(WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_base")
+    diff = models.ForeignKey(WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_diff")
+    files = models.ForeignKey(WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_files")
+    dtype = models.CharField(max_length=10, choices=Dtype, blank=True)
+    compat = models.CharField(max_length=20, choices=Compat, blank=True)
+    resize_policy = models.CharField(max_length=10, choices=ResizePolicy, blank=True)
+
+    state = models.CharField(max_length=10, choices=RecoveryState, default=RecoveryState.PLANNED)
+    wanted_at = models.DateTimeField(null=True, blank=True, help_text="Since when somebody waits for it; nothing runs before.")
+    lease_owner = models.CharField(max_length=32, blank=True, help_text="Random; the worker that holds the row.")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="After this the row may be claimed by another worker.")
+    attempts = models.PositiveIntegerField(default=0)
+    stage = models.CharField(max_length=40, blank=True, help_text="fetching, recovering, publishing")
+    bytes_done = models.BigIntegerField(default=0)
+    bytes_total = models.BigIntegerField(default=0)
+    plan = models.JSONField(default=dict, blank=True)
+    error = models.TextField(blank=True, help_text="One sentence.")
+    manifest = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "recoveries"
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["method", "base", "diff", "files", "dtype", "compat", "resize_policy"],
+                name="one_recovery_per_inputs",
+                nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                condition=Q(method=Method.RECOVER, base__isnull=False, diff__isnull=False, files__isnull=True)
+                | Q(method=Method.COPY, base__isnull=True, diff__isnull=True, files__isnull=False),
+                name="recovery_has_its_inputs",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=RecoveryState.RUNNING) | (Q(lease_until__isnull=False) & ~Q(lease_owner="")),
+                name="recovery_running_has_lease",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"recovery {self.pk} ({self.state})"
+
+    @property
+    def percent(self) -> int:
+        """0 to 100; 100 only when ready."""
+        if self.state == RecoveryState.READY:
+            return 100
+        return min(99, self.bytes_done * 100 // self.bytes_total) if self.bytes_total else 0
+
+
+class ModelWeights(models.Model):
+    """Which recovery makes a model's weights; the current one is the newest without an end."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="weights")
+    recovery = models.ForeignKey(Recovery, models.PROTECT, related_name="weights")
+    created_at = models.DateTimeField(auto_now_add=True)
+    replaced_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "model weights"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model"], condition=Q(replaced_at__isnull=True), name="one_current_weights_per_model"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} from {self.recovery}"
+
+
+class Delivery(models.Model):
+    """What a grant still waits for; the row makes each message go out once."""
+
+    grant = models.OneToOneField(Grant, models.PROTECT, related_name="delivery")
+    state = models.CharField(max_length=10, choices=DeliveryState, default=DeliveryState.WAITING)
+    created_at = models.DateTimeField(auto_now_add=True)
+    told_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+
+    def __str__(self) -> str:
+        return f"{self.grant}: {self.state}"

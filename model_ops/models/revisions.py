@@ -1,0 +1,78 @@
+"""What is published: immutable sets of files, and the names that point at them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from access_requests.models import GatedModel
+from model_ops.models.recoveries import Recovery
+
+
+class Blob(models.Model):
+    """A file's content, stored once under its SHA-256 below `WEIGHTS_ROOT/blobs/`."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    git_oid = models.CharField("git blob SHA-1", max_length=40)
+    size = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.sha256
+
+    @property
+    def location(self) -> str:
+        """Path below `WEIGHTS_ROOT`."""
+        return f"blobs/{self.sha256[:2]}/{self.sha256}"
+
+
+class Revision(models.Model):
+    """An immutable set of files with a 40-hex commit id."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="revisions")
+    commit = models.CharField(max_length=40)
+    recovery = models.ForeignKey(Recovery, models.PROTECT, null=True, blank=True, related_name="revisions")
+    has_weights = models.BooleanField(default=False, help_text="False: only the card and licences, weights to come.")
+    title = models.CharField(max_length=200)
+    message = models.TextField(blank=True)
+    author = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [models.UniqueConstraint(fields=["model", "commit"], name="one_revision_per_commit")]
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.commit[:8]}"
+
+
+class RepoFile(models.Model):
+    revision = models.ForeignKey(Revision, models.CASCADE, related_name="files")
+    path = models.CharField(max_length=500)
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="files")
+    is_lfs = models.BooleanField(help_text="By file pattern, as on the Hub: its id is the SHA-256, else the git SHA-1.")
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [models.UniqueConstraint(fields=["revision", "path"], name="one_file_per_path")]
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def etag(self) -> str:
+        return self.blob.sha256 if self.is_lfs else self.blob.git_oid
+
+
+class Ref(models.Model):
+    """`main`, a branch or a tag."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="refs")
+    name = models.CharField(max_length=200)
+    is_tag = models.BooleanField(default=False)
+    revision = models.ForeignKey(Revision, models.PROTECT, related_name="refs")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model", "name"], name="one_ref_per_name")]
+
+    def __str__(self) -> str:
+        return self.name

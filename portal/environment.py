@@ -1,0 +1,138 @@
+"""Reads the environment; a wrong value stops the start with one sentence that names it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_env = environ.Env()
+
+
+def refuse(name: str, why: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name} {why}")
+
+
+def flag(name: str) -> bool:
+    """`1`, `true`, `yes` or `on`; empty, `0`, `false`, `no`, `off` or absent is false."""
+    value = os.environ.get(name, "").strip().lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"", "0", "false", "no", "off"}:
+        return False
+    raise refuse(name, f"is {value!r}: write 1 or 0.")
+
+
+def state_folder() -> Path:
+    """`GATEHOUSE_STATE`, else `.gatehouse` in the checkout."""
+    folder = Path(os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse").expanduser()
+    if not folder.is_absolute():
+        folder = Path.cwd() / folder
+    if folder.exists() and not folder.is_dir():
+        raise refuse("GATEHOUSE_STATE", f"names {folder}, which is a file: name a folder.")
+    return folder
+
+
+def secret_key(state: Path) -> str:
+    """`SECRET_KEY`, else the one kept in the state folder, made on first use (mode 0600)."""
+    if given := os.environ.get("SECRET_KEY"):
+        if len(given) < 32:
+            raise refuse("SECRET_KEY", "is shorter than 32 characters: give a long random text, or leave it out.")
+        return given
+    path = state / "secret_key"
+    try:
+        return _kept_key(path)
+    except OSError as error:
+        raise refuse("GATEHOUSE_STATE", f"names {state}, where no secret key can be kept: {error.strerror}.") from error
+
+
+def _kept_key(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".secret_key.{os.getpid()}")
+    if not path.exists():
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(fresh, path)  # atomic: of two first starts one key wins, and it is never read half written
+        except FileExistsError:
+            pass
+        fresh.unlink()
+    return path.read_text().strip()
+
+
+def http_address(name: str, default: str = "") -> str:
+    """An http(s) address without a trailing slash, or the default when unset."""
+    value = os.environ.get(name, default).strip().rstrip("/")
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise refuse(name, f"is {value!r}: write an address such as https://models.example.org")
+    return value
+
+
+def database() -> dict[str, object]:
+    """`DATABASE_URL` as Django's setting: PostgreSQL, over TCP or a socket folder, pooled."""
+    url = os.environ.get("DATABASE_URL", "")
+    if not url:
+        raise refuse("DATABASE_URL", "is not set: start with ./dev.py, or give postgresql://user:password@host/name.")
+    try:
+        parsed: dict[str, object] = dict(_env.db("DATABASE_URL"))
+    except Exception as error:
+        raise refuse("DATABASE_URL", "cannot be read: write postgresql://user:password@host:port/name.") from error
+    if "postgresql" not in str(parsed.get("ENGINE")):
+        raise refuse("DATABASE_URL", "names another database: Gatehouse runs on PostgreSQL only.")
+    parsed["ENGINE"] = "django.db.backends.postgresql"
+    parsed["CONN_MAX_AGE"] = 0
+    options = dict(parsed.get("OPTIONS") or {})  # type: ignore[call-overload]
+    parsed["OPTIONS"] = options | {"pool": {"min_size": 0, "max_size": 24, "timeout": 10}}
+    return parsed
+
+
+def redis_url() -> str:
+    """`REDIS_URL`: `redis://`, `rediss://` or `unix:///path/to/socket`."""
+    url = os.environ.get("REDIS_URL", "")
+    if not url:
+        raise refuse("REDIS_URL", "is not set: start with ./dev.py, or give redis://host:6379/0.")
+    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        raise refuse("REDIS_URL", "must start with redis://, rediss:// or unix://.")
+    return url
+
+
+def broker_url(redis: str) -> str:
+    """The same server as Celery names it (`redis+socket://` for a socket)."""
+    return redis.replace("unix://", "redis+socket://", 1) if redis.startswith("unix://") else redis
+
+
+EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "submission", "smtps"}
+
+
+def email() -> dict[str, object]:
+    """`EMAIL_URL` as Django's settings; empty when unset (mails are then read on the outbox page)."""
+    url = os.environ.get("EMAIL_URL", "")
+    if not url:
+        return {}
+    parts = urlsplit(url)
+    if parts.scheme not in EMAIL_SCHEMES or not parts.hostname:
+        raise refuse("EMAIL_URL", "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://).")
+    try:
+        parsed: dict[str, object] = dict(_env.email("EMAIL_URL"))
+    except Exception as error:
+        raise refuse("EMAIL_URL", "cannot be read: write smtp+tls://user:password@host:587.") from error
+    return parsed
+
+
+def source_folders() -> list[Path]:
+    """`GATEHOUSE_SOURCES`: folders, separated by `:`, from which the admin may take weights."""
+    folders = []
+    for text in filter(None, os.environ.get("GATEHOUSE_SOURCES", "").split(":")):
+        folder = Path(text)
+        if not folder.is_absolute() or not folder.is_dir():
+            raise refuse("GATEHOUSE_SOURCES", f"names {text}, which is not an existing folder with an absolute path.")
+        folders.append(folder.resolve())
+    return folders

@@ -1,0 +1,97 @@
+"""Fixtures for the whole suite; servers come from tests/plugin_servers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """The test database has the plain name with `test_` before it."""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Lets the test runner empty append-only tables between tests; rows stay protected, and a test puts the trigger back."""
+    from django.db import connection
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        for table in ("access_requests_event", "access_requests_licenceacceptance"):
+            cursor.execute(f"DROP TRIGGER {table}_all ON {table}")
+
+
+@pytest.fixture
+def make_person(db: None) -> Callable[..., Any]:
+    """`make_person("ada", **fields)`: an account with a confirmed address and the password `a good password`."""
+    from allauth.account.models import EmailAddress
+    from django.contrib.auth import get_user_model
+
+    def make(name: str, **fields: Any) -> Any:
+        fields.setdefault("password", "a good password")
+        user = get_user_model().objects.create_user(fields.pop("email", f"{name}@example.org"), name, **fields)
+        EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
+        return user
+
+    return make
+
+
+TULU_CARD = """---
+license: apache-2.0
+extra_gated_heading: Ask for Tulu
+extra_gated_prompt: Read the licence first.
+extra_gated_button_content: Send the request
+extra_gated_fields:
+  First Name: text
+  Last Name: text
+  Institution: text
+  Country (where user is located): text
+  Intended Use: text
+  Previous Related Publications: text
+  "I agree to abide by the terms of the license associated to this artifact, including domain and used-based restrictions": checkbox
+---
+# Tulu
+
+A model.
+"""
+
+TULU_ANSWERS = {
+    "f1": "Ada",
+    "f2": "Lovelace",
+    "f3": "Analytical Society",
+    "f4": "GB",
+    "f5": "Study of instruction following.",
+    "f6": [],
+    "f7": True,
+}
+
+
+@pytest.fixture
+def make_model(db: None) -> Callable[..., Any]:
+    """`make_model("ai/tulu", **fields)`: a gated model with the Tulu form and one licence."""
+    from access_requests.services.catalogue import LicenceText, add_model
+
+    def make(repo_id: str = "ai/tulu", **fields: Any) -> Any:
+        fields.setdefault("card", TULU_CARD)
+        fields.setdefault("licences", [LicenceText("licence.txt", "en", "Be good.\n")])
+        return add_model(repo_id=repo_id, **fields)
+
+    return make
+
+
+@pytest.fixture
+def submit(db: None) -> Callable[..., Any]:
+    """`submit(person, model)`: a complete request, handed in."""
+    from access_requests.services.requests import start_request, submit_request
+
+    def do(person: Any, model: Any, **fields: Any) -> Any:
+        request = start_request(model=model, applicant=person)
+        shown = list(model.licence_versions.filter(retired_at__isnull=True).values_list("pk", flat=True))
+        fields.setdefault("answers", TULU_ANSWERS)
+        return submit_request(
+            request=request, applicant=person, licences_shown=shown, address="192.0.2.1", **fields
+        )
+
+    return do
