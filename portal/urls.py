@@ -10,8 +10,8 @@ from portal.health import healthz
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("admin/", admin.site.urls),
-    path("accounts/", include("allauth.urls")),
     path("", include("portal.accounts.urls")),
+    path("accounts/", include("allauth.urls")),
     path("", include("model_ops.urls")),
     path("", include("access_requests.urls")),
     path("", include("portal.pages.urls")),

@@ -5,3 +5,6 @@ class AccountsConfig(AppConfig):
     name = "portal.accounts"
     label = "accounts"
     verbose_name = "people"
+
+    def ready(self) -> None:
+        from portal.accounts import receivers  # noqa: F401 - connects the receivers

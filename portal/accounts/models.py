@@ -12,7 +12,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django_countries.fields import CountryField
 
-# The Hub's rule for a name: at most 96 of these, no "--" or "..", no "-" or "." at an end, not ending in ".git".
+# The Hub's rule for a name: at most 96 of these, no "--" or "..", no "-" or "." at an end, no ".git" at the end.
 USERNAME_PATTERN = r"^(?![-.])(?!.*(--|\.\.))(?!.*(\.git|[-.])\Z)[A-Za-z0-9_.-]{1,96}\Z"
 
 
@@ -36,7 +36,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     username = models.CharField(
         "user name",
         max_length=96,
-        validators=[RegexValidator(USERNAME_PATTERN, "Use letters, digits, '_', '-' and '.', without '--' or '..'.")],
+        validators=[
+            RegexValidator(USERNAME_PATTERN, "Use letters, digits, '_', '-' and '.', without '--' or '..'.")
+        ],
         help_text="Public. Letters, digits, '_', '-' and '.'.",
     )
     first_name = models.CharField("first name", max_length=200, blank=True)
@@ -45,7 +47,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     country = CountryField(blank=True)
     orcid = models.CharField("ORCID iD", max_length=19, blank=True)
     is_active = models.BooleanField("active", default=True)
-    is_staff = models.BooleanField("staff", default=False, help_text="May enter the admin; needs a second factor.")
+    is_staff = models.BooleanField(
+        "staff", default=False, help_text="May enter the admin; needs a second factor."
+    )
     date_joined = models.DateTimeField(default=timezone.now)
 
     objects = UserManager()
@@ -57,7 +61,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                Lower("email"), name="user_email_unique", violation_error_message="This e-mail address has an account."
+                Lower("email"),
+                name="user_email_unique",
+                violation_error_message="This e-mail address has an account.",
             ),
             models.UniqueConstraint(
                 Lower("username"), name="user_name_unique", violation_error_message="This user name is taken."
@@ -73,3 +79,30 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def get_short_name(self) -> str:
         return self.first_name or self.username
+
+
+class OwnerLink(models.Model):
+    """The one open invitation to become the first owner; gone once used."""
+
+    ONLY = 1
+
+    digest = models.CharField("SHA-256 of its token", max_length=64)
+    created_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"owner link of {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class CaughtMail(models.Model):
+    """A mail that was to be sent while there is no mail server: read on the outbox page."""
+
+    to = models.TextField()
+    subject = models.TextField()
+    text = models.TextField()
+    caught_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.subject} to {self.to}"

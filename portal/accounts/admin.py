@@ -1,0 +1,73 @@
+"""People in the admin; signing in to it goes through allauth, with its limits and second factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.decorators import secure_admin_login
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.http import HttpRequest
+
+from portal.accounts.models import User
+
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+for unused in (Group, SocialAccount, SocialApp, SocialToken):
+    if admin.site.is_registered(unused):
+        admin.site.unregister(unused)
+
+
+class EmailAddressInline(admin.TabularInline):
+    model = EmailAddress
+    fields = readonly_fields = ["email", "verified", "primary"]
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(User)
+class UserAdmin(admin.ModelAdmin):
+    """Rights and standing of an account; its holder keeps password and second factor on the account pages."""
+
+    list_display = [
+        "username",
+        "full_name",
+        "email",
+        "institution",
+        "country",
+        "is_active",
+        "is_staff",
+        "date_joined",
+    ]
+    list_filter = ["is_active", "is_staff", "is_superuser", "country"]
+    search_fields = ["username", "first_name", "last_name", "email", "institution", "orcid"]
+    readonly_fields = ["email", "date_joined", "last_login"]
+    inlines = [EmailAddressInline]
+    fieldsets = [
+        (None, {"fields": ["email", "username", "first_name", "last_name"]}),
+        ("Profile", {"fields": ["institution", "country", "orcid"]}),
+        ("Rights", {"fields": ["is_active", "is_staff", "is_superuser", "user_permissions"]}),
+        ("Dates", {"fields": ["date_joined", "last_login"]}),
+    ]
+    filter_horizontal = ["user_permissions"]
+
+    @admin.display(description="name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Only a superuser hands out rights."""
+        fields = list(self.readonly_fields)
+        return (
+            fields if request.user.is_superuser else [*fields, "is_staff", "is_superuser", "user_permissions"]
+        )

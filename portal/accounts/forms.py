@@ -1,0 +1,144 @@
+"""Forms about oneself: signing up, the profile, and becoming the owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account import forms as allauth_forms
+from allauth.account.models import EmailAddress
+from django import forms
+from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
+from django.core.exceptions import ValidationError
+
+from portal.accounts.models import User
+from portal.accounts.names import check_username, clean_name, suggest_username
+from portal.accounts.orcid import clean_orcid
+
+NAME_HELP = "In any script. One name only? Write it here."
+USERNAME_HELP = "Public, while your e-mail address never is. Left empty, it is made from your names."
+UNREADABLE_NAME = "Write your name: these characters cannot be shown."
+
+
+class NamesMixin(forms.Form):
+    """The two name fields, cleaned of what cannot be seen."""
+
+    def clean_first_name(self) -> str:
+        name = clean_name(self.cleaned_data["first_name"])
+        if not name:
+            raise ValidationError(UNREADABLE_NAME)
+        return name
+
+    def clean_last_name(self) -> str:
+        return clean_name(self.cleaned_data["last_name"])
+
+
+def first_name_field() -> forms.CharField:
+    widget = forms.TextInput(attrs={"autocomplete": "given-name"})
+    return forms.CharField(label="First name", max_length=200, help_text=NAME_HELP, widget=widget)
+
+
+def last_name_field() -> forms.CharField:
+    widget = forms.TextInput(attrs={"autocomplete": "family-name"})
+    return forms.CharField(label="Last name", max_length=200, required=False, widget=widget)
+
+
+class SignupForm(NamesMixin, allauth_forms.SignupForm):
+    """allauth's form with the names; it hides from a stranger whether an e-mail address has an account."""
+
+    first_name = first_name_field()
+    last_name = last_name_field()
+    field_order = ["first_name", "last_name", "username", "email", "password1"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = "User name"
+        self.fields["username"].help_text = USERNAME_HELP
+        self.fields["username"].widget.attrs["autocomplete"] = "off"
+        self.fields["email"].label = "E-mail address"
+        self.fields["email"].help_text = "We send a code to this address."
+
+
+class ProfileForm(NamesMixin, forms.ModelForm):
+    """What forms about models are prefilled with."""
+
+    first_name = first_name_field()
+    last_name = last_name_field()
+
+    class Meta:
+        model = User
+        fields = ["first_name", "last_name", "username", "institution", "country", "orcid"]
+        help_texts = {"username": "Public. Letters, digits, '_', '-' and '.'."}
+        widgets = {"institution": forms.TextInput(attrs={"autocomplete": "organization"})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._holder = User.objects.get(pk=self.instance.pk)  # full_clean writes into the instance
+        self.fields["username"].widget.attrs["autocomplete"] = "off"
+        self.fields["country"].widget.attrs["autocomplete"] = "country"
+        self.fields["orcid"] = forms.CharField(
+            label="ORCID iD", required=False, max_length=60, help_text="Such as 0000-0002-1825-0097."
+        )
+        self.initial["orcid"] = self.instance.orcid
+
+    def clean_username(self) -> str:
+        return check_username(self.cleaned_data["username"], holder=self._holder)
+
+    def clean_institution(self) -> str:
+        return clean_name(self.cleaned_data["institution"])
+
+    def clean_orcid(self) -> str:
+        return clean_orcid(self.cleaned_data["orcid"])
+
+
+class OwnerForm(NamesMixin, forms.Form):
+    """Everything about the first account; nobody can help yet, so it says what it wants in full."""
+
+    first_name = first_name_field()
+    last_name = last_name_field()
+    username = forms.CharField(
+        label="User name",
+        required=False,
+        help_text=USERNAME_HELP,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    email = forms.EmailField(
+        label="E-mail address",
+        widget=forms.EmailInput(attrs={"autocomplete": "username"}),
+        help_text="You sign in with it.",
+    )
+    password = forms.CharField(
+        label="Password",
+        strip=False,
+        help_text=password_validators_help_text_html(),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+    def clean_username(self) -> str:
+        username = self.cleaned_data["username"]
+        return check_username(username, reserved_too=True) if username else ""
+
+    def clean_email(self) -> str:
+        email = self.cleaned_data["email"].lower()
+        known = User.objects.filter(email__iexact=email) or EmailAddress.objects.filter(email__iexact=email)
+        if known:
+            raise ValidationError(
+                "This e-mail address has an account already: give another one for the owner."
+            )
+        return email
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if cleaned.get("username") == "" and "first_name" in cleaned:
+            cleaned["username"] = suggest_username(
+                first_name=cleaned["first_name"], last_name=cleaned.get("last_name", "")
+            )
+        self._check_password(cleaned)
+        return cleaned
+
+    def _check_password(self, cleaned: dict[str, Any]) -> None:
+        known = {key: cleaned.get(key, "") for key in ("first_name", "last_name", "username", "email")}
+        if "password" in cleaned:
+            try:
+                validate_password(cleaned["password"], User(**known))
+            except ValidationError as error:
+                self.add_error("password", error)

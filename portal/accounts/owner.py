@@ -1,0 +1,53 @@
+"""The first account of a portal: made through a link that only who started the portal can see."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from allauth.account.models import EmailAddress
+from django.db import transaction
+
+from access_requests.errors import Conflict
+from portal.accounts.addresses import page_address
+from portal.accounts.models import OwnerLink, User
+
+
+def owner_link() -> str | None:
+    """A new link to create the owner (the one before stops working), or None once a staff account exists."""
+    if User.objects.filter(is_staff=True).exists():
+        return None
+    token = secrets.token_urlsafe(24)
+    OwnerLink.objects.update_or_create(pk=OwnerLink.ONLY, defaults={"digest": _digest(token)})
+    return page_address("owner", token)
+
+
+def link_opens(token: str) -> bool:
+    """Whether this link can still be used; looking at it uses nothing up."""
+    return (
+        OwnerLink.objects.filter(digest=_digest(token)).exists()
+        and not User.objects.filter(is_staff=True).exists()
+    )
+
+
+@transaction.atomic
+def create_owner(
+    *, token: str, email: str, username: str, password: str, first_name: str = "", last_name: str = ""
+) -> User:
+    """Uses the link up and makes the superuser, whose address counts as confirmed.
+
+    Raises Conflict when the link was used or replaced: of two people with one link, the row lock lets one by.
+    """
+    link = OwnerLink.objects.select_for_update().filter(digest=_digest(token)).first()
+    if link is None or User.objects.filter(is_staff=True).exists():
+        raise Conflict("This link has been used or replaced: sign in, or restart the portal for a new link.")
+    link.delete()
+    user = User.objects.create_superuser(
+        email, username, password, first_name=first_name, last_name=last_name
+    )
+    EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
+    return user
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""People whom an operator names by e-mail address, before they ever came here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from allauth.account.models import EmailAddress
+from allauth.account.utils import user_pk_to_url_str
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.utils.module_loading import import_string
+
+from access_requests.errors import Invalid
+from portal.accounts.adapter import reset_address
+from portal.accounts.addresses import page_address
+from portal.accounts.models import User
+from portal.accounts.names import anonymous_username
+
+
+@dataclass(frozen=True)
+class Invited:
+    """`url` is where the person goes first: to set a password, or to sign in when they have one."""
+
+    user: User
+    created: bool
+    url: str
+
+
+def find_or_invite(email: str) -> Invited:
+    """The account of this address; an unknown one gets an account without password, under an anonymous name.
+
+    Only the account's own address and confirmed further ones count: an address that somebody merely
+    typed into their account is no proof that it is theirs.
+    """
+    address = _checked(email)
+    user = _holder(address)
+    created = user is None
+    if user is None:
+        user, created = _create(address)
+    url = page_address("account_login") if user.has_usable_password() else invitation_url(user)
+    return Invited(user=user, created=created, url=url)
+
+
+def invitation_url(user: User) -> str:
+    """A link with which this person sets their first password; it works once, for PASSWORD_RESET_TIMEOUT."""
+    generator: type[PasswordResetTokenGenerator] = import_string(
+        "allauth.account.forms.EmailAwarePasswordResetTokenGenerator"
+    )
+    return reset_address(f"{user_pk_to_url_str(user)}-{generator().make_token(user)}")
+
+
+def _checked(email: str) -> str:
+    address = email.strip().lower()
+    try:
+        validate_email(address)
+    except ValidationError as error:
+        raise Invalid(
+            f"“{email}” is not an e-mail address: write one such as ada@example.org.", field="email"
+        ) from error
+    return address
+
+
+def _holder(address: str) -> User | None:
+    user = User.objects.filter(email__iexact=address).first()
+    if user is None:
+        row = EmailAddress.objects.filter(email__iexact=address, verified=True).select_related("user").first()
+        user = row.user if row else None
+    return user
+
+
+def _create(address: str) -> tuple[User, bool]:
+    try:
+        with transaction.atomic():
+            user = User.objects.create_user(address, anonymous_username())
+            EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
+    except IntegrityError:
+        holder = _holder(address)  # somebody invited the same address in the same moment
+        if holder is None:
+            raise
+        return holder, False
+    return user, True

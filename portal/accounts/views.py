@@ -1,0 +1,96 @@
+"""Pages about oneself, beside those of allauth."""
+
+from __future__ import annotations
+
+from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.models import Login
+from allauth.account.views import SignupView as AllauthSignupView
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required, login_required
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_safe
+
+from access_requests.errors import Conflict
+from portal.accounts.forms import OwnerForm, ProfileForm, SignupForm
+from portal.accounts.models import User
+from portal.accounts.names import clean_name, suggest_username
+from portal.accounts.owner import create_owner, link_opens
+
+
+@method_decorator(login_not_required, name="dispatch")
+class SignupView(AllauthSignupView):
+    """allauth's sign-up; who loses a race for a user name or an address is told as if they came later."""
+
+    def form_valid(self, form: SignupForm) -> HttpResponse:
+        try:
+            with transaction.atomic():
+                return super().form_valid(form)
+        except IntegrityError:
+            again = self.get_form()
+            if (
+                again.is_valid()
+            ):  # the winner has the address (allauth then tells its holder) or our suggestion
+                return super().form_valid(again)
+            return self.form_invalid(again)
+
+
+@login_not_required
+@require_safe
+def suggest(request: HttpRequest) -> HttpResponse:
+    """The user name that would be made from the names typed so far, as a sentence under the field."""
+    first_name = clean_name(request.GET.get("first_name", ""))[:200]
+    last_name = clean_name(request.GET.get("last_name", ""))[:200]
+    name = suggest_username(first_name=first_name, last_name=last_name) if first_name or last_name else ""
+    return render(request, "accounts/suggestion.html", {"suggestion": name})
+
+
+@login_required
+@never_cache
+def profile(request: HttpRequest) -> HttpResponse:
+    """What forms are prefilled with."""
+    person = User.objects.get(pk=request.user.pk)
+    form = ProfileForm(request.POST or None, instance=person)
+    if request.method == "POST" and form.is_valid():
+        try:
+            with transaction.atomic():
+                form.save()
+        except IntegrityError:
+            form.add_error("username", "This user name was taken a moment ago: choose another one.")
+        else:
+            messages.success(request, "Your profile is saved.")
+            return redirect("profile")
+    return render(request, "accounts/profile.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+def owner(request: HttpRequest, token: str) -> HttpResponse:
+    """Creates the first staff account, signs it in and leads to its second factor."""
+    if not link_opens(token):
+        return render(request, "accounts/owner_closed.html", status=410)
+    form = OwnerForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            person = create_owner(token=token, **form.cleaned_data)
+        except Conflict:
+            return render(request, "accounts/owner_closed.html", status=410)
+        except IntegrityError:
+            form.add_error(
+                None, "This e-mail address or user name was taken a moment ago: choose another one."
+            )
+        else:
+            return _sign_owner_in(request, person)
+    return render(request, "accounts/owner.html", {"form": form}, status=422 if form.errors else 200)
+
+
+def _sign_owner_in(request: HttpRequest, person: User) -> HttpResponse:
+    messages.success(request, "You own this portal now. Next: a second factor, which the admin asks for.")
+    login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
+    return perform_password_login(request, {"email": person.email}, login)

@@ -1,0 +1,21 @@
+"""What every page may use beside its own context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from portal.outbox import outbox_is_open
+
+
+def site(request: HttpRequest) -> dict[str, Any]:
+    """`outbox_open`, `demo`, and `sign_in_next`: the page to come back to after signing in."""
+    entrance = request.path.startswith("/accounts/") or request.method != "GET" or request.path == "/"
+    return {
+        "outbox_open": outbox_is_open(request),
+        "demo": settings.GATEHOUSE_DEMO,
+        "portal_address": settings.GATEHOUSE_URL,
+        "sign_in_next": "" if entrance else request.get_full_path(),
+    }
