@@ -13,6 +13,7 @@ from .form import (
     GateField,
     GateForm,
     Option,
+    keep_choices,
     with_required,
     with_role,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "GateForm",
     "Option",
     "card_data",
+    "keep_choices",
     "read_card",
     "with_required",
     "with_role",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from access_requests.cards.form import GateForm
+from .form import GateForm
 
 EU_COUNTRIES = frozenset(
-    "AT BE BG HR CY CZ DE DK EE ES FI FR GR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
+    {"AT", "BE", "BG", "HR", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HU", "IE", "IT", "LT"}
+    | {"LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"}
 )
+# Parts of a member state that belong to the Union and have an ISO code of their own (TFEU, article 355).
+EU_TERRITORIES = frozenset({"AX", "GF", "GP", "MF", "MQ", "RE", "YT"})
 
 
 def eu_refusal(form: GateForm, country: str) -> str | None:
-    """The sentence for a person in the Union when the card shuts it out, else None; `country` is ISO 3166 alpha-2."""
-    if form.eu_disallowed and country.upper() in EU_COUNTRIES:
-        return "The owner does not offer this model in the European Union, so a request from there cannot be taken."
-    return None
+    """Return the sentence for a person in the Union if the card shuts it out; `country` is ISO alpha-2."""
+    if not form.eu_disallowed or country.upper() not in EU_COUNTRIES | EU_TERRITORIES:
+        return None
+    return (
+        "The owner does not offer this model in the European Union, so a request from there cannot be taken; "
+        "ask the owner if you work elsewhere."
+    )

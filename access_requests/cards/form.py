@@ -161,3 +161,23 @@ def with_required(form: GateForm, key: str, required: bool) -> GateForm:
         raise FormChangeRefused(f"{key} is recorded by the portal, so nobody can be required to fill it in.")
     changed = replace(field, required=required)
     return replace(form, fields=tuple(changed if other.key == key else other for other in form.fields))
+
+
+def keep_choices(fresh: GateForm, *, read_before: GateForm, chosen: GateForm) -> GateForm:
+    """Return a newly read form with the roles and requirements that the owner had chosen on the form before.
+
+    `read_before` is how the last card was read, `chosen` what the owner made of it. A choice goes to the field with
+    the same label and declared type; where there is none any more, it is dropped.
+    """
+    before = {field.key: field for field in read_before.fields}
+    choices = [field for field in chosen.fields if before.get(field.key) != field]
+    for choice in choices:
+        old = before.get(choice.key)
+        for field in fresh.fields:
+            if old and (field.label, field.declared) == (choice.label, choice.declared):
+                fresh = with_role(fresh, field.key, choice.role) if choice.role != old.role else fresh
+                required = choice.required or fresh.field(field.key).role == "licence"
+                fresh = (
+                    with_required(fresh, field.key, required) if choice.required != old.required else fresh
+                )
+    return fresh

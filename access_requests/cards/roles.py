@@ -80,6 +80,7 @@ def role_of(label: str, declared: str) -> str:
 def _tidy(label: str) -> str:
     """Lower-case the label, unify its signs and drop Markdown marks, so that spellings compare equal."""
     text = unicodedata.normalize("NFKC", label).casefold().replace("’", "'")
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"[*_`“”\"]+", "", text)
     return re.sub(r"\s+", " ", text).strip(" ?:.!,;：？。")
 
@@ -112,7 +113,8 @@ _STOP = (
 )
 _OBJECT = (
     r"(?:(?:[\w.-]+[- ])?licen[cs](?:e|es|ing|ed terms)\b|licencia\b|licença\b|licenza\b|lizenz\w*"
-    r"|nutzungsbedingungen|eula\b|(?:user|usage|use|access|transfer|licen[cs]e|community|research|service) agreement"
+    r"|nutzungsbedingungen|eula\b"
+    r"|(?:user|usage|use|access|transfer|licen[cs]e|community|research|service) agreement"
     r"|(?:the|these|all|its|any|our|your|to|with|following|above|said|use|usage|user|access|service|and|&|of)"
     r" (?:terms|conditions)\b|términos|condiciones|conditions d'utilisation|termos)"
 )

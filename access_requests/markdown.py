@@ -1,0 +1,183 @@
+"""Markdown of cards and forms as HTML that a page may hold: rendered by markdown-it, then cleaned by nh3.
+
+Cards are written by others. What is left has no script, style, form, frame or event, links carry
+`nofollow noopener`, and pictures stay only by https or as a path; the page's content policy decides whether a
+remote one is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from urllib.parse import urljoin
+
+import nh3
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
+
+_INLINE_TAGS = {"a", "b", "br", "code", "del", "em", "i", "kbd", "s", "strong", "sub", "sup"}
+_BLOCK_TAGS = (
+    _INLINE_TAGS
+    | {
+        "blockquote",
+        "dd",
+        "details",
+        "dl",
+        "dt",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "img",
+        "li",
+        "ol",
+        "p",
+    }
+    | {"pre", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul"}
+)
+_ATTRIBUTES = {
+    "a": {"href", "title"},
+    "img": {"src", "alt", "title", "width", "height"},
+    "ol": {"start"},
+    "td": {"align", "colspan", "rowspan"},
+    "th": {"align", "colspan", "rowspan"},
+}
+_DROPPED_WHOLE = {
+    "script",
+    "style",
+    "iframe",
+    "object",
+    "template",
+    "noscript",
+    "title",
+    "textarea",
+    "select",
+}
+_BARE_LINK = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]}*_]")
+_HEADING = re.compile(r"<(/?)h([1-6])>")
+
+
+@lru_cache(maxsize=32)
+def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
+    """Return a text's HTML, with its headings `shift` levels lower so that the page keeps its only h1.
+
+    Relative links and pictures are resolved against `base`, such as `/namespace/name/resolve/main/`.
+    """
+    html = _clean(_markdown().render(_storable(text)), _BLOCK_TAGS, base)
+    html = _HEADING.sub(lambda match: f"<{match[1]}h{min(6, int(match[2]) + shift)}>", html)
+    return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
+
+
+@lru_cache(maxsize=512)
+def render_inline(text: str) -> SafeString:
+    """Return one line's HTML for a label or description: emphasis, code and links only."""
+    html = _clean(_markdown().renderInline(_storable(text)), _INLINE_TAGS, "")
+    return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
+
+
+def plain_text(text: str) -> str:
+    """Return a label without its Markdown marks, for places that take no HTML."""
+    tokens = _markdown().parseInline(_storable(text))
+    words = (
+        child.content
+        for token in tokens
+        for child in token.children or ()
+        if child.type in {"text", "code_inline"}
+    )
+    return " ".join("".join(words).split()) or text
+
+
+def _storable(text: str) -> str:
+    return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", text)
+
+
+@lru_cache(maxsize=1)
+def _markdown() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    parser.core.ruler.after("inline", "bare_links", _link_bare_addresses)
+    parser.core.ruler.after("inline", "cell_alignment", _align_cells)
+    return parser
+
+
+def _clean(html: str, tags: set[str], base: str) -> str:
+    def keep(element: str, attribute: str, value: str) -> str | None:
+        if element == "img" and attribute == "src":
+            return _picture(value, base)
+        if element == "a" and attribute == "href" and base and not value.startswith("#"):
+            return _joined(base, value)
+        return value
+
+    return nh3.clean(
+        html,
+        tags=tags,
+        clean_content_tags=_DROPPED_WHOLE,
+        attributes={tag: names for tag, names in _ATTRIBUTES.items() if tag in tags},
+        attribute_filter=keep,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="nofollow noopener",
+    )
+
+
+def _picture(source: str, base: str) -> str | None:
+    address = _joined(base, source)
+    if address.startswith("//") or (
+        re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", address) and not address.startswith("https://")
+    ):
+        return None
+    return address
+
+
+def _joined(base: str, address: str) -> str:
+    try:
+        return urljoin(base, address) if base else address
+    except ValueError:  # an address such as http://[ that no client can follow
+        return "#"
+
+
+def _align_cells(state: StateCore) -> None:
+    """Turn the alignment of table cells from a style, which the content policy forbids, into an attribute."""
+    for token in state.tokens:
+        if token.type in {"th_open", "td_open"} and (style := token.attrs.pop("style", None)):
+            token.attrs["align"] = str(style).removeprefix("text-align:")
+
+
+def _link_bare_addresses(state: StateCore) -> None:
+    """Make http(s) addresses in running text links: some cards' whole prompt is one."""
+    for block in state.tokens:
+        if block.type == "inline" and block.children and "://" in block.content:
+            block.children = list(_with_links(block.children))
+
+
+def _with_links(children: list[Token]) -> Iterator[Token]:
+    depth = 0
+    for token in children:
+        is_html_link = token.type == "html_inline" and re.match(r"</?a[\s>]", token.content, re.I)
+        if token.type == "link_open" or (is_html_link and not token.content.startswith("</")):
+            depth += 1
+        elif token.type == "link_close" or is_html_link:
+            depth = max(0, depth - 1)
+        if token.type == "text" and not depth:
+            yield from _split_at_links(token)
+        else:
+            yield token
+
+
+def _split_at_links(token: Token) -> Iterator[Token]:
+    end = 0
+    for match in _BARE_LINK.finditer(token.content):
+        yield _text(token.content[end : match.start()], token.level)
+        yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
+        yield _text(match[0], token.level + 1)
+        yield Token("link_close", "a", -1, level=token.level)
+        end = match.end()
+    yield _text(token.content[end:], token.level)
+
+
+def _text(content: str, level: int) -> Token:
+    return Token("text", "", 0, content=content, level=level)

@@ -1,0 +1,113 @@
+"""Publications as an applicant writes them, one per line: DOIs, arXiv ids or links, checked for form only."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+MAX_PUBLICATIONS = 100
+MAX_LINK = 2_000
+MAX_PROBLEMS = 10
+
+_DOI = re.compile(r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?(10\.\d{4,9}(?:\.\d+)*/[^\s\"<>]+)", re.I)
+_ARXIV = re.compile(
+    r"(?:arxiv:\s*|https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html)/)?"
+    r"(\d\d(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d\d(?:0[1-9]|1[0-2])\d{3})(v\d{1,3})?(?:\.pdf)?",
+    re.I,
+)
+_BULLET = re.compile(r"(?:[-*•–]|\(?\d{1,3}[.)]|\[\d{1,3}\])\s+")
+_NONE = frozenset(
+    {
+        "none",
+        "none yet",
+        "no",
+        "n/a",
+        "na",
+        "nil",
+        "nothing",
+        "not applicable",
+        "no publications",
+        "-",
+        "–",
+        "—",
+    }
+    | {"keine", "aucune", "ninguna", "nessuna", "无", "無", "没有", "なし", "없음"}
+)
+
+
+def says_none(text: str) -> bool:
+    """Whether the whole text says that there are no publications."""
+    return text.strip().casefold().rstrip(".。!") in _NONE
+
+
+def parse_publications(text: str) -> tuple[list[str], list[str]]:
+    """Return the publications in one spelling each, without repeats, and a sentence for each bad line.
+
+    A DOI comes back as `10.…/…`, an arXiv id as `arXiv:…`, a link as it was written. "none" and the like
+    are an empty list.
+    """
+    if says_none(text):
+        return [], []
+    found: dict[str, None] = {}
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        entries = _entries(line)
+        if entries is None:
+            problems.append(_problem(number, line))
+        else:
+            found.update(dict.fromkeys(entries))
+    if len(found) > MAX_PUBLICATIONS:
+        problems.append(
+            f"There are {len(found)} publications and at most {MAX_PUBLICATIONS} fit: keep the chief ones."
+        )
+    if len(problems) > MAX_PROBLEMS:
+        more = len(problems) - MAX_PROBLEMS
+        problems = [
+            *problems[:MAX_PROBLEMS],
+            f"{more} more lines are not one either: write one DOI, arXiv id or link a line.",
+        ]
+    return list(found), problems
+
+
+def _entries(line: str) -> list[str] | None:
+    """Return the publications of one line, divided by commas or blanks; None if it is bad."""
+    line = _BULLET.sub("", line.strip(), count=1).strip()
+    if not line or says_none(line):
+        return []
+    if (whole := _publication(line)) is not None:
+        return [whole]
+    parts = [_publication(part) for part in re.split(r"[\s,;]+", line) if part]
+    return [part for part in parts if part is not None] if parts and None not in parts else None
+
+
+def _publication(text: str) -> str | None:
+    text = text.strip(" <>").rstrip(",;")
+    text = text.removesuffix(".")
+    if match := _DOI.fullmatch(text):
+        return match[1]
+    if match := _ARXIV.fullmatch(text):
+        return f"arXiv:{match[1]}{(match[2] or '').lower()}"
+    return text if _is_link(text) else None
+
+
+def _is_link(text: str) -> bool:
+    if len(text) > MAX_LINK or re.search(r"[\s<>\"\\\x00-\x1f]", text):
+        return False
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme.lower() in {"http", "https"}
+        and re.fullmatch(r"[^.@\s]+(?:\.[^.@\s]+)+", host) is not None
+    )
+
+
+def _problem(number: int, line: str) -> str:
+    shown = " ".join(line.split())
+    shown = f"{shown[:79]}…" if len(shown) > 80 else shown
+    return (
+        f"Line {number}, “{shown}”, is no DOI, arXiv id or link: "
+        "write it like 10.1000/xyz123, arXiv:2306.04751 or https://example.org/paper."
+    )
