@@ -76,7 +76,7 @@ class AccessCode(TextChoices):
     WITHDRAWN = "withdrawn", "withdrawn"
     EXPIRED = "expired", "the grant ended"
     REVOKED = "revoked", "the grant was revoked"
-    TOKEN_OUT_OF_SCOPE = "token_out_of_scope", "the token belongs to another model"  # noqa: S105 - a code, not a secret
+    TOKEN_OUT_OF_SCOPE = "token_out_of_scope", "the token belongs to another model"
     DISABLED = "disabled", "the account is disabled"
 
 

@@ -28,7 +28,9 @@ def is_owner(user: Any, model: GatedModel) -> bool:
 
 def is_reviewer(user: Any, model: GatedModel) -> bool:
     """May decide: owner, reviewer or superuser."""
-    return is_person(user) and (user.is_superuser or ModelRole.objects.filter(model=model, user=user).exists())
+    return is_person(user) and (
+        user.is_superuser or ModelRole.objects.filter(model=model, user=user).exists()
+    )
 
 
 def reviewers_of(model: GatedModel) -> QuerySet[User]:

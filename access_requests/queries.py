@@ -78,8 +78,10 @@ def _refusal(user: Any, model: GatedModel) -> Access:
     ended = model.grants.filter(user=user).order_by("-pk").first()
     if request is None and ended is None:
         return _answer(AccessCode.NO_REQUEST, model)
-    newest_is_grant = request is None or request.state == RequestState.APPROVED or (
-        ended is not None and not request.is_open and request.created_at < ended.starts_at
+    newest_is_grant = (
+        request is None
+        or request.state == RequestState.APPROVED
+        or (ended is not None and not request.is_open and request.created_at < ended.starts_at)
     )
     if ended is not None and newest_is_grant:
         return _answer(AccessCode.REVOKED if ended.revoked_at else AccessCode.EXPIRED, model, grant=ended)
@@ -106,13 +108,19 @@ def _answer(
 
 def _reason(request: AccessRequest | None) -> str:
     decision = request.decisions.order_by("-pk").first() if request else None
-    return decision.get_reason_code_display() if decision and decision.reason_code else "see the reviewer's words"
+    return (
+        decision.get_reason_code_display()
+        if decision and decision.reason_code
+        else "see the reviewer's words"
+    )
 
 
 def live_grant(user: Any, model: GatedModel) -> Grant | None:
     """The grant by which this person may read now."""
     now = timezone.now()
-    return model.grants.filter(user=user, revoked_at__isnull=True, starts_at__lte=now, ends_at__gt=now).first()
+    return model.grants.filter(
+        user=user, revoked_at__isnull=True, starts_at__lte=now, ends_at__gt=now
+    ).first()
 
 
 def latest_request(user: Any, model: GatedModel) -> AccessRequest | None:
@@ -126,7 +134,9 @@ def open_request(user: Any, model: GatedModel) -> AccessRequest | None:
 def queue_position(request: AccessRequest) -> int:
     """1 is next: how many of the model's waiting requests were submitted before, plus one."""
     waiting = AccessRequest.objects.filter(model=request.model_id, state__in=WAITING_STATES)
-    before = Q(submitted_at__lt=request.submitted_at) | Q(submitted_at=request.submitted_at, pk__lt=request.pk)
+    before = Q(submitted_at__lt=request.submitted_at) | Q(
+        submitted_at=request.submitted_at, pk__lt=request.pk
+    )
     return waiting.filter(before).count() + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -42,25 +43,29 @@ def secret_key(state: Path) -> str:
     """`SECRET_KEY`, else the one kept in the state folder, made on first use (mode 0600)."""
     if given := os.environ.get("SECRET_KEY"):
         if len(given) < 32:
-            raise refuse("SECRET_KEY", "is shorter than 32 characters: give a long random text, or leave it out.")
+            raise refuse(
+                "SECRET_KEY", "is shorter than 32 characters: give a long random text, or leave it out."
+            )
         return given
     path = state / "secret_key"
     try:
         return _kept_key(path)
     except OSError as error:
-        raise refuse("GATEHOUSE_STATE", f"names {state}, where no secret key can be kept: {error.strerror}.") from error
+        raise refuse(
+            "GATEHOUSE_STATE", f"names {state}, where no secret key can be kept: {error.strerror}."
+        ) from error
 
 
 def _kept_key(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".secret_key.{os.getpid()}")
     if not path.exists():
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        try:
-            os.link(fresh, path)  # atomic: of two first starts one key wins, and it is never read half written
-        except FileExistsError:
-            pass
+        fresh = path.with_name(f".secret_key.{os.getpid()}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(48))
+        with contextlib.suppress(FileExistsError):
+            os.link(
+                fresh, path
+            )  # atomic: of two first starts one key wins, and it is never read half written
         fresh.unlink()
     return path.read_text().strip()
 
@@ -80,11 +85,15 @@ def database() -> dict[str, object]:
     """`DATABASE_URL` as Django's setting: PostgreSQL, over TCP or a socket folder, pooled."""
     url = os.environ.get("DATABASE_URL", "")
     if not url:
-        raise refuse("DATABASE_URL", "is not set: start with ./dev.py, or give postgresql://user:password@host/name.")
+        raise refuse(
+            "DATABASE_URL", "is not set: start with ./dev.py, or give postgresql://user:password@host/name."
+        )
     try:
         parsed: dict[str, object] = dict(_env.db("DATABASE_URL"))
     except Exception as error:
-        raise refuse("DATABASE_URL", "cannot be read: write postgresql://user:password@host:port/name.") from error
+        raise refuse(
+            "DATABASE_URL", "cannot be read: write postgresql://user:password@host:port/name."
+        ) from error
     if "postgresql" not in str(parsed.get("ENGINE")):
         raise refuse("DATABASE_URL", "names another database: Gatehouse runs on PostgreSQL only.")
     parsed["ENGINE"] = "django.db.backends.postgresql"
@@ -119,7 +128,9 @@ def email() -> dict[str, object]:
         return {}
     parts = urlsplit(url)
     if parts.scheme not in EMAIL_SCHEMES or not parts.hostname:
-        raise refuse("EMAIL_URL", "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://).")
+        raise refuse(
+            "EMAIL_URL", "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://)."
+        )
     try:
         parsed: dict[str, object] = dict(_env.email("EMAIL_URL"))
     except Exception as error:
@@ -133,6 +144,8 @@ def source_folders() -> list[Path]:
     for text in filter(None, os.environ.get("GATEHOUSE_SOURCES", "").split(":")):
         folder = Path(text)
         if not folder.is_absolute() or not folder.is_dir():
-            raise refuse("GATEHOUSE_SOURCES", f"names {text}, which is not an existing folder with an absolute path.")
+            raise refuse(
+                "GATEHOUSE_SOURCES", f"names {text}, which is not an existing folder with an absolute path."
+            )
         folders.append(folder.resolve())
     return folders

@@ -28,10 +28,15 @@ def make_person(db: None) -> Callable[..., Any]:
     """`make_person("ada", **fields)`: an account with a confirmed address and the password `a good password`."""
     from allauth.account.models import EmailAddress
     from django.contrib.auth import get_user_model
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
     def make(name: str, **fields: Any) -> Any:
-        fields.setdefault("password", "a good password")
-        user = get_user_model().objects.create_user(fields.pop("email", f"{name}@example.org"), name, **fields)
+        password = fields.pop("password", "a good password")
+        user = get_user_model()(email=fields.pop("email", f"{name}@example.org"), username=name, **fields)
+        user.password = PBKDF2PasswordHasher().encode(
+            password, "salt", iterations=1
+        )  # a real hash, made quickly
+        user.save()
         EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
         return user
 

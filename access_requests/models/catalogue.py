@@ -16,13 +16,21 @@ class GatedModel(models.Model):
     """A catalogue entry, `namespace/name` as on the Hub."""
 
     repo_id = models.CharField("repository id", max_length=193)
-    card = models.TextField(help_text="README.md whole, front matter included; the last one that could be understood.")
-    card_data = models.JSONField(default=dict, blank=True, help_text="The card's front matter as the Hub shows it.")
+    card = models.TextField(
+        help_text="README.md whole, front matter included; the last one that could be understood."
+    )
+    card_data = models.JSONField(
+        default=dict, blank=True, help_text="The card's front matter as the Hub shows it."
+    )
     gate = models.CharField(max_length=10, choices=Gate, default=Gate.MANUAL)
     grant_days = models.PositiveIntegerField(
-        default=365, validators=[MinValueValidator(1), MaxValueValidator(36500)], help_text="How long a grant lasts."
+        default=365,
+        validators=[MinValueValidator(1), MaxValueValidator(36500)],
+        help_text="How long a grant lasts.",
     )
-    listed = models.BooleanField(default=True, help_text="An unlisted model is not found by those who may not read it.")
+    listed = models.BooleanField(
+        default=True, help_text="An unlisted model is not found by those who may not read it."
+    )
     form = models.ForeignKey("FormVersion", models.PROTECT, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -35,6 +43,9 @@ class GatedModel(models.Model):
     def __str__(self) -> str:
         return self.repo_id
 
+    def get_absolute_url(self) -> str:
+        return f"/{self.repo_id}"
+
     @property
     def namespace(self) -> str:
         return self.repo_id.partition("/")[0]
@@ -46,9 +57,6 @@ class GatedModel(models.Model):
     @property
     def is_gated(self) -> bool:
         return self.gate != Gate.NONE
-
-    def get_absolute_url(self) -> str:
-        return f"/{self.repo_id}"
 
     def address(self) -> str:
         """The page's full address, as mails and error messages name it."""
@@ -78,7 +86,9 @@ class LicenceVersion(models.Model):
     text = models.TextField()
     sha256 = models.CharField("SHA-256", max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
-    retired_at = models.DateTimeField(null=True, blank=True, help_text="Set when another version took its place.")
+    retired_at = models.DateTimeField(
+        null=True, blank=True, help_text="Set when another version took its place."
+    )
 
     class Meta:
         verbose_name = "licence version"
@@ -109,7 +119,9 @@ class ModelRole(models.Model):
 
     class Meta:
         verbose_name = "role"
-        constraints = [models.UniqueConstraint(fields=["model", "user"], name="one_role_per_person_and_model")]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "user"], name="one_role_per_person_and_model")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.model}"

@@ -21,26 +21,37 @@ class Grant(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="grants")
     request = models.ForeignKey(AccessRequest, models.PROTECT, null=True, blank=True, related_name="grants")
     source = models.CharField(max_length=10, choices=GrantSource)
-    granted_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+    )
     starts_at = models.DateTimeField(default=timezone.now)
     ends_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
-    revoked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    revoked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+    )
     revoke_reason = models.TextField(blank=True, help_text="Reaches the person.")
     closed_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it was revoked, or when its end was noticed; makes room for a new grant."
+        null=True,
+        blank=True,
+        help_text="When it was revoked, or when its end was noticed; makes room for a new grant.",
     )
-    first_token_at = models.DateTimeField(null=True, blank=True, help_text="When the token that approval entitles to was made.")
+    first_token_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the token that approval entitles to was made."
+    )
 
     class Meta:
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["model", "user"], condition=Q(closed_at__isnull=True), name="one_live_grant_per_person_and_model"
+                fields=["model", "user"],
+                condition=Q(closed_at__isnull=True),
+                name="one_live_grant_per_person_and_model",
             ),
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="grant_ends_after_start"),
             models.CheckConstraint(
-                condition=Q(revoked_at__isnull=True) | Q(closed_at__isnull=False), name="grant_revoked_is_closed"
+                condition=Q(revoked_at__isnull=True) | Q(closed_at__isnull=False),
+                name="grant_revoked_is_closed",
             ),
         ]
 
@@ -59,9 +70,13 @@ class AccessToken(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_tokens")
     name = models.CharField(max_length=100)
     digest = models.CharField("SHA-256 of the secret", max_length=64, unique=True, editable=False)
-    hint = models.CharField(max_length=20, editable=False, help_text="First and last characters, to tell tokens apart.")
+    hint = models.CharField(
+        max_length=20, editable=False, help_text="First and last characters, to tell tokens apart."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="It ends with the grant at the latest.")
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="It ends with the grant at the latest."
+    )
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_address = models.GenericIPAddressField(null=True, blank=True)

@@ -9,7 +9,9 @@ from access_requests.enums import MailState
 
 
 class OutgoingMail(models.Model):
-    key = models.CharField(max_length=200, unique=True, help_text="What it is about: the same thing is mailed once.")
+    key = models.CharField(
+        max_length=200, unique=True, help_text="What it is about: the same thing is mailed once."
+    )
     to = models.EmailField()
     subject = models.CharField(max_length=300)
     text = models.TextField()

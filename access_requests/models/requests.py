@@ -18,7 +18,9 @@ class AccessRequest(models.Model):
     applicant = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_requests")
     state = models.CharField(max_length=20, choices=RequestState, default=RequestState.DRAFT)
     form = models.ForeignKey(FormVersion, models.PROTECT, related_name="requests")
-    answers = models.JSONField(default=dict, blank=True, help_text="Input key -> answer; the form version has the labels.")
+    answers = models.JSONField(
+        default=dict, blank=True, help_text="Input key -> answer; the form version has the labels."
+    )
 
     # What the portal knows by meaning, copied from the answers: searchable and typed.
     first_name = models.CharField(max_length=200, blank=True)
@@ -27,7 +29,9 @@ class AccessRequest(models.Model):
     country = CountryField(blank=True)
     intended_use = models.TextField(blank=True)
     publications = models.JSONField(default=list, blank=True)
-    address = models.GenericIPAddressField("network address", null=True, blank=True, help_text="Where it was submitted from.")
+    address = models.GenericIPAddressField(
+        "network address", null=True, blank=True, help_text="Where it was submitted from."
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -41,10 +45,13 @@ class AccessRequest(models.Model):
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["model", "applicant"], condition=Q(state__in=OPEN_STATES), name="one_open_request_per_person_and_model"
+                fields=["model", "applicant"],
+                condition=Q(state__in=OPEN_STATES),
+                name="one_open_request_per_person_and_model",
             ),
             models.CheckConstraint(
-                condition=Q(state__in=[RequestState.DRAFT, RequestState.WITHDRAWN]) | Q(submitted_at__isnull=False),
+                condition=Q(state__in=[RequestState.DRAFT, RequestState.WITHDRAWN])
+                | Q(submitted_at__isnull=False),
                 name="request_submitted_has_date",
             ),
             models.CheckConstraint(
@@ -53,7 +60,8 @@ class AccessRequest(models.Model):
                 name="request_closed_has_date",
             ),
             models.CheckConstraint(
-                condition=~Q(state=RequestState.APPEALED) | Q(appealed_at__isnull=False), name="request_appealed_has_date"
+                condition=~Q(state=RequestState.APPEALED) | Q(appealed_at__isnull=False),
+                name="request_appealed_has_date",
             ),
         ]
         indexes = [models.Index(fields=["state", "submitted_at"], name="request_queue")]
@@ -82,7 +90,9 @@ class LicenceAcceptance(models.Model):
 
     class Meta:
         verbose_name = "licence acceptance"
-        constraints = [models.UniqueConstraint(fields=["request", "licence"], name="one_acceptance_per_request_and_text")]
+        constraints = [
+            models.UniqueConstraint(fields=["request", "licence"], name="one_acceptance_per_request_and_text")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} accepted {self.licence}"
@@ -92,7 +102,9 @@ class Decision(models.Model):
     """What a reviewer said; by nobody when policy decided."""
 
     request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="decisions")
-    reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="decisions")
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="decisions"
+    )
     outcome = models.CharField(max_length=20, choices=Outcome)
     reason_code = models.CharField(max_length=30, choices=ReasonCode, blank=True, default="")
     words = models.TextField(blank=True, help_text="Reaches the applicant.")

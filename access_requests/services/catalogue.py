@@ -22,8 +22,33 @@ if TYPE_CHECKING:
 
 # The portal's own first path segments: a model there would hide a page or be hidden by one.
 RESERVED_NAMESPACES = frozenset(
-    "accounts admin api oauth static media me healthz robots.txt favicon.ico outbox login logout signup settings "
-    "models datasets spaces kernels docs help about i18n htmx well-known .well-known".split()
+    {
+        "accounts",
+        "admin",
+        "api",
+        "oauth",
+        "static",
+        "media",
+        "me",
+        "healthz",
+        "robots.txt",
+        "favicon.ico",
+        "outbox",
+    }
+    | {
+        "login",
+        "logout",
+        "signup",
+        "settings",
+        "models",
+        "datasets",
+        "spaces",
+        "kernels",
+        "docs",
+        "help",
+        "about",
+    }
+    | {"i18n", "htmx", ".well-known"}
 )
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")  # the Hub's rule (hub-protocol, 1.6)
 LONGEST_LICENCE = 2 * 2**20  # characters
@@ -48,7 +73,9 @@ def check_repo_id(repo_id: str) -> str:
                 f"{repo_id!r} is not a repository id: write NAMESPACE/NAME, each of at most 96 letters, digits, '_', '.' or '-'."
             )
         if "--" in part or ".." in part or part.endswith(".git") or part[0] in ".-" or part[-1] in ".-":
-            raise Invalid(f"{part!r} cannot be used: no '--' or '..', no '.git' at the end, no '.' or '-' at either end.")
+            raise Invalid(
+                f"{part!r} cannot be used: no '--' or '..', no '.git' at the end, no '.' or '-' at either end."
+            )
     if namespace.lower() in RESERVED_NAMESPACES:
         raise Invalid(f"The namespace {namespace!r} is one of the portal's own addresses: choose another.")
     return repo_id
@@ -85,15 +112,28 @@ def add_model(
     try:
         with transaction.atomic():
             model = GatedModel.objects.create(
-                repo_id=repo_id, card=card, card_data=card_data(read.front), gate=gate, grant_days=days, listed=listed
+                repo_id=repo_id,
+                card=card,
+                card_data=card_data(read.front),
+                gate=gate,
+                grant_days=days,
+                listed=listed,
             )
             set_form(model=model, form=read.form, actor=actor)
             if owner is not None:
                 ModelRole.objects.create(model=model, user=owner, role=Role.OWNER)
-            append_event(kind="model.added", actor=actor, actor_name=_operator(actor), model=model, data={"gate": str(gate)})
+            append_event(
+                kind="model.added",
+                actor=actor,
+                actor_name=_operator(actor),
+                model=model,
+                data={"gate": str(gate)},
+            )
             replace_licences(model=model, licences=licences, actor=actor)
     except IntegrityError as error:
-        raise Conflict(f"{repo_id} is in the catalogue already: publish a new revision with update_model.") from error
+        raise Conflict(
+            f"{repo_id} is in the catalogue already: publish a new revision with update_model."
+        ) from error
     return model
 
 
@@ -110,7 +150,13 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVe
         version = FormVersion.objects.create(model=model, schema=schema)
         model.form = version
         model.save(update_fields=["form", "updated_at"])
-        append_event(kind="model.form_changed", actor=actor, actor_name=_operator(actor), model=model, data={"form": version.pk})
+        append_event(
+            kind="model.form_changed",
+            actor=actor,
+            actor_name=_operator(actor),
+            model=model,
+            data={"form": version.pk},
+        )
     return version
 
 
@@ -126,7 +172,9 @@ def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> C
     return read
 
 
-def replace_licences(*, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None) -> list[LicenceVersion]:
+def replace_licences(
+    *, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None
+) -> list[LicenceVersion]:
     """Makes these the current texts: unchanged ones stay, changed ones get a new version, missing ones retire."""
     wanted = {(text.name, text.language): _checked(text) for text in licences}
     if len(wanted) != len(licences):
@@ -138,24 +186,41 @@ def replace_licences(*, model: GatedModel, licences: Sequence[LicenceText], acto
         LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
         fresh = [
             LicenceVersion.objects.create(
-                model=model, name=text.name, language=text.language, text=text.text, sha256=LicenceVersion.digest(text.text)
+                model=model,
+                name=text.name,
+                language=text.language,
+                text=text.text,
+                sha256=LicenceVersion.digest(text.text),
             )
             for key, text in wanted.items()
             if key not in kept
         ]
         if fresh or retired:
-            data: dict[str, Any] = {"added": [v.sha256 for v in fresh], "retired": [v.sha256 for v in retired]}
-            append_event(kind="model.licences_changed", actor=actor, actor_name=_operator(actor), model=model, data=data)
+            data: dict[str, Any] = {
+                "added": [v.sha256 for v in fresh],
+                "retired": [v.sha256 for v in retired],
+            }
+            append_event(
+                kind="model.licences_changed",
+                actor=actor,
+                actor_name=_operator(actor),
+                model=model,
+                data=data,
+            )
     return fresh
 
 
 def _checked(licence: LicenceText) -> LicenceText:
     if not re.fullmatch(r"[^/\\\x00-\x1f]{1,200}", licence.name) or licence.name.startswith("."):
-        raise Invalid(f"The licence's file name {licence.name!r} cannot be offered for download: give it a plain name.")
+        raise Invalid(
+            f"The licence's file name {licence.name!r} cannot be offered for download: give it a plain name."
+        )
     if not LANGUAGE.fullmatch(licence.language):
         raise Invalid(f"{licence.language!r} is not a language: write a tag such as en or zh-Hant.")
     if not licence.text.strip() or "\0" in licence.text or len(licence.text) > LONGEST_LICENCE:
-        raise Invalid(f"The licence text {licence.name} is empty, too long or not text: give a UTF-8 text file.")
+        raise Invalid(
+            f"The licence text {licence.name} is empty, too long or not text: give a UTF-8 text file."
+        )
     return licence
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
@@ -38,13 +38,18 @@ class Granted:
 
 def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: User | None) -> Grant:
     """The grant of an approved request, inside the decision's transaction; a live grant is prolonged instead."""
-    ends_at = timezone.now() + timedelta(days=request.model.grant_days)
+    days = request.model.grant_days
     grant = _close_ended(request.applicant, request.model)
     if grant is None:
         return _create(
-            model=request.model, user=request.applicant, request=request, source=source, granted_by=actor, ends_at=ends_at
+            days=days,
+            model=request.model,
+            user=request.applicant,
+            request=request,
+            source=source,
+            granted_by=actor,
         )
-    grant.ends_at = max(grant.ends_at, ends_at)
+    grant.ends_at = max(grant.ends_at, timezone.now() + timedelta(days=days))
     grant.request = request
     grant.save(update_fields=["ends_at", "request"])
     append_event(
@@ -78,14 +83,11 @@ def grant_access(
             raise Conflict(f"The account of {email} is disabled: enable it in the admin first.")
         GatedModel.objects.select_for_update().get(pk=model.pk)
         if live := _close_ended(user, model):
-            raise Conflict(f"{email} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first.")
+            raise Conflict(
+                f"{email} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first."
+            )
         grant = _create(
-            model=model,
-            user=user,
-            request=None,
-            source=GrantSource.OPERATOR,
-            granted_by=actor,
-            ends_at=timezone.now() + timedelta(days=days),
+            days=days, model=model, user=user, request=None, source=GrantSource.OPERATOR, granted_by=actor
         )
         secret = None
         if token_name:
@@ -160,15 +162,20 @@ def _close(pk: int) -> bool:
 
 def _close_ended(user: User, model: GatedModel) -> Grant | None:
     """Makes room for a new grant: closes one that ran out; returns one that still lives, locked."""
-    grant = Grant.objects.select_for_update(of=("self",)).filter(user=user, model=model, closed_at__isnull=True).first()
+    grant = (
+        Grant.objects.select_for_update(of=("self",))
+        .filter(user=user, model=model, closed_at__isnull=True)
+        .first()
+    )
     if grant is not None and not grant.is_live():
         _close(grant.pk)
         return None
     return grant
 
 
-def _create(**fields: object) -> Grant:
-    grant = Grant.objects.create(**fields)
+def _create(*, days: int, **fields: Any) -> Grant:
+    now = timezone.now()
+    grant = Grant.objects.create(starts_at=now, ends_at=now + timedelta(days=days), **fields)
     append_event(
         kind="grant.created",
         actor=grant.granted_by,

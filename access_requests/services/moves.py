@@ -39,7 +39,9 @@ MOVES = (
     Move(S.IN_REVIEW, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.IN_REVIEW, S.CHANGES_REQUESTED, "reviewer", "words", "request.changes_requested"),
     Move(S.IN_REVIEW, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
-    Move(S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"),
+    Move(
+        S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"
+    ),
     Move(S.CHANGES_REQUESTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
     Move(S.REJECTED, S.APPEALED, "applicant", "words, once per rejection", "request.appealed"),
     Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
@@ -50,11 +52,20 @@ ALLOWED = {(move.source, move.target): move for move in MOVES}
 
 def lock(request: AccessRequest) -> AccessRequest:
     """The row as it is now, held until the transaction ends."""
-    return AccessRequest.objects.select_for_update(of=("self",)).select_related("model", "applicant", "form").get(pk=request.pk)
+    return (
+        AccessRequest.objects.select_for_update(of=("self",))
+        .select_related("model", "applicant", "form")
+        .get(pk=request.pk)
+    )
 
 
 def move(
-    request: AccessRequest, target: RequestState, *, who: str, actor: User | None, data: dict[str, Any] | None = None
+    request: AccessRequest,
+    target: RequestState,
+    *,
+    who: str,
+    actor: User | None,
+    data: dict[str, Any] | None = None,
 ) -> None:
     """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile."""
     allowed = ALLOWED.get((RequestState(request.state), target))

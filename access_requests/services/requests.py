@@ -35,7 +35,9 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
     if not model.is_gated or model.form is None:
         raise Invalid(f"{model} is not gated: download it without asking.")
     if grant := live_grant(applicant, model):
-        raise Conflict(f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access")
+        raise Conflict(
+            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access"
+        )
     try:
         with transaction.atomic():
             request = AccessRequest(model=model, applicant=applicant, form=model.form)
@@ -58,8 +60,12 @@ def _prefill(model: GatedModel, applicant: User) -> dict[str, Any]:
     before = latest_request(applicant, model)
     if before is None:
         return answers
-    old = {field.label: before.answers.get(field.key) for field in GateForm.from_json(before.form.schema).fields}
-    again = {f.key: old[f.label] for f in form.fields if f.role != "licence" and old.get(f.label) not in (None, "")}
+    old = {
+        field.label: before.answers.get(field.key) for field in GateForm.from_json(before.form.schema).fields
+    }
+    again = {
+        f.key: old[f.label] for f in form.fields if f.role != "licence" and old.get(f.label) not in (None, "")
+    }
     return answers | again
 
 
@@ -73,7 +79,9 @@ def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str,
     with transaction.atomic():
         locked = _own(request, applicant)
         if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
-            raise Conflict(f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes.")
+            raise Conflict(
+                f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes."
+            )
         _set_answers(locked, answers)
         locked.save()
     return locked
@@ -96,7 +104,9 @@ def submit_request(
     with transaction.atomic():
         locked = _own(request, applicant)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
-            raise Conflict("The owner changed the form while you filled it in: your answers are kept, look through them again.")
+            raise Conflict(
+                "The owner changed the form while you filled it in: your answers are kept, look through them again."
+            )
         form = GateForm.from_json(locked.form.schema)
         _set_answers(locked, answers)
         _check_complete(form, locked)
@@ -268,7 +278,13 @@ def _decide(
         key=f"decision:{decision.pk}",
         to=request.applicant.email,
         template=f"mails/{outcome.value}.txt",
-        context={"person": request.applicant, "request": request, "model": request.model, "decision": decision, "grant": grant},
+        context={
+            "person": request.applicant,
+            "request": request,
+            "model": request.model,
+            "decision": decision,
+            "grant": grant,
+        },
     )
     return decision
 
@@ -277,7 +293,9 @@ def _tell_of_submission(request: AccessRequest) -> None:
     """Keyed by the moment: a request handed in again after changes is news again."""
     moment = f"{request.pk}:{request.submitted_at:%Y%m%d%H%M%S%f}"
     context = {"person": request.applicant, "request": request, "model": request.model}
-    queue_mail(key=f"received:{moment}", to=request.applicant.email, template="mails/received.txt", context=context)
+    queue_mail(
+        key=f"received:{moment}", to=request.applicant.email, template="mails/received.txt", context=context
+    )
     _tell_reviewers(request, f"new:{moment}", appealed=False)
 
 
@@ -298,4 +316,3 @@ def _words(words: str, sentence: str) -> str:
     if len(words) > MOST_WORDS:
         raise Invalid(f"Write at most {MOST_WORDS:,} characters.", field="words")
     return words
-

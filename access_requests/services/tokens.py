@@ -94,7 +94,9 @@ def issue_token(
     """One more token for the same grant, named by the person; `actor_name` in the log says who made it."""
     name = " ".join(name.split())
     if not name or len(name) > 100 or not name.isprintable():
-        raise Invalid("Give the token a name of 1 to 100 characters, so that you know it again.", field="name")
+        raise Invalid(
+            "Give the token a name of 1 to 100 characters, so that you know it again.", field="name"
+        )
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
     with transaction.atomic():
@@ -124,7 +126,12 @@ def _issue(*, grant: Grant, name: str, expires_at: datetime | None, actor: User)
         expires_at=expires_at,
     )
     append_event(
-        kind="token.issued", actor=actor, model=grant.model, grant=grant, request=grant.request, data={"token": token.pk, "name": name}
+        kind="token.issued",
+        actor=actor,
+        model=grant.model,
+        grant=grant,
+        request=grant.request,
+        data={"token": token.pk, "name": name},
     )
     return Issued(token, secret)
 
@@ -137,7 +144,12 @@ def revoke_token(*, token: AccessToken, user: User) -> None:
         if AccessToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
             grant = token.grant
             append_event(
-                kind="token.revoked", actor=user, model=grant.model, grant=grant, request=grant.request, data={"token": token.pk}
+                kind="token.revoked",
+                actor=user,
+                model=grant.model,
+                grant=grant,
+                request=grant.request,
+                data={"token": token.pk},
             )
 
 
@@ -150,7 +162,9 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")
     token = (
-        AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(digest=digest(secret)).first()
+        AccessToken.objects.select_related("grant__model", "grant__request", "user")
+        .filter(digest=digest(secret))
+        .first()
     )
     if token is None:
         raise TokenRefused("This token is not known here: make a new one on the model's access page.")
@@ -167,7 +181,11 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
 
 def _note_use(token: AccessToken, address: str | None, client: str) -> None:
     now = timezone.now()
-    if token.last_used_at and token.last_used_at > now - NOTE_USE_EVERY and token.last_used_address == address:
+    if (
+        token.last_used_at
+        and token.last_used_at > now - NOTE_USE_EVERY
+        and token.last_used_address == address
+    ):
         return
     AccessToken.objects.filter(pk=token.pk).filter(
         Q(last_used_at__isnull=True) | Q(last_used_at__lt=now)
