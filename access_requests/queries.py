@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 from access_requests.enums import OPEN_STATES, WAITING_STATES, AccessCode, RequestState
 from access_requests.models import AccessRequest, AccessToken, GatedModel, Grant
-from access_requests.permissions import is_person, is_reviewer
+from access_requests.permissions import decidable_models, is_person, is_reviewer
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,41 @@ def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None)
 def _refusal(user: Any, model: GatedModel) -> Access:
     request = latest_request(user, model)
     ended = model.grants.filter(user=user).order_by("-pk").first()
-    if request is None and ended is None:
-        return _answer(AccessCode.NO_REQUEST, model)
-    newest_is_grant = (
-        request is None
-        or request.state == RequestState.APPROVED
-        or (ended is not None and not request.is_open and request.created_at < ended.starts_at)
+    code = _why_not(request, ended)
+    if code in {AccessCode.REVOKED, AccessCode.EXPIRED}:
+        return _answer(code, model, grant=ended)
+    return _answer(code, model, request=None if code == AccessCode.NO_REQUEST else request)
+
+
+def _why_not(request: AccessRequest | None, ended: Grant | None) -> AccessCode:
+    """The refusal that a person's latest request and latest grant, which is not live, come to."""
+    newest_is_grant = request is None or request.state == RequestState.APPROVED or (
+        ended is not None and not request.is_open and request.created_at < ended.starts_at
     )
     if ended is not None and newest_is_grant:
-        return _answer(AccessCode.REVOKED if ended.revoked_at else AccessCode.EXPIRED, model, grant=ended)
+        return AccessCode.REVOKED if ended.revoked_at else AccessCode.EXPIRED
     if request is None or request.state not in REQUEST_CODES:
-        return _answer(AccessCode.NO_REQUEST, model)
-    return _answer(REQUEST_CODES[RequestState(request.state)], model, request=request)
+        return AccessCode.NO_REQUEST
+    return REQUEST_CODES[RequestState(request.state)]
+
+
+def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
+    """`access_of(user, model).code` for a whole list, by the model's key, in three queries."""
+    models = list(models)
+    if not is_person(user):
+        return {model.pk: access_of(user, model).code for model in models}
+    grants = {g.model_id: g for g in Grant.objects.filter(user=user, model__in=models).order_by("pk")}
+    requests = {r.model_id: r for r in AccessRequest.objects.filter(applicant=user, model__in=models).order_by("pk")}
+    reviewed = set(decidable_models(user).filter(pk__in=[m.pk for m in models]).values_list("pk", flat=True))
+    return {model.pk: _code(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed) for model in models}
+
+
+def _code(model: GatedModel, grant: Grant | None, request: AccessRequest | None, reviews: bool) -> AccessCode:
+    if not model.is_gated:
+        return AccessCode.OPEN_MODEL
+    if grant and grant.is_live():
+        return AccessCode.GRANTED
+    return AccessCode.STAFF if reviews else _why_not(request, grant)
 
 
 def _answer(

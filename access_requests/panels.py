@@ -1,0 +1,30 @@
+"""What other rooms show on the pages of a request, a model or a grant.
+
+They register functions when the site starts, so that nothing here imports them. A function returns safe HTML
+(a section with its own heading), or "" where it has nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from django.http import HttpRequest
+from django.utils.safestring import SafeString, mark_safe
+
+from access_requests.models import AccessRequest, GatedModel
+
+Subject = TypeVar("Subject", AccessRequest, GatedModel)
+
+CASE_PANELS: list[Callable[[AccessRequest, HttpRequest], str]] = []  # a reviewer's page of one request
+MODEL_PANELS: list[Callable[[GatedModel, HttpRequest], str]] = []  # the model's page, everybody's
+ACCESS_PANELS: list[
+    Callable[[GatedModel, HttpRequest], str]
+] = []  # the download page of somebody with a grant
+
+
+def show_panels(
+    panels: Iterable[Callable[[Subject, HttpRequest], str]], subject: Subject, http_request: HttpRequest
+) -> SafeString:
+    """What all of them say, in the order in which they were registered."""
+    return mark_safe("\n".join(filter(None, (panel(subject, http_request) for panel in panels))))  # noqa: S308 - SafeString by contract
