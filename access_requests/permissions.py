@@ -35,7 +35,7 @@ def is_reviewer(user: Any, model: GatedModel) -> bool:
 
 def reviewers_of(model: GatedModel) -> QuerySet[User]:
     """Everybody who may decide for the model, superusers included."""
-    return get_user_model().objects.filter(  # type: ignore[return-value]
+    return get_user_model().objects.filter(
         Q(is_superuser=True) | Q(pk__in=model.roles.values("user")), is_active=True
     )
 
@@ -45,8 +45,8 @@ def people_to_tell(model: GatedModel, *, owners_only: bool = False) -> QuerySet[
     roles = model.roles.filter(role=Role.OWNER) if owners_only else model.roles.all()
     named = get_user_model().objects.filter(is_active=True, pk__in=roles.values("user"))
     if named.exists():
-        return named  # type: ignore[return-value]
-    return get_user_model().objects.filter(is_active=True, is_superuser=True)  # type: ignore[return-value]
+        return named
+    return get_user_model().objects.filter(is_active=True, is_superuser=True)
 
 
 def decidable_models(user: Any) -> QuerySet[GatedModel]:
