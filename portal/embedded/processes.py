@@ -92,10 +92,13 @@ class Child:
         self.process.wait()
 
     def last_words(self) -> str:
-        """The last line of its log since this start, for a message to a person."""
+        """Why it ended, from its log since this start: a refused setting if there is one, else the last line."""
         with self.log.open("rb") as output:
             output.seek(self.log_start)
             lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
+        refused = next((line for line in lines if "ImproperlyConfigured: " in line), "")
+        if refused:
+            return refused.partition("ImproperlyConfigured: ")[2]
         return next((line for line in reversed(lines) if line), "it said nothing")
 
 

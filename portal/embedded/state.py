@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
 import tempfile
 import time
@@ -91,16 +90,6 @@ def write_private(path: Path, text: str) -> None:
     partial.rename(path)
 
 
-def secret_key(state: Path) -> str:
-    """The key that signs sessions: made on first use and kept in the state folder."""
-    path = state / "secret_key"
-    with suppress(FileNotFoundError):
-        if key := path.read_text().strip():
-            return key
-    write_private(path, secrets.token_urlsafe(64) + "\n")
-    return path.read_text().strip()
-
-
 @dataclass(frozen=True)
 class Running:
     """What a supervisor writes down for the commands that come while it runs (``run/servers.json``)."""
@@ -114,11 +103,13 @@ class Running:
 
     @staticmethod
     def load(state: Path) -> "Running | None":
-        """What the last supervisor wrote; only the lock tells whether it still runs."""
+        """What a supervisor that still holds the lock has written, once its servers answered."""
         try:
-            return Running(**json.loads((state / "run" / "servers.json").read_text()))
+            running = Running(**json.loads((state / "run" / "servers.json").read_text()))
+            holder = json.loads((state / "run" / "lock").read_text())
         except (OSError, ValueError, TypeError):
             return None
+        return running if holder["pid"] == running.pid and _lock_is_held(state) else None
 
 
 class StateLock:
@@ -159,6 +150,16 @@ class StateLock:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _lock_is_held(state: Path) -> bool:
+    """Whether somebody holds the lock; a shared try disturbs nobody but a start in this very instant."""
+    with (state / "run" / "lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def lock_holder(state: Path) -> str:

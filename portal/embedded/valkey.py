@@ -45,12 +45,17 @@ class Valkey:
         wait_until(self.answers, self.child, what="Valkey")
 
     def answers(self) -> bool:
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        with suppress(OSError):
+            return self.command("PING").startswith("+PONG")
+        return False
+
+    def command(self, *words: str) -> str:
+        """Sends one command and returns the first bytes of the answer, as the protocol writes it."""
+        with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(2)
             connection.connect(str(self.socket))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
-        return False
+            connection.sendall(" ".join(words).encode() + b"\r\n")
+            return connection.recv(512).decode(errors="replace")
 
     def clear_leftovers(self) -> None:
         """Stops servers that an earlier supervisor left, and removes their socket."""

@@ -1,0 +1,96 @@
+"""The command line behind `./dev.py up`, `./dev.py manage` and `./dev.py bench`."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from portal.embedded.errors import StartError
+from portal.embedded.manage import run_command
+from portal.embedded.state import prepare_state
+from portal.embedded.supervisor import Supervisor
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """Somebody asked us to stop. Not an `Exception`, so that nothing on the way keeps it."""
+
+
+def up(arguments: list[str]) -> int:
+    """Runs the portal in the foreground until a signal; prints one line when it is ready."""
+    parser = argparse.ArgumentParser(prog="./dev.py up", description="Run the portal.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
+    options = parser.parse_args(arguments)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
+    supervisor = Supervisor(state_folder(), host=options.host, port=options.port)
+    try:
+        supervisor.start()
+        print(f"Gatehouse is ready: {supervisor.address}/", flush=True)
+        link = supervisor.run_prepare("owner")
+        if link:
+            print(f"Nobody looks after this portal yet. Create its owner here: {link}", flush=True)
+        _watch(supervisor)
+    except Stopped:
+        return 0
+    finally:
+        supervisor.stop()
+
+
+def _watch(supervisor: Supervisor) -> None:
+    """Restarts what dies, until a signal comes."""
+    while True:
+        time.sleep(0.5)
+        try:
+            restarted = supervisor.check()
+        except StartError as error:
+            print(error, file=sys.stderr, flush=True)
+            time.sleep(5)
+            continue
+        for name in restarted:
+            print(f"{name} had stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """The first signal is heard; a second one must not disturb the stopping."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped
+
+
+def manage(arguments: list[str]) -> int:
+    """Runs one of Django's commands on the running portal's servers, or on its own."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return run_command(prepare_state(state_folder()), arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def state_folder() -> Path:
+    """`GATEHOUSE_STATE`, else `.gatehouse` in the checkout."""
+    return Path(os.environ.get("GATEHOUSE_STATE") or Path(__file__).parents[2] / ".gatehouse")
+
+
+COMMANDS = {"up": up, "manage": manage}
+
+
+def main(arguments: list[str]) -> int:
+    name, *rest = arguments or [""]
+    if name not in COMMANDS:
+        print(f"Say one of: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[name](rest)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

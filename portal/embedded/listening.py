@@ -1,0 +1,41 @@
+"""The portal's listening socket, opened before anything else so that a taken port is known at once."""
+
+import errno
+import socket
+
+from portal.embedded.errors import StartError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, which the web server inherits and which outlives its restarts; port 0 takes a free one."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, OverflowError):
+        raise StartError(
+            f"There is no address {host}:{port} on this machine: give --host and --port."
+        ) from None
+    opened = socket.socket(family, kind, protocol)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(256)
+    except OSError as error:
+        opened.close()
+        raise StartError(_why(error, host, port)) from None
+    return opened
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken: stop what listens there, or choose another with --port."
+    if error.errno == errno.EACCES:
+        return f"Port {port} needs rights that you do not have here: choose one above 1023 with --port."
+    return f"Nothing can listen on {host}:{port} ({error.strerror}): give another --host or --port."
+
+
+def address_of(opened: socket.socket, host: str) -> str:
+    """``http://HOST:PORT`` with the port that was really taken, and an IPv6 address in brackets."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{opened.getsockname()[1]}"

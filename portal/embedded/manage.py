@@ -1,0 +1,109 @@
+"""`./dev.py manage`: Django's command line with servers under it."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from portal.embedded.errors import StartError
+from portal.embedded.prepare import migrate, migrated
+from portal.embedded.servers import EmbeddedServers
+from portal.embedded.state import Running, StateLock, lock_holder
+
+NEED_NO_SERVERS = {
+    "", "help", "-h", "--help", "version", "--version", "makemessages", "compilemessages", "collectstatic",
+    "findstatic", "makemigrations",
+}  # fmt: skip
+NEED_NO_SCHEMA = {"migrate", "showmigrations", "sqlmigrate", "dbshell", "check", "diffsettings"}
+
+
+def run_command(state: Path, arguments: list[str]) -> int:
+    """Runs one command and returns its exit status. What we say goes to standard error, never to its output."""
+    name = arguments[0] if arguments else ""
+    os.environ["GATEHOUSE_STATE"] = str(state)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+    if name in NEED_NO_SERVERS or {"-h", "--help"} & set(arguments):
+        _set_defaults(
+            {
+                "DATABASE_URL": "postgres://gatehouse@//nonexistent/gatehouse",
+                "REDIS_URL": "unix:///nonexistent",
+            }
+        )
+        return _django(arguments)
+    with _servers(state) as started:
+        if started and name not in NEED_NO_SCHEMA and not migrated(state):
+            _refusing_in_one_sentence(lambda: migrate(state))
+        return _django(arguments)
+
+
+@contextmanager
+def _servers(state: Path) -> Iterator[bool]:
+    """Puts addresses into the environment: given ones, a running portal's, or those of servers started for us.
+
+    Hands out whether the database is one that we started. While another command holds the folder, we wait.
+    """
+    if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
+        yield False
+        return
+    lock = StateLock(state, purpose="./dev.py manage")
+    told = False
+    while not lock.acquire():
+        running = Running.load(state)
+        if running is not None:
+            _set_defaults(running.environment)
+            yield False
+            return
+        if not told:
+            print(f"Waiting for {lock_holder(state)} on {state}", file=sys.stderr)
+            told = True
+        time.sleep(0.1)
+    pair: EmbeddedServers | None = None
+    try:
+        pair = EmbeddedServers(
+            state,
+            database_url=os.environ.get("DATABASE_URL", ""),
+            redis_url=os.environ.get("REDIS_URL", ""),
+        )
+        pair.start()
+        _set_defaults({"DATABASE_URL": pair.urls.database_url, "REDIS_URL": pair.urls.redis_url})
+        yield pair.postgres is not None
+    finally:
+        if pair is not None:
+            pair.stop()
+        lock.release()
+
+
+def _set_defaults(values: Mapping[str, str]) -> None:
+    """What the person set in the environment stands."""
+    for name, value in values.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+
+
+def _django(arguments: list[str]) -> int:
+    """Django's command line in this process; a command's own exit status is ours."""
+    from django.core.management import execute_from_command_line
+
+    def run() -> int:
+        try:
+            execute_from_command_line(["./dev.py manage", *arguments])
+        except SystemExit as leaving:
+            if isinstance(leaving.code, str):
+                print(leaving.code, file=sys.stderr)
+                return 1
+            return leaving.code or 0
+        return 0
+
+    return _refusing_in_one_sentence(run)
+
+
+def _refusing_in_one_sentence(action):
+    """Runs `action`; a setting that Django cannot read is a sentence, not a traceback."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        return action()
+    except ImproperlyConfigured as refusal:
+        raise StartError(str(refusal)) from None
