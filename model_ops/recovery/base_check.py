@@ -1,0 +1,84 @@
+"""Is this the base that the diff was made from? Asked before a byte is written, since a wrong base gives
+fluent-looking gibberish and no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from model_ops.recovery.control import Control
+from model_ops.recovery.dtypes import ADDABLE
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.memory import BLOCK_SIZE
+from model_ops.recovery.plan import Plan
+from model_ops.recovery.reading import Reader
+from model_ops.recovery.tensors import TensorRef
+
+
+def check_base(plan: Plan, control: Control, jobs: int) -> None:
+    """Compare each base tensor with the digest in the diff's manifest; a refusal names the first that differs.
+
+    A base stored in another dtype passes if it holds exactly the same values.
+    """
+    wanted = [(_find(plan, name), _digest_fact(name, fact)) for name, fact in plan.base_tensors.items()]
+    wanted.sort(key=lambda pair: (pair[0].path, pair[0].offset))
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_check_some, wanted[start::jobs], control) for start in range(jobs)]
+        control.gather(futures)
+
+
+def _find(plan: Plan, name: str) -> TensorRef:
+    ref = plan.base.find(name)
+    if ref is None:
+        raise Refusal(f"The diff was made from a base that has {name[:200]!r}; this one has not.")
+    return ref
+
+
+def _digest_fact(name: str, fact: Any) -> tuple[str, str]:
+    if (
+        not isinstance(fact, dict)
+        or fact.get("dtype") not in ADDABLE
+        or not isinstance(fact.get("sha256"), str)
+    ):
+        raise Refusal(f"The diff's manifest is damaged at the base tensor {name[:200]!r}.")
+    return fact["dtype"], fact["sha256"]
+
+
+def _check_some(wanted: list[tuple[TensorRef, tuple[str, str]]], control: Control) -> None:
+    buffer = memoryview(bytearray(BLOCK_SIZE))
+    with contextlib.closing(Reader(control)) as reader:
+        for ref, (dtype, digest) in wanted:
+            if _digest(ref, dtype, reader, buffer, control) != digest:
+                raise Refusal(
+                    f"This is not the base that the diff was made from: {ref.name} holds other values; "
+                    "use the base that the diff's publisher names."
+                )
+
+
+def _digest(ref: TensorRef, dtype: str, reader: Reader, buffer: memoryview, control: Control) -> str | None:
+    """SHA-256 of the values as `dtype`; None if one of them does not exist in that dtype."""
+    digest = hashlib.sha256()
+    for start in range(0, ref.nbytes, len(buffer)):
+        control.check()
+        view = buffer[: min(len(buffer), ref.nbytes - start)]
+        reader.read_into(ref.path, ref.offset + start, view)
+        data = view if dtype == ref.dtype else _convert(view, ref.dtype, dtype)
+        if data is None:
+            return None
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _convert(view: memoryview, stored: str, wanted: str) -> memoryview | None:
+    import torch
+
+    from model_ops.recovery.torch_dtypes import BITS, TORCH, bytes_of
+
+    values = torch.frombuffer(view, dtype=TORCH[stored])
+    converted = values.to(TORCH[wanted])
+    if not torch.equal(converted.to(TORCH[stored]).view(BITS[stored]), values.view(BITS[stored])):
+        return None
+    return bytes_of(converted.view(torch.uint8))

@@ -1,0 +1,165 @@
+"""One checkpoint folder: which tensors it holds, where they lie, and which two are tied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery.config import declared_tie, read_config
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import inner_file, open_folder, read_json_file
+from model_ops.recovery.safetensors_format import read_safetensors
+from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.torch_zip import read_torch_zip
+
+# (input embedding, output embedding) by architecture; the input's name is the one that is stored when tied.
+EMBEDDINGS = (
+    ("model.embed_tokens.weight", "lm_head.weight"),
+    ("transformer.wte.weight", "lm_head.weight"),
+    ("transformer.word_embeddings.weight", "lm_head.weight"),
+    ("gpt_neox.embed_in.weight", "embed_out.weight"),
+    ("model.decoder.embed_tokens.weight", "lm_head.weight"),
+)
+_LAYOUTS: tuple[tuple[str, str, Callable[[Path], dict[str, TensorRef]]], ...] = (
+    ("model.safetensors", "safetensors", read_safetensors),
+    ("model.safetensors.index.json", "safetensors", read_safetensors),
+    ("pytorch_model.bin", "bin", read_torch_zip),
+    ("pytorch_model.bin.index.json", "bin", read_torch_zip),
+)
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Two names for one embedding; `stored` is the name (or one of the names) in the files."""
+
+    stored: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the headers of a folder say; `files` are the names of its weight files in order."""
+
+    folder: Path
+    role: str
+    format: str
+    files: tuple[str, ...]
+    tensors: dict[str, TensorRef]
+    config: dict[str, Any]
+    tie: Tie | None
+
+    def find(self, name: str) -> TensorRef | None:
+        """The tensor of that name, also where only its tied twin is stored."""
+        if name in self.tensors:
+            return self.tensors[name]
+        if self.tie and name in {self.tie.input, self.tie.output}:
+            return self.tensors[self.tie.stored]
+        return None
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes found, sorted."""
+        return tuple(sorted({ref.dtype for ref in self.tensors.values()}))
+
+
+def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
+    """Parse every header of a folder. `role` (base, diff, tuned) is how messages call it."""
+    folder = open_folder(path, role)
+    try:
+        first, kind, read = _find_layout(folder)
+        files: dict[str, set[str] | None] = {first: None}
+        if first.endswith(".json"):
+            files = _files_of_index(folder, first)
+        tensors = _read_files(folder, files, read)
+        config = read_config(folder)
+        tie = _find_tie(tensors, declared_tie(config), role)
+    except Refusal as refusal:
+        raise Refusal(f"The {role} cannot be used: {_lower_first(str(refusal))}") from refusal
+    return Checkpoint(folder, role, kind, tuple(files), tensors, config, tie)
+
+
+def _lower_first(sentence: str) -> str:
+    """Only words like "The" are lowered; names of files and tensors stay."""
+    first = sentence.split(" ", 1)[0]
+    return sentence[0].lower() + sentence[1:] if first in {"The", "Tensor", "Entries"} else sentence
+
+
+def _find_layout(folder: Path) -> tuple[str, str, Callable[[Path], dict[str, TensorRef]]]:
+    for name, kind, read in _LAYOUTS:
+        if (folder / name).exists() or (folder / name).is_symlink():
+            inner_file(folder, name)
+            return name, kind, read
+    single = sorted(path.name for path in folder.iterdir() if path.suffix == ".safetensors")
+    if len(single) == 1:
+        return single[0], "safetensors", read_safetensors
+    raise Refusal(f"{folder.name} holds no weights; expected one of {', '.join(n for n, _, _ in _LAYOUTS)}.")
+
+
+def _files_of_index(folder: Path, index_name: str) -> dict[str, set[str] | None]:
+    """File -> the tensors that the index puts there, files in name order."""
+    weight_map = read_json_file(inner_file(folder, index_name)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise Refusal(f"{index_name} has no weight_map.")
+    suffix = ".safetensors" if "safetensors" in index_name else ".bin"
+    files: dict[str, set[str] | None] = {}
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not file.endswith(suffix):
+            raise Refusal(f"{index_name} puts {tensor[:200]!r} into something that is not a {suffix} file.")
+        names = files.setdefault(file, set())
+        if names is not None:
+            names.add(tensor)
+    return dict(sorted(files.items()))
+
+
+def _read_files(
+    folder: Path, files: dict[str, set[str] | None], read: Callable[[Path], dict[str, TensorRef]]
+) -> dict[str, TensorRef]:
+    tensors: dict[str, TensorRef] = {}
+    for file, expected in files.items():
+        found = read(inner_file(folder, file))
+        if expected is not None:
+            _check_index(file, expected, set(found))
+        if twice := tensors.keys() & found.keys():
+            raise Refusal(f"Tensor {min(twice)[:200]!r} is in more than one file.")
+        tensors.update(found)
+    if not tensors:
+        raise Refusal(f"{folder.name} holds no tensors.")
+    for name in tensors:
+        if not name or not name.isprintable():
+            raise Refusal(f"a tensor has the name {name[:200]!r}, which is not a printable text.")
+    return tensors
+
+
+def _check_index(file: str, expected: set[str], found: set[str]) -> None:
+    if missing := expected - found:
+        raise Refusal(f"The index puts {min(missing)[:200]!r} into {file}, but it is not there.")
+    if extra := found - expected:
+        raise Refusal(f"{file} holds {min(extra)[:200]!r}, which the index does not list there.")
+
+
+def _find_tie(tensors: dict[str, TensorRef], declared: bool | None, role: str) -> Tie | None:
+    if declared is False:
+        return None
+    for source, target in EMBEDDINGS:
+        root = source.split(".", 1)[0] + "."
+        if source in tensors and target not in tensors:
+            return Tie(source, source, target)
+        if target in tensors and source not in tensors and any(name.startswith(root) for name in tensors):
+            return Tie(target, source, target)
+        if source in tensors and target in tensors:
+            return _tie_of_both(tensors[source], tensors[target], declared, role)
+    return None
+
+
+def _tie_of_both(source: TensorRef, target: TensorRef, declared: bool | None, role: str) -> Tie | None:
+    if (source.path, source.offset, source.shape) == (target.path, target.offset, target.shape):
+        return Tie(source.name, source.name, target.name)
+    if declared and role != "base":
+        raise Refusal(
+            f"config.json says that the embeddings are tied, but {source.name} and {target.name} are stored "
+            "apart; set tie_word_embeddings to false, or leave one of them out."
+        )
+    return None

@@ -1,0 +1,208 @@
+"""`python -m model_ops.recovery recover|make_diff|plan|verify`.
+
+Options carry the names of open-instruct's weight_diff.py. Exit status: 0 done, 2 refused before writing, 1 failed
+on the way; then one sentence stands on standard error, and never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from model_ops.recovery.control import Control
+from model_ops.recovery.errors import RecoveryError, Refusal
+from model_ops.recovery.layout import parse_size
+from model_ops.recovery.plan import DEFAULT_SHARD_SIZE, Plan, human, make_diff_plan, make_plan
+from model_ops.recovery.rules import COMPATS, RESIZE_POLICIES
+from model_ops.recovery.run import NON_FINITE, execute
+from model_ops.recovery.verify import verify_folder
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refusal(f"{self.prog}: {message}; --help shows the options.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All sub-commands and options."""
+    parser = _Parser(prog="python -m model_ops.recovery", description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    recover = commands.add_parser("recover", help="base + diff -> full weights")
+    _add_inputs(recover, diff=True, target="--path_tuned", target_required=True)
+    _add_work_options(recover)
+    make_diff = commands.add_parser("make_diff", help="tuned - base -> diff")
+    _add_inputs(make_diff, diff=False, target="--path_diff", target_required=True)
+    _add_work_options(make_diff)
+    plan = commands.add_parser("plan", help="what recover would do, from headers alone")
+    _add_inputs(plan, diff=True, target="--path_tuned", target_required=False)
+    plan.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    verify = commands.add_parser("verify", help="check a folder against its manifest")
+    verify.add_argument("folder", metavar="DIR")
+    verify.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, target_required: bool) -> None:
+    parser.add_argument("--path_raw", required=True, metavar="DIR", help="the base")
+    if diff:
+        parser.add_argument("--path_diff", required=True, metavar="DIR", help="the released diff")
+    else:
+        parser.add_argument("--path_tuned", required=True, metavar="DIR", help="the tuned model")
+    parser.add_argument(target, dest="target", required=target_required, metavar="DIR", help="what is made")
+    parser.add_argument("--compat", choices=sorted(COMPATS), default="weight_diff", help="whose arithmetic")
+    parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: what the compat tool writes)")
+    parser.add_argument(
+        "--resize-policy", choices=RESIZE_POLICIES, help="rows the base lacks (default: mean)"
+    )
+    parser.add_argument("--max-shard-size", default=DEFAULT_SHARD_SIZE, help="like 5GB, 2500MB, 200KB")
+    parser.add_argument("--keep-rotary", action="store_true", help="keep rotary_emb.inv_freq buffers")
+    parser.add_argument("--method", choices=["add"], default="add", help="how base and diff are combined")
+
+
+def _add_work_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:N]")
+    parser.add_argument("--jobs", type=int, help="shards at once (default: cores, shards and memory decide)")
+    parser.add_argument("--memory", default="700MB", help="memory to stay within when choosing --jobs")
+    parser.add_argument("--non-finite", choices=NON_FINITE, default="refuse", help="NaN or Inf in the result")
+    parser.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
+    parser.add_argument("--progress-json", action="store_true", help="progress as JSON lines, one a second")
+    parser.add_argument("--exit-with-parent", action="store_true", help="cancel when the parent process ends")
+    parser.add_argument("--test_inference", help=argparse.SUPPRESS)
+    parser.add_argument("--original_model", help=argparse.SUPPRESS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    control = Control(_silent)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: control.cancel())
+    try:
+        arguments = build_parser().parse_args(argv)
+        return _COMMANDS[arguments.command](arguments, control)
+    except RecoveryError as error:
+        _say_error(str(error))
+        return error.exit_status
+    except MemoryError:
+        _say_error("There was not enough memory; try fewer --jobs.")
+    except OSError as error:
+        _say_error(f"The operating system said: {error.strerror or error}.")
+    except Exception as error:
+        _say_error(f"Something unforeseen went wrong in the engine ({type(error).__name__}: {error}).")
+    return 1
+
+
+def _say_error(sentence: str) -> None:
+    print(" ".join(sentence.split()), file=sys.stderr, flush=True)
+
+
+def _silent(done: int, total: int, shard: str) -> None:
+    """Progress of a command that was not asked for any."""
+
+
+def _plan_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "dtype": arguments.dtype,
+        "compat": arguments.compat,
+        "resize_policy": arguments.resize_policy,
+        "max_shard_size": arguments.max_shard_size,
+        "keep_rotary": arguments.keep_rotary,
+    }
+
+
+def _plan(arguments: argparse.Namespace, control: Control) -> int:
+    plan = make_plan(
+        arguments.path_raw, arguments.path_diff, target=arguments.target, **_plan_options(arguments)
+    )
+    print(json.dumps(plan.to_json()) if arguments.json else plan.summary())
+    return 0
+
+
+def _recover(arguments: argparse.Namespace, control: Control) -> int:
+    return _work(arguments, control, lambda: _planned(make_plan, arguments, arguments.path_diff))
+
+
+def _make_diff(arguments: argparse.Namespace, control: Control) -> int:
+    return _work(arguments, control, lambda: _planned(make_diff_plan, arguments, arguments.path_tuned))
+
+
+def _planned(make: Callable[..., Plan], arguments: argparse.Namespace, second: str) -> Plan:
+    return make(arguments.path_raw, second, **_plan_options(arguments))
+
+
+def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Plan]) -> int:
+    started = time.monotonic()
+    memory = parse_size(arguments.memory)
+    control.set_report(_progress(arguments))
+    if arguments.exit_with_parent:
+        control.follow(os.getppid())
+    plan = make()
+    result = execute(
+        plan,
+        Path(arguments.target),
+        device=arguments.device,
+        jobs=arguments.jobs,
+        memory=memory,
+        non_finite=arguments.non_finite,
+        control=control,
+        started=started,
+    )
+    if result.not_restored:
+        _say_error(
+            f"Warning: {result.not_restored} of {result.values} values will not come back from this diff; "
+            "--method xor makes one that is always exact."
+        )
+    print(json.dumps(result.to_json()) if arguments.json else result.summary(), flush=True)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace, control: Control) -> int:
+    found = verify_folder(arguments.folder)
+    if arguments.json:
+        print(json.dumps(found.to_json()))
+    elif found.ok:
+        print(f"{found.files} files, {human(found.bytes)}: all as the manifest says.")
+    if not found.ok:
+        _say_error(found.problems[0])
+    return 0 if found.ok else 1
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Control], int]] = {
+    "recover": _recover,
+    "make_diff": _make_diff,
+    "plan": _plan,
+    "verify": _verify,
+}
+
+
+def _progress(arguments: argparse.Namespace) -> Callable[[int, int, str], None]:
+    """How progress is shown: as JSON lines, as a bar on a terminal, or not at all."""
+    if arguments.progress_json:
+        return _json_progress
+    return _Bar() if sys.stderr.isatty() else _silent
+
+
+def _json_progress(done: int, total: int, shard: str) -> None:
+    print(json.dumps({"bytes_done": done, "bytes_total": total, "shard": shard}), flush=True)
+
+
+class _Bar:
+    """One line, rewritten: share, speed, time left."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, done: int, total: int, shard: str) -> None:
+        seconds = max(time.monotonic() - self._began, 0.001)
+        speed = done / seconds
+        left = f"{(total - done) / speed:.0f} s left" if done else "starting"
+        share = done / total if total else 0
+        bar = "#" * int(share * 24)
+        text = f"\r[{bar:<24}] {share:4.0%} {human(done)} of {human(total)}, {human(speed)}/s, {left}  "
+        print(text, end="\n" if done == total else "", file=sys.stderr, flush=True)

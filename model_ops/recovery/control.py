@@ -1,0 +1,94 @@
+"""What a running job and the one who watches it share: bytes done, and the wish to stop."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from typing import Any
+
+from model_ops.recovery.errors import Cancelled
+
+Report = Callable[[int, int, str], None]
+_TICK = 0.1  # seconds between looks at the clock and at cancellation
+
+
+class Control:
+    """Thread-safe. `report(bytes_done, bytes_total, shard)` is called from the waiting thread only."""
+
+    def __init__(self, report: Report | None = None, interval: float = 1.0) -> None:
+        self._report, self._interval, self._last = report, interval, 0.0
+        self._lock = threading.Lock()
+        self._cancelled, self._stopped = threading.Event(), threading.Event()
+        self.bytes_done = self.bytes_total = self.bytes_read = self.bytes_written = 0
+        self.shard = ""
+        self._parent: int | None = None
+
+    def set_report(self, report: Report) -> None:
+        """Whom to tell from now on."""
+        self._report = report
+
+    def follow(self, parent: int) -> None:
+        """Cancel as soon as process `parent` is no longer this one's parent."""
+        self._parent = parent
+
+    def cancel(self) -> None:
+        """Ask for an end at the next block; safe in a signal handler."""
+        self._cancelled.set()
+
+    def stop(self) -> None:
+        """Another part failed; end quietly."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise Cancelled when an end was asked for."""
+        if self._cancelled.is_set() or self._stopped.is_set():
+            raise Cancelled
+
+    def advance(self, done: int, shard: str) -> None:
+        """`done` more bytes of output exist."""
+        with self._lock:
+            self.bytes_done += done
+            self.shard = shard
+
+    def count(self, *, read: int = 0, written: int = 0) -> None:
+        """Bytes that went through the disk in this run."""
+        with self._lock:
+            self.bytes_read += read
+            self.bytes_written += written
+
+    def tick(self, *, final: bool = False) -> None:
+        """Report progress, at most once per interval; the last time always."""
+        now = time.monotonic()
+        if self._parent is not None and os.getppid() != self._parent:
+            self.cancel()
+        if self._report and (final or now - self._last >= self._interval):
+            self._last = now
+            self._report(self.bytes_done, self.bytes_total, self.shard)
+
+    def gather(self, futures: list[Future[Any]]) -> list[Any]:
+        """Results in order; on the first failure the others are stopped and it is raised."""
+        pending: set[Future[Any]] = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=_TICK, return_when=FIRST_EXCEPTION)
+            self.tick()
+            failed = [future for future in done if future.exception()]
+            if failed or self._cancelled.is_set():
+                self._stop_all(pending)
+                self._raise_first(failed)
+        return [future.result() for future in futures]
+
+    def _stop_all(self, pending: set[Future[Any]]) -> None:
+        self.stop()
+        for future in pending:
+            future.cancel()
+        wait(pending)
+
+    def _raise_first(self, failed: list[Future[Any]]) -> None:
+        errors = [future.exception() for future in failed]
+        real = [error for error in errors if error and not isinstance(error, Cancelled)]
+        if real:
+            raise real[0]
+        raise Cancelled

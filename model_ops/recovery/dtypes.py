@@ -1,0 +1,32 @@
+"""The number formats: their names in safetensors, in PyTorch and on the command line, and their sizes."""
+
+from __future__ import annotations
+
+from model_ops.recovery.errors import Refusal
+
+ITEM_SIZE = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
+    **dict.fromkeys(("I32", "U32", "F32"), 4),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
+}
+
+# What can be added: float32 holds every one of their values exactly.
+ADDABLE = ("F32", "F16", "BF16")
+
+NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+LONG_NAMES = {short: long for long, short in NAMES.items()}
+
+TORCH_STORAGES = {
+    "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",
+    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
+    "ByteStorage": "U8", "BoolStorage": "BOOL",
+}  # fmt: skip
+
+
+def parse_dtype(text: str) -> str:
+    """The short name ("BF16") of a dtype as people write it ("bfloat16")."""
+    try:
+        return NAMES[text]
+    except KeyError:
+        raise Refusal(f"The dtype {text!r} is not known; use one of {', '.join(NAMES)}.") from None

@@ -1,0 +1,87 @@
+"""What a checkpoint folder may contain, and which of its files may be opened.
+
+Names come from strangers (an index, a listing), so each is checked to be a plain name of a regular file that
+stays inside the folder. A link is followed only inside the folder, or into the `blobs` of the Hub cache
+that the folder is a snapshot of.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.errors import Refusal
+
+MAX_JSON = 32 * 1024 * 1024
+WEIGHT_SUFFIXES = frozenset(
+    (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".npz", ".onnx")
+)
+NOT_COPIED = frozenset(("readme.md", MANIFEST))
+
+
+def open_folder(path: Path | str, role: str) -> Path:
+    """The resolved folder, or a refusal that says which of the inputs is missing."""
+    folder = Path(path)
+    try:
+        folder = folder.resolve(strict=True)
+        if folder.is_dir():
+            next(folder.iterdir(), None)
+            return folder
+    except (OSError, RuntimeError, ValueError):
+        pass
+    raise Refusal(f"The {role} folder {str(path)!r} does not exist or cannot be read.")
+
+
+def inner_file(folder: Path, name: str) -> Path:
+    """`folder/name` if that is a regular file which belongs to the folder."""
+    if not name or name != Path(name).name or name in {".", ".."} or "\\" in name or "\0" in name:
+        raise Refusal(f"{folder.name} names the file {name[:200]!r}, which is not a plain file name.")
+    path = folder / name
+    try:
+        target = path.resolve(strict=True)
+        mode = target.stat().st_mode
+    except (OSError, RuntimeError) as error:
+        raise Refusal(f"{name[:200]!r} is missing in {folder.name} or cannot be read.") from error
+    if not stat.S_ISREG(mode):
+        raise Refusal(f"{name[:200]!r} in {folder.name} is not a regular file.")
+    if not _belongs(folder, target):
+        raise Refusal(f"{name[:200]!r} in {folder.name} is a link out of the folder, which is not followed.")
+    return path
+
+
+def _belongs(folder: Path, target: Path) -> bool:
+    if target.parent == folder:
+        return True
+    return folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
+
+
+def read_json_file(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of bounded size."""
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise Refusal(f"{path.name} is larger than {MAX_JSON} bytes, too large for what it should hold.")
+        value = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refusal(f"{path.name} is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise Refusal(f"{path.name} does not hold a JSON object.")
+    return value
+
+
+def files_to_copy(folder: Path) -> list[str]:
+    """Names of the files beside the weights (configuration, tokenizer, licence), sorted.
+
+    Left out: weights in any format and their indexes, the card, hidden files, folders, earlier manifests.
+    """
+    names = []
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        is_weights = path.suffix.lower() in WEIGHT_SUFFIXES or name.endswith(".index.json")
+        if is_weights or name.startswith(".") or name.lower() in NOT_COPIED or path.is_dir():
+            continue
+        inner_file(folder, name)
+        names.append(name)
+    return names

@@ -1,0 +1,41 @@
+"""weights.manifest.json: what a folder holds and what it was made from. No times and no paths in it, so the
+same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import ENGINE, ENGINE_VERSION, MANIFEST
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import inner_file, read_json_file
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder; None where there is none."""
+    path = folder / MANIFEST
+    if not path.exists() and not path.is_symlink():
+        return None
+    manifest = read_json_file(inner_file(folder, MANIFEST))
+    if manifest.get("engine") != ENGINE or not isinstance(manifest.get("files"), list):
+        raise Refusal(f"{MANIFEST} in {folder.name} was not written by this engine.")
+    return manifest
+
+
+def diff_facts(folder: Path) -> dict[str, Any]:
+    """What our own make_diff recorded beside a diff; an empty table for any other folder."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("action") != "make_diff":
+        return {}
+    if not isinstance(manifest.get("options"), dict) or not isinstance(manifest.get("base_tensors"), dict):
+        raise Refusal(f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks.")
+    return manifest
+
+
+def build_manifest(facts: dict[str, Any]) -> bytes:
+    """The file's bytes; engine and version are filled in."""
+    return (
+        json.dumps({"engine": ENGINE, "engine_version": ENGINE_VERSION, **facts}, indent=1) + "\n"
+    ).encode()

@@ -1,0 +1,43 @@
+"""The mean over a base's embedding rows, bit for bit as `rows.float().mean(0)` gives it, in bounded memory.
+
+A sum in another order gives other bits, so never a running sum over rows: the tensor is taken in blocks of
+columns, whose width is a multiple of 32, and each goes through torch's own reduction. Always on the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from model_ops.recovery.memory import MEAN_READ, MEAN_SCRATCH
+from model_ops.recovery.reading import Reader
+from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.torch_dtypes import TORCH, bytes_of
+
+_COLUMNS = 32
+
+
+def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tensor:
+    """Shape [columns], float32. With `half_steps` values are rounded to float16 first and so is the mean."""
+    rows, columns = ref.shape
+    width = max(_COLUMNS, MEAN_SCRATCH // 4 // rows // _COLUMNS * _COLUMNS)
+    result = torch.empty(columns)
+    for start in range(0, columns, width):
+        stop = min(start + width, columns)
+        result[start:stop] = _columns(ref, reader, start, stop, half_steps).mean(0)
+    return result.half().float() if half_steps else result
+
+
+def _columns(ref: TensorRef, reader: Reader, start: int, stop: int, half_steps: bool) -> torch.Tensor:
+    """Columns `start` to `stop` of all rows as float32, read in chunks of whole rows."""
+    rows, columns = ref.shape
+    step = max(1, min(rows, MEAN_READ // (columns * ref.item_size)))
+    buffer = torch.empty(step * columns * ref.item_size, dtype=torch.uint8)
+    view = bytes_of(buffer)
+    block = torch.empty(rows, stop - start)
+    for row in range(0, rows, step):
+        count = min(step, rows - row)
+        size = count * columns * ref.item_size
+        reader.read_into(ref.path, ref.offset + row * columns * ref.item_size, view[:size], drop=False)
+        values = buffer[:size].view(TORCH[ref.dtype]).view(count, columns)[:, start:stop]
+        block[row : row + count] = values.half() if half_steps else values
+    return block

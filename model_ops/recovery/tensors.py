@@ -1,0 +1,34 @@
+"""Where one tensor lies: a range of bytes in a file, with its dtype and shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from model_ops.recovery.dtypes import ITEM_SIZE
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """`nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements."""
+
+    name: str
+    path: str
+    offset: int
+    nbytes: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def item_size(self) -> int:
+        """Bytes of one value."""
+        return ITEM_SIZE[self.dtype]
+
+    @property
+    def elements(self) -> int:
+        """How many values there are."""
+        return math.prod(self.shape)
+
+    def describe(self) -> str:
+        """For messages: `model.norm.weight (float shape [64])`."""
+        return f"{self.name} with shape {list(self.shape)}"

@@ -1,0 +1,79 @@
+"""PyTorch `.bin` checkpoints: a zip of stored entries, one of them a pickle that names the tensors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from model_ops.recovery.dtypes import ITEM_SIZE
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.torch_pickle import MAX_PICKLE, StoredTensor, read_state_dict
+from model_ops.recovery.zip_directory import ZipEntry, read_zip_directory
+
+
+def read_torch_zip(path: Path) -> dict[str, TensorRef]:
+    """Name -> where it lies, in the state dict's order. Several names may share one range (tied weights)."""
+    entries = read_zip_directory(path)
+    pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise Refusal(f"{path.name} is a zip file, but not one that torch.save wrote (no single data.pkl).")
+    prefix = pickles[0].removesuffix("data.pkl")
+    _check_byte_order(path, entries.get(f"{prefix}byteorder"))
+    stored = read_state_dict(_read_entry(path, entries[pickles[0]]), path.name)
+    return {name: _locate(path, name, tensor, entries, prefix) for name, tensor in stored.items()}
+
+
+def _read_entry(path: Path, entry: ZipEntry) -> bytes:
+    if entry.nbytes > MAX_PICKLE:
+        raise Refusal(
+            f"{entry.name} inside {path.name} is {entry.nbytes} bytes long; at most {MAX_PICKLE} are read."
+        )
+    try:
+        with path.open("rb") as file:
+            file.seek(entry.offset)
+            return file.read(entry.nbytes)
+    except OSError as error:
+        raise Refusal(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def _check_byte_order(path: Path, entry: ZipEntry | None) -> None:
+    """Files from before PyTorch 2.1 carry no such entry; those were little-endian in practice."""
+    if entry is not None and _read_entry(path, entry) != b"little":
+        raise Refusal(f"{path.name} was saved on a big-endian machine, which is not read.")
+
+
+def _locate(
+    path: Path, name: str, tensor: StoredTensor, entries: dict[str, ZipEntry], prefix: str
+) -> TensorRef:
+    where = f"Tensor {name[:200]!r} in {path.name}"
+    entry = entries.get(f"{prefix}data/{tensor.storage.key}")
+    if entry is None:
+        raise Refusal(f"{where} refers to a storage that is not in the file.")
+    item = ITEM_SIZE[tensor.storage.dtype]
+    if entry.nbytes != tensor.storage.elements * item:
+        raise Refusal(
+            f"{where} lies in a storage of {entry.nbytes} bytes that claims {tensor.storage.elements} values."
+        )
+    if not _is_contiguous(tensor):
+        raise Refusal(f"{where} is not contiguous, which is not read; save it again after .contiguous().")
+    elements = math.prod(tensor.shape)
+    if tensor.offset + elements > tensor.storage.elements:
+        raise Refusal(f"{where} reaches beyond the end of its storage.")
+    return TensorRef(
+        name,
+        str(path),
+        entry.offset + tensor.offset * item,
+        elements * item,
+        tensor.storage.dtype,
+        tensor.shape,
+    )
+
+
+def _is_contiguous(tensor: StoredTensor) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
+        if size != 1 and stride != expected:
+            return math.prod(tensor.shape) == 0
+        expected *= max(size, 1)
+    return True
