@@ -13,6 +13,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from access_requests.enums import MailState
+from access_requests.errors import Conflict
 from access_requests.models import OutgoingMail
 from access_requests.services.queue import enqueue_on_commit
 
@@ -72,3 +73,12 @@ def send_due() -> int:
     """Sends everything that is due, oldest first; how many went out."""
     due = OutgoingMail.objects.filter(state=MailState.WAITING, next_try_at__lte=timezone.now()).order_by("pk")
     return sum(send_mail_now(mail_id=pk) for pk in due.values_list("pk", flat=True)[:200])
+
+
+def try_again(*, mail: OutgoingMail) -> None:
+    """Gives a mail that was given up its attempts back and wakes a worker; any other is left alone."""
+    with transaction.atomic():
+        given_up = OutgoingMail.objects.filter(pk=mail.pk, state=MailState.FAILED)
+        if not given_up.update(state=MailState.WAITING, attempts=0, next_try_at=timezone.now()):
+            raise Conflict(f"Mail {mail.pk} was not given up, so there is nothing to try again.")
+        enqueue_on_commit("access_requests.tasks.send_mail", mail.pk)

@@ -11,7 +11,7 @@ from access_requests.cards import GateForm
 from access_requests.cards.countries import eu_refusal
 from access_requests.enums import Gate, GrantSource, Outcome, ReasonCode, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed
-from access_requests.models import AccessRequest, Decision, GatedModel, LicenceAcceptance
+from access_requests.models import AccessRequest, Decision, FormVersion, GatedModel, LicenceAcceptance
 from access_requests.permissions import is_reviewer, people_to_tell, reviewers_of
 from access_requests.queries import latest_request, live_grant, open_request
 from access_requests.services.audit import append_event
@@ -29,9 +29,12 @@ MOST_WORDS = 10_000  # characters of a decision's or an appeal's words
 
 
 def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
-    """The person's open request, else a new draft prefilled from the last request and the profile."""
+    """The person's open request, else a new draft prefilled from the last request and the profile.
+
+    A draft of a form that the owner has changed since is put on the new one, with its answers.
+    """
     if existing := open_request(applicant, model):
-        return existing
+        return _renew_draft(existing, model, applicant)
     if not model.is_gated or model.form is None:
         raise Invalid(f"{model} is not gated: download it without asking.")
     if grant := live_grant(applicant, model):
@@ -41,7 +44,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
     try:
         with transaction.atomic():
             request = AccessRequest(model=model, applicant=applicant, form=model.form)
-            _set_answers(request, _prefill(model, applicant))
+            _set_answers(request, prefilled_answers(model=model, applicant=applicant))
             request.save(force_insert=True)
             append_event(kind="request.started", actor=applicant, model=model, request=request)
     except IntegrityError:  # another tab was faster
@@ -49,24 +52,44 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
     return request
 
 
-def _prefill(model: GatedModel, applicant: User) -> dict[str, Any]:
-    form = gate_form(model)
+def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> AccessRequest:
+    if request.state != RequestState.DRAFT or request.form_id == model.form_id or model.form is None:
+        return request
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        if locked.state == RequestState.DRAFT:
+            answers = carried_answers(old=locked.form, new=model.form, answers=locked.answers)
+            locked.form = model.form
+            _set_answers(locked, answers)
+            locked.save()
+    return locked
+
+
+def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
+    """What a new request starts with: the profile, and over it the answers of the person's last request."""
     answers: dict[str, Any] = {}
-    for field in form.fields:
+    for field in gate_form(model).fields:
         if field.role in PROFILE_ROLES and (value := str(getattr(applicant, field.role) or "")):
             answers[field.key] = value
         elif field.role == "full_name" and applicant.first_name:
             answers[field.key] = applicant.get_full_name()
     before = latest_request(applicant, model)
-    if before is None:
+    if before is None or model.form is None:
         return answers
-    old = {
-        field.label: before.answers.get(field.key) for field in GateForm.from_json(before.form.schema).fields
+    again = carried_answers(old=before.form, new=model.form, answers=before.answers)
+    licence = {field.key for field in gate_form(model).fields_for("licence")}
+    return answers | {key: value for key, value in again.items() if key not in licence}
+
+
+def carried_answers(*, old: FormVersion, new: FormVersion, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Answers to one version of a form as answers to another: by label and type, since keys are only places."""
+    given = {
+        (field.label, field.type): answers[field.key]
+        for field in GateForm.from_json(old.schema).fields
+        if answers.get(field.key) not in (None, "")
     }
-    again = {
-        f.key: old[f.label] for f in form.fields if f.role != "licence" and old.get(f.label) not in (None, "")
-    }
-    return answers | again
+    fields = GateForm.from_json(new.schema).fields
+    return {f.key: given[f.label, f.type] for f in fields if (f.label, f.type) in given}
 
 
 def gate_form(model: GatedModel) -> GateForm:

@@ -91,7 +91,7 @@ def show_first_token(*, grant: Grant, user: User) -> Issued:
 def issue_token(
     *, grant: Grant, user: User, name: str, expires_at: datetime | None = None, actor: User | None = None
 ) -> Issued:
-    """One more token for the same grant, named by the person; `actor_name` in the log says who made it."""
+    """One more token for the same grant; the person's live tokens differ by name, so that asking twice makes one."""
     name = " ".join(name.split())
     if not name or len(name) > 100 or not name.isprintable():
         raise Invalid(
@@ -101,6 +101,11 @@ def issue_token(
         raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
     with transaction.atomic():
         grant = _usable_grant(grant, user)
+        if made := grant.tokens.filter(name=name, revoked_at__isnull=True).first():
+            raise Conflict(
+                f"The token “{name}” was made on {made.created_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
+                "revoke it, or give the new one another name."
+            )
         if grant.tokens.filter(revoked_at__isnull=True).count() >= MOST_TOKENS:
             raise Conflict(f"This grant has {MOST_TOKENS} tokens already: revoke one first.")
         return _issue(grant=grant, name=name, expires_at=expires_at, actor=actor or user)
