@@ -1,0 +1,51 @@
+"""Revision and path out of the raw URL.
+
+Clients send `refs%2Fpr%2F1` and `tree/main/a%2Fb`; the decoded path no longer says where the revision ends.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from django.http import HttpRequest
+
+from model_ops.hub.refusals import bad_request
+
+LONGEST_REVISION = 200
+LONGEST_PATH = 1000  # characters; stored paths are shorter
+
+
+def revision_and_path(request: HttpRequest, *, skip: int) -> tuple[str, str]:
+    """The segments behind the first `skip`: one of revision, the rest of path (may be empty)."""
+    segments = raw_path(request).split("/")[1 + skip :]
+    revision = decoded(segments[0] if segments else "", LONGEST_REVISION)
+    return revision, decoded("/".join(segments[1:]), LONGEST_PATH).strip("/")
+
+
+def raw_path(request: HttpRequest) -> str:
+    """The path as it was sent (gunicorn's RAW_URI); under another server, re-encoded from the decoded one."""
+    uri: str = request.META.get("RAW_URI") or ""
+    if not uri:
+        return quote(request.path_info)
+    if not uri.startswith("/"):
+        uri = urlsplit(uri).path
+    return uri.partition("?")[0].partition("#")[0]
+
+
+def decoded(text: str, longest: int) -> str:
+    """Percent-decoded once; refuses what can't be a name."""
+    try:
+        name = unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise bad_request("The address is not UTF-8: percent-encode file names as UTF-8.") from error
+    return checked(name, longest)
+
+
+def checked(name: str, longest: int = LONGEST_PATH) -> str:
+    if len(name) > longest:
+        raise bad_request(
+            f"The name in the address is {len(name)} characters long: the longest is {longest}."
+        )
+    if any(character < " " or character == "\x7f" for character in name):
+        raise bad_request("The address holds control characters.")
+    return name

@@ -1,0 +1,55 @@
+"""Who asks: a Bearer token names a person, else nobody. Cookies are not looked at, so a page can't make a browser download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.http import HttpRequest
+
+from access_requests.errors import RuleError
+from access_requests.models import AccessToken
+from access_requests.services import tokens
+from model_ops.hub.refusals import Refused, bad_token
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`problem` says why a token that was sent is not accepted; its bearer then counts as nobody."""
+
+    user: User | None = None
+    token: AccessToken | None = None
+    problem: str = ""
+    address: str | None = None
+    client: str = ""
+
+    def person(self) -> User:
+        """The person, or a 401."""
+        if self.user is None:
+            raise self.refusal()
+        return self.user
+
+    def refusal(self) -> Refused:
+        return bad_token(
+            self.problem or "No token was sent: set HF_TOKEN to one from your model's access page."
+        )
+
+
+def caller_of(request: HttpRequest) -> Caller:
+    """Reads `Authorization`; a token that isn't accepted is no error yet, since much is public."""
+    address: str | None = getattr(request, "client_address", None)
+    client = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())[:200]
+    scheme, _, secret = request.headers.get("Authorization", "").strip().partition(" ")
+    if not scheme:
+        return Caller(address=address, client=client)
+    if scheme.lower() != "bearer":
+        problem = "The Authorization header must read 'Bearer TOKEN': set HF_TOKEN to your token."
+        return Caller(problem=problem, address=address, client=client)
+    try:
+        token = tokens.authenticate(secret.strip(), address=address, client=client)
+    except RuleError as error:
+        return Caller(problem=error.sentence, address=address, client=client)
+    return Caller(token.user, token, "", address, client)

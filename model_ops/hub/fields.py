@@ -1,0 +1,171 @@
+"""A model as the Hub's JSON: one function per field, so that `expand` is a look-up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count
+from django.http import HttpRequest
+from django.utils import timezone
+
+from access_requests.models import GatedModel
+from model_ops.hub.listing import Item, file_item
+from model_ops.hub.refusals import bad_request
+from model_ops.hub.route import moment
+from model_ops.models import Download, RepoFile, Revision
+
+COUNTED = timedelta(days=30)  # `downloads` on the Hub are those of the last 30 days
+OMIT = object()
+
+
+@dataclass
+class Facts:
+    """What the fields are made from; the lists are read only if a field asks."""
+
+    model: GatedModel
+    revision: Revision | None
+    files: Callable[[], Sequence[RepoFile]]
+    downloads: Mapping[int, int] = field(default_factory=dict)
+    downloads_all_time: Mapping[int, int] = field(default_factory=dict)
+
+    def card(self, key: str) -> Any:
+        return self.model.card_data.get(key) or OMIT
+
+
+def gated(model: GatedModel) -> str | bool:
+    return model.gate if model.is_gated else False
+
+
+def tags(card: Mapping[str, Any]) -> list[str]:
+    """The card's tags, with what the Hub adds: library, task, languages, data sets, base models, licence."""
+
+    def texts(key: str) -> list[str]:
+        value = card.get(key)
+        return [
+            str(one)
+            for one in (value if isinstance(value, list) else [value])
+            if isinstance(one, str) and one
+        ]
+
+    found = [*texts("library_name"), *texts("tags"), *texts("pipeline_tag"), *texts("language")]
+    for key, prefix in (("datasets", "dataset"), ("base_model", "base_model"), ("license", "license")):
+        found += [f"{prefix}:{text}" for text in texts(key)]
+    return list(dict.fromkeys(found))
+
+
+def _modified(facts: Facts) -> datetime:
+    return (
+        max(facts.model.created_at, facts.revision.created_at) if facts.revision else facts.model.created_at
+    )
+
+
+def _used_storage(facts: Facts) -> int:
+    return sum({file.blob_id: file.blob.size for file in facts.files()}.values())
+
+
+# `expand` takes these names (the client's own list) and nothing else.
+FIELDS: dict[str, Callable[[Facts], Any]] = {
+    "author": lambda facts: facts.model.namespace,
+    "baseModels": lambda facts: OMIT,
+    "cardData": lambda facts: facts.model.card_data,
+    "childrenModelCount": lambda facts: OMIT,
+    "config": lambda facts: {},
+    "createdAt": lambda facts: moment(facts.model.created_at),
+    "disabled": lambda facts: False,
+    "downloads": lambda facts: facts.downloads.get(facts.model.pk, 0),
+    "downloadsAllTime": lambda facts: facts.downloads_all_time.get(facts.model.pk, 0),
+    "evalResults": lambda facts: OMIT,
+    "gated": lambda facts: gated(facts.model),
+    "gguf": lambda facts: OMIT,
+    "inference": lambda facts: OMIT,
+    "inferenceProviderMapping": lambda facts: [],
+    "lastModified": lambda facts: moment(_modified(facts)),
+    "library_name": lambda facts: facts.card("library_name"),
+    "likes": lambda facts: 0,
+    "mask_token": lambda facts: OMIT,
+    "model-index": lambda facts: facts.card("model-index"),
+    "pipeline_tag": lambda facts: facts.card("pipeline_tag"),
+    "private": lambda facts: not facts.model.listed,
+    "resourceGroup": lambda facts: OMIT,
+    "safetensors": lambda facts: OMIT,
+    "sha": lambda facts: facts.revision.commit if facts.revision else None,
+    "siblings": lambda facts: [{"rfilename": file.path} for file in facts.files()],
+    "spaces": lambda facts: [],
+    "tags": lambda facts: tags(facts.model.card_data),
+    "transformersInfo": lambda facts: OMIT,
+    "trendingScore": lambda facts: 0,
+    "usedStorage": _used_storage,
+    "widgetData": lambda facts: facts.card("widget"),
+}
+ONE_MODEL = [
+    "author",
+    "sha",
+    "lastModified",
+    "createdAt",
+    "private",
+    "gated",
+    "disabled",
+    "downloads",
+    "likes",
+    "library_name",
+    "pipeline_tag",
+    "tags",
+    "model-index",
+    "widgetData",
+    "cardData",
+    "config",
+    "siblings",
+    "spaces",
+    "usedStorage",
+]
+IN_A_LIST = [
+    "author",
+    "createdAt",
+    "private",
+    "gated",
+    "downloads",
+    "likes",
+    "trendingScore",
+    "library_name",
+    "pipeline_tag",
+    "tags",
+]
+FULL = ["sha", "lastModified", "siblings"]
+
+
+def model_json(facts: Facts, names: Iterable[str], *, expanded: bool = False) -> Item:
+    """The fields by name; an expanded answer holds nothing but the id beside them."""
+    repo_id = facts.model.repo_id
+    answer: Item = {"_id": hashlib.sha256(str(facts.model.pk).encode()).hexdigest()[:24], "id": repo_id}
+    if not expanded:
+        answer["modelId"] = repo_id
+    values = {name: FIELDS[name](facts) for name in names}
+    return answer | {name: value for name, value in values.items() if value is not OMIT}
+
+
+def asked_fields(request: HttpRequest) -> list[str]:
+    """`expand=` and `expand[]=`, repeated; an unknown name is refused with the list of the known."""
+    asked = [*request.GET.getlist("expand"), *request.GET.getlist("expand[]")]
+    if unknown := [name for name in asked if name not in FIELDS]:
+        raise bad_request(f"expand does not know {unknown[0][:60]!r}; it knows {', '.join(FIELDS)}.")
+    return asked
+
+
+def sibling_with_blob(file: RepoFile, masked: bool) -> Item:
+    item = file_item(file, masked)
+    sibling = {"rfilename": file.path, "size": item["size"], "blobId": item["oid"]}
+    if lfs := item.get("lfs"):
+        sibling["lfs"] = {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
+    return sibling
+
+
+def count_downloads(models: Iterable[GatedModel], *, all_time: bool = False) -> dict[int, int]:
+    """Bodies sent per model; one query."""
+    rows = Download.objects.filter(model__in=list(models))
+    if not all_time:
+        rows = rows.filter(started_at__gte=timezone.now() - COUNTED)
+    return dict(rows.order_by().values_list("model").annotate(Count("pk")))

@@ -1,0 +1,58 @@
+"""Names and commits of a model: refs and commits. Public, like the tree."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from model_ops.hub.address import revision_and_path
+from model_ops.hub.listing import Item
+from model_ops.hub.paging import link, page_of
+from model_ops.hub.repo import open_repo
+from model_ops.hub.route import hub_route, json_answer, moment, wants
+from model_ops.models import Ref, Revision
+
+COMMITS_PAGE = 50  # as on the Hub
+
+
+@hub_route("GET")
+def refs(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`GET /api/models/{id}/refs`."""
+    repo = open_repo(request, repo_id)
+    named = Ref.objects.filter(model=repo.model).select_related("revision").order_by("name")
+    answer: dict[str, list[Item]] = {"branches": [], "converts": [], "tags": []}
+    for ref in named:
+        kind, folder = ("tags", "tags") if ref.is_tag else ("branches", "heads")
+        item = {"name": ref.name, "ref": f"refs/{folder}/{ref.name}", "targetCommit": ref.revision.commit}
+        answer[kind].append(item)
+    if wants(request, "include_prs"):
+        answer["pullRequests"] = []
+    return json_answer(answer)
+
+
+@hub_route("GET")
+def commits(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`GET /api/models/{id}/commits/{rev}`, newest first; a model's revisions are one line of history."""
+    name, _ = revision_and_path(request, skip=5)
+    repo = open_repo(request, repo_id)
+    revision = repo.revision(name)
+    history = list(Revision.objects.filter(model=repo.model, pk__lte=revision.pk).order_by("-pk"))
+    page, following = page_of(request, history, size=COMMITS_PAGE)
+    formatted = "formatted" in [*request.GET.getlist("expand"), *request.GET.getlist("expand[]")]
+    response = json_answer([_commit(one, formatted) for one in page])
+    response["X-Total-Count"] = str(len(history))
+    link(response, following)
+    return response
+
+
+def _commit(revision: Revision, formatted: bool) -> Item:
+    item: Item = {
+        "id": revision.commit,
+        "title": revision.title,
+        "message": revision.message,
+        "date": moment(revision.created_at),
+        "authors": [{"user": revision.author}],
+    }
+    if formatted:
+        item["formatted"] = {"title": revision.title, "message": revision.message}
+    return item

@@ -1,0 +1,110 @@
+"""Files as the tree shows them: git's ids, LFS pointers, folders; masked for those without access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db.models import Min
+
+from model_ops.hub.repo import Repo
+from model_ops.hub.route import moment
+from model_ops.models import RepoFile, Revision
+from model_ops.services.repository import StoredFile, blob_id, pointer, tree_id
+
+MASKED_SHA256 = "*" * 64  # as on the Hub
+MASKED_SHA1 = "*" * 40
+Item = dict[str, Any]
+
+
+def stored(file: RepoFile) -> StoredFile:
+    return StoredFile(file.path, file.blob.sha256, file.blob.git_oid, file.blob.size)
+
+
+def git_oid(file: RepoFile) -> str:
+    """Git's id of what git holds: the content, or the pointer of an LFS file."""
+    return blob_id(pointer(stored(file))) if file.is_lfs else file.blob.git_oid
+
+
+def mask_for(repo: Repo) -> Callable[[RepoFile], bool]:
+    """Whose ids this caller may not see. A pointer's id would confirm a guessed SHA-256, so it goes as well."""
+    if repo.access.allowed:
+        return lambda file: False
+    return lambda file: not repo.is_public(file)
+
+
+def file_item(file: RepoFile, masked: bool) -> Item:
+    item: Item = {
+        "type": "file",
+        "oid": MASKED_SHA1 if masked else git_oid(file),
+        "size": file.blob.size,
+        "path": file.path,
+    }
+    if file.is_lfs:
+        oid = MASKED_SHA256 if masked else file.blob.sha256
+        item["lfs"] = {"oid": oid, "size": file.blob.size, "pointerSize": len(pointer(stored(file)))}
+    return item
+
+
+def folder_item(path: str, below: Iterable[RepoFile], masked: bool) -> Item:
+    oid = MASKED_SHA1 if masked else tree_id(stored(file).below(path) for file in below)
+    return {"type": "directory", "oid": oid, "size": 0, "path": path}
+
+
+def tree_items(
+    files: Sequence[RepoFile], *, folder: str, recursive: bool, is_masked: Callable[[RepoFile], bool]
+) -> list[Item]:
+    """The items in a folder (empty: the root) by path, its sub-folders as one item each or with all they hold."""
+    prefix = f"{folder}/" if folder else ""
+    items: list[Item] = []
+    folders: dict[str, list[RepoFile]] = {}
+    for file in files:
+        if not file.path.startswith(prefix):
+            continue
+        *parents, _ = file.path.removeprefix(prefix).split("/")
+        for depth in range(len(parents) if recursive else min(1, len(parents))):
+            folders.setdefault(prefix + "/".join(parents[: depth + 1]), []).append(file)
+        if recursive or not parents:
+            items.append(file_item(file, is_masked(file)))
+    items += [folder_item(path, below, any(map(is_masked, below))) for path, below in folders.items()]
+    return sorted(items, key=lambda item: item["path"])
+
+
+def path_items(
+    files: Sequence[RepoFile], paths: Iterable[str], *, is_masked: Callable[[RepoFile], bool]
+) -> list[Item]:
+    """The items of the named paths, in their order; unknown ones are left out."""
+    by_path = {file.path: file for file in files}
+    folders: dict[str, list[RepoFile]] = {}
+    for file in files:
+        parents = file.path.split("/")[:-1]
+        for depth in range(len(parents)):
+            folders.setdefault("/".join(parents[: depth + 1]), []).append(file)
+    items = []
+    for path in dict.fromkeys(path.strip("/") for path in paths):
+        if file := by_path.get(path):
+            items.append(file_item(file, is_masked(file)))
+        elif below := folders.get(path):
+            items.append(folder_item(path, below, any(map(is_masked, below))))
+    return items
+
+
+def add_last_commits(items: Iterable[Item], files: Sequence[RepoFile], revision: Revision) -> None:
+    """`lastCommit` of each item: the first revision with this content under this path; two queries."""
+    born = _born(files, revision)
+    commits = Revision.objects.in_bulk(set(born.values()))
+    for item in items:
+        inside = [born[file.path] for file in files if f"{file.path}/".startswith(f"{item['path']}/")]
+        commit = commits[max(inside)]
+        item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}
+
+
+def _born(files: Sequence[RepoFile], revision: Revision) -> Mapping[str, int]:
+    history = RepoFile.objects.filter(
+        revision__model=revision.model_id,
+        revision__lte=revision.pk,
+        blob__in={file.blob_id for file in files},
+    )
+    rows = history.order_by().values_list("path", "blob_id").annotate(first=Min("revision"))
+    first = {(path, blob): pk for path, blob, pk in rows}
+    return {file.path: first[file.path, file.blob_id] for file in files}

@@ -1,0 +1,56 @@
+"""Calls that clients make beside models: answered without noise, or refused with a code they understand."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from model_ops.hub import refusals
+from model_ops.hub.refusals import Refused
+from model_ops.hub.repo import no_such_route
+from model_ops.hub.route import hub_route, json_answer
+
+ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /accounts/\nDisallow: /admin/\nDisallow: /*/resolve/\nDisallow: /*/raw/\n"
+ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@hub_route("GET")
+def agent_harnesses(request: HttpRequest) -> HttpResponseBase:
+    """Every client asks once a day which coding tools exist; the empty list is its own default."""
+    return json_answer({"standardEnvVars": [], "harnesses": {}})
+
+
+@hub_route("GET", "POST")
+def telemetry(request: HttpRequest) -> HttpResponseBase:
+    """Nothing is kept."""
+    return HttpResponse()
+
+
+@hub_route("GET")
+def robots(request: HttpRequest) -> HttpResponseBase:
+    return HttpResponse(ROBOTS, content_type="text/plain; charset=utf-8")
+
+
+@hub_route("GET")
+def nothing_of_that_kind(request: HttpRequest) -> HttpResponseBase:
+    """Lists of data sets, spaces and kernels: there are none."""
+    return json_answer([])
+
+
+@hub_route(*ANY)
+def unknown_repo(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """One-part ids, and repositories of another kind."""
+    raise refusals.no_repo(repo_id)
+
+
+@hub_route(*ANY)
+def unserved_of_model(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    raise no_such_route(request, repo_id)
+
+
+@hub_route(*ANY)
+def unserved(request: HttpRequest) -> HttpResponseBase:
+    sentence = f"Gatehouse does not serve {request.path[:200]}."
+    raise Refused(HTTPStatus.NOT_FOUND, "NotServed", sentence)

@@ -1,0 +1,46 @@
+"""Pages of a list, joined by `Link: <...>; rel="next"`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from model_ops.hub.refusals import bad_request
+
+T = TypeVar("T")
+LONGEST_PAGE = 1000
+
+
+def page_of(request: HttpRequest, items: Sequence[T], *, size: int = LONGEST_PAGE) -> tuple[list[T], str]:
+    """The asked page, and the address of the next one or nothing.
+
+    The address is absolute, as clients need it, and on the origin that this client used: the portal may be
+    reached by several names, and a token goes only where its owner sent it before.
+    """
+    start = _number(request, "cursor", 0, most=10**9)
+    size = min(size, _number(request, "limit", size, most=10**9, least=1))
+    following = start + size
+    if following >= len(items):
+        return list(items[start:following]), ""
+    query = request.GET.copy()
+    query["cursor"] = str(following)
+    return list(items[start:following]), request.build_absolute_uri(
+        f"{request.get_full_path().partition('?')[0]}?{query.urlencode()}"
+    )
+
+
+def link(response: HttpResponseBase, following: str) -> None:
+    if following:
+        response["Link"] = f'<{following}>; rel="next"'
+
+
+def _number(request: HttpRequest, name: str, default: int, *, most: int, least: int = 0) -> int:
+    text = request.GET.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
+        raise bad_request(f"{name} must be a whole number from {least} on.")
+    return int(text)

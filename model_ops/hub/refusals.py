@@ -1,0 +1,129 @@
+"""Every refusal: a code that makes the right exception in the client, a status, and one line for the person.
+
+The Hub's own words come first, since clients and scripts match them; ours follow, with the address of the
+page that helps. `docs/clients.md` shows them all.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from access_requests.enums import AccessCode
+from access_requests.models import GatedModel
+from access_requests.queries import Access
+
+LONGEST_LINE = 900  # characters: header limits of proxies start at 4 KiB, and the line is sent twice
+
+NOT_LISTED = "Access to model {model} is restricted and you are not in the authorized list."
+AWAITING = "Your request to access model {model} is awaiting a review from the repo authors."
+RESET = "Your access to model {model} has been reset."
+GATE_OPENINGS: dict[AccessCode, str] = {
+    AccessCode.ANONYMOUS: (
+        "Access to model {model} is restricted. You must have access to it and be authenticated to access it. "
+        "Please log in."
+    ),
+    AccessCode.NO_REQUEST: NOT_LISTED,
+    AccessCode.DRAFT: NOT_LISTED,
+    AccessCode.PENDING: AWAITING,
+    AccessCode.CHANGES_REQUESTED: AWAITING,
+    AccessCode.REJECTED: "Your request to access model {model} has been rejected by the repo's authors.",
+    AccessCode.WITHDRAWN: NOT_LISTED,
+    AccessCode.EXPIRED: RESET,
+    AccessCode.REVOKED: RESET,
+    AccessCode.TOKEN_OUT_OF_SCOPE: NOT_LISTED,
+    AccessCode.DISABLED: NOT_LISTED,
+}
+
+
+@dataclass
+class Refused(Exception):
+    """An answer that is an error; `route.hub_route` turns it into a response."""
+
+    status: int
+    code: str  # X-Error-Code; the client knows GatedRepo, RepoNotFound, RevisionNotFound and EntryNotFound
+    message: str
+    warning: str = ""  # X-HF-Warning's topic: `hf` prints the warning where it drops the message
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
+        self.message = one_line(self.message)
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            self.headers.setdefault("WWW-Authenticate", "Bearer")
+
+
+def one_line(text: str) -> str:
+    """Printable ASCII without line breaks: fit for a header, whatever was quoted in it."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode("ascii")
+    printable = "".join(character if " " <= character <= "~" else " " for character in plain)
+    return " ".join(printable.split())[:LONGEST_LINE]
+
+
+def gated(model: GatedModel, access: Access, *, problem: str = "") -> Refused:
+    """The gate's refusal: 401 when no valid token names a person, else 403; `problem` is the token's own."""
+    opening = GATE_OPENINGS.get(access.code, NOT_LISTED).format(model=model.repo_id)
+    nobody = access.code == AccessCode.ANONYMOUS
+    status = HTTPStatus.UNAUTHORIZED if nobody else HTTPStatus.FORBIDDEN
+    sentence = with_page(problem, model.address()) if nobody and problem else access.sentence
+    return Refused(status, "GatedRepo", f"{opening} {sentence}", warning="access")
+
+
+def with_page(sentence: str, page: str) -> str:
+    return sentence if page in sentence else f"{sentence} See {page}"
+
+
+def not_ready(sentence: str) -> Refused:
+    """The caller may read, the weights are still being made: a code that no client retries or mistakes for absence."""
+    return Refused(HTTPStatus.FORBIDDEN, "GatedRepo", sentence, warning="access")
+
+
+def no_repo(repo_id: str, *, problem: str = "") -> Refused:
+    """Unknown, or hidden from this caller: the same words for both."""
+    sentence = f"Repository not found: {repo_id[:200]} is not a model here that you may know of."
+    return Refused(
+        HTTPStatus.NOT_FOUND,
+        "RepoNotFound",
+        f"{sentence} {problem}".strip(),
+        warning="token" if problem else "",
+    )
+
+
+def no_revision(repo_id: str, revision: str) -> Refused:
+    sentence = f"Invalid rev id: {revision[:100]}. {repo_id} has no branch, tag or commit of that name."
+    return Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound", sentence)
+
+
+def no_entry(repo_id: str, path: str, commit: str) -> Refused:
+    """With the commit, so that the client remembers the absence."""
+    sentence = f"Entry not found: {path[:300]} is not in {repo_id} at {commit[:8]}."
+    return Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", sentence, headers={"X-Repo-Commit": commit})
+
+
+def bad_request(sentence: str) -> Refused:
+    return Refused(HTTPStatus.BAD_REQUEST, "BadRequest", sentence)
+
+
+def bad_token(sentence: str) -> Refused:
+    """For routes about the person, where there is no repository to be gated."""
+    opening = "Invalid username or password."
+    return Refused(HTTPStatus.UNAUTHORIZED, "InvalidToken", f"{opening} {sentence}", warning="token")
+
+
+def damaged(model: GatedModel, path: str) -> Refused:
+    """The row is there, the content is not: said so that it is neither retried nor taken for an absent file."""
+    sentence = (
+        f"{path[:300]} of {model.repo_id} cannot be read on this server; tell the owner: {model.address()}"
+    )
+    return Refused(HTTPStatus.FORBIDDEN, "GatedRepo", sentence, warning="access")
+
+
+def busy(seconds: int) -> Refused:
+    """Only on a body's GET, where clients wait and try again."""
+    sentence = (
+        f"Too many downloads at once: try again in {seconds} s (Hugging Face clients do so by themselves)."
+    )
+    return Refused(
+        HTTPStatus.TOO_MANY_REQUESTS, "TooManyDownloads", sentence, headers={"Retry-After": str(seconds)}
+    )

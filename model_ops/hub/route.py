@@ -1,0 +1,101 @@
+"""What every hub view has in common."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from access_requests.errors import RuleError
+from model_ops.hub.refusals import Refused, bad_request
+
+View = Callable[..., HttpResponseBase]
+REQUEST_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,128}")
+
+
+def hub_route(*methods: str) -> Callable[[View], View]:
+    """A view without cookies, CSRF tokens and HTML errors: whatever it raises on purpose becomes a coded answer."""
+    allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @wraps(view)
+        def answer(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+            try:
+                _check(request, allowed)
+                response = view(request, **kwargs)
+            except Refused as refused:
+                response = refusal(request, refused)
+            except RuleError as error:
+                response = refusal(request, Refused(error.status, error.code, error.sentence))
+            response.headers.setdefault("Cache-Control", "private, no-cache")
+            response.headers["Vary"] = "Authorization"
+            return response
+
+        return answer
+
+    return decorate
+
+
+def _check(request: HttpRequest, allowed: set[str]) -> None:
+    if request.method not in allowed:
+        names = ", ".join(sorted(allowed))
+        sentence = f"{request.method} is not served here: use {names}."
+        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", sentence, headers={"Allow": names})
+    try:
+        request.GET  # noqa: B018 - read now, since a query of thousands of fields raises at the first look
+    except SuspiciousOperation as error:
+        raise bad_request("The query has too many fields.") from error
+
+
+def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
+    """The message four times: header, JSON or text body, and the warning that `hf` prints."""
+    response: HttpResponse
+    if request.path.startswith("/api/"):
+        response = JsonResponse({"error": refused.message}, status=refused.status)
+    else:
+        response = HttpResponse(
+            refused.message, content_type="text/plain; charset=utf-8", status=refused.status
+        )
+    response["X-Error-Code"] = refused.code
+    response["X-Error-Message"] = refused.message
+    response["X-Request-Id"] = _request_id(request)
+    if refused.warning:
+        warn(response, refused.warning, refused.message)
+    for name, value in refused.headers.items():
+        response[name] = value
+    return response
+
+
+def warn(response: HttpResponseBase, topic: str, sentence: str) -> None:
+    """`X-HF-Warning`: logged by the client once per topic and process, on any status."""
+    response["X-HF-Warning"] = f"{topic}; {sentence}"
+
+
+def _request_id(request: HttpRequest) -> str:
+    """The client's own trace id, echoed, so that the log line it prints can be found in ours."""
+    given = request.headers.get("X-Amzn-Trace-Id", "")
+    return given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def json_answer(data: Any) -> JsonResponse:
+    return JsonResponse(data, safe=False)
+
+
+def moment(at: datetime) -> str:
+    """`2026-01-02T03:04:05.000Z`, the only form that every client reads."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def wants(request: HttpRequest, name: str) -> bool:
+    """A switch in the query: `true`, `True` or `1`."""
+    return request.GET.get(name, "").lower() in {"true", "1"}

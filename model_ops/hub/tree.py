@@ -1,0 +1,81 @@
+"""What is in a revision: tree and paths-info. Names and sizes are public."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qs
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, UnreadablePostError
+from django.http.response import HttpResponseBase
+
+from model_ops.hub import refusals
+from model_ops.hub.address import checked, revision_and_path
+from model_ops.hub.listing import add_last_commits, mask_for, path_items, tree_items
+from model_ops.hub.paging import link, page_of
+from model_ops.hub.repo import open_repo
+from model_ops.hub.route import hub_route, json_answer, wants
+
+EXPANDED_PAGE = 100  # with last commits, as on the Hub
+MOST_PATHS = 10_000
+
+
+@hub_route("GET")
+def tree(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`GET /api/models/{id}/tree/{rev}[/{path}]?recursive&expand`."""
+    name, folder = revision_and_path(request, skip=5)
+    repo = open_repo(request, repo_id)
+    revision = repo.revision(name)
+    files = repo.files(revision)
+    items = tree_items(files, folder=folder, recursive=wants(request, "recursive"), is_masked=mask_for(repo))
+    if folder and not items:
+        raise refusals.no_entry(repo.model.repo_id, folder, revision.commit)
+    expand = wants(request, "expand")
+    page, following = page_of(request, items, **({"size": EXPANDED_PAGE} if expand else {}))
+    if expand:
+        add_last_commits(page, files, revision)
+    response = json_answer(page)
+    link(response, following)
+    response["X-Repo-Commit"] = revision.commit
+    return repo.add_warning(response)
+
+
+@hub_route("POST")
+def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST /api/models/{id}/paths-info/{rev}` with a form or JSON body of `paths` and `expand`."""
+    name, _ = revision_and_path(request, skip=5)
+    paths, expand = _asked(request)
+    repo = open_repo(request, repo_id)
+    revision = repo.revision(name)
+    files = repo.files(revision)
+    items = path_items(files, paths, is_masked=mask_for(repo))
+    if expand:
+        add_last_commits(items, files, revision)
+    return repo.add_warning(json_answer(items))
+
+
+def _asked(request: HttpRequest) -> tuple[list[str], bool]:
+    try:
+        body = request.body.decode("utf-8")
+        if request.content_type == "application/json":
+            return _from_json(body)
+        form = parse_qs(body, max_num_fields=MOST_PATHS)
+    except RequestDataTooBig as error:
+        raise refusals.bad_request("The request is too large: ask for fewer paths at once.") from error
+    except (ValueError, RecursionError, UnreadablePostError) as error:
+        raise refusals.bad_request(
+            f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
+        ) from error
+    return [checked(path) for path in form.get("paths", [])], form.get("expand", [""])[0].lower() in {
+        "true",
+        "1",
+    }
+
+
+def _from_json(body: str) -> tuple[list[str], bool]:
+    data = json.loads(body)
+    paths = data.get("paths", []) if isinstance(data, dict) else None
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise ValueError("paths is no list of names")
+    return [checked(path) for path in paths], data.get("expand") is True

@@ -1,0 +1,38 @@
+"""The Hub's addresses. No trailing slashes; anything under /api/ that is not served gets a coded answer."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from model_ops.hub import history, info, models, others, resolve, tree, whoami
+
+# `gpt2/tree/main` reads as a model `gpt2/tree`, which is unknown as well: clients send one-part ids, we have none.
+ID = r"(?P<repo_id>[^/]+/[^/]+)"
+ONE_PART = r"(?P<repo_id>[^/]+)"
+KIND = r"(?:datasets|spaces|kernels)"
+REST = r"(?s:.*)"
+
+urlpatterns = [
+    path("robots.txt", others.robots),
+    path("api/whoami-v2", whoami.whoami),
+    path("api/agent-harnesses", others.agent_harnesses),
+    re_path(rf"^api/telemetry/{REST}$", others.telemetry),
+    path("api/models", models.list_models),
+    re_path(rf"^api/models/{ID}$", info.model_info),
+    re_path(rf"^api/models/{ID}/revision/{REST}$", info.revision_info),
+    re_path(rf"^api/models/{ID}/tree/{REST}$", tree.tree),
+    re_path(rf"^api/models/{ID}/paths-info/{REST}$", tree.paths_info),
+    re_path(rf"^api/models/{ID}/refs$", history.refs),
+    re_path(rf"^api/models/{ID}/commits/{REST}$", history.commits),
+    re_path(rf"^api/models/{ID}/auth-check$", whoami.auth_check),
+    re_path(rf"^api/models/{ID}/auth-check/write$", whoami.auth_check, {"write": True}),
+    re_path(rf"^api/models/{ID}/{REST}$", others.unserved_of_model),
+    re_path(rf"^api/models/{ONE_PART}$", others.unknown_repo),
+    re_path(rf"^api/{KIND}$", others.nothing_of_that_kind),
+    re_path(rf"^api/{KIND}/(?P<repo_id>[^/]+(?:/[^/]+)?)(?:/{REST})?$", others.unknown_repo),
+    re_path(rf"^api(?:/{REST})?$", others.unserved),
+    re_path(rf"^{KIND}/(?P<repo_id>[^/]+(?:/[^/]+)?)/(?:resolve|raw)/{REST}$", others.unknown_repo),
+    re_path(rf"^{ID}/resolve/{REST}$", resolve.resolve),
+    re_path(rf"^{ID}/raw/{REST}$", resolve.raw),
+    re_path(rf"^{ONE_PART}/(?:resolve|raw)/{REST}$", others.unknown_repo),
+]
