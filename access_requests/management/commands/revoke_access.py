@@ -1,0 +1,30 @@
+"""`manage.py revoke_access REPO_ID --email ADDRESS [--reason TEXT]`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandParser
+
+from access_requests.errors import NotFound
+from access_requests.management.operator import Answer, OperatorCommand, known_model
+from access_requests.services.grants import revoke_access
+
+
+class Command(OperatorCommand):
+    help = "Ends a person's access at once, with all its tokens."
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("repo_id", metavar="REPO_ID")
+        parser.add_argument("--email", required=True, metavar="ADDRESS")
+        parser.add_argument("--reason", default="", metavar="TEXT", help="reaches the person")
+
+    def answer(self, *, repo_id: str, email: str, reason: str, **options: Any) -> Answer:
+        model = known_model(repo_id)
+        person = get_user_model().objects.filter(email__iexact=email.strip()).first()
+        if person is None:
+            raise NotFound(f"There is no account of {email}: check the address.")
+        revoke_access(model=model, user=person, reason=reason)  # type: ignore[arg-type]
+        data = {"model": model.repo_id, "email": person.email, "revoked": True}
+        return Answer(data, f"{person.email} may not read {model} any more, and has been told.")

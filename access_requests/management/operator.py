@@ -1,0 +1,88 @@
+"""What the operator's commands share: one answer, as text or as one line of JSON, and refusals in one sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError
+
+from access_requests.errors import NotFound, RuleError
+from access_requests.models import GatedModel
+from access_requests.queries import find_model
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`data` is what `--json` prints, `text` what a person reads; not `ok` ends with status 1."""
+
+    data: dict[str, Any]
+    text: str
+    ok: bool = True
+
+
+class OperatorCommand(BaseCommand):
+    """A command is `options` and `answer`; everything but the answer goes to standard error."""
+
+    requires_system_checks: list[str] = []
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        if self._called_from_command_line:  # wrong options are a refusal like any other
+            parser.error = self._refuse_usage  # type: ignore[method-assign]
+        return parser
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
+        self.options(parser)
+
+    def options(self, parser: CommandParser) -> None:
+        """Adds the command's own arguments."""
+
+    def answer(self, **options: Any) -> Answer:
+        """Does the work by a service; a RuleError is the refusal."""
+        raise NotImplementedError
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        as_json = options["json"]
+        try:
+            answer = self.answer(**options)
+        except RuleError as refusal:
+            self._refuse(refusal.sentence, as_json)
+        except DatabaseError as error:
+            why = " ".join(str(error).split())[:200]
+            self._refuse(
+                f"The database did not answer ({why}): is it running, and are its tables there?", as_json
+            )
+        else:
+            self.stdout.write(json.dumps(answer.data) if as_json else answer.text)
+            if not answer.ok:
+                self.stderr.write(answer.text)
+                sys.exit(1)
+
+    def _refuse_usage(self, message: str) -> NoReturn:
+        sentence = f"{message[:1].upper()}{message[1:]}: --help shows how the command is used."
+        self._refuse(sentence, "--json" in sys.argv)
+
+    def _refuse(self, sentence: str, as_json: bool) -> NoReturn:
+        if as_json:
+            self.stdout.write(json.dumps({"error": sentence}))
+        self.stderr.write(sentence)
+        sys.exit(1)
+
+
+def known_model(repo_id: str) -> GatedModel:
+    """The model of that id, in any case; else a refusal."""
+    model = find_model(repo_id)
+    if model is None:
+        raise NotFound(f"There is no model {repo_id}: check its name, or add it with add_model.")
+    return model
+
+
+def moment(at: datetime) -> str:
+    """`2026-11-23T10:00:00Z`"""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

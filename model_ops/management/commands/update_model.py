@@ -1,0 +1,68 @@
+"""`manage.py update_model REPO_ID [--card README.md] [--licence FILE[:LANG]]... [--base SOURCE --diff SOURCE | --files SOURCE]`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from access_requests.errors import Invalid
+from access_requests.management.operator import Answer, OperatorCommand, known_model
+from access_requests.models import GatedModel
+from model_ops.enums import Compat, Dtype, ResizePolicy
+from model_ops.management.weights import add_weight_options, weights_from
+from model_ops.queries import current_recovery
+from model_ops.services.adding import update_model
+from model_ops.services.licences import read_licence, read_text, split_language
+from model_ops.services.weights import Prepared
+
+
+class Command(OperatorCommand):
+    help = "Publishes a new revision: a new card, new licences or new weights; what is not given stays."
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("repo_id", metavar="REPO_ID")
+        parser.add_argument("--card", type=Path, metavar="README.md")
+        parser.add_argument("--licence", action="append", metavar="FILE[:LANG]", help="all licences anew")
+        add_weight_options(parser, None, None, None)
+
+    def answer(self, *, repo_id: str, card: Path | None, licence: list[str] | None, **options: Any) -> Answer:
+        model = known_model(repo_id)
+        prepared = self._weights(model, options)
+        if card is None and licence is None and prepared is None:
+            raise Invalid("Nothing to update was given: name a card, licences or weight sources.")
+        revision = update_model(
+            model=model,
+            card=read_text(card, "card") if card else None,
+            licences=[read_licence(*split_language(text)) for text in licence] if licence else None,
+            prepared=prepared,
+        )
+        recovery = current_recovery(model)
+        data = {
+            "model": model.repo_id,
+            "revision": revision.commit,
+            "plan": prepared.plan if prepared else None,
+            "state": recovery.state if recovery else None,
+        }
+        lines = [f"{model} is at {revision.commit} ({revision.title})."]
+        if prepared:
+            lines += [prepared.plan["text"], "main keeps what it has until the new weights are ready."]
+        return Answer(data, "\n".join(lines))
+
+    def _weights(self, model: GatedModel, options: dict[str, Any]) -> Prepared | None:
+        """New sources or settings; what is not named stays as in the current recovery."""
+        given = {
+            name: options[name] for name in ("base", "diff", "files", "dtype", "compat", "resize_policy")
+        }
+        if not any(given.values()):
+            return None
+        recovery = current_recovery(model)
+        defaults = {"dtype": Dtype.FLOAT32, "compat": Compat.WEIGHT_DIFF, "resize_policy": ResizePolicy.MEAN}
+        if recovery and not given["files"]:
+            for name in ("base", "diff"):
+                source = getattr(recovery, name)
+                given[name] = given[name] or (source.spec if source else "")
+        for name, value in defaults.items():
+            given[name] = given[name] or (getattr(recovery, name, "") if recovery else "") or value
+        return weights_from(given)

@@ -1,0 +1,67 @@
+"""What is published, and how far the rest is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from access_requests.models import GatedModel
+from model_ops.enums import RecoveryState
+from model_ops.models import ModelWeights, Recovery, Ref, Revision
+
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class WeightsState:
+    """`state` is a recovery's state, or empty for a model without weights; `sentence` is one ASCII line."""
+
+    ready: bool
+    percent: int
+    state: str
+    sentence: str
+
+
+def main_revision(model: GatedModel) -> Revision | None:
+    """What `main` points at, weights or not."""
+    ref = Ref.objects.filter(model=model, name=MAIN).select_related("revision").first()
+    return ref.revision if ref else None
+
+
+def published(model: GatedModel) -> Revision | None:
+    """The revision that `main` points at, if it has the weights."""
+    revision = main_revision(model)
+    return revision if revision and revision.has_weights else None
+
+
+def current_weights(model: GatedModel) -> ModelWeights | None:
+    """The newest choice of inputs, which `main` follows once they are recovered."""
+    return ModelWeights.objects.filter(model=model, replaced_at=None).select_related("recovery").first()
+
+
+def current_recovery(model: GatedModel) -> Recovery | None:
+    """The recovery that makes, or made, the model's current weights."""
+    weights = current_weights(model)
+    return weights.recovery if weights else None
+
+
+def weights_state(model: GatedModel) -> WeightsState:
+    """Whether the weights can be read now; if not, the sentence says why and what comes next."""
+    if published(model):
+        return WeightsState(True, 100, RecoveryState.READY, f"The weights of {model.repo_id} are ready.")
+    recovery = current_recovery(model)
+    if recovery is None:
+        sentence = f"No weights have been added to {model.repo_id} yet: its owner has to do that."
+        return WeightsState(False, 0, "", sentence)
+    return WeightsState(False, recovery.percent, recovery.state, _sentence(model, recovery))
+
+
+def _sentence(model: GatedModel, recovery: Recovery) -> str:
+    if recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
+        return (
+            f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
+            f"try again later; {model.address()}/access shows the progress and a mail says when they are ready."
+        )
+    return (
+        f"The weights of {model.repo_id} could not be made ({recovery.state}): "
+        f"its owner has been told, and a mail says when they are ready; see {model.address()}/access"
+    )

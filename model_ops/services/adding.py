@@ -1,0 +1,79 @@
+"""Adding a model with its weights, and publishing what changed of it: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import GatedModel
+from access_requests.queries import find_model
+from access_requests.services import catalogue
+from access_requests.services.catalogue import LicenceText
+from model_ops.models import ModelWeights, Revision
+from model_ops.queries import published
+from model_ops.services.publishing import publish_revision
+from model_ops.services.weights import Prepared, attach_weights, want_recovery
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+def add_model_with_weights(
+    *, repo_id: str, prepared: Prepared, actor: User | None = None, **fields: Any
+) -> tuple[GatedModel, ModelWeights]:
+    """A new catalogue entry whose `main` has the card and licences; the weights come with the first grant.
+
+    `fields` are those of `catalogue.add_model`.
+    """
+    with transaction.atomic():
+        model = catalogue.add_model(repo_id=repo_id, actor=actor, **fields)
+        weights = attach_weights(model=model, prepared=prepared, actor=actor)
+    return model, weights
+
+
+def check_new(repo_id: str) -> None:
+    """Refuses early what `add_model_with_weights` would refuse after looking at gigabytes of headers."""
+    catalogue.check_repo_id(repo_id)
+    if known := find_model(repo_id):
+        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+
+
+def update_model(
+    *,
+    model: GatedModel,
+    card: str | None = None,
+    licences: Sequence[LicenceText] | None = None,
+    prepared: Prepared | None = None,
+    actor: User | None = None,
+) -> Revision:
+    """Publishes a new revision of what is given; unchanged weights are the same blobs.
+
+    New sources are recovered at once where somebody reads the model already; until they are ready, `main` keeps
+    the old weights.
+    """
+    had_weights = published(model) is not None
+    with transaction.atomic():
+        if card is not None:
+            catalogue.update_card(model=model, card=card, actor=actor)
+        if licences is not None:
+            catalogue.replace_licences(model=model, licences=licences, actor=actor)
+        if prepared is not None:
+            weights = attach_weights(model=model, prepared=prepared, actor=actor)
+            if had_weights or model.grants.filter(closed_at=None).exists():
+                want_recovery(recovery=weights.recovery)
+        return publish_revision(model=model, actor=actor)
+
+
+def find_owner(email: str) -> User | None:
+    """The staff account of that address; without one the first superuser, and nobody on a portal without any."""
+    people = get_user_model().objects.filter(is_active=True)
+    if not email:
+        return people.filter(is_superuser=True).order_by("pk").first()  # type: ignore[return-value]
+    person = people.filter(email__iexact=email).first()
+    if person is None or not person.is_staff:
+        raise Invalid(f"{email} has no staff account here: make one in the admin, or give another --owner.")
+    return person  # type: ignore[return-value]

@@ -1,0 +1,118 @@
+"""A child process that dies with us, reports by lines of JSON, and is the first that the system kills for memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from django.conf import settings
+
+# Becomes the command after tying its life to ours; an exec keeps the death signal. Setting it between fork
+# and exec would run Python code in a forked copy of a process that has threads.
+TIE = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("900")
+    except OSError:
+        pass
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(125)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+KEPT_LINES = 40
+
+
+@dataclass(frozen=True)
+class Ended:
+    """`status` is negative for a signal; `last_words` is the last line on its standard error."""
+
+    status: int
+    stopped: bool
+    last_words: str
+
+
+def run_child(
+    *,
+    arguments: list[str],
+    on_progress: Callable[[dict[str, Any]], None],
+    stop: threading.Event,
+    environment: dict[str, str] | None = None,
+    pass_fds: tuple[int, ...] = (),
+) -> Ended:
+    """Runs `python ARGUMENTS` to its end, or kills it once `stop` is set or we are interrupted.
+
+    Objects with `bytes_done` on its standard output go to `on_progress`. It gets no secret of the portal:
+    neither database, broker nor key.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", TIE, str(os.getpid()), sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_environment() | (environment or {}),
+        cwd=settings.CHECKOUT,
+        pass_fds=pass_fds,
+    )
+    words: deque[str] = deque(maxlen=KEPT_LINES)
+    readers = [
+        threading.Thread(target=_read_progress, args=(process.stdout, on_progress), daemon=True),
+        threading.Thread(target=_keep_words, args=(process.stderr, words), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        while process.poll() is None and not stop.wait(0.1):
+            pass
+    finally:
+        stopped = process.poll() is None
+        if stopped:
+            process.kill()
+        process.wait()
+        for reader in readers:
+            reader.join(timeout=5)
+    return Ended(process.returncode, stopped, words[-1] if words else "")
+
+
+def _environment() -> dict[str, str]:
+    kept = [
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "SSL_CERT_FILE",
+    ]
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+
+
+def _read_progress(stream: IO[str], on_progress: Callable[[dict[str, Any]], None]) -> None:
+    for line in stream:
+        found = _object(line)
+        if "bytes_done" in found:
+            on_progress(found)
+
+
+def _keep_words(stream: IO[str], words: deque[str]) -> None:
+    words.extend(line.strip() for line in stream if line.strip())
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line) if line.lstrip().startswith("{") else None
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,41 @@
+"""What beat does: work whose message was lost, or whose worker died, is handed out again."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import current_app
+from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
+
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.models import Recovery
+from model_ops.services.delivering import resume_deliveries
+from model_ops.services.leases import due
+from model_ops.services.weights import RUN_RECOVERY
+
+log = logging.getLogger(__name__)
+
+RECOVERY_QUEUE = "recovery"
+
+
+def resume_work() -> None:
+    """Deliveries first, then recoveries that are due; safe to run as often as one likes."""
+    resume_deliveries()
+    recoveries = list(Recovery.objects.filter(due()).order_by("wanted_at", "pk").values_list("pk", flat=True))
+    if recoveries and _queue_is_empty():
+        for pk in recoveries:
+            enqueue_on_commit(RUN_RECOVERY, pk)
+
+
+def _queue_is_empty() -> bool:
+    """While messages wait, more would only pile up behind a long run: who takes them finds the row or nothing."""
+    try:
+        with current_app.connection_for_write() as connection:
+            queue = connection.default_channel.queue_declare(RECOVERY_QUEUE, passive=True)
+            return not queue.message_count
+    except ChannelError:  # nobody has sent to it or listened on it yet
+        return True
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("Broker not reached, recoveries wait: %s", error)
+        return False

@@ -1,0 +1,236 @@
+"""Weight sources: a folder on the server, or a Hub repository at a commit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from access_requests.errors import Invalid
+from model_ops.enums import SourceKind
+from model_ops.models import WeightSource
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+REPO_ID = re.compile(r"(?:[A-Za-z0-9_.-]{1,96}/)?[A-Za-z0-9_.-]{1,96}\Z")
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?\Z")
+HOW = "write a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
+
+
+@dataclass(frozen=True)
+class HubSpec:
+    """One repository at a revision on one endpoint, as it was written."""
+
+    endpoint: str
+    repo_id: str
+    revision: str
+    prefix: str  # what stands before the repository's id in the text
+
+
+def resolve_source(*, text: str, in_admin: bool = False) -> WeightSource:
+    """The stored source that `text` names today: a folder as it lies there, or the revision's commit.
+
+    In the admin only folders below `GATEHOUSE_SOURCES` and the portal's own Hub endpoint are taken.
+    """
+    text = text.strip()
+    if not text:
+        raise Invalid(f"No weight source was given: {HOW}.")
+    if text.startswith(("hf:", "hf+")):
+        return _resolve_hub(parse_hub(text, in_admin=in_admin))
+    return _resolve_folder(check_folder(text, in_admin=in_admin))
+
+
+def check_folder(text: str, *, in_admin: bool) -> Path:
+    """The folder's real path, or a refusal that says what is wrong with it."""
+    try:
+        folder = Path(text).expanduser().resolve()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Invalid(f"The weight source {text!r} is not a folder's path: {HOW}.") from error
+    if in_admin and not any(folder.is_relative_to(root) for root in settings.GATEHOUSE_SOURCES):
+        raise Invalid(
+            f"The folder {text} is not below GATEHOUSE_SOURCES: only folders listed there can be "
+            "chosen in the admin; an operator can add others with manage.py add_model."
+        )
+    if not is_folder:
+        raise Invalid(f"The weight source {text} is not an existing folder: {HOW}.")
+    if folder.is_relative_to(settings.WEIGHTS_ROOT.resolve()):
+        raise Invalid(
+            f"The folder {text} belongs to the portal's own store: give the folder the weights came from."
+        )
+    return folder
+
+
+def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
+    """Reads `hf:REPO_ID@REVISION` and `hf+https://HOST/REPO_ID@REVISION`."""
+    name, at, revision = text.rpartition("@")
+    if not at or not revision or any(c.isspace() or not c.isprintable() for c in text):
+        raise Invalid(f"The weight source {text!r} names no revision: write hf:REPO_ID@REVISION.")
+    if name.startswith("hf:"):
+        endpoint, repo_id, prefix = settings.GATEHOUSE_HUB_ENDPOINT, name.removeprefix("hf:"), "hf:"
+    else:
+        endpoint, repo_id = _split_address(text, name.removeprefix("hf+"))
+        prefix = f"hf+{endpoint}/"
+        if in_admin and endpoint != settings.GATEHOUSE_HUB_ENDPOINT:
+            raise Invalid(
+                f"Another hub than {settings.GATEHOUSE_HUB_ENDPOINT} can be named on the command line only."
+            )
+    if not REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
+        raise Invalid(
+            f"The weight source {text!r} holds no repository id: write it as namespace/name@REVISION."
+        )
+    return HubSpec(endpoint, repo_id, revision, prefix)
+
+
+def _split_address(text: str, address: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme == "https" and HOST.match(parts.netloc) and not parts.query
+    except ValueError:
+        known = None
+    if not known:
+        raise Invalid(f"The weight source {text!r} cannot be read: {HOW}.")
+    return f"https://{parts.netloc}", parts.path.strip("/")
+
+
+def _resolve_folder(folder: Path) -> WeightSource:
+    files = list_files(folder)
+    if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+        raise Invalid(f"The folder {folder} holds no weight file: expected *.safetensors or *.bin in it.")
+    source, _ = WeightSource.objects.get_or_create(
+        spec=str(folder), fingerprint=fingerprint(files), defaults={"kind": SourceKind.FOLDER}
+    )
+    return source
+
+
+def list_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Path in the folder -> (bytes, change time in ns); hidden files and folders are not part of a model.
+
+    A link that leads out of the folder is refused, and so is what is neither file nor folder.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    try:
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if any(part.startswith(".") for part in relative.parts) or (
+                path.is_dir() and not path.is_symlink()
+            ):
+                continue
+            _check_entry(folder, path, str(relative))
+            stat = path.stat()
+            found[relative.as_posix()] = (stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise Invalid(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
+    return found
+
+
+def _check_entry(folder: Path, path: Path, name: str) -> None:
+    if not name.isprintable() or "\\" in name or len(name) > 500:
+        raise Invalid(f"The folder {folder} holds a file with an unusable name, {name[:100]!r}: rename it.")
+    if not path.is_file():
+        raise Invalid(
+            f"{path} is a broken link or not a regular file: remove it or put the file in its place."
+        )
+    if path.is_symlink() and not _stays_in(folder, path.resolve()):
+        raise Invalid(
+            f"{path} is a link to {path.resolve()}, outside the model's folder: put the file in its place."
+        )
+
+
+def _stays_in(folder: Path, target: Path) -> bool:
+    """True below the folder, and in the store of a Hub cache, whose snapshots are links to `../../blobs`."""
+    if target.is_relative_to(folder):
+        return True
+    repository = folder.parent.parent
+    return folder.parent.name == "snapshots" and target.is_relative_to(repository / "blobs")
+
+
+def fingerprint(files: dict[str, tuple[int, int]]) -> str:
+    """SHA-256 of names, sizes and change times: any write to the folder changes it."""
+    lines = "".join(f"{path}\0{size}\0{changed}\n" for path, (size, changed) in sorted(files.items()))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def check_unchanged(source: WeightSource) -> dict[str, tuple[int, int]]:
+    """The folder's files, if they still are those that were looked at; else a refusal that says what to do."""
+    folder = Path(source.spec)
+    if not folder.is_dir():
+        raise Invalid(
+            f"The folder {folder} is gone: put it back, or choose another with manage.py update_model."
+        )
+    files = list_files(folder)
+    if fingerprint(files) != source.fingerprint:
+        raise Invalid(
+            f"The folder {folder} has changed since it was added: look at it and run manage.py update_model."
+        )
+    return files
+
+
+def hub_token(endpoint: str) -> str | bool:
+    """The portal's token for its own endpoint, and none for any other host; never the user's stored token."""
+    own = endpoint == settings.GATEHOUSE_HUB_ENDPOINT
+    return settings.GATEHOUSE_HUB_TOKEN if own and settings.GATEHOUSE_HUB_TOKEN else False
+
+
+def _resolve_hub(spec: HubSpec) -> WeightSource:
+    commit = resolve_commit(spec)
+    source, _ = WeightSource.objects.get_or_create(
+        spec=f"{spec.prefix}{spec.repo_id}@{commit}",
+        fingerprint="",
+        defaults={
+            "kind": SourceKind.HUB,
+            "endpoint": spec.endpoint,
+            "repo_id": spec.repo_id,
+            "commit": commit,
+        },
+    )
+    return source
+
+
+def resolve_commit(spec: HubSpec) -> str:
+    """Asks the endpoint which commit the revision is; every failure is one sentence."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    name = f"{spec.repo_id} at {spec.endpoint}"
+    token = hub_token(spec.endpoint)
+    try:
+        info = HfApi(endpoint=spec.endpoint, token=token).model_info(
+            spec.repo_id, revision=spec.revision, timeout=20
+        )
+    except GatedRepoError as error:
+        raise Invalid(
+            f"{name} is gated: ask for access there and give GATEHOUSE_HUB_TOKEN a token that has it."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise Invalid(f"{name} has no revision {spec.revision}: check its name.") from error
+    except RepositoryNotFoundError as error:
+        raise Invalid(
+            f"{name} was not found: check the name, or whether GATEHOUSE_HUB_TOKEN may read it."
+        ) from error
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Invalid(
+            f"{name} could not be asked ({why}): check the address and the network, then try again."
+        ) from error
+    return _check_listing(name, info.sha, [sibling.rfilename for sibling in info.siblings or []])
+
+
+def _check_listing(name: str, commit: str | None, files: list[str]) -> str:
+    if not commit or not COMMIT.match(commit):
+        raise Invalid(f"{name} gave no commit for the revision: it does not answer as a Hub does.")
+    if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+        raise Invalid(f"{name} holds no weight file: expected *.safetensors or *.bin in it.")
+    return commit
+
+
+def fetched_folder(source: WeightSource) -> Path:
+    """Where the source's files lie, or will lie once fetched."""
+    if source.kind == SourceKind.FOLDER:
+        return Path(source.spec)
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(source.endpoint).netloc)
+    return Path(settings.WEIGHTS_ROOT) / "sources" / host / source.repo_id.replace("/", "--") / source.commit

@@ -1,0 +1,210 @@
+"""Which recovery makes a model's weights: shared rows, plans from headers, and who wants them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import GatedModel
+from access_requests.services.audit import append_event
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.enums import Compat, DeliveryState, Dtype, Method, RecoveryState, ResizePolicy, SourceKind
+from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
+from model_ops.services.copying import listed_files
+from model_ops.services.engine import plan_recovery
+from model_ops.services.publishing import publish_revision
+from model_ops.services.sources import check_unchanged, fetched_folder, resolve_source
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+RUN_RECOVERY = "model_ops.tasks.run_recovery"
+ENDED_BADLY = (RecoveryState.FAILED, RecoveryState.REFUSED, RecoveryState.CANCELLED)
+PLANNED_LATER = "The plan is made when the repositories have been fetched, before anything is written."
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sources that were found and a plan that was not refused; nothing of a model was touched."""
+
+    inputs: dict[str, Any]
+    plan: dict[str, Any]
+
+
+def prepare_weights(
+    *,
+    base: str = "",
+    diff: str = "",
+    files: str = "",
+    dtype: str = Dtype.FLOAT32,
+    compat: str = Compat.WEIGHT_DIFF,
+    resize_policy: str = ResizePolicy.MEAN,
+    in_admin: bool = False,
+) -> Prepared:
+    """Looks at the sources and plans; every refusal is one sentence."""
+    inputs = resolve_inputs(
+        base=base,
+        diff=diff,
+        files=files,
+        dtype=dtype,
+        compat=compat,
+        resize_policy=resize_policy,
+        in_admin=in_admin,
+    )
+    return Prepared(inputs, make_plan(inputs))
+
+
+def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None = None) -> ModelWeights:
+    """Makes these the model's current weights and publishes what there is, in one transaction.
+
+    Models with the same inputs share one recovery; one that is ready is published for this model at once,
+    else `main` keeps what it has. The new recovery is wanted as soon as somebody may read the model.
+    """
+    with transaction.atomic():
+        recovery = _shared_row(prepared)
+        weights = _make_current(model, recovery)
+        sources = [source.spec for source in (recovery.base, recovery.diff, recovery.files) if source]
+        append_event(
+            kind="weights.attached",
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=model,
+            data={"recovery": recovery.pk, "sources": sources},
+        )
+        publish_revision(model=model, actor=actor)
+    return weights
+
+
+def resolve_inputs(
+    *, base: str, diff: str, files: str, dtype: str, compat: str, resize_policy: str, in_admin: bool = False
+) -> dict[str, Any]:
+    """The fields of a recovery row, from what was typed."""
+    base, diff, files = base.strip(), diff.strip(), files.strip()
+    if files and not (base or diff):
+        return {"method": Method.COPY, "files": resolve_source(text=files, in_admin=in_admin)}
+    if not (base and diff) or files:
+        raise Invalid("Give either a base and a diff, or files that are published as they are.")
+    options = {
+        "dtype": (dtype, Dtype),
+        "compat": (compat, Compat),
+        "resize_policy": (resize_policy, ResizePolicy),
+    }
+    for name, (value, known) in options.items():
+        if value not in known.values:
+            raise Invalid(f"{value!r} is not a {name.replace('_', ' ')}: choose {', '.join(known.values)}.")
+    return {
+        "method": Method.RECOVER,
+        "base": resolve_source(text=base, in_admin=in_admin),
+        "diff": resolve_source(text=diff, in_admin=in_admin),
+        "dtype": dtype,
+        "compat": compat,
+        "resize_policy": resize_policy,
+    }
+
+
+def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The plan as it is stored and shown: `{"text", ...}`; a repository that is not here yet is planned later."""
+    sources = [inputs[name] for name in ("base", "diff", "files") if inputs.get(name)]
+    missing = [
+        source for source in sources if source.kind == SourceKind.HUB and not fetched_folder(source).is_dir()
+    ]
+    if missing:
+        return {"text": PLANNED_LATER, "fetch": [source.spec for source in missing]}
+    if inputs["method"] == Method.COPY:
+        return plan_copy(inputs["files"])
+    return plan_recovery(
+        base=fetched_folder(inputs["base"]),
+        diff=fetched_folder(inputs["diff"]),
+        dtype=inputs["dtype"],
+        compat=inputs["compat"],
+        resize_policy=inputs["resize_policy"],
+    )
+
+
+def plan_copy(source: WeightSource) -> dict[str, Any]:
+    """Every file of the folder, published as it is."""
+    if source.kind == SourceKind.FOLDER:
+        check_unchanged(source)
+    sizes = listed_files(fetched_folder(source))
+    total = sum(sizes.values())
+    lines = [f"{len(sizes)} files are published as they are, {total:,} bytes:"]
+    lines += [f"  {path}  {size:,}" for path, size in sizes.items()]
+    return {"text": "\n".join(lines), "files": sizes, "bytes_written": total}
+
+
+def _shared_row(prepared: Prepared) -> Recovery:
+    """The one row with these inputs, locked; its plan is renewed while nothing was made by it."""
+    recovery, created = Recovery.objects.get_or_create(
+        **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
+    )
+    recovery = Recovery.objects.select_for_update(of=("self",)).get(pk=recovery.pk)
+    if not created and recovery.state != RecoveryState.READY and "fetch" not in prepared.plan:
+        recovery.plan = prepared.plan
+        recovery.save(update_fields=["plan"])
+    return recovery
+
+
+def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
+    empty = {"base": None, "diff": None, "files": None, "dtype": "", "compat": "", "resize_policy": ""}
+    wanted = empty | inputs
+    missing = {f"{name}__isnull": True for name, value in wanted.items() if value is None}
+    return missing | {name: value for name, value in wanted.items() if value is not None}
+
+
+def _make_current(model: GatedModel, recovery: Recovery) -> ModelWeights:
+    GatedModel.objects.select_for_update().get(pk=model.pk)
+    current = ModelWeights.objects.filter(model=model, replaced_at=None).first()
+    if current and current.recovery_id == recovery.pk:
+        return current
+    ModelWeights.objects.filter(model=model, replaced_at=None).update(replaced_at=timezone.now())
+    return ModelWeights.objects.create(model=model, recovery=recovery)
+
+
+def want_recovery(*, recovery: Recovery) -> None:
+    """Somebody waits for it: a planned recovery is queued; any other state needs nothing."""
+    waiting = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
+    waiting.filter(wanted_at=None).update(wanted_at=timezone.now())
+    if waiting.exists():
+        enqueue_on_commit(RUN_RECOVERY, recovery.pk)
+
+
+def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
+    """What an operator's *recover* does: starts a planned one, retries one that ended badly, leaves others alone."""
+    if recovery.state in ENDED_BADLY:
+        return retry(recovery=recovery, actor=actor)
+    want_recovery(recovery=recovery)
+    recovery.refresh_from_db()
+    return recovery
+
+
+def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
+    """Plans and queues a recovery that failed, was refused or cancelled; finished shards are kept."""
+    with transaction.atomic():
+        moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
+            state=RecoveryState.PLANNED,
+            wanted_at=timezone.now(),
+            error="",
+            stage="",
+            lease_owner="",
+            lease_until=None,
+        )
+        if not moved:
+            raise Conflict(f"Recovery {recovery.pk} has not failed: there is nothing to try again.")
+        for weights in recovery.weights.filter(replaced_at=None).select_related("model"):
+            append_event(
+                kind="recovery.retried",
+                actor=actor,
+                actor_name="" if actor else "operator",
+                model=weights.model,
+                data={"recovery": recovery.pk},
+            )
+        waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
+        Delivery.objects.filter(waiting, state=DeliveryState.FAILED).update(state=DeliveryState.WAITING)
+        enqueue_on_commit(RUN_RECOVERY, recovery.pk)
+    recovery.refresh_from_db()
+    return recovery
