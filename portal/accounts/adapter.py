@@ -23,7 +23,7 @@ class AccountAdapter(DefaultAccountAdapter):
     error_messages = DefaultAccountAdapter.error_messages | {
         "email_password_mismatch": "This address and password do not fit: check both, or reset the password.",
         "incorrect_code": "This code does not fit: check the newest mail, or ask for a new code.",
-        "too_many_login_attempts": "Too many attempts: wait five minutes and try again, or reset the password.",
+        "too_many_login_attempts": "Too many attempts: wait five minutes, or reset the password.",
         "account_inactive": "This account is disabled: write to the people who run this portal.",
         "rate_limited": "Too many requests at once: wait a minute, then try again.",
         "enter_current_password": "Type your current password.",

@@ -12,7 +12,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django_countries.fields import CountryField
 
-# The Hub's rule for a name: at most 96 of these, no "--" or "..", no "-" or "." at an end, no ".git" at the end.
+# The Hub's rule for a name: 1 to 96 of these, no "--" or "..", no "-" or "." at an end, no ".git" last.
 USERNAME_PATTERN = r"^(?![-.])(?!.*(--|\.\.))(?!.*(\.git|[-.])\Z)[A-Za-z0-9_.-]{1,96}\Z"
 
 
