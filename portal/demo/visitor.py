@@ -1,0 +1,157 @@
+"""A person at a browser, as far as a demo needs one: cookies, links, forms, redirects."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from http.cookiejar import CookieJar
+
+TIMEOUT = 30  # seconds per page
+
+
+class WalkError(Exception):
+    """A page was not what it should have been; the message is a sentence."""
+
+
+@dataclass
+class Form:
+    """One form as it stands on the page: where it goes and what it would send untouched."""
+
+    action: str
+    method: str
+    values: dict[str, list[str]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    choices: dict[str, list[str]] = field(default_factory=dict)
+    buttons: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Reader(HTMLParser):
+    """Collects forms, with the values a browser would send, and the page's text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[Form] = []
+        self.text: list[str] = []
+        self.codes: list[str] = []
+        self._form: Form | None = None
+        self._select = self._area = ""
+        self._code = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        a = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._form = Form(a.get("action", ""), a.get("method", "get").lower())
+            self.forms.append(self._form)
+        elif tag in {"code", "pre"}:
+            self._code = True
+            self.codes.append("")
+        elif self._form is not None and a.get("name"):
+            self._control(self._form, tag, a)
+        elif tag == "option" and self._form is not None and self._select:
+            self._form.choices[self._select].append(a.get("value", ""))
+            if "selected" in a:
+                self._form.values[self._select] = [a.get("value", "")]
+
+    def _control(self, form: Form, tag: str, a: dict[str, str]) -> None:
+        name, kind = a["name"], a.get("type", "submit" if tag == "button" else "text").lower()
+        if tag == "button" or kind in {"submit", "image"}:
+            form.buttons.append((name, a.get("value", "")))
+            return
+        form.names.add(name)
+        if tag == "select":
+            self._select = name
+            form.choices[name] = []
+        elif tag == "textarea":
+            self._area = name
+            form.values[name] = [""]
+        elif tag == "input" and (kind not in {"checkbox", "radio"} or "checked" in a):
+            form.values.setdefault(name, []).append(a.get("value", "on"))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._form = None
+        elif tag == "select":
+            self._select = ""
+        elif tag == "textarea":
+            self._area = ""
+        elif tag in {"code", "pre"}:
+            self._code = False
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self._code and self.codes:
+            self.codes[-1] += data
+        if self._area and self._form is not None:
+            self._form.values[self._area][0] += data
+
+
+@dataclass
+class Page:
+    """An answer: its address after redirects, its text without tags, its forms."""
+
+    status: int
+    url: str
+    html: str
+    text: str
+    forms: list[Form]
+    codes: list[str]
+
+    def form(self, *names: str) -> Form:
+        """The form that has all these inputs or buttons; `WalkError` when there is none."""
+        for form in self.forms:
+            if set(names) <= form.names | {name for name, _ in form.buttons}:
+                return form
+        raise WalkError(f"{self.url} has no form with {', '.join(names)}.")
+
+    def must_say(self, words: str) -> Page:
+        """The page itself, if it holds the words."""
+        if words not in " ".join(self.text.split()):
+            raise WalkError(f"{self.url} (status {self.status}) does not say “{words}”.")
+        return self
+
+
+class Visitor:
+    """One browser window with its own cookies."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+
+    def get(self, address: str) -> Page:
+        """The page at an address or path; redirects are followed."""
+        return self._open(urllib.request.Request(urllib.parse.urljoin(self.origin, address)))
+
+    def send(self, page: Page, form: Form, *, button: tuple[str, str] | None = None, **values: str) -> Page:
+        """Fills the form in over what stands in it, and submits it."""
+        unknown = set(values) - form.names
+        if unknown:
+            raise WalkError(f"The form on {page.url} has no input {', '.join(sorted(unknown))}.")
+        filled = {**form.values, **{name: [value] for name, value in values.items()}}
+        pairs = [(name, value) for name, several in filled.items() for value in several]
+        body = urllib.parse.urlencode(pairs + ([button] if button else [])).encode()
+        target = urllib.parse.urljoin(page.url, form.action) if form.action else page.url
+        request = urllib.request.Request(
+            target, data=body, headers={"Referer": page.url, "Origin": self.origin}
+        )
+        return self._open(request)
+
+    def _open(self, request: urllib.request.Request) -> Page:
+        try:
+            answer = self._opener.open(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            answer = error
+        except OSError as error:
+            raise WalkError(f"{request.full_url} did not answer: {error}.") from error
+        with answer:
+            html = answer.read().decode("utf-8", "replace")
+            reader = _Reader()
+            reader.feed(html)
+            page = Page(
+                answer.status or 0, answer.url, html, "".join(reader.text), reader.forms, reader.codes
+            )
+        if page.status >= 500:
+            raise WalkError(f"{page.url} answered {page.status}.")
+        return page
