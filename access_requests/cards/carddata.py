@@ -29,6 +29,7 @@ _TEXT_KEYS = frozenset(
         "thumbnail",
     }
 )
+_NESTED_TEXT_KEYS = frozenset({"config", "name", "revision", "split", "type"})
 
 
 def card_data(front: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _typed_entry(key: str, value: Any) -> Any:
 
 def _typed(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: value[key] if key in _TEXT_KEYS else _typed(value[key]) for key in value}
+        return {key: value[key] if key in _NESTED_TEXT_KEYS else _typed(value[key]) for key in value}
     if isinstance(value, list):
         return [_typed(item) for item in value]
     return _typed_text(value)

@@ -166,8 +166,8 @@ def with_required(form: GateForm, key: str, required: bool) -> GateForm:
 def keep_choices(fresh: GateForm, *, read_before: GateForm, chosen: GateForm) -> GateForm:
     """Return a newly read form with the roles and requirements that the owner had chosen on the form before.
 
-    `read_before` is how the last card was read, `chosen` what the owner made of it. A choice goes to the field with
-    the same label and declared type; where there is none any more, it is dropped.
+    `read_before` is how the last card was read, `chosen` what the owner made of it. A choice goes to the field
+    with the same label and declared type; where there is none any more, it is dropped.
     """
     before = {field.key: field for field in read_before.fields}
     choices = [field for field in chosen.fields if before.get(field.key) != field]

@@ -115,6 +115,7 @@ _OBJECT = (
     r"(?:(?:[\w.-]+[- ])?licen[cs](?:e|es|ing|ed terms)\b|licencia\b|licença\b|licenza\b|lizenz\w*"
     r"|nutzungsbedingungen|eula\b"
     r"|(?:user|usage|use|access|transfer|licen[cs]e|community|research|service) agreement"
+    r"|terms of (?:use|service)\b"
     r"|(?:the|these|all|its|any|our|your|to|with|following|above|said|use|usage|user|access|service|and|&|of)"
     r" (?:terms|conditions)\b|términos|condiciones|conditions d'utilisation|termos)"
 )
