@@ -10,21 +10,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from model_ops.recovery.checkpoint import EMBEDDINGS
 from model_ops.recovery.errors import Refusal
 
 CLIENT_LIMIT = 50 * 10**9  # bytes; today's Hub clients refuse larger files
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_INPUTS = frozenset(source for source, _ in EMBEDDINGS)
-_OUTPUTS = frozenset(target for _, target in EMBEDDINGS)
-# The order in which a decoder layer of the LLaMA family registers its modules.
-_PARTS = (
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "self_attn.q_norm",
-    "self_attn.k_norm", "self_attn.rotary_emb", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-    "input_layernorm", "post_attention_layernorm",
-)  # fmt: skip
-_LAYER = re.compile(r"(?:.+\.)?(?:layers|h|blocks)\.(\d{1,6})\.(.+)\.([^.]+)")
-_DIGITS = re.compile(r"(\d{1,9})")
+_TRAILING_DIGITS = re.compile(r"(.*?)([0-9]{1,18})?", re.DOTALL)
 
 Item = TypeVar("Item")
 
@@ -46,22 +36,21 @@ def parse_shard_size(text: str) -> int:
     return size
 
 
-def state_dict_order(name: str) -> tuple[object, ...]:
-    """Sort key: input embedding, layers in order, the rest, output embedding last."""
-    if name in _INPUTS:
-        return (0,)
-    if name in _OUTPUTS:
-        return (4,)
-    match = _LAYER.fullmatch(name)
-    if match:
-        layer, part, leaf = int(match[1]), match[2], match[3]
-        rank = _PARTS.index(part) if part in _PARTS else len(_PARTS)
-        return (1, layer, rank, _natural(part), leaf != "weight", leaf)
-    return (2, _natural(name))
+def natural_order(name: str) -> list[tuple[object, ...]]:
+    """Sort key of the order in which shards are filled: by the parts between dots, numbers as numbers.
+
+    `save_pretrained` of a loaded model sorts like this before it splits (so lm_head comes before model).
+    """
+    return [_part_key(part) for part in name.split(".")]
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(name))
+def _part_key(part: str) -> tuple[object, ...]:
+    match = _TRAILING_DIGITS.fullmatch(part)
+    if match is None or match[2] is None:
+        return (1, part)
+    if not match[1]:
+        return (0, int(match[2]))
+    return (1, match[1], int(match[2]))
 
 
 def split_into_shards(items: Sequence[Item], size_of: Callable[[Item], int], limit: int) -> list[list[Item]]:

@@ -254,7 +254,7 @@ def _plan(
 
 
 def _shards(rules: Rules, dtype: str, limit: int) -> tuple[ShardPlan, ...]:
-    tasks = sorted(rules.tasks, key=lambda task: layout.state_dict_order(task.name))
+    tasks = sorted(rules.tasks, key=lambda task: layout.natural_order(task.name))
     groups = layout.split_into_shards(tasks, lambda task: task.first.elements * ITEM_SIZE[dtype], limit)
     return tuple(_shard(layout.shard_name(n, len(groups)), group, dtype) for n, group in enumerate(groups))
 

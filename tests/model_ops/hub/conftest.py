@@ -1,0 +1,207 @@
+"""A live portal for the hub's tests: gunicorn as it is started for users, on a database of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from portal.embedded.supervisor import web_command
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+MODEL = "maker/tiny"
+SEEDER = "import django; django.setup(); from tests.model_ops.hub import seeder; seeder.main()"
+STATES = ["stranger", "draft", "pending", "changes_requested", "rejected", "withdrawn", "expired", "revoked", "granted", "ends_soon", "reviewer", "ended_token", "disabled", "out_of_scope"]  # fmt: skip
+
+
+@dataclass
+class Answer:
+    """One answer as it came over the wire; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class Portal:
+    """A live portal and the means to change what it shows."""
+
+    url: str
+    environment: dict[str, str]
+    seeder: subprocess.Popen[str]
+    log: Path
+    tokens: dict[str, str | None] = field(default_factory=lambda: {"anonymous": None})
+    files: dict[str, bytes] = field(default_factory=dict)
+    commit: str = ""
+
+    def ask(
+        self, method: str, path: str, *, token: str | None = None, body: bytes | None = None, **headers: str
+    ) -> Answer:
+        """One request, its path sent as it stands; `user_agent="x"` is the header User-Agent."""
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        try:
+            connection.request(method, path, body=body, headers=sent)
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, who: str = "anonymous", **headers: str) -> Answer:
+        return self.ask("GET", path, token=self.tokens[who], **headers)
+
+    def head(self, path: str, who: str = "anonymous", **headers: str) -> Answer:
+        return self.ask("HEAD", path, token=self.tokens[who], **headers)
+
+    def order(self, op: str, **arguments: Any) -> Any:
+        """An order to the seeder (`seeder.ORDERS`)."""
+        assert self.seeder.stdin
+        assert self.seeder.stdout
+        self.seeder.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+        self.seeder.stdin.flush()
+        line = self.seeder.stdout.readline()
+        assert line, self.log.with_name("seeder.log").read_text()[-3000:]
+        return json.loads(line)
+
+    def finished_downloads(self, repo_id: str, at_least: int) -> list[dict[str, Any]]:
+        """The model's log once it has that many rows: a row is written after the last byte, so a moment later."""
+        deadline = time.monotonic() + 20
+        while (
+            len(rows := self.order("downloads", repo_id=repo_id)) < at_least and time.monotonic() < deadline
+        ):
+            time.sleep(0.05)
+        return list(rows)
+
+
+@pytest.fixture(scope="session")
+def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str]]:
+    """A portal's environment with an empty, migrated database, a state folder and a corner of the broker to itself."""
+    name = f"hub_{secrets.token_hex(4)}"
+    url = os.environ["DATABASE_URL"]
+    folder, _, _ = url.rpartition("/")
+    sockets = folder.partition("@/")[2]
+    state = tmp_path_factory.mktemp("hub-state")
+    (state / "logs").mkdir()
+    with psycopg.connect(dbname="postgres", user="gatehouse", host=sockets, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield os.environ | {
+            "DATABASE_URL": f"{folder}/{name}",
+            "REDIS_URL": f"{os.environ['REDIS_URL']}?db=7",
+            "GATEHOUSE_STATE": str(state),
+            "PYTHONWARNINGS": "default",
+        }
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def bare_portal(hub_environment: dict[str, str]) -> Generator[Portal]:
+    """gunicorn, just as the supervisor starts it, with nothing in the catalogue."""
+    state = Path(hub_environment["GATEHOUSE_STATE"])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        environment = hub_environment | {"GATEHOUSE_URL": address}
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment, check=True
+        )
+        yield from _served(listening, address, environment, state)
+
+
+def _served(
+    listening: socket.socket, address: str, environment: dict[str, str], state: Path
+) -> Generator[Portal]:
+    log = state / "logs" / "web.log"
+    with log.open("w") as web_log, (state / "logs" / "seeder.log").open("w") as seeder_log:
+        web = subprocess.Popen(
+            web_command(listening.fileno(), scratch=state),
+            cwd=CHECKOUT, env=environment, stdout=web_log, stderr=web_log, pass_fds=[listening.fileno()],
+        )  # fmt: skip
+        seeder = subprocess.Popen(
+            [sys.executable, "-c", SEEDER],
+            cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=seeder_log, text=True,
+        )  # fmt: skip
+        try:
+            yield Portal(address, environment, seeder, log)
+        finally:
+            for process in (seeder, web):
+                process.terminate()
+            for process in (seeder, web):
+                process.wait(20)
+            assert seeder.stdin
+            assert seeder.stdout
+            seeder.stdin.close()
+            seeder.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def portal(bare_portal: Portal, tiny_repository: Path) -> Portal:
+    """A gated model with weights, and somebody in every state towards it, each with a token."""
+    bare_portal.order("model", repo_id=MODEL)
+    bare_portal.commit = bare_portal.order("folder", repo_id=MODEL, path=str(tiny_repository))["commit"]
+    for state in STATES:
+        name = state.replace("_", "-")
+        bare_portal.tokens[state] = bare_portal.order("person", name=name, repo_id=MODEL, state=state)[
+            "token"
+        ]
+    bare_portal.tokens["unknown"] = "gth_" + "0" * 38
+    bare_portal.files = {
+        str(file.relative_to(tiny_repository)): file.read_bytes()
+        for file in tiny_repository.rglob("*")
+        if file.is_file()
+    }
+    return bare_portal
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaMA where torch is there, else files of its names; a sub-folder, an empty file and an awkward name."""
+    path = tmp_path_factory.mktemp("tiny") / "repository"
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        path.mkdir()
+        (path / "config.json").write_text('{"model_type": "llama"}\n')
+        (path / "model.safetensors").write_bytes(os.urandom(3_000_000))
+    else:
+        from tests.tiny_models import make_tiny_base
+
+        make_tiny_base(path)
+    (path / "extra" / "deep").mkdir(parents=True)
+    (path / "extra" / "deep" / "head.bin").write_bytes(b"seven b")
+    (path / "extra" / "notes.txt").write_text("A note.\n")
+    (path / "extra" / "empty.txt").write_bytes(b"")
+    (path / "what? 100%: a,b é.json").write_text("{}\n")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_call_home() -> None:
+    """The client asks its default endpoint, once per process, which coding tools exist: not from a test."""
+    from huggingface_hub.utils import _detect_agent
+
+    _detect_agent._registry = _detect_agent._EMPTY_REGISTRY

@@ -1,0 +1,279 @@
+"""A process with the portal's own services, on the database of a live portal: one JSON order a line, one answer.
+
+Started by `conftest.SEEDER` with the portal's environment. Used by the hub's tests, which talk HTTP to a gunicorn that they must not share a transaction with.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.utils import timezone
+
+from access_requests.enums import Outcome, ReasonCode, Role
+from access_requests.models import GatedModel, Grant
+from access_requests.services import catalogue, grants, requests, tokens
+from model_ops.enums import Method, RecoveryState, SourceKind
+from model_ops.models import Blob, Download, ModelWeights, Recovery, Ref, RepoFile, Revision, WeightSource
+from model_ops.services.blobs import blob_path, store_bytes
+from model_ops.services.publishing import publish_revision
+from model_ops.services.repository import commit_id, is_lfs
+from portal.accounts.models import User
+
+ELSEWHERE = "elsewhere/open-door"  # a model that everybody has a grant of, so that strangers have a token
+ANSWERS = {"f1": "To test."}
+CARD = "---\nlicense: other\ntags: [tiny]\nlibrary_name: transformers\npipeline_tag: text-generation\nextra_gated_fields:\n  Why: text\n---\n# Tiny\n"
+
+
+def model(repo_id: str, **options: Any) -> dict[str, Any]:
+    """A model with its card and licence published, and no weights."""
+    texts = [
+        catalogue.LicenceText(*text)
+        for text in options.pop("licences", [("tiny_license.txt", "en", "Be kind.\n")])
+    ]
+    made = catalogue.add_model(repo_id=repo_id, card=options.pop("card", CARD), licences=texts, **options)
+    return {"commit": publish_revision(model=made).commit}
+
+
+def commit(
+    repo_id: str,
+    add: dict[str, str],
+    delete: list[str] | None = None,
+    revision: str = "main",
+    message: str = "Add files",
+    author: str = "Gatehouse",
+    weights: bool = True,
+) -> dict[str, Any]:
+    """A revision with the branch's files, `add` (path: base64) over them, without `delete`."""
+    owner = GatedModel.objects.get(repo_id=repo_id)
+    ref = Ref.objects.filter(model=owner, name=revision).select_related("revision").first()
+    files = {
+        file.path: (file.blob.sha256, file.blob.git_oid, file.blob.size, file.is_lfs)
+        for file in (ref.revision.files.select_related("blob") if ref else [])
+        if file.path not in (delete or [])
+    }
+    stored = [store_bytes(path=path, content=base64.b64decode(content)) for path, content in add.items()]
+    files |= {file.path: (file.sha256, file.git_oid, file.size, is_lfs(file)) for file in stored}
+    Blob.objects.bulk_create(
+        [Blob(sha256=s, git_oid=g, size=n) for s, g, n, _ in files.values()], ignore_conflicts=True
+    )
+    parent = ref.revision.commit if ref else None
+    made = Revision.objects.create(
+        model=owner,
+        commit=commit_id(files=stored, parent=parent, author=author, at=timezone.now(), message=message),
+        has_weights=weights,
+        title=message,
+        author=author,
+    )
+    RepoFile.objects.bulk_create(
+        [RepoFile(revision=made, path=path, blob_id=f[0], is_lfs=f[3]) for path, f in files.items()]
+    )
+    Ref.objects.update_or_create(model=owner, name=revision, defaults={"revision": made})
+    return {"commit": made.commit}
+
+
+def folder(repo_id: str, path: str) -> dict[str, Any]:
+    """A revision made from a folder's files."""
+    root = Path(path)
+    found = [file for file in root.rglob("*") if file.is_file()]
+    content = {str(file.relative_to(root)): base64.b64encode(file.read_bytes()).decode() for file in found}
+    return commit(repo_id, content)
+
+
+def branch(repo_id: str, name: str, source: str = "main", tag: bool = False) -> dict[str, Any]:
+    owner = GatedModel.objects.get(repo_id=repo_id)
+    revision = Revision.objects.filter(model=owner, commit=source).first()
+    revision = revision or Ref.objects.get(model=owner, name=source).revision
+    Ref.objects.update_or_create(model=owner, name=name, defaults={"revision": revision, "is_tag": tag})
+    return {"commit": revision.commit}
+
+
+def recovery(
+    repo_id: str, state: str = RecoveryState.PLANNED, done: int = 0, total: int = 100
+) -> dict[str, Any]:
+    """Weights that are still to be made, without a worker that would make them."""
+    sources = [
+        WeightSource.objects.get_or_create(
+            spec=f"/nowhere/{repo_id}/{part}", defaults={"kind": SourceKind.FOLDER}
+        )[0]
+        for part in ("base", "diff")
+    ]
+    made, _ = Recovery.objects.update_or_create(
+        method=Method.RECOVER,
+        base=sources[0],
+        diff=sources[1],
+        defaults={
+            "state": state,
+            "bytes_done": done,
+            "bytes_total": total,
+            "lease_owner": "nobody" if state == RecoveryState.RUNNING else "",
+            "lease_until": timezone.now() + timedelta(hours=1) if state == RecoveryState.RUNNING else None,
+        },
+    )
+    ModelWeights.objects.get_or_create(model=GatedModel.objects.get(repo_id=repo_id), recovery=made)
+    return {"recovery": made.pk}
+
+
+def person(name: str, repo_id: str, state: str) -> dict[str, Any]:
+    """A person in that state towards the model, and a token: of the model if there ever was a grant, else of another."""
+    user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
+    towards = GatedModel.objects.get(repo_id=repo_id)
+    secret = STATES[state](user, towards)
+    return {"token": secret or elsewhere(user, towards), "email": user.email}
+
+
+def elsewhere(user: User, towards: GatedModel) -> str:
+    other = GatedModel.objects.filter(repo_id=ELSEWHERE).first()
+    other = other or catalogue.add_model(repo_id=ELSEWHERE, card=CARD)
+    grant = Grant.objects.filter(user=user, model=other).first()
+    if grant is None:
+        return _granted(user, other)
+    return tokens.issue_token(grant=grant, user=user, name="another").secret
+
+
+def _granted(user: User, towards: GatedModel) -> str:
+    made = grants.grant_access(model=towards, email=user.email, days=90, token_name="laptop")
+    assert made.secret
+    return made.secret
+
+
+def _expired(user: User, towards: GatedModel) -> str:
+    secret, now = _granted(user, towards), timezone.now()
+    past = {"starts_at": now - timedelta(days=90), "ends_at": now - timedelta(days=1)}
+    Grant.objects.filter(user=user, model=towards).update(**past)
+    return secret
+
+
+def _ends_soon(user: User, towards: GatedModel) -> str:
+    secret = _granted(user, towards)
+    Grant.objects.filter(user=user, model=towards).update(ends_at=timezone.now() + timedelta(days=2))
+    return secret
+
+
+def _revoked(user: User, towards: GatedModel) -> str:
+    secret = _granted(user, towards)
+    grants.revoke_access(model=towards, user=user, reason="The project ended.")
+    return secret
+
+
+def _draft(user: User, towards: GatedModel) -> None:
+    requests.start_request(model=towards, applicant=user)
+
+
+def _pending(user: User, towards: GatedModel) -> None:
+    draft = requests.start_request(model=towards, applicant=user)
+    answers = {field["key"]: "To test." for field in draft.form.schema["fields"]}
+    licences = list(towards.licence_versions.filter(retired_at=None).values_list("pk", flat=True))
+    requests.submit_request(request=draft, applicant=user, answers=answers, licences_shown=licences)
+
+
+def _decided(outcome: str) -> Callable[[User, GatedModel], None]:
+    def decide(user: User, towards: GatedModel) -> None:
+        _pending(user, towards)
+        judge = User.objects.filter(username="judge").first() or User.objects.create_user(
+            "judge@example.org", "judge"
+        )
+        catalogue.assign_role(model=towards, user=judge, role=Role.REVIEWER)
+        requests.record_decision(
+            request=requests.open_request(user, towards),
+            reviewer=judge,
+            outcome=outcome,
+            reason_code=ReasonCode.USE_UNCLEAR,
+            words="Say more.",
+        )
+
+    return decide
+
+
+def _withdrawn(user: User, towards: GatedModel) -> None:
+    _draft(user, towards)
+    requests.withdraw_request(request=requests.open_request(user, towards), applicant=user)
+
+
+def _reviewer(user: User, towards: GatedModel) -> str:
+    catalogue.assign_role(model=towards, user=user, role=Role.REVIEWER)
+    return _granted(user, towards)
+
+
+def _ended_token(user: User, towards: GatedModel) -> str:
+    """A live grant, and a token of it that was revoked."""
+    secret = _granted(user, towards)
+    token = tokens.authenticate(secret)
+    tokens.revoke_token(token=token, user=user)
+    return secret
+
+
+def _disabled(user: User, towards: GatedModel) -> str:
+    secret = _granted(user, towards)
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    return secret
+
+
+def _out_of_scope(user: User, towards: GatedModel) -> None:
+    """A live grant, and a token of another model."""
+    _granted(user, towards)
+
+
+STATES: dict[str, Callable[[User, GatedModel], str | None]] = {
+    "stranger": lambda user, towards: None,
+    "draft": _draft,
+    "pending": _pending,
+    "changes_requested": _decided(Outcome.CHANGES_REQUESTED),
+    "rejected": _decided(Outcome.REJECTED),
+    "withdrawn": _withdrawn,
+    "expired": _expired,
+    "revoked": _revoked,
+    "granted": _granted,
+    "ends_soon": _ends_soon,
+    "reviewer": _reviewer,
+    "ended_token": _ended_token,
+    "disabled": _disabled,
+    "out_of_scope": _out_of_scope,
+}
+
+
+def revoke(name: str, repo_id: str) -> dict[str, Any]:
+    grants.revoke_access(model=GatedModel.objects.get(repo_id=repo_id), user=User.objects.get(username=name))
+    return {}
+
+
+def downloads(repo_id: str) -> list[dict[str, Any]]:
+    """The model's rows of the download log, oldest first."""
+    rows = Download.objects.filter(model__repo_id=repo_id).order_by("pk").select_related("user")
+    names = (
+        "commit",
+        "path",
+        "first_byte",
+        "bytes_asked",
+        "bytes_sent",
+        "status",
+        "address",
+        "client",
+        "grant_id",
+    )
+    return [
+        {name: getattr(row, name) for name in names} | {"user": row.user.username if row.user else None}
+        for row in rows
+    ]
+
+
+def blob(sha256: str) -> dict[str, Any]:
+    """Where that content lies."""
+    return {"path": str(blob_path(sha256))}
+
+
+ORDERS = {
+    order.__name__: order
+    for order in (model, commit, folder, branch, recovery, person, revoke, downloads, blob)
+}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        print(json.dumps(ORDERS[order.pop("op")](**order)), flush=True)  # noqa: T201 - the answer
