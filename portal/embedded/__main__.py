@@ -32,14 +32,23 @@ def up(arguments: list[str]) -> int:
     try:
         supervisor.start()
         print(f"Gatehouse is ready: {supervisor.address}/", flush=True)
-        link = supervisor.run_prepare("owner")
-        if link:
-            print(f"Nobody looks after this portal yet. Create its owner here: {link}", flush=True)
+        _offer_owner_link(supervisor)
         _watch(supervisor)
     except Stopped:
         return 0
     finally:
         supervisor.stop()
+
+
+def _offer_owner_link(supervisor: Supervisor) -> None:
+    """Prints the one-time link while there is no staff account; the portal stands without it."""
+    try:
+        link = supervisor.run_prepare("owner")
+    except StartError as error:
+        print(f"The link for the owner could not be made: {error}", file=sys.stderr, flush=True)
+        return
+    if link:
+        print(f"Nobody looks after this portal yet. Create its owner here: {link}", flush=True)
 
 
 def _watch(supervisor: Supervisor) -> None:

@@ -108,9 +108,14 @@ class Supervisor:
             self._start_servers()
             if not self._has_schema():
                 self.run_prepare("migrate", *([str(self.state)] if self._servers.postgres else []))
-            self._start_parts(opened.fileno())
+            web, worker, recovery = self.parts = self._make_parts(opened.fileno())
+            self._spawn(web)
+            self._spawn(worker)
             self._announce()
             self._wait_ready()
+            self._spawn(
+                recovery
+            )  # last, so that pages do not wait for it; its queue keeps what comes meanwhile
         except BaseException:
             self.stop()
             raise
@@ -178,10 +183,10 @@ class Supervisor:
         """Only our own database can be trusted to be as we left it."""
         return self._servers.postgres is not None and migrated(self.state)
 
-    def _start_parts(self, descriptor: int) -> None:
+    def _make_parts(self, descriptor: int) -> list[Part]:
         run = self.state / "run"
         warm_then_cold = (signal.SIGTERM, signal.SIGQUIT)
-        self.parts = [
+        return [
             Part("web", web_command(descriptor, scratch=run), warm_then_cold, (descriptor,)),
             Part(
                 "worker-default",
@@ -190,8 +195,6 @@ class Supervisor:
             ),
             Part("worker-recovery", worker_command("recovery", processes=1), warm_then_cold),
         ]
-        for part in self.parts:
-            self._spawn(part)
 
     def _spawn(self, part: Part) -> None:
         part.child = Child(
