@@ -21,10 +21,15 @@ def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tenso
     rows, columns = ref.shape
     width = max(_COLUMNS, MEAN_SCRATCH // 4 // rows // _COLUMNS * _COLUMNS)
     result = torch.empty(columns)
-    for start in range(0, columns, width):
-        stop = min(start + width, columns)
+    for start, stop in _column_blocks(columns, width):
         result[start:stop] = _columns(ref, reader, start, stop, half_steps).mean(0)
     return result.half().float() if half_steps else result
+
+
+def _column_blocks(columns: int, width: int) -> list[tuple[int, int]]:
+    """Blocks of `width`; a rest under 32 columns joins the last one, since alone it would be summed otherwise."""
+    starts = [start for start in range(0, columns, width) if start == 0 or columns - start >= _COLUMNS]
+    return list(zip(starts, [*starts[1:], columns], strict=True))
 
 
 def _columns(ref: TensorRef, reader: Reader, start: int, stop: int, half_steps: bool) -> torch.Tensor:

@@ -1,0 +1,122 @@
+"""Weights for the tests of the weights side: one tiny pair for all, and a worker in a thread or as a process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_models import make_tiny_pair, write_tiny_card
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`base`, `tuned` and `diff`; the diff brings the tuned model back in bfloat16."""
+    return make_tiny_pair(tmp_path_factory.mktemp("tiny") / "pair")
+
+
+@pytest.fixture
+def weights_root(settings: Any, tmp_path: Path) -> Path:
+    """A store of this test's own."""
+    settings.WEIGHTS_ROOT = tmp_path / "weights"
+    return settings.WEIGHTS_ROOT
+
+
+@pytest.fixture
+def files_folder(tmp_path: Path) -> Path:
+    """A folder to publish as it is: a header-only weight file, configuration and card. Needs no torch."""
+    folder = tmp_path / "files"
+    write_tiny_card(folder)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    header += b" " * (-len(header) % 8)
+    content = len(header).to_bytes(8, "little") + header + bytes(8)
+    (folder / "model.safetensors").write_bytes(content)
+    (folder / "config.json").write_text('{"model_type": "llama"}\n')
+    return folder
+
+
+@pytest.fixture
+def add_files_model(weights_root: Path, files_folder: Path, transactional_db: None) -> Callable[..., Any]:
+    """`add_files_model("ai/plain")`: a model whose weights are the files of `files_folder`."""
+    from model_ops.services.adding import add_model_with_weights
+    from model_ops.services.weights import prepare_weights
+
+    def add(repo_id: str = "ai/plain", folder: Path = files_folder, **fields: Any) -> Any:
+        fields.setdefault("card", (files_folder / "README.md").read_text())
+        prepared = prepare_weights(files=str(folder))
+        return add_model_with_weights(repo_id=repo_id, prepared=prepared, **fields)[0]
+
+    return add
+
+
+@pytest.fixture
+def add_pair_model(weights_root: Path, tiny_pair: Path, transactional_db: None) -> Callable[..., Any]:
+    """`add_pair_model("ai/tiny")`: a model that is recovered from the tiny pair in bfloat16."""
+    from model_ops.services.adding import add_model_with_weights
+    from model_ops.services.weights import prepare_weights
+
+    def add(repo_id: str = "ai/tiny", pair: Path = tiny_pair, **fields: Any) -> Any:
+        prepared = prepare_weights(base=str(pair / "base"), diff=str(pair / "diff"), dtype="bfloat16")
+        fields.setdefault("card", (pair / "diff" / "README.md").read_text())
+        return add_model_with_weights(repo_id=repo_id, prepared=prepared, **fields)[0]
+
+    return add
+
+
+@pytest.fixture
+def grant(make_person: Callable[..., Any]) -> Callable[..., Any]:
+    """`grant(model, "ada")`: an operator's grant to a person."""
+    from access_requests.services.grants import grant_access
+
+    def give(model: Any, name: str) -> Any:
+        person = make_person(name)
+        return grant_access(model=model, email=person.email, days=30).grant
+
+    return give
+
+
+@pytest.fixture
+def worker(weights_root: Path, transactional_db: None) -> Generator[None]:
+    """A real worker on the real broker, in a thread of this process."""
+    from celery.contrib.testing.worker import start_worker
+
+    from portal.celery import app
+
+    app.control.purge()
+    with start_worker(app, pool="solo", perform_ping_check=False, queues=["default", "recovery"]):
+        yield
+
+
+def wait_until(what: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true answer; fails when none came in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := what():
+            return answer
+        time.sleep(0.1)
+    pytest.fail(f"not within {seconds} s")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def published_files(model: Any) -> dict[str, Any]:
+    """Path -> stored file's path of what `main` shows."""
+    from model_ops.queries import main_revision
+    from model_ops.services.blobs import blob_path
+
+    revision = main_revision(model)
+    assert revision is not None
+    return {file.path: blob_path(file.blob_id) for file in revision.files.all()}
+
+
+def copy_pair(pair: Path, target: Path) -> Path:
+    shutil.copytree(pair, target)
+    return target
