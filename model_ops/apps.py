@@ -6,4 +6,9 @@ class ModelOpsConfig(AppConfig):
     verbose_name = "weights"
 
     def ready(self) -> None:
-        from model_ops import signals  # noqa: F401 - connects the receivers
+        from access_requests import panels as registered
+        from model_ops import panels, signals  # noqa: F401 - signals connects the receivers
+
+        registered.CASE_PANELS.append(panels.case_panel)
+        registered.MODEL_PANELS.append(panels.model_panel)
+        registered.ACCESS_PANELS.append(panels.access_panel)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from model_ops.hub import history, info, models, others, resolve, tree, whoami
+from model_ops.views import progress
 
 # `gpt2/tree/main` reads as a model `gpt2/tree`, which is unknown as well: clients send one-part ids, we have none.
 ID = r"(?P<repo_id>[^/]+/[^/]+)"
 ONE_PART = r"(?P<repo_id>[^/]+)"
 KIND = r"(?:datasets|spaces|kernels)"
-REST = r"(?s:.*)"
+REST = r"[\s\S]*"
 
 urlpatterns = [
     path("robots.txt", others.robots),
@@ -35,4 +36,5 @@ urlpatterns = [
     re_path(rf"^{ID}/resolve/{REST}$", resolve.resolve),
     re_path(rf"^{ID}/raw/{REST}$", resolve.raw),
     re_path(rf"^{ONE_PART}/(?:resolve|raw)/{REST}$", others.unknown_repo),
+    path("<str:namespace>/<str:name>/access/progress", progress, name="progress"),
 ]

@@ -32,7 +32,7 @@ class OperatorCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
-        if self._called_from_command_line:  # wrong options are a refusal like any other
+        if getattr(self, "_called_from_command_line", False):  # wrong options are a refusal like any other
             parser.error = self._refuse_usage  # type: ignore[method-assign]
         return parser
 
@@ -43,7 +43,7 @@ class OperatorCommand(BaseCommand):
     def options(self, parser: CommandParser) -> None:
         """Adds the command's own arguments."""
 
-    def answer(self, **options: Any) -> Answer:
+    def answer(self, *args: Any, **options: Any) -> Answer:
         """Does the work by a service; a RuleError is the refusal."""
         raise NotImplementedError
 

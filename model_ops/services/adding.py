@@ -72,8 +72,8 @@ def find_owner(email: str) -> User | None:
     """The staff account of that address; without one the first superuser, and nobody on a portal without any."""
     people = get_user_model().objects.filter(is_active=True)
     if not email:
-        return people.filter(is_superuser=True).order_by("pk").first()  # type: ignore[return-value]
+        return people.filter(is_superuser=True).order_by("pk").first()
     person = people.filter(email__iexact=email).first()
     if person is None or not person.is_staff:
         raise Invalid(f"{email} has no staff account here: make one in the admin, or give another --owner.")
-    return person  # type: ignore[return-value]
+    return person

@@ -100,14 +100,16 @@ def _environment() -> dict[str, str]:
 
 
 def _read_progress(stream: IO[str], on_progress: Callable[[dict[str, Any]], None]) -> None:
-    for line in stream:
-        found = _object(line)
-        if "bytes_done" in found:
-            on_progress(found)
+    with stream:
+        for line in stream:
+            found = _object(line)
+            if "bytes_done" in found:
+                on_progress(found)
 
 
 def _keep_words(stream: IO[str], words: deque[str]) -> None:
-    words.extend(line.strip() for line in stream if line.strip())
+    with stream:
+        words.extend(line.strip() for line in stream if line.strip())
 
 
 def _object(line: str) -> dict[str, Any]:

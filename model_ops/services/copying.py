@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,17 @@ def copy_files(*, source: Path, target: Path, on_bytes: Callable[[int, int], Non
         for path, size in sizes.items():
             file = finished.get(path)
             if file is None or file.size != size:
-                file = _copy(
-                    source / path, target / path, path, lambda n, done=done: on_bytes(done + n, total)
-                )
+                step = partial(_report, on_bytes, done, total)
+                file = _copy(source / path, target / path, path, step)
                 _note(journal, file)
             files.append(file)
             done += size
             on_bytes(done, total)
     return files
+
+
+def _report(on_bytes: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    on_bytes(before + done, total)
 
 
 def _finished(target: Path) -> dict[str, StoredFile]:

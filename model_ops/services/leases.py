@@ -25,7 +25,7 @@ PROGRESS_AFTER = 1.0  # seconds; never more than one write a second
 Result = TypeVar("Result")
 
 
-def _lease_end() -> ExpressionWrapper:
+def _lease_end() -> ExpressionWrapper[Any]:
     """By the database's clock, which all workers share."""
     return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
 

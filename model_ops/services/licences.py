@@ -11,7 +11,7 @@ from access_requests.services.catalogue import LicenceText
 
 DEFAULT_LANGUAGE = "en"
 PROMPT_FILE = "LICENSE.md"  # the prompt is Markdown
-LIKE_A_LICENCE = re.compile(r"(?i)(licen[cs]e|copying)([._-][A-Za-z0-9._-]*)?\Z")
+LIKE_A_LICENCE = re.compile(r"(?i)(?:\A|.*[._ -])(?:licen[cs]e|copying)(?:[._ -].*)?\Z")
 TEXT_SUFFIXES = {"", ".md", ".txt", ".rst"}
 LANGUAGE_IN_NAME = re.compile(r"\.([a-z]{2}(?:-[A-Za-z0-9]{2,8})?)\.[a-z]+\Z")
 LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from celery import current_app
 from kombu.exceptions import ChannelError, OperationalError
@@ -32,8 +33,8 @@ def _queue_is_empty() -> bool:
     """While messages wait, more would only pile up behind a long run: who takes them finds the row or nothing."""
     try:
         with current_app.connection_for_write() as connection:
-            queue = connection.default_channel.queue_declare(RECOVERY_QUEUE, passive=True)
-            return not queue.message_count
+            channel: Any = connection.default_channel
+            return not channel.queue_declare(RECOVERY_QUEUE, passive=True).message_count
     except ChannelError:  # nobody has sent to it or listened on it yet
         return True
     except (OperationalError, RedisError, OSError) as error:

@@ -25,6 +25,6 @@ class Command(OperatorCommand):
         person = get_user_model().objects.filter(email__iexact=email.strip()).first()
         if person is None:
             raise NotFound(f"There is no account of {email}: check the address.")
-        revoke_access(model=model, user=person, reason=reason)  # type: ignore[arg-type]
+        revoke_access(model=model, user=person, reason=reason)
         data = {"model": model.repo_id, "email": person.email, "revoked": True}
         return Answer(data, f"{person.email} may not read {model} any more, and has been told.")

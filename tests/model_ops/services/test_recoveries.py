@@ -158,7 +158,10 @@ def test_files_are_published_as_they_are(add_files_model: Callable[..., Any], fi
 
 
 def test_a_folder_changed_since_is_refused_and_everybody_told(
-    add_files_model: Callable[..., Any], files_folder: Path, make_person: Callable[..., Any], grant: Callable[..., Any]
+    add_files_model: Callable[..., Any],
+    files_folder: Path,
+    make_person: Callable[..., Any],
+    grant: Callable[..., Any],
 ) -> None:
     owner = make_person("owner", is_staff=True)
     model = add_files_model(owner=owner)

@@ -1,0 +1,149 @@
+"""Recoveries, revisions and downloads in the admin: to be read; a failed recovery can be tried again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from access_requests.errors import RuleError
+from access_requests.permissions import decidable_models, is_owner
+from model_ops.models import Download, Recovery, Revision
+from model_ops.services.weights import ENDED_BADLY, retry
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Staff see what belongs to the models they decide for; rows are written by services alone."""
+
+    model_path = "model"  # from a row to its gated model
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.is_staff)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        if getattr(request.user, "is_superuser", False):
+            return rows
+        return rows.filter(**{f"{self.model_path}__in": decidable_models(request.user)}).distinct()
+
+
+@admin.register(Recovery)
+class RecoveryAdmin(ReadOnlyAdmin):
+    model_path = "weights__model"
+    list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
+    list_filter = ["state", "method"]
+    readonly_fields = ["models", "percent_done", "plan_text", "manifest_text"]
+    exclude = ["plan", "manifest", "lease_owner"]
+    actions = ["try_again"]
+
+    @admin.display(description="models")
+    def models(self, recovery: Recovery) -> str:
+        current = recovery.weights.filter(replaced_at=None).select_related("model")
+        return ", ".join(weights.model.repo_id for weights in current)
+
+    @admin.display(description="done")
+    def percent_done(self, recovery: Recovery) -> str:
+        return f"{recovery.percent} %"
+
+    @admin.display(description="plan")
+    def plan_text(self, recovery: Recovery) -> SafeString:
+        return format_html("<pre>{}</pre>", recovery.plan.get("text", ""))
+
+    @admin.display(description="files made")
+    def manifest_text(self, recovery: Recovery) -> SafeString:
+        return format_html("<pre>{}</pre>", json.dumps(recovery.manifest.get("files", []), indent=1))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.retry_view))
+        return [path("<int:pk>/retry/", view, name="model_ops_recovery_retry"), *super().get_urls()]
+
+    def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Tries one recovery again, from its own page."""
+        recovery = self.get_queryset(request).filter(pk=pk).first()
+        if recovery is None or not may_retry(request, recovery):
+            raise Http404(f"There is no recovery {pk} that you may try again.")
+        self._retry(request, recovery)
+        return redirect("admin:model_ops_recovery_change", pk)
+
+    @admin.action(description="Try the selected recoveries again")
+    def try_again(self, request: HttpRequest, rows: QuerySet[Recovery]) -> None:
+        for recovery in rows:
+            if may_retry(request, recovery):
+                self._retry(request, recovery)
+            else:
+                sentence = f"Recovery {recovery.pk} can be tried again by an owner of its models only."
+                self.message_user(request, sentence, messages.WARNING)
+
+    def _retry(self, request: HttpRequest, recovery: Recovery) -> None:
+        try:
+            retry(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
+        except RuleError as error:
+            self.message_user(request, error.sentence, messages.WARNING)
+        else:
+            sentence = f"Recovery {recovery.pk} is queued again."
+            self.message_user(request, sentence, messages.SUCCESS)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        recovery = self.get_object(request, object_id)
+        offered = recovery is not None and recovery.state in ENDED_BADLY and may_retry(request, recovery)
+        return super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "may_retry": offered}
+        )
+
+
+def may_retry(request: HttpRequest, recovery: Recovery) -> bool:
+    """An owner of every model that is made by it; a superuser is that."""
+    if getattr(request.user, "is_superuser", False):
+        return True
+    current = recovery.weights.filter(replaced_at=None).select_related("model")
+    owned = [is_owner(request.user, weights.model) for weights in current]
+    return bool(owned) and all(owned)
+
+
+@admin.register(Revision)
+class RevisionAdmin(ReadOnlyAdmin):
+    list_display = ["model", "commit", "title", "has_weights", "author", "created_at"]
+    list_filter = ["has_weights"]
+    search_fields = ["model__repo_id", "commit"]
+    readonly_fields = ["file_list"]
+
+    @admin.display(description="files")
+    def file_list(self, revision: Revision) -> SafeString:
+        files = revision.files.select_related("blob").order_by("path")
+        lines = "\n".join(f"{file.blob.size:>16,}  {file.blob_id}  {file.path}" for file in files)
+        return format_html("<pre>{}</pre>", lines)
+
+
+@admin.register(Download)
+class DownloadAdmin(ReadOnlyAdmin):
+    list_display = ["started_at", "model", "path", "user", "bytes_sent", "bytes_asked", "status", "address"]
+    list_filter = ["status"]
+    search_fields = ["model__repo_id", "path", "user__email", "user__username"]
+    list_select_related = ["model", "user"]
+    date_hierarchy = "started_at"

@@ -1,0 +1,57 @@
+"""What the weights side shows on pages that other rooms own: plan, state and progress of a recovery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Sum
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+
+from access_requests.models import AccessRequest, GatedModel
+from access_requests.permissions import is_owner, is_reviewer
+from model_ops.enums import RecoveryState
+from model_ops.models import Recovery
+from model_ops.queries import current_recovery, published
+
+MOVING = (RecoveryState.PLANNED, RecoveryState.RUNNING)
+
+
+def case_panel(request: AccessRequest, http_request: HttpRequest) -> str:
+    """For the reviewer of a request: what approving will set going, and how far it is."""
+    return _render("model_ops/case_panel.html", request.model, http_request)
+
+
+def model_panel(model: GatedModel, http_request: HttpRequest) -> str:
+    """For everybody on the model's page: what is published; its owners also see the plan."""
+    return _render("model_ops/model_panel.html", model, http_request)
+
+
+def access_panel(model: GatedModel, http_request: HttpRequest) -> str:
+    """For somebody who may read the model: how far its weights are."""
+    return _render("model_ops/access_panel.html", model, http_request)
+
+
+def _render(template: str, model: GatedModel, http_request: HttpRequest) -> str:
+    return render_to_string(template, weights_context(model, http_request), request=http_request)
+
+
+def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, Any]:
+    """What the panels' templates use."""
+    recovery, revision = current_recovery(model), published(model)
+    owner = is_owner(http_request.user, model)
+    return {
+        "model": model,
+        "recovery": recovery,
+        "revision": revision,
+        "bytes_published": revision.files.aggregate(size=Sum("blob__size"))["size"] if revision else 0,
+        "moving": is_moving(recovery),
+        "replacing": bool(revision and recovery and recovery.state != RecoveryState.READY),
+        "shows_plan": is_reviewer(http_request.user, model),
+        "shows_error": owner,
+    }
+
+
+def is_moving(recovery: Recovery | None) -> bool:
+    """Worth asking again in a moment: wanted, and not at its end."""
+    return bool(recovery and recovery.state in MOVING and recovery.wanted_at)

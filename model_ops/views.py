@@ -1,0 +1,25 @@
+"""The one page part that the weights side serves itself: progress, asked for every two seconds."""
+
+from __future__ import annotations
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from access_requests.queries import access_of, find_model
+from model_ops.panels import weights_context
+
+
+@never_cache
+@require_safe
+def progress(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """The progress of a model's weights, for those who may read it; at the end the page around it is loaded anew."""
+    model = find_model(f"{namespace}/{name}")
+    if model is None or not access_of(request.user, model).allowed:
+        raise Http404(f"There is no progress of {namespace}/{name} to show here.")
+    context = weights_context(model, request)
+    response = render(request, "model_ops/progress.html", context)
+    if not context["moving"]:
+        response["HX-Refresh"] = "true"
+    return response
