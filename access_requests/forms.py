@@ -136,12 +136,7 @@ def build_request_form(
 
     With `draft` nothing counts as missing or badly written, so that saving never fails for an unfinished form.
     """
-    shown = {
-        field.key: _as_shown(field, initial[field.key])
-        for field in form.fields
-        if field.key in (initial or {})
-    }
-    return RequestForm(form, draft=draft, initial=shown, data=data)
+    return RequestForm(form, draft=draft, initial=_shown_answers(form, initial or {}), data=data)
 
 
 def as_form_data(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,10 +169,8 @@ def _input(field: GateField, gate: GateForm, draft: bool) -> forms.Field:
     made = _made(field, draft)
     made.required = field.required and not draft and not spared
     made.label = Truncator(plain_text(field.label)).chars(80)
-    description = (
-        f"{field.description} {SINGLE_NAME}" if spared and field.role == "last_name" else field.description
-    )
-    made.help_text = render_inline(description.strip())
+    hint = SINGLE_NAME if spared and field.role == "last_name" else ""
+    made.help_text = render_inline(f"{field.description} {hint}".strip())
     made.widget.is_required = made.required
     if field.required and not spared:
         made.widget.attrs["aria-required"] = "true"
