@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portal.embedded.postgres import Postgres, outside_home
-from portal.embedded.state import StateLock, prepare_state
+from portal.embedded.state import StateLock, prepare_state, short_socket_folder
 from portal.embedded.valkey import Valkey
 
 
@@ -101,8 +101,8 @@ def wipe_servers(state: Path) -> None:
     with StateLock(state, purpose="a clean-up"):
         for server in EmbeddedServers(state).own:
             server.clear_leftovers()
-        home = outside_home(state)
-        if home is not None:
-            shutil.rmtree(home, ignore_errors=True)
+        for outside in (outside_home(state), short_socket_folder(state)):
+            if outside is not None:
+                shutil.rmtree(outside, ignore_errors=True)
         for name in ("pg", "valkey"):
             shutil.rmtree(state / name, ignore_errors=True)

@@ -47,14 +47,20 @@ def socket_folder(state: Path) -> Path:
     run = state / "run"
     if fits_socket(run):
         return run
-    record = run / "sockets.json"
+    known = short_socket_folder(state)
+    if known is None:
+        known = _short_folder()
+        write_private(run / "sockets.json", json.dumps({"folder": str(known)}))
+    return known
+
+
+def short_socket_folder(state: Path) -> Path | None:
+    """The recorded short folder, if it is still there and still ours alone."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = Path(json.loads(record.read_text())["folder"])
+        known = Path(json.loads((state / "run" / "sockets.json").read_text())["folder"])
         if _is_private(known) and fits_socket(known):
             return known
-    folder = _short_folder()
-    write_private(record, json.dumps({"folder": str(folder)}))
-    return folder
+    return None
 
 
 def fits_socket(folder: Path) -> bool:
