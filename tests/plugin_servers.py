@@ -99,6 +99,7 @@ def _temporary_state(stack: ExitStack) -> Path:
         _remove_if_dead(old)
     state = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
     stack.callback(_remove, state)
+    (state / "static").mkdir()  # WhiteNoise warns of a static root that is not there
     return state
 
 

@@ -1,0 +1,32 @@
+"""A person's own requests, grants and tokens."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Prefetch
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from access_requests.models import AccessRequest, AccessToken, Decision, Grant
+
+
+@login_required
+@never_cache
+@require_safe
+def mine(request: HttpRequest) -> HttpResponse:
+    """Everything of this person's, newest first."""
+    decisions = Prefetch("decisions", Decision.objects.order_by("-pk"), to_attr="newest_decisions")
+    tokens = Prefetch("tokens", AccessToken.objects.filter(revoked_at__isnull=True), to_attr="usable_tokens")
+    context = {
+        "requests": AccessRequest.objects.filter(applicant=request.user)
+        .select_related("model")
+        .defer("model__card")
+        .prefetch_related(decisions),
+        "grants": Grant.objects.filter(user=request.user)
+        .select_related("model")
+        .defer("model__card")
+        .prefetch_related(tokens),
+    }
+    return render(request, "access_requests/mine.html", context)

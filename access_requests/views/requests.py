@@ -1,0 +1,242 @@
+"""The request form and the ways out of a request: withdraw, appeal."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from access_requests.cards import GateForm
+from access_requests.enums import WAITING_STATES, RequestState
+from access_requests.errors import RuleError
+from access_requests.forms import RequestForm, build_request_form
+from access_requests.models import AccessRequest, FormVersion, GatedModel
+from access_requests.queries import latest_request, live_grant, open_request
+from access_requests.services.requests import (
+    appeal_request,
+    carried_answers,
+    prefilled_answers,
+    save_draft,
+    start_request,
+    submit_request,
+    withdraw_request,
+)
+from access_requests.views.common import known_model
+
+GET_AND_POST = ["GET", "HEAD", "POST"]
+FORM_CHANGED = (
+    "The owner changed the form while you filled it in: your answers are kept, look through them again."
+)
+AGREE_HERE = "Tick this to agree to the licence; without it the request cannot be submitted."
+
+
+@dataclass
+class Page:
+    """One showing of the form."""
+
+    model: GatedModel
+    request: AccessRequest | None
+    version: FormVersion
+    form: RequestForm
+    agreed: bool = False
+    problem: RuleError | None = None
+
+    def context(self) -> dict[str, Any]:
+        licences = list(self.model.licence_versions.filter(retired_at__isnull=True))
+        asks_itself = bool(self.form.gate.fields_for("licence"))
+        decision = self.request.decisions.order_by("-pk").first() if self.request else None
+        return {
+            "model": self.model,
+            "access_request": self.request,
+            "version": self.version,
+            "form": self.form,
+            "gate": self.form.gate,
+            "licences": licences,
+            "ask_to_agree": bool(licences) and not asks_itself,
+            "agreed": self.agreed,
+            "agree_error": AGREE_HERE if self.problem and self.problem.field == "agree" else "",
+            "problem": self.problem.sentence if self.problem and not self.problem.field else "",
+            "changes": decision
+            if self.request and self.request.state == RequestState.CHANGES_REQUESTED
+            else None,
+        }
+
+
+@login_required
+@never_cache
+@require_http_methods(GET_AND_POST)
+def request_form(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """The form, filled in as far as the portal knows; looking at it starts nothing."""
+    model = known_model(request, namespace, name)
+    if request.method == "POST":
+        return _take(request, model)
+    current = open_request(request.user, model)
+    if current is None and live_grant(request.user, model):
+        return redirect(f"{model.get_absolute_url()}/access")
+    if model.form is None or not model.is_gated or (current and current.state in WAITING_STATES):
+        return redirect(model)
+    return _show(request, _page(model, current, request.user))
+
+
+def _page(model: GatedModel, current: AccessRequest | None, user: Any) -> Page:
+    if current is None:
+        version, answers = model.form, prefilled_answers(model=model, applicant=user)
+    elif current.state == RequestState.DRAFT and current.form_id != model.form_id:
+        version = model.form
+        answers = carried_answers(old=current.form, new=version, answers=current.answers)
+    else:
+        version, answers = current.form, current.answers
+    form = build_request_form(GateForm.from_json(version.schema), initial=answers)
+    return Page(model, current, version, form)
+
+
+def _show(request: HttpRequest, page: Page, status: int = 200) -> HttpResponse:
+    return render(request, "access_requests/request_form.html", page.context(), status=status)
+
+
+def _take(request: HttpRequest, model: GatedModel) -> HttpResponse:
+    """What was posted: kept as a draft, and handed in if that was asked for."""
+    try:
+        current = start_request(model=model, applicant=request.user)
+    except RuleError as error:  # access already, or not gated
+        messages.warning(request, error.sentence)
+        return redirect(model)
+    if current.state in WAITING_STATES:  # sent twice
+        return redirect(model)
+    if request.POST.get("form") != str(current.form_id):
+        return _form_changed(request, model, current)
+    if request.POST.get("action") == "submit":
+        return _submit(request, model, current)
+    return _save(request, model, current)
+
+
+def _save(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
+    form = build_request_form(GateForm.from_json(current.form.schema), data=request.POST, draft=True)
+    page = Page(model, current, current.form, form, agreed="agree" in request.POST)
+    try:
+        save_draft(request=current, applicant=request.user, answers=form.cleaned_answers())
+    except RuleError as error:
+        return _refused(request, page, error)
+    if form.errors:
+        return _show(request, page, status=422)
+    messages.success(request, "Your draft is saved. Nobody reads it before you submit it.")
+    return redirect("request_form", model.namespace, model.name)
+
+
+def _submit(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
+    gate = GateForm.from_json(current.form.schema)
+    form = build_request_form(gate, data=request.POST)
+    page = Page(model, current, current.form, form, agreed="agree" in request.POST)
+    if not form.is_valid():
+        _keep(request, current, gate)
+        return _show(request, page, status=422)
+    try:
+        submit_request(
+            request=current,
+            applicant=request.user,
+            answers=form.cleaned_answers(),
+            licences_shown=_numbers(request.POST.getlist("licence")),
+            agreed=page.agreed or bool(gate.fields_for("licence")),
+            address=request.client_address,
+        )
+    except RuleError as error:
+        return _refused(request, page, error)
+    messages.success(
+        request, "Your request is in. This page shows how far it is, and mails tell you what happens."
+    )
+    return redirect(model)
+
+
+def _refused(request: HttpRequest, page: Page, error: RuleError) -> HttpResponse:
+    """Beside its field, or above the form; on the model's page when another tab or a reviewer was faster."""
+    page.request.refresh_from_db()
+    if page.request.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
+        if page.request.state not in WAITING_STATES:
+            messages.warning(request, error.sentence)
+        return redirect(page.model)
+    _keep(request, page.request, page.form.gate)
+    if error.field in page.form.fields:
+        page.form.add_error(error.field, error.sentence)
+    page.problem = error
+    return _show(request, page, status=error.status)
+
+
+def _keep(request: HttpRequest, current: AccessRequest, gate: GateForm) -> None:
+    """What was typed becomes the draft, unless the request was handed in from another tab meanwhile."""
+    typed = build_request_form(gate, data=request.POST, draft=True)
+    with suppress(RuleError):
+        save_draft(request=current, applicant=request.user, answers=typed.cleaned_answers())
+
+
+def _form_changed(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
+    """The person answered another version than the one that stands: carry the answers over and ask to look again."""
+    shown = FormVersion.objects.filter(model=model, pk__in=_numbers([request.POST.get("form", "")])).first()
+    if shown is not None:
+        posted = build_request_form(GateForm.from_json(shown.schema), data=request.POST, draft=True)
+        answers = carried_answers(old=shown, new=current.form, answers=posted.cleaned_answers())
+        current = save_draft(request=current, applicant=request.user, answers={**current.answers, **answers})
+    page = _page(model, current, request.user)
+    page.problem = RuleError(FORM_CHANGED)
+    return _show(request, page, status=409)
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+@login_required
+@never_cache
+@require_http_methods(GET_AND_POST)
+def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """Asks once more, then takes the open request back."""
+    model = known_model(request, namespace, name)
+    current = open_request(request.user, model)
+    if current is None:
+        messages.info(request, "You have no open request here, so there is nothing to withdraw.")
+        return redirect(model)
+    if request.method != "POST":
+        return render(request, "access_requests/withdraw.html", {"model": model, "access_request": current})
+    try:
+        withdraw_request(request=current, applicant=request.user)
+    except RuleError as error:
+        messages.warning(request, error.sentence)
+    else:
+        messages.success(
+            request, f"Request #{current.pk} is withdrawn. What you wrote is kept for the next one."
+        )
+    return redirect(model)
+
+
+@login_required
+@never_cache
+@require_http_methods(GET_AND_POST)
+def appeal(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """Words against a rejection; another reviewer reads them where there is one."""
+    model = known_model(request, namespace, name)
+    current = latest_request(request.user, model)
+    if current is None or current.state != RequestState.REJECTED:
+        return redirect(model)
+    context = {
+        "model": model,
+        "access_request": current,
+        "decision": current.decisions.order_by("-pk").first(),
+    }
+    if request.method != "POST":
+        return render(request, "access_requests/appeal.html", context)
+    words = request.POST.get("words", "")
+    try:
+        appeal_request(request=current, applicant=request.user, words=words)
+    except RuleError as error:
+        context |= {"words": words, "problem": error.sentence}
+        return render(request, "access_requests/appeal.html", context, status=error.status)
+    messages.success(
+        request, "Your appeal is in: your request is looked at again, by another reviewer where there is one."
+    )
+    return redirect(model)

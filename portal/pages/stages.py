@@ -1,0 +1,49 @@
+"""The stage line: how far a person's request is, from submitted to weights that can be downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from access_requests.enums import AccessCode, RequestState
+from access_requests.queries import Access
+from model_ops.queries import WeightsState
+
+NAMES = ("Submitted", "In review", "Decided", "Weights", "Ready")
+
+# Where a person stands -> how many stages are behind them; the next one is the stage now.
+BEHIND = {
+    RequestState.SUBMITTED: 1,
+    RequestState.IN_REVIEW: 1,
+    RequestState.APPEALED: 1,
+    RequestState.CHANGES_REQUESTED: 1,
+    RequestState.REJECTED: 2,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`css` is `done`, `now`, `bad` or empty; `words` says the same to those who do not see it."""
+
+    name: str
+    css: str
+
+    @property
+    def words(self) -> str:
+        return {"done": "done", "now": "now", "bad": "ended here"}.get(self.css, "to come")
+
+
+def stages(access: Access, weights: WeightsState) -> list[Stage]:
+    """Five stages for somebody who asked or may read; nothing for everybody else."""
+    if access.code == AccessCode.GRANTED:
+        if weights.ready:
+            return _line(len(NAMES), "done")
+        return _line(3, "bad" if weights.state in {"failed", "refused", "cancelled"} else "now")
+    if access.request is None or access.request.state not in BEHIND:
+        return []
+    state = RequestState(access.request.state)
+    return _line(BEHIND[state], "bad" if state == RequestState.REJECTED else "now")
+
+
+def _line(behind: int, here: str) -> list[Stage]:
+    css = ["done"] * behind + [here] + [""] * len(NAMES)
+    return [Stage(name, mark) for name, mark in zip(NAMES, css, strict=False)]

@@ -1,0 +1,79 @@
+"""Where a visitor stands with a model, in words for a badge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from access_requests.enums import AccessCode, RequestState
+from access_requests.models import AccessRequest, Decision, GatedModel
+from access_requests.queries import Access, access_of, open_request, queue_position
+from model_ops.queries import WeightsState, weights_state
+from portal.pages.stages import Stage, stages
+
+# Code -> class of the badge, its words; codes without one need none.
+BADGES: dict[AccessCode, tuple[str, str]] = {
+    AccessCode.OPEN_MODEL: ("", "not gated"),
+    AccessCode.GRANTED: ("active", "you have access"),
+    AccessCode.STAFF: ("info", "you review this model"),
+    AccessCode.DRAFT: ("draft", "your draft is not submitted"),
+    AccessCode.PENDING: ("submitted", "your request is waiting"),
+    AccessCode.CHANGES_REQUESTED: ("changes_requested", "changes requested"),
+    AccessCode.REJECTED: ("rejected", "rejected"),
+    AccessCode.WITHDRAWN: ("withdrawn", "withdrawn"),
+    AccessCode.EXPIRED: ("expired", "your access has ended"),
+    AccessCode.REVOKED: ("revoked", "your access was revoked"),
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the status panel shows; `request` is an open one even for a reviewer of the model."""
+
+    access: Access
+    request: AccessRequest | None
+    decision: Decision | None
+    position: int | None
+    weights: WeightsState
+    stages: list[Stage]
+
+    @property
+    def code(self) -> str:
+        return self.access.code.value
+
+    @property
+    def template(self) -> str:
+        return f"portal/status/{self.code}.html"
+
+    @property
+    def badge(self) -> tuple[str, str] | None:
+        return BADGES.get(self.access.code)
+
+    @property
+    def until(self) -> datetime | None:
+        return self.access.until
+
+    @property
+    def may_appeal(self) -> bool:
+        """Whether the page offers it; the service decides."""
+        return bool(
+            self.request and self.request.state == RequestState.REJECTED and not self.request.appealed_at
+        )
+
+
+def standing_of(user: Any, model: GatedModel) -> Standing:
+    """Where this visitor stands now."""
+    access, weights = access_of(user, model), weights_state(model)
+    request = access.request
+    if access.code == AccessCode.STAFF:
+        request = open_request(user, model)
+    waiting = access.code == AccessCode.PENDING and request is not None
+    return Standing(
+        access=access,
+        request=request,
+        decision=request.decisions.order_by("-pk").first() if request else None,
+        position=queue_position(request) if waiting else None,
+        weights=weights,
+        stages=stages(access, weights),
+    )
