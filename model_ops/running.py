@@ -21,7 +21,7 @@ from access_requests.models import AccessToken, Grant
 
 log = logging.getLogger(__name__)
 
-MOST_BODIES = 24  # per process; settings.GATEHOUSE_MOST_BODIES, to be kept below gunicorn's threads
+MOST_BODIES = 10  # per process; settings.GATEHOUSE_MOST_BODIES, to be kept below gunicorn's threads (16)
 LOOK_EVERY = 5.0  # seconds
 
 

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from huggingface_hub import HfApi
+
+from model_ops.hub.fields import FIELDS
+from tests.model_ops.hub.conftest import MODEL, Portal
+
+
+def test_model_info_has_the_fields_of_every_client(portal: Portal) -> None:
+    info = portal.get(f"/api/models/{MODEL}").json
+    needed = [
+        "_id",
+        "id",
+        "modelId",
+        "sha",
+        "siblings",
+        "private",
+        "gated",
+        "downloads",
+        "likes",
+        "tags",
+        "createdAt",
+        "lastModified",
+        "cardData",
+        "author",
+        "disabled",
+    ]
+    assert [name for name in needed if name not in info] == []
+    assert (info["id"], info["sha"], info["gated"], info["private"]) == (
+        MODEL,
+        portal.commit,
+        "manual",
+        False,
+    )
+    assert info["createdAt"].endswith("Z")
+    assert info["tags"] == ["transformers", "tiny", "text-generation", "license:other"]
+    assert {"rfilename": "model.safetensors"} in info["siblings"]
+    assert portal.get(f"/api/models/{MODEL}/revision/{portal.commit}").json == info
+
+
+def test_expand_gives_those_fields_and_no_other(portal: Portal) -> None:
+    for name in ("expand", "expand[]"):
+        answer = portal.get(f"/api/models/{MODEL}?{name}=gated&{name}=cardData").json
+        assert sorted(answer) == ["_id", "cardData", "gated", "id"]
+    every = "&".join(f"expand={name}" for name in FIELDS)
+    assert portal.get(f"/api/models/{MODEL}?{every}").status == 200
+    assert portal.get(f"/api/models?{every}").status == 200
+    for path in (f"/api/models/{MODEL}", "/api/models"):
+        answer = portal.get(f"{path}?expand=foo")
+        assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest")
+        assert "expand does not know 'foo'" in answer.json["error"]
+
+
+def test_security_status_says_that_nothing_was_scanned(portal: Portal) -> None:
+    info = portal.get(f"/api/models/{MODEL}?securityStatus=true").json
+    assert info["securityRepoStatus"] == {"scansDone": False, "filesWithIssues": []}
+
+
+def test_tree_lists_one_folder_or_all(portal: Portal) -> None:
+    root = {
+        item["path"]: item["type"] for item in portal.get(f"/api/models/{MODEL}/tree/main", "granted").json
+    }
+    assert (root["extra"], root["config.json"]) == ("directory", "file")
+    assert "extra/notes.txt" not in root
+    everything = portal.get(f"/api/models/{MODEL}/tree/main?recursive=True", "granted").json
+    assert [item["path"] for item in everything] == sorted(item["path"] for item in everything)
+    assert {"extra", "extra/deep", "extra/deep/head.bin", ".gitattributes"} <= {
+        item["path"] for item in everything
+    }
+    for folder in ("extra/deep", "extra%2Fdeep", "extra/deep/"):
+        inside = portal.get(f"/api/models/{MODEL}/tree/main/{folder}", "granted").json
+        assert [item["path"] for item in inside] == ["extra/deep/head.bin"]
+    answer = portal.get(f"/api/models/{MODEL}/tree/main/nothing", "granted")
+    assert (answer.status, answer.headers["x-error-code"]) == (404, "EntryNotFound")
+
+
+def test_tree_is_paged_by_absolute_links_on_the_clients_own_origin(portal: Portal) -> None:
+    whole = portal.get(f"/api/models/{MODEL}/tree/main?recursive=true").json
+    found, address = [], f"/api/models/{MODEL}/tree/main?recursive=true&limit=3"
+    while address:
+        answer = portal.get(address)
+        found += answer.json
+        link = answer.headers.get("link", "")
+        assert not link or link.startswith(f"<{portal.url}/api/models/{MODEL}/tree/main?")
+        assert not link or link.endswith('>; rel="next"')
+        address = link.partition(">")[0].removeprefix(f"<{portal.url}")
+    assert found == whole
+    answer = portal.get(f"/api/models/{MODEL}/tree/main?limit=1", host="other.example:81")
+    assert answer.headers["link"].startswith("<http://other.example:81/api/")
+
+
+def test_expanded_tree_names_the_commit_of_each_item(portal: Portal) -> None:
+    portal.order("model", repo_id="maker/history")
+    first = portal.order(
+        "commit", repo_id="maker/history", add={"a/x.txt": "YQ==", "b.txt": "YQ=="}, message="First"
+    )["commit"]
+    second = portal.order("commit", repo_id="maker/history", add={"a/x.txt": "Yg=="}, message="Second")[
+        "commit"
+    ]
+    items = {
+        item["path"]: item["lastCommit"]
+        for item in portal.get("/api/models/maker/history/tree/main?expand=true").json
+    }
+    assert {path: items[path]["id"] for path in ("a", "b.txt")} == {"a": second, "b.txt": first}
+    assert items["a"]["title"] == "Second"
+
+
+def test_paths_info_takes_forms_and_json(portal: Portal) -> None:
+    url = f"/api/models/{MODEL}/paths-info/main"
+    form = portal.ask(
+        "POST",
+        url,
+        body=b"paths=extra&paths=config.json&paths=nope&expand=False",
+        content_type="application/x-www-form-urlencoded",
+    )
+    assert [item["path"] for item in form.json] == ["extra", "config.json"]
+    body = json.dumps({"paths": ["extra", "config.json", "nope"], "expand": False}).encode()
+    assert portal.ask("POST", url, body=body, content_type="application/json").json == form.json
+    for bad in (b"{", b"[1]", b'{"paths": [1]}', b'{"paths": "\\u0000"}', b"[" * 100_000):
+        answer = portal.ask("POST", url, body=bad, content_type="application/json")
+        assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest"), bad[:20]
+    answer = portal.ask(
+        "POST", url, body=b"paths=" + b"a" * 6_000_000, content_type="application/x-www-form-urlencoded"
+    )
+    assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest")
+
+
+def test_refs_and_commits(portal: Portal) -> None:
+    refs = portal.get(f"/api/models/{MODEL}/refs?include_prs=1").json
+    assert {"name": "main", "ref": "refs/heads/main", "targetCommit": portal.commit} in refs["branches"]
+    assert (refs["converts"], refs["pullRequests"]) == ([], [])
+    commits = portal.get(f"/api/models/{MODEL}/commits/main?expand[]=formatted").json
+    assert [commit["title"] for commit in commits] == ["Add files", "Add the card and licences"]
+    assert (commits[0]["id"], commits[0]["authors"]) == (portal.commit, [{"user": "Gatehouse"}])
+    assert commits[0]["formatted"] == {"title": "Add files", "message": ""}
+
+
+def test_list_of_models_is_searched_filtered_and_paged(portal: Portal) -> None:
+    for number in range(4):
+        portal.order("model", repo_id=f"lister/open-{number}", gate="none")
+    portal.order("model", repo_id="lister/closed", gate="auto")
+
+    def ids(query: str) -> list[str]:
+        return [item["id"] for item in portal.get(f"/api/models?{query}").json]
+
+    assert ids("author=lister&sort=id") == ["lister/closed", *(f"lister/open-{n}" for n in range(4))]
+    assert ids("search=LISTER/open&gated=False&sort=id") == [f"lister/open-{n}" for n in range(4)]
+    assert ids("author=lister&gated=true") == ["lister/closed"]
+    assert ids("author=lister&gated=auto") == ["lister/closed"]
+    assert ids("author=lister&filter=tiny&filter=nope") == []
+    assert ids("author=lister&filter=tiny&sort=createdAt&limit=1") == ["lister/closed"]
+    answer = portal.get("/api/models?author=lister&sort=id&limit=2")
+    assert 'rel="next"' in answer.headers["link"]
+    assert "siblings" not in answer.json[0]
+    full = portal.get("/api/models?author=lister&sort=id&full=True&cardData=True").json[0]
+    assert {"rfilename": "README.md"} in full["siblings"]
+    assert full["cardData"]["license"] == "other"
+    for bad in ("limit=0", "limit=x", "cursor=-1", "limit=" + "9" * 30, "sort=nope"):
+        answer = portal.get(f"/api/models?{bad}")
+        assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest"), bad
+    found = HfApi(endpoint=portal.url).list_models(author="lister", limit=3, expand=["gated"])
+    assert [model.gated for model in found] == [False, False, False] or len(list(found)) <= 3
+
+
+def test_whoami_names_the_person_but_not_the_address(portal: Portal) -> None:
+    answer = portal.get("/api/whoami-v2", "granted")
+    assert (answer.json["name"], answer.json["type"], answer.json["orgs"]) == ("granted", "user", [])
+    assert answer.json["auth"]["accessToken"]["displayName"] == "laptop"
+    assert "@" not in answer.text
+    for who in ("anonymous", "unknown", "disabled"):
+        answer = portal.get("/api/whoami-v2", who)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.json["error"].startswith("Invalid username or password. ")
+
+
+def test_auth_check_for_writing_is_for_owners(portal: Portal) -> None:
+    for who, status in (("granted", 403), ("anonymous", 401)):
+        answer = portal.get(f"/api/models/{MODEL}/auth-check/write", who)
+        assert (answer.status, answer.headers["x-error-code"]) == (status, "GatedRepo")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/agent-harnesses", 200),
+        ("/robots.txt", 200),
+        ("/api/datasets", 200),
+        ("/api/telemetry/x/y", 200),
+        ("/api/nothing", 404),
+        ("/api", 404),
+    ],
+)
+def test_side_calls_are_answered_quietly(portal: Portal, path: str, status: int) -> None:
+    assert portal.get(path).status == status
+    assert portal.head(path).status == status
+
+
+def test_unserved_route_of_a_known_model_says_so(portal: Portal) -> None:
+    answer = portal.ask("GET", f"/api/models/{MODEL}/discussions")
+    assert (answer.status, answer.headers["x-error-code"]) == (404, "NotServed")
