@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -119,23 +120,32 @@ def broker_url(redis: str) -> str:
 
 
 EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "submission", "smtps"}
+MAIL_TIMEOUT = 10  # seconds
 
 
-def email() -> dict[str, object]:
-    """`EMAIL_URL` as Django's settings; empty when unset (mails are then read on the outbox page)."""
+def mailer() -> dict[str, Any]:
+    """`EMAIL_URL` as the SMTP backend's options; empty when unset (mails are then read on the outbox page)."""
     url = os.environ.get("EMAIL_URL", "")
     if not url:
         return {}
     parts = urlsplit(url)
+    sentence = "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://)."
     if parts.scheme not in EMAIL_SCHEMES or not parts.hostname:
-        raise refuse(
-            "EMAIL_URL", "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://)."
-        )
+        raise refuse("EMAIL_URL", sentence)
     try:
-        parsed: dict[str, object] = dict(_env.email("EMAIL_URL"))
+        parsed = _env.email("EMAIL_URL")
+        port = int(parsed.get("EMAIL_PORT") or 25)
     except Exception as error:
-        raise refuse("EMAIL_URL", "cannot be read: write smtp+tls://user:password@host:587.") from error
-    return parsed
+        raise refuse("EMAIL_URL", sentence) from error
+    return {
+        "host": parsed["EMAIL_HOST"],
+        "port": port,
+        "username": parsed.get("EMAIL_HOST_USER") or "",
+        "password": parsed.get("EMAIL_HOST_PASSWORD") or "",
+        "use_tls": bool(parsed.get("EMAIL_USE_TLS")),
+        "use_ssl": bool(parsed.get("EMAIL_USE_SSL")),
+        "timeout": MAIL_TIMEOUT,
+    }
 
 
 def source_folders() -> list[Path]:

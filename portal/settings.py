@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import django
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
@@ -111,7 +112,11 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "mail-due": {"task": "access_requests.tasks.send_due_mail", "schedule": 10.0, "options": {"expires": 30}},
-    "grants-ending": {"task": "access_requests.tasks.close_ended_grants", "schedule": 300.0, "options": {"expires": 300}},
+    "grants-ending": {
+        "task": "access_requests.tasks.close_ended_grants",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
     "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},
 }
@@ -161,13 +166,18 @@ MFA_TOTP_ISSUER = "Gatehouse"
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS
 USERSESSIONS_TRACK_ACTIVITY = True
 
-EMAIL_SETTINGS = environment.email()
-OUTBOX_PAGE = not EMAIL_SETTINGS  # where mails are read without a mail server
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if EMAIL_SETTINGS else "portal.outbox.OutboxBackend"
-for _name, _value in EMAIL_SETTINGS.items():
-    if _name.startswith("EMAIL_") and _name != "EMAIL_BACKEND":
-        globals()[_name] = _value
-EMAIL_TIMEOUT = 10
+MAILER = environment.mailer()
+OUTBOX_PAGE = not MAILER  # where mails are read without a mail server
+_mail_backend = "django.core.mail.backends.smtp.EmailBackend" if MAILER else "portal.outbox.OutboxBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": _mail_backend, "OPTIONS": MAILER}}
+else:
+    EMAIL_BACKEND = _mail_backend
+    if MAILER:
+        EMAIL_HOST, EMAIL_PORT = MAILER["host"], MAILER["port"]
+        EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAILER["username"], MAILER["password"]
+        EMAIL_USE_TLS, EMAIL_USE_SSL = MAILER["use_tls"], MAILER["use_ssl"]
+        EMAIL_TIMEOUT = MAILER["timeout"]
 DEFAULT_FROM_EMAIL = environment._env.str("DEFAULT_FROM_EMAIL", default="Gatehouse <gatehouse@localhost>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
@@ -221,4 +231,6 @@ LOGGING = {
 }
 
 if GATEHOUSE_DEMO and not GATEHOUSE_URL.startswith(("http://127.", "http://localhost", "http://[::1]")):
-    raise ImproperlyConfigured("GATEHOUSE_DEMO is for loopback only: its accounts and mails are open to all who reach it.")
+    raise ImproperlyConfigured(
+        "GATEHOUSE_DEMO is for loopback only: its accounts and mails are open to all who reach it."
+    )

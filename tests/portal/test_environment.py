@@ -1,0 +1,95 @@
+"""Each setting in a process of its own: a wrong value stops the start with one sentence that names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+GOOD = {
+    "DATABASE_URL": "postgresql://u:p@localhost/x",
+    "REDIS_URL": "redis://localhost:6379/0",
+    "SECRET_KEY": "k" * 40,
+    "GATEHOUSE_URL": "https://models.example.org",
+}
+
+
+def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str, str]:
+    """Exit status, last line of standard error, and the value shown, with only these variables set."""
+    variables = {"PATH": os.environ["PATH"], "GATEHOUSE_STATE": str(tmp_path), **GOOD, **changed}
+    code = f"import json; from portal import settings; print(json.dumps({show}, default=str))"
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=variables, capture_output=True, text=True, check=False
+    )
+    last = said.stderr.strip().splitlines()[-1] if said.stderr.strip() else ""
+    return said.returncode, last, said.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "mysql://u@h/x"),
+        ("DATABASE_URL", "not an address"),
+        ("REDIS_URL", ""),
+        ("REDIS_URL", "http://localhost"),
+        ("SECRET_KEY", "short"),
+        ("GATEHOUSE_URL", "models.example.org"),
+        ("GATEHOUSE_URL", "ftp://models.example.org"),
+        ("GATEHOUSE_HUB_ENDPOINT", "huggingface"),
+        ("EMAIL_URL", "mail.example.org"),
+        ("EMAIL_URL", "smtp+tls://user@host:port"),
+        ("GATEHOUSE_SOURCES", "relative/folder"),
+        ("GATEHOUSE_SOURCES", "/no/such/folder"),
+        ("GATEHOUSE_STATE", "/etc/hostname"),
+        ("GATEHOUSE_DEMO", "maybe"),
+        ("GATEHOUSE_DEMO", "1"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_sentence_that_names_it(tmp_path: Path, name: str, value: str) -> None:
+    status, sentence, _ = settings(tmp_path, **{name: value})
+    assert status == 1
+    assert name in sentence
+    assert sentence.startswith("django.core.exceptions.ImproperlyConfigured: ")
+    assert sentence.endswith(".") or "http" in sentence
+
+
+def test_mail_server_is_taken_from_its_address(tmp_path: Path) -> None:
+    status, _, shown = settings(
+        tmp_path,
+        "[settings.MAILER, settings.OUTBOX_PAGE]",
+        EMAIL_URL="smtp+tls://u:p%40ss@mail.example.org:587",
+    )
+    assert status == 0
+    assert json.loads(shown) == [
+        {
+            "host": "mail.example.org",
+            "port": 587,
+            "username": "u",
+            "password": "p@ss",
+            "use_tls": True,
+            "use_ssl": False,
+            "timeout": 10,
+        },
+        False,
+    ]
+
+
+def test_secret_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    first = settings(tmp_path, "settings.SECRET_KEY", SECRET_KEY="")
+    second = settings(tmp_path, "settings.SECRET_KEY", SECRET_KEY="")
+    assert first == second
+    assert len(json.loads(first[2])) >= 50
+    assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
+
+
+def test_hub_endpoint_of_a_client_is_never_read(tmp_path: Path) -> None:
+    _, _, shown = settings(
+        tmp_path, "settings.GATEHOUSE_HUB_ENDPOINT", HF_ENDPOINT="https://elsewhere.example.org"
+    )
+    assert json.loads(shown) == "https://huggingface.co"
