@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from access_requests.cards import Card, CardRefused, GateForm, card_data, read_card
+from access_requests.cards import Card, CardRefused, GateForm, card_data, keep_choices, read_card
 from access_requests.enums import Gate, Role
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
@@ -165,11 +165,23 @@ def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> C
     read = understand_card(card)
     with transaction.atomic():
         GatedModel.objects.select_for_update().get(pk=model.pk)
+        form = _with_owners_choices(model, read.form)
         model.card, model.card_data = card, card_data(read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])
-        set_form(model=model, form=read.form, actor=actor)
+        set_form(model=model, form=form, actor=actor)
         append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
     return read
+
+
+def _with_owners_choices(model: GatedModel, fresh: GateForm) -> GateForm:
+    """The newly read form with the roles and requirements that the owner had chosen on the one before."""
+    if model.form is None:
+        return fresh
+    try:
+        read_before = read_card(model.card).form
+    except CardRefused:  # taken by an earlier version that read cards less strictly
+        return fresh
+    return keep_choices(fresh, read_before=read_before, chosen=GateForm.from_json(model.form.schema))
 
 
 def replace_licences(

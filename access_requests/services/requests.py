@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 
+from access_requests.answers import known_values, missing_fields
 from access_requests.cards import GateForm
 from access_requests.cards.countries import eu_refusal
 from access_requests.enums import Gate, GrantSource, Outcome, ReasonCode, RequestState
@@ -152,25 +153,23 @@ def _own(request: AccessRequest, applicant: User) -> AccessRequest:
 
 def _set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
     """Stores the answers by key, and those whose meaning is known in their columns as well."""
-    fields = GateForm.from_json(request.form.schema).fields
-    request.answers = {field.key: answers[field.key] for field in fields if field.key in answers}
-    known = {field.role: request.answers.get(field.key) for field in fields if field.role}
+    form = GateForm.from_json(request.form.schema)
+    request.answers = {field.key: answers[field.key] for field in form.fields if field.key in answers}
+    known = known_values(form, request.answers)
     person = request.applicant
     for role in KNOWN_ROLES:
         value = known.get(role)
         if value is None and role in PROFILE_ROLES:
             value = str(getattr(person, role) or "")
         setattr(request, role, value or ([] if role == "publications" else ""))
-    if known.get("full_name") and not known.get("first_name"):
-        request.first_name, request.last_name = str(known["full_name"])[:200], ""
+    if known.get("full_name") and not (known.get("first_name") or known.get("last_name")):
+        request.first_name, request.last_name = known["full_name"], ""
 
 
 def _check_complete(form: GateForm, request: AccessRequest) -> None:
-    for field in form.fields:
-        answered = request.answers.get(field.key) not in (None, "", False, [])
-        if field.required and not answered and field.type != "ip_location":
-            what = "Agree to" if field.role == "licence" else "Answer"
-            raise Invalid(f"{what} “{field.label}” before you submit.", field=field.key)
+    if missing := missing_fields(form, request.answers):
+        what = "Agree to" if missing[0].role == "licence" else "Answer"
+        raise Invalid(f"{what} “{missing[0].label}” before you submit.", field=missing[0].key)
     if sentence := eu_refusal(form, str(request.country)):
         raise NotAllowed(sentence)
 
