@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -83,16 +84,13 @@ def execute(
     manifest = _existing_result(plan, target, non_finite)
     if manifest is not None:
         return _unchanged_result(manifest, target, started)
-    started += _import_torch()
-    chosen = choose_device(device)
+    check_device(device)
     count = choose_jobs(plan, jobs, memory)
     with open_partial(target) as partial:
         partial.adopt(plan.strict_identity)
-        check_disk(plan, target, already=partial.kept_bytes(plan.shards))
-        if plan.base_tensors and not partial.noted("base-checked"):
-            check_base(plan, control, count)
-            partial.note("base-checked")
-        records, devices = _run_shards(plan, partial, chosen, count, control)
+        _check_before_writing(plan, target, partial, count, control)
+        started += _import_torch()
+        records, devices = _run_shards(plan, partial, choose_device(device), count, control)
         _check_finite(records, non_finite)
         check_unchanged(plan.base.folder, plan.base_files)
         check_unchanged(plan.first.folder, plan.first_files)
@@ -103,6 +101,19 @@ def execute(
         partial.discard()
     control.tick(final=True)
     return _result(plan, records, control, devices, time.monotonic() - started)
+
+
+def _check_before_writing(plan: Plan, target: Path, partial: Partial, jobs: int, control: Control) -> None:
+    """The last refusals; after one of them no folder is left that was not there before."""
+    try:
+        check_disk(plan, target, already=partial.kept_bytes(plan.shards))
+        if plan.base_tensors and not partial.noted("base-checked"):
+            check_base(plan, control, jobs)
+            partial.note("base-checked")
+    except Refusal:
+        if not any(partial.result.iterdir()):
+            partial.discard()
+        raise
 
 
 def _existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
@@ -163,12 +174,17 @@ def _import_torch() -> float:
     return time.monotonic() - began
 
 
+def check_device(wanted: str) -> None:
+    """Refuse what is not written like a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", wanted):
+        raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
+
+
 def choose_device(wanted: str) -> str:
     """`cpu`, or `cuda:N` where torch can use it; `auto` and `cuda` fall back to the CPU where it cannot."""
-    name, _, number = wanted.partition(":")
-    if name not in {"auto", "cpu", "cuda"} or (number and (name != "cuda" or not number.isdigit())):
-        raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
-    if name == "cpu":
+    check_device(wanted)
+    number = wanted.partition(":")[2]
+    if wanted == "cpu":
         return "cpu"
     import torch
 

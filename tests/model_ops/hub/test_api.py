@@ -122,10 +122,9 @@ def test_paths_info_takes_forms_and_json(portal: Portal) -> None:
     for bad in (b"{", b"[1]", b'{"paths": [1]}', b'{"paths": "\\u0000"}', b"[" * 100_000):
         answer = portal.ask("POST", url, body=bad, content_type="application/json")
         assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest"), bad[:20]
-    answer = portal.ask(
-        "POST", url, body=b"paths=" + b"a" * 6_000_000, content_type="application/x-www-form-urlencoded"
-    )
+    answer = portal.ask("POST", url, content_length="6000000")
     assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest")
+    assert "too large" in answer.json["error"]
 
 
 def test_refs_and_commits(portal: Portal) -> None:
@@ -162,7 +161,7 @@ def test_list_of_models_is_searched_filtered_and_paged(portal: Portal) -> None:
         answer = portal.get(f"/api/models?{bad}")
         assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest"), bad
     found = HfApi(endpoint=portal.url).list_models(author="lister", limit=3, expand=["gated"])
-    assert [model.gated for model in found] == [False, False, False] or len(list(found)) <= 3
+    assert [model.gated for model in found].count(False) >= 2
 
 
 def test_whoami_names_the_person_but_not_the_address(portal: Portal) -> None:

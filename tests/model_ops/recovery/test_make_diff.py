@@ -60,6 +60,7 @@ def test_recover_with_another_base_is_refused_by_name_before_writing(tmp_path):
     with pytest.raises(Refusal, match=r"not the base.*model\.layers\.1\.mlp\.up_proj\.weight"):
         execute(make_plan(wrong, diff), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists()
 
 
 def test_recover_with_the_same_base_in_another_dtype_and_format_is_accepted(tmp_path):

@@ -1,0 +1,213 @@
+"""Ranges, the download log, the limit on bodies and the end of a right, through a live gunicorn."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import os
+import random
+import socket
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from model_ops.delivery import RETRY_AFTER
+from model_ops.running import MOST_BODIES
+from tests.model_ops.hub.conftest import MODEL, Portal
+
+LARGE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
+
+
+@pytest.fixture(scope="module")
+def large(portal: Portal) -> tuple[str, bytes]:
+    """A gated model with a file that a client that does not read can't be done with; its path and content."""
+    content = os.urandom(1_000_000) * (LARGE // 1_000_000)
+    portal.order("model", repo_id="maker/large")
+    add = {"large.bin": base64.b64encode(content).decode(), "small.json": "e30="}
+    commit = portal.order("commit", repo_id="maker/large", add=add)["commit"]
+    return f"/maker/large/resolve/{commit}/large.bin", content
+
+
+@contextmanager
+def slow_download(portal: Portal, path: str, token: str) -> Generator[http.client.HTTPResponse]:
+    """A transfer whose client took the headers and reads no further by itself."""
+    parts = urlsplit(portal.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    connection.connect()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    response = connection.getresponse()
+    try:
+        yield response
+    finally:
+        response.close()
+        connection.close()
+
+
+def test_ranges_equal_the_file(portal: Portal) -> None:
+    content = portal.files["model.safetensors"]
+    path, chance = f"/{MODEL}/resolve/{portal.commit}/model.safetensors", random.Random(7)
+    for _ in range(40):
+        first = chance.randrange(len(content))
+        last = chance.randrange(first, len(content) + 10)
+        header = chance.choice([f"bytes={first}-{last}", f"bytes={first}-", f"bytes=-{last - first + 1}"])
+        answer = portal.get(path, "granted", range=header)
+        told, _, size = answer.headers["content-range"].removeprefix("bytes ").partition("/")
+        begin, end = (int(number) for number in told.split("-"))
+        assert (answer.status, int(size), answer.body) == (206, len(content), content[begin : end + 1])
+        assert begin == (
+            first if not header.startswith("bytes=-") else max(0, len(content) - (last - first + 1))
+        )
+        assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+@pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-5", "bytes=x", "lines=1-2", "bytes=-"])
+def test_ranges_that_are_not_single_give_the_whole_file(portal: Portal, header: str) -> None:
+    answer = portal.get(f"/{MODEL}/resolve/{portal.commit}/config.json", "granted", range=header)
+    assert (answer.status, answer.body) == (200, portal.files["config.json"])
+
+
+def test_range_outside_the_file_is_not_satisfiable(portal: Portal) -> None:
+    size = len(portal.files["config.json"])
+    for name, length in (("config.json", size), ("extra/empty.txt", 0)):
+        answer = portal.get(f"/{MODEL}/resolve/{portal.commit}/{name}", "granted", range=f"bytes={length}-")
+        assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{length}")
+        assert answer.headers["x-error-code"] == "RangeNotSatisfiable"
+
+
+def test_range_is_left_alone_when_the_content_is_another(portal: Portal) -> None:
+    path = f"/{MODEL}/resolve/{portal.commit}/config.json"
+    etag = portal.head(path, "granted").headers["etag"]
+    assert portal.get(path, "granted", range="bytes=0-1", if_range=etag).status == 206
+    assert portal.get(path, "granted", range="bytes=0-1", if_range='"other"').status == 200
+    assert portal.head(path, "granted", range="bytes=0-1").status == 200
+
+
+def test_transfer_cut_twenty_times_ends_with_the_right_hash(portal: Portal, large: tuple[str, bytes]) -> None:
+    path, content = large
+    token = portal.order("person", name="patient", repo_id="maker/large", state="granted")["token"]
+    found, parts = b"", urlsplit(portal.url)
+    for cut in range(1, 21):
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        connection.request(
+            "GET", path, headers={"Authorization": f"Bearer {token}", "Range": f"bytes={len(found)}-"}
+        )
+        response = connection.getresponse()
+        found += response.read(len(content) * cut // 20 - len(found))
+        response.close()
+        connection.close()
+    assert hashlib.sha256(found).digest() == hashlib.sha256(content).digest()
+
+
+def test_each_body_is_one_row_with_the_bytes_that_went_out(portal: Portal) -> None:
+    portal.order("model", repo_id="maker/logged")
+    content = os.urandom(300_000)
+    commit = portal.order(
+        "commit", repo_id="maker/logged", add={"a.bin": base64.b64encode(content).decode()}
+    )["commit"]
+    token = portal.order("person", name="logged", repo_id="maker/logged", state="granted")["token"]
+    path = f"/maker/logged/resolve/{commit}/a.bin"
+    portal.ask("HEAD", path, token=token)
+    portal.ask("GET", path, token=token, user_agent="unknown/None; hf_hub/2.4.0")
+    portal.ask("GET", path, token=token, range="bytes=1000-1999")
+    portal.ask("GET", path, token=token, range="bytes=300000-")
+    portal.ask("GET", f"/maker/logged/resolve/{commit}/README.md")
+    rows = portal.finished_downloads("maker/logged", 3)
+    seen = [
+        (row["path"], row["first_byte"], row["bytes_asked"], row["bytes_sent"], row["status"], row["user"])
+        for row in rows
+    ]
+    readme = rows[2]["bytes_asked"]
+    assert seen == [
+        ("a.bin", 0, 300_000, 300_000, 200, "logged"),
+        ("a.bin", 1000, 1000, 1000, 206, "logged"),
+        ("README.md", 0, readme, readme, 200, None),
+    ]
+    assert {row["commit"] for row in rows} == {commit}
+    assert (rows[0]["client"], rows[0]["address"]) == ("unknown/None; hf_hub/2.4.0", "127.0.0.1")
+    assert rows[0]["grant_id"]
+    assert rows[2]["grant_id"] is None
+
+
+def test_broken_transfer_is_logged_with_what_went_out(portal: Portal, large: tuple[str, bytes]) -> None:
+    path, content = large
+    token = portal.order("person", name="impatient", repo_id="maker/large", state="granted")["token"]
+    before = len(portal.order("downloads", repo_id="maker/large"))
+    with slow_download(portal, path, token) as response:
+        assert response.read(1000) == content[:1000]
+    row = portal.finished_downloads("maker/large", before + 1)[-1]
+    assert (row["user"], row["status"], row["bytes_asked"]) == ("impatient", 200, LARGE)
+    assert 1000 <= row["bytes_sent"] < LARGE
+
+
+def test_running_transfer_ends_soon_after_its_grant(portal: Portal, large: tuple[str, bytes]) -> None:
+    path, content = large
+    token = portal.order("person", name="leaver", repo_id="maker/large", state="granted")["token"]
+    before = len(portal.order("downloads", repo_id="maker/large"))
+    with slow_download(portal, path, token) as response:
+        response.read(1000)
+        portal.order("revoke", name="leaver", repo_id="maker/large")
+        rows = portal.finished_downloads("maker/large", before + 1)
+        assert rows[-1]["user"] == "leaver"
+        assert rows[-1]["bytes_sent"] < len(content)
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            response.read()
+    answer = portal.ask("GET", path, token=token, range="bytes=1000-")
+    assert (answer.status, answer.headers["x-error-code"]) == (403, "GatedRepo")
+
+
+def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tuple[str, bytes]) -> None:
+    path, content = large
+    token = portal.order("person", name="crowd", repo_id="maker/large", state="granted")["token"]
+    before = len(portal.order("downloads", repo_id="maker/large"))
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(slow_download(portal, path, token)) for _ in range(MOST_BODIES + 2)]
+        assert sorted(response.status for response in crowd) == [200] * MOST_BODIES + [429] * 2
+        late = next(response for response in crowd if response.status == 429)
+        assert (late.headers["Retry-After"], late.headers["X-Error-Code"]) == (
+            str(RETRY_AFTER),
+            "TooManyDownloads",
+        )
+        assert portal.get(f"/api/models/{MODEL}").status == 200
+        assert portal.ask("HEAD", path, token=token).status == 200
+        small = portal.ask("GET", path.replace("large.bin", "small.json"), token=token)
+        assert (small.status, small.body) == (200, b"{}")
+        assert connections_held(portal) <= 2
+        assert crowd[0].read() == content
+    rows = portal.finished_downloads("maker/large", before + MOST_BODIES + 1)
+    assert len(rows) == before + MOST_BODIES + 1
+    assert portal.ask("GET", path, token=token, range="bytes=0-999999").status == 206
+
+
+def connections_held(portal: Portal) -> int:
+    """How many connections to its database the portal uses or keeps, the seeder's included."""
+    import psycopg
+
+    folder, _, name = portal.environment["DATABASE_URL"].rpartition("/")
+    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state <> 'idle'"
+    with psycopg.connect(dbname="postgres", user="gatehouse", host=folder.partition("@/")[2]) as server:
+        row = server.execute(question, [name]).fetchone()
+    assert row
+    return int(row[0])
+
+
+@pytest.mark.parametrize("harm", ["missing", "short"])
+def test_damaged_blob_is_a_coded_refusal(portal: Portal, harm: str) -> None:
+    content = f"to be {harm}".encode()
+    commit = portal.order(
+        "commit", repo_id=MODEL, revision=harm, add={"x.bin": base64.b64encode(content).decode()}
+    )["commit"]
+    blob = portal.order("blob", sha256=hashlib.sha256(content).hexdigest())["path"]
+    os.unlink(blob) if harm == "missing" else os.truncate(blob, 3)
+    for method in ("GET", "HEAD"):
+        answer = portal.ask(method, f"/{MODEL}/resolve/{commit}/x.bin", token=portal.tokens["granted"])
+        assert (answer.status, answer.headers["x-error-code"]) == (403, "GatedRepo")
+        assert "cannot be read on this server" in answer.headers["x-error-message"]
+    deadline = time.monotonic() + 10
+    while "The content of x.bin" not in portal.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "The content of x.bin" in portal.log.read_text()

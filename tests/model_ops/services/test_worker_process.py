@@ -1,0 +1,157 @@
+"""A real worker with beat as its own process: killed, or without its broker or database, it loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from access_requests.models import OutgoingMail
+from model_ops.enums import DeliveryState, RecoveryState
+from model_ops.models import Delivery, Recovery, Revision
+from model_ops.queries import current_recovery, published
+from model_ops.services.recoveries import output_folder
+from model_ops.services.weights import start_recovery
+from tests.model_ops.conftest import published_files, sha256, wait_until
+
+
+@pytest.fixture
+def weights_root(settings: Any, tmp_path: Path) -> Path:
+    """The store of the state folder that the worker's process is given."""
+    settings.WEIGHTS_ROOT = tmp_path / "state" / "weights"
+    return settings.WEIGHTS_ROOT
+
+
+@pytest.fixture
+def start_worker(
+    weights_root: Path, tmp_path: Path, transactional_db: None
+) -> Generator[Callable[[], subprocess.Popen[bytes]]]:
+    """`start_worker()`: a worker of both queues with beat, on this test's database and store."""
+    from portal.celery import app
+
+    app.control.purge()
+    workers: list[subprocess.Popen[bytes]] = []
+    server = os.environ["DATABASE_URL"].rpartition("/")[0]
+    database = f"{server}/{connection.settings_dict['NAME']}"
+    environment = os.environ | {"DATABASE_URL": database, "GATEHOUSE_STATE": str(tmp_path / "state")}
+
+    def start() -> subprocess.Popen[bytes]:
+        log = (tmp_path / "worker.log").open("ab")
+        command = [sys.executable, "-m", "celery", "-A", "portal.celery", "worker", "-Q", "default,recovery"]
+        options = ["-c", "2", "-B", "-s", str(tmp_path / "beat"), "-l", "INFO", "--without-mingle"]
+        with log:
+            worker = subprocess.Popen(
+                [*command, *options], stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        kill(worker)
+
+
+def kill(worker: subprocess.Popen[bytes]) -> None:
+    """The worker and its pool at once, as the machine's end would; the engine must notice by itself."""
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def engines(output: Path) -> list[int]:
+    """Processes of the engine that write to this folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(output).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_worker_killed_in_a_recovery_is_made_good(
+    start_worker: Callable[[], Any],
+    add_pair_model: Callable[..., Any],
+    tiny_pair: Path,
+    grant: Callable[..., Any],
+) -> None:
+    model = add_pair_model()
+    recovery = current_recovery(model)
+    assert recovery is not None
+    output = output_folder(recovery)
+    worker = start_worker()
+    given = grant(model, "ada")
+    wait_until(lambda: engines(output))
+
+    os.kill(worker.pid, signal.SIGSTOP)  # so that nobody tidies up while the rest is killed
+    kill(worker)
+
+    wait_until(lambda: not engines(output), seconds=10)
+    recovery.refresh_from_db()
+    assert recovery.state == RecoveryState.RUNNING
+    assert published(model) is None
+    assert not list(output.parent.parent.glob("blobs/*/[0-9a-f]*.safetensors"))
+    start_worker()
+    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY, seconds=60)
+
+    assert Recovery.objects.get().attempts == 2
+    files = published_files(model)
+    assert sha256(files["model.safetensors"]) == sha256(tiny_pair / "tuned" / "model.safetensors")
+    assert {path.name: sha256(path) for path in files.values()} == {
+        path.name: path.name for path in files.values()
+    }
+    wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY)
+    assert OutgoingMail.objects.filter(key=f"ready:{given.pk}").count() == 1
+    assert Revision.objects.filter(has_weights=True).count() == 1
+
+
+def test_grant_without_a_broker_is_delivered_when_it_is_back(
+    start_worker: Callable[[], Any],
+    add_files_model: Callable[..., Any],
+    grant: Callable[..., Any],
+    valkey_server: Any,
+) -> None:
+    model = add_files_model()
+    start_worker()
+    valkey_server.stop()
+    try:
+        given = grant(model, "ada")
+        assert given.is_live()
+        assert Delivery.objects.get(grant=given).state == DeliveryState.WAITING
+    finally:
+        valkey_server.start()
+        valkey_server.wait_ready()
+
+    wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY, seconds=90)
+    assert published(model) is not None
+
+
+def test_recovery_outlives_a_database_restart(
+    start_worker: Callable[[], Any],
+    add_pair_model: Callable[..., Any],
+    tiny_pair: Path,
+    postgres_server: Any,
+) -> None:
+    model = add_pair_model()
+    recovery = current_recovery(model)
+    assert recovery is not None
+    start_worker()
+    start_recovery(recovery=recovery)
+    wait_until(lambda: engines(output_folder(recovery)))
+
+    connection.close_pool()
+    postgres_server.stop()
+    postgres_server.start()
+    postgres_server.wait_ready()
+
+    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY, seconds=90)
+    tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
+    assert sha256(published_files(model)["model.safetensors"]) == tuned
