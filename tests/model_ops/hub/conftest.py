@@ -49,11 +49,11 @@ class Portal:
     """A live portal and the means to change what it shows."""
 
     url: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     seeder: subprocess.Popen[str]
     log: Path
     tokens: dict[str, str | None] = field(default_factory=lambda: {"anonymous": None})
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict, repr=False)
     commit: str = ""
 
     def ask(

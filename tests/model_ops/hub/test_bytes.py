@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -202,7 +203,7 @@ def test_damaged_blob_is_a_coded_refusal(portal: Portal, harm: str) -> None:
         "commit", repo_id=MODEL, revision=harm, add={"x.bin": base64.b64encode(content).decode()}
     )["commit"]
     blob = portal.order("blob", sha256=hashlib.sha256(content).hexdigest())["path"]
-    os.unlink(blob) if harm == "missing" else os.truncate(blob, 3)
+    Path(blob).unlink() if harm == "missing" else os.truncate(blob, 3)
     for method in ("GET", "HEAD"):
         answer = portal.ask(method, f"/{MODEL}/resolve/{commit}/x.bin", token=portal.tokens["granted"])
         assert (answer.status, answer.headers["x-error-code"]) == (403, "GatedRepo")
