@@ -82,10 +82,10 @@ class Postgres:
         """A fast shutdown; after some seconds an immediate one, which the next start recovers from."""
         if self.child is not None:
             self.child.ask_to_stop(signal.SIGINT)
-            if not self.child.wait(5):
+            if not self.child.wait(3):
                 self.child.ask_to_stop(signal.SIGQUIT)
-                self.child.wait(2)
-            self.child.stop(patience=0.5)
+                self.child.wait(1)
+            self.child.stop(patience=0)
             self.child = None
 
     def clear_leftovers(self) -> None:

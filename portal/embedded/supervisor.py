@@ -221,7 +221,7 @@ class Supervisor:
                     f"Not ready after {READY_WITHIN:.0f} s, because this does not answer: {', '.join(missing)};"
                     f" see {self.state}/logs."
                 )
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def health(self) -> dict[str, bool]:
         """What `/healthz` says, or nothing while nobody answers."""
@@ -254,11 +254,11 @@ class Supervisor:
 
 
 def _stop_together(children: list[Child], signals: list[tuple[int, ...]]) -> None:
-    """Asks all at once, round by round: three seconds for each signal, then the kill."""
+    """Asks all at once, round by round: two and a half seconds for each signal, then the kill."""
     for turn in range(max(map(len, signals), default=0)):
         for child, numbers in zip(children, signals, strict=True):
             child.ask_to_stop(numbers[min(turn, len(numbers) - 1)])
-        deadline = time.monotonic() + 3.0
+        deadline = time.monotonic() + 2.5
         for child in children:
             child.wait(deadline - time.monotonic())
     for child in children:

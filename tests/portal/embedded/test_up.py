@@ -1,0 +1,165 @@
+"""`./dev.py up` and `./dev.py manage`, as processes of their own: the whole portal, its life and its ends."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from portal.embedded import wipe_servers
+from portal.embedded.processes import running_with
+from portal.embedded.supervisor import HEARTBEAT, RUN_MARK, run_portal
+from tests.portal.embedded.conftest import clean_environment, wait_for
+from tests.portal.embedded.test_servers import server_pids
+
+READY = re.compile(r"Gatehouse is ready: (http://127\.0\.0\.1:\d+)/\n")
+KEY = "a-key-of-these-tests-and-of-nothing-else"
+
+
+def command(state: Path, *arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "portal.embedded", *map(str, arguments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
+        env=clean_environment(GATEHOUSE_STATE=str(state), **environment),
+    )  # fmt: skip
+
+
+def answer(state: Path, *arguments: object, **environment: str) -> tuple[int, str, str]:
+    """Runs a command to its end: exit status, standard output, standard error."""
+    process = command(state, *arguments, **environment)
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
+def health(address: str) -> dict[str, bool]:
+    with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
+        connection.request("GET", "/healthz")
+        return dict(json.loads(connection.getresponse().read()))
+
+
+def marked(state: Path) -> list[int]:
+    """What still runs of the last start."""
+    return running_with(RUN_MARK, (state / "run" / "mark").read_text()) + server_pids(state)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One state folder for the module; its database gets its tables by the first command here."""
+    folder = tmp_path_factory.mktemp("portal") / "state"
+    yield folder
+    wipe_servers(folder)
+
+
+@pytest.fixture
+def start(state: Path) -> Iterator[Callable[..., tuple["subprocess.Popen[str]", str]]]:
+    """Starts the portal on a free port and waits for its line."""
+    started = []
+
+    def up(*arguments: object, **environment: str) -> tuple["subprocess.Popen[str]", str]:
+        process = command(state, "up", "--port", "0", *arguments, **environment)
+        started.append(process)
+        line = process.stdout.readline()
+        if not line:
+            pytest.fail(process.stderr.read())
+        return process, READY.fullmatch(line)[1]
+
+    yield up
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_manage_without_a_portal_starts_servers_and_makes_the_tables(state: Path) -> None:
+    code = "from portal.accounts.models import User; print(User.objects.count())"
+    assert answer(state, "manage", "shell", "--no-imports", "-c", code) == (0, "0\n", "")
+    assert server_pids(state) == []
+
+
+def test_manage_hands_on_the_status_and_the_sentence_of_a_command(state: Path) -> None:
+    status, output, errors = answer(state, "manage", "no_such_command")
+    assert (status, output) == (1, "")
+    assert errors.startswith("Unknown command: 'no_such_command'\n")
+
+
+def test_wrong_setting_is_one_sentence_that_names_it(state: Path) -> None:
+    sentence = "GATEHOUSE_URL is 'nonsense': write an address such as https://models.example.org\n"
+    assert answer(state, "manage", "check", GATEHOUSE_URL="nonsense") == (1, "", sentence)
+    status, output, errors = answer(state, "up", "--port", "0", GATEHOUSE_URL="nonsense")
+    assert (status, output) == (1, "")
+    assert errors.startswith(sentence.strip())
+    assert errors.count("\n") == 1
+    assert marked(state) == []
+
+
+def test_taken_port_is_one_sentence(state: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert answer(state, "up", "--port", port) == (
+            1,
+            "",
+            f"Port {port} on 127.0.0.1 is taken: stop what listens there, or choose another with --port.\n",
+        )
+
+
+def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> None:
+    process, address = start()
+    assert health(address) == {"ok": True, "database": True, "broker": True, "worker": True}
+    owner = process.stdout.readline()
+    assert re.fullmatch(rf"Nobody looks after .* here: {address}/accounts/owner/\S+\n", owner)
+
+    status, output, errors = answer(state, "up", "--port", "0")
+    in_use = f"The state folder {state} is in use by a running portal (process {process.pid}).\n"
+    assert (status, output, errors) == (1, "", in_use)
+
+    code = "from django.conf import settings; print(settings.GATEHOUSE_URL, settings.DATABASES['default']['HOST'])"
+    assert answer(state, "manage", "shell", "--no-imports", "-c", code) == (0, f"{address} {state}/run\n", "")
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert marked(state) == []
+    assert not (state / "run" / "servers.json").exists()
+
+
+def test_what_dies_is_started_again_and_ctrl_c_stops_all(state: Path, start) -> None:
+    process, address = start()
+    assert process.stdout.readline().startswith("Nobody looks after this portal yet.")
+    os.kill(int((state / "pg" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    for pid in running_with(RUN_MARK, (state / "run" / "mark").read_text()):
+        if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    assert process.stderr.readline().startswith("postgres had stopped and was started again")
+    assert wait_for(lambda: health(address).get("ok"), seconds=60)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 0
+    assert marked(state) == []
+
+
+def test_killed_portal_leaves_nothing_running_and_starts_again(state: Path, start) -> None:
+    process, _ = start()
+    process.kill()
+    process.wait()
+    process, address = start(GATEHOUSE_URL="https://models.example.org")
+    assert health(address)["ok"]
+    process.kill()
+    process.wait()
+    assert wait_for(lambda: not marked(state), seconds=20)
+
+
+def test_portal_can_be_run_from_python(state: Path, monkeypatch) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL"):
+        monkeypatch.delenv(name)
+    with run_portal(state, extra_env={"SECRET_KEY": KEY}) as portal:
+        assert health(portal.address)["ok"]
+        assert portal.servers.valkey is not None
+        assert portal.servers.valkey.command("EXISTS", HEARTBEAT) == ":1\r\n"
+        assert portal.environment["GATEHOUSE_URL"] == portal.address
+    assert marked(state) == []
