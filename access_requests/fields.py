@@ -24,7 +24,7 @@ NO_EMAIL = "This is not an e-mail address: write it like name@example.org."
 class TextInput(forms.CharField):
     """Text of several lines in any script."""
 
-    widget = forms.Textarea(attrs={"rows": 4})
+    widget: type[forms.Widget] | forms.Widget = forms.Textarea(attrs={"rows": 4})
     longest = 10_000
     default_error_messages = {"required": EMPTY}
 
@@ -136,7 +136,7 @@ class PublicationsInput(TextInput):
         self.draft = draft
         self.widget.attrs["placeholder"] = "One DOI, arXiv id or link per line, or none"
 
-    def clean(self, value: Any) -> list[str] | None:  # type: ignore[override]
+    def clean(self, value: Any) -> list[str] | None:
         """Return the list; every bad line is named, in a draft the lines stay as they are."""
         text = super().clean(value)
         if not text:
