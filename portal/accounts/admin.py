@@ -43,7 +43,7 @@ class UserAdmin(admin.ModelAdmin):
         "is_staff",
         "date_joined",
     ]
-    list_filter = ["is_active", "is_staff", "is_superuser", "country"]
+    list_filter = ["is_active", "is_staff", "is_superuser"]
     search_fields = ["username", "first_name", "last_name", "email", "institution", "orcid"]
     readonly_fields = ["email", "date_joined", "last_login"]
     inlines = [EmailAddressInline]

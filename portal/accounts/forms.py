@@ -7,7 +7,7 @@ from typing import Any
 from allauth.account import forms as allauth_forms
 from allauth.account.models import EmailAddress
 from django import forms
-from django.contrib.auth.password_validation import password_validators_help_text_html, validate_password
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
 from portal.accounts.models import User
@@ -16,6 +16,7 @@ from portal.accounts.orcid import clean_orcid
 
 NAME_HELP = "In any script. One name only? Write it here."
 USERNAME_HELP = "Public, while your e-mail address never is. Left empty, it is made from your names."
+PASSWORD_HELP = "At least 10 characters, not only digits, and nothing that many people use."  # noqa: S105 - a sentence
 UNREADABLE_NAME = "Write your name: these characters cannot be shown."
 
 
@@ -56,6 +57,37 @@ class SignupForm(NamesMixin, allauth_forms.SignupForm):
         self.fields["username"].widget.attrs["autocomplete"] = "off"
         self.fields["email"].label = "E-mail address"
         self.fields["email"].help_text = "We send a code to this address."
+        self.fields["password1"].help_text = PASSWORD_HELP
+
+
+class LoginForm(allauth_forms.LoginForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = "E-mail address"
+
+
+class ResetPasswordForm(allauth_forms.ResetPasswordForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].label = "E-mail address"
+
+
+class AddEmailForm(allauth_forms.AddEmailForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].label = "New address"
+
+
+class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password1"].help_text = PASSWORD_HELP
+
+
+class ChangePasswordForm(allauth_forms.ChangePasswordForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password1"].help_text = PASSWORD_HELP
 
 
 class ProfileForm(NamesMixin, forms.ModelForm):
@@ -109,7 +141,7 @@ class OwnerForm(NamesMixin, forms.Form):
     password = forms.CharField(
         label="Password",
         strip=False,
-        help_text=password_validators_help_text_html(),
+        help_text=PASSWORD_HELP,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 

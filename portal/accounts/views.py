@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.internal.flows.login import perform_login, record_authentication
 from allauth.account.models import Login
 from allauth.account.views import SignupView as AllauthSignupView
 from django.contrib import messages
@@ -93,4 +93,6 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
 def _sign_owner_in(request: HttpRequest, person: User) -> HttpResponse:
     messages.success(request, "You own this portal now. Next: a second factor, which the admin asks for.")
     login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
-    return perform_password_login(request, {"email": person.email}, login)
+    # The password was typed this moment: no need to ask for it again before the second factor.
+    record_authentication(request, person, method="password", email=person.email, reauthenticated=True)
+    return perform_login(request, login)
