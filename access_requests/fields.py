@@ -43,7 +43,7 @@ class TextInput(forms.CharField):
 class LineInput(TextInput):
     """Text of one line; line ends pasted into it become blanks, so that it is fit for a mail's subject."""
 
-    widget = forms.TextInput
+    widget: type[forms.Widget] | forms.Widget = forms.TextInput
     longest = 1_000
 
     def to_python(self, value: Any) -> str:
