@@ -32,20 +32,20 @@ def run_command(state: Path, arguments: list[str]) -> int:
             }
         )
         return _django(arguments)
-    with _servers(state) as started:
-        if started and name not in NEED_NO_SCHEMA and not migrated(state):
-            _refusing_in_one_sentence(lambda: migrate(state))
+    with _servers(state) as dsn:
+        if dsn and name not in NEED_NO_SCHEMA and not migrated(state, dsn):
+            _refusing_in_one_sentence(lambda: migrate(state, dsn))
         return _django(arguments)
 
 
 @contextmanager
-def _servers(state: Path) -> Iterator[bool]:
+def _servers(state: Path) -> Iterator[str]:
     """Puts addresses into the environment: given ones, a running portal's, or those of servers started for us.
 
-    Hands out whether the database is one that we started. While another command holds the folder, we wait.
+    Hands out the database's address for psycopg if it is one that we started. While another command holds the folder, we wait.
     """
     if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
-        yield False
+        yield ""
         return
     lock = StateLock(state, purpose="./dev.py manage")
     told = False
@@ -53,7 +53,7 @@ def _servers(state: Path) -> Iterator[bool]:
         running = Running.load(state)
         if running is not None:
             _set_defaults(running.environment)
-            yield False
+            yield ""
             return
         if not told:
             print(f"Waiting for {lock_holder(state)} on {state}", file=sys.stderr)
@@ -68,7 +68,7 @@ def _servers(state: Path) -> Iterator[bool]:
         )
         pair.start()
         _set_defaults({"DATABASE_URL": pair.urls.database_url, "REDIS_URL": pair.urls.redis_url})
-        yield pair.postgres is not None
+        yield pair.urls.dsn if pair.postgres else ""
     finally:
         if pair is not None:
             pair.stop()

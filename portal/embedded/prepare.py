@@ -23,15 +23,31 @@ def schema_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def migrated(state: Path) -> bool:
-    """Whether the embedded database of `state` has every migration there is, without asking Django."""
+def migrated(state: Path, dsn: str) -> bool:
+    """Whether the embedded database of `state` has every migration there is, without asking Django.
+
+    A database that was restored or migrated by hand since has another list of migrations than we remember.
+    """
     try:
-        return (state / "pg" / "migrated").read_text() == schema_fingerprint()
+        return (state / "pg" / "migrated").read_text() == f"{schema_fingerprint()} {_applied(dsn)}"
     except OSError:
         return False
 
 
-def migrate(state: Path | None) -> None:
+def _applied(dsn: str) -> str:
+    """How many migrations the database has, and when it got the last one."""
+    import psycopg
+
+    query = "SELECT count(*) || ' ' || max(applied) FROM django_migrations"
+    try:
+        with psycopg.connect(dsn) as connection:
+            row = connection.execute(query).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return "none"
+    return str(row[0]) if row else "none"
+
+
+def migrate(state: Path | None, dsn: str = "") -> None:
     """Applies every migration; the embedded database of `state` remembers that it has them."""
     import django
     from django.core.management import call_command
@@ -39,7 +55,7 @@ def migrate(state: Path | None) -> None:
     django.setup()
     call_command("migrate", interactive=False, verbosity=0)
     if state is not None:
-        (state / "pg" / "migrated").write_text(schema_fingerprint())
+        (state / "pg" / "migrated").write_text(f"{schema_fingerprint()} {_applied(dsn)}")
 
 
 def owner_link() -> str:
@@ -52,14 +68,14 @@ def owner_link() -> str:
     return owner_link() or ""
 
 
-def main(action: str, state: str = "") -> int:
+def main(action: str, state: str = "", dsn: str = "") -> int:
     """Does one thing; a setting that cannot be read is one sentence."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     from django.core.exceptions import ImproperlyConfigured
 
     try:
         if action == "migrate":
-            migrate(Path(state) if state else None)
+            migrate(Path(state) if state else None, dsn)
         else:
             print(owner_link())
     except ImproperlyConfigured as refusal:

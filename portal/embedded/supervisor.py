@@ -107,7 +107,8 @@ class Supervisor:
             self.address = address_of(opened, self.host)
             self._start_servers()
             if not self._has_schema():
-                self.run_prepare("migrate", *([str(self.state)] if self._servers.postgres else []))
+                embedded = [str(self.state), self._servers.urls.dsn] if self._servers.postgres else []
+                self.run_prepare("migrate", *embedded)
             web, worker, recovery = self.parts = self._make_parts(opened.fileno())
             self._spawn(web)
             self._spawn(worker)
@@ -181,7 +182,7 @@ class Supervisor:
 
     def _has_schema(self) -> bool:
         """Only our own database can be trusted to be as we left it."""
-        return self._servers.postgres is not None and migrated(self.state)
+        return self._servers.postgres is not None and migrated(self.state, self._servers.urls.dsn)
 
     def _make_parts(self, descriptor: int) -> list[Part]:
         run = self.state / "run"
