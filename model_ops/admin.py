@@ -1,4 +1,4 @@
-"""Recoveries, revisions and downloads in the admin: to be read; a failed recovery can be tried again."""
+"""The admin's weights: sources of a model, recoveries with a second try, revisions and downloads to be read."""
 
 from __future__ import annotations
 
@@ -6,55 +6,129 @@ import json
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.catalogue import GatedModelAdmin
 from access_requests.errors import RuleError
-from access_requests.permissions import decidable_models, is_owner
+from access_requests.models import GatedModel
+from access_requests.permissions import is_owner
+from access_requests.services.catalogue import understand_card
+from model_ops.forms import WEIGHT_FIELDS, AddModelWithWeightsForm, WeightsForm
 from model_ops.models import Download, Recovery, Revision
-from model_ops.services.weights import ENDED_BADLY, retry
+from model_ops.queries import current_recovery
+from model_ops.services.adding import add_model_with_weights, update_model
+from model_ops.services.licences import prompt_as_licence
+from model_ops.services.publishing import publish_revision
+from model_ops.services.weights import ENDED_BADLY, prepare_weights, retry
+
+admin.site.unregister(GatedModel)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Staff see what belongs to the models they decide for; rows are written by services alone."""
+@admin.register(GatedModel)
+class WeightsGatedModelAdmin(GatedModelAdmin):
+    """The catalogue's page, with the weights; what changes is published in the same transaction."""
 
-    model_path = "model"  # from a row to its gated model
+    add_fields = [*GatedModelAdmin.add_fields, *WEIGHT_FIELDS]
+    readonly_fields = [*GatedModelAdmin.readonly_fields, "weights_now"]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+    def form_for(self, obj: GatedModel | None) -> Any:
+        return super().form_for(obj) if obj else AddModelWithWeightsForm
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
+        sets = super().get_fieldsets(request, obj)
+        return [*sets, ("Weights", {"fields": ["weights_now"]})] if obj else sets
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
+        """Refused whole where the sources are; the weights are made at the first grant."""
+        prepared = prepare_weights(in_admin=True, **{name: given[name] for name in WEIGHT_FIELDS})
+        if not fields["licences"]:
+            fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
+        return add_model_with_weights(prepared=prepared, **fields)[0]
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.is_staff)
+    def published(self, request: HttpRequest, model: GatedModel) -> None:
+        publish_revision(model=model, actor=request.user)  # type: ignore[arg-type]
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+    @admin.display(description="weights")
+    def weights_now(self, model: GatedModel) -> SafeString:
+        recovery = current_recovery(model)
+        address = reverse("admin:model_ops_gatedmodel_weights", args=[model.pk])
+        if recovery is None:
+            return format_html('none yet: <a href="{}">name their sources</a>', address)
+        return format_html(
+            '<a href="{}">recovery {}</a>, {}, {} %; <a href="{}">change the sources</a><pre>{}</pre>',
+            reverse("admin:model_ops_recovery_change", args=[recovery.pk]),
+            recovery.pk,
+            recovery.state,
+            recovery.percent,
+            address,
+            recovery.plan.get("text", ""),
+        )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows = super().get_queryset(request)
-        if getattr(request.user, "is_superuser", False):
-            return rows
-        return rows.filter(**{f"{self.model_path}__in": decidable_models(request.user)}).distinct()
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.weights_view)
+        return [
+            path("<path:object_id>/weights/", view, name="model_ops_gatedmodel_weights"),
+            *super().get_urls(),
+        ]
+
+    def weights_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """New sources for a model: planned when saved, recovered when wanted, published when ready."""
+        model = self._owned(request, object_id)
+        if model is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = WeightsForm(request.POST or None, initial=_sources_now(model))
+        if request.method == "POST" and form.is_valid():
+            try:
+                prepared = prepare_weights(in_admin=True, **form.cleaned_data)
+                with transaction.atomic():
+                    update_model(model=model, prepared=prepared, actor=request.user)  # type: ignore[arg-type]
+            except RuleError as error:
+                say(request, error)
+            else:
+                messages.success(request, "The sources are taken; the plan is below.")
+                return redirect("admin:access_requests_gatedmodel_change", model.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Weights of {model}",
+            "opts": self.opts,
+            "model": model,
+            "recovery": current_recovery(model),
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/model_ops/gatedmodel/weights.html", context)
+
+
+def _sources_now(model: GatedModel) -> dict[str, Any]:
+    recovery = current_recovery(model)
+    if recovery is None:
+        return {}
+    sources = {name: getattr(recovery, name) for name in ("base", "diff", "files")}
+    found: dict[str, Any] = {name: source.spec for name, source in sources.items() if source}
+    if recovery.dtype:
+        found |= {name: getattr(recovery, name) for name in ("dtype", "compat", "resize_policy")}
+    return found
 
 
 @admin.register(Recovery)
 class RecoveryAdmin(ReadOnlyAdmin):
-    model_path = "weights__model"
+    to_model = "weights__model"
     list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
     list_filter = ["state", "method"]
-    readonly_fields = ["models", "percent_done", "plan_text", "manifest_text"]
+    readonly_fields = ["models", "percent_done", "plan_text", "files_made"]
     exclude = ["plan", "manifest", "lease_owner"]
     actions = ["try_again"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:
+        return super().get_queryset(request).distinct()
 
     @admin.display(description="models")
     def models(self, recovery: Recovery) -> str:
@@ -70,7 +144,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         return format_html("<pre>{}</pre>", recovery.plan.get("text", ""))
 
     @admin.display(description="files made")
-    def manifest_text(self, recovery: Recovery) -> SafeString:
+    def files_made(self, recovery: Recovery) -> SafeString:
         return format_html("<pre>{}</pre>", json.dumps(recovery.manifest.get("files", []), indent=1))
 
     def get_urls(self) -> list[URLPattern]:
@@ -98,10 +172,9 @@ class RecoveryAdmin(ReadOnlyAdmin):
         try:
             retry(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
         except RuleError as error:
-            self.message_user(request, error.sentence, messages.WARNING)
+            say(request, error)
         else:
-            sentence = f"Recovery {recovery.pk} is queued again."
-            self.message_user(request, sentence, messages.SUCCESS)
+            self.message_user(request, f"Recovery {recovery.pk} is queued again.", messages.SUCCESS)
 
     def change_view(
         self,
@@ -112,9 +185,8 @@ class RecoveryAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         recovery = self.get_object(request, object_id)
         offered = recovery is not None and recovery.state in ENDED_BADLY and may_retry(request, recovery)
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "may_retry": offered}
-        )
+        context = {**(extra_context or {}), "may_retry": offered}
+        return super().change_view(request, object_id, form_url, context)
 
 
 def may_retry(request: HttpRequest, recovery: Recovery) -> bool:
@@ -131,6 +203,7 @@ class RevisionAdmin(ReadOnlyAdmin):
     list_display = ["model", "commit", "title", "has_weights", "author", "created_at"]
     list_filter = ["has_weights"]
     search_fields = ["model__repo_id", "commit"]
+    list_select_related = ["model"]
     readonly_fields = ["file_list"]
 
     @admin.display(description="files")

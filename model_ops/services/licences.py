@@ -24,6 +24,11 @@ def find_licences(*, given: Sequence[str], card_file: Path, prompt: str) -> list
         return [read_licence(*split_language(text)) for text in given]
     if beside := licences_beside(card_file):
         return beside
+    return prompt_as_licence(prompt)
+
+
+def prompt_as_licence(prompt: str) -> list[LicenceText]:
+    """The card's own words above the form, where there is no licence file."""
     return [LicenceText(PROMPT_FILE, DEFAULT_LANGUAGE, prompt)] if prompt.strip() else []
 
 

@@ -147,6 +147,7 @@ def test_recovery_outlives_a_database_restart(
     start_recovery(recovery=recovery)
     wait_until(lambda: engines(output_folder(recovery)))
 
+    connection.close()
     connection.close_pool()
     postgres_server.stop()
     postgres_server.start()
