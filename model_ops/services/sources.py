@@ -199,9 +199,9 @@ def resolve_commit(spec: HubSpec) -> str:
     name = f"{spec.repo_id} at {spec.endpoint}"
     token = hub_token(spec.endpoint)
     try:
-        info = HfApi(endpoint=spec.endpoint, token=token).model_info(
-            spec.repo_id, revision=spec.revision, timeout=20
-        )
+        api = HfApi(endpoint=spec.endpoint, token=token)
+        info = api.model_info(spec.repo_id, revision=spec.revision, timeout=20)
+        api.auth_check(spec.repo_id)  # the listing of a gated repository is public, its files are not
     except GatedRepoError as error:
         raise Invalid(
             f"{name} is gated: ask for access there and give GATEHOUSE_HUB_TOKEN a token that has it."

@@ -1,0 +1,108 @@
+"""Revisions: what changes is published, what does not stays, and content is stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from access_requests.models import Event
+from access_requests.services.catalogue import LicenceText
+from model_ops.enums import RecoveryState
+from model_ops.models import Revision
+from model_ops.queries import current_recovery, main_revision, published, weights_state
+from model_ops.services.adding import update_model
+from model_ops.services.blobs import blob_path, is_stored, store_bytes
+from model_ops.services.publishing import publish_revision
+from model_ops.services.recoveries import run_recovery
+from model_ops.services.weights import prepare_weights, want_recovery
+from tests.model_ops.conftest import copy_pair, published_files
+
+
+def make_ready(model: Any) -> None:
+    recovery = current_recovery(model)
+    assert recovery is not None
+    want_recovery(recovery=recovery)
+    run_recovery(recovery_id=recovery.pk)
+    recovery.refresh_from_db()
+    assert recovery.state == RecoveryState.READY
+
+
+def test_first_revision_has_card_and_licences_only(add_files_model: Callable[..., Any]) -> None:
+    licences = [
+        LicenceText("LICENSE.txt", "en", "Be good.\n"),
+        LicenceText("LICENSE.txt", "de", "Sei gut.\n"),
+    ]
+    model = add_files_model(licences=licences)
+
+    files = published_files(model)
+    assert set(files) == {".gitattributes", "README.md", "LICENSE.txt", "LICENSE.de.txt"}
+    assert files["LICENSE.de.txt"].read_text() == "Sei gut.\n"
+    assert published(model) is None
+    state = weights_state(model)
+    assert (state.ready, state.percent, state.state) == (False, 0, RecoveryState.PLANNED)
+    assert state.sentence.isascii()
+
+
+def test_publishing_again_changes_nothing(add_files_model: Callable[..., Any]) -> None:
+    model = add_files_model()
+    make_ready(model)
+    before = main_revision(model)
+
+    assert publish_revision(model=model) == before
+    assert Revision.objects.filter(model=model).count() == 2
+    assert Event.objects.filter(kind="revision.published").count() == 2
+
+
+def test_new_card_keeps_the_weights(
+    add_files_model: Callable[..., Any], make_person: Callable[..., Any]
+) -> None:
+    model = add_files_model()
+    make_ready(model)
+    before = published_files(model)
+    editor = make_person("ada")
+
+    revision = update_model(model=model, card="# New\n", actor=editor)
+
+    after = published_files(model)
+    assert (revision.has_weights, revision.author, revision.title) == (
+        True,
+        "ada",
+        "Update the card and licences",
+    )
+    assert after["README.md"].read_text() == "# New\n"
+    assert after["model.safetensors"] == before["model.safetensors"]
+    assert len({r.commit for r in Revision.objects.filter(model=model)}) == 3
+
+
+def test_new_sources_replace_the_weights_only_when_they_are_ready(
+    add_files_model: Callable[..., Any], files_folder: Path, tmp_path: Path, grant: Callable[..., Any]
+) -> None:
+    model = add_files_model()
+    make_ready(model)
+    grant(model, "ada")
+    old = published_files(model)
+    folder = copy_pair(files_folder, tmp_path / "next")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + b"\1")
+
+    revision = update_model(model=model, prepared=prepare_weights(files=str(folder)))
+
+    recovery = current_recovery(model)
+    assert recovery is not None
+    assert recovery.wanted_at is not None
+    assert published(model) == revision
+    assert published_files(model) == old
+    run_recovery(recovery_id=recovery.pk)
+    assert published_files(model)["model.safetensors"].read_bytes() == weights[:-1] + b"\1"
+    assert published_files(model)["config.json"] == old["config.json"]
+
+
+def test_content_is_stored_once_and_readable_by_all(weights_root: Path) -> None:
+    first, again = store_bytes(path="a", content=b"x"), store_bytes(path="b", content=b"x")
+
+    assert first.sha256 == again.sha256
+    assert is_stored(first)
+    path = blob_path(first.sha256)
+    assert [p for p in weights_root.rglob("*") if p.is_file()] == [path]
+    assert (path.stat().st_mode & 0o777, path.read_bytes()) == (0o644, b"x")
