@@ -251,12 +251,13 @@ def record_decision(
         words = _words(words, "Write a sentence to the applicant: what is missing or why not.")
     with transaction.atomic():
         locked = lock(request)
-        _check_may_decide(locked, reviewer)
+        check_may_decide(request=locked, reviewer=reviewer)
         _open(locked, reviewer)
         return _decide(locked, reviewer, Outcome(outcome), reason_code, words)
 
 
-def _check_may_decide(request: AccessRequest, reviewer: User) -> None:
+def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
+    """Raises `NotAllowed` with the reason why this person cannot decide about this request."""
     if not is_reviewer(reviewer, request.model):
         raise NotAllowed(f"You are not a reviewer of {request.model}: ask its owner.")
     if reviewer.pk == request.applicant_id:

@@ -1,0 +1,112 @@
+"""What a reviewer needs on one screen, gathered from a request and what it carries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.db.models import Q, QuerySet
+from django_countries import countries
+
+from access_requests.cards import GateField, GateForm
+from access_requests.enums import WAITING_STATES
+from access_requests.errors import RuleError
+from access_requests.markdown import plain_text
+from access_requests.models import AccessRequest, Event, Grant
+from access_requests.permissions import decidable_models
+from access_requests.services.requests import check_may_decide
+
+MANY = 50  # rows of history that are worth showing
+
+
+@dataclass(frozen=True)
+class Link:
+    """`address` is empty for a text that is no link."""
+
+    text: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One field of the stored form with what was answered."""
+
+    label: str
+    text: str = ""
+    links: list[Link] = field(default_factory=list)
+
+
+def answers_of(request: AccessRequest) -> list[Answer]:
+    """In the form's order, in the words that the applicant saw."""
+    form = GateForm.from_json(request.form.schema)
+    return [_answer(asked, request) for asked in form.fields]
+
+
+def _answer(asked: GateField, request: AccessRequest) -> Answer:
+    label, given = plain_text(asked.label), request.answers.get(asked.key)
+    if asked.type == "ip_location":
+        return Answer(label, request.address or "not known")
+    if isinstance(given, list):
+        return Answer(label, "" if given else "none", [publication(str(item)) for item in given])
+    if asked.type == "checkbox":
+        return Answer(label, "yes" if given is True else "no")
+    if asked.type == "country":
+        return Answer(label, str(countries.name(given) or given or ""))
+    if asked.type == "select":
+        return Answer(label, next((o.label for o in asked.options if o.value == given), str(given or "")))
+    return Answer(label, str(given or ""))
+
+
+def publication(text: str) -> Link:
+    """A DOI, arXiv id or link as something to click; anything else stays text."""
+    if re.fullmatch(r"10\.\d{4,9}(\.\d+)*/\S+", text):
+        return Link(text, f"https://doi.org/{text}")
+    if text.lower().startswith("arxiv:"):
+        return Link(text, f"https://arxiv.org/abs/{text[6:].strip()}")
+    return Link(text, text if re.match(r"https?://", text, re.I) else "")
+
+
+def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
+    """The template's context."""
+    person = request.applicant
+    mine = decidable_models(reviewer)
+    return {
+        "case": request,
+        "person": person,
+        "confirmed": EmailAddress.objects.filter(
+            user=person, email__iexact=person.email, verified=True
+        ).exists(),
+        "answers": answers_of(request),
+        "acceptances": request.acceptances.select_related("licence").defer("licence__text").order_by("pk"),
+        "decisions": request.decisions.select_related("reviewer"),
+        "other_requests": _of(AccessRequest, person, mine, "applicant")
+        .exclude(pk=request.pk)
+        .filter(submitted_at__isnull=False)[:MANY],
+        "grants": _of(Grant, person, mine, "user")[:MANY],
+        "events": Event.objects.filter(Q(request=request) | Q(grant__request=request)).order_by("number"),
+        "waiting": request.state in WAITING_STATES,
+        "why_not": why_not(request, reviewer),
+    }
+
+
+def _of(
+    rows: type[AccessRequest] | type[Grant], person: Any, models: QuerySet[Any], name: str
+) -> QuerySet[Any]:
+    """This person's, for models that the reviewer decides for: what they ask elsewhere is not theirs to read."""
+    return (
+        rows.objects.filter(**{name: person, "model__in": models})
+        .select_related("model")
+        .defer("model__card")
+        .order_by("-pk")
+    )
+
+
+def why_not(request: AccessRequest, reviewer: Any) -> str:
+    """The sentence that keeps this reviewer from deciding; "" when nothing does."""
+    try:
+        check_may_decide(request=request, reviewer=reviewer)
+    except RuleError as error:
+        return error.sentence
+    return ""

@@ -1,0 +1,331 @@
+"""Gated models in the admin: what is typed goes through the services, so a refusal changes nothing and says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from access_requests.admin.base import ReadOnlyAdmin, decides_anything, say
+from access_requests.admin.forms import AddModelForm, ChangeModelForm, FieldForm, LicenceForm, RoleForm
+from access_requests.cards import GateForm
+from access_requests.enums import WAITING_STATES
+from access_requests.errors import RuleError
+from access_requests.markdown import plain_text
+from access_requests.models import GatedModel, LicenceVersion, ModelRole
+from access_requests.permissions import is_owner
+from access_requests.services.catalogue import LicenceText, add_model, assign_role, update_card
+from access_requests.services.editing import (
+    add_licence,
+    change_fields,
+    change_settings,
+    licences_in_prompt,
+    retire_licence,
+)
+
+
+class LicenceInline(admin.TabularInline):
+    model = LicenceVersion
+    fields = readonly_fields = ["text_link", "language", "sha256", "created_at", "retired_at"]
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "licence texts (immutable; a change makes a new version)"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LicenceVersion]:
+        return super().get_queryset(request).defer("text").select_related("model")
+
+    @admin.display(description="text")
+    def text_link(self, licence: LicenceVersion) -> SafeString:
+        address = reverse("licence", args=[licence.model.namespace, licence.model.name, licence.pk])
+        return format_html('<a href="{}">{}</a>', address, licence.name)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+
+class RoleInline(admin.TabularInline):
+    """Owners and reviewers; who may edit the model may edit these."""
+
+    model = ModelRole
+    form = RoleForm
+    fields = ["person", "role"]
+    extra = 1
+    verbose_name_plural = "owners and reviewers (they also need the staff flag to enter the admin)"
+
+    def _may(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
+        return obj is not None and is_owner(request.user, obj)
+
+    has_add_permission = has_change_permission = has_delete_permission = _may
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+
+@admin.register(GatedModel)
+class GatedModelAdmin(ReadOnlyAdmin):
+    """`published` is what another room does when card or licences have changed."""
+
+    list_display = ["repo_id", "gate", "grant_days", "listed", "to_decide", "with_access"]
+    list_filter = ["gate", "listed"]
+    search_fields = ["repo_id"]
+    list_per_page = 50
+    readonly_fields = ["how_read", "page_link"]
+    inlines = [LicenceInline, RoleInline]
+    change_form_template = "admin/access_requests/gatedmodel/change_form.html"
+    add_fields: list[str] = [
+        "repo_id",
+        "card",
+        "licence_file",
+        "licence_language",
+        "gate",
+        "grant_days",
+        "listed",
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[GatedModel]:
+        rows = admin.ModelAdmin.get_queryset(self, request).select_related("form")
+        waiting = Count("requests", filter=Q(requests__state__in=WAITING_STATES), distinct=True)
+        live = Count("grants", filter=Q(grants__closed_at__isnull=True), distinct=True)
+        rows = rows.annotate(waiting_count=waiting, grant_count=live)
+        return rows if request.user.is_superuser else rows.filter(roles__user=request.user)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return decides_anything(request) or self.has_add_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
+        return self.has_module_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
+        return decides_anything(request) if obj is None else is_owner(request.user, obj)
+
+    @admin.display(description="to decide", ordering="waiting_count")
+    def to_decide(self, model: GatedModel) -> SafeString | int:
+        if not model.waiting_count:
+            return 0
+        queue = reverse("admin:access_requests_accessrequest_changelist")
+        return format_html(
+            '<a href="{}?state=waiting&amp;model__id__exact={}">{}</a>', queue, model.pk, model.waiting_count
+        )
+
+    @admin.display(description="people with access", ordering="grant_count")
+    def with_access(self, model: GatedModel) -> int:
+        return model.grant_count
+
+    @admin.display(description="form, as it was read")
+    def how_read(self, model: GatedModel) -> SafeString:
+        if model.form is None:
+            return format_html("{}", "no form")
+        lines = GateForm.from_json(model.form.schema).describe()
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((line,) for line in lines)))
+
+    @admin.display(description="page")
+    def page_link(self, model: GatedModel) -> SafeString:
+        return format_html('<a href="{}">{}</a>', model.get_absolute_url(), model.address())
+
+    def get_form(
+        self, request: HttpRequest, obj: GatedModel | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        if obj is not None and not self.has_change_permission(request, obj):
+            return super().get_form(request, obj, change, **kwargs)
+        form = super().get_form(request, obj, change, form=self.form_for(obj), **kwargs)
+        form.rule_error = getattr(request, "rule_error", None)
+        return form
+
+    def form_for(self, obj: GatedModel | None) -> type[AddModelForm | ChangeModelForm]:
+        return ChangeModelForm if obj else AddModelForm
+
+    def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
+        if obj is None:
+            return [(None, {"fields": self.add_fields})]
+        read_only = not self.has_change_permission(request, obj)
+        return [
+            (
+                None,
+                {
+                    "fields": [
+                        *(["repo_id"] if read_only else []),
+                        "page_link",
+                        "gate",
+                        "grant_days",
+                        "listed",
+                    ]
+                },
+            ),
+            ("Card and form", {"fields": ["card", "how_read"]}),
+        ]
+
+    def get_inlines(self, request: HttpRequest, obj: GatedModel | None) -> list[Any]:
+        return list(self.inlines) if obj else []
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """A service's refusal undoes everything and comes back as the form's own error."""
+        try:
+            return super().changeform_view(request, object_id, *args, **kwargs)
+        except RuleError as error:
+            request.rule_error = error
+            return super().changeform_view(request, object_id, *args, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: GatedModel, form: Any, change: bool) -> None:
+        given = form.cleaned_data
+        if not change:
+            self.add(request, obj, given)
+            return
+        stored = GatedModel.objects.get(pk=obj.pk)
+        if "card" in form.changed_data:
+            read = update_card(model=stored, card=given["card"], actor=request.user)
+            for warning in read.warnings:
+                messages.warning(request, warning)
+        settings = {name: given[name] for name in ("gate", "grant_days", "listed")}
+        change_settings(model=stored, actor=request.user, **settings)
+        self.published(request, stored)
+
+    def add(self, request: HttpRequest, obj: GatedModel, given: dict[str, Any]) -> None:
+        """Adds the model; whoever adds it is its first owner."""
+        made = self.make(request, given, self.fields_of(request, given))
+        obj.__dict__.update(made.__dict__)
+
+    def fields_of(self, request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
+        """What was typed, as the service's arguments."""
+        return {
+            "repo_id": given["repo_id"],
+            "card": given["card"],
+            "licences": given["licences"] or licences_in_prompt(card=given["card"]),
+            "gate": given["gate"],
+            "days": given["grant_days"],
+            "listed": given["listed"],
+            "owner": request.user,
+            "actor": request.user,
+        }
+
+    def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
+        """The catalogue entry alone; a room with weights adds those."""
+        return add_model(**fields)
+
+    def published(self, request: HttpRequest, model: GatedModel) -> None:
+        """Card, licences or settings have changed; inside the transaction."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Roles, by the service."""
+        if formset.model is not ModelRole:
+            return
+        model = GatedModel.objects.get(pk=form.instance.pk)
+        formset.save(commit=False)
+        for role in formset.deleted_objects:
+            assign_role(model=model, user=role.user, role="", actor=request.user)
+        for role, _changed in formset.changed_objects:
+            before = ModelRole.objects.select_related("user").get(pk=role.pk).user
+            if before != role.user:
+                assign_role(model=model, user=before, role="", actor=request.user)
+            assign_role(model=model, user=role.user, role=role.role, actor=request.user)
+        for role in formset.new_objects:
+            assign_role(model=model, user=role.user, role=role.role, actor=request.user)
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path(
+                "<path:object_id>/licences/",
+                wrap(self.licences_view),
+                name="access_requests_gatedmodel_licences",
+            ),
+            path("<path:object_id>/form/", wrap(self.fields_view), name="access_requests_gatedmodel_form"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def licences_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The current texts, each to be retired, and a form for one more or a new version."""
+        model = self._owned(request, object_id)
+        if model is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = (
+            LicenceForm(request.POST or None, request.FILES or None)
+            if "retire" not in request.POST
+            else LicenceForm()
+        )
+        if request.method == "POST" and ("retire" in request.POST or form.is_valid()):
+            try:
+                with transaction.atomic():
+                    self._change_licences(request, model, form)
+                    self.published(request, model)
+                return redirect("admin:access_requests_gatedmodel_licences", model.pk)
+            except RuleError as error:
+                say(request, error)
+        current = model.licence_versions.filter(retired_at__isnull=True).defer("text")
+        return self._page(request, model, "licences", {"form": form, "licences": current})
+
+    def _change_licences(self, request: HttpRequest, model: GatedModel, form: LicenceForm) -> None:
+        if number := request.POST.get("retire"):
+            licence = model.licence_versions.filter(
+                pk=number if number.isdecimal() and len(number) < 19 else 0
+            ).first()
+            if licence is not None:
+                retire_licence(model=model, licence=licence, actor=request.user)
+                messages.success(request, f"{licence.name} is retired; who accepted it is still on record.")
+            return
+        text = LicenceText(
+            form.cleaned_data["name"], form.cleaned_data["language"], form.cleaned_data["text"]
+        )
+        if add_licence(model=model, licence=text, actor=request.user):
+            messages.success(request, f"{text.name} is current: whoever asks from now on agrees to it.")
+        else:
+            messages.info(request, f"{text.name} has exactly this text already.")
+
+    def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """How each field of the card was read, to be put right by the owner."""
+        model = self._owned(request, object_id)
+        if model is None or model.form is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        gate = GateForm.from_json(model.form.schema)
+        rows = [
+            (field, plain_text(field.label), FieldForm(field, request.POST or None)) for field in gate.fields
+        ]
+        if request.method == "POST" and all(form.is_valid() for _, _, form in rows):
+            try:
+                change_fields(
+                    model=model, choices={f.key: form.choice() for f, _, form in rows}, actor=request.user
+                )
+            except RuleError as error:
+                say(request, error)
+            else:
+                messages.success(
+                    request, "New requests use this form; those under way keep the one they have."
+                )
+                return redirect("admin:access_requests_gatedmodel_form", model.pk)
+        return self._page(request, model, "form", {"rows": rows, "gate": gate})
+
+    def _owned(self, request: HttpRequest, object_id: str) -> GatedModel | None:
+        model = self.get_object(request, unquote(object_id))
+        return model if model is not None and self.has_change_permission(request, model) else None
+
+    def _page(
+        self, request: HttpRequest, model: GatedModel, name: str, extra: dict[str, Any]
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "model": model,
+            "original": model,
+            "opts": self.opts,
+            **extra,
+        }
+        context.setdefault("title", {"licences": "Licence texts", "form": "Form fields"}.get(name, name))
+        return TemplateResponse(request, f"admin/access_requests/gatedmodel/{name}.html", context)

@@ -1,0 +1,169 @@
+"""What owners type in the admin, read but not judged: the services do that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+
+from access_requests.cards import ROLE_TYPES, GateField
+from access_requests.errors import RuleError
+from access_requests.models import GatedModel, ModelRole
+from access_requests.services.catalogue import LicenceText
+from access_requests.services.editing import FieldChoice
+
+LARGEST_FILE = 8 * 2**20  # bytes
+WIDE = forms.Textarea(
+    attrs={"rows": 24, "cols": 110, "class": "vLargeTextField card-text", "spellcheck": "false"}
+)
+
+
+def read_upload(upload: Any) -> str:
+    """The text of an uploaded file exactly as it is, without a byte order mark."""
+    if upload.size > LARGEST_FILE:
+        raise ValidationError(f"{upload.name} is larger than {LARGEST_FILE:,} bytes: give a text file.")
+    try:
+        return str(upload.read().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValidationError(
+            f"{upload.name} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+        ) from error
+
+
+class CardField(forms.CharField):
+    """A README.md, with the line ends of a file and not of a browser."""
+
+    widget = WIDE
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(strip=False, **options)
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value)).replace("\r\n", "\n").replace("\r", "\n")
+
+
+class ServiceForm(forms.ModelForm):
+    """Shows what a service said; `rule_error` is set by the admin for the second showing."""
+
+    rule_error: RuleError | None = None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if self.rule_error is not None:
+            field = self.rule_error.field if self.rule_error.field in self.fields else None
+            self.add_error(field, self.rule_error.sentence)
+        return cleaned
+
+    def validate_constraints(self) -> None:
+        """The service says it in a sentence."""
+
+
+class AddModelForm(ServiceForm):
+    card = CardField(
+        help_text="README.md whole, front matter included; its extra_gated_* keys become the form."
+    )
+    licence_file = forms.FileField(
+        required=False,
+        help_text="The text to agree to (UTF-8). More can be added afterwards. Without one the card's extra_gated_prompt is taken.",
+    )
+    licence_language = forms.CharField(
+        initial="en", max_length=35, help_text="Of the licence text, such as en or zh-Hant."
+    )
+
+    class Meta:
+        model = GatedModel
+        fields = ["repo_id", "gate", "grant_days", "listed"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        cleaned["licences"] = []
+        if upload := cleaned.get("licence_file"):
+            try:
+                text = LicenceText(upload.name, cleaned.get("licence_language", ""), read_upload(upload))
+                cleaned["licences"] = [text]
+            except ValidationError as error:
+                self.add_error("licence_file", error)
+        return cleaned
+
+
+class ChangeModelForm(ServiceForm):
+    card = CardField(
+        help_text="A card that cannot be understood is refused and the last good form stays. A changed card is read anew."
+    )
+
+    class Meta:
+        model = GatedModel
+        fields = ["card", "gate", "grant_days", "listed"]
+
+
+class RoleForm(forms.ModelForm):
+    """A person by user name or e-mail address: a list of all accounts would tell owners who is here."""
+
+    person = forms.CharField(max_length=254, help_text="User name or e-mail address")
+
+    class Meta:
+        model = ModelRole
+        fields = ["role"]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk:
+            self.initial["person"] = self.instance.user.username
+
+    def clean_person(self) -> str:
+        named = self.cleaned_data["person"].strip()
+        person = get_user_model().objects.filter(Q(username__iexact=named) | Q(email__iexact=named)).first()
+        if person is None:
+            raise ValidationError(f"“{named}” has no account here: ask them to sign up first.")
+        self.instance.user = person
+        return named
+
+    def validate_constraints(self) -> None:
+        """Naming somebody a second time changes their role."""
+
+
+class LicenceForm(forms.Form):
+    """One licence text, as a file or typed."""
+
+    name = forms.CharField(
+        max_length=200, required=False, help_text="File name, such as LICENSE.txt; of a file its own."
+    )
+    language = forms.CharField(max_length=35, initial="en", help_text="Such as en or zh-Hant.")
+    file = forms.FileField(required=False)
+    text = forms.CharField(
+        required=False, strip=False, widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"})
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if upload := cleaned.get("file"):
+            cleaned["text"] = read_upload(upload)
+            cleaned["name"] = cleaned.get("name") or upload.name
+        cleaned["text"] = cleaned.get("text", "").replace("\r\n", "\n") if not upload else cleaned["text"]
+        if not cleaned.get("name"):
+            self.add_error("name", "Give the text a file name.")
+        return cleaned
+
+
+class FieldForm(forms.Form):
+    """What the portal takes one field for, and whether it must be answered."""
+
+    role = forms.ChoiceField(required=False)
+    required = forms.BooleanField(required=False)
+
+    def __init__(self, field: GateField, data: Any = None) -> None:
+        super().__init__(data, prefix=field.key, initial={"role": field.role, "required": field.required})
+        declared = field.declared or field.type
+        fitting = [role for role, types in ROLE_TYPES.items() if declared in types]
+        self.fields["role"].choices = [
+            ("", "nothing special"),
+            *((role, role.replace("_", " ")) for role in fitting),
+        ]
+        for name, bound in self.fields.items():
+            bound.widget.attrs["aria-label"] = f"{field.key}: {name}"
+
+    def choice(self) -> FieldChoice:
+        return FieldChoice(role=self.cleaned_data["role"], required=self.cleaned_data["required"])

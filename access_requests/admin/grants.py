@@ -1,0 +1,149 @@
+"""Grants: read here, ended here by a service that tells the person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.errors import RuleError
+from access_requests.models import AccessToken, Grant
+from access_requests.services.grants import revoke_access
+
+
+class StandingFilter(admin.SimpleListFilter):
+    """By what a grant is worth now."""
+
+    title = "standing"
+    parameter_name = "standing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("live", "live"), ("ended", "ended"), ("revoked", "revoked")]
+
+    def queryset(self, request: HttpRequest, grants: Any) -> Any:
+        now = timezone.now()
+        chosen = {
+            "live": {"revoked_at__isnull": True, "ends_at__gt": now},
+            "ended": {"revoked_at__isnull": True, "ends_at__lte": now},
+            "revoked": {"revoked_at__isnull": False},
+        }
+        return grants.filter(**chosen.get(self.value() or "", {}))
+
+
+class TokenInline(admin.TabularInline):
+    model = AccessToken
+    fields = readonly_fields = [
+        "name",
+        "hint",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+        "last_used_address",
+    ]
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "tokens (only their digests are stored)"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class RevokeForm(forms.Form):
+    reason = forms.CharField(
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="Reaches the person. Without it they are told that no reason was given.",
+    )
+
+
+@admin.register(Grant)
+class GrantAdmin(ReadOnlyAdmin):
+    list_display = ["person", "model", "standing", "source", "starts_at", "ends_at"]
+    list_filter = [StandingFilter, ("model", admin.RelatedOnlyFieldListFilter), "source"]
+    list_select_related = ["user", "model"]
+    search_fields = ["user__username", "user__first_name", "user__last_name", "user__email", "model__repo_id"]
+    fields = [
+        "model",
+        "user",
+        "standing",
+        "source",
+        "request",
+        "granted_by",
+        "starts_at",
+        "ends_at",
+        "first_token_at",
+    ]
+    readonly_fields = ["standing"]
+    inlines = [TokenInline]
+    change_form_template = "admin/access_requests/grant/change_form.html"
+    list_per_page = 50
+
+    def get_fields(self, request: HttpRequest, obj: Grant | None = None) -> list[str]:
+        ended = ["revoked_at", "revoked_by", "revoke_reason"] if obj and obj.revoked_at else []
+        return [*self.fields, *ended]
+
+    def get_urls(self) -> list[URLPattern]:
+        revoke = path(
+            "<path:object_id>/revoke/",
+            self.admin_site.admin_view(self.revoke_view),
+            name="access_requests_grant_revoke",
+        )
+        return [revoke, *super().get_urls()]
+
+    @admin.display(description="person", ordering="user__username")
+    def person(self, grant: Grant) -> str:
+        return f"{grant.user.get_full_name()} ({grant.user.username})"
+
+    @admin.display(description="standing")
+    def standing(self, grant: Grant) -> SafeString:
+        word = "revoked" if grant.revoked_at else "live" if grant.is_live() else "ended"
+        return format_html('<span class="state {}">{}</span>', word, word)
+
+    def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks for the reason, then ends the grant with all its tokens."""
+        grant = self.get_object(request, unquote(object_id))
+        if grant is None or not self.has_view_permission(request, grant):
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if not grant.is_live():
+            messages.warning(request, "This grant has ended already, so there is nothing to revoke.")
+            return redirect("admin:access_requests_grant_change", grant.pk)
+        form = RevokeForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                revoke_access(
+                    model=grant.model, user=grant.user, reason=form.cleaned_data["reason"], actor=request.user
+                )
+            except RuleError as error:
+                say(request, error)
+            else:
+                messages.success(
+                    request, f"The access of {grant.user} to {grant.model} is revoked; a mail tells them."
+                )
+            return redirect("admin:access_requests_grant_change", grant.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "grant": grant,
+            "original": grant,
+            "form": form,
+            "opts": self.opts,
+        }
+        context["title"] = f"Revoke the access of {grant.user} to {grant.model}"
+        return TemplateResponse(request, "admin/access_requests/grant/revoke.html", context)

@@ -1,0 +1,89 @@
+"""What happened and what was mailed: to be read."""
+
+from __future__ import annotations
+
+import json
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.errors import RuleError
+from access_requests.models import Event, OutgoingMail
+from access_requests.services.mail import try_again
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    """The chained log; `manage.py verify_audit` checks it."""
+
+    list_display = ["number", "at", "kind", "actor_name", "model", "request"]
+    list_filter = ["kind", ("model", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["model", "request__applicant", "request__model"]
+    search_fields = ["actor_name", "kind", "model__repo_id"]
+    date_hierarchy = "at"
+    ordering = ["-number"]
+    list_per_page = 50
+    fields = [
+        "number",
+        "at",
+        "kind",
+        "actor_name",
+        "model",
+        "request",
+        "grant",
+        "pretty_data",
+        "previous_hash",
+        "hash",
+    ]
+    readonly_fields = ["pretty_data"]
+
+    @admin.display(description="data")
+    def pretty_data(self, event: Event) -> SafeString:
+        return format_html("<pre>{}</pre>", json.dumps(event.data, indent=2, ensure_ascii=False))
+
+
+@admin.register(OutgoingMail)
+class OutgoingMailAdmin(ReadOnlyAdmin):
+    """For superusers: mails hold other people's words and links."""
+
+    list_display = ["subject", "to", "state", "attempts", "created_at", "sent_at"]
+    list_filter = ["state"]
+    search_fields = ["to", "subject", "key"]
+    fields = [
+        "to",
+        "subject",
+        "text",
+        "state",
+        "attempts",
+        "last_error",
+        "created_at",
+        "next_try_at",
+        "sent_at",
+        "key",
+    ]
+    actions = ["try_again"]
+    list_per_page = 50
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    def has_view_permission(self, request: HttpRequest, obj: OutgoingMail | None = None) -> bool:
+        return self.has_module_permission(request)
+
+    @admin.action(description="Try again to send mails that were given up", permissions=["view"])
+    def try_again(self, request: HttpRequest, mails: QuerySet[OutgoingMail]) -> None:
+        done = 0
+        for mail in mails:
+            try:
+                try_again(mail=mail)
+                done += 1
+            except RuleError as error:
+                say(request, error)
+        if done:
+            messages.success(
+                request, f"{done} mail{'' if done == 1 else 's'} will be sent again in a moment."
+            )

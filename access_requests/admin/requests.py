@@ -1,0 +1,191 @@
+"""The queue, and the page of one request on which it is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db.models import Case, F, IntegerField, QuerySet, Value, When
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from django_countries import countries
+
+from access_requests.admin.base import ReadOnlyAdmin
+from access_requests.admin.case import case_of
+from access_requests.enums import WAITING_STATES, Outcome, ReasonCode, RequestState
+from access_requests.errors import RuleError
+from access_requests.models import AccessRequest
+from access_requests.panels import CASE_PANELS, show_panels
+from access_requests.services.requests import open_review, record_decision
+
+WAITING = Case(When(state__in=WAITING_STATES, then=Value(0)), default=Value(1), output_field=IntegerField())
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Every state in which a reviewer can see a request, and all that wait."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("waiting", "waiting for us"),
+            *((s.value, s.label) for s in RequestState if s != RequestState.DRAFT),
+        ]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
+        if self.value() == "waiting":
+            return rows.filter(state__in=WAITING_STATES)
+        return rows.filter(state=self.value()) if self.value() else rows
+
+
+class CountryFilter(admin.SimpleListFilter):
+    """The countries that occur."""
+
+    title = "country"
+    parameter_name = "country"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = model_admin.get_queryset(request).exclude(country="").order_by()
+        codes = rows.values_list("country", flat=True).distinct()
+        return sorted(((code, countries.name(code) or code) for code in codes), key=lambda pair: pair[1])
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
+        return rows.filter(country=self.value()) if self.value() else rows
+
+
+class DecisionForm(forms.Form):
+    """What was typed; the services say whether it suffices."""
+
+    reason_code = forms.ChoiceField(label="Reason", choices=ReasonCode.choices, required=False)
+    words = forms.CharField(
+        label="Words to the applicant",
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 6, "dir": "auto"}),
+    )
+
+
+@admin.register(AccessRequest)
+class AccessRequestAdmin(ReadOnlyAdmin):
+    """Waiting ones first, the longest waiting on top. Drafts are nobody's but their writer's."""
+
+    list_display = ["person", "model", "institution", "country_name", "days", "shown_state"]
+    list_filter = [StateFilter, ("model", admin.RelatedOnlyFieldListFilter), CountryFilter]
+    list_select_related = ["applicant", "model"]
+    list_per_page = 50
+    search_fields = [
+        "first_name",
+        "last_name",
+        "applicant__first_name",
+        "applicant__last_name",
+        "applicant__username",
+        "applicant__email",
+        "institution",
+        "intended_use",
+    ]
+    search_help_text = "Names, institution, intended use"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessRequest]:
+        return super().get_queryset(request).filter(submitted_at__isnull=False).defer("model__card")
+
+    def get_ordering(self, request: HttpRequest) -> list[Any]:
+        return [WAITING.asc(), F("submitted_at").asc(), "pk"]
+
+    def get_urls(self) -> list[URLPattern]:
+        decide = path(
+            "<path:object_id>/decide/",
+            self.admin_site.admin_view(require_POST(self.decide_view)),
+            name="access_requests_accessrequest_decide",
+        )
+        return [decide, *super().get_urls()]
+
+    @admin.display(description="person", ordering="last_name")
+    def person(self, request: AccessRequest) -> str:
+        return f"{request.full_name} ({request.applicant.username})"
+
+    @admin.display(description="country", ordering="country")
+    def country_name(self, request: AccessRequest) -> str:
+        return request.country.name if request.country else ""
+
+    @admin.display(description="days waiting", ordering="submitted_at")
+    def days(self, request: AccessRequest) -> int | None:
+        since = request.appealed_at if request.state == RequestState.APPEALED else request.submitted_at
+        return (timezone.now() - since).days if since and request.state in WAITING_STATES else None
+
+    @admin.display(description="state", ordering="state")
+    def shown_state(self, request: AccessRequest) -> SafeString:
+        return format_html('<span class="state {}">{}</span>', request.state, request.get_state_display())
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Everything needed to decide; a reviewer's first look moves the request to in review."""
+        case = self._case(request, object_id)
+        if case is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method == "GET":
+            open_review(request=case, reviewer=request.user)
+            case.refresh_from_db()
+        return self._show(request, case, DecisionForm())
+
+    def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Approve, reject or ask for changes: the button's value says which."""
+        case = self._case(request, object_id)
+        if case is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = DecisionForm(request.POST)
+        if not form.is_valid():
+            return self._show(request, case, form, status=422)
+        try:
+            decision = record_decision(
+                request=case,
+                reviewer=request.user,
+                outcome=request.POST.get("outcome", ""),
+                **form.cleaned_data,
+            )
+        except RuleError as error:
+            case.refresh_from_db()
+            form.add_error(error.field if error.field in form.fields else None, error.sentence)
+            return self._show(request, case, form, status=error.status)
+        messages.success(request, self._done(case, Outcome(decision.outcome)))
+        return redirect("admin:access_requests_accessrequest_change", case.pk)
+
+    def _case(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
+        case = self.get_object(request, unquote(object_id))
+        return case if case is not None and self.has_view_permission(request, case) else None
+
+    def _done(self, case: AccessRequest, outcome: Outcome) -> str:
+        done = {
+            Outcome.APPROVED: "is approved: the grant is made, and the weights follow",
+            Outcome.REJECTED: "is rejected",
+            Outcome.CHANGES_REQUESTED: "goes back to the applicant for changes",
+        }
+        return f"Request #{case.pk} {done[outcome]}. A mail tells {case.full_name}."
+
+    def _show(
+        self, request: HttpRequest, case: AccessRequest, form: DecisionForm, status: int = 200
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            **case_of(case, request.user),
+            "form": form,
+            "opts": self.opts,
+            "title": f"{case.full_name} asks for {case.model}",
+            "panels": show_panels(CASE_PANELS, case, request),
+        }
+        return TemplateResponse(
+            request, "admin/access_requests/accessrequest/case.html", context, status=status
+        )

@@ -1,0 +1,10 @@
+"""The admin of the whole site; imported by Django before the apps' own."""
+
+from django.contrib import admin
+
+from portal.pages import admin_models
+
+__all__ = ["admin_models"]
+
+admin.site.site_header = admin.site.site_title = "Gatehouse"
+admin.site.index_title = "Requests, models and people"

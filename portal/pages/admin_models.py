@@ -1,0 +1,121 @@
+"""Gated models in the admin with their weights: added in one step, changed together with what is published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from access_requests.admin.base import say
+from access_requests.admin.catalogue import GatedModelAdmin
+from access_requests.admin.forms import AddModelForm
+from access_requests.errors import RuleError
+from access_requests.models import GatedModel
+from model_ops.enums import Compat, Dtype, ResizePolicy
+from model_ops.queries import current_recovery, weights_state
+from model_ops.services.adding import add_model_with_weights, check_new, update_model
+from model_ops.services.publishing import publish_revision
+from model_ops.services.weights import prepare_weights
+
+SOURCE = "A folder below GATEHOUSE_SOURCES on the server, or hf:REPO_ID@REVISION."
+WEIGHT_FIELDS = ["base", "diff", "files", "dtype", "compat", "resize_policy"]
+LINE = forms.TextInput(attrs={"size": 80, "class": "vTextField"})
+
+
+class SourcesForm(forms.Form):
+    """Base and diff, or files that are published as they are."""
+
+    base = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
+    diff = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
+    files = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=LINE,
+        help_text=f"Instead of base and diff: weights that are published as they are. {SOURCE}",
+    )
+    dtype = forms.ChoiceField(choices=Dtype.choices, initial=Dtype.FLOAT32)
+    compat = forms.ChoiceField(label="Diff made by", choices=Compat.choices, initial=Compat.WEIGHT_DIFF)
+    resize_policy = forms.ChoiceField(
+        label="Added vocabulary rows", choices=ResizePolicy.choices, initial=ResizePolicy.MEAN
+    )
+
+
+class AddModelWithWeightsForm(SourcesForm, AddModelForm):
+    """Django orders the fields by the admin's fieldsets."""
+
+    class Meta(AddModelForm.Meta):
+        pass
+
+
+admin.site.unregister(GatedModel)
+
+
+@admin.register(GatedModel)
+class GatedModelWithWeightsAdmin(GatedModelAdmin):
+    """The plan is made when the form is sent: a refusal adds nothing and says why."""
+
+    list_display = [*GatedModelAdmin.list_display, "weights"]
+    readonly_fields = [*GatedModelAdmin.readonly_fields, "weights", "plan"]
+
+    def form_for(self, obj: GatedModel | None) -> Any:
+        return super().form_for(obj) if obj else AddModelWithWeightsForm
+
+    def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
+        sets = super().get_fieldsets(request, obj)
+        fields = ["weights", "plan"] if obj else WEIGHT_FIELDS
+        return [*sets, ("Weights", {"fields": fields})]
+
+    @admin.display(description="weights")
+    def weights(self, model: GatedModel) -> str:
+        state = weights_state(model)
+        return (
+            f"{state.state}, {state.percent} %" if state.state and not state.ready else state.state or "none"
+        )
+
+    @admin.display(description="plan")
+    def plan(self, model: GatedModel) -> SafeString:
+        recovery = current_recovery(model)
+        text = recovery.plan.get("text", "") if recovery else "No weights yet."
+        return format_html(
+            '<pre class="plan">{}</pre>', "\n".join(filter(None, [text, recovery and recovery.error]))
+        )
+
+    def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
+        check_new(fields["repo_id"])
+        prepared = prepare_weights(**{name: given[name] for name in WEIGHT_FIELDS}, in_admin=True)
+        model, _ = add_model_with_weights(prepared=prepared, **fields)
+        messages.info(request, "The weights are made when the first person gets access.")
+        return model
+
+    def published(self, request: HttpRequest, model: GatedModel) -> None:
+        publish_revision(model=model, actor=request.user)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.weights_view)
+        own = path("<path:object_id>/weights/", view, name="access_requests_gatedmodel_weights")
+        return [own, *super().get_urls()]
+
+    def weights_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """New sources for a model that is there; readers keep the old weights until the new ones are ready."""
+        model = self._owned(request, object_id)
+        if model is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = SourcesForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                prepared = prepare_weights(**form.cleaned_data, in_admin=True)
+                update_model(model=model, prepared=prepared, actor=request.user)
+            except RuleError as error:
+                say(request, error)
+            else:
+                messages.success(request, "These are the model's weights from now on.")
+                return redirect("admin:access_requests_gatedmodel_change", model.pk)
+        return self._page(
+            request, model, "weights", {"form": form, "title": "Weights", "plan": self.plan(model)}
+        )
