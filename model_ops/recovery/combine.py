@@ -53,18 +53,29 @@ class Arithmetic:
 
 
 class Combiner:
-    """Combines blocks on one device. Not thread-safe: one per shard in work."""
+    """Combines blocks on one device. Not thread-safe: one per shard in work.
 
-    def __init__(self, arithmetic: Arithmetic, device: str, block_size: int, input_size: int) -> None:
+    `staged` copies the slot to the device and back, as every device but the CPU needs; there it serves tests.
+    """
+
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        device: str,
+        block_size: int,
+        input_size: int,
+        *,
+        staged: bool | None = None,
+    ) -> None:
         self.arithmetic, self.device = arithmetic, torch.device(device)
-        self.on_cpu = self.device.type == "cpu"
+        self.staged = self.device.type != "cpu" if staged is None else staged
         item = TORCH[arithmetic.out_dtype].itemsize
-        self.part = _PART if self.on_cpu else block_size // item
+        self.part = block_size // item if self.staged else _PART
         self.scratch = [torch.empty(self.part, device=self.device) for _ in range(3)]
         self.means = {
             name: tuple(row.to(self.device) for row in rows) for name, rows in arithmetic.means.items()
         }
-        if not self.on_cpu:
+        if self.staged:
             self.inputs = torch.empty(input_size, dtype=torch.uint8, device=self.device)
             self.out = torch.empty(block_size, dtype=torch.uint8, device=self.device)
 
@@ -73,16 +84,17 @@ class Combiner:
         header = len(block.header)
         slot.out_view[:header] = block.header
         inputs, out = slot.inputs, slot.out
-        if not self.on_cpu:
+        if self.staged:
             inputs, out = self.inputs, self.out
             inputs[: block.input_size].copy_(slot.inputs[: block.input_size], non_blocking=True)
         for piece in block.pieces:
             seen = counts.setdefault(piece.task.name, Counts())
             for start in range(0, piece.count, self.part):
                 self._part(piece, start, min(self.part, piece.count - start), inputs, out, seen)
-        if not self.on_cpu:
+        if self.staged:
             slot.out[header : block.size].copy_(out[header : block.size], non_blocking=True)
-            torch.cuda.synchronize(self.device)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
 
     def _part(
         self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor, seen: Counts

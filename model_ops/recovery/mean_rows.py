@@ -20,9 +20,13 @@ def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tenso
     """Shape [columns], float32. With `half_steps` values are rounded to float16 first and so is the mean."""
     rows, columns = ref.shape
     width = max(_COLUMNS, MEAN_SCRATCH // 4 // rows // _COLUMNS * _COLUMNS)
+    blocks = _column_blocks(columns, width)
+    scratch = torch.empty(rows * max(stop - start for start, stop in blocks))
     result = torch.empty(columns)
-    for start, stop in _column_blocks(columns, width):
-        result[start:stop] = _columns(ref, reader, start, stop, half_steps).mean(0)
+    for start, stop in blocks:
+        block = scratch[: rows * (stop - start)].view(rows, stop - start)
+        _read_columns(ref, reader, start, block, half_steps)
+        result[start:stop] = block.mean(0)
     return result.half().float() if half_steps else result
 
 
@@ -32,17 +36,16 @@ def _column_blocks(columns: int, width: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], columns], strict=True))
 
 
-def _columns(ref: TensorRef, reader: Reader, start: int, stop: int, half_steps: bool) -> torch.Tensor:
-    """Columns `start` to `stop` of all rows as float32, read in chunks of whole rows."""
-    rows, columns = ref.shape
-    step = max(1, min(rows, MEAN_READ // (columns * ref.item_size)))
-    buffer = torch.empty(step * columns * ref.item_size, dtype=torch.uint8)
+def _read_columns(ref: TensorRef, reader: Reader, start: int, block: torch.Tensor, half_steps: bool) -> None:
+    """Fill `block` with the columns from `start` on, as float32, reading whole rows in chunks."""
+    columns, (rows, width) = ref.shape[1], block.shape
+    row_size = columns * ref.item_size
+    step = max(1, min(rows, MEAN_READ // row_size))
+    buffer = torch.empty(step * row_size, dtype=torch.uint8)
     view = bytes_of(buffer)
-    block = torch.empty(rows, stop - start)
     for row in range(0, rows, step):
         count = min(step, rows - row)
-        size = count * columns * ref.item_size
-        reader.read_into(ref.path, ref.offset + row * columns * ref.item_size, view[:size], drop=False)
-        values = buffer[:size].view(TORCH[ref.dtype]).view(count, columns)[:, start:stop]
+        size = count * row_size
+        reader.read_into(ref.path, ref.offset + row * row_size, view[:size], drop=False)
+        values = buffer[:size].view(TORCH[ref.dtype]).view(count, columns)[:, start : start + width]
         block[row : row + count] = values.half() if half_steps else values
-    return block

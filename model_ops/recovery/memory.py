@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.rules import TensorTask
 
 INTERPRETER = 270 * 1024 * 1024  # Python with torch imported, as measured
+DEFAULT_MEMORY = 700 * 10**6
 SLOTS = 3
-MEAN_SCRATCH = 32 * 1024 * 1024
+MEAN_SCRATCH = 16 * 1024 * 1024
 MEAN_READ = 8 * 1024 * 1024
 BLOCK_SIZE = 8 * 1024 * 1024
 
@@ -24,6 +25,13 @@ def job_memory(tasks: Iterable[TensorTask], dtype: str) -> int:
     return int(SLOTS * BLOCK_SIZE * (1 + ratio)) + (MEAN_SCRATCH + MEAN_READ if fills else 0)
 
 
-def peak_memory(tasks: Iterable[TensorTask], dtype: str, jobs: int) -> int:
-    """Bytes of the whole process at its peak."""
-    return INTERPRETER + jobs * job_memory(tasks, dtype)
+def fitting_jobs(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int) -> int:
+    """How many shards can be in work at once within `memory` bytes; at least one."""
+    each = max(job_memory(tasks, dtype) for tasks in shards)
+    return max(1, min(len(shards), (memory - INTERPRETER) // each))
+
+
+def peak_memory(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int = DEFAULT_MEMORY) -> int:
+    """Bytes of the whole process at its peak, however many cores there are."""
+    each = max(job_memory(tasks, dtype) for tasks in shards)
+    return INTERPRETER + fitting_jobs(shards, dtype, memory) * each

@@ -46,6 +46,11 @@ class ShardPlan:
     tensors: tuple[Placed, ...]
     size: int
 
+    @property
+    def tasks(self) -> list[TensorTask]:
+        """Its tensors' tasks in file order."""
+        return [placed.task for placed in self.tensors]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -81,7 +86,7 @@ class Plan:
     def identity(self) -> str:
         """Equal for equal inputs and options, wherever the folders lie and whenever they were copied."""
         inputs = [[file.public() for file in files] for files in self._all_files]
-        tasks = [placed.task for shard in self.shards for placed in shard.tensors]
+        tasks = [task for shard in self.shards for task in shard.tasks]
         rules = [[task.name, task.rule, task.fill] for task in tasks]
         return digest_of([ENGINE_VERSION, self.action, self.options, rules, *inputs])
 
@@ -115,7 +120,7 @@ class Plan:
     @property
     def bytes_to_read(self) -> int:
         """Every range that is read at least once; mean rows and the check of the base read some twice."""
-        tasks = [placed.task for shard in self.shards for placed in shard.tensors]
+        tasks = [task for shard in self.shards for task in shard.tasks]
         ranges = sum(task.first.nbytes + sum(term.nbytes for term in task.terms) for task in tasks)
         return ranges + sum(file.size for file in self.copies)
 
@@ -249,7 +254,7 @@ def _plan(
         dropped=rules.dropped,
         resized=rules.resized,
         notes=notes,
-        peak_memory=peak_memory(rules.tasks, dtype, jobs=1),
+        peak_memory=peak_memory([shard.tasks for shard in shards], dtype),
     )
 
 
@@ -351,7 +356,7 @@ def _summary_lines(plan: Plan) -> list[str]:
         lines.append(f"identity of the base: {known}")
     lines.append(
         f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}, "
-        f"needs about {human(plan.peak_memory)} of memory per run with one job"
+        f"needs at most about {human(plan.peak_memory)} of memory"
     )
     return lines
 

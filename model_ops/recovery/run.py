@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -20,13 +21,12 @@ from model_ops.recovery.errors import Failure, Refusal
 from model_ops.recovery.folder import inner_file
 from model_ops.recovery.identity import check_unchanged
 from model_ops.recovery.manifest import build_manifest, read_manifest
-from model_ops.recovery.memory import INTERPRETER, job_memory
+from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_jobs
 from model_ops.recovery.output import write_small
 from model_ops.recovery.partial import Partial, open_partial, partial_folder
 from model_ops.recovery.plan import INDEX, Plan, ShardPlan, check_disk
 
 NON_FINITE = ("refuse", "report")
-DEFAULT_MEMORY = 700 * 10**6
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,7 @@ def choose_jobs(plan: Plan, wanted: int | None, memory: int) -> int:
     if wanted is not None and wanted < 1:
         raise Refusal(f"--jobs {wanted} makes no sense; at least one shard must be in work.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    each = max(job_memory([placed.task for placed in shard.tensors], plan.dtype) for shard in plan.shards)
-    fitting = max(1, (memory - INTERPRETER) // each)
-    return max(1, min(wanted or cores, len(plan.shards), fitting))
+    return min(wanted or cores, fitting_jobs([shard.tasks for shard in plan.shards], plan.dtype, memory))
 
 
 def _run_shards(
@@ -333,4 +331,9 @@ def _shard_line(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _peak_rss() -> int:
+    """The most memory this program held. `getrusage` would count the parent's before the fork as well."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

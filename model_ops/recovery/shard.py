@@ -70,7 +70,7 @@ class _Pipeline:
         input_size = max(block.input_size for block in blocks)
         self.blocks, self.reader, self.output, self.control = blocks, reader, output, control
         self.combiner = Combiner(arithmetic, device, BLOCK_SIZE, input_size)
-        pinned = not self.combiner.on_cpu
+        pinned = self.combiner.device.type == "cuda"
         count = min(SLOTS, len(blocks))
         self.slots = [Slot(BLOCK_SIZE, input_size, pinned=pinned) for _ in range(count)]
         self.in_use: list[list[Future[None]]] = [[] for _ in self.slots]
