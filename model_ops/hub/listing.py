@@ -82,8 +82,8 @@ def path_items(
             folders.setdefault("/".join(parents[: depth + 1]), []).append(file)
     items = []
     for path in dict.fromkeys(path.strip("/") for path in paths):
-        if file := by_path.get(path):
-            items.append(file_item(file, is_masked(file)))
+        if path in by_path:
+            items.append(file_item(by_path[path], is_masked(by_path[path])))
         elif below := folders.get(path):
             items.append(folder_item(path, below, any(map(is_masked, below))))
     return items

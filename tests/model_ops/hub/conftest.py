@@ -56,6 +56,10 @@ class Portal:
     files: dict[str, bytes] = field(default_factory=dict, repr=False)
     commit: str = ""
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Hypothesis would write out every file."""
+        printer.text(f"Portal({self.url!r})")
+
     def ask(
         self, method: str, path: str, *, token: str | None = None, body: bytes | None = None, **headers: str
     ) -> Answer:

@@ -63,7 +63,10 @@ def test_odd_requests_get_coded_answers(
     status, answered = send(portal, method, path, headers, portal.tokens["granted"] if granted else None)
     assert status < 500, (method, path, headers)
     assert "x-injected" not in answered
-    assert status < 400 or "x-error-code" in answered or a in {"", ".", ".."} or b == "", (method, path)
+    ours = (
+        status != 414 and a and b
+    )  # gunicorn refuses an overlong line by itself; pages lie beside the routes
+    assert status < 400 or "x-error-code" in answered or not ours, (method, path)
 
 
 @pytest.mark.parametrize("path", ["%00", "%FF%FE", "a%0d%0aX-Injected:%20yes", "a" * 1200, "%7f"])
