@@ -175,7 +175,7 @@ def pip(*arguments: str) -> None:
 
 
 def _run_pip(*arguments: str, capture: bool) -> "subprocess.CompletedProcess[str]":
-    quiet = ["-m", "pip", "--disable-pip-version-check", "--no-input", "-q"]
+    quiet = ["-m", "pip", "--disable-pip-version-check", "--no-input", "-q" if capture else "-qq"]
     environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
