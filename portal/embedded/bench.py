@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from portal.embedded.errors import StartError
 from portal.embedded.prepare import CHECKOUT
 from portal.embedded.servers import wipe_servers
 from portal.embedded.supervisor import run_portal
@@ -121,9 +122,10 @@ def _weights() -> dict[str, object]:
 
 def _run(module: str, *arguments: str) -> float:
     started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", module, *arguments], check=True, cwd=CHECKOUT, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", module, *arguments]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise StartError(f"{arguments[0]} failed: {(result.stderr.strip().splitlines() or ['?'])[-1]}")
     return time.perf_counter() - started
 
 
