@@ -227,6 +227,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Roles, by the service."""
         if formset.model is not ModelRole:
+            formset.save()  # read-only: nothing is written, and the admin's own log finds its lists
             return
         model = GatedModel.objects.get(pk=form.instance.pk)
         formset.save(commit=False)

@@ -57,8 +57,9 @@ class ServiceForm(forms.ModelForm):
             self.add_error(field, self.rule_error.sentence)
         return cleaned
 
-    def validate_constraints(self) -> None:
-        """The service says it in a sentence."""
+    def _get_validation_exclusions(self) -> set[str]:
+        """Uniqueness is refused by the service, in a sentence."""
+        return {*super()._get_validation_exclusions(), "repo_id"}
 
 
 class AddModelForm(ServiceForm):
@@ -121,8 +122,9 @@ class RoleForm(forms.ModelForm):
         self.instance.user = person
         return named
 
-    def validate_constraints(self) -> None:
+    def _get_validation_exclusions(self) -> set[str]:
         """Naming somebody a second time changes their role."""
+        return {*super()._get_validation_exclusions(), "user", "model"}
 
 
 class LicenceForm(forms.Form):
@@ -142,7 +144,8 @@ class LicenceForm(forms.Form):
         if upload := cleaned.get("file"):
             cleaned["text"] = read_upload(upload)
             cleaned["name"] = cleaned.get("name") or upload.name
-        cleaned["text"] = cleaned.get("text", "").replace("\r\n", "\n") if not upload else cleaned["text"]
+        else:
+            cleaned["text"] = cleaned.get("text", "").replace("\r\n", "\n")
         if not cleaned.get("name"):
             self.add_error("name", "Give the text a file name.")
         return cleaned

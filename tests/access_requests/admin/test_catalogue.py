@@ -1,0 +1,227 @@
+"""Models in the admin: services take or refuse what is typed, and a refusal changes nothing."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from access_requests.models import GatedModel, ModelRole
+from access_requests.services.requests import gate_form
+from tests.conftest import TULU_CARD
+
+pytestmark = pytest.mark.django_db
+
+MODELS = "/admin/access_requests/gatedmodel/"
+
+
+def page(response: Any) -> str:
+    return html.unescape(response.content.decode())
+
+
+@pytest.fixture
+def sources(tmp_path: Path, settings: Any) -> Path:
+    """A folder of weights to be published as they are, where the admin may take it from."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"some bytes")
+    settings.GATEHOUSE_SOURCES = [tmp_path]
+    return folder
+
+
+def typed(sources: Path | str, **changes: Any) -> dict[str, Any]:
+    data = {
+        "repo_id": "ai/new",
+        "card": TULU_CARD,
+        "licence_language": "en",
+        "gate": "manual",
+        "grant_days": "30",
+        "listed": "on",
+        "files": str(sources),
+        "dtype": "float32",
+        "compat": "weight_diff",
+        "resize_policy": "mean",
+    }
+    return {**data, **changes}
+
+
+def change(model: GatedModel, **changes: Any) -> dict[str, Any]:
+    roles = list(model.roles.select_related("user").order_by("pk"))
+    data: dict[str, Any] = {
+        "card": model.card.replace("\n", "\r\n"),
+        "gate": model.gate,
+        "grant_days": model.grant_days,
+        "listed": "on" if model.listed else "",
+        "roles-TOTAL_FORMS": len(roles) + 1,
+        "roles-INITIAL_FORMS": len(roles),
+        "licence_versions-TOTAL_FORMS": 0,
+        "licence_versions-INITIAL_FORMS": 0,
+    }
+    for number, role in enumerate(roles):
+        row = {"id": role.pk, "model": model.pk, "person": role.user.username, "role": role.role}
+        data |= {f"roles-{number}-{name}": value for name, value in row.items()}
+    return {**data, **changes}
+
+
+def test_superuser_adds_a_model_with_licence_and_weights(desk: Any, sources: Path) -> None:
+    assert desk.root_browser.get(f"{MODELS}add/").status_code == 200
+    licence = SimpleUploadedFile("TERMS.txt", b"Sei brav.\r\n")
+    sent = desk.root_browser.post(
+        f"{MODELS}add/", typed(sources, licence_file=licence, licence_language="de")
+    )
+    assert sent.status_code == 302, page(sent)
+    model = GatedModel.objects.get(repo_id="ai/new")
+    version = model.licence_versions.get()
+    assert (model.grant_days, version.name, version.language, version.text) == (
+        30,
+        "TERMS.txt",
+        "de",
+        "Sei brav.\r\n",
+    )
+    assert model.card == TULU_CARD
+    assert ModelRole.objects.get(model=model).user == desk.root
+    assert model.weights.count() == 1
+
+
+def test_prompt_is_the_licence_where_no_file_was_given(desk: Any, sources: Path) -> None:
+    desk.root_browser.post(f"{MODELS}add/", typed(sources))
+    assert GatedModel.objects.get(repo_id="ai/new").licence_versions.get().text == "Read the licence first."
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"repo_id": "admin/x"}, "is one of the portal's own addresses"),
+        ({"repo_id": "AI/Tulu"}, "is in the catalogue already"),
+        ({"card": "---\nextra_gated_fields:\n  Name: textt\n---\n"}, "line 3"),
+        ({"files": "/etc"}, "/etc"),
+        ({"files": ""}, "Give either a base and a diff"),
+        ({"grant_days": "0"}, "greater than or equal to 1"),
+    ],
+)
+def test_refused_model_is_not_added_and_the_page_says_why(
+    desk: Any, sources: Path, changes: dict[str, str], sentence: str
+) -> None:
+    response = desk.root_browser.post(f"{MODELS}add/", typed(sources, **changes))
+    assert response.status_code == 200
+    assert sentence.lower() in page(response).lower()
+    assert GatedModel.objects.count() == 2
+
+
+def test_owner_edits_card_and_settings(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/change/"
+    assert desk.olga_browser.get(address).status_code == 200
+    card = TULU_CARD.replace("A model.", "A better model.")
+    sent = desk.olga_browser.post(address, change(desk.model, card=card, grant_days="7", listed=""))
+    assert sent.status_code == 302, page(sent)
+    desk.model.refresh_from_db()
+    assert (desk.model.card, desk.model.grant_days, desk.model.listed) == (card, 7, False)
+
+
+def test_bad_card_keeps_the_last_good_form(desk: Any) -> None:
+    form = desk.model.form_id
+    bad = TULU_CARD.replace("Institution: text", "Institution: txt")
+    response = desk.olga_browser.post(
+        f"{MODELS}{desk.model.pk}/change/", change(desk.model, card=bad, grant_days="9")
+    )
+    assert response.status_code == 200
+    assert "Institution: txt" in page(response)
+    assert "txt" in page(response)
+    desk.model.refresh_from_db()
+    assert (desk.model.card, desk.model.form_id, desk.model.grant_days) == (TULU_CARD, form, 365)
+
+
+def test_roles_go_through_the_service(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/change/"
+    rita = ModelRole.objects.get(user=desk.rita)
+    numbers = {role.pk: n for n, role in enumerate(desk.model.roles.order_by("pk"))}
+    data = change(
+        desk.model,
+        **{
+            f"roles-{numbers[rita.pk]}-DELETE": "on",
+            "roles-2-person": "SAM@example.org",
+            "roles-2-role": "reviewer",
+        },
+    )
+    sent = desk.olga_browser.post(address, data)
+    assert sent.status_code == 302, page(sent)
+    assert set(desk.model.roles.values_list("user__username", "role")) == {
+        ("olga", "owner"),
+        ("sam", "reviewer"),
+    }
+    assert desk.model.events.filter(kind="model.role_changed", actor=desk.olga).count() == 2
+    unknown = desk.olga_browser.post(
+        address, change(desk.model, **{"roles-2-person": "nobody", "roles-2-role": "owner"})
+    )
+    assert "has no account here" in page(unknown)
+
+
+def test_reviewer_reads_and_stranger_does_not(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/change/"
+    assert desk.rita_browser.get(address).status_code == 200
+    assert desk.rita_browser.post(address, change(desk.model, grant_days="1")).status_code == 403
+    for path in ("form", "licences", "weights"):
+        assert desk.rita_browser.get(f"{MODELS}{desk.model.pk}/{path}/")["Location"] == "/admin/"
+        assert desk.sam_browser.get(f"{MODELS}{desk.model.pk}/{path}/")["Location"] == "/admin/"
+        assert desk.olga_browser.get(f"{MODELS}{desk.model.pk}/{path}/").status_code == 200
+    assert desk.sam_browser.get(address)["Location"] == "/admin/"
+    assert "ai/tulu" not in page(desk.sam_browser.get(MODELS))
+    assert desk.olga_browser.get(f"{MODELS}add/").status_code == 403
+    assert desk.root_browser.get(f"{MODELS}{desk.model.pk}/delete/").status_code == 403
+
+
+def test_licences_are_added_renewed_and_retired(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/licences/"
+    current = desk.model.licence_versions.filter(retired_at=None)
+    old = current.get()
+    desk.olga_browser.post(address, {"name": "licence.txt", "language": "en", "text": "Be better.\r\n"})
+    assert current.get().text == "Be better.\n"
+    upload = SimpleUploadedFile("LIZENZ.txt", b"Sei brav.")
+    desk.olga_browser.post(address, {"language": "de", "file": upload})
+    assert set(current.values_list("name", "language")) == {("licence.txt", "en"), ("LIZENZ.txt", "de")}
+    old.refresh_from_db()
+    assert old.retired_at is not None
+    desk.olga_browser.post(address, {"retire": current.get(language="de").pk})
+    assert current.get().name == "licence.txt"
+    for bad in (
+        {"language": "en", "text": "x"},
+        {"name": "a/b", "language": "en", "text": "x"},
+        {"retire": "x"},
+    ):
+        desk.olga_browser.post(address, bad)
+    broken = SimpleUploadedFile("L.txt", b"\xff\xfe")
+    assert "is not UTF-8 text" in page(desk.olga_browser.post(address, {"language": "en", "file": broken}))
+    assert current.get().name == "licence.txt"
+
+
+def test_owner_says_how_fields_were_meant(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/form/"
+    form = gate_form(desk.model)
+    data: dict[str, str] = {}
+    for field in form.fields:
+        data[f"{field.key}-role"] = field.role
+        if field.required:
+            data[f"{field.key}-required"] = "on"
+    swapped = {**data, "f1-role": "last_name", "f2-role": "first_name", "f6-required": "on"}
+    assert desk.olga_browser.post(address, swapped).status_code == 302
+    desk.model.refresh_from_db()
+    now = gate_form(desk.model)
+    assert [f.role for f in now.fields[:2]] == ["last_name", "first_name"]
+    assert now.field("f6").required
+    both = desk.olga_browser.post(address, {**data, "f1-role": "institution"})
+    assert "cannot both be the institution" in page(both)
+    free = {key: value for key, value in swapped.items() if key != "f7-required"}
+    assert "is the licence agreement" in page(desk.olga_browser.post(address, free))
+    desk.model.refresh_from_db()
+    assert gate_form(desk.model) == now
+
+
+def test_labels_are_inert(desk: Any) -> None:
+    bad = TULU_CARD.replace("Institution: text", "'<script>alert(1)</script>': text")
+    desk.olga_browser.post(f"{MODELS}{desk.model.pk}/change/", change(desk.model, card=bad))
+    for path in ("change", "form"):
+        assert b"<script>alert" not in desk.olga_browser.get(f"{MODELS}{desk.model.pk}/{path}/").content

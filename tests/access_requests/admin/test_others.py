@@ -1,0 +1,101 @@
+"""Grants, events and mails in the admin."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from access_requests.enums import MailState
+from access_requests.models import Event, Grant, OutgoingMail
+from access_requests.services.grants import grant_access
+from access_requests.services.tokens import issue_token
+
+pytestmark = pytest.mark.django_db
+
+BASE = "/admin/access_requests"
+
+
+def page(response: Any) -> str:
+    return html.unescape(response.content.decode())
+
+
+def test_grant_is_revoked_with_its_reason(desk: Any) -> None:
+    grant = grant_access(model=desk.model, email=desk.ada.email, days=3).grant
+    token = issue_token(grant=grant, user=desk.ada, name="laptop").token
+    shown = page(desk.rita_browser.get(f"{BASE}/grant/{grant.pk}/change/"))
+    assert "Revoke" in shown
+    assert token.hint in shown
+    assert token.digest not in shown
+    assert desk.rita_browser.get(f"{BASE}/grant/{grant.pk}/revoke/").status_code == 200
+    assert Grant.objects.get().revoked_at is None
+    sent = desk.rita_browser.post(f"{BASE}/grant/{grant.pk}/revoke/", {"reason": "Shared."})
+    assert sent["Location"] == f"{BASE}/grant/{grant.pk}/change/"
+    grant.refresh_from_db()
+    assert (grant.revoked_by, grant.revoke_reason) == (desk.rita, "Shared.")
+    again = desk.rita_browser.post(f"{BASE}/grant/{grant.pk}/revoke/", follow=True)
+    assert "has ended already" in page(again)
+
+
+def test_grants_of_other_models_stay_out_of_reach(desk: Any) -> None:
+    grant = grant_access(model=desk.model, email=desk.ada.email, days=3).grant
+    assert "ada" not in page(desk.sam_browser.get(f"{BASE}/grant/"))
+    assert desk.sam_browser.get(f"{BASE}/grant/{grant.pk}/change/")["Location"] == "/admin/"
+    assert desk.sam_browser.post(f"{BASE}/grant/{grant.pk}/revoke/", {"reason": "x"})["Location"] == "/admin/"
+    grant.refresh_from_db()
+    assert grant.revoked_at is None
+    assert desk.root_browser.get(f"{BASE}/grant/{grant.pk}/delete/").status_code == 403
+
+
+@pytest.mark.parametrize("standing", ["live", "ended", "revoked", "nonsense"])
+def test_grants_are_filtered_by_standing(desk: Any, standing: str) -> None:
+    grant_access(model=desk.model, email=desk.ada.email, days=3)
+    shown = page(desk.rita_browser.get(f"{BASE}/grant/?standing={standing}"))
+    assert ("(ada)" in shown) == (standing in {"live", "nonsense"})
+
+
+def test_events_are_read_only_and_of_my_models(desk: Any) -> None:
+    event = Event.objects.filter(model=desk.model).first()
+    assert desk.rita_browser.get(f"{BASE}/event/{event.pk}/change/").status_code == 200
+    assert desk.sam_browser.get(f"{BASE}/event/{event.pk}/change/")["Location"] == "/admin/"
+    assert "ai/tulu" not in page(desk.sam_browser.get(f"{BASE}/event/"))
+    assert desk.root_browser.post(f"{BASE}/event/{event.pk}/change/", {"kind": "x"}).status_code == 403
+    assert desk.root_browser.get(f"{BASE}/event/add/").status_code == 403
+    assert desk.root_browser.get(f"{BASE}/event/{event.pk}/delete/").status_code == 403
+
+
+def test_mails_are_for_superusers_and_tried_again(desk: Any) -> None:
+    grant_access(model=desk.model, email=desk.ada.email, days=3)
+    mail = OutgoingMail.objects.get()
+    OutgoingMail.objects.update(state=MailState.FAILED, attempts=40)
+    assert desk.rita_browser.get(f"{BASE}/outgoingmail/").status_code == 403
+    assert desk.root_browser.get(f"{BASE}/outgoingmail/{mail.pk}/change/").status_code == 200
+    data = {"action": "try_again", "_selected_action": mail.pk}
+    assert "1 mail will be sent again" in page(
+        desk.root_browser.post(f"{BASE}/outgoingmail/", data, follow=True)
+    )
+    mail.refresh_from_db()
+    assert (mail.state, mail.attempts) == (MailState.WAITING, 0)
+    assert "nothing to try again" in page(desk.root_browser.post(f"{BASE}/outgoingmail/", data, follow=True))
+
+
+@pytest.mark.parametrize("name", ["grant", "event", "outgoingmail", "gatedmodel"])
+def test_queries_do_not_grow_with_the_list(desk: Any, make_model: Any, name: str) -> None:
+    counts = []
+    for number in range(3):
+        grant_access(model=make_model(f"ai/m{number}"), email=f"p{number}@example.org", days=3)
+        desk.root_browser.get(f"{BASE}/{name}/")
+        with CaptureQueriesContext(connection) as seen:
+            assert desk.root_browser.get(f"{BASE}/{name}/").status_code == 200
+        counts.append(len(seen))
+    assert counts[0] == counts[-1]
+
+
+def test_index_names_the_desk(desk: Any) -> None:
+    shown = page(desk.rita_browser.get("/admin/"))
+    assert "Gatehouse" in shown
+    assert "Access requests" in shown
+    assert "Outgoing mails" not in shown
