@@ -174,6 +174,8 @@ def make_plan(
     options = _options(dtype, compat, resize_policy, max_shard_size, keep_rotary)
     policy = resize_policy or made_with.get("resize_policy")
     plan = _plan("recover", base_checkpoint, first, options, policy, facts.get("base_tensors", {}))
+    if facts and plan.resized and policy != made_with.get("resize_policy"):
+        raise Refusal(f"The diff was made with --resize-policy {made_with.get('resize_policy')}, not {policy}.")
     if target is not None:
         check_disk(plan, Path(target))
     return plan

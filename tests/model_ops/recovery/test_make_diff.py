@@ -51,6 +51,14 @@ def test_make_diff_counts_the_values_that_do_not_come_back(tmp_path):
     assert manifest["round_trip"]["not_restored"] == differing
 
 
+def test_recover_with_another_resize_policy_than_the_diffs_is_refused(tmp_path):
+    base, tuned, diff, _ = make_pair(tmp_path, resize_policy="zero")
+    with pytest.raises(Refusal, match="made with --resize-policy zero, not mean"):
+        make_plan(base, diff, resize_policy="mean")
+    execute(make_plan(base, diff, dtype="bfloat16"), tmp_path / "out")
+    assert models.weights_of(tmp_path / "out") == models.weights_of(tuned)
+
+
 def test_recover_with_another_base_is_refused_by_name_before_writing(tmp_path):
     _, _, diff, _ = make_pair(tmp_path)
     other = models.make_model()
