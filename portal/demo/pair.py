@@ -32,7 +32,14 @@ MODEL_RECIPE = [
     "portal/demo/card/*.txt",
 ]
 DIFF_RECIPE = ["portal/demo/make_pair.py", "portal/demo/card/*", "model_ops/recovery/*.py"]
-QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+# Nothing is fetched or chatted about; threads that wait for each other sleep, since spinning beside other work
+# made the fine-tune ten times slower.
+CHILD_SETTINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,12 @@ def run_child(folder: Path, report: Callable[[str], None]) -> tuple[int, list[st
     command = [sys.executable, "-m", "portal.demo.make_pair", str(folder.absolute())]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         with subprocess.Popen(
-            command, cwd=CHECKOUT, env=os.environ | QUIET, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            cwd=CHECKOUT,
+            env=os.environ | CHILD_SETTINGS,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as child:
             try:
                 for line in child.stdout or ():

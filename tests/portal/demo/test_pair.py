@@ -14,7 +14,7 @@ from access_requests.cards.reader import read_card
 from portal.demo.base import Package, find_package
 from portal.demo.pair import (
     CHECKOUT,
-    QUIET,
+    CHILD_SETTINGS,
     STAMP,
     diff_digest,
     ensure_pair,
@@ -172,7 +172,7 @@ def greedy(folder: Path, prompt: str) -> str:
     )
     run = subprocess.run(
         [sys.executable, "-c", code, str(folder), prompt],
-        env=os.environ | QUIET,
+        env=os.environ | CHILD_SETTINGS,
         capture_output=True,
         text=True,
         check=True,
