@@ -1,4 +1,4 @@
-"""The admin's weights: sources of a model, recoveries with a second try, revisions and downloads to be read."""
+"""Recoveries, revisions and downloads in the admin: to be read; a failed recovery can be tried again."""
 
 from __future__ import annotations
 
@@ -6,116 +6,19 @@ import json
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from access_requests.admin.base import ReadOnlyAdmin, say
-from access_requests.admin.catalogue import GatedModelAdmin
 from access_requests.errors import RuleError
-from access_requests.models import GatedModel
 from access_requests.permissions import is_owner
-from access_requests.services.catalogue import understand_card
-from model_ops.forms import WEIGHT_FIELDS, AddModelWithWeightsForm, WeightsForm
 from model_ops.models import Download, Recovery, Revision
-from model_ops.queries import current_recovery
-from model_ops.services.adding import add_model_with_weights, update_model
-from model_ops.services.licences import prompt_as_licence
-from model_ops.services.publishing import publish_revision
-from model_ops.services.weights import ENDED_BADLY, prepare_weights, retry
-
-admin.site.unregister(GatedModel)
-
-
-@admin.register(GatedModel)
-class WeightsGatedModelAdmin(GatedModelAdmin):
-    """The catalogue's page, with the weights; what changes is published in the same transaction."""
-
-    add_fields = [*GatedModelAdmin.add_fields, *WEIGHT_FIELDS]
-    readonly_fields = [*GatedModelAdmin.readonly_fields, "weights_now"]
-
-    def form_for(self, obj: GatedModel | None) -> Any:
-        return super().form_for(obj) if obj else AddModelWithWeightsForm
-
-    def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
-        sets = super().get_fieldsets(request, obj)
-        return [*sets, ("Weights", {"fields": ["weights_now"]})] if obj else sets
-
-    def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
-        """Refused whole where the sources are; the weights are made at the first grant."""
-        prepared = prepare_weights(in_admin=True, **{name: given[name] for name in WEIGHT_FIELDS})
-        if not fields["licences"]:
-            fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
-        return add_model_with_weights(prepared=prepared, **fields)[0]
-
-    def published(self, request: HttpRequest, model: GatedModel) -> None:
-        publish_revision(model=model, actor=request.user)  # type: ignore[arg-type]
-
-    @admin.display(description="weights")
-    def weights_now(self, model: GatedModel) -> SafeString:
-        recovery = current_recovery(model)
-        address = reverse("admin:model_ops_gatedmodel_weights", args=[model.pk])
-        if recovery is None:
-            return format_html('none yet: <a href="{}">name their sources</a>', address)
-        return format_html(
-            '<a href="{}">recovery {}</a>, {}, {} %; <a href="{}">change the sources</a><pre>{}</pre>',
-            reverse("admin:model_ops_recovery_change", args=[recovery.pk]),
-            recovery.pk,
-            recovery.state,
-            recovery.percent,
-            address,
-            recovery.plan.get("text", ""),
-        )
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.weights_view)
-        return [
-            path("<path:object_id>/weights/", view, name="model_ops_gatedmodel_weights"),
-            *super().get_urls(),
-        ]
-
-    def weights_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """New sources for a model: planned when saved, recovered when wanted, published when ready."""
-        model = self._owned(request, object_id)
-        if model is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        form = WeightsForm(request.POST or None, initial=_sources_now(model))
-        if request.method == "POST" and form.is_valid():
-            try:
-                prepared = prepare_weights(in_admin=True, **form.cleaned_data)
-                with transaction.atomic():
-                    update_model(model=model, prepared=prepared, actor=request.user)  # type: ignore[arg-type]
-            except RuleError as error:
-                say(request, error)
-            else:
-                messages.success(request, "The sources are taken; the plan is below.")
-                return redirect("admin:access_requests_gatedmodel_change", model.pk)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Weights of {model}",
-            "opts": self.opts,
-            "model": model,
-            "recovery": current_recovery(model),
-            "form": form,
-        }
-        return TemplateResponse(request, "admin/model_ops/gatedmodel/weights.html", context)
-
-
-def _sources_now(model: GatedModel) -> dict[str, Any]:
-    recovery = current_recovery(model)
-    if recovery is None:
-        return {}
-    sources = {name: getattr(recovery, name) for name in ("base", "diff", "files")}
-    found: dict[str, Any] = {name: source.spec for name, source in sources.items() if source}
-    if recovery.dtype:
-        found |= {name: getattr(recovery, name) for name in ("dtype", "compat", "resize_policy")}
-    return found
+from model_ops.services.weights import ENDED_BADLY, retry
 
 
 @admin.register(Recovery)

@@ -17,9 +17,11 @@ from access_requests.admin.catalogue import GatedModelAdmin
 from access_requests.admin.forms import AddModelForm
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel
+from access_requests.services.catalogue import understand_card
 from model_ops.enums import Compat, Dtype, ResizePolicy
 from model_ops.queries import current_recovery, weights_state
 from model_ops.services.adding import add_model_with_weights, check_new, update_model
+from model_ops.services.licences import prompt_as_licence
 from model_ops.services.publishing import publish_revision
 from model_ops.services.weights import prepare_weights
 
@@ -89,6 +91,8 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
         check_new(fields["repo_id"])
         prepared = prepare_weights(**{name: given[name] for name in WEIGHT_FIELDS}, in_admin=True)
+        if not fields["licences"]:
+            fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
         model, _ = add_model_with_weights(prepared=prepared, **fields)
         messages.info(request, "The weights are made when the first person gets access.")
         return model

@@ -109,13 +109,14 @@ def test_model_is_added_with_its_weights_or_not_at_all(
     assert GatedModel.objects.count() == 0
 
     settings.GATEHOUSE_SOURCES = [files_folder.parent]
-    added = client.post(address, typed(files_folder))
+    added = client.post(address, typed(files_folder, card="---\nextra_gated_prompt: Be kind.\n---\n# New\n"))
 
     assert added.status_code == 302
     model = GatedModel.objects.get()
     recovery, revision = current_recovery(model), main_revision(model)
     assert recovery is not None
     assert recovery.plan["files"]
+    assert model.licence_versions.get().text == "Be kind."
     assert revision is not None
     assert not revision.has_weights
 
@@ -137,7 +138,6 @@ def test_sources_are_changed_by_owners(
     client.post(address, fields)
     assert Recovery.objects.count() == 1
     client.force_login(people["owner"])
-    assert str(files_folder) in client.get(address).text
     wrong = client.post(address, fields | {"files": "/no/folder"})
     right = client.post(address, fields)
 
