@@ -19,7 +19,7 @@ from portal.demo.steps import OWNER, RESEARCHER, Walk, steps
 from portal.demo.visitor import WalkError
 from portal.embedded import StartError, wipe_servers
 from portal.embedded.prepare import CHECKOUT
-from portal.embedded.state import StateLock, prepare_state
+from portal.embedded.state import prepare_state
 from portal.embedded.supervisor import CONFIGURATION, Supervisor, run_portal
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -90,12 +90,11 @@ def demo_folder() -> Path:
 
 def prepare_fresh(home: Path) -> None:
     """Empties the demo's folder but for the pair; refuses while another demo runs on it."""
-    with StateLock(home, purpose="a demo"):
-        wipe_servers(home)
-        for path in home.iterdir():
-            if path.is_dir() and path.name not in {"pair", "run"}:
-                shutil.rmtree(path)
-        (home / "secret_key").unlink(missing_ok=True)
+    wipe_servers(home)
+    for path in home.iterdir():
+        if path.is_dir() and path.name not in {"pair", "run"}:
+            shutil.rmtree(path)
+    (home / "secret_key").unlink(missing_ok=True)
 
 
 def free_port(asked: int | None) -> int:

@@ -68,7 +68,8 @@ class _Reader(HTMLParser):
             self._area = name
             form.values[name] = [""]
         elif tag == "input" and (kind not in {"checkbox", "radio"} or "checked" in a):
-            form.values.setdefault(name, []).append(a.get("value", "on"))
+            empty = "on" if kind in {"checkbox", "radio"} else ""
+            form.values.setdefault(name, []).append(a.get("value", empty))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
@@ -125,7 +126,7 @@ class Visitor:
         return self._open(urllib.request.Request(urllib.parse.urljoin(self.origin, address)))
 
     def send(self, page: Page, form: Form, *, button: tuple[str, str] | None = None, **values: str) -> Page:
-        """Fills the form in over what stands in it, and submits it."""
+        """Fills the form in over what stands in it, and submits it; a refusal is a `WalkError` with its words."""
         unknown = set(values) - form.names
         if unknown:
             raise WalkError(f"The form on {page.url} has no input {', '.join(sorted(unknown))}.")
@@ -136,7 +137,11 @@ class Visitor:
         request = urllib.request.Request(
             target, data=body, headers={"Referer": page.url, "Origin": self.origin}
         )
-        return self._open(request)
+        answer = self._open(request)
+        if answer.status >= 400:
+            words = " ".join(answer.text.partition("There is a problem")[2].split())[:300]
+            raise WalkError(f"{answer.url} did not take the form (status {answer.status}): {words}")
+        return answer
 
     def _open(self, request: urllib.request.Request) -> Page:
         try:
