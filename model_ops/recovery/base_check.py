@@ -13,7 +13,7 @@ from model_ops.recovery.control import Control
 from model_ops.recovery.dtypes import ADDABLE
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.memory import BLOCK_SIZE
-from model_ops.recovery.plan import Plan
+from model_ops.recovery.planned import Plan
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
 
@@ -31,7 +31,8 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
 
 
 def _find(plan: Plan, name: str) -> TensorRef:
-    ref = plan.base.find(name)
+    terms = (term for shard in plan.shards for task in shard.tasks for term in task.terms)
+    ref = next((term for term in terms if term.name == name), None) or plan.base.find(name)
     if ref is None:
         raise Refusal(f"The diff was made from a base that has {name[:200]!r}; this one has not.")
     return ref
@@ -40,7 +41,7 @@ def _find(plan: Plan, name: str) -> TensorRef:
 def _digest_fact(name: str, fact: Any) -> tuple[str, str]:
     if (
         not isinstance(fact, dict)
-        or fact.get("dtype") not in ADDABLE
+        or fact.get("dtype") not in (*ADDABLE, "U8")
         or not isinstance(fact.get("sha256"), str)
     ):
         raise Refusal(f"The diff's manifest is damaged at the base tensor {name[:200]!r}.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from model_ops.recovery.memory import BLOCK_SIZE
-from model_ops.recovery.plan import Placed, ShardPlan
+from model_ops.recovery.planned import Placed, ShardPlan
 from model_ops.recovery.rules import TensorTask
 from model_ops.recovery.tensors import TensorRef
 

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import RecoveryError, Refusal
 from model_ops.recovery.layout import parse_size
-from model_ops.recovery.plan import DEFAULT_SHARD_SIZE, Plan, human, make_diff_plan, make_plan
+from model_ops.recovery.plan import DEFAULT_SHARD_SIZE, make_diff_plan, make_plan
+from model_ops.recovery.planned import Plan, human
 from model_ops.recovery.rules import COMPATS, RESIZE_POLICIES
 from model_ops.recovery.run import NON_FINITE, execute
 from model_ops.recovery.verify import verify_folder
@@ -63,7 +64,12 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
     )
     parser.add_argument("--max-shard-size", default=DEFAULT_SHARD_SIZE, help="like 5GB, 2500MB, 200KB")
     parser.add_argument("--keep-rotary", action="store_true", help="keep rotary_emb.inv_freq buffers")
-    parser.add_argument("--method", choices=["add"], default="add", help="how base and diff are combined")
+    parser.add_argument(
+        "--method",
+        choices=["add", "xor"],
+        default="add",
+        help="sums of values, or exclusive or of the files' bytes",
+    )
 
 
 def _add_work_options(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +119,7 @@ def _plan_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "resize_policy": arguments.resize_policy,
         "max_shard_size": arguments.max_shard_size,
         "keep_rotary": arguments.keep_rotary,
+        "method": arguments.method,
     }
 
 

@@ -104,6 +104,9 @@ class Combiner:
         task = piece.task
         first = _values(inputs, piece.inputs[0], start, count, task.first.dtype)
         target = _values(out, piece.position, start, count, rules.out_dtype)
+        if rules.out_dtype == "U8":
+            _exclusive_or(first, piece, start, inputs, target)
+            return
         total = target if rules.out_dtype == "F32" and not rules.half_steps else self.scratch[2][:count]
         self._sum(first, piece, start, inputs, total, rules.sign)
         if total is not target:
@@ -168,6 +171,17 @@ class Combiner:
         self._sum(stored, piece, start, inputs, again, +1)
         bits = BITS[piece.task.first.dtype]
         return int(again.to(first.dtype).view(bits).ne(first.view(bits)).sum())
+
+
+def _exclusive_or(
+    first: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor, target: torch.Tensor
+) -> None:
+    """target = first ^ base; bytes that the base does not have count as zero."""
+    existing = max(0, min(first.numel(), piece.from_base - start)) if piece.task.terms else 0
+    target[existing:] = first[existing:]
+    if existing:
+        base = _values(inputs, piece.inputs[1], start, existing, "U8")
+        torch.bitwise_xor(first[:existing], base, out=target[:existing])
 
 
 def _values(buffer: torch.Tensor, place: int, start: int, count: int, dtype: str) -> torch.Tensor:

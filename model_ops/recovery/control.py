@@ -66,7 +66,7 @@ class Control:
             self.cancel()
         if self._report and (final or now - self._last >= self._interval):
             self._last = now
-            self._report(self.bytes_done, self.bytes_total, self.shard)
+            self._report(min(self.bytes_done, self.bytes_total), self.bytes_total, self.shard)
 
     def gather(self, futures: list[Future[Any]]) -> list[Any]:
         """Results in order; on the first failure the others are stopped and it is raised."""

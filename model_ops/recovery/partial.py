@@ -21,7 +21,7 @@ from typing import Any
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.output import FOLDER_MODE, sync_folder, write_failure
-from model_ops.recovery.plan import ShardPlan
+from model_ops.recovery.planned import ShardPlan
 
 _STATE = "recovery.json"
 _CHUNK = 4 * 1024 * 1024

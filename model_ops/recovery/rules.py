@@ -39,11 +39,6 @@ class TensorTask:
         """The shape written."""
         return self.first.shape
 
-    @property
-    def old_rows(self) -> int:
-        """Rows that the base has; all of them where nothing grows."""
-        return self.terms[0].shape[0] if self.fill else 0
-
 
 @dataclass(frozen=True)
 class Rules:

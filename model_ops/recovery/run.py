@@ -24,7 +24,10 @@ from model_ops.recovery.manifest import build_manifest, read_manifest
 from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_jobs
 from model_ops.recovery.output import write_small
 from model_ops.recovery.partial import Partial, open_partial, partial_folder
-from model_ops.recovery.plan import INDEX, Plan, ShardPlan, check_disk
+from model_ops.recovery.plan import check_disk
+from model_ops.recovery.planned import INDEX, Plan, ShardPlan
+from model_ops.recovery.safetensors_format import read_safetensors
+from model_ops.recovery.torch_zip import read_torch_zip
 
 NON_FINITE = ("refuse", "report")
 
@@ -83,7 +86,7 @@ def execute(
     target = Path(target).absolute()
     manifest = _existing_result(plan, target, non_finite)
     if manifest is not None:
-        return _unchanged_result(manifest, target, started)
+        return _unchanged_result(plan, manifest, target, started)
     check_device(device)
     count = choose_jobs(plan, jobs, memory)
     with open_partial(target) as partial:
@@ -92,6 +95,7 @@ def execute(
         started += _import_torch()
         records, devices = _run_shards(plan, partial, choose_device(device), count, control)
         _check_finite(records, non_finite)
+        _check_restored(plan, partial.result)
         check_unchanged(plan.base.folder, plan.base_files)
         check_unchanged(plan.first.folder, plan.first_files)
         lines = [*records, *_small_files(plan, partial.result)]
@@ -140,12 +144,13 @@ def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> boo
     return True
 
 
-def _unchanged_result(manifest: dict[str, Any], target: Path, started: float) -> Result:
+def _unchanged_result(plan: Plan, manifest: dict[str, Any], target: Path, started: float) -> Result:
     leftover = partial_folder(target)
     if leftover.exists():
         with open_partial(target) as partial:
             partial.discard()
-    weights = [entry for entry in manifest["files"] if entry["path"].endswith(".safetensors")]
+    names = {shard.file for shard in plan.shards}
+    weights = [entry for entry in manifest["files"] if entry["path"] in names]
     trip = manifest.get("round_trip") or {}
     return Result(
         seconds=round(time.monotonic() - started, 3),
@@ -220,7 +225,7 @@ def _run_shards(
         try:
             used.add(device)
             record = run_shard(plan, shard, partial.result, device=device, control=control)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             used.add("cpu")
             record = run_shard(plan, shard, partial.result, device="cpu", control=control)
         partial.record(shard, record)
@@ -241,6 +246,22 @@ def _check_finite(records: list[dict[str, Any]], non_finite: str) -> None:
         )
 
 
+def _check_restored(plan: Plan, folder: Path) -> None:
+    """Files made by exclusive or with another base are no checkpoint at all; the headers show it."""
+    if plan.options["method"] != "xor" or plan.action != "recover":
+        return
+    readers = {".safetensors": read_safetensors, ".bin": read_torch_zip}
+    for path in (folder / shard.file for shard in plan.shards):
+        try:
+            if path.suffix in readers:
+                readers[path.suffix](path)
+        except Refusal as refusal:
+            raise Failure(
+                f"{path.name} comes out as no checkpoint, so this is not the very base, file for file, that the "
+                "diff was made from."
+            ) from refusal
+
+
 def _non_finite_tensors(records: list[dict[str, Any]]) -> dict[str, int]:
     seen = {name: counts for record in records for name, counts in record["tensors"].items()}
     return {name: seen[name]["non_finite"] for name in sorted(seen) if seen[name]["non_finite"]}
@@ -256,8 +277,8 @@ def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
             data = inner_file(plan.first.folder, file.name).read_bytes()
         except (OSError, Refusal) as error:
             raise Failure(f"The input {file.name} cannot be read any more.") from error
-        if file.name == "config.json":
-            data = with_dtype(data, LONG_NAMES[plan.dtype])
+        if file.name == "config.json" and plan.options["method"] == "add":
+            data = with_dtype(data, plan.dtype_name)
         if len(data) != file.size:
             raise Failure(f"The input {file.name} was changed under way; nothing was made of it.")
         lines.append(write_small(folder / file.name, data))

@@ -24,7 +24,7 @@ from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.mean_rows import mean_row
 from model_ops.recovery.memory import BLOCK_SIZE, SLOTS
 from model_ops.recovery.output import Hashes, OutputFile, file_line
-from model_ops.recovery.plan import Plan, ShardPlan
+from model_ops.recovery.planned import Plan, ShardPlan
 from model_ops.recovery.reading import Reader
 
 
