@@ -6,8 +6,10 @@ from typing import Any
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
+from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is taken out below
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
+from django.contrib.auth import admin as auth_admin  # noqa: F401 - likewise
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
 

@@ -14,7 +14,6 @@ from portal.accounts.models import User
 from portal.accounts.names import check_username, clean_name, suggest_username
 from portal.accounts.orcid import clean_orcid
 
-NAME_HELP = "In any script. One name only? Write it here."
 USERNAME_HELP = "Public, while your e-mail address never is. Left empty, it is made from your names."
 PASSWORD_HELP = "At least 10 characters, not only digits, and nothing that many people use."  # noqa: S105 - a sentence
 UNREADABLE_NAME = "Write your name: these characters cannot be shown."
@@ -35,7 +34,7 @@ class NamesMixin(forms.Form):
 
 def first_name_field() -> forms.CharField:
     widget = forms.TextInput(attrs={"autocomplete": "given-name"})
-    return forms.CharField(label="First name", max_length=200, help_text=NAME_HELP, widget=widget)
+    return forms.CharField(label="First name", max_length=200, widget=widget)
 
 
 def last_name_field() -> forms.CharField:

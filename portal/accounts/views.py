@@ -32,7 +32,7 @@ class SignupView(AllauthSignupView):
             with transaction.atomic():
                 return super().form_valid(form)
         except IntegrityError:
-            again = self.get_form()
+            again = self.get_form_class()(**self.get_form_kwargs())
             if (
                 again.is_valid()
             ):  # the winner has the address (allauth then tells its holder) or our suggestion

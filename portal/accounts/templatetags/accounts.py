@@ -7,6 +7,17 @@ from django.forms import BaseForm
 
 register = template.Library()
 
+# The first that fits wins: most browsers also name those they descend from.
+BROWSERS = {"Edg": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+SYSTEMS = {
+    "Android": "Android",
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Windows": "Windows",
+    "Mac OS X": "macOS",
+}
+SYSTEMS |= {"CrOS": "ChromeOS", "Linux": "Linux"}
+
 
 @register.simple_tag
 def without_placeholders(form: BaseForm) -> str:
@@ -14,3 +25,13 @@ def without_placeholders(form: BaseForm) -> str:
     for field in form.fields.values():
         field.widget.attrs.pop("placeholder", None)
     return ""
+
+
+@register.filter
+def browser(user_agent: str) -> str:
+    """`Firefox on Linux` for a User-Agent header, else its first word."""
+    name = next((name for mark, name in BROWSERS.items() if mark in user_agent), "")
+    system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), "")
+    if not name:
+        return (user_agent.split() or ["unknown client"])[0]
+    return f"{name} on {system}" if system else name

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+
+from portal.accounts.models import User
+from tests.portal.accounts.threads import all_at_once
+
+ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.org", "password1": "a long engine"}
+
+
+def sign_up(client: Client, **fields: str) -> Any:
+    return client.post(reverse("account_signup"), ADA | {"username": ""} | fields)
+
+
+def test_signup_to_confirmed_by_code(client: Client, newest_code: Callable[[], str]) -> None:
+    page = sign_up(client)
+    assert (page.status_code, page["Location"]) == (302, reverse("account_email_verification_sent"))
+    assert [m.to for m in mail.outbox] == [["ada@example.org"]]
+    assert mail.outbox[0].subject == "Your code for Gatehouse"
+    assert client.get(reverse("profile")).status_code == 302
+
+    wrong = client.post(reverse("account_email_verification_sent"), {"code": "AAAA-AAAA"})
+    assert "This code does not fit: check the newest mail" in wrong.content.decode()
+    done = client.post(reverse("account_email_verification_sent"), {"code": newest_code()})
+    assert (done.status_code, done["Location"]) == (302, "/me/")
+
+    ada = User.objects.get()
+    assert (ada.username, ada.first_name, ada.last_name) == ("ada-lovelace", "Ada", "Lovelace")
+    assert EmailAddress.objects.get(user=ada).verified
+    assert client.get(reverse("profile")).status_code == 200
+
+
+def test_signup_with_a_single_name_in_another_script(client: Client) -> None:
+    assert sign_up(client, first_name="  王 ", last_name="").status_code == 302
+    user = User.objects.get()
+    assert (user.first_name, user.last_name) == ("王", "")
+    assert user.username.startswith("researcher-")
+
+
+def test_signup_never_makes_the_user_name_from_the_address(client: Client) -> None:
+    sign_up(client, first_name="王", last_name="", email="secret.lover@example.org")
+    assert "secret" not in User.objects.get().username
+
+
+def test_signup_without_a_readable_name_says_so(client: Client) -> None:
+    page = sign_up(client, first_name="\u202e\u2066")
+    assert "Write your name: these characters cannot be shown." in page.content.decode()
+    assert User.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("username", "sentence"),
+    [
+        ("ada lovelace", "Use 1 to 96 letters, digits"),
+        ("ADA", "“ADA” is taken: choose another user name."),
+        ("admin", "“admin” is kept for the portal itself"),
+    ],
+)
+def test_signup_with_a_bad_user_name_keeps_the_rest(
+    client: Client, make_person: Callable[..., Any], username: str, sentence: str
+) -> None:
+    make_person("ada", email="first@example.org")
+    text = sign_up(client, username=username).content.decode()
+    assert sentence in text
+    assert 'value="Lovelace"' in text
+    assert User.objects.count() == 1
+
+
+def test_signup_with_a_known_address_looks_the_same_and_tells_its_holder(
+    client: Client, make_person: Callable[..., Any]
+) -> None:
+    make_person("ada", email="ada@example.org")
+    page = sign_up(client, email="ADA@example.org")
+    assert (page.status_code, page["Location"]) == (302, reverse("account_email_verification_sent"))
+    assert mail.outbox[0].subject == "You have an account already"
+    assert User.objects.count() == 1
+
+
+def test_signup_mails_link_to_our_address_whatever_the_host_header(
+    client: Client, make_person: Callable[..., Any]
+) -> None:
+    make_person("ada", email="ada@example.org")
+    client.post(reverse("account_signup"), ADA, headers={"host": "evil.example"})
+    client.post(
+        reverse("account_reset_password"), {"email": "ada@example.org"}, headers={"host": "evil.example"}
+    )
+    client.post(
+        reverse("account_reset_password"), {"email": "x@example.org"}, headers={"host": "evil.example"}
+    )
+    assert len(mail.outbox) == 3
+    for message in mail.outbox:
+        assert "evil.example" not in message.body
+        assert "http://127.0.0.1:8000/accounts/" in message.body
+
+
+def test_signup_when_the_mail_server_fails_says_so_and_keeps_the_account(
+    client: Client, settings: Any
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    page = client.post(reverse("account_signup"), ADA, follow=True)
+    assert page.status_code == 200
+    assert "The mail could not be sent, because the mail server fails" in page.content.decode()
+    assert User.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("chosen", ["", "ada"])
+def test_signup_of_several_with_one_name_at_once_never_breaks(chosen: str) -> None:
+    statuses = all_at_once(
+        4, lambda n: sign_up(Client(), username=chosen, email=f"ada{n}@example.org").status_code
+    )
+    names = sorted(User.objects.values_list("username", flat=True))
+    if chosen:
+        assert (sorted(statuses), names) == ([200, 200, 200, 302], ["ada"])
+    else:
+        assert (statuses, len(names), len(set(names))) == ([302] * 4, 4, 4)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_signup_of_one_address_twice_at_once_makes_one_account() -> None:
+    statuses = all_at_once(3, lambda _: sign_up(Client()).status_code)
+    assert set(statuses) <= {302, 429}  # a second mail to one address within minutes is held back
+    assert (statuses.count(302) >= 1, User.objects.count()) == (True, 1)
+
+
+def test_suggestion_is_shown_while_typing(client: Client, make_person: Callable[..., Any]) -> None:
+    make_person("zoe-garcia")
+    page = client.get(reverse("suggest_username"), {"first_name": "Zoë", "last_name": "García"})
+    assert page.content.decode().strip() == "Left empty, it becomes <strong>zoe-garcia-2</strong>."
+    assert client.get(reverse("suggest_username")).content.decode().strip() == ""
+
+
+def test_password_reset_sets_a_new_password(
+    client: Client, make_person: Callable[..., Any], newest_link: Callable[[], str]
+) -> None:
+    make_person("ada")
+    client.post(reverse("account_reset_password"), {"email": "ada@example.org"})
+    link = newest_link()
+    form = client.get(link, follow=True).redirect_chain[-1][0]
+    assert (
+        client.post(form, {"password1": "another engine", "password2": "another engine"})["Location"]
+        == "/me/"
+    )
+    assert User.objects.get().check_password("another engine")
+    again = Client().get(link)
+    assert "This link does not work any more" in again.content.decode()
