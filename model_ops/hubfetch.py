@@ -6,6 +6,7 @@ no process list shows it. Progress goes to standard output as lines of JSON, a f
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -31,16 +32,17 @@ OTHER_FORMATS = [
 def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str) -> int:
     """Downloads into FOLDER.partial and renames it when all is there; a rerun goes on where it stopped."""
     target, partial = Path(folder), Path(f"{folder}.partial")
-    if target.is_dir():
-        return 0
     try:
-        _download(endpoint, repo_id, commit, partial, everything == "all")
+        with Path(f"{folder}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two recoveries may share a base
+            if not target.is_dir():
+                _download(endpoint, repo_id, commit, partial, everything == "all")
+                os.sync()
+                partial.rename(target)
     except Exception as error:  # whatever the network does is told in one sentence
         why = " ".join(str(error).split())[:300] or type(error).__name__
         sys.stderr.write(f"{repo_id} at {endpoint} could not be fetched: {why}\n")
         return 1
-    os.sync()
-    partial.rename(target)
     return 0
 
 

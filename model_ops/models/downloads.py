@@ -12,7 +12,9 @@ class Download(models.Model):
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="downloads")
     grant = models.ForeignKey(Grant, models.PROTECT, null=True, blank=True, related_name="downloads")
     token = models.ForeignKey(AccessToken, models.PROTECT, null=True, blank=True, related_name="downloads")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="downloads")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="downloads"
+    )
     commit = models.CharField(max_length=40)
     path = models.CharField(max_length=500)
     first_byte = models.BigIntegerField(default=0)

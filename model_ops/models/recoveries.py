@@ -12,13 +12,17 @@ from model_ops.enums import Compat, DeliveryState, Dtype, Method, RecoveryState,
 class WeightSource(models.Model):
     """A folder as it was when looked at, or a Hub repository at a commit."""
 
-    spec = models.CharField(max_length=1000, help_text="`/folder`, `hf:ID@COMMIT` or `hf+https://HOST/ID@COMMIT`.")
+    spec = models.CharField(
+        max_length=1000, help_text="`/folder`, `hf:ID@COMMIT` or `hf+https://HOST/ID@COMMIT`."
+    )
     kind = models.CharField(max_length=10, choices=SourceKind)
     endpoint = models.CharField(max_length=300, blank=True)
     repo_id = models.CharField(max_length=193, blank=True)
     commit = models.CharField(max_length=40, blank=True)
     fingerprint = models.CharField(
-        max_length=64, blank=True, help_text="Of a folder: names, sizes and change times. A changed folder is another source."
+        max_length=64,
+        blank=True,
+        help_text="Of a folder: names, sizes and change times. A changed folder is another source.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -34,17 +38,29 @@ class Recovery(models.Model):
     """One run of the engine, shared by every model with the same inputs: nothing is merged twice."""
 
     method = models.CharField(max_length=10, choices=Method)
-    base = models.ForeignKey(WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_base")
-    diff = models.ForeignKey(WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_diff")
-    files = models.ForeignKey(WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_files")
+    base = models.ForeignKey(
+        WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_base"
+    )
+    diff = models.ForeignKey(
+        WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_diff"
+    )
+    files = models.ForeignKey(
+        WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_files"
+    )
     dtype = models.CharField(max_length=10, choices=Dtype, blank=True)
     compat = models.CharField(max_length=20, choices=Compat, blank=True)
     resize_policy = models.CharField(max_length=10, choices=ResizePolicy, blank=True)
 
     state = models.CharField(max_length=10, choices=RecoveryState, default=RecoveryState.PLANNED)
-    wanted_at = models.DateTimeField(null=True, blank=True, help_text="Since when somebody waits for it; nothing runs before.")
-    lease_owner = models.CharField(max_length=32, blank=True, help_text="Random; the worker that holds the row.")
-    lease_until = models.DateTimeField(null=True, blank=True, help_text="After this the row may be claimed by another worker.")
+    wanted_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when somebody waits for it; nothing runs before."
+    )
+    lease_owner = models.CharField(
+        max_length=32, blank=True, help_text="Random; the worker that holds the row."
+    )
+    lease_until = models.DateTimeField(
+        null=True, blank=True, help_text="After this the row may be claimed by another worker."
+    )
     attempts = models.PositiveIntegerField(default=0)
     stage = models.CharField(max_length=40, blank=True, help_text="fetching, recovering, publishing")
     bytes_done = models.BigIntegerField(default=0)
@@ -71,7 +87,8 @@ class Recovery(models.Model):
                 name="recovery_has_its_inputs",
             ),
             models.CheckConstraint(
-                condition=~Q(state=RecoveryState.RUNNING) | (Q(lease_until__isnull=False) & ~Q(lease_owner="")),
+                condition=~Q(state=RecoveryState.RUNNING)
+                | (Q(lease_until__isnull=False) & ~Q(lease_owner="")),
                 name="recovery_running_has_lease",
             ),
         ]

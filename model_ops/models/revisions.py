@@ -31,7 +31,9 @@ class Revision(models.Model):
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="revisions")
     commit = models.CharField(max_length=40)
     recovery = models.ForeignKey(Recovery, models.PROTECT, null=True, blank=True, related_name="revisions")
-    has_weights = models.BooleanField(default=False, help_text="False: only the card and licences, weights to come.")
+    has_weights = models.BooleanField(
+        default=False, help_text="False: only the card and licences, weights to come."
+    )
     title = models.CharField(max_length=200)
     message = models.TextField(blank=True)
     author = models.CharField(max_length=200)
@@ -49,7 +51,9 @@ class RepoFile(models.Model):
     revision = models.ForeignKey(Revision, models.CASCADE, related_name="files")
     path = models.CharField(max_length=500)
     blob = models.ForeignKey(Blob, models.PROTECT, related_name="files")
-    is_lfs = models.BooleanField(help_text="By file pattern, as on the Hub: its id is the SHA-256, else the git SHA-1.")
+    is_lfs = models.BooleanField(
+        help_text="By file pattern, as on the Hub: its id is the SHA-256, else the git SHA-1."
+    )
 
     class Meta:
         ordering = ["path"]

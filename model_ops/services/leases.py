@@ -85,10 +85,11 @@ class Lease:
         """Notes how far it is; written with the next renewal, at most once a second."""
         self._progress = {"bytes_done": done, "bytes_total": total}
 
-    def enter_stage(self, stage: str) -> None:
-        """Names what is done now; progress starts anew."""
+    def enter_stage(self, stage: str, *, keep_progress: bool = False) -> None:
+        """Names what is done now; progress starts anew, unless this is the last touch to what is done."""
         self._progress = {}
-        with_database(lambda: self.held().update(stage=stage, bytes_done=0), give_up=self.lost)
+        fields = {"stage": stage} | ({} if keep_progress else {"bytes_done": 0, "bytes_total": 0})
+        with_database(lambda: self.held().update(**fields), give_up=self.lost)
 
     def _renew(self) -> None:
         written, renewed = self._progress, time.monotonic()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
@@ -78,6 +79,11 @@ def run_recovery(*, recovery_id: int) -> None:
             what = f" ({error.filename})" if error.filename else ""
             why = f"The weights could not be written or read{what}: {error.strerror or error}; put that right and try again."
             _end_badly(lease, RecoveryState.FAILED, why)
+        except SoftTimeLimitExceeded:
+            why = (
+                "The run took more than a day and was stopped: what is finished is kept, try again to go on."
+            )
+            _end_badly(lease, RecoveryState.FAILED, why)
         except Exception:
             log.exception("Recovery %s", recovery_id)
             why = "The portal failed in an unforeseen way: the worker's log says more; try again after looking there."
@@ -103,7 +109,7 @@ def _run(lease: Lease) -> None:
             lease.enter_stage("recovering")
             files, facts = _make(recovery, output, lease, lock)
             _keep(lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts})
-        lease.enter_stage("publishing")
+        lease.enter_stage("publishing", keep_progress=True)
         _store(recovered_files(recovery), output)
         _publish(lease)
         shutil.rmtree(output, ignore_errors=True)
