@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from access_requests.enums import OPEN_STATES, WAITING_STATES, AccessCode, RequestState
@@ -64,8 +66,10 @@ def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None)
         return _answer(AccessCode.ANONYMOUS, model)
     if not user.is_active:
         return _answer(AccessCode.DISABLED, model)
+    if token and token.grant.model_id == model.pk and token.grant.is_live():
+        return _answer(AccessCode.GRANTED, model, grant=token.grant)
     grant = live_grant(user, model)
-    if grant and token and token.grant_id != grant.pk:
+    if grant and token:
         return _answer(AccessCode.TOKEN_OUT_OF_SCOPE, model)
     if grant:
         return _answer(AccessCode.GRANTED, model, grant=grant)
@@ -85,8 +89,10 @@ def _refusal(user: Any, model: GatedModel) -> Access:
 
 def _why_not(request: AccessRequest | None, ended: Grant | None) -> AccessCode:
     """The refusal that a person's latest request and latest grant, which is not live, come to."""
-    newest_is_grant = request is None or request.state == RequestState.APPROVED or (
-        ended is not None and not request.is_open and request.created_at < ended.starts_at
+    newest_is_grant = (
+        request is None
+        or request.state == RequestState.APPROVED
+        or (ended is not None and not request.is_open and request.created_at < ended.starts_at)
     )
     if ended is not None and newest_is_grant:
         return AccessCode.REVOKED if ended.revoked_at else AccessCode.EXPIRED
@@ -101,9 +107,14 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     if not is_person(user):
         return {model.pk: access_of(user, model).code for model in models}
     grants = {g.model_id: g for g in Grant.objects.filter(user=user, model__in=models).order_by("pk")}
-    requests = {r.model_id: r for r in AccessRequest.objects.filter(applicant=user, model__in=models).order_by("pk")}
+    requests = {
+        r.model_id: r for r in AccessRequest.objects.filter(applicant=user, model__in=models).order_by("pk")
+    }
     reviewed = set(decidable_models(user).filter(pk__in=[m.pk for m in models]).values_list("pk", flat=True))
-    return {model.pk: _code(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed) for model in models}
+    return {
+        model.pk: _code(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed)
+        for model in models
+    }
 
 
 def _code(model: GatedModel, grant: Grant | None, request: AccessRequest | None, reviews: bool) -> AccessCode:
@@ -187,4 +198,7 @@ def find_model(repo_id: str) -> GatedModel | None:
     """By id, whatever its case."""
     if "\0" in repo_id:
         return None
-    return GatedModel.objects.filter(repo_id__iexact=repo_id).first()
+    same = Exact(
+        Lower("repo_id"), repo_id.lower()
+    )  # as the unique index has it; `iexact` would compare in upper case
+    return GatedModel.objects.select_related("form").filter(same).first()

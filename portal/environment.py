@@ -99,7 +99,9 @@ def database() -> dict[str, object]:
         raise refuse("DATABASE_URL", "names another database: Gatehouse runs on PostgreSQL only.")
     parsed["ENGINE"] = "django.db.backends.postgresql"
     parsed["CONN_MAX_AGE"] = 0
-    parsed["CONN_HEALTH_CHECKS"] = True  # a pooled connection that a restart of the server broke is not handed out
+    parsed["CONN_HEALTH_CHECKS"] = (
+        True  # a pooled connection that a restart of the server broke is not handed out
+    )
     options = dict(parsed.get("OPTIONS") or {})  # type: ignore[call-overload]
     parsed["OPTIONS"] = options | {"pool": {"min_size": 0, "max_size": 24, "timeout": 10}}
     return parsed
