@@ -17,6 +17,8 @@ from model_ops.recovery.planned import Plan
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
 
+_KEPT_IN_CACHE = 4 * 1024**3  # a base up to this size stays in the page cache until it is added
+
 
 def check_base(plan: Plan, control: Control, jobs: int) -> None:
     """Compare each base tensor with the digest in the diff's manifest; a refusal names the first that differs.
@@ -25,8 +27,9 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
     """
     wanted = [(_find(plan, name), _digest_fact(name, fact)) for name, fact in plan.base_tensors.items()]
     wanted.sort(key=lambda pair: (pair[0].path, pair[0].offset))
+    drop = sum(ref.nbytes for ref, _ in wanted) > _KEPT_IN_CACHE
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_check_some, wanted[start::jobs], control) for start in range(jobs)]
+        futures = [pool.submit(_check_some, wanted[start::jobs], drop, control) for start in range(jobs)]
         control.gather(futures)
 
 
@@ -48,24 +51,26 @@ def _digest_fact(name: str, fact: Any) -> tuple[str, str]:
     return fact["dtype"], fact["sha256"]
 
 
-def _check_some(wanted: list[tuple[TensorRef, tuple[str, str]]], control: Control) -> None:
+def _check_some(wanted: list[tuple[TensorRef, tuple[str, str]]], drop: bool, control: Control) -> None:
     buffer = memoryview(bytearray(BLOCK_SIZE))
     with contextlib.closing(Reader(control)) as reader:
         for ref, (dtype, digest) in wanted:
-            if _digest(ref, dtype, reader, buffer, control) != digest:
+            if _digest(ref, dtype, reader, buffer, drop=drop, control=control) != digest:
                 raise Refusal(
                     f"This is not the base that the diff was made from: {ref.name} holds other values; "
                     "use the base that the diff's publisher names."
                 )
 
 
-def _digest(ref: TensorRef, dtype: str, reader: Reader, buffer: memoryview, control: Control) -> str | None:
+def _digest(
+    ref: TensorRef, dtype: str, reader: Reader, buffer: memoryview, *, drop: bool, control: Control
+) -> str | None:
     """SHA-256 of the values as `dtype`; None if one of them does not exist in that dtype."""
     digest = hashlib.sha256()
     for start in range(0, ref.nbytes, len(buffer)):
         control.check()
         view = buffer[: min(len(buffer), ref.nbytes - start)]
-        reader.read_into(ref.path, ref.offset + start, view)
+        reader.read_into(ref.path, ref.offset + start, view, drop=drop)
         data = view if dtype == ref.dtype else _convert(view, ref.dtype, dtype)
         if data is None:
             return None

@@ -83,7 +83,8 @@ def execute(
     """
     started = time.monotonic() if started is None else started
     control = control or Control()
-    target = Path(target).absolute()
+    control.bytes_total = plan.bytes_of_weights
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - takes `..` out without following links
     manifest = _existing_result(plan, target, non_finite)
     if manifest is not None:
         return _unchanged_result(plan, manifest, target, started)
@@ -213,7 +214,6 @@ def _run_shards(
 
     from model_ops.recovery.shard import run_shard
 
-    control.bytes_total = plan.bytes_of_weights
     used: set[str] = set()
 
     def make(shard: ShardPlan) -> dict[str, Any]:
