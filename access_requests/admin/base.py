@@ -6,7 +6,8 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.text import capfirst
 
 from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models
@@ -22,6 +23,16 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     """Rows of the models that the visitor decides for; `to_model` is the way from a row to its model."""
 
     to_model = "model"
+
+    class Media:
+        css = {"all": ["pages-admin.css"]}
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Django's list under its plain name."""
+        title = capfirst(str(self.opts.verbose_name_plural))
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)

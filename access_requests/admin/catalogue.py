@@ -28,14 +28,13 @@ from access_requests.services.editing import (
     add_licence,
     change_fields,
     change_settings,
-    licences_in_prompt,
     retire_licence,
 )
 
 
 class LicenceInline(admin.TabularInline):
     model = LicenceVersion
-    fields = readonly_fields = ["text_link", "language", "sha256", "created_at", "retired_at"]
+    fields = readonly_fields = ["text_link", "language", "digest", "created_at", "retired_at"]
     extra = 0
     can_delete = False
     verbose_name_plural = "licence texts (immutable; a change makes a new version)"
@@ -47,6 +46,10 @@ class LicenceInline(admin.TabularInline):
     def text_link(self, licence: LicenceVersion) -> SafeString:
         address = reverse("licence", args=[licence.model.namespace, licence.model.name, licence.pk])
         return format_html('<a href="{}">{}</a>', address, licence.name)
+
+    @admin.display(description="SHA-256")
+    def digest(self, licence: LicenceVersion) -> SafeString:
+        return format_html('<code class="digest">{}</code>', licence.sha256)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -209,7 +212,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         return {
             "repo_id": given["repo_id"],
             "card": given["card"],
-            "licences": given["licences"] or licences_in_prompt(card=given["card"]),
+            "licences": given["licences"],
             "gate": given["gate"],
             "days": given["grant_days"],
             "listed": given["listed"],

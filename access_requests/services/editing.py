@@ -13,13 +13,12 @@ from access_requests.enums import Gate
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion
 from access_requests.services.audit import append_event
-from access_requests.services.catalogue import LicenceText, replace_licences, set_form, understand_card
+from access_requests.services.catalogue import LicenceText, replace_licences, set_form
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
 SETTINGS = ("gate", "grant_days", "listed")
-PROMPT_FILE = "LICENSE.md"  # the prompt is Markdown
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,6 @@ def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
         if field.key in choices and choices[field.key].required != field.required:
             form = with_required(form, field.key, choices[field.key].required)
     return form
-
-
-def licences_in_prompt(*, card: str) -> list[LicenceText]:
-    """The card's own prompt as the text to agree to, for a model that is added without a licence file."""
-    prompt = understand_card(card).form.prompt
-    return [LicenceText(PROMPT_FILE, "en", prompt)] if prompt.strip() else []
 
 
 def add_licence(

@@ -62,7 +62,6 @@ admin.site.unregister(GatedModel)
 class GatedModelWithWeightsAdmin(GatedModelAdmin):
     """The plan is made when the form is sent: a refusal adds nothing and says why."""
 
-    list_display = [*GatedModelAdmin.list_display, "weights"]
     readonly_fields = [*GatedModelAdmin.readonly_fields, "weights", "plan"]
 
     def form_for(self, obj: GatedModel | None) -> Any:

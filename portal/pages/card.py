@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from access_requests.cards.frontmatter import clean_text, split_card
@@ -37,24 +38,27 @@ def chat_format(body: str) -> str:
     """The first code block under a heading such as "Chat format" or "Input format"; "" when there is none."""
     lines = iter(body.split("\n"))
     for line in lines:
-        if CHAT_HEADING.match(line):
-            return _first_block(lines)
+        while line is not None and CHAT_HEADING.match(line):
+            block, line = _first_block(lines)
+            if block:
+                return block
     return ""
 
 
-def _first_block(lines: Any) -> str:
+def _first_block(lines: Iterator[str]) -> tuple[str, str | None]:
+    """The next code block, or "" and the heading that came before it."""
     fence, kept = "", []
     for line in lines:
         found = FENCE.match(line)
         if not fence and line.startswith("#"):
-            return ""
+            return "", line
         if found and not fence:
             fence = found[1]
         elif fence and found and found[1].startswith(fence):
-            return "\n".join(kept) + "\n"
+            return "\n".join(kept) + "\n", None
         elif fence:
             kept.append(line)
-    return ""
+    return "", None
 
 
 def facts(model: GatedModel) -> list[tuple[str, str]]:

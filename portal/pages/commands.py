@@ -25,7 +25,7 @@ def commands(model: GatedModel, *, secret: str = "") -> list[Command]:
     endpoint, repo_id = settings.GATEHOUSE_URL, model.repo_id
     token = (secret or PLACEHOLDER) if model.is_gated else ""
     environment = f"export HF_ENDPOINT={endpoint}" + (f"\nexport HF_TOKEN={token}" if token else "")
-    given = f', token="{token}"' if token else ""
+    given = f'    token="{token}",\n' if token else ""
     header = '-H "Authorization: Bearer $HF_TOKEN" ' if token else ""
     return [
         Command("Environment", environment, "First, in the shell that runs the others."),
@@ -37,7 +37,7 @@ def commands(model: GatedModel, *, secret: str = "") -> list[Command]:
         Command(
             "Python",
             "from huggingface_hub import snapshot_download\n\n"
-            f'folder = snapshot_download("{repo_id}", endpoint="{endpoint}"{given})',
+            f'folder = snapshot_download(\n    "{repo_id}",\n    endpoint="{endpoint}",\n{given})',
             "Needs no environment: the address stands in the call.",
         ),
         Command(
@@ -49,7 +49,7 @@ def commands(model: GatedModel, *, secret: str = "") -> list[Command]:
         Command("vLLM", f"vllm serve {repo_id}"),
         Command(
             "curl",
-            f"curl -L -C - {header}-O {endpoint}/{repo_id}/resolve/main/config.json",
+            f"curl -L -C - -O {header}\\\n  {endpoint}/{repo_id}/resolve/main/config.json",
             "One file; -C - resumes a part that is there already.",
         ),
     ]

@@ -76,10 +76,11 @@ def test_first_token_is_shown_once_and_not_stored_by_the_browser(people: Any) ->
         f"export HF_TOKEN={secret}",
         "export HF_ENDPOINT=http://127.0.0.1:8000",
         "hf download ai/tulu",
-        f'snapshot_download("ai/tulu", endpoint="http://127.0.0.1:8000", token="{secret}")',
+        f'    endpoint="http://127.0.0.1:8000",\n    token="{secret}",\n)',
         'AutoModelForCausalLM.from_pretrained("ai/tulu")',
         "vllm serve ai/tulu",
-        'curl -L -C - -H "Authorization: Bearer $HF_TOKEN" -O http://127.0.0.1:8000/ai/tulu/resolve/main/config.json',
+        'curl -L -C - -O -H "Authorization: Bearer $HF_TOKEN"',
+        "  http://127.0.0.1:8000/ai/tulu/resolve/main/config.json",
     ):
         assert command in page(shown)
     reloaded = people.browser.post(f"{PAGE}/token")

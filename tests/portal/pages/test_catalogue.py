@@ -127,6 +127,7 @@ def test_summary_is_cut_at_a_word() -> None:
         ),
         ("## Chat template\n~~~text\na\n~~~", "a\n"),
         ("## Chat format\n\nNo block.\n\n## Next\n\n```\nx\n```", ""),
+        ("# Model in chat format\n\n## Chat format\n\n```\na\n```", "a\n"),
         ("## Training\n\n```\nx\n```", ""),
         ("## Prompt format\n\n```\nnever closed", ""),
     ],
