@@ -6,6 +6,8 @@ from typing import Any
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
+from allauth.mfa import admin as mfa_admin  # noqa: F401 - likewise
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is taken out below
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
@@ -16,7 +18,7 @@ from django.http import HttpRequest
 from portal.accounts.models import User
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
-for unused in (Group, SocialAccount, SocialApp, SocialToken):
+for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken):
     if admin.site.is_registered(unused):
         admin.site.unregister(unused)
 
@@ -73,3 +75,19 @@ class UserAdmin(admin.ModelAdmin):
         return (
             fields if request.user.is_superuser else [*fields, "is_staff", "is_superuser", "user_permissions"]
         )
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(admin.ModelAdmin):
+    """Second factors: may be removed for somebody who lost theirs; their secrets are never shown."""
+
+    list_display = ["user", "type", "created_at", "last_used_at"]
+    list_filter = ["type"]
+    search_fields = ["user__username", "user__email"]
+    fields = ["user", "type", "created_at", "last_used_at"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -59,3 +59,15 @@ def test_sign_in_while_the_cache_is_away_works(make_person: Callable[..., Any], 
     make_person("ada")
     answer = Client().post("/accounts/login/", {"login": "ada@example.org", "password": "a good password"})
     assert (answer.status_code, answer["Location"]) == (302, "/me/")
+
+
+def test_admin_never_shows_the_secret_of_a_second_factor(
+    signed_in: Callable[..., Client], add_factor: Callable[[Any], None]
+) -> None:
+    client = signed_in("boss", is_staff=True, is_superuser=True)
+    boss = get_user_model().objects.get()
+    add_factor(boss)
+    factor = boss.authenticator_set.get(type="totp")
+    page = client.get(f"/admin/mfa/authenticator/{factor.pk}/change/")
+    assert page.status_code == 200
+    assert factor.data["secret"] not in page.content.decode()
