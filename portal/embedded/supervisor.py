@@ -32,7 +32,7 @@ RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, 
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
 THREADS = 16
 READY_WITHIN = 60.0
-LONGEST_PAUSE = 30.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 
 @dataclass
@@ -44,8 +44,18 @@ class Part:
     stop_signals: tuple[int, ...]
     pass_fds: tuple[int, ...] = ()
     child: Child | None = None
-    pause: float = 0.5
+    pause: float = SHORTEST_PAUSE
     not_before: float = 0.0
+
+    def count_start(self) -> None:
+        """The next start after a death waits twice as long as this one did."""
+        self.not_before = time.monotonic() + self.pause
+        self.pause = min(self.pause * 2, LONGEST_PAUSE)
+
+    def settle(self) -> None:
+        """One that has lived for a while is restarted at once if it dies."""
+        if time.monotonic() > self.not_before + LONGEST_PAUSE:
+            self.pause = SHORTEST_PAUSE
 
 
 def python(*arguments: str) -> list[str]:
@@ -90,13 +100,9 @@ class Supervisor:
         self.host, self.port = host, port
         self.given = dict(os.environ if environment is None else environment)
         self.parts: list[Part] = []
-        self.address = self.owner_link = ""
+        self.address = ""
         self.environment: dict[str, str] = {}
         self._stack = ExitStack()
-
-    @property
-    def servers(self) -> EmbeddedServers:
-        return self._servers
 
     def start(self) -> None:
         """Returns when pages and worker answer; raises `StartError`, with nothing left running, when they cannot."""
@@ -107,16 +113,15 @@ class Supervisor:
             self.address = address_of(opened, self.host)
             self._start_servers()
             if not self._has_schema():
-                embedded = [str(self.state), self._servers.urls.dsn] if self._servers.postgres else []
+                embedded = [str(self.state), self.servers.urls.dsn] if self.servers.postgres else []
                 self.run_prepare("migrate", *embedded)
             web, worker, recovery = self.parts = self._make_parts(opened.fileno())
             self._spawn(web)
             self._spawn(worker)
             self._announce()
             self._wait_ready()
-            self._spawn(
-                recovery
-            )  # last, so that pages do not wait for it; its queue keeps what comes meanwhile
+            # Last, so that pages do not wait for it; its queue keeps what comes meanwhile.
+            self._spawn(recovery)
         except BaseException:
             self.stop()
             raise
@@ -132,15 +137,16 @@ class Supervisor:
 
     def check(self) -> list[str]:
         """Starts again what died by itself, with growing pauses, and keeps the logs small; returns the names."""
-        restarted = self._servers.restart_dead()
+        restarted = self.servers.restart_dead()
         for part in self.parts:
             if part.child is not None and part.child.alive():
-                cap_log(part.child.log)
+                part.settle()
             elif time.monotonic() >= part.not_before:
-                part.pause = min(part.pause * 2, LONGEST_PAUSE)
-                part.not_before = time.monotonic() + part.pause
                 self._spawn(part)
                 restarted.append(part.name)
+        for child in [*(server.child for server in self.servers.own), *(part.child for part in self.parts)]:
+            if child is not None:
+                cap_log(child.log)
         return restarted
 
     def run_prepare(self, *arguments: str) -> str:
@@ -158,21 +164,20 @@ class Supervisor:
         return result.stdout.strip()
 
     def _start_servers(self) -> None:
-        self._servers = EmbeddedServers(
+        self.servers = EmbeddedServers(
             self.state,
             database_url=self.given.get("DATABASE_URL", ""),
             redis_url=self.given.get("REDIS_URL", ""),
         )
-        self._stack.callback(self._servers.stop)
-        self._servers.start()
-        if self._servers.valkey is not None:
-            self._servers.valkey.command(
-                "DEL", HEARTBEAT
-            )  # an earlier worker's sign of life proves nothing now
+        self._stack.callback(self.servers.stop)
+        self.servers.start()
+        if self.servers.valkey is not None:
+            # An earlier worker's sign of life proves nothing now.
+            self.servers.valkey.command("DEL", HEARTBEAT)
         self.environment = {
             **self.given,
-            "DATABASE_URL": self._servers.urls.database_url,
-            "REDIS_URL": self._servers.urls.redis_url,
+            "DATABASE_URL": self.servers.urls.database_url,
+            "REDIS_URL": self.servers.urls.redis_url,
             "GATEHOUSE_STATE": str(self.state),
             "GATEHOUSE_URL": self.given.get("GATEHOUSE_URL") or self.address,
             "DJANGO_SETTINGS_MODULE": "portal.settings",
@@ -182,7 +187,7 @@ class Supervisor:
 
     def _has_schema(self) -> bool:
         """Only our own database can be trusted to be as we left it."""
-        return self._servers.postgres is not None and migrated(self.state, self._servers.urls.dsn)
+        return self.servers.postgres is not None and migrated(self.state, self.servers.urls.dsn)
 
     def _make_parts(self, descriptor: int) -> list[Part]:
         run = self.state / "run"
@@ -198,6 +203,7 @@ class Supervisor:
         ]
 
     def _spawn(self, part: Part) -> None:
+        part.count_start()
         part.child = Child(
             part.name, part.command, log=self.state / "logs" / f"{part.name}.log", env=self.environment,
             cwd=CHECKOUT, stop_signals=part.stop_signals, pass_fds=part.pass_fds,
