@@ -65,9 +65,7 @@ class Partial:
     def adopt(self, identity: str) -> None:
         """Keep what is there if it is this plan's; else begin anew."""
         if _identity_of(self.folder) != identity:
-            for path in self.folder.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._clear()
             self._write(_STATE, {"identity": identity})
         self.result.mkdir(exist_ok=True)
         self.result.chmod(FOLDER_MODE)
@@ -82,8 +80,17 @@ class Partial:
             raise write_failure(target.name, error) from error
 
     def discard(self) -> None:
-        """Take the folder away."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Take the folder away; killed halfway, what is left is still known as ours."""
+        with contextlib.suppress(OSError):
+            self._clear()
+            (self.folder / _STATE).unlink()
+            (self.folder / "lock").unlink()
+            self.folder.rmdir()
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name not in {"lock", _STATE}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         temporary = self.folder / f".{name}.new"

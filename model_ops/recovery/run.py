@@ -148,7 +148,7 @@ def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> boo
 def _unchanged_result(plan: Plan, manifest: dict[str, Any], target: Path, started: float) -> Result:
     leftover = partial_folder(target)
     if leftover.exists():
-        with open_partial(target) as partial:
+        with contextlib.suppress(Refusal), open_partial(target) as partial:
             partial.discard()
     names = {shard.file for shard in plan.shards}
     weights = [entry for entry in manifest["files"] if entry["path"] in names]

@@ -83,3 +83,20 @@ def test_file_system_in_memory_gets_the_same_bytes(pair, tmp_path):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         execute(make_plan(*pair), Path(folder) / "out")
         assert plain.files_of(Path(folder) / "out") == plain.files_of(tmp_path / "out")
+
+
+def test_leftovers_of_a_run_killed_after_its_rename_are_cleaned_up(pair, tmp_path):
+    execute(make_plan(*pair), tmp_path / "out")
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial/recovery.json").write_text("{}")
+    (tmp_path / "out.partial/model.safetensors.done.json").write_text("{}")
+    assert execute(make_plan(*pair), tmp_path / "out").already_there
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_unfinished_work_of_other_inputs_is_replaced(pair, tmp_path):
+    (tmp_path / "out.partial/result").mkdir(parents=True)
+    (tmp_path / "out.partial/recovery.json").write_text('{"identity": "another"}')
+    (tmp_path / "out.partial/result/stale.safetensors").write_text("stale")
+    execute(make_plan(*pair), tmp_path / "out")
+    assert verify_folder(tmp_path / "out").ok
