@@ -9,7 +9,7 @@ from typing import Any
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Failure, RecoveryError
-from model_ops.recovery.folder import inner_file
+from model_ops.recovery.folder import NOT_COPIED, inner_file
 from model_ops.recovery.manifest import read_manifest
 
 _CHUNK = 4 * 1024 * 1024
@@ -79,6 +79,11 @@ def _hash(path: Path, size: int) -> tuple[str, str]:
 
 
 def _strangers(folder: Path, entries: list[Any]) -> list[str]:
-    known = {entry.get("path") for entry in entries if isinstance(entry, dict)} | {MANIFEST}
-    names = sorted(path.name for path in folder.iterdir())
-    return [f"{name} is not in {MANIFEST}." for name in names if name not in known]
+    """Files that nobody wrote with the others; a card and hidden files (`.gitattributes`) come when it is released."""
+    known = {entry.get("path") for entry in entries if isinstance(entry, dict)}
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return [
+        f"{name} is not in {MANIFEST}."
+        for name in names
+        if name not in known and name.lower() not in NOT_COPIED
+    ]

@@ -229,6 +229,7 @@ def test_make_diff_says_in_its_last_line_what_would_not_come_back(tmp_path):
 def test_verify_finds_changed_missing_and_additional_files(pair, tmp_path):
     recover(pair, tmp_path / "out")
     out = tmp_path / "out"
+    (out / "README.md").write_text("# The card that is released beside it")
     assert models.run_cli("verify", out).returncode == 0
     raw = (out / "config.json").read_bytes()
     (out / "config.json").write_bytes(raw.replace(b"llama", b"LLAMA"))
