@@ -1,0 +1,195 @@
+"""From signing up to the download page, by two people in two browsers; the form by keyboard alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import wait_until
+from tests.conftest import TULU_CARD
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+MODEL = "ai/tulu"
+SECRET = re.compile(r"gth_[0-9A-Za-z]{38}")
+MOST_TABS = 80
+LICENCE = "".join(f"{number}. Be good.\n" for number in range(1, 120))
+TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+@pytest.fixture
+def model(make_person: Callable[..., Any], tmp_path: Path, site: str) -> Any:
+    """A model with weights to be published as they are, and rita, who reviews it with a second factor."""
+    from allauth.mfa.totp.internal.auth import TOTP
+
+    from access_requests.services.catalogue import LicenceText, assign_role
+    from model_ops.services.adding import add_model_with_weights
+    from model_ops.services.weights import prepare_weights
+
+    prepared = prepare_weights(files=str(weights(tmp_path / "weights")))
+    licences = [LicenceText("licence.txt", "en", LICENCE)]
+    made, _ = add_model_with_weights(repo_id=MODEL, prepared=prepared, card=TULU_CARD, licences=licences)
+    rita = make_person("rita", is_staff=True)
+    assign_role(model=made, user=rita, role="reviewer")
+    TOTP.activate(rita, TOTP_SECRET)
+    return made
+
+
+def weights(folder: Path) -> Path:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    header += b" " * (-len(header) % 8)
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    (folder / "config.json").write_text('{"model_type": "llama"}\n')
+    return folder
+
+
+@pytest.fixture
+def visit(browser: Any, site: str) -> Any:
+    """`visit()`: a new person's page; what the content policy or a script complains about fails the test."""
+    complaints: list[str] = []
+
+    def enter() -> Any:
+        page = browser.new_context(base_url=site, viewport={"width": 1280, "height": 900}).new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        return page
+
+    yield enter
+    assert [text for text in complaints if "status of 409" not in text] == []
+
+
+def test_researcher_asks_and_downloads_what_a_reviewer_approved(model: Any, visit: Any, worker: None) -> None:
+    reviewer, researcher = visit(), visit()
+    sign_in(reviewer)
+    sign_up(researcher, reviewer)
+    ask_by_keyboard(researcher)
+    approve(reviewer)
+    secret = take_token(researcher)
+    assert_shown_once(researcher, secret)
+    wait_until(lambda: mail_text(reviewer, "is approved"), "the mail about the approval")
+
+
+def sign_in(page: Any) -> None:
+    page.goto("/admin/")
+    page.fill("input[name=login]", "rita@example.org")
+    page.fill("input[name=password]", "a good password")
+    page.keyboard.press("Enter")
+    page.fill("input[name=code]", totp_code())
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Requests, models and people")
+
+
+def totp_code() -> str:
+    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
+
+    return str(format_hotp_value(hotp_value(TOTP_SECRET, int(time.time()) // 30)))
+
+
+def sign_up(page: Any, reviewer: Any) -> None:
+    """With the code from the outbox, which staff may read."""
+    page.goto(f"/{MODEL}")
+    page.click("main a.button:has-text('Sign up')")
+    page.fill("input[name=first_name]", "Ada")
+    page.fill("input[name=last_name]", "Lovelace")
+    page.fill("input[name=email]", "ada@example.org")
+    page.fill("input[name=password1]", "a rather good password")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("input[name=code]")
+    text = wait_until(lambda: mail_text(reviewer, "Your code for Gatehouse"), "the mail with the code")
+    found = re.search(r"^\s*([A-Z0-9]{3,4}-?[A-Z0-9]{3,4})\s*$", text, re.MULTILINE)
+    assert found is not None, text
+    page.fill("input[name=code]", found[1])
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{MODEL}")
+
+
+def mail_text(page: Any, subject: str) -> str:
+    """The newest mail with this in its subject, on the outbox page; "" when there is none yet."""
+    page.goto("/outbox/")
+    link = page.locator("main table a", has_text=subject).first
+    if not link.count():
+        return ""
+    link.click()
+    page.wait_for_selector("#mail")
+    return str(page.inner_text("#mail"))
+
+
+def ask_by_keyboard(page: Any) -> None:
+    """Not one click: the licence is scrolled, the form filled in and sent with the keys."""
+    tab_to(page, "main a.button[href$='/request']")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/request")
+    tab_to(page, ".text-box")
+    page.keyboard.press("End")
+    page.wait_for_function("document.activeElement.scrollTop > 0")
+    tab_to(page, "#id_f1")
+    assert page.input_value("#id_f1") == "Ada"
+    for field, text in (("#id_f3", "Analytical Society"), ("#id_f4", "United K"), ("#id_f5", "A study.")):
+        tab_to(page, field)
+        page.keyboard.type(text)
+    tab_to(page, "main button[value=submit]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=There is a problem")
+    assert page.input_value("#id_f5") == "A study."
+    tab_to(page, ".error-summary a")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.id === 'id_f7'")
+    page.keyboard.press("Space")
+    tab_to(page, "main button[value=submit]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Your request is waiting for a reviewer")
+
+
+def tab_to(page: Any, selector: str) -> None:
+    """Presses Tab until the element has the focus, as a person without a mouse does."""
+    for _ in range(MOST_TABS):
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"{selector} was not reached with {MOST_TABS} presses of Tab")
+
+
+def approve(page: Any) -> None:
+    page.goto("/admin/access_requests/accessrequest/")
+    page.click("text=Ada Lovelace")
+    for text in ("Analytical Society", "United Kingdom", "A study.", "ada@example.org", "confirmed"):
+        assert page.locator("main", has_text=text).count(), text
+    page.fill("textarea[name=words]", "Good luck with the study!")
+    page.click("button[value=approved]")
+    page.wait_for_selector("text=is approved: the grant is made")
+
+
+def take_token(page: Any) -> str:
+    """Once the worker has published the weights."""
+
+    def ready() -> bool:
+        page.goto(f"/{MODEL}/access")
+        return bool(page.locator(".badge.ready").count())
+
+    wait_until(ready, "the weights")
+    assert not SECRET.search(page.content())
+    page.click("text=Show my token")
+    page.wait_for_selector("text=This is the only time it is shown.")
+    found = SECRET.search(page.inner_text("#secret"))
+    assert found is not None
+    assert f"export HF_TOKEN={found[0]}" in page.content()
+    return found[0]
+
+
+def assert_shown_once(page: Any, secret: str) -> None:
+    """Neither reloading nor going back brings it again, and it opens the files."""
+    from access_requests.services.tokens import authenticate
+
+    page.reload()
+    page.wait_for_selector("text=cannot be shown again")
+    assert secret not in page.content()
+    assert authenticate(secret).grant.model.repo_id == MODEL
