@@ -59,18 +59,29 @@ def set_up(*, demo: bool = False) -> None:
     with _one_at_a_time():
         if _stamp_holds(wanted):
             return  # another process did it while we waited
+        chosen = _chosen_torch()
         _ensure_venv()
+        _note("chosen torch", chosen)
         for name, value in wanted.items():
             if _read_stamp().get(name) != value:
                 UNFINISHED.touch()
                 INSTALLERS[name](value)
-                STAMP.write_text(json.dumps({**_read_stamp(), name: value}))
+                _note(name, value)
                 UNFINISHED.unlink()
 
 
 def _wanted(*, demo: bool) -> dict[str, str]:
-    wanted = {"lock": _digest(LOCK), "torch": os.environ.get("GATEHOUSE_TORCH") or DEFAULT_TORCH}
+    wanted = {"lock": _digest(LOCK), "torch": _chosen_torch() or DEFAULT_TORCH}
     return {**wanted, "demo": _digest(DEMO_LOCK)} if demo else wanted
+
+
+def _chosen_torch() -> str:
+    """What GATEHOUSE_TORCH says, or said when it was last set: a shell without it must not change the build."""
+    return os.environ.get("GATEHOUSE_TORCH") or _read_stamp().get("chosen torch", "")
+
+
+def _note(name: str, value: str) -> None:
+    STAMP.write_text(json.dumps({**_read_stamp(), name: value}))
 
 
 def _digest(path: Path) -> str:

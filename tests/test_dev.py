@@ -68,6 +68,10 @@ def test_set_up_that_holds_is_not_done_again(checkout: Path) -> None:
     assert run(SET_UP, checkout, GATEHOUSE_TORCH="none") == (0, "", "done\n")
 
 
+def test_chosen_torch_stays_chosen_where_the_variable_is_not_set(checkout: Path) -> None:
+    assert run(SET_UP, checkout) == (0, "", "done\n")
+
+
 def test_changed_lock_is_installed_and_nothing_else(checkout: Path) -> None:
     (checkout / "requirements.lock").write_text("# still nothing\n")
     said = "Installing from requirements.lock\ndone\n"
