@@ -190,8 +190,7 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [CHECKOUT / "portal" / "assets"]
-STATIC_ROOT = GATEHOUSE_STATE / "static"
-WHITENOISE_USE_FINDERS = True
+WHITENOISE_USE_FINDERS = True  # files are served from where they lie: no collecting, nothing to forget
 WHITENOISE_MAX_AGE = 3600
 
 LANGUAGE_CODE = "en"
