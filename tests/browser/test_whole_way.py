@@ -63,7 +63,7 @@ def visit(browser: Any, site: str) -> Any:
         return page
 
     yield enter
-    assert [text for text in complaints if "status of 409" not in text] == []
+    assert [text for text in complaints if not re.search("status of (409|422)", text)] == []
 
 
 def test_researcher_asks_and_downloads_what_a_reviewer_approved(model: Any, visit: Any, worker: None) -> None:
@@ -88,8 +88,11 @@ def sign_in(page: Any) -> None:
 
 
 def totp_code() -> str:
+    """A code that still holds when it arrives: one at the end of its half minute is waited out."""
     from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 
+    if time.time() % 30 > 25:
+        time.sleep(30 - time.time() % 30)
     return str(format_hotp_value(hotp_value(TOTP_SECRET, int(time.time()) // 30)))
 
 
@@ -187,9 +190,10 @@ def take_token(page: Any) -> str:
 
 def assert_shown_once(page: Any, secret: str) -> None:
     """Neither reloading nor going back brings it again, and it opens the files."""
-    from access_requests.services.tokens import authenticate
-
     page.reload()
     page.wait_for_selector("text=cannot be shown again")
     assert secret not in page.content()
-    assert authenticate(secret).grant.model.repo_id == MODEL
+    answer = page.request.get(
+        f"/{MODEL}/resolve/main/config.json", headers={"Authorization": f"Bearer {secret}"}
+    )
+    assert (answer.status, answer.text()) == (200, '{"model_type": "llama"}\n')
