@@ -11,6 +11,8 @@ from django.db.models.functions import Lower
 
 from access_requests.enums import Gate, Role
 
+LONGEST_GRANT = 36500  # days
+
 
 class GatedModel(models.Model):
     """A catalogue entry, `namespace/name` as on the Hub."""
@@ -25,7 +27,7 @@ class GatedModel(models.Model):
     gate = models.CharField(max_length=10, choices=Gate, default=Gate.MANUAL)
     grant_days = models.PositiveIntegerField(
         default=365,
-        validators=[MinValueValidator(1), MaxValueValidator(36500)],
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_GRANT)],
         help_text="How long a grant lasts.",
     )
     listed = models.BooleanField(

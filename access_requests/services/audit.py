@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,20 @@ class ChainReport:
     first_bad: int | None
 
 
+@contextmanager
+def recorded() -> Iterator[None]:
+    """The transaction of a service that appends events; within another one it joins that.
+
+    It takes the chain's lock before it locks a row: whoever locked rows first and appended then would sooner or
+    later wait in a circle with somebody who did it the other way round, be it for the row of the model alone,
+    which every event refers to.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
+        yield
+
+
 def append_event(
     *,
     kind: str,
@@ -39,10 +55,8 @@ def append_event(
     grant: Grant | None = None,
     data: dict[str, Any] | None = None,
 ) -> Event:
-    """Appends to the chain inside the caller's transaction; without an actor, `actor_name` says who (default "system")."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
+    """Appends to the chain inside the caller's `recorded()`; without an actor, `actor_name` says who (default "system")."""
+    with recorded():
         last = Event.objects.order_by("-number").values("number", "hash").first()
         event = Event(
             number=last["number"] + 1 if last else 1,

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
 from access_requests.cards import Card, CardRefused, GateForm, card_data, keep_choices, read_card
 from access_requests.enums import Gate, Role
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
+from access_requests.models.catalogue import LONGEST_GRANT
 from access_requests.queries import find_model
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -81,6 +82,12 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
+def check_days(days: int) -> None:
+    """Refuses a length of a grant that cannot be given."""
+    if not 1 <= days <= LONGEST_GRANT:
+        raise Invalid(f"{days} days cannot be granted: give 1 to {LONGEST_GRANT}.", field="grant_days")
+
+
 def understand_card(card: str) -> Card:
     """Reads a card; what cannot be understood is `Invalid` with line and reason."""
     try:
@@ -104,13 +111,12 @@ def add_model(
     check_repo_id(repo_id)
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose manual or auto.")
-    if not 1 <= days <= 36500:
-        raise Invalid(f"{days} days cannot be granted: give 1 to 36500.")
+    check_days(days)
     if known := find_model(repo_id):
         raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
     read = understand_card(card)
     try:
-        with transaction.atomic():
+        with recorded():
             model = GatedModel.objects.create(
                 repo_id=repo_id,
                 card=card,
@@ -144,7 +150,7 @@ def _operator(actor: User | None) -> str:
 def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVersion:
     """Makes this the form of new requests; those under way keep the one they carry."""
     schema = form.to_json()
-    with transaction.atomic():
+    with recorded():
         if model.form is not None and model.form.schema == schema:
             return model.form
         version = FormVersion.objects.create(model=model, schema=schema)
@@ -163,7 +169,7 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVe
 def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> Card:
     """Takes a new card; one that cannot be understood changes nothing, so the last good form stays."""
     read = understand_card(card)
-    with transaction.atomic():
+    with recorded():
         GatedModel.objects.select_for_update().get(pk=model.pk)
         form = _with_owners_choices(model, read.form)
         model.card, model.card_data = card, card_data(read.front)
@@ -191,7 +197,7 @@ def replace_licences(
     wanted = {(text.name, text.language): _checked(text) for text in licences}
     if len(wanted) != len(licences):
         raise Invalid("Two licence texts have the same file name and language: name them apart.")
-    with transaction.atomic():
+    with recorded():
         current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
         kept = {key: v for key, v in current.items() if key in wanted and v.text == wanted[key].text}
         retired = [version for key, version in current.items() if key not in kept]
@@ -240,7 +246,7 @@ def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None 
     """Makes a person owner or reviewer of the model; an empty role takes it away."""
     if role and role not in Role.values:
         raise Invalid(f"There is no role {role!r}: choose owner or reviewer.")
-    with transaction.atomic():
+    with recorded():
         if not role:
             ModelRole.objects.filter(model=model, user=user).delete()
             held = None

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import transaction
-
 from access_requests.cards import FormChangeRefused, GateForm, with_required, with_role
 from access_requests.enums import Gate
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion
-from access_requests.services.audit import append_event
-from access_requests.services.catalogue import LicenceText, replace_licences, set_form
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.catalogue import LicenceText, check_days, replace_licences, set_form
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -35,9 +33,8 @@ def change_settings(
     """Changes who decides, for how long and whether strangers find it; grants already given stay as they are."""
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose one of {', '.join(Gate.values)}.", field="gate")
-    if not 1 <= grant_days <= 36500:
-        raise Invalid(f"{grant_days} days cannot be granted: give 1 to 36500.", field="grant_days")
-    with transaction.atomic():
+    check_days(grant_days)
+    with recorded():
         locked = GatedModel.objects.select_for_update().get(pk=model.pk)
         before = {name: getattr(locked, name) for name in SETTINGS}
         model.gate, model.grant_days, model.listed = gate, grant_days, listed
@@ -88,7 +85,7 @@ def add_licence(
     *, model: GatedModel, licence: LicenceText, actor: User | None = None
 ) -> list[LicenceVersion]:
     """Adds a text, or a new version of the one with this name and language; whoever asks from now on accepts it."""
-    with transaction.atomic():
+    with recorded():
         kept = [
             text for text in _current(model) if (text.name, text.language) != (licence.name, licence.language)
         ]
@@ -97,7 +94,7 @@ def add_licence(
 
 def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | None = None) -> None:
     """Takes a text out of the current ones; what was accepted stays on record."""
-    with transaction.atomic():
+    with recorded():
         GatedModel.objects.select_for_update().get(pk=model.pk)
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
         if not current.filter(pk=licence.pk).exists():

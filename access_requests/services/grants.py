@@ -12,18 +12,17 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from access_requests.enums import GrantSource
-from access_requests.errors import Conflict, Invalid, NotFound
+from access_requests.errors import Conflict, NotFound
 from access_requests.models import AccessRequest, GatedModel, Grant
 from access_requests.queries import live_grant
 from access_requests.services import tokens
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.catalogue import check_days
 from access_requests.services.mail import queue_mail
 from access_requests.signals import access_granted
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
-
-LONGEST_GRANT = 36500  # days
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,10 @@ def grant_access(
 
     An unknown address gets an account and an invitation mail.
     """
-    if not 1 <= days <= LONGEST_GRANT:
-        raise Invalid(f"{days} days cannot be granted: give 1 to {LONGEST_GRANT}.")
+    check_days(days)
     if not model.is_gated:
         raise Conflict(f"{model} is not gated: anybody may read it.")
-    with transaction.atomic():
+    with recorded():
         invited = import_string(settings.GATEHOUSE_INVITE)(email)
         user = invited.user
         if not user.is_active:
@@ -111,7 +109,7 @@ def grant_access(
 
 def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: User | None = None) -> Grant:
     """Ends the live grant at once, with all its tokens, and tells the person."""
-    with transaction.atomic():
+    with recorded():
         live = live_grant(user, model)
         grant = Grant.objects.select_for_update(of=("self",)).get(pk=live.pk) if live else None
         if grant is None or grant.revoked_at is not None:
@@ -145,7 +143,7 @@ def close_ended_grants() -> int:
 
 
 def _close(pk: int) -> bool:
-    with transaction.atomic():
+    with recorded():
         grant = (
             Grant.objects.select_for_update(of=("self",), skip_locked=True)
             .select_related("model", "request")

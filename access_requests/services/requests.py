@@ -15,7 +15,7 @@ from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessRequest, Decision, FormVersion, GatedModel, LicenceAcceptance
 from access_requests.permissions import is_reviewer, people_to_tell, reviewers_of
 from access_requests.queries import latest_request, live_grant, open_request
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
 from access_requests.services.grants import grant_for_request
 from access_requests.services.mail import queue_mail
 from access_requests.services.moves import lock, move
@@ -43,13 +43,15 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
             f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access"
         )
     try:
-        with transaction.atomic():
+        with recorded():
             request = AccessRequest(model=model, applicant=applicant, form=model.form)
             _set_answers(request, prefilled_answers(model=model, applicant=applicant))
             request.save(force_insert=True)
             append_event(kind="request.started", actor=applicant, model=model, request=request)
-    except IntegrityError:  # another tab was faster
-        return AccessRequest.objects.get(pk=open_request(applicant, model).pk)  # type: ignore[union-attr]
+    except IntegrityError:
+        if faster := open_request(applicant, model):  # another tab
+            return faster
+        raise
     return request
 
 
@@ -125,7 +127,7 @@ def submit_request(
     `licences_shown` are the ids of the texts that stood on the page: if they are no longer the current
     ones nothing is accepted and the person reads again.
     """
-    with transaction.atomic():
+    with recorded():
         locked = _own(request, applicant)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
@@ -193,7 +195,7 @@ def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int
 
 def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessRequest:
     """Takes an open request back; what was written is kept."""
-    with transaction.atomic():
+    with recorded():
         locked = _own(request, applicant)
         move(locked, RequestState.WITHDRAWN, who="applicant", actor=applicant)
     return locked
@@ -202,7 +204,7 @@ def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessReques
 def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> AccessRequest:
     """Asks for a second look at a rejection, once; another reviewer decides where there is one."""
     words = _words(words, "Say why the decision should be looked at again.")
-    with transaction.atomic():
+    with recorded():
         locked = _own(request, applicant)
         if locked.appealed_at is not None:
             raise Conflict(f"Request #{locked.pk} was appealed already: a rejection can be appealed once.")
@@ -219,7 +221,7 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
 
 def open_review(*, request: AccessRequest, reviewer: User) -> AccessRequest:
     """A reviewer's first look moves submitted (or appealed) to in review; later looks change nothing."""
-    with transaction.atomic():
+    with recorded():
         locked = lock(request)
         if is_reviewer(reviewer, locked.model) and reviewer.pk != locked.applicant_id:
             _open(locked, reviewer)
@@ -246,10 +248,9 @@ def record_decision(
         raise Invalid("Choose a reason from the list.", field="reason_code")
     if outcome == Outcome.REJECTED and not reason_code:
         raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
-    words = words.strip()[:MOST_WORDS]
-    if outcome != Outcome.APPROVED:
-        words = _words(words, "Write a sentence to the applicant: what is missing or why not.")
-    with transaction.atomic():
+    needed = outcome != Outcome.APPROVED
+    words = _words(words, "Write a sentence to the applicant: what is missing or why not." if needed else "")
+    with recorded():
         locked = lock(request)
         check_may_decide(request=locked, reviewer=reviewer)
         _open(locked, reviewer)
@@ -333,8 +334,9 @@ def _tell_reviewers(request: AccessRequest, key: str, *, appealed: bool) -> None
 
 
 def _words(words: str, sentence: str) -> str:
+    """What a person wrote, fit to be kept; `sentence` refuses nothing at all, where words are needed."""
     words = words.replace("\0", "").strip()
-    if not words:
+    if sentence and not words:
         raise Invalid(sentence, field="words")
     if len(words) > MOST_WORDS:
         raise Invalid(f"Write at most {MOST_WORDS:,} characters.", field="words")

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import AccessToken, Grant
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -76,7 +75,7 @@ def digest(secret: str) -> str:
 
 def show_first_token(*, grant: Grant, user: User) -> Issued:
     """The one token that approval entitles to; made at the first look, so it has never lain anywhere."""
-    with transaction.atomic():
+    with recorded():
         grant = _usable_grant(grant, user)
         if grant.first_token_at is not None:
             raise Conflict(
@@ -99,7 +98,7 @@ def issue_token(
         )
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
-    with transaction.atomic():
+    with recorded():
         grant = _usable_grant(grant, user)
         if made := grant.tokens.filter(name=name, revoked_at__isnull=True).first():
             raise Conflict(
@@ -145,7 +144,7 @@ def revoke_token(*, token: AccessToken, user: User) -> None:
     """Ends a token at once; twice is once. Its person, or a superuser, may."""
     if token.user_id != user.pk and not user.is_superuser:
         raise NotAllowed("This token belongs to somebody else.")
-    with transaction.atomic():
+    with recorded():
         if AccessToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=timezone.now()):
             grant = token.grant
             append_event(

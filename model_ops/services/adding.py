@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
-from django.db import transaction
 
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
 from access_requests.queries import find_model
 from access_requests.services import catalogue
+from access_requests.services.audit import recorded
 from access_requests.services.catalogue import LicenceText
 from model_ops.models import ModelWeights, Revision
 from model_ops.queries import published
@@ -29,7 +29,7 @@ def add_model_with_weights(
 
     `fields` are those of `catalogue.add_model`.
     """
-    with transaction.atomic():
+    with recorded():
         model = catalogue.add_model(repo_id=repo_id, actor=actor, **fields)
         weights = attach_weights(model=model, prepared=prepared, actor=actor)
     return model, weights
@@ -56,7 +56,7 @@ def update_model(
     the old weights.
     """
     had_weights = published(model) is not None
-    with transaction.atomic():
+    with recorded():
         if card is not None:
             catalogue.update_card(model=model, card=card, actor=actor)
         if licences is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import transaction
 from django.utils import timezone
 
 from access_requests.models import GatedModel, LicenceVersion
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
 from model_ops.enums import Method, RecoveryState
 from model_ops.models import Blob, Recovery, Ref, RepoFile, Revision
 from model_ops.queries import MAIN, current_recovery, main_revision
@@ -30,7 +29,7 @@ def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revisio
     Weights come from the current recovery once it is ready, else from what `main` has, else there are none yet.
     The content must be in the store already. When nothing changed, `main` stays where it is.
     """
-    with transaction.atomic():
+    with recorded():
         model = GatedModel.objects.select_for_update().get(pk=model.pk)
         before = main_revision(model)
         recovery = _weights_for(model, before)

@@ -14,11 +14,10 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import transaction
 from django.db.models.functions import Now
 
 from access_requests.errors import RuleError
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
 from model_ops import hubfetch
 from model_ops.enums import Method, RecoveryState, SourceKind
 from model_ops.models import Recovery, WeightSource
@@ -267,7 +266,7 @@ def _publish(lease: Lease) -> None:
     """Ready, published for every model that waits, every waiting grant told: all of it, or nothing, in one commit."""
 
     def publish() -> bool:
-        with transaction.atomic():
+        with recorded():
             recovery = lease.held().select_for_update(of=("self",)).first()
             if recovery is None:
                 return False
@@ -293,7 +292,7 @@ def _end_badly(lease: Lease, state: RecoveryState, sentence: str) -> None:
     """Failed or refused, its owners and the waiting told, in one commit; nothing of it is visible."""
 
     def write() -> None:
-        with transaction.atomic():
+        with recorded():
             recovery = lease.held().select_for_update(of=("self",)).first()
             if recovery is None:
                 return

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
-from access_requests.services.audit import append_event
+from access_requests.services.audit import append_event, recorded
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import Compat, DeliveryState, Dtype, Method, RecoveryState, ResizePolicy, SourceKind
 from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
@@ -65,7 +64,7 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
     Models with the same inputs share one recovery; one that is ready is published for this model at once,
     else `main` keeps what it has. The new recovery is wanted as soon as somebody may read the model.
     """
-    with transaction.atomic():
+    with recorded():
         recovery = _shared_row(prepared)
         weights = _make_current(model, recovery)
         sources = [source.spec for source in (recovery.base, recovery.diff, recovery.files) if source]
@@ -184,7 +183,7 @@ def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery
 
 def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
     """Plans and queues a recovery that failed, was refused or cancelled; finished shards are kept."""
-    with transaction.atomic():
+    with recorded():
         moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
             state=RecoveryState.PLANNED,
             wanted_at=timezone.now(),

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
-from access_requests.models import Event
+from access_requests.enums import Outcome, RequestState
+from access_requests.models import AccessRequest, Event, GatedModel, Grant
 from access_requests.services.audit import append_event, verify_chain
+from access_requests.services.catalogue import LicenceText, assign_role, replace_licences, update_card
+from access_requests.services.editing import change_settings
+from access_requests.services.grants import close_ended_grants, grant_access
+from access_requests.services.requests import record_decision
+from access_requests.services.tokens import issue_token
+from tests.conftest import TULU_CARD
+from tests.threads import all_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -104,4 +114,42 @@ def test_event_names_its_actor_also_after_a_rename(make_person: Callable[..., An
     person.save()
     event.refresh_from_db()
     assert event.actor_name == "ada"
+    assert verify_chain().ok
+
+
+@pytest.mark.django_db(transaction=True)
+def test_services_that_append_at_once_never_wait_for_each_other_in_a_circle(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
+) -> None:
+    """An owner changes a model while its requests are decided, its tokens made, and grants end and are renewed."""
+    model, olga = make_model(), make_person("olga")
+    assign_role(model=model, user=olga, role="owner")
+    people = [make_person(f"ada{number}") for number in range(3)]
+    for person in people:
+        ended = grant_access(model=model, email=person.email, days=1).grant
+        long_ago = timezone.now() - timedelta(days=3)
+        Grant.objects.filter(pk=ended.pk).update(starts_at=long_ago, ends_at=long_ago + timedelta(days=1))
+    requests = [submit(person, model) for person in people]
+    holder = grant_access(model=model, email="holder@example.org", days=1)
+
+    def one_of_them(number: int) -> None:
+        for turn in range(8):
+            if number == 0:
+                change_settings(model=model, gate="manual", grant_days=10 + turn, listed=True)
+            elif number == 1:
+                replace_licences(
+                    model=model, licences=[LicenceText("licence.txt", "en", f"Be good {turn}.\n")]
+                )
+                update_card(model=GatedModel.objects.get(pk=model.pk), card=f"{TULU_CARD}\n{turn}")
+            elif number == 2:
+                issue_token(grant=holder.grant, user=holder.user, name=f"token {turn}")
+            elif number == 3:
+                close_ended_grants()
+            elif turn < len(requests):
+                record_decision(request=requests[turn], reviewer=olga, outcome=Outcome.APPROVED)
+
+    all_at_once(5, one_of_them)
+
+    assert AccessRequest.objects.filter(state=RequestState.APPROVED).count() == 3
+    assert Grant.objects.filter(closed_at=None).count() == 4
     assert verify_chain().ok

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from access_requests.enums import AccessCode, Gate, Outcome, ReasonCode, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
@@ -24,6 +22,7 @@ from access_requests.services.requests import (
     withdraw_request,
 )
 from tests.conftest import TULU_ANSWERS, TULU_CARD
+from tests.threads import all_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -304,26 +303,18 @@ def test_six_threads_make_one_decision_one_grant_and_one_mail(
     for reviewer in reviewers:
         assign_role(model=model, user=reviewer, role="reviewer")
     request = submit(ada, model)
-    gate, results = threading.Barrier(6), []
 
-    def decide(number: int) -> None:
-        gate.wait()
+    def decide(number: int) -> str:
         try:
             if number % 2:
                 reject(request, reviewers[number])
             else:
                 record_decision(request=request, reviewer=reviewers[number], outcome=Outcome.APPROVED)
-            results.append("won")
         except RuleError as error:
-            results.append(error.sentence)
-        finally:
-            connection.close()
+            return error.sentence
+        return "won"
 
-    threads = [threading.Thread(target=decide, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = all_at_once(6, decide)
     request.refresh_from_db()
     decision = Decision.objects.get()
     assert results.count("won") == 1

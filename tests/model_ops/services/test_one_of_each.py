@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
-
-from django.db import connection
 
 from access_requests.enums import Outcome, ReasonCode
 from access_requests.errors import RuleError
@@ -18,30 +15,22 @@ from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery
 from tests.conftest import TULU_CARD
 from tests.model_ops.conftest import wait_until
+from tests.threads import all_at_once
 
 
 def decide_all_at_once(request: Any, reviewers: list[Any]) -> list[str]:
-    """Half approve, half reject, all released by one barrier; what each was told ("" for the winner)."""
-    gate, told = threading.Barrier(len(reviewers)), []
+    """Half approve, half reject; what each was told ("" for the winner)."""
 
-    def decide(number: int, reviewer: Any) -> None:
+    def decide(number: int) -> str:
         against = {"reason_code": ReasonCode.OTHER, "words": "Not this time."} if number % 2 else {}
         outcome = Outcome.REJECTED if number % 2 else Outcome.APPROVED
-        gate.wait()
         try:
-            record_decision(request=request, reviewer=reviewer, outcome=outcome, **against)
-            told.append("")
+            record_decision(request=request, reviewer=reviewers[number], outcome=outcome, **against)
         except RuleError as error:
-            told.append(error.sentence)
-        finally:
-            connection.close()
+            return error.sentence
+        return ""
 
-    threads = [threading.Thread(target=decide, args=pair) for pair in enumerate(reviewers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return told
+    return all_at_once(len(reviewers), decide)
 
 
 def test_six_reviewers_at_once_make_one_decision_grant_recovery_and_mail(

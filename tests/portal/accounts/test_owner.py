@@ -9,7 +9,7 @@ from django.test import Client
 
 from portal.accounts.models import OwnerLink, User
 from portal.accounts.owner import owner_link
-from tests.portal.accounts.threads import all_at_once
+from tests.threads import all_at_once
 
 GRACE = {
     "first_name": "Grace",

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from access_requests.errors import Invalid
 from portal.accounts.models import User
 from portal.accounts.people import Invited, find_or_invite
-from tests.portal.accounts.threads import all_at_once
+from tests.threads import all_at_once
 
 
 def test_invite_is_what_the_setting_names() -> None:

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
-from tests.portal.accounts.threads import all_at_once
+from tests.threads import all_at_once
 
 ADA = {"first_name": "Ada", "last_name": "", "username": "ada", "institution": "", "country": "", "orcid": ""}
 

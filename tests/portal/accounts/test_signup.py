@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from portal.accounts.models import User
-from tests.portal.accounts.threads import all_at_once
+from tests.threads import all_at_once
 
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.org", "password1": "a long engine"}
 
