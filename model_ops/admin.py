@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
@@ -16,8 +16,8 @@ from django.views.decorators.http import require_POST
 
 from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.errors import RuleError
-from access_requests.permissions import is_owner
-from model_ops.models import Download, Recovery, Revision
+from access_requests.permissions import decidable_models, is_owner
+from model_ops.models import Download, ModelWeights, Recovery, Revision
 from model_ops.services.weights import ENDED_BADLY, retry
 
 
@@ -31,12 +31,16 @@ class RecoveryAdmin(ReadOnlyAdmin):
     actions = ["try_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:
-        return super().get_queryset(request).distinct()
+        """With the models that this visitor decides for: others may share the recovery and be hidden."""
+        theirs = ModelWeights.objects.filter(replaced_at=None, model__in=decidable_models(request.user))
+        shown = Prefetch(
+            "weights", theirs.select_related("model").order_by("model__repo_id"), to_attr="shown"
+        )
+        return super().get_queryset(request).distinct().prefetch_related(shown)
 
     @admin.display(description="models")
     def models(self, recovery: Recovery) -> str:
-        current = recovery.weights.filter(replaced_at=None).select_related("model")
-        return ", ".join(weights.model.repo_id for weights in current)
+        return ", ".join(weights.model.repo_id for weights in recovery.shown)  # type: ignore[attr-defined]
 
     @admin.display(description="done")
     def percent_done(self, recovery: Recovery) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import secrets
 from pathlib import Path
@@ -80,6 +81,29 @@ def http_address(name: str, default: str = "") -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise refuse(name, f"is {value!r}: write an address such as https://models.example.org")
     return value
+
+
+def public_address(default: str) -> str:
+    """`GATEHOUSE_URL`: scheme, host and port alone, since the portal's pages stand at the root of their host."""
+    value = http_address("GATEHOUSE_URL", default)
+    parts = urlsplit(value)
+    if parts.path or parts.username is not None:
+        raise refuse("GATEHOUSE_URL", f"is {value!r}: write scheme, host and port alone, without a path.")
+    return value
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks(name: str, default: str) -> list[Network]:
+    """Networks or single addresses, separated by commas."""
+    texts = os.environ.get(name, default).replace(",", " ").split()
+    try:
+        return [ipaddress.ip_network(text) for text in texts]
+    except ValueError as error:
+        raise refuse(
+            name, f"cannot be read ({error}): write networks such as 127.0.0.0/8,10.1.0.0/16."
+        ) from error
 
 
 def database() -> dict[str, object]:

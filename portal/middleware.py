@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 
 class ClientAddressMiddleware:
-    """Sets `request.client_address`: the peer, or what a proxy on this machine or a private network says of it.
+    """Sets `request.client_address`: the peer, or what a proxy named by `GATEHOUSE_PROXIES` says of it.
 
     Only the last entry of `X-Forwarded-For` is taken: it was written by the proxy next to us, the
     others by anybody.
@@ -27,9 +28,14 @@ def client_address(request: HttpRequest) -> str | None:
     """The address as text, or None when it cannot be known (a socket without a proxy header)."""
     peer = _address(request.META.get("REMOTE_ADDR", ""))
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2]
-    if forwarded and (peer is None or ipaddress.ip_address(peer).is_private):
-        return _address(forwarded) or peer
-    return peer
+    return (_address(forwarded) or peer) if _is_proxy(peer) else peer
+
+
+def _is_proxy(peer: str | None) -> bool:
+    """A peer without an address speaks through a socket of this machine."""
+    return peer is None or any(
+        ipaddress.ip_address(peer) in network for network in settings.GATEHOUSE_PROXIES
+    )
 
 
 def _address(text: str) -> str | None:

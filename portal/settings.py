@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import django
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
@@ -10,8 +12,9 @@ from portal import environment
 
 CHECKOUT = environment.CHECKOUT
 GATEHOUSE_STATE = environment.state_folder()
-GATEHOUSE_URL = environment.http_address("GATEHOUSE_URL", "http://127.0.0.1:8000")
+GATEHOUSE_URL = environment.public_address("http://127.0.0.1:8000")
 GATEHOUSE_DEMO = environment.flag("GATEHOUSE_DEMO")
+GATEHOUSE_PROXIES = environment.networks("GATEHOUSE_PROXIES", "127.0.0.0/8,::1")
 GATEHOUSE_SOURCES = environment.source_folders()
 GATEHOUSE_HUB_ENDPOINT = environment.http_address("GATEHOUSE_HUB_ENDPOINT", "https://huggingface.co")
 GATEHOUSE_HUB_TOKEN = environment._env.str("GATEHOUSE_HUB_TOKEN", default="")
@@ -19,7 +22,9 @@ WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
 DEBUG = False
-ALLOWED_HOSTS = ["*"]  # every link is built from GATEHOUSE_URL, never from the Host header
+# Every link is built from GATEHOUSE_URL, never from the Host header. The demo shows its mails to this machine without
+# a sign-in, so it answers to its own names alone: a page of another site could have its name point here.
+ALLOWED_HOSTS = [urlsplit(GATEHOUSE_URL).hostname, "localhost"] if GATEHOUSE_DEMO else ["*"]
 HTTPS = GATEHOUSE_URL.startswith("https://")
 
 INSTALLED_APPS = [

@@ -75,13 +75,8 @@ def add_model(walk: Walk) -> str:
         "add_model", MODEL_ID, "--card", str(walk.pair.card), *licences, "--dtype", "bfloat16",
         "--base", str(walk.pair.base), "--diff", str(walk.pair.diff), "--json",
     )  # fmt: skip
-    plan = json.loads(out)["plan"]
-    return f"{MODEL_ID}, planned: {_short(plan)}"
-
-
-def _short(plan: object) -> str:
-    size = plan.get("bytes_to_write") if isinstance(plan, dict) else None
-    return f"{size:,} bytes to write" if isinstance(size, int) else "see its page"
+    weights = json.loads(out)["plan"]["weights"]
+    return f"{MODEL_ID}, planned: {weights['bytes_to_write']:,} bytes to write"
 
 
 def sign_up(walk: Walk) -> str:

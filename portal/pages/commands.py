@@ -32,7 +32,7 @@ def commands(model: GatedModel, *, secret: str = "") -> list[Command]:
         Command(
             "Command line",
             f"hf download {repo_id}",
-            "A broken download goes on where it stopped when you repeat it.",
+            "Repeat it after a break: whole files are kept, and a broken one starts again from its beginning.",
         ),
         Command(
             "Python",

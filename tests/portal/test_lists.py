@@ -1,0 +1,88 @@
+"""Every list asks the database as often for many rows as for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from access_requests.enums import Outcome
+from access_requests.services.catalogue import assign_role
+from access_requests.services.grants import grant_access
+from access_requests.services.requests import record_decision
+from access_requests.services.tokens import issue_token
+from model_ops.enums import Method, SourceKind
+from model_ops.models import WeightSource
+from model_ops.services.weights import Prepared, attach_weights
+
+pytestmark = pytest.mark.django_db
+
+LISTS = [
+    ("ada", "/"),
+    ("ada", "/me/"),
+    ("nobody", "/"),
+    ("nobody", "/api/models"),
+    ("nobody", "/api/models?full=true&expand=downloadsAllTime&expand=siblings&expand=usedStorage"),
+    ("boss", "/admin/access_requests/accessrequest/"),
+    ("boss", "/admin/access_requests/gatedmodel/"),
+    ("boss", "/admin/access_requests/grant/"),
+    ("boss", "/admin/access_requests/event/"),
+    ("boss", "/admin/model_ops/recovery/"),
+    ("boss", "/admin/model_ops/revision/"),
+    ("boss", "/admin/accounts/user/"),
+]
+
+
+@pytest.fixture
+def one_more(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
+) -> Any:
+    """`one_more(n, ada)`: the nth model, with a revision, decided requests, grants and tokens of ada and of others."""
+
+    def make(number: int, ada: Any) -> None:
+        model, olga = make_model(f"ai/model-{number}"), make_person(f"olga-{number}")
+        source = WeightSource.objects.create(
+            kind=SourceKind.FOLDER, spec=f"/models/{number}", fingerprint="f"
+        )
+        prepared = Prepared({"method": Method.COPY, "files": source}, {"text": "All as it is."})
+        attach_weights(model=model, prepared=prepared)
+        assign_role(model=model, user=olga, role="owner")
+        request = submit(ada, model)
+        submit(make_person(f"waiting-{number}"), model)
+        record_decision(request=request, reviewer=olga, outcome=Outcome.APPROVED)
+        issue_token(grant=request.grants.get(), user=ada, name="laptop")
+        grant_access(model=model, email=f"guest-{number}@example.org", days=3)
+
+    return make
+
+
+@pytest.mark.parametrize(("who", "address"), LISTS)
+def test_list_of_many_takes_as_many_queries_as_of_few(
+    who: str, address: str, make_person: Callable[..., Any], one_more: Callable[..., None], settings: Any
+) -> None:
+    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    ada, client = make_person("ada"), Client()
+    boss = make_person("boss", is_staff=True, is_superuser=True)
+    if who != "nobody":
+        client.force_login(
+            {"ada": ada, "boss": boss}[who], backend="django.contrib.auth.backends.ModelBackend"
+        )
+
+    def queries() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as asked:
+            assert client.get(address).status_code == 200
+        return len(asked)
+
+    for number in range(2):
+        one_more(number, ada)
+    queries()  # what is read once per process
+    few = queries()
+    for number in range(2, 6):
+        one_more(number, ada)
+    assert queries() == few

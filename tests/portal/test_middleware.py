@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+from django.test import RequestFactory
+
+from portal.middleware import client_address
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("192.0.2.7", "", "192.0.2.7"),
+        ("192.0.2.7", "198.51.100.1", "192.0.2.7"),
+        ("10.0.0.5", "198.51.100.1", "10.0.0.5"),
+        ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("::1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
+        ("127.0.0.1", "unknown", "127.0.0.1"),
+        ("", "198.51.100.1", "198.51.100.1"),
+        ("", "", None),
+    ],
+)
+def test_only_a_proxy_of_this_machine_is_believed_by_default(
+    peer: str, forwarded: str, address: str | None
+) -> None:
+    headers = {"x-forwarded-for": forwarded} if forwarded else {}
+    assert client_address(RequestFactory().get("/", REMOTE_ADDR=peer, headers=headers)) == address
+
+
+def test_proxy_that_is_named_is_believed(settings: Any) -> None:
+    settings.GATEHOUSE_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
+    forwarded = {"x-forwarded-for": "198.51.100.1"}
+    asked = RequestFactory().get("/", REMOTE_ADDR="10.0.0.5", headers=forwarded)
+    assert client_address(asked) == "198.51.100.1"
+    asked = RequestFactory().get("/", REMOTE_ADDR="127.0.0.1", headers=forwarded)
+    assert client_address(asked) == "127.0.0.1"
