@@ -20,12 +20,9 @@ from .answers import (
     ROLE_LIMITS,
     country_code,
     has_single_name_rule,
-    known_values,
-    missing_fields,
-    profile_initial,
 )
 from .cards import GateField, GateForm
-from .cards.countries import EU_COUNTRIES, eu_refusal
+from .cards.countries import eu_refusal
 from .fields import (
     CountryInput,
     DateInput,
@@ -38,18 +35,6 @@ from .fields import (
     TickInput,
 )
 from .markdown import plain_text, render_inline
-
-__all__ = [
-    "EU_COUNTRIES",
-    "FormRow",
-    "RequestForm",
-    "as_form_data",
-    "build_request_form",
-    "eu_refusal",
-    "known_values",
-    "missing_fields",
-    "profile_initial",
-]
 
 LONG_LABEL = 60
 AUTOCOMPLETE = {
@@ -137,12 +122,6 @@ def build_request_form(
     With `draft` nothing counts as missing or badly written, so that saving never fails for an unfinished form.
     """
     return RequestForm(form, draft=draft, initial=_shown_answers(form, initial or {}), data=data)
-
-
-def as_form_data(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored answers as a browser would post them, to check a draft without a page."""
-    shown = _shown_answers(form, answers)
-    return {key: "on" if value is True else value for key, value in shown.items() if value is not False}
 
 
 def _shown_answers(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:

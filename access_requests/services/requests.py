@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 
-from access_requests.answers import known_values, missing_fields
+from access_requests.answers import known_values, missing_fields, profile_initial
 from access_requests.cards import GateForm
 from access_requests.cards.countries import eu_refusal
 from access_requests.enums import Gate, GrantSource, Outcome, ReasonCode, RequestState
@@ -70,12 +70,7 @@ def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> 
 
 def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
     """What a new request starts with: the profile, and over it the answers of the person's last request."""
-    answers: dict[str, Any] = {}
-    for field in gate_form(model).fields:
-        if field.role in PROFILE_ROLES and (value := str(getattr(applicant, field.role) or "")):
-            answers[field.key] = value
-        elif field.role == "full_name" and applicant.first_name:
-            answers[field.key] = applicant.get_full_name()
+    answers = profile_initial(gate_form(model), {role: getattr(applicant, role) for role in PROFILE_ROLES})
     before = latest_request(applicant, model)
     if before is None or model.form is None:
         return answers

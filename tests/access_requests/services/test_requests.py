@@ -50,6 +50,19 @@ def reject(request: Any, reviewer: Any, words: str = "The use is not covered.") 
     )
 
 
+def test_country_of_the_profile_is_chosen_where_the_form_offers_a_choice(
+    make_person: Callable[..., Any], make_model: Callable[..., Any]
+) -> None:
+    card = (
+        "---\nextra_gated_fields:\n  Name: text\n"
+        "  Country: {type: select, options: [France, {label: United Kingdom, value: uk}]}\n---\n"
+    )
+    ada = make_person("ada", last_name="Lovelace", country="GB")
+    request = start_request(model=make_model(card=card), applicant=ada)
+    assert request.answers == {"f1": "Lovelace", "f2": "uk"}
+    assert request.country.code == "GB"
+
+
 def test_request_is_prefilled_from_the_profile_and_from_the_last_one(people: Any, submit: Any) -> None:
     people.ada.first_name, people.ada.country = "Ada", "GB"
     people.ada.save()
