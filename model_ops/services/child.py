@@ -30,6 +30,11 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 KEPT_LINES = 40
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # the way out that a fetch may need
+KEPT_VARIABLES = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", *PROXIES, *(name.upper() for name in PROXIES)),
+)
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,8 @@ def run_child(
 
 
 def _environment() -> dict[str, str]:
-    kept = [
-        "PATH",
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "TMPDIR",
-        "LD_LIBRARY_PATH",
-        "CUDA_VISIBLE_DEVICES",
-        "SSL_CERT_FILE",
-    ]
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def _read_progress(stream: IO[str], on_progress: Callable[[dict[str, Any]], None]) -> None:
