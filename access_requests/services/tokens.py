@@ -100,12 +100,14 @@ def issue_token(
         raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
     with recorded():
         grant = _usable_grant(grant, user)
-        if made := grant.tokens.filter(name=name, revoked_at__isnull=True).first():
+        now = timezone.now()
+        live = grant.tokens.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+        if made := live.filter(name=name).first():
             raise Conflict(
                 f"The token “{name}” was made on {made.created_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
                 "revoke it, or give the new one another name."
             )
-        if grant.tokens.filter(revoked_at__isnull=True).count() >= MOST_TOKENS:
+        if live.count() >= MOST_TOKENS:
             raise Conflict(f"This grant has {MOST_TOKENS} tokens already: revoke one first.")
         return _issue(grant=grant, name=name, expires_at=expires_at, actor=actor or user)
 

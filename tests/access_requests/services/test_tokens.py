@@ -116,6 +116,15 @@ def test_token_ends_at_its_own_date(grant: Grant) -> None:
         tokens.authenticate(issued.secret)
 
 
+def test_token_that_ended_gives_its_name_and_place_back(grant: Grant) -> None:
+    ends = timezone.now() + timedelta(days=1)
+    for number in range(tokens.MOST_TOKENS):
+        tokens.issue_token(grant=grant, user=grant.user, name=f"laptop {number}", expires_at=ends)
+    AccessToken.objects.filter(name="laptop 7").update(expires_at=timezone.now())
+    again = tokens.issue_token(grant=grant, user=grant.user, name="laptop 7")
+    assert tokens.authenticate(again.secret) == again.token
+
+
 def test_token_of_a_disabled_account_is_refused(grant: Grant) -> None:
     secret = tokens.show_first_token(grant=grant, user=grant.user).secret
     grant.user.is_active = False
