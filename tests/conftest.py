@@ -51,6 +51,22 @@ def make_person(db: None) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture
+def mail_through(settings: Any) -> Callable[..., None]:
+    """`mail_through("a.Backend", host=...)`: mail goes that way, set as the running Django names its setting."""
+    import django
+
+    def choose(backend: str, **options: Any) -> None:
+        if django.VERSION >= (6, 1):
+            settings.MAILERS = {"default": {"BACKEND": backend, "OPTIONS": options}}
+            return
+        settings.EMAIL_BACKEND = backend
+        for name, value in options.items():
+            setattr(settings, f"EMAIL_{name.upper()}", value)
+
+    return choose
+
+
 TULU_CARD = """---
 license: apache-2.0
 extra_gated_heading: Ask for Tulu

@@ -22,22 +22,26 @@ from portal.accounts.models import User
 from portal.accounts.names import clean_name, suggest_username
 from portal.accounts.owner import create_owner, link_opens
 
+SIGNUP_TRIES = 10  # each is lost only to somebody else's success
+
 
 @method_decorator(login_not_required, name="dispatch")
 class SignupView(AllauthSignupView):
     """allauth's sign-up; who loses a race for a user name or an address is told as if they came later."""
 
     def form_valid(self, form: SignupForm) -> HttpResponse:
-        try:
-            with transaction.atomic():
-                return super().form_valid(form)
-        except IntegrityError:
-            again = self.get_form_class()(**self.get_form_kwargs())
-            if (
-                again.is_valid()
-            ):  # the winner has the address (allauth then tells its holder) or our suggestion
-                return super().form_valid(again)
-            return self.form_invalid(again)
+        for _ in range(SIGNUP_TRIES):
+            try:
+                with transaction.atomic():
+                    return super().form_valid(form)
+            except (
+                IntegrityError
+            ):  # somebody has the address (allauth tells its holder) or our suggestion since
+                form = self.get_form_class()(**self.get_form_kwargs())
+                if not form.is_valid():
+                    return self.form_invalid(form)
+        form.add_error("username", "Many people took names like yours just now: choose a user name yourself.")
+        return self.form_invalid(form)
 
 
 @login_not_required

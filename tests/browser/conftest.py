@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ def browser(chromium: str, monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
 
 
 @pytest.fixture
-def site(live_server: Any, settings: Any) -> str:
+def site(live_server: Any, settings: Any, mail_through: Callable[..., None]) -> str:
     """The server's address, known to itself; mails go to the outbox, as they do without a mail server."""
-    settings.EMAIL_BACKEND = "portal.outbox.OutboxBackend"
+    mail_through("portal.outbox.OutboxBackend")
     settings.GATEHOUSE_URL = live_server.url
     return str(live_server.url)
 

@@ -13,8 +13,8 @@ from portal.accounts.models import CaughtMail
 
 
 @pytest.fixture(autouse=True)
-def caught_mail(db: None, settings: Any) -> None:
-    settings.EMAIL_BACKEND = "portal.outbox.OutboxBackend"
+def caught_mail(db: None, mail_through: Callable[..., None]) -> None:
+    mail_through("portal.outbox.OutboxBackend")
     send_mail(
         "A secret code",
         "Your code: ABCD-EFGH\n\nhttp://127.0.0.1:8000/x?a=1&b=2.\n<script>alert(1)</script>",

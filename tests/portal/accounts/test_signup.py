@@ -101,10 +101,9 @@ def test_signup_mails_link_to_our_address_whatever_the_host_header(
 
 
 def test_signup_when_the_mail_server_fails_says_so_and_keeps_the_account(
-    client: Client, settings: Any
+    client: Client, mail_through: Callable[..., None]
 ) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    mail_through("django.core.mail.backends.smtp.EmailBackend", host="127.0.0.1", port=1)
     page = client.post(reverse("account_signup"), ADA, follow=True)
     assert page.status_code == 200
     assert "The mail could not be sent, because the mail server fails" in page.content.decode()
@@ -115,13 +114,13 @@ def test_signup_when_the_mail_server_fails_says_so_and_keeps_the_account(
 @pytest.mark.parametrize("chosen", ["", "ada"])
 def test_signup_of_several_with_one_name_at_once_never_breaks(chosen: str) -> None:
     statuses = all_at_once(
-        4, lambda n: sign_up(Client(), username=chosen, email=f"ada{n}@example.org").status_code
+        6, lambda n: sign_up(Client(), username=chosen, email=f"ada{n}@example.org").status_code
     )
     names = sorted(User.objects.values_list("username", flat=True))
     if chosen:
-        assert (sorted(statuses), names) == ([200, 200, 200, 302], ["ada"])
+        assert (sorted(statuses), names) == ([200] * 5 + [302], ["ada"])
     else:
-        assert (statuses, len(names), len(set(names))) == ([302] * 4, 4, 4)
+        assert (statuses, len(names), len(set(names))) == ([302] * 6, 6, 6)
 
 
 @pytest.mark.django_db(transaction=True)
