@@ -21,6 +21,11 @@ def refuse(name: str, why: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"{name} {why}")
 
 
+def text(name: str, default: str = "") -> str:
+    """The value without blanks around it; the default when it is empty."""
+    return os.environ.get(name, "").strip() or default
+
+
 def flag(name: str) -> bool:
     """`1`, `true`, `yes` or `on`; empty, `0`, `false`, `no`, `off` or absent is false."""
     value = os.environ.get(name, "").strip().lower()

@@ -17,14 +17,14 @@ GATEHOUSE_DEMO = environment.flag("GATEHOUSE_DEMO")
 GATEHOUSE_PROXIES = environment.networks("GATEHOUSE_PROXIES", "127.0.0.0/8,::1")
 GATEHOUSE_SOURCES = environment.source_folders()
 GATEHOUSE_HUB_ENDPOINT = environment.http_address("GATEHOUSE_HUB_ENDPOINT", "https://huggingface.co")
-GATEHOUSE_HUB_TOKEN = environment._env.str("GATEHOUSE_HUB_TOKEN", default="")
+GATEHOUSE_HUB_TOKEN = environment.text("GATEHOUSE_HUB_TOKEN")
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
 DEBUG = False
 # Every link is built from GATEHOUSE_URL, never from the Host header. The demo shows its mails to this machine without
 # a sign-in, so it answers to its own names alone: a page of another site could have its name point here.
-ALLOWED_HOSTS = [urlsplit(GATEHOUSE_URL).hostname, "localhost"] if GATEHOUSE_DEMO else ["*"]
+ALLOWED_HOSTS = [urlsplit(GATEHOUSE_URL).hostname, "localhost", "[::1]"] if GATEHOUSE_DEMO else ["*"]
 HTTPS = GATEHOUSE_URL.startswith("https://")
 
 INSTALLED_APPS = [
@@ -190,7 +190,7 @@ else:
         EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAILER["username"], MAILER["password"]
         EMAIL_USE_TLS, EMAIL_USE_SSL = MAILER["use_tls"], MAILER["use_ssl"]
         EMAIL_TIMEOUT = MAILER["timeout"]
-DEFAULT_FROM_EMAIL = environment._env.str("DEFAULT_FROM_EMAIL", default="Gatehouse <gatehouse@localhost>")
+DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 STATIC_URL = "/static/"

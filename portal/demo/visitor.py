@@ -35,19 +35,14 @@ class _Reader(HTMLParser):
         super().__init__()
         self.forms: list[Form] = []
         self.text: list[str] = []
-        self.codes: list[str] = []
         self._form: Form | None = None
         self._select = self._area = ""
-        self._code = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         a = {name: value or "" for name, value in attrs}
         if tag == "form":
             self._form = Form(a.get("action", ""), a.get("method", "get").lower())
             self.forms.append(self._form)
-        elif tag in {"code", "pre"}:
-            self._code = True
-            self.codes.append("")
         elif self._form is not None and a.get("name"):
             self._control(self._form, tag, a)
         elif tag == "option" and self._form is not None and self._select:
@@ -78,13 +73,9 @@ class _Reader(HTMLParser):
             self._select = ""
         elif tag == "textarea":
             self._area = ""
-        elif tag in {"code", "pre"}:
-            self._code = False
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
-        if self._code and self.codes:
-            self.codes[-1] += data
         if self._area and self._form is not None:
             self._form.values[self._area][0] += data
 
@@ -98,7 +89,6 @@ class Page:
     html: str
     text: str
     forms: list[Form]
-    codes: list[str]
 
     def form(self, *names: str) -> Form:
         """The form that has all these inputs or buttons; `WalkError` when there is none."""
@@ -130,6 +120,8 @@ class Visitor:
         unknown = set(values) - form.names
         if unknown:
             raise WalkError(f"The form on {page.url} has no input {', '.join(sorted(unknown))}.")
+        if button is not None and button not in form.buttons:
+            raise WalkError(f"The form on {page.url} has no button {' = '.join(button)}.")
         filled = {**form.values, **{name: [value] for name, value in values.items()}}
         pairs = [(name, value) for name, several in filled.items() for value in several]
         body = urllib.parse.urlencode(pairs + ([button] if button else [])).encode()
@@ -154,9 +146,7 @@ class Visitor:
             html = answer.read().decode("utf-8", "replace")
             reader = _Reader()
             reader.feed(html)
-            page = Page(
-                answer.status or 0, answer.url, html, "".join(reader.text), reader.forms, reader.codes
-            )
+            page = Page(answer.status or 0, answer.url, html, "".join(reader.text), reader.forms)
         if page.status >= 500:
             raise WalkError(f"{page.url} answered {page.status}.")
         return page

@@ -96,3 +96,10 @@ def test_hub_endpoint_of_a_client_is_never_read(tmp_path: Path) -> None:
         tmp_path, "settings.GATEHOUSE_HUB_ENDPOINT", HF_ENDPOINT="https://elsewhere.example.org"
     )
     assert json.loads(shown) == "https://huggingface.co"
+
+
+def test_demo_answers_to_its_own_names_alone(tmp_path: Path) -> None:
+    _, _, shown = settings(
+        tmp_path, "settings.ALLOWED_HOSTS", GATEHOUSE_DEMO="1", GATEHOUSE_URL="http://127.0.0.1:8000"
+    )
+    assert json.loads(shown) == ["127.0.0.1", "localhost", "[::1]"]
