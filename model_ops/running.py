@@ -21,7 +21,6 @@ from access_requests.models import AccessToken, Grant
 
 log = logging.getLogger(__name__)
 
-MOST_BODIES = 10  # per process; settings.GATEHOUSE_MOST_BODIES, to be kept below gunicorn's threads (16)
 LOOK_EVERY = 5.0  # seconds
 
 
@@ -45,7 +44,7 @@ class Running:
     def enter(self, body: Sending) -> bool:
         """False if there is no room for one more that counts."""
         with self._lock:
-            if body.counted and sum(one.counted for one in self._bodies) >= most_bodies():
+            if body.counted and sum(one.counted for one in self._bodies) >= settings.GATEHOUSE_MOST_BODIES:
                 return False
             self._bodies.add(body)
             if body.grant_id is not None and body.counted and not self._watching:
@@ -73,10 +72,6 @@ class Running:
                 log.exception("The grants of running downloads could not be looked at; they go on.")
             finally:
                 connection.close()
-
-
-def most_bodies() -> int:
-    return int(getattr(settings, "GATEHOUSE_MOST_BODIES", MOST_BODIES))
 
 
 def without_right(bodies: Iterable[Sending]) -> list[Sending]:

@@ -36,6 +36,14 @@ def flag(name: str) -> bool:
     raise refuse(name, f"is {value!r}: write 1 or 0.")
 
 
+def whole_number(name: str, *, default: int, most: int) -> int:
+    """A number from 1 to `most`, or the default when unset."""
+    value = os.environ.get(name, "").strip()
+    if value and not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
+        raise refuse(name, f"is {value!r}: write a number from 1 to {most}.")
+    return int(value) if value else default
+
+
 def state_folder() -> Path:
     """`GATEHOUSE_STATE`, else `.gatehouse` in the checkout."""
     folder = Path(os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse").expanduser()

@@ -18,6 +18,7 @@ GATEHOUSE_PROXIES = environment.networks("GATEHOUSE_PROXIES", "127.0.0.0/8,::1")
 GATEHOUSE_SOURCES = environment.source_folders()
 GATEHOUSE_HUB_ENDPOINT = environment.http_address("GATEHOUSE_HUB_ENDPOINT", "https://huggingface.co")
 GATEHOUSE_HUB_TOKEN = environment.text("GATEHOUSE_HUB_TOKEN")
+GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=10, most=1000)
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
@@ -146,6 +147,7 @@ LOGIN_REDIRECT_URL = "/me/"
 LOGOUT_REDIRECT_URL = "/"
 
 GATEHOUSE_INVITE = "portal.accounts.people.find_or_invite"  # access_requests never imports portal
+GATEHOUSE_FIND_PERSON = "portal.accounts.people.find_person"
 ACCOUNT_ADAPTER = "portal.accounts.adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["username", "email*", "password1*"]

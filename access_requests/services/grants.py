@@ -90,7 +90,7 @@ def grant_access(
         secret = None
         if token_name:
             secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
-        if invited.created:
+        if not user.has_usable_password():  # made just now, or invited before and never come
             queue_mail(
                 key=f"invitation:{user.pk}:{grant.pk}",
                 to=user.email,

@@ -16,6 +16,7 @@ from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
 from portal.accounts.models import User
+from portal.accounts.people import save_account
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken):
@@ -62,6 +63,9 @@ class UserAdmin(admin.ModelAdmin):
     @admin.display(description="name")
     def full_name(self, user: User) -> str:
         return user.get_full_name()
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        save_account(user=obj, actor=request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

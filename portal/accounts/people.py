@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
 
 from access_requests.errors import Invalid
+from access_requests.services.audit import append_event, recorded
 from portal.accounts.adapter import reset_address
 from portal.accounts.addresses import page_address
 from portal.accounts.models import User
@@ -41,6 +42,26 @@ def find_or_invite(email: str) -> Invited:
         user, created = _create(address)
     url = page_address("account_login") if user.has_usable_password() else invitation_url(user)
     return Invited(user=user, created=created, url=url)
+
+
+def find_person(email: str) -> User | None:
+    """The account of this address, or of a confirmed further one; nobody is invited."""
+    return _holder(email.strip().lower())
+
+
+RIGHTS = ("is_active", "is_staff", "is_superuser")
+
+
+def save_account(*, user: User, actor: User) -> list[str]:
+    """Saves an account changed by an administrator; changed rights are an event. Returns the changed rights."""
+    with recorded():
+        before = User.objects.select_for_update().values(*RIGHTS).get(pk=user.pk)
+        changed = [right for right in RIGHTS if before[right] != getattr(user, right)]
+        user.save()
+        if changed:
+            now = {right: getattr(user, right) for right in changed}
+            append_event(kind="account.rights_changed", actor=actor, data={"person": user.username, **now})
+    return changed
 
 
 def invitation_url(user: User) -> str:

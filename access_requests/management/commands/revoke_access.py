@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.conf import settings
 from django.core.management.base import CommandParser
+from django.utils.module_loading import import_string
 
 from access_requests.errors import NotFound
 from access_requests.management.operator import Answer, OperatorCommand, known_model
@@ -22,7 +23,7 @@ class Command(OperatorCommand):
 
     def answer(self, *, repo_id: str, email: str, reason: str, **options: Any) -> Answer:
         model = known_model(repo_id)
-        person = get_user_model().objects.filter(email__iexact=email.strip()).first()
+        person = import_string(settings.GATEHOUSE_FIND_PERSON)(email)
         if person is None:
             raise NotFound(f"There is no account of {email}: check the address.")
         revoke_access(model=model, user=person, reason=reason)

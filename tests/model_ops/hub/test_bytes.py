@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
 
 from model_ops.delivery import RETRY_AFTER
-from model_ops.running import MOST_BODIES
 from tests.model_ops.hub.conftest import MODEL, Portal
 
 LARGE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
@@ -166,8 +166,14 @@ def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tu
     token = portal.order("person", name="crowd", repo_id="maker/large", state="granted")["token"]
     before = len(portal.order("downloads", repo_id="maker/large"))
     with ExitStack() as stack:
-        crowd = [stack.enter_context(slow_download(portal, path, token)) for _ in range(MOST_BODIES + 2)]
-        assert sorted(response.status for response in crowd) == [200] * MOST_BODIES + [429] * 2
+        crowd = [
+            stack.enter_context(slow_download(portal, path, token))
+            for _ in range(settings.GATEHOUSE_MOST_BODIES + 2)
+        ]
+        assert (
+            sorted(response.status for response in crowd)
+            == [200] * settings.GATEHOUSE_MOST_BODIES + [429] * 2
+        )
         late = next(response for response in crowd if response.status == 429)
         assert (late.headers["Retry-After"], late.headers["X-Error-Code"]) == (
             str(RETRY_AFTER),
@@ -179,8 +185,8 @@ def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tu
         assert (small.status, small.body) == (200, b"{}")
         assert connections_held(portal) <= 2
         assert crowd[0].read() == content
-    rows = portal.finished_downloads("maker/large", before + MOST_BODIES + 1)
-    assert len(rows) == before + MOST_BODIES + 1
+    rows = portal.finished_downloads("maker/large", before + settings.GATEHOUSE_MOST_BODIES + 1)
+    assert len(rows) == before + settings.GATEHOUSE_MOST_BODIES + 1
     assert portal.ask("GET", path, token=token, range="bytes=0-999999").status == 206
 
 

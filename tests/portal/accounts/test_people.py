@@ -11,8 +11,10 @@ from django.test import Client
 from django.utils.module_loading import import_string
 
 from access_requests.errors import Invalid
+from access_requests.models import Event, OutgoingMail
+from access_requests.services.grants import grant_access
 from portal.accounts.models import User
-from portal.accounts.people import Invited, find_or_invite
+from portal.accounts.people import Invited, find_or_invite, find_person, save_account
 from tests.threads import all_at_once
 
 
@@ -75,3 +77,33 @@ def test_invite_of_one_address_by_several_at_once_makes_one_account() -> None:
     results = all_at_once(4, lambda _: find_or_invite("ada@example.org"))
     assert sorted(r.created for r in results) == [False, False, False, True]
     assert {r.user.pk for r in results} == {User.objects.get().pk}
+
+
+def test_find_takes_confirmed_addresses_and_invites_nobody(make_person: Callable[..., Any]) -> None:
+    ada = make_person("ada")
+    EmailAddress.objects.create(user=ada, email="ada@second.example", verified=True)
+    EmailAddress.objects.create(user=ada, email="typed@only.example", verified=False)
+    assert find_person(" ADA@example.org ") == ada
+    assert find_person("ada@second.example") == ada
+    assert find_person("typed@only.example") is None
+    assert User.objects.count() == 1
+
+
+def test_changed_rights_are_an_event_and_other_changes_are_none(make_person: Callable[..., Any]) -> None:
+    olga, ada = make_person("olga"), make_person("ada")
+    ada.institution = "Analytical Society"
+    assert save_account(user=ada, actor=olga) == []
+    ada.is_staff, ada.is_active = True, False
+    assert save_account(user=ada, actor=olga) == ["is_active", "is_staff"]
+    event = Event.objects.get(kind="account.rights_changed")
+    assert (event.actor, event.data) == (olga, {"person": "ada", "is_active": False, "is_staff": True})
+
+
+def test_second_grant_to_somebody_who_never_came_invites_again(
+    make_model: Callable[..., Any], make_person: Callable[..., Any]
+) -> None:
+    for repo_id in ("ai/one", "ai/two"):
+        grant_access(model=make_model(repo_id), email="new@example.org", days=3)
+    mails = OutgoingMail.objects.filter(to="new@example.org").order_by("pk")
+    assert [mail.key.partition(":")[0] for mail in mails] == ["invitation", "invitation"]
+    assert all("/accounts/password/reset/key/" in mail.text for mail in mails)
