@@ -1,4 +1,4 @@
-"""Recoveries, revisions and downloads in the admin: to be read; a failed recovery can be tried again."""
+"""Recoveries, revisions and downloads in the admin: to be read; a recovery can be cancelled and tried again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models, is_owner
 from model_ops.models import Download, ModelWeights, Recovery, Revision
-from model_ops.services.weights import ENDED_BADLY, retry
+from model_ops.panels import is_moving
+from model_ops.services.weights import ENDED_BADLY, cancel_recovery, retry
 
 
 @admin.register(Recovery)
@@ -55,8 +56,13 @@ class RecoveryAdmin(ReadOnlyAdmin):
         return format_html("<pre>{}</pre>", json.dumps(recovery.manifest.get("files", []), indent=1))
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(require_POST(self.retry_view))
-        return [path("<int:pk>/retry/", view, name="model_ops_recovery_retry"), *super().get_urls()]
+        again = self.admin_site.admin_view(require_POST(self.retry_view))
+        cancel = self.admin_site.admin_view(require_POST(self.cancel_view))
+        return [
+            path("<int:pk>/retry/", again, name="model_ops_recovery_retry"),
+            path("<int:pk>/cancel/", cancel, name="model_ops_recovery_cancel"),
+            *super().get_urls(),
+        ]
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Tries one recovery again, from its own page."""
@@ -64,6 +70,21 @@ class RecoveryAdmin(ReadOnlyAdmin):
         if recovery is None or not may_retry(request, recovery):
             raise Http404(f"There is no recovery {pk} that you may try again.")
         self._retry(request, recovery)
+        return redirect("admin:model_ops_recovery_change", pk)
+
+    def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Stops one recovery, from its own page."""
+        recovery = self.get_queryset(request).filter(pk=pk).first()
+        if recovery is None or not may_cancel(request, recovery):
+            raise Http404(f"There is no recovery {pk} that you may cancel.")
+        try:
+            cancel_recovery(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
+        except RuleError as error:
+            say(request, error)
+        else:
+            self.message_user(
+                request, f"Recovery {pk} is cancelled; it can be tried again.", messages.SUCCESS
+            )
         return redirect("admin:model_ops_recovery_change", pk)
 
     @admin.action(description="Try the selected recoveries again")
@@ -92,7 +113,8 @@ class RecoveryAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         recovery = self.get_object(request, object_id)
         offered = recovery is not None and recovery.state in ENDED_BADLY and may_retry(request, recovery)
-        context = {**(extra_context or {}), "may_retry": offered}
+        stoppable = recovery is not None and is_moving(recovery) and may_cancel(request, recovery)
+        context = {**(extra_context or {}), "may_retry": offered, "may_cancel": stoppable}
         return super().change_view(request, object_id, form_url, context)
 
 
@@ -100,9 +122,19 @@ def may_retry(request: HttpRequest, recovery: Recovery) -> bool:
     """An owner of every model that is made by it; a superuser is that."""
     if getattr(request.user, "is_superuser", False):
         return True
-    current = recovery.weights.filter(replaced_at=None).select_related("model")
-    owned = [is_owner(request.user, weights.model) for weights in current]
+    owned = _owned(request, recovery)
     return bool(owned) and all(owned)
+
+
+def may_cancel(request: HttpRequest, recovery: Recovery) -> bool:
+    """An owner of one of the models that are made by it; a superuser is that."""
+    return getattr(request.user, "is_superuser", False) or any(_owned(request, recovery))
+
+
+def _owned(request: HttpRequest, recovery: Recovery) -> list[bool]:
+    """For each model that is made by it, whether the visitor owns it."""
+    current = recovery.weights.filter(replaced_at=None).select_related("model")
+    return [is_owner(request.user, weights.model) for weights in current]
 
 
 @admin.register(Revision)

@@ -61,6 +61,11 @@ def _sentence(model: GatedModel, recovery: Recovery) -> str:
             f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
             f"try again later; {model.address()}/access shows the progress and a mail says when they are ready."
         )
+    if recovery.state == RecoveryState.CANCELLED:
+        return (
+            f"The recovery of the weights of {model.repo_id} was cancelled: its owner can try again, "
+            f"and a mail says when they are ready; see {model.address()}/access"
+        )
     return (
         f"The weights of {model.repo_id} could not be made ({recovery.state}): "
         f"its owner has been told, and a mail says when they are ready; see {model.address()}/access"

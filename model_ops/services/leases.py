@@ -97,6 +97,7 @@ class Lease:
             while not self._ended.wait(PROGRESS_AFTER) and not self.lost.is_set():
                 progress = self._progress
                 if progress is written and time.monotonic() - renewed < RENEW_AFTER:
+                    self._look()
                     continue
                 if self._write(progress):
                     written, renewed = progress, time.monotonic()
@@ -104,12 +105,20 @@ class Lease:
             connection.close()
 
     def _write(self, progress: dict[str, Any]) -> bool:
+        return self._still(lambda: self.held().update(lease_until=_lease_end(), **progress))
+
+    def _look(self) -> None:
+        """Between renewals: a cancelled run ends within about a second, whether or not it makes progress."""
+        self._still(self.held().exists)
+
+    def _still(self, ours: Callable[[], Any]) -> bool:
+        """Notes when the row is no longer ours; False when the database was not there to say so."""
         try:
             close_old_connections()
-            if not self.held().update(lease_until=_lease_end(), **progress):
+            if not ours():
                 self.lost.set()
         except (OperationalError, InterfaceError) as error:
-            log.warning("Lease of recovery %s not renewed, database away: %s", self.recovery_id, error)
+            log.warning("Lease of recovery %s not checked, database away: %s", self.recovery_id, error)
             connection.close()
             return False
         return True

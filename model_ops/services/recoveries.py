@@ -67,7 +67,7 @@ def run_recovery(*, recovery_id: int) -> None:
         try:
             _run(lease)
         except LeaseLost:
-            log.warning("Recovery %s is another worker's now", recovery_id)
+            log.warning("Recovery %s was cancelled, or is another worker's now", recovery_id)
         except RunFailed as failure:
             _end_badly(lease, failure.state, str(failure))
         except RuleError as refusal:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from access_requests.errors import Conflict, Invalid
@@ -181,6 +182,41 @@ def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery
     return recovery
 
 
+def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
+    """Stops a recovery that waits or runs, for every model that it makes; finished shards are kept.
+
+    The worker loses its lease and stops within about a second. Whoever waits goes on waiting, for a retry.
+    """
+    with recorded():
+        waits = Q(state=RecoveryState.PLANNED, wanted_at__isnull=False)
+        stopped = Recovery.objects.filter(waits | Q(state=RecoveryState.RUNNING), pk=recovery.pk).update(
+            state=RecoveryState.CANCELLED,
+            wanted_at=None,
+            finished_at=Now(),
+            error="",
+            stage="",
+            lease_owner="",
+            lease_until=None,
+        )
+        if not stopped:
+            raise Conflict(f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel.")
+        _append_for_each(recovery, "recovery.cancelled", actor)
+    recovery.refresh_from_db()
+    return recovery
+
+
+def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
+    """One event for each model whose weights it makes."""
+    for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
+        append_event(
+            kind=kind,
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=weights.model,
+            data={"recovery": recovery.pk},
+        )
+
+
 def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
     """Plans and queues a recovery that failed, was refused or cancelled; finished shards are kept."""
     with recorded():
@@ -194,14 +230,7 @@ def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
         )
         if not moved:
             raise Conflict(f"Recovery {recovery.pk} has not failed: there is nothing to try again.")
-        for weights in recovery.weights.filter(replaced_at=None).select_related("model"):
-            append_event(
-                kind="recovery.retried",
-                actor=actor,
-                actor_name="" if actor else "operator",
-                model=weights.model,
-                data={"recovery": recovery.pk},
-            )
+        _append_for_each(recovery, "recovery.retried", actor)
         waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
         Delivery.objects.filter(waiting, state=DeliveryState.FAILED).update(state=DeliveryState.WAITING)
         enqueue_on_commit(RUN_RECOVERY, recovery.pk)

@@ -103,6 +103,18 @@ def wait_until(what: Callable[[], Any], seconds: float = 60) -> Any:
     pytest.fail(f"not within {seconds} s")
 
 
+def engines(output: Path) -> list[int]:
+    """Processes of the engine that write to this folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(output).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from access_requests.models import GatedModel
 from access_requests.services.catalogue import assign_role
@@ -64,6 +66,40 @@ def test_retry_of_what_has_not_failed_is_one_sentence(people: dict[str, Any], cl
     answer = client.post(f"{CHANGELIST}{recovery.pk}/retry/", follow=True)
 
     assert f"Recovery {recovery.pk} has not failed: there is nothing to try again." in answer.text
+
+
+@pytest.mark.parametrize(("name", "cancels"), [("owner", True), ("reviewer", False), ("elsewhere", False)])
+def test_running_recovery_is_cancelled_by_owners(
+    people: dict[str, Any], client: Any, name: str, cancels: bool
+) -> None:
+    Recovery.objects.update(
+        state=RecoveryState.RUNNING, wanted_at=timezone.now(), lease_owner="x", lease_until=timezone.now()
+    )
+    recovery = Recovery.objects.get()
+    client.force_login(people[name])
+    address = f"{CHANGELIST}{recovery.pk}"
+
+    page = client.get(f"{address}/change/")
+    asked = client.get(f"{address}/cancel/")
+    cancelled = client.post(f"{address}/cancel/")
+
+    assert (f"{address}/cancel/" in page.text) is cancels
+    assert asked.status_code == 405
+    assert cancelled.status_code == (302 if cancels else 404)
+    assert Recovery.objects.get().state == (RecoveryState.CANCELLED if cancels else RecoveryState.RUNNING)
+
+
+def test_cancelling_what_has_failed_is_one_sentence(people: dict[str, Any], client: Any) -> None:
+    recovery = Recovery.objects.get()
+    client.force_login(people["owner"])
+
+    page = client.get(f"{CHANGELIST}{recovery.pk}/change/")
+    answer = client.post(f"{CHANGELIST}{recovery.pk}/cancel/", follow=True)
+
+    assert f"{CHANGELIST}{recovery.pk}/cancel/" not in page.text
+    assert f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel." in unescape(
+        answer.text
+    )
 
 
 def test_revisions_and_downloads_are_read_only(people: dict[str, Any], client: Any) -> None:

@@ -15,7 +15,7 @@ from model_ops.models import Recovery
 from model_ops.panels import access_panel, case_panel, model_panel
 from model_ops.queries import current_recovery
 from model_ops.services.recoveries import run_recovery
-from model_ops.services.weights import want_recovery
+from model_ops.services.weights import cancel_recovery, want_recovery
 
 
 @pytest.fixture
@@ -73,6 +73,18 @@ def test_progress_at_the_end_loads_the_page_anew(model: Any, grant: Callable[...
     answer = client.get("/ai/x/access/progress")
 
     assert answer.headers["HX-Refresh"] == "true"
+    assert "hx-get" not in answer.text
+
+
+def test_progress_of_a_cancelled_recovery_is_one_sentence(
+    model: Any, grant: Callable[..., Any], client: Any
+) -> None:
+    client.force_login(grant(model, "ada").user)
+    cancel_recovery(recovery=running(model))
+
+    answer = client.get("/ai/x/access/progress")
+
+    assert "The recovery of these weights was cancelled; a mail follows" in answer.text
     assert "hx-get" not in answer.text
 
 

@@ -11,14 +11,16 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from access_requests.errors import Conflict
 from access_requests.models import Event, OutgoingMail
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published, weights_state
 from model_ops.services import leases
+from model_ops.services.delivering import deliver_grant
 from model_ops.services.recoveries import output_folder, run_recovery
 from model_ops.services.resuming import resume_work
-from model_ops.services.weights import retry, want_recovery
+from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from tests.model_ops.conftest import copy_pair, published_files, sha256, wait_until
 
 
@@ -202,6 +204,64 @@ def test_a_retry_after_the_cause_is_gone_delivers(
 
     wait_until(lambda: Delivery.objects.filter(grant=given, state=DeliveryState.READY).exists())
     assert sha256(published_files(model)["model.safetensors"]) == sha256(pair / "tuned" / "model.safetensors")
+
+
+def test_a_cancelled_recovery_lets_grants_wait_and_tells_nobody(
+    add_files_model: Callable[..., Any], grant: Callable[..., Any], make_person: Callable[..., Any]
+) -> None:
+    model = add_files_model(owner=make_person("owner", is_staff=True))
+    recovery = current_recovery(model)
+    assert recovery is not None
+    want_recovery(recovery=recovery)
+    cancel_recovery(recovery=recovery)
+    given = grant(model, "ada")
+
+    resume_work()
+    deliver_grant(grant_id=given.pk)
+    run_recovery(recovery_id=recovery.pk)
+
+    assert Recovery.objects.get().attempts == 0
+    assert Delivery.objects.get().state == DeliveryState.WAITING
+    assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
+    assert weights_state(model).sentence == (
+        "The recovery of the weights of ai/plain was cancelled: its owner can try again, "
+        f"and a mail says when they are ready; see {model.address()}/access"
+    )
+
+
+def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: Callable[..., Any]) -> None:
+    """It finds out by itself, without progress to report."""
+    model = add_files_model()
+    recovery = current_recovery(model)
+    assert recovery is not None
+    want_recovery(recovery=recovery)
+    owner = leases.claim(recovery_id=recovery.pk)
+    assert owner is not None
+
+    with leases.Lease(recovery.pk, owner) as lease:
+        cancel_recovery(recovery=recovery)
+        assert lease.held().update(state=RecoveryState.READY) == 0
+        assert lease.lost.wait(10)
+
+    assert Recovery.objects.get().state == RecoveryState.CANCELLED
+    assert published(model) is None
+
+
+@pytest.mark.parametrize("state", sorted(set(RecoveryState) - {RecoveryState.RUNNING}))
+def test_cancelling_what_neither_waits_nor_runs_is_refused(
+    add_files_model: Callable[..., Any], state: RecoveryState
+) -> None:
+    recovery = current_recovery(add_files_model())
+    assert recovery is not None
+    Recovery.objects.update(state=state)
+
+    with pytest.raises(Conflict) as refused:
+        cancel_recovery(recovery=recovery)
+
+    assert refused.value.sentence == (
+        f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel."
+    )
+    assert Recovery.objects.get().state == state
 
 
 def test_a_killed_engine_is_run_again_once(

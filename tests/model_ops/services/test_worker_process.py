@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from access_requests.models import OutgoingMail
+from access_requests.models import Event, OutgoingMail
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published
 from model_ops.services.recoveries import output_folder
-from model_ops.services.weights import start_recovery
-from tests.model_ops.conftest import published_files, sha256, wait_until
+from model_ops.services.weights import cancel_recovery, retry, start_recovery
+from tests.model_ops.conftest import engines, published_files, sha256, wait_until
 
 
 @pytest.fixture
@@ -65,18 +65,6 @@ def kill(worker: subprocess.Popen[bytes]) -> None:
     worker.wait()
 
 
-def engines(output: Path) -> list[int]:
-    """Processes of the engine that write to this folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(output).encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
 def test_worker_killed_in_a_recovery_is_made_good(
     start_worker: Callable[[], Any],
     add_pair_model: Callable[..., Any],
@@ -111,6 +99,45 @@ def test_worker_killed_in_a_recovery_is_made_good(
     wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY)
     assert OutgoingMail.objects.filter(key=f"ready:{given.pk}").count() == 1
     assert Revision.objects.filter(has_weights=True).count() == 1
+
+
+def test_cancelled_in_mid_run_makes_nothing_until_it_is_tried_again(
+    start_worker: Callable[[], Any],
+    add_pair_model: Callable[..., Any],
+    make_person: Callable[..., Any],
+    tiny_pair: Path,
+    grant: Callable[..., Any],
+) -> None:
+    boss = make_person("boss", is_staff=True, is_superuser=True)
+    model = add_pair_model()
+    recovery = current_recovery(model)
+    assert recovery is not None
+    start_worker()
+    given = grant(model, "ada")
+    engine = wait_until(lambda: engines(output_folder(recovery)))
+    os.kill(engine[0], signal.SIGSTOP)  # so that it ends by the worker's hand, or never
+
+    cancelled = cancel_recovery(recovery=recovery, actor=boss)
+
+    assert (cancelled.state, cancelled.wanted_at, cancelled.lease_owner) == (
+        RecoveryState.CANCELLED,
+        None,
+        "",
+    )
+    wait_until(lambda: not engines(output_folder(recovery)))
+    event = Event.objects.get(kind="recovery.cancelled")
+    assert (event.actor, event.model, event.data) == (boss, model, {"recovery": recovery.pk})
+    assert Recovery.objects.get().state == RecoveryState.CANCELLED
+    assert Delivery.objects.get(grant=given).state == DeliveryState.WAITING
+    assert Revision.objects.filter(has_weights=True).count() == 0
+
+    retry(recovery=recovery, actor=boss)
+
+    wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY)
+    assert (Recovery.objects.get().state, Recovery.objects.get().attempts) == (RecoveryState.READY, 2)
+    tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
+    assert sha256(published_files(model)["model.safetensors"]) == tuned
+    assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
 
 
 def test_grant_without_a_broker_is_delivered_when_it_is_back(
