@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
@@ -138,7 +139,10 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
 
 
 def _shared_row(prepared: Prepared) -> Recovery:
-    """The one row with these inputs, locked; its plan is renewed while nothing was made by it."""
+    """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
+
+    One that ended badly is planned anew, for these inputs were looked at again and not refused.
+    """
     recovery, created = Recovery.objects.get_or_create(
         **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
     )
@@ -146,7 +150,25 @@ def _shared_row(prepared: Prepared) -> Recovery:
     if not created and recovery.state != RecoveryState.READY and "fetch" not in prepared.plan:
         recovery.plan = prepared.plan
         recovery.save(update_fields=["plan"])
+    if _plan_anew(recovery, wanted_at=None):
+        recovery.refresh_from_db()
     return recovery
+
+
+def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
+    """Takes back that it ended badly: it is planned, and grants that were told of a failure wait again."""
+    moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
+        state=RecoveryState.PLANNED,
+        wanted_at=wanted_at,
+        error="",
+        stage="",
+        lease_owner="",
+        lease_until=None,
+    )
+    if moved:
+        waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
+        Delivery.objects.filter(waiting, state=DeliveryState.FAILED).update(state=DeliveryState.WAITING)
+    return bool(moved)
 
 
 def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -220,19 +242,9 @@ def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
 def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
     """Plans and queues a recovery that failed, was refused or cancelled; finished shards are kept."""
     with recorded():
-        moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
-            state=RecoveryState.PLANNED,
-            wanted_at=timezone.now(),
-            error="",
-            stage="",
-            lease_owner="",
-            lease_until=None,
-        )
-        if not moved:
+        if not _plan_anew(recovery, wanted_at=timezone.now()):
             raise Conflict(f"Recovery {recovery.pk} has not failed: there is nothing to try again.")
         _append_for_each(recovery, "recovery.retried", actor)
-        waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
-        Delivery.objects.filter(waiting, state=DeliveryState.FAILED).update(state=DeliveryState.WAITING)
         enqueue_on_commit(RUN_RECOVERY, recovery.pk)
     recovery.refresh_from_db()
     return recovery
