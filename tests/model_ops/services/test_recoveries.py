@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from access_requests.errors import Conflict
 from access_requests.models import Event, OutgoingMail
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published, weights_state
 from model_ops.services import leases
-from model_ops.services.delivering import deliver_grant
+from model_ops.services.blobs import blob_path, store_file
+from model_ops.services.engine import read_result, recover_arguments
 from model_ops.services.recoveries import output_folder, run_recovery
+from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
-from tests.model_ops.conftest import copy_pair, published_files, sha256, wait_until
+from tests.model_ops.conftest import copy_pair, engines, published_files, sha256, wait_until
 
 
 def run_now(model: Any) -> Recovery:
@@ -206,29 +212,6 @@ def test_a_retry_after_the_cause_is_gone_delivers(
     assert sha256(published_files(model)["model.safetensors"]) == sha256(pair / "tuned" / "model.safetensors")
 
 
-def test_a_cancelled_recovery_lets_grants_wait_and_tells_nobody(
-    add_files_model: Callable[..., Any], grant: Callable[..., Any], make_person: Callable[..., Any]
-) -> None:
-    model = add_files_model(owner=make_person("owner", is_staff=True))
-    recovery = current_recovery(model)
-    assert recovery is not None
-    want_recovery(recovery=recovery)
-    cancel_recovery(recovery=recovery)
-    given = grant(model, "ada")
-
-    resume_work()
-    deliver_grant(grant_id=given.pk)
-    run_recovery(recovery_id=recovery.pk)
-
-    assert Recovery.objects.get().attempts == 0
-    assert Delivery.objects.get().state == DeliveryState.WAITING
-    assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
-    assert weights_state(model).sentence == (
-        "The recovery of the weights of ai/plain was cancelled: its owner can try again, "
-        f"and a mail says when they are ready; see {model.address()}/access"
-    )
-
-
 def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: Callable[..., Any]) -> None:
     """It finds out by itself, without progress to report."""
     model = add_files_model()
@@ -247,32 +230,29 @@ def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: C
     assert published(model) is None
 
 
-@pytest.mark.parametrize("state", sorted(set(RecoveryState) - {RecoveryState.RUNNING}))
-def test_cancelling_what_neither_waits_nor_runs_is_refused(
-    add_files_model: Callable[..., Any], state: RecoveryState
-) -> None:
-    recovery = current_recovery(add_files_model())
-    assert recovery is not None
-    Recovery.objects.update(state=state)
-
-    with pytest.raises(Conflict) as refused:
-        cancel_recovery(recovery=recovery)
-
-    assert refused.value.sentence == (
-        f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel."
-    )
-    assert Recovery.objects.get().state == state
-
-
-def test_a_killed_engine_is_run_again_once(
-    add_pair_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The engine's process is killed by the system each time: the owner reads one sentence, the worker lives."""
+def test_an_engine_killed_twice_is_one_sentence(add_pair_model: Callable[..., Any]) -> None:
+    """The engine's process is killed as the system does it: the owner reads one sentence, the worker lives."""
     model = add_pair_model()
-    monkeypatch.setattr("model_ops.services.child.TIE", "import os; os.kill(os.getpid(), 9)")
+    recovery = current_recovery(model)
+    assert recovery is not None
+    killed, ended = set(), threading.Event()
 
-    recovery = run_now(model)
+    def kill_engines() -> None:
+        while not ended.wait(0.01):
+            for pid in engines(output_folder(recovery)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
 
+    killer = threading.Thread(target=kill_engines)
+    killer.start()
+    try:
+        recovery = run_now(model)
+    finally:
+        ended.set()
+        killer.join()
+
+    assert len(killed) == 2
     assert recovery.state == RecoveryState.FAILED
     assert recovery.error == (
         "The run was killed by the system twice (signal 9), most likely for want of memory: "
@@ -282,34 +262,44 @@ def test_a_killed_engine_is_run_again_once(
 
 
 def test_publishing_interrupted_goes_on_where_it_stopped(
-    add_pair_model: Callable[..., Any], tiny_pair: Path, monkeypatch: pytest.MonkeyPatch
+    add_pair_model: Callable[..., Any], tiny_pair: Path
 ) -> None:
-    """The worker dies after the first file was moved: the next one finds it in the store and the rest in place."""
-    from model_ops.services import recoveries
-
+    """A worker died after the first file was moved: the next one finds it in the store and the rest in place."""
     model = add_pair_model()
     recovery = current_recovery(model)
     assert recovery is not None
-    want_recovery(recovery=recovery)
-    real, moved = recoveries.store_file, []
-
-    def store_one(**fields: Any) -> None:
-        if moved:
-            raise SystemExit
-        real(**fields)
-        moved.append(fields["file"].path)
-
-    monkeypatch.setattr(recoveries, "store_file", store_one)
-    with pytest.raises(SystemExit):
-        run_recovery(recovery_id=recovery.pk)
+    output = output_folder(recovery)
+    files = leave_as_killed_while_publishing(recovery, tiny_pair)
+    store_file(file=files[0], source=output / files[0].path)
     assert published(model) is None
-    monkeypatch.undo()
+    assert not (output / files[0].path).exists()
+    before = [blob_path(files[0].sha256), *(output / file.path for file in files[1:])]
+    made = [path.stat().st_ino for path in before]
+
     run_recovery(recovery_id=recovery.pk)
 
-    assert len(moved) == 1
-    assert published(model) is not None
+    assert (Recovery.objects.get().state, Recovery.objects.get().attempts) == (RecoveryState.READY, 2)
+    assert [blob_path(file.sha256).stat().st_ino for file in files] == made
     tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
     assert sha256(published_files(model)["model.safetensors"]) == tuned
+    assert not output.exists()
+
+
+def leave_as_killed_while_publishing(recovery: Recovery, pair: Path) -> list[StoredFile]:
+    """The engine has finished and its row says what it made; the worker's lease has run out since."""
+    want_recovery(recovery=recovery)
+    assert leases.claim(recovery_id=recovery.pk) is not None
+    output = output_folder(recovery)
+    output.parent.mkdir(parents=True)
+    arguments = recover_arguments(recovery=recovery, base=pair / "base", diff=pair / "diff", target=output)
+    subprocess.run([sys.executable, *arguments], cwd=settings.CHECKOUT, check=True, capture_output=True)
+    files, facts = read_result(output)
+    Recovery.objects.filter(pk=recovery.pk).update(
+        manifest={"files": [file.to_json() for file in files], "engine": facts},
+        stage="publishing",
+        lease_until=timezone.now(),
+    )
+    return files
 
 
 def test_lost_messages_are_made_good_by_beat(
