@@ -67,7 +67,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Tries one recovery again, from its own page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
-        if recovery is None or not may_retry(request, recovery):
+        if recovery is None or not owns_all(request, recovery):
             raise Http404(f"There is no recovery {pk} that you may try again.")
         self._retry(request, recovery)
         return redirect("admin:model_ops_recovery_change", pk)
@@ -75,7 +75,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Stops one recovery, from its own page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
-        if recovery is None or not may_cancel(request, recovery):
+        if recovery is None or not owns_all(request, recovery):
             raise Http404(f"There is no recovery {pk} that you may cancel.")
         try:
             cancel_recovery(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
     @admin.action(description="Try the selected recoveries again")
     def try_again(self, request: HttpRequest, rows: QuerySet[Recovery]) -> None:
         for recovery in rows:
-            if may_retry(request, recovery):
+            if owns_all(request, recovery):
                 self._retry(request, recovery)
             else:
                 sentence = f"Recovery {recovery.pk} can be tried again by an owner of its models only."
@@ -112,29 +112,19 @@ class RecoveryAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         recovery = self.get_object(request, object_id)
-        offered = recovery is not None and recovery.state in ENDED_BADLY and may_retry(request, recovery)
-        stoppable = recovery is not None and is_moving(recovery) and may_cancel(request, recovery)
+        offered = recovery is not None and recovery.state in ENDED_BADLY and owns_all(request, recovery)
+        stoppable = recovery is not None and is_moving(recovery) and owns_all(request, recovery)
         context = {**(extra_context or {}), "may_retry": offered, "may_cancel": stoppable}
         return super().change_view(request, object_id, form_url, context)
 
 
-def may_retry(request: HttpRequest, recovery: Recovery) -> bool:
-    """An owner of every model that is made by it; a superuser is that."""
+def owns_all(request: HttpRequest, recovery: Recovery) -> bool:
+    """An owner of every model that is made by it; a superuser is that. Who may stop it may also start it again."""
     if getattr(request.user, "is_superuser", False):
         return True
-    owned = _owned(request, recovery)
-    return bool(owned) and all(owned)
-
-
-def may_cancel(request: HttpRequest, recovery: Recovery) -> bool:
-    """An owner of one of the models that are made by it; a superuser is that."""
-    return getattr(request.user, "is_superuser", False) or any(_owned(request, recovery))
-
-
-def _owned(request: HttpRequest, recovery: Recovery) -> list[bool]:
-    """For each model that is made by it, whether the visitor owns it."""
     current = recovery.weights.filter(replaced_at=None).select_related("model")
-    return [is_owner(request.user, weights.model) for weights in current]
+    owned = [is_owner(request.user, weights.model) for weights in current]
+    return bool(owned) and all(owned)
 
 
 @admin.register(Revision)
