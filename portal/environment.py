@@ -6,12 +6,14 @@ import contextlib
 import ipaddress
 import os
 import secrets
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _env = environ.Env()
@@ -90,10 +92,20 @@ def http_address(name: str, default: str = "") -> str:
     value = os.environ.get(name, default).strip().rstrip("/")
     if not value:
         return value
-    parts = urlsplit(value)
+    parts = _split(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise refuse(name, f"is {value!r}: write an address such as https://models.example.org")
     return value
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none of them where a bracket or the port makes no sense."""
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
 
 
 def public_address(default: str) -> str:
@@ -149,8 +161,8 @@ def redis_url() -> str:
     url = os.environ.get("REDIS_URL", "")
     if not url:
         raise refuse("REDIS_URL", "is not set: start with ./dev.py, or give redis://host:6379/0.")
-    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
-        raise refuse("REDIS_URL", "must start with redis://, rediss:// or unix://.")
+    if _split(url).scheme not in {"redis", "rediss", "unix"}:
+        raise refuse("REDIS_URL", "cannot be read: write redis://host:6379/0, rediss:// or unix:///path.")
     return url
 
 
@@ -168,7 +180,7 @@ def mailer() -> dict[str, Any]:
     url = os.environ.get("EMAIL_URL", "")
     if not url:
         return {}
-    parts = urlsplit(url)
+    parts = _split(url)
     sentence = "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://)."
     if parts.scheme not in EMAIL_SCHEMES or not parts.hostname:
         raise refuse("EMAIL_URL", sentence)
@@ -186,6 +198,18 @@ def mailer() -> dict[str, Any]:
         "use_ssl": bool(parsed.get("EMAIL_USE_SSL")),
         "timeout": MAIL_TIMEOUT,
     }
+
+
+def mail_sender() -> str:
+    """`DEFAULT_FROM_EMAIL`: an address, or a name with the address in angle brackets."""
+    value = text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
+    try:
+        validate_email(parseaddr(value)[1])
+    except ValidationError as error:
+        raise refuse(
+            "DEFAULT_FROM_EMAIL", f"is {value!r}: write an address such as Gatehouse <gatehouse@example.org>."
+        ) from error
+    return value
 
 
 def source_folders() -> list[Path]:

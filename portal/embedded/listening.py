@@ -8,11 +8,13 @@ from portal.embedded.errors import StartError
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, which the web server inherits and which outlives its restarts; port 0 takes a free one."""
+    if not 0 <= port <= 65535:  # the C library takes 65536 for 0
+        raise StartError(f"{port} is not a port: give --port a number from 1 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except (OSError, OverflowError):
+    except OSError:
         raise StartError(
             f"There is no address {host}:{port} on this machine: give --host and --port."
         ) from None

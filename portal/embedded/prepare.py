@@ -69,9 +69,10 @@ def owner_link() -> str:
 
 
 def main(action: str, state: str = "", dsn: str = "") -> int:
-    """Does one thing; a setting that cannot be read is one sentence."""
+    """Does one thing; a setting that cannot be read and a database that does not answer are one sentence."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     from django.core.exceptions import ImproperlyConfigured
+    from django.db import OperationalError
 
     try:
         if action == "migrate":
@@ -80,6 +81,14 @@ def main(action: str, state: str = "", dsn: str = "") -> int:
             print(owner_link())
     except ImproperlyConfigured as refusal:
         print(refusal, file=sys.stderr)
+        return 1
+    except OperationalError as error:
+        what = "The database" if dsn else "The database that DATABASE_URL names"
+        why = str(error).strip().splitlines()[0]
+        print(
+            f"{what} does not let us in ({why}): is it running, and are the address and password right?",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -110,6 +110,22 @@ def test_taken_port_is_one_sentence(state: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("port", [65536, 99999, -1])
+def test_number_that_is_no_port_is_one_sentence(state: Path, port: int) -> None:
+    sentence = f"{port} is not a port: give --port a number from 1 to 65535.\n"
+    assert answer(state, "up", f"--port={port}") == (1, "", sentence)
+
+
+def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(state: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    status, output, errors = answer(
+        state, "up", "--port", "0", DATABASE_URL=f"postgres://u:p@127.0.0.1:{port}/x"
+    )
+    assert (status, output, marked(state)) == (1, "", [])
+    assert errors.startswith("The database that DATABASE_URL names does not let us in (")
+
+
 def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> None:
     process, address = start()
     assert health(address) == {"ok": True, "database": True, "broker": True, "worker": True}
