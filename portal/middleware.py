@@ -1,4 +1,4 @@
-"""The client's address, as far as it can be trusted."""
+"""The client's address, as far as it can be trusted, and answers without a body."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ class ClientAddressMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.client_address = client_address(request)  # type: ignore[attr-defined]
         return self.get_response(request)
+
+
+class NoBodyForHeadMiddleware:
+    """Answers HEAD with the headers of GET alone, which servers otherwise do themselves, with a warning each time."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.method == "HEAD" and not response.streaming and response.content:
+            response.headers.setdefault("Content-Length", str(len(response.content)))
+            response.content = b""
+        return response
 
 
 def client_address(request: HttpRequest) -> str | None:

@@ -52,6 +52,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "portal.middleware.NoBodyForHeadMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "portal.middleware.ClientAddressMiddleware",
@@ -192,7 +193,7 @@ else:
         EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAILER["username"], MAILER["password"]
         EMAIL_USE_TLS, EMAIL_USE_SSL = MAILER["use_tls"], MAILER["use_ssl"]
         EMAIL_TIMEOUT = MAILER["timeout"]
-DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
+DEFAULT_FROM_EMAIL = environment.mail_sender()
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 STATIC_URL = "/static/"

@@ -4,9 +4,10 @@ import ipaddress
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
 from django.test import RequestFactory
 
-from portal.middleware import client_address
+from portal.middleware import NoBodyForHeadMiddleware, client_address
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,11 @@ def test_proxy_that_is_named_is_believed(settings: Any) -> None:
     assert client_address(asked) == "198.51.100.1"
     asked = RequestFactory().get("/", REMOTE_ADDR="127.0.0.1", headers=forwarded)
     assert client_address(asked) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b"refused"), ("HEAD", b"")])
+def test_head_gets_the_length_of_a_body_and_no_body(method: str, body: bytes) -> None:
+    answered = NoBodyForHeadMiddleware(lambda request: HttpResponse(b"refused", status=401))
+    response = answered(RequestFactory().generic(method, "/"))
+    assert (response.status_code, response.content) == (401, body)
+    assert response.headers.get("Content-Length", "7") == "7"
