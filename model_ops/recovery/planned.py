@@ -184,7 +184,9 @@ def _summary_lines(plan: Plan) -> list[str]:
     lines += [f"dropped: {name}" for name in plan.dropped]
     lines += [f"note: {note}" for note in plan.notes]
     if plan.action == "recover":
-        known = "checked against the diff's manifest" if plan.base_tensors else "not named by the diff"
+        known = "not named by the diff"
+        if plan.base_tensors:
+            known = "checked against the diff's manifest before anything is written"
         lines.append(f"identity of the base: {known}")
     lines.append(
         f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}, "

@@ -26,6 +26,9 @@ class Command(OperatorCommand):
         person = import_string(settings.GATEHOUSE_FIND_PERSON)(email)
         if person is None:
             raise NotFound(f"There is no account of {email}: check the address.")
-        revoke_access(model=model, user=person, reason=reason)
+        try:
+            revoke_access(model=model, user=person, reason=reason)
+        except NotFound:
+            raise NotFound(f"{person.email} has no access to {model} that could be revoked.") from None
         data = {"model": model.repo_id, "email": person.email, "revoked": True}
         return Answer(data, f"{person.email} may not read {model} any more, and has been told.")

@@ -297,7 +297,8 @@ def test_grant_and_revoke(manage: Callable[..., Said], add_files_model: Callable
 
     assert (again.status, set(again.json)) == (1, {"error"})
     assert gone.json == {"model": "ai/x", "email": grant.user.email, "revoked": True}
-    assert (twice.status, set(twice.json)) == (1, {"error"})
+    nothing = f"{grant.user.email} has no access to ai/x that could be revoked."
+    assert (twice.status, twice.json) == (1, {"error": nothing})
     grant.refresh_from_db()
     assert grant.revoke_reason == "Left."
 
