@@ -45,6 +45,8 @@ def make_plan(
     `dtype` None is what the compat tool writes. `resize_policy` None is what the diff's own manifest says,
     else `mean` where weight_diff would have grown the base too. With `target`, its disk must have room.
     """
+    if Path(base).resolve() == Path(diff).resolve():
+        raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
     facts = diff_facts(open_folder(diff, "diff"))
     made_with = facts.get("options", {})
     if facts and made_with.get("method") != method:

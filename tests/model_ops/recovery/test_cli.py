@@ -80,6 +80,16 @@ def test_same_command_again_does_nothing(pair, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_one_folder_as_base_and_as_diff_is_refused(pair, tmp_path):
+    folder = pair[0]
+    done = run("recover", (folder, folder), tmp_path / "out")
+    assert (done.returncode, done.stdout, (tmp_path / "out").exists()) == (2, "", False)
+    assert (
+        done.stderr
+        == f"{folder} was named as the base and as the diff; name the folder that holds the diff.\n"
+    )
+
+
 def test_folder_with_something_else_is_refused(pair, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
