@@ -17,7 +17,11 @@ def healthz(request: HttpRequest) -> JsonResponse:
     """200 when all three answer, else 503; the worker is known by a heartbeat of the last 30 seconds."""
     parts = {"database": _database(), "broker": _broker(), "worker": cache.get(HEARTBEAT_KEY) is not None}
     ok = all(parts.values())
-    return JsonResponse({"ok": ok, **parts}, status=200 if ok else 503, headers={"Cache-Control": "no-store"})
+    answer = JsonResponse(
+        {"ok": ok, **parts}, status=200 if ok else 503, headers={"Cache-Control": "no-store"}
+    )
+    answer._has_been_logged = True  # type: ignore[attr-defined] - Django's mark: a 503 here is an answer, no error
+    return answer
 
 
 def _database() -> bool:

@@ -94,7 +94,7 @@ def issue_token(
     name = " ".join(name.split())
     if not name or len(name) > 100 or not name.isprintable():
         raise Invalid(
-            "Give the token a name of 1 to 100 characters, so that you know it again.", field="name"
+            "Give the token a name of 1 to 100 visible characters, so that you know it again.", field="name"
         )
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid("The token would have ended already: choose a later day.", field="expires_at")

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from portal.tasks import HEARTBEAT_KEY, heartbeat
+
+pytestmark = pytest.mark.django_db
+
+
+def test_health_without_a_worker_is_503_and_no_error_in_the_log(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.delete(HEARTBEAT_KEY)
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"ok": False, "database": True, "broker": True, "worker": False},
+    )
+    assert caplog.records == []
+
+
+def test_health_after_a_sign_of_life_is_200(client: Client) -> None:
+    heartbeat()
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()["ok"]) == (200, True)
+    assert answer["Cache-Control"] == "no-store"
