@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -65,6 +67,36 @@ def mail_through(settings: Any) -> Callable[..., None]:
             setattr(settings, f"EMAIL_{name.upper()}", value)
 
     return choose
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser that CHROMIUM names, else one on PATH. Without one the test skips, and fails where GATEHOUSE_REQUIRE_BROWSER is set."""
+    found = next(
+        (path for name in [os.environ.get("CHROMIUM") or "", *BROWSERS] if (path := shutil.which(name))), ""
+    )
+    if not found and os.environ.get("GATEHOUSE_REQUIRE_BROWSER") == "1":
+        pytest.fail(
+            f"GATEHOUSE_REQUIRE_BROWSER is set and no browser is on PATH: install one of {', '.join(BROWSERS)}."
+        )
+    if not found:
+        pytest.skip(f"no browser on PATH: install one of {', '.join(BROWSERS)}")
+    return found
+
+
+@pytest.fixture
+def browser(chromium: str, monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
+    """Chromium without a window. Playwright's loop runs in this thread, which Django would take for async code."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield started
+        started.close()
 
 
 TULU_CARD = """---
