@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.db import connection
+from django.test import Client
 
-from access_requests.models import Event, OutgoingMail
+from access_requests.enums import MailState, RequestState
+from access_requests.models import Event, Grant, OutgoingMail
+from access_requests.services.catalogue import LicenceText, assign_role
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published
 from model_ops.services.recoveries import output_folder
 from model_ops.services.weights import cancel_recovery, retry, start_recovery
+from tests.conftest import TULU_CARD
 from tests.model_ops.conftest import engines, published_files, sha256, wait_until
 
 
@@ -140,17 +145,29 @@ def test_cancelled_in_mid_run_makes_nothing_until_it_is_tried_again(
     assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
 
 
-def test_grant_without_a_broker_is_delivered_when_it_is_back(
+def test_approval_without_a_broker_stands_and_is_delivered_when_it_is_back(
     start_worker: Callable[[], Any],
     add_files_model: Callable[..., Any],
-    grant: Callable[..., Any],
+    make_person: Callable[..., Any],
+    submit: Callable[..., Any],
+    client: Client,
     valkey_server: Any,
 ) -> None:
-    model = add_files_model()
+    model = add_files_model(card=TULU_CARD, licences=[LicenceText("licence.txt", "en", "Be good.\n")])
+    ada, rita = make_person("ada"), make_person("rita", is_staff=True)
+    assign_role(model=model, user=rita, role="reviewer")
+    Authenticator.objects.create(user=rita, type=Authenticator.Type.TOTP, data={})
+    request = submit(ada, model)
+    client.force_login(rita)
     start_worker()
     valkey_server.stop()
     try:
-        given = grant(model, "ada")
+        page = f"/admin/access_requests/accessrequest/{request.pk}/"
+        assert client.get(f"{page}change/").status_code == 200
+        assert client.post(f"{page}decide/", {"outcome": "approved"}).status_code == 302
+        request.refresh_from_db()
+        assert request.state == RequestState.APPROVED
+        given = Grant.objects.get(user=ada)
         assert given.is_live()
         assert Delivery.objects.get(grant=given).state == DeliveryState.WAITING
     finally:
@@ -159,6 +176,8 @@ def test_grant_without_a_broker_is_delivered_when_it_is_back(
 
     wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY, seconds=90)
     assert published(model) is not None
+    decided = OutgoingMail.objects.get(to=ada.email, key__startswith="decision:")
+    wait_until(lambda: OutgoingMail.objects.get(pk=decided.pk).state == MailState.SENT, seconds=90)
 
 
 def test_recovery_outlives_a_database_restart(
