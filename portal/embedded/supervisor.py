@@ -30,6 +30,7 @@ CONFIGURATION = (
 )  # fmt: skip
 RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
+NAMED_BY = {"database": "database (DATABASE_URL)", "broker": "broker (REDIS_URL)"}
 THREADS = 16
 READY_WITHIN = 60.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -221,9 +222,8 @@ class Supervisor:
                 if part.child is not None and not part.child.alive():
                     raise StartError(f"{part.child.last_words()} ({part.name}; the log is {part.child.log})")
             if time.monotonic() > deadline:
-                missing = [name for name, well in answer.items() if name != "ok" and not well] or [
-                    "web server"
-                ]
+                silent = [name for name, well in answer.items() if name != "ok" and not well]
+                missing = [NAMED_BY.get(name, name) for name in silent] or ["web server"]
                 raise StartError(
                     f"Not ready after {READY_WITHIN:.0f} s, because this does not answer: {', '.join(missing)};"
                     f" see {self.state}/logs."
