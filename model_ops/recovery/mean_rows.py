@@ -2,13 +2,17 @@
 
 A sum in another order gives other bits, so never a running sum over rows: the tensor is taken in blocks of
 columns, whose width is a multiple of 32, and each goes through torch's own reduction. Always on the CPU.
+
+    file --whole rows, 4 MiB--> columns as stored, 32 MiB --float32, 16 MiB--> mean(0)
+
+Columns are kept as they are stored, so that the file is read as few times as they fit into 32 MiB.
 """
 
 from __future__ import annotations
 
 import torch
 
-from model_ops.recovery.memory import MEAN_READ, MEAN_SCRATCH
+from model_ops.recovery.memory import MEAN_COLUMNS, MEAN_READ, MEAN_SCRATCH
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
 from model_ops.recovery.torch_dtypes import TORCH, bytes_of
@@ -19,25 +23,41 @@ _COLUMNS = 32
 def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tensor:
     """Shape [columns], float32. With `half_steps` values are rounded to float16 first and so is the mean."""
     rows, columns = ref.shape
-    width = max(_COLUMNS, MEAN_SCRATCH // 4 // rows // _COLUMNS * _COLUMNS)
-    blocks = _column_blocks(columns, width)
-    scratch = torch.empty(rows * max(stop - start for start, stop in blocks))
+    blocks = _column_blocks(columns, MEAN_COLUMNS // ref.item_size // rows)
+    stored = torch.empty(rows * _widest(blocks), dtype=TORCH[ref.dtype])
+    scratch = torch.empty(rows * max(_widest(_parts(block, rows)) for block in blocks))
     result = torch.empty(columns)
     for start, stop in blocks:
-        block = scratch[: rows * (stop - start)].view(rows, stop - start)
-        _read_columns(ref, reader, start, block, half_steps)
-        result[start:stop] = block.mean(0)
+        block = stored[: rows * (stop - start)].view(rows, stop - start)
+        _read_columns(ref, reader, start, block)
+        for first, last in _parts((start, stop), rows):
+            values = scratch[: rows * (last - first)].view(rows, last - first)
+            part = block[:, first - start : last - start]
+            values.copy_(part.half() if half_steps else part)
+            result[first:last] = values.mean(0)
     return result.half().float() if half_steps else result
 
 
 def _column_blocks(columns: int, width: int) -> list[tuple[int, int]]:
-    """Blocks of `width`; a rest under 32 columns joins the last one, since alone it would be summed otherwise."""
+    """Blocks of `width`, a multiple of 32; a rest under 32 columns joins the last, for alone it is summed otherwise."""
+    width = max(_COLUMNS, width // _COLUMNS * _COLUMNS)
     starts = [start for start in range(0, columns, width) if start == 0 or columns - start >= _COLUMNS]
     return list(zip(starts, [*starts[1:], columns], strict=True))
 
 
-def _read_columns(ref: TensorRef, reader: Reader, start: int, block: torch.Tensor, half_steps: bool) -> None:
-    """Fill `block` with the columns from `start` on, as float32, reading whole rows in chunks."""
+def _widest(blocks: list[tuple[int, int]]) -> int:
+    return max(stop - start for start, stop in blocks)
+
+
+def _parts(block: tuple[int, int], rows: int) -> list[tuple[int, int]]:
+    """The block cut into what fits into the scratch as float32."""
+    begin, end = block
+    parts = _column_blocks(end - begin, MEAN_SCRATCH // 4 // rows)
+    return [(begin + start, begin + stop) for start, stop in parts]
+
+
+def _read_columns(ref: TensorRef, reader: Reader, start: int, block: torch.Tensor) -> None:
+    """Fill `block` with the columns from `start` on, reading whole rows in chunks."""
     columns, (rows, width) = ref.shape[1], block.shape
     row_size = columns * ref.item_size
     step = max(1, min(rows, MEAN_READ // row_size))
@@ -47,5 +67,5 @@ def _read_columns(ref: TensorRef, reader: Reader, start: int, block: torch.Tenso
         count = min(step, rows - row)
         size = count * row_size
         reader.read_into(ref.path, ref.offset + row * row_size, view[:size], drop=False)
-        values = buffer[:size].view(TORCH[ref.dtype]).view(count, columns)[:, start : start + width]
-        block[row : row + count] = values.half() if half_steps else values
+        values = buffer[:size].view(TORCH[ref.dtype]).view(count, columns)
+        block[row : row + count] = values[:, start : start + width]

@@ -10,8 +10,9 @@ from model_ops.recovery.rules import TensorTask
 INTERPRETER = 270 * 1024 * 1024  # Python with torch imported, as measured
 DEFAULT_MEMORY = 700 * 10**6
 SLOTS = 3
-MEAN_SCRATCH = 16 * 1024 * 1024
-MEAN_READ = 8 * 1024 * 1024
+MEAN_COLUMNS = 32 * 1024 * 1024  # columns as they are stored
+MEAN_SCRATCH = 16 * 1024 * 1024  # some of them as float32
+MEAN_READ = 4 * 1024 * 1024
 BLOCK_SIZE = 8 * 1024 * 1024
 
 
@@ -22,7 +23,7 @@ def job_memory(tasks: Iterable[TensorTask], dtype: str) -> int:
         inputs = max(inputs, sum(ref.item_size for ref in (task.first, *task.terms)))
         fills = fills or task.fill == "mean"
     ratio = inputs / ITEM_SIZE[dtype]
-    return int(SLOTS * BLOCK_SIZE * (1 + ratio)) + (MEAN_SCRATCH + MEAN_READ if fills else 0)
+    return int(SLOTS * BLOCK_SIZE * (1 + ratio)) + (MEAN_COLUMNS + MEAN_SCRATCH + MEAN_READ if fills else 0)
 
 
 def fitting_jobs(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int) -> int:

@@ -11,8 +11,10 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from model_ops.recovery.errors import Failure
+from model_ops.recovery.git_ids import blob_hash, in_lfs, pointer_id
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
@@ -31,16 +33,24 @@ def write_failure(name: str, error: OSError) -> Failure:
 
 
 class Hashes:
-    """SHA-256, and SHA-1 as git computes it for a blob of `size` bytes."""
+    """Of a file named `name` of `size` bytes: SHA-256, and the SHA-1 by which git knows it."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, name: str, size: int) -> None:
+        self.name, self.size = name, size
         self.sha256 = hashlib.sha256()
-        self.git_sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        self._contents = None if in_lfs(name) else blob_hash(size)
 
     def update(self, data: bytes | memoryview) -> None:
         """Bytes in file order."""
         self.sha256.update(data)
-        self.git_sha1.update(data)
+        if self._contents is not None:
+            self._contents.update(data)
+
+    def line(self) -> dict[str, Any]:
+        """The entry of the manifest's `files`."""
+        sha256 = self.sha256.hexdigest()
+        git_sha1 = self._contents.hexdigest() if self._contents else pointer_id(sha256, self.size)
+        return {"path": self.name, "size": self.size, "sha256": sha256, "git_sha1": git_sha1}
 
 
 class OutputFile:
@@ -125,9 +135,9 @@ def _write_all(descriptor: int | None, view: memoryview, offset: int) -> None:
         done += os.pwrite(descriptor, view[done:], offset + done)
 
 
-def write_small(path: Path, data: bytes) -> dict[str, object]:
+def write_small(path: Path, data: bytes) -> dict[str, Any]:
     """Write a small file durably; returns its line of the manifest."""
-    hashes = Hashes(len(data))
+    hashes = Hashes(path.name, len(data))
     hashes.update(data)
     try:
         with path.open("wb") as file:
@@ -137,17 +147,7 @@ def write_small(path: Path, data: bytes) -> dict[str, object]:
             os.fsync(file.fileno())
     except OSError as error:
         raise write_failure(path.name, error) from error
-    return file_line(path.name, len(data), hashes)
-
-
-def file_line(name: str, size: int, hashes: Hashes) -> dict[str, object]:
-    """One entry of the manifest's `files`."""
-    return {
-        "path": name,
-        "size": size,
-        "sha256": hashes.sha256.hexdigest(),
-        "git_sha1": hashes.git_sha1.hexdigest(),
-    }
+    return hashes.line()
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Make one output file: read, combine, hash and write, each on its own thread, a few blocks apart.
 
     reader: waits for the slot to be free, then fills its inputs
-    this thread: combines, then hands the slot to the two hashes and the writer
+    this thread: combines, then hands the slot to the hash and the writer
 
 Each stage is one thread with a queue, so blocks pass in file order and no stage can hold a slot that an earlier
 block waits for. A shard needs nothing of the other shards: it may run in another process.
@@ -23,7 +23,7 @@ from model_ops.recovery.control import Control
 from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.mean_rows import mean_row
 from model_ops.recovery.memory import BLOCK_SIZE, SLOTS
-from model_ops.recovery.output import Hashes, OutputFile, file_line
+from model_ops.recovery.output import Hashes, OutputFile
 from model_ops.recovery.planned import Plan, ShardPlan
 from model_ops.recovery.reading import Reader
 
@@ -39,7 +39,7 @@ def run_shard(plan: Plan, shard: ShardPlan, folder: Path, *, device: str, contro
         hashes = pipeline.run(shard)
         output.finish()
     return {
-        **file_line(shard.file, shard.size, hashes),
+        **hashes.line(),
         "tensors": {name: vars(seen) for name, seen in pipeline.counts.items()},
         "base_tensors": pipeline.base_digests(),
     }
@@ -79,8 +79,8 @@ class _Pipeline:
 
     def run(self, shard: ShardPlan) -> Hashes:
         """Every block, in order."""
-        hashes = Hashes(shard.size)
-        with _threads(4) as (reading, writing, sha256, sha1):
+        hashes = Hashes(shard.file, shard.size)
+        with _threads(3) as (reading, writing, hashing):
             fills = deque(reading.submit(self._fill, number) for number in range(len(self.slots)))
             for number, block in enumerate(self.blocks):
                 fills.popleft().result()
@@ -90,8 +90,7 @@ class _Pipeline:
                 view = slot.out_view[: block.size]
                 self.in_use[number % len(self.slots)] = [
                     writing.submit(self.output.write, view, block.offset),
-                    sha256.submit(hashes.sha256.update, view),
-                    sha1.submit(hashes.git_sha1.update, view),
+                    hashing.submit(hashes.update, view),
                 ]
                 self.control.advance(block.size, shard.file)
                 self.control.count(written=block.size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Failure, RecoveryError
 from model_ops.recovery.folder import NOT_COPIED, inner_file
 from model_ops.recovery.manifest import read_manifest
+from model_ops.recovery.output import Hashes
 
 _CHUNK = 4 * 1024 * 1024
 
@@ -61,21 +61,20 @@ def _check(folder: Path, entry: Any) -> tuple[int, str | None]:
         size = file.stat().st_size
         if size != entry.get("size"):
             return 0, f"{name} is {size} bytes long instead of {entry.get('size')}."
-        sha256, sha1 = _hash(file, size)
+        line = _line(file, name, size)
     except (RecoveryError, OSError) as error:
         return 0, str(error)
-    if (sha256, sha1) != (entry.get("sha256"), entry.get("git_sha1")):
+    if any(entry.get(key) != line[key] for key in ("sha256", "git_sha1")):
         return size, f"{name} is not the file that was written: its hash differs."
     return size, None
 
 
-def _hash(path: Path, size: int) -> tuple[str, str]:
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+def _line(path: Path, name: str, size: int) -> dict[str, Any]:
+    hashes = Hashes(name, size)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            sha1.update(chunk)
-    return sha256.hexdigest(), sha1.hexdigest()
+            hashes.update(chunk)
+    return hashes.line()
 
 
 def _strangers(folder: Path, entries: list[Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from access_requests.errors import Invalid
+from model_ops.recovery.output import Hashes
 from model_ops.services.blobs import sync_folder
 from model_ops.services.repository import StoredFile
 from model_ops.services.sources import list_files
@@ -86,11 +86,10 @@ def _copy(source: Path, target: Path, path: str, on_bytes: Callable[[int], None]
     with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
         before = os.fstat(reader.fileno())
         size = before.st_size
-        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        hashes = Hashes(path, size)
         done = 0
         while block := reader.read(BLOCK):
-            sha256.update(block)
-            git.update(block)
+            hashes.update(block)
             view = memoryview(block)
             while view:
                 view = view[writer.write(view) :]
@@ -103,4 +102,5 @@ def _copy(source: Path, target: Path, path: str, on_bytes: Callable[[int], None]
             )
         os.fsync(writer.fileno())
     sync_folder(target.parent)
-    return StoredFile(path, sha256.hexdigest(), git.hexdigest(), size)
+    line = hashes.line()
+    return StoredFile(path, line["sha256"], line["git_sha1"], size)

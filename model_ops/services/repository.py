@@ -24,7 +24,8 @@ LARGE = 10 * 2**20  # above this a file outside the patterns gets a line of its 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a revision; `git_oid` is the SHA-1 of its content as a git blob."""
+    """One file of a revision. `git_oid` is what git calls it: of a weight file that may be the id of its pointer,
+    so for an LFS file use `pointer`."""
 
     path: str
     sha256: str
