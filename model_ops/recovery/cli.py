@@ -14,14 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import RecoveryError, Refusal
 from model_ops.recovery.layout import parse_size
-from model_ops.recovery.plan import DEFAULT_SHARD_SIZE, make_diff_plan, make_plan
+from model_ops.recovery.options import COMPATS, DEFAULT_SHARD_SIZE, METHODS, RESIZE_POLICIES, Options
+from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.planned import Plan, human
-from model_ops.recovery.rules import COMPATS, RESIZE_POLICIES
 from model_ops.recovery.run import NON_FINITE, execute
 from model_ops.recovery.verify import verify_folder
 
@@ -66,7 +66,7 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
     parser.add_argument("--keep-rotary", action="store_true", help="keep rotary_emb.inv_freq buffers")
     parser.add_argument(
         "--method",
-        choices=["add", "xor"],
+        choices=METHODS,
         default="add",
         help="sums of values, or exclusive or of the files' bytes",
     )
@@ -112,21 +112,19 @@ def _silent(done: int, total: int, shard: str) -> None:
     """Progress of a command that was not asked for any."""
 
 
-def _plan_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "dtype": arguments.dtype,
-        "compat": arguments.compat,
-        "resize_policy": arguments.resize_policy,
-        "max_shard_size": arguments.max_shard_size,
-        "keep_rotary": arguments.keep_rotary,
-        "method": arguments.method,
-    }
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        method=arguments.method,
+        compat=arguments.compat,
+        dtype=arguments.dtype,
+        resize_policy=arguments.resize_policy,
+        max_shard_size=arguments.max_shard_size,
+        keep_rotary=arguments.keep_rotary,
+    )
 
 
 def _plan(arguments: argparse.Namespace, control: Control) -> int:
-    plan = make_plan(
-        arguments.path_raw, arguments.path_diff, target=arguments.target, **_plan_options(arguments)
-    )
+    plan = make_plan(arguments.path_raw, arguments.path_diff, _options(arguments), target=arguments.target)
     print(json.dumps(plan.to_json()) if arguments.json else plan.summary())
     return 0
 
@@ -140,7 +138,7 @@ def _make_diff(arguments: argparse.Namespace, control: Control) -> int:
 
 
 def _planned(make: Callable[..., Plan], arguments: argparse.Namespace, second: str) -> Plan:
-    return make(arguments.path_raw, second, **_plan_options(arguments))
+    return make(arguments.path_raw, second, _options(arguments))
 
 
 def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Plan]) -> int:

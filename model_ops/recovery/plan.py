@@ -13,116 +13,92 @@ from typing import Any
 from model_ops.recovery import layout
 from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint
 from model_ops.recovery.config import with_dtype
-from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES, parse_dtype
+from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import files_to_copy, open_folder
 from model_ops.recovery.identity import FileIdentity, identify
 from model_ops.recovery.manifest import diff_facts
 from model_ops.recovery.memory import peak_memory
+from model_ops.recovery.options import DEFAULTS, Options
 from model_ops.recovery.planned import Placed, Plan, ShardPlan
-from model_ops.recovery.rules import COMPATS, RESIZE_POLICIES, Rules, TensorTask, match_tensors
+from model_ops.recovery.rules import Rules, TensorTask, match_tensors
 from model_ops.recovery.safetensors_format import build_header
 from model_ops.recovery.xor import plan_xor
 
-DEFAULT_SHARD_SIZE = "5GB"
 _DISK_MARGIN = 16 * 1024 * 1024
 
 
 def make_plan(
-    base: Path | str,
-    diff: Path | str,
-    *,
-    dtype: str | None = None,
-    compat: str = "weight_diff",
-    resize_policy: str | None = None,
-    max_shard_size: str = DEFAULT_SHARD_SIZE,
-    keep_rotary: bool = False,
-    method: str = "add",
-    target: Path | str | None = None,
+    base: Path | str, diff: Path | str, options: Options = DEFAULTS, *, target: Path | str | None = None
 ) -> Plan:
     """Plan `recover`: base + diff. Raises Refusal with one sentence; writes nothing.
 
-    `dtype` None is what the compat tool writes. `resize_policy` None is what the diff's own manifest says,
-    else `mean` where weight_diff would have grown the base too. With `target`, its disk must have room.
+    With `target`, its disk must have room.
     """
     if Path(base).resolve() == Path(diff).resolve():
         raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
     facts = diff_facts(open_folder(diff, "diff"))
+    _check_made_for(facts, options)
+    if options.method == "xor":
+        plan = plan_xor("recover", base, diff, facts.get("base_tensors"))
+    else:
+        plan = _recover_plan(base, diff, options, facts)
+    return _with_room(plan, target)
+
+
+def make_diff_plan(
+    base: Path | str, tuned: Path | str, options: Options = DEFAULTS, *, target: Path | str | None = None
+) -> Plan:
+    """Plan `make_diff`: tuned - base, mirroring what recovering with the same `compat` will do."""
+    if options.expected_sum is not None:
+        raise Refusal("A diff has no expected sum; leave --expected-sum out.")
+    if options.method == "xor":
+        return _with_room(plan_xor("make_diff", base, tuned, None), target)
+    policy = options.resize_policy or ("error" if options.compat == "fastchat" else "mean")
+    checkpoints = read_checkpoint(base, "base"), read_checkpoint(tuned, "tuned")
+    return _with_room(_plan("make_diff", *checkpoints, options, policy, {}), target)
+
+
+def _check_made_for(facts: dict[str, Any], options: Options) -> None:
+    """A diff made here says which method and whose arithmetic restores it."""
+    if not facts:
+        return
+    made_with = facts["options"]
+    if made_with.get("method") != options.method:
+        raise Refusal(
+            f"The diff was made with --method {made_with.get('method')}, not with {options.method}."
+        )
+    if options.method == "add" and made_with.get("compat") != options.compat:
+        raise Refusal(f"The diff was made for --compat {made_with.get('compat')}, not for {options.compat}.")
+
+
+def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: dict[str, Any]) -> Plan:
     made_with = facts.get("options", {})
-    if facts and made_with.get("method") != method:
-        raise Refusal(f"The diff was made with --method {made_with.get('method')}, not with {method}.")
-    if method == "xor":
-        return _xor("recover", base, diff, facts.get("base_tensors"), dtype, target)
-    base_checkpoint = read_checkpoint(base, "base")
-    first = read_checkpoint(diff, "diff")
-    if facts and made_with.get("compat") != compat:
-        raise Refusal(f"The diff was made for --compat {made_with.get('compat')}, not for {compat}.")
-    options = _options(dtype, compat, resize_policy, max_shard_size, keep_rotary)
-    policy = resize_policy or made_with.get("resize_policy")
-    plan = _plan("recover", base_checkpoint, first, options, policy, facts.get("base_tensors", {}))
+    policy = options.resize_policy or made_with.get("resize_policy")
+    checkpoints = read_checkpoint(base, "base"), read_checkpoint(diff, "diff")
+    plan = _plan("recover", *checkpoints, options, policy, facts.get("base_tensors", {}))
     if facts and plan.resized and policy != made_with.get("resize_policy"):
         raise Refusal(
             f"The diff was made with --resize-policy {made_with.get('resize_policy')}, not {policy}."
         )
+    return plan
+
+
+def _with_room(plan: Plan, target: Path | str | None) -> Plan:
     if target is not None:
         check_disk(plan, Path(target))
     return plan
 
 
-def make_diff_plan(
-    base: Path | str,
-    tuned: Path | str,
-    *,
-    dtype: str | None = None,
-    compat: str = "weight_diff",
-    resize_policy: str | None = None,
-    max_shard_size: str = DEFAULT_SHARD_SIZE,
-    keep_rotary: bool = False,
-    method: str = "add",
-    target: Path | str | None = None,
-) -> Plan:
-    """Plan `make_diff`: tuned - base, mirroring what recovering with the same `compat` will do."""
-    if method == "xor":
-        return _xor("make_diff", base, tuned, None, dtype, target)
-    policy = resize_policy or ("error" if compat == "fastchat" else "mean")
-    options = _options(dtype, compat, policy, max_shard_size, keep_rotary)
-    checkpoints = read_checkpoint(base, "base"), read_checkpoint(tuned, "tuned")
-    plan = _plan("make_diff", *checkpoints, options, policy, {})
-    if target is not None:
-        check_disk(plan, Path(target))
-    return plan
-
-
-def _xor(
-    action: str,
-    base: Path | str,
-    first: Path | str,
-    base_digests: dict[str, Any] | None,
-    dtype: str | None,
-    target: Path | str | None,
-) -> Plan:
-    if dtype is not None:
-        raise Refusal("With --method xor files come back as they were; leave --dtype out.")
-    plan = plan_xor(action, base, first, base_digests)
-    if target is not None:
-        check_disk(plan, Path(target))
-    return plan
-
-
-def _options(
-    dtype: str | None, compat: str, resize_policy: str | None, max_shard_size: str, keep_rotary: bool
-) -> dict[str, Any]:
-    if compat not in COMPATS:
-        raise Refusal(f"The compat tool {compat!r} is not known; use one of {', '.join(COMPATS)}.")
-    if resize_policy is not None and resize_policy not in RESIZE_POLICIES:
-        raise Refusal(f"The resize policy {resize_policy!r} is not known; use {', '.join(RESIZE_POLICIES)}.")
+def _facts(options: Options, policy: str | None) -> dict[str, Any]:
+    """The options as the plan and the manifest name them."""
     return {
-        "method": "add",
-        "compat": compat,
-        "dtype": LONG_NAMES[parse_dtype(dtype) if dtype else COMPATS[compat]],
-        "resize_policy": resize_policy,
-        "max_shard_size": layout.parse_shard_size(str(max_shard_size)),
-        "keep_rotary": keep_rotary,
+        "method": options.method,
+        "compat": options.compat,
+        "dtype": options.dtype_name,
+        "resize_policy": policy,
+        "max_shard_size": options.shard_limit,
+        "keep_rotary": options.keep_rotary,
     }
 
 
@@ -130,29 +106,26 @@ def _plan(
     action: str,
     base: Checkpoint,
     first: Checkpoint,
-    options: dict[str, Any],
+    options: Options,
     policy: str | None,
     base_tensors: dict[str, Any],
 ) -> Plan:
-    making = action == "make_diff"
     rules = match_tensors(
         base,
         first,
-        compat=options["compat"],
+        compat=options.compat,
         resize_policy=policy,
-        keep_rotary=options["keep_rotary"],
-        making=making,
+        keep_rotary=options.keep_rotary,
+        making=action == "make_diff",
     )
-    if policy and rules.resized:
-        options = {**options, "resize_policy": policy}
-    dtype = parse_dtype(options["dtype"])
-    shards = _shards(rules, dtype, options["max_shard_size"])
+    dtype = options.out_dtype
+    shards = _shards(rules, dtype, options.shard_limit)
     notes = rules.notes if first.config else (*rules.notes, f"The {first.role} has no config.json.")
     return Plan(
         action=action,
         base=base,
         first=first,
-        options=options,
+        options=_facts(options, policy if rules.resized else options.resize_policy),
         dtype=dtype,
         shards=shards,
         index=_index(shards, rules) if len(shards) > 1 else None,

@@ -15,8 +15,6 @@ from model_ops.recovery.dtypes import ADDABLE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.tensors import TensorRef
 
-COMPATS = {"weight_diff": "F32", "fastchat": "F16"}  # tool -> the dtype it writes
-RESIZE_POLICIES = ("mean", "zero", "skip", "error")
 _ROTARY = re.compile(r"(?:.+\.)?rotary_emb\.inv_freq")
 _EMBEDDING_NAMES = frozenset(name for pair in EMBEDDINGS for name in pair)
 

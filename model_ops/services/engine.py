@@ -10,6 +10,7 @@ from access_requests.errors import Invalid
 from model_ops.models import Recovery
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.services.repository import StoredFile
 
@@ -17,7 +18,7 @@ from model_ops.services.repository import StoredFile
 def plan_recovery(*, base: Path, diff: Path, dtype: str, compat: str, resize_policy: str) -> dict[str, Any]:
     """What will be read, written, grown and dropped, from headers alone; the engine's refusal passes through."""
     try:
-        plan = make_plan(base, diff, dtype=dtype, compat=compat, resize_policy=resize_policy)
+        plan = make_plan(base, diff, Options(dtype=dtype, compat=compat, resize_policy=resize_policy))
     except RecoveryError as error:
         raise Invalid(str(error)) from error
     return {"text": plan.summary(), **plan.to_json()}

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.recovery.run import execute
 from model_ops.recovery.verify import verify_folder
@@ -44,7 +45,7 @@ def run(name, pair, out, *options):
 
 
 def recover(pair, out, **options):
-    return execute(make_plan(*pair, **options), out)
+    return execute(make_plan(*pair, Options(**options)), out)
 
 
 def test_tulu_cards_own_command_works(pair, tmp_path):

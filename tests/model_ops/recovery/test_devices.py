@@ -9,6 +9,7 @@ torch = plain.torch
 from model_ops.recovery.blocks import cut  # noqa: E402
 from model_ops.recovery.combine import Arithmetic, Combiner, Slot  # noqa: E402
 from model_ops.recovery.dtypes import ITEM_SIZE  # noqa: E402
+from model_ops.recovery.options import Options  # noqa: E402
 from model_ops.recovery.plan import make_plan  # noqa: E402
 from model_ops.recovery.run import choose_device, execute  # noqa: E402
 
@@ -43,7 +44,7 @@ def combined(plan, *, staged):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_blocks_staged_on_a_device_equal_those_made_in_place(tmp_path, options):
-    plan = make_plan(*plain.write_pair(tmp_path, **SIZES), **options)
+    plan = make_plan(*plain.write_pair(tmp_path, **SIZES), Options(**options))
     assert combined(plan, staged=True) == combined(plan, staged=False)
 
 
@@ -61,7 +62,7 @@ def test_files_made_on_cuda_equal_those_made_on_the_cpu(tmp_path, options):
     pair = plain.write_pair(tmp_path, **SIZES)
     results = []
     for device in ("cpu", "cuda"):
-        result = execute(make_plan(*pair, **options), tmp_path / device, device=device)
+        result = execute(make_plan(*pair, Options(**options)), tmp_path / device, device=device)
         results.append(plain.files_of(tmp_path / device))
         assert result.device.startswith(device)
     assert results[0] == results[1]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.recovery.run import execute
 from tests.model_ops.recovery import models
@@ -10,7 +11,7 @@ DTYPES = ("F32", "F16", "BF16")
 
 
 def recovered(base, diff, out, **options):
-    execute(make_plan(base, diff, **options), out)
+    execute(make_plan(base, diff, Options(**options)), out)
     return models.weights_of(out)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.recovery.run import execute
 from model_ops.recovery.verify import verify_folder
@@ -29,13 +30,13 @@ def test_input_cut_short_under_way_fails(pair, tmp_path):
 
 
 def test_input_changed_under_way_fails_and_the_next_run_begins_anew(pair, tmp_path):
-    plan = make_plan(*pair, max_shard_size="500KB")
+    plan = make_plan(*pair, Options(max_shard_size="500KB"))
     with (pair[1] / "model.safetensors").open("r+b") as file:
         file.seek(-4, os.SEEK_END)
         file.write(b"\0\0\0\0")
     with pytest.raises(Failure, match=r"model\.safetensors was changed under way"):
         execute(plan, tmp_path / "out")
-    again = make_plan(*pair, max_shard_size="500KB")
+    again = make_plan(*pair, Options(max_shard_size="500KB"))
     result = execute(again, tmp_path / "out")
     assert result.bytes_written == again.bytes_of_weights
     assert verify_folder(tmp_path / "out").ok

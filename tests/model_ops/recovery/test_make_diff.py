@@ -5,6 +5,7 @@ import json
 import pytest
 
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.run import execute
 from tests.model_ops.recovery import models
@@ -16,14 +17,14 @@ def make_pair(tmp_path, *, tied=False, new_rows=1, dtype="BF16", **options):
     model = models.make_model(tied=tied)
     base = models.save(model, tmp_path / "base", dtype)
     tuned = models.save(models.tune(model, new_rows=new_rows), tmp_path / "tuned", dtype)
-    result = execute(make_diff_plan(base, tuned, **options), tmp_path / "diff")
+    result = execute(make_diff_plan(base, tuned, Options(**options)), tmp_path / "diff")
     return base, tuned, tmp_path / "diff", result
 
 
 @pytest.mark.parametrize("new_rows", [0, 1, 5])
 def test_make_diff_of_bfloat16_restores_every_byte_of_tuned(tmp_path, new_rows):
     base, tuned, diff, result = make_pair(tmp_path, new_rows=new_rows)
-    execute(make_plan(base, diff, dtype="bfloat16"), tmp_path / "out")
+    execute(make_plan(base, diff, Options(dtype="bfloat16")), tmp_path / "out")
     assert models.weights_of(tmp_path / "out") == models.weights_of(tuned)
     assert (result.not_restored, result.values) == (
         0,
@@ -54,8 +55,8 @@ def test_make_diff_counts_the_values_that_do_not_come_back(tmp_path):
 def test_recover_with_another_resize_policy_than_the_diffs_is_refused(tmp_path):
     base, tuned, diff, _ = make_pair(tmp_path, resize_policy="zero")
     with pytest.raises(Refusal, match="made with --resize-policy zero, not mean"):
-        make_plan(base, diff, resize_policy="mean")
-    execute(make_plan(base, diff, dtype="bfloat16"), tmp_path / "out")
+        make_plan(base, diff, Options(resize_policy="mean"))
+    execute(make_plan(base, diff, Options(dtype="bfloat16")), tmp_path / "out")
     assert models.weights_of(tmp_path / "out") == models.weights_of(tuned)
 
 
@@ -74,7 +75,7 @@ def test_recover_with_another_base_is_refused_by_name_before_writing(tmp_path):
 def test_recover_with_the_same_base_in_another_dtype_and_format_is_accepted(tmp_path):
     base, tuned, diff, _ = make_pair(tmp_path)
     same = models.save(models.load(base), tmp_path / "same", "F32", "bin")
-    execute(make_plan(same, diff, dtype="bfloat16"), tmp_path / "out")
+    execute(make_plan(same, diff, Options(dtype="bfloat16")), tmp_path / "out")
     assert models.weights_of(tmp_path / "out") == models.weights_of(tuned)
 
 
@@ -86,7 +87,7 @@ def test_recover_of_a_diff_made_for_fastchat_as_weight_diff_is_refused(tmp_path)
 
 def test_fastchat_diff_is_added_in_float16_as_fastchat_does(tmp_path):
     base, _, diff, result = make_pair(tmp_path, new_rows=0, dtype="BF16", compat="fastchat")
-    execute(make_plan(base, diff, compat="fastchat"), tmp_path / "out")
+    execute(make_plan(base, diff, Options(compat="fastchat")), tmp_path / "out")
     half = [models.load(folder).half() for folder in (base, diff)]
     made = models.load(tmp_path / "out").half().state_dict()
     state = half[0].state_dict()

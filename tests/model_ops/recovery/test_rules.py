@@ -5,6 +5,7 @@ import json
 import pytest
 
 from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.recovery.run import execute
 from tests.model_ops.recovery import models
@@ -43,7 +44,7 @@ def change(folder, **tensors):
 
 def refused(base, diff, out, **options):
     with pytest.raises(Refusal) as caught:
-        execute(make_plan(base, diff, **options), out)
+        execute(make_plan(base, diff, Options(**options)), out)
     assert not out.exists()
     assert not out.with_name(out.name + ".partial").exists()
     return str(caught.value)
@@ -52,7 +53,7 @@ def refused(base, diff, out, **options):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_dtype_of_the_output_is_one_cast_of_the_float32_sum(pair, tmp_path, dtype):
     execute(make_plan(*pair), tmp_path / "full")
-    execute(make_plan(*pair, dtype=dtype), tmp_path / "out")
+    execute(make_plan(*pair, Options(dtype=dtype)), tmp_path / "out")
     full, made = (load_file(tmp_path / name / "model.safetensors") for name in ("full", "out"))
     assert {name: values.to(getattr(torch, dtype)).tolist() for name, values in full.items()} == {
         name: values.tolist() for name, values in made.items()
@@ -93,7 +94,7 @@ def test_base_with_padding_token_does_not_grow_unless_told(grown, tmp_path):
     sentence = refused(base, diff, tmp_path / "out")
     assert "[98, 64] in the diff but [97, 64] in the base" in sentence
     assert "already has a padding token" in sentence
-    execute(make_plan(base, diff, resize_policy="mean"), tmp_path / "out")
+    execute(make_plan(base, diff, Options(resize_policy="mean")), tmp_path / "out")
 
 
 def test_resize_policy_error_refuses_new_rows(grown, tmp_path):
@@ -103,7 +104,7 @@ def test_resize_policy_error_refuses_new_rows(grown, tmp_path):
 
 
 def test_resize_policy_zero_leaves_new_rows_as_the_diff_has_them(grown, tmp_path):
-    execute(make_plan(*grown, resize_policy="zero"), tmp_path / "out")
+    execute(make_plan(*grown, Options(resize_policy="zero")), tmp_path / "out")
     made, diff = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", grown[1]))
     base = load_file(grown[0] / "model.safetensors")["lm_head.weight"]
     assert torch.equal(made["lm_head.weight"][97:], diff["lm_head.weight"][97:])
@@ -111,7 +112,7 @@ def test_resize_policy_zero_leaves_new_rows_as_the_diff_has_them(grown, tmp_path
 
 
 def test_resize_policy_skip_takes_the_whole_tensor_from_the_diff(grown, tmp_path):
-    execute(make_plan(*grown, resize_policy="skip"), tmp_path / "out")
+    execute(make_plan(*grown, Options(resize_policy="skip")), tmp_path / "out")
     made, diff = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", grown[1]))
     assert torch.equal(made["lm_head.weight"], diff["lm_head.weight"])
     assert not torch.equal(made[NORM], diff[NORM])
@@ -126,7 +127,7 @@ def test_rotary_buffers_are_dropped_by_default_and_kept_when_asked(pair, tmp_pat
     assert plan.dropped == (ROTARY,)
     execute(plan, tmp_path / "out")
     assert ROTARY not in load_file(tmp_path / "out/model.safetensors")
-    execute(make_plan(base, diff, keep_rotary=True), tmp_path / "kept")
+    execute(make_plan(base, diff, Options(keep_rotary=True)), tmp_path / "kept")
     assert load_file(tmp_path / "kept/model.safetensors")[ROTARY].tolist() == list(range(1, 9))
 
 
@@ -152,7 +153,7 @@ def test_non_finite_values_end_the_run_without_result(pair, tmp_path):
 def test_values_beyond_float16_count_as_non_finite(pair, tmp_path):
     change(pair[1], model__norm__weight=torch.full((64,), 1e5))
     with pytest.raises(Failure, match="64 value"):
-        execute(make_plan(*pair, dtype="float16"), tmp_path / "out")
+        execute(make_plan(*pair, Options(dtype="float16")), tmp_path / "out")
 
 
 def test_integers_are_refused(pair, tmp_path):
@@ -168,7 +169,7 @@ def test_files_beside_the_weights_are_copied_but_for_the_dtype_of_the_config(pai
     (diff / "tokenizer.model").write_bytes(bytes(range(256)))
     (diff / "README.md").write_text("a card")
     (diff / "training_args.bin").write_bytes(b"x")
-    execute(make_plan(base, diff, dtype="bfloat16"), tmp_path / "out")
+    execute(make_plan(base, diff, Options(dtype="bfloat16")), tmp_path / "out")
     out = tmp_path / "out"
     expected = config.replace('"float16"', '"bfloat16"').replace("null", '"bfloat16"')
     assert (out / "config.json").read_text() == expected

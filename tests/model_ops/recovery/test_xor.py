@@ -5,6 +5,7 @@ import json
 import pytest
 
 from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.run import execute
 from tests.model_ops.recovery import models, plain
@@ -30,9 +31,9 @@ def exclusive_or(payload, base):
 
 def test_xor_diff_restores_every_file_byte_for_byte(pair, tmp_path):
     base, tuned = pair
-    made = execute(make_diff_plan(base, tuned, method="xor"), tmp_path / "diff")
+    made = execute(make_diff_plan(base, tuned, Options(method="xor")), tmp_path / "diff")
     assert made.not_restored == 0
-    execute(make_plan(base, tmp_path / "diff", method="xor"), tmp_path / "out")
+    execute(make_plan(base, tmp_path / "diff", Options(method="xor")), tmp_path / "out")
     assert without_manifest(tmp_path / "out") == plain.files_of(tuned)
     assert (tmp_path / "diff/config.json").read_bytes() == (tuned / "config.json").read_bytes()
 
@@ -41,10 +42,10 @@ def test_xor_diff_restores_every_file_byte_for_byte(pair, tmp_path):
 def test_xor_diff_is_the_exclusive_or_with_the_base_padded_or_cut(tmp_path, vocab):
     base = plain.write(tmp_path / "base", seed=1, hidden=32)
     tuned = plain.write(tmp_path / "tuned", seed=2, hidden=32, vocab=vocab)
-    execute(make_diff_plan(base, tuned, method="xor"), tmp_path / "diff")
+    execute(make_diff_plan(base, tuned, Options(method="xor")), tmp_path / "diff")
     weights = [(folder / "model.safetensors").read_bytes() for folder in (tuned, base)]
     assert (tmp_path / "diff/model.safetensors").read_bytes() == exclusive_or(*weights)
-    execute(make_plan(base, tmp_path / "diff", method="xor"), tmp_path / "out")
+    execute(make_plan(base, tmp_path / "diff", Options(method="xor")), tmp_path / "out")
     assert without_manifest(tmp_path / "out") == plain.files_of(tuned)
 
 
@@ -58,30 +59,30 @@ def test_payload_of_another_tool_with_coded_tokenizer_is_restored(tmp_path):
         coded = exclusive_or(path.read_bytes(), (base / path.name).read_bytes())
         (tmp_path / "payload" / path.name).write_bytes(coded)
     (tmp_path / "payload/added_tokens.json").write_text("{}")
-    execute(make_plan(base, tmp_path / "payload", method="xor"), tmp_path / "out")
+    execute(make_plan(base, tmp_path / "payload", Options(method="xor")), tmp_path / "out")
     assert without_manifest(tmp_path / "out") == {**plain.files_of(tuned), "added_tokens.json": b"{}"}
     wrong = plain.write(tmp_path / "wrong", seed=3, hidden=32, vocab=999)
     with pytest.raises(Failure, match="this is not the very base"):
-        execute(make_plan(wrong, tmp_path / "payload", method="xor"), tmp_path / "no")
+        execute(make_plan(wrong, tmp_path / "payload", Options(method="xor")), tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 
 def test_another_base_is_refused_before_writing(pair, tmp_path):
     base, tuned = pair
-    execute(make_diff_plan(base, tuned, method="xor"), tmp_path / "diff")
+    execute(make_diff_plan(base, tuned, Options(method="xor")), tmp_path / "diff")
     wrong = plain.write(tmp_path / "wrong", seed=3)
     with pytest.raises(Refusal, match=r"not the base.*model\.safetensors"):
-        execute(make_plan(wrong, tmp_path / "diff", method="xor"), tmp_path / "out")
+        execute(make_plan(wrong, tmp_path / "diff", Options(method="xor")), tmp_path / "out")
 
 
 def test_xor_diff_of_make_diff_is_not_added_and_the_other_way_round(pair, tmp_path):
     base, tuned = pair
-    execute(make_diff_plan(base, tuned, method="xor"), tmp_path / "xor")
+    execute(make_diff_plan(base, tuned, Options(method="xor")), tmp_path / "xor")
     execute(make_diff_plan(base, tuned), tmp_path / "add")
     with pytest.raises(Refusal, match="made with --method xor, not with add"):
         make_plan(base, tmp_path / "xor")
     with pytest.raises(Refusal, match="made with --method add, not with xor"):
-        make_plan(base, tmp_path / "add", method="xor")
+        make_plan(base, tmp_path / "add", Options(method="xor"))
 
 
 def test_xor_plan_and_run_from_the_command_line(pair, tmp_path):
@@ -99,4 +100,4 @@ def test_base_without_a_namesake_is_refused(pair, tmp_path):
     base, tuned = pair
     (base / "model.safetensors").rename(base / "other.safetensors")
     with pytest.raises(Refusal, match="No weight file has a namesake"):
-        make_diff_plan(base, tuned, method="xor")
+        make_diff_plan(base, tuned, Options(method="xor"))
