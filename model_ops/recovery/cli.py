@@ -52,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, target_required: bool) -> None:
     parser.add_argument("--path_raw", required=True, metavar="DIR", help="the base")
+    parser.set_defaults(expected_sum=None, sum_tolerance=None)
     if diff:
+        _add_sum(parser)
         parser.add_argument("--path_diff", required=True, metavar="DIR", help="the released diff")
     else:
         parser.add_argument("--path_tuned", required=True, metavar="DIR", help="the tuned model")
@@ -69,6 +71,21 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
         choices=METHODS,
         default="add",
         help="sums of values, or exclusive or of the files' bytes",
+    )
+
+
+def _add_sum(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--expected-sum",
+        type=float,
+        metavar="S",
+        help="sum of all recovered parameters as its publisher names it (default: model_sum.txt beside the diff)",
+    )
+    parser.add_argument(
+        "--sum-tolerance",
+        type=float,
+        metavar="T",
+        help="how far off the sum may be (default: 0.01; a hundred-thousandth of what model_sum.txt says)",
     )
 
 
@@ -120,6 +137,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         resize_policy=arguments.resize_policy,
         max_shard_size=arguments.max_shard_size,
         keep_rotary=arguments.keep_rotary,
+        expected_sum=arguments.expected_sum,
+        sum_tolerance=arguments.sum_tolerance,
     )
 
 

@@ -35,10 +35,13 @@ def _aligned_buffer(size: int, pinned: bool) -> torch.Tensor:
 
 @dataclass
 class Counts:
-    """Seen in one tensor: values not finite in the result, and values a round trip does not restore."""
+    """Seen in one tensor: values not finite in the result, and values a round trip does not restore; `total` is
+    the sum of the result before its cast, where that is asked for.
+    """
 
     non_finite: int = 0
     not_restored: int = 0
+    total: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Arithmetic:
     out_dtype: str
     check_round_trip: bool = False
     means: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    add_up: bool = False
 
 
 class Combiner:
@@ -112,6 +116,8 @@ class Combiner:
         if total is not target:
             target.copy_(total)
         seen.non_finite += _count_non_finite(total, target, rules.out_dtype)
+        if rules.add_up:
+            seen.total += float(total.sum())
         if rules.check_round_trip:
             seen.not_restored += self._count_not_restored(first, target, piece, start, inputs)
 

@@ -7,6 +7,7 @@ plan from the same folders get the same shards, and `identity` says whether they
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, open_folder
 from model_ops.recovery.identity import FileIdentity, identify
 from model_ops.recovery.manifest import diff_facts
@@ -37,12 +39,14 @@ def make_plan(
     """
     if Path(base).resolve() == Path(diff).resolve():
         raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
-    facts = diff_facts(open_folder(diff, "diff"))
+    folder = open_folder(diff, "diff")
+    facts = diff_facts(folder)
     _check_made_for(facts, options)
     if options.method == "xor":
         plan = plan_xor("recover", base, diff, facts.get("base_tensors"))
     else:
         plan = _recover_plan(base, diff, options, facts)
+        plan = _with_sum(plan, find_expected_sum(folder, options))
     return _with_room(plan, target)
 
 
@@ -82,6 +86,14 @@ def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: d
             f"The diff was made with --resize-policy {made_with.get('resize_policy')}, not {policy}."
         )
     return plan
+
+
+def _with_sum(plan: Plan, expected: ExpectedSum | None) -> Plan:
+    """The same plan, at whose end the sum of the parameters is compared."""
+    if expected is None:
+        return plan
+    asked = {"expected_sum": expected.value, "sum_tolerance": expected.tolerance}
+    return replace(plan, expected=expected, options={**plan.options, **asked})
 
 
 def _with_room(plan: Plan, target: Path | str | None) -> Plan:

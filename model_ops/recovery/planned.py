@@ -8,6 +8,7 @@ from typing import Any
 from model_ops.recovery import ENGINE_VERSION
 from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.dtypes import LONG_NAMES
+from model_ops.recovery.expected_sum import ExpectedSum
 from model_ops.recovery.identity import FileIdentity, digest_of
 from model_ops.recovery.rules import TensorTask
 
@@ -57,6 +58,7 @@ class Plan:
     resized: tuple[str, ...]
     notes: tuple[str, ...]
     peak_memory: int
+    expected: ExpectedSum | None = None
 
     @property
     def compat(self) -> str:
@@ -130,6 +132,7 @@ class Plan:
             "dropped": list(self.dropped),
             "notes": list(self.notes),
             "base_is_checked": bool(self.base_tensors),
+            "expected_sum": self.expected.to_json() if self.expected else None,
             "bytes_to_read": self.bytes_to_read,
             "bytes_to_write": self.bytes_to_write,
             "peak_memory": self.peak_memory,
@@ -184,15 +187,22 @@ def _summary_lines(plan: Plan) -> list[str]:
     lines += [f"dropped: {name}" for name in plan.dropped]
     lines += [f"note: {note}" for note in plan.notes]
     if plan.action == "recover":
-        known = "not named by the diff"
-        if plan.base_tensors:
-            known = "checked against the diff's manifest before anything is written"
-        lines.append(f"identity of the base: {known}")
+        lines += [f"identity of the base: {known}" for known in _identity_checks(plan)]
     lines.append(
         f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}, "
         f"needs at most about {human(plan.peak_memory)} of memory"
     )
     return lines
+
+
+def _identity_checks(plan: Plan) -> list[str]:
+    """How it is known that base and diff belong together."""
+    checks = []
+    if plan.base_tensors:
+        checks.append("checked against the diff's manifest before anything is written")
+    if plan.expected:
+        checks.append(f"{plan.expected.describe()}, compared before the result becomes visible")
+    return checks or ["not named by the diff"]
 
 
 def human(size: float) -> str:

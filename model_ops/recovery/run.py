@@ -18,6 +18,7 @@ from model_ops.recovery.config import with_dtype
 from model_ops.recovery.control import Control
 from model_ops.recovery.dtypes import LONG_NAMES
 from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.expected_sum import check_parameter_sum
 from model_ops.recovery.folder import inner_file
 from model_ops.recovery.identity import check_unchanged
 from model_ops.recovery.manifest import build_manifest, read_manifest
@@ -34,7 +35,9 @@ NON_FINITE = ("refuse", "report")
 
 @dataclass(frozen=True)
 class Result:
-    """What a run did. `values` and `not_restored` only of make_diff: the check of its own round trip."""
+    """What a run did. `values` and `not_restored` only of make_diff: the check of its own round trip;
+    `parameter_sum` only where one was expected.
+    """
 
     seconds: float
     bytes_read: int
@@ -45,6 +48,7 @@ class Result:
     non_finite: int
     values: int | None = None
     not_restored: int | None = None
+    parameter_sum: float | None = None
     already_there: bool = False
 
     def summary(self) -> str:
@@ -96,16 +100,17 @@ def execute(
         started += _import_torch()
         records, devices = _run_shards(plan, partial, choose_device(device), count, control)
         _check_finite(records, non_finite)
+        parameter_sum = check_parameter_sum(plan, records, control)
         _check_restored(plan, partial.result)
         check_unchanged(plan.base.folder, plan.base_files)
         check_unchanged(plan.first.folder, plan.first_files)
         lines = [*records, *_small_files(plan, partial.result)]
-        write_small(partial.result / MANIFEST, build_manifest(_facts(plan, records, lines, non_finite)))
+        write_small(partial.result / MANIFEST, build_manifest(_facts(plan, records, lines, parameter_sum)))
         control.check()
         partial.publish(target)
         partial.discard()
     control.tick(final=True)
-    return _result(plan, records, control, devices, time.monotonic() - started)
+    return _result(plan, records, control, devices, parameter_sum, time.monotonic() - started)
 
 
 def _check_before_writing(plan: Plan, target: Path, partial: Partial, jobs: int, control: Control) -> None:
@@ -163,6 +168,7 @@ def _unchanged_result(plan: Plan, manifest: dict[str, Any], target: Path, starte
         non_finite=int(manifest.get("non_finite") or 0),
         values=trip.get("values"),
         not_restored=trip.get("not_restored"),
+        parameter_sum=manifest.get("parameter_sum"),
         already_there=True,
     )
 
@@ -286,7 +292,7 @@ def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
 
 
 def _facts(
-    plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], non_finite: str
+    plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: float | None
 ) -> dict[str, Any]:
     """The manifest's content; make_diff adds the base's digests and the check of its round trip."""
     counts = {name: seen for record in records for name, seen in record["tensors"].items()}
@@ -310,6 +316,8 @@ def _facts(
         },
         "dropped": list(plan.dropped),
     }
+    if parameter_sum is not None:
+        facts["parameter_sum"] = parameter_sum
     if plan.action == "make_diff":
         facts["round_trip"] = _round_trip(plan, records)
         facts["base_tensors"] = {
@@ -331,7 +339,12 @@ def _round_trip(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _result(
-    plan: Plan, records: list[dict[str, Any]], control: Control, devices: set[str], seconds: float
+    plan: Plan,
+    records: list[dict[str, Any]],
+    control: Control,
+    devices: set[str],
+    parameter_sum: float | None,
+    seconds: float,
 ) -> Result:
     trip = _round_trip(plan, records) if plan.action == "make_diff" else {}
     return Result(
@@ -344,6 +357,7 @@ def _result(
         non_finite=sum(_non_finite_tensors(records).values()),
         values=trip.get("values"),
         not_restored=trip.get("not_restored"),
+        parameter_sum=parameter_sum,
     )
 
 

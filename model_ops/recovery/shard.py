@@ -53,7 +53,8 @@ def _arithmetic(plan: Plan, shard: ShardPlan, reader: Reader) -> Arithmetic:
         if task.fill == "mean":
             known = {ref: mean_row(ref, reader, half_steps=half_steps) for ref in set(task.terms)}
             means[task.name] = tuple(known[ref] for ref in task.terms)
-    return Arithmetic(plan.sign, half_steps, plan.dtype, plan.action == "make_diff", means)
+    check, add_up = plan.action == "make_diff", plan.expected is not None
+    return Arithmetic(plan.sign, half_steps, plan.dtype, check, means, add_up)
 
 
 class _Pipeline:
