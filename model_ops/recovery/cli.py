@@ -187,13 +187,14 @@ def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Pl
 
 
 def _verify(arguments: argparse.Namespace, control: Control) -> int:
-    found = verify_folder(arguments.folder)
+    control.set_report(_Bar() if sys.stderr.isatty() else _silent)
+    found = verify_folder(arguments.folder, control)
     if arguments.json:
         print(json.dumps(found.to_json()))
     elif found.ok:
-        print(f"{found.files} files, {human(found.bytes)}: all as the manifest says.")
+        print(found.summary())
     if not found.ok:
-        _say_error(found.problems[0])
+        _say_error(found.problems[0] if arguments.json else found.summary())
     return 0 if found.ok else 1
 
 

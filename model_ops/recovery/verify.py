@@ -1,18 +1,35 @@
-"""Check a folder against its manifest: every file there, none too many, each with its size and hashes."""
+"""Check a folder against its manifest: every file there, none too many, each with its size and hashes.
+
+The manifest may be a stranger's: what it says is compared, and no name in it leads out of the folder.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_ops.recovery import MANIFEST
-from model_ops.recovery.errors import Failure, RecoveryError
-from model_ops.recovery.folder import NOT_COPIED, inner_file
+from model_ops.recovery.control import Control
+from model_ops.recovery.errors import Cancelled, Failure, RecoveryError
+from model_ops.recovery.folder import NOT_COPIED, inner_file, open_folder
 from model_ops.recovery.manifest import read_manifest
 from model_ops.recovery.output import Hashes
+from model_ops.recovery.planned import human
+from model_ops.recovery.reading import Reader
 
+AT_ONCE = 2  # files hashed beside each other; SHA-256 is serial within a file
 _CHUNK = 4 * 1024 * 1024
+_SIZE_LIMIT = 2**63
+_DIGESTS = {
+    "sha256": ("SHA-256", re.compile(r"[0-9a-f]{64}")),
+    "git_sha1": ("git id", re.compile(r"[0-9a-f]{40}")),
+}
 
 
 @dataclass(frozen=True)
@@ -28,61 +45,154 @@ class Verification:
         """Whether the folder is what its manifest says."""
         return not self.problems
 
+    def summary(self) -> str:
+        """One sentence for a person."""
+        if self.ok:
+            return f"{self.files} files, {human(self.bytes)}: all as the manifest says."
+        more = len(self.problems) - 1
+        first = self.problems[0]
+        return f"{first[:-1]}, and {more} more problem{'s'[: more - 1]}: --json lists all." if more else first
+
     def to_json(self) -> dict[str, Any]:
         """As one JSON object."""
         return {"ok": self.ok, "files": self.files, "bytes": self.bytes, "problems": list(self.problems)}
 
 
-def verify_folder(path: Path | str) -> Verification:
-    """Read and hash every file of the manifest; raises Failure where there is no usable manifest."""
-    folder = Path(path).resolve()
+def verify_folder(path: Path | str, control: Control | None = None) -> Verification:
+    """Read and hash every file of the manifest, leaving nothing in the page cache.
+
+    Takes a few MB however large the files are. Raises Failure where there is no usable manifest, and when `control`
+    is cancelled.
+    """
+    control = control or Control()
     try:
+        folder = open_folder(path, "result")
         manifest = read_manifest(folder)
+        if manifest is None:
+            raise Failure(f"{str(path)!r} holds no {MANIFEST}, so there is nothing to verify it against.")
+        entries = manifest["files"]
+        checked = _check_all(folder, entries, control)
+        problems = [problem for _, found in checked for problem in found] + _strangers(folder, entries)
+    except Cancelled as error:
+        raise Failure("The check was cancelled.") from error
     except RecoveryError as error:
         raise Failure(str(error)) from error
-    if manifest is None:
-        raise Failure(f"{str(path)!r} holds no {MANIFEST}, so there is nothing to verify it against.")
-    problems, total = [], 0
-    for entry in manifest["files"]:
-        size, problem = _check(folder, entry)
-        total += size
-        problems += [problem] if problem else []
-    problems += _strangers(folder, manifest["files"])
-    return Verification(len(manifest["files"]), total, tuple(problems))
+    return Verification(len(entries), sum(size for size, _ in checked), tuple(problems))
 
 
-def _check(folder: Path, entry: Any) -> tuple[int, str | None]:
+def _check_all(folder: Path, entries: list[Any], control: Control) -> list[tuple[int, list[str]]]:
+    """For each entry the bytes that were read and what is wrong, in the manifest's order."""
+    checked: list[tuple[int, list[str]]] = [(0, [])] * len(entries)
+    control.bytes_total = sum(entry["size"] for entry in entries if not _damage(entry))
+    todo, lock = _todo(entries), threading.Lock()
+
+    def work() -> None:
+        buffer = memoryview(bytearray(_CHUNK))
+        while True:
+            with lock:
+                number, entry, problem = next(todo, (-1, None, ""))
+            if number < 0:
+                return
+            control.check()
+            checked[number] = (0, [problem]) if problem else _check(folder, entry, buffer, control)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        control.gather([pool.submit(work) for _ in range(AT_ONCE)])
+    return checked
+
+
+def _todo(entries: list[Any]) -> Iterator[tuple[int, Any, str]]:
+    """(number, entry, what is wrong with the entry itself)."""
+    seen = set()
+    for number, entry in enumerate(entries):
+        problem = _damage(entry)
+        if not problem and entry["path"] in seen:
+            problem = f"{MANIFEST} names {shown(entry['path'])} more than once."
+        elif not problem:
+            seen.add(entry["path"])
+        yield number, entry, problem
+
+
+def _damage(entry: Any) -> str:
+    """What an entry of the manifest lacks, as a sentence; empty where it can be compared with a file."""
+    name = _name(entry)
+    if name is None:
+        return f"{MANIFEST} has an entry without a file name."
+    size = entry.get("size")
+    if type(size) is not int or not 0 <= size < _SIZE_LIMIT:
+        return f"{MANIFEST} gives {shown(name)} no size that a file can have."
+    for key, (what, pattern) in _DIGESTS.items():
+        if not isinstance(entry.get(key), str) or not pattern.fullmatch(entry[key]):
+            return f"{MANIFEST} gives {shown(name)} no {what}."
+    return ""
+
+
+def _name(entry: Any) -> str | None:
+    """The file that an entry is about."""
+    name = entry.get("path") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tuple[int, list[str]]:
     """(bytes read, what is wrong)."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-        return 0, f"{MANIFEST} has an entry without a file name."
-    name = entry["path"]
+    name, wanted = entry["path"], entry["size"]
+    problems: list[str] = []
     try:
         file = inner_file(folder, name)
-        size = file.stat().st_size
-        if size != entry.get("size"):
-            return 0, f"{name} is {size} bytes long instead of {entry.get('size')}."
-        line = _line(file, name, size)
-    except (RecoveryError, OSError) as error:
-        return 0, str(error)
-    if any(entry.get(key) != line[key] for key in ("sha256", "git_sha1")):
-        return size, f"{name} is not the file that was written: its hash differs."
-    return size, None
+        found = file.stat()
+        problems += _mode_problems(name, found.st_mode)
+        if found.st_size != wanted:
+            return 0, [*problems, f"{shown(name)} is {found.st_size} bytes long instead of {wanted}."]
+        line = _read(file, wanted, buffer, control)
+        if file.stat().st_size != wanted:
+            return wanted, [*problems, f"{shown(name)} changed its size while it was read."]
+    except Cancelled:
+        raise
+    except RecoveryError as error:
+        return 0, [*problems, str(error)]
+    except OSError as error:
+        return 0, [*problems, f"{shown(name)} cannot be read: {error.strerror}."]
+    if line["sha256"] != entry["sha256"]:
+        problems.append(f"{shown(name)} is not the file that was written: its hash differs.")
+    elif line["git_sha1"] != entry["git_sha1"]:
+        problems.append(f"{shown(name)} is as it was written, but {MANIFEST} gives it another git id.")
+    return wanted, problems
 
 
-def _line(path: Path, name: str, size: int) -> dict[str, Any]:
-    hashes = Hashes(name, size)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hashes.update(chunk)
+def _read(file: Path, size: int, buffer: memoryview, control: Control) -> dict[str, Any]:
+    """The hashes of the first `size` bytes."""
+    hashes, offset = Hashes(file.name, size), 0
+    with closing(Reader(control)) as reader:
+        while offset < size:
+            control.check()
+            part = buffer[: min(len(buffer), size - offset)]
+            reader.read_into(str(file), offset, part)
+            hashes.update(part)
+            offset += len(part)
+            control.advance(len(part), file.name)
     return hashes.line()
+
+
+def _mode_problems(name: str, mode: int) -> list[str]:
+    """A copy may have a stricter mode than what was written, or give more to a group; neither is wrong."""
+    if mode & 0o002:
+        return [f"{shown(name)} may be changed by everybody (mode {mode & 0o777:04o}): chmod 644 it."]
+    if not mode & 0o400:
+        return [f"{shown(name)} may not be read by its owner (mode {mode & 0o777:04o}): chmod 644 it."]
+    return []
 
 
 def _strangers(folder: Path, entries: list[Any]) -> list[str]:
     """Files that nobody wrote with the others; a card and hidden files (`.gitattributes`) come when it is released."""
-    known = {entry.get("path") for entry in entries if isinstance(entry, dict)}
+    known = {_name(entry) for entry in entries}
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return [
-        f"{name} is not in {MANIFEST}."
+        f"{shown(name)} is not in {MANIFEST}."
         for name in names
         if name not in known and name.lower() not in NOT_COPIED
     ]
+
+
+def shown(name: str) -> str:
+    """A name as a sentence may show it: a stranger's is quoted where it holds anything but printable text."""
+    return name[:200] if name.isprintable() else repr(name[:200])
