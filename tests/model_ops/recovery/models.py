@@ -55,6 +55,18 @@ def save(model, folder, dtype="F32", kind="safetensors", shard_size="5GB"):
     return folder
 
 
+def save_state(config, state, folder, kind="safetensors"):
+    """A checkpoint of given tensors, in whatever dtypes they have, with a model's configuration."""
+    from safetensors.torch import save_file
+
+    config.save_pretrained(folder)
+    if kind == "bin":
+        torch.save(state, folder / "pytorch_model.bin")
+    else:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def safetensors_to_bin(folder, tied=False):
     """Replace the safetensors of a folder by what torch.save writes, tied names on one storage."""
     from safetensors.torch import load_file

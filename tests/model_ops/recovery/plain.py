@@ -1,4 +1,4 @@
-"""Checkpoints of a given size without transformers: random tensors under LLaMA's names."""
+"""Checkpoints of a given size without transformers: random tensors under LLaMA's names, and short ways to run."""
 
 import json
 
@@ -6,7 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="recovering weights needs torch")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from model_ops.recovery.options import Options  # noqa: E402
+from model_ops.recovery.plan import make_diff_plan, make_plan  # noqa: E402
+from model_ops.recovery.run import execute  # noqa: E402
+
+METADATA = {"format": "pt"}
 
 
 def tensors(vocab, hidden, layers, seed, dtype):
@@ -23,11 +29,53 @@ def tensors(vocab, hidden, layers, seed, dtype):
     return {**state, "model.norm.weight": random(hidden)}
 
 
+def random_state(seed, shapes, dtypes=(torch.float32,)):
+    """Normal values; the dtypes take turns."""
+    generator = torch.Generator().manual_seed(seed)
+    values = (torch.randn(shape, generator=generator) for shape in shapes.values())
+    return {
+        name: v.to(dtypes[n % len(dtypes)]) for n, (name, v) in enumerate(zip(shapes, values, strict=True))
+    }
+
+
+def write_state(folder, state, *, kind="safetensors"):
+    """One file of weights and a silent configuration."""
+    folder.mkdir(parents=True)
+    if kind == "bin":
+        torch.save(state, folder / "pytorch_model.bin")
+    else:
+        save_file(state, folder / "model.safetensors", metadata=METADATA)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    return folder
+
+
+def state_of(folder):
+    """Every tensor of a folder of safetensors."""
+    return {name: v for path in sorted(folder.glob("*.safetensors")) for name, v in load_file(path).items()}
+
+
+WORK = ("device", "jobs", "memory", "non_finite", "control")
+
+
+def recover(base, diff, out, **choices):
+    work, options = _parted(choices)
+    return execute(make_plan(base, diff, options), out, **work)
+
+
+def make_diff(base, tuned, out, **choices):
+    work, options = _parted(choices)
+    return execute(make_diff_plan(base, tuned, options), out, **work)
+
+
+def _parted(choices):
+    """(how the work is done, what is made)."""
+    work = {name: value for name, value in choices.items() if name in WORK}
+    return work, Options(**{name: value for name, value in choices.items() if name not in WORK})
+
+
 def write(folder, *, vocab=1000, hidden=256, layers=2, seed=0, dtype=torch.float32):
     folder.mkdir(parents=True)
-    save_file(
-        tensors(vocab, hidden, layers, seed, dtype), folder / "model.safetensors", metadata={"format": "pt"}
-    )
+    save_file(tensors(vocab, hidden, layers, seed, dtype), folder / "model.safetensors", metadata=METADATA)
     config = {"model_type": "llama", "tie_word_embeddings": False, "dtype": str(dtype).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
