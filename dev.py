@@ -7,7 +7,8 @@
     ./dev.py manage COMMAND ...         Django's command line, on the running portal's servers or on its own
     ./dev.py shell                      a Python shell with the models at hand
     ./dev.py lint                       every check of style, types, imports, templates and migrations
-    ./dev.py bench                      start times, page times and the recovery engine's rate on this machine
+    ./dev.py bench                      start times, page times and the engine's rate on this machine
+    ./dev.py bench recovery [options]   the recovery engine against the fastest copy of the same bytes
 
 Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
 that is .gatehouse/ beside this file. Standard library only.
@@ -231,7 +232,7 @@ def shell(arguments: list[str]) -> None:
 
 def bench(arguments: list[str]) -> None:
     set_up()
-    hand_over("-m", "portal.embedded", "bench", *arguments)
+    hand_over("-m", "bench", *arguments)
 
 
 def test(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line behind `./dev.py up`, `./dev.py manage` and `./dev.py bench`."""
+"""The command line behind `./dev.py up` and `./dev.py manage`."""
 
 import argparse
 import os
@@ -81,20 +81,12 @@ def manage(arguments: list[str]) -> int:
         return 130
 
 
-def bench(arguments: list[str]) -> int:
-    """Measures this machine."""
-    from portal.embedded.bench import bench
-
-    bench()
-    return 0
-
-
 def state_folder() -> Path:
     """`GATEHOUSE_STATE`, else `.gatehouse` in the checkout."""
     return Path(os.environ.get("GATEHOUSE_STATE") or Path(__file__).parents[2] / ".gatehouse")
 
 
-COMMANDS = {"up": up, "manage": manage, "bench": bench}
+COMMANDS = {"up": up, "manage": manage}
 
 
 def main(arguments: list[str]) -> int:

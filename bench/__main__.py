@@ -1,0 +1,35 @@
+"""The command line behind `./dev.py bench`."""
+
+from __future__ import annotations
+
+import sys
+
+from bench.errors import BenchError
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one benchmark; returns the exit status."""
+    try:
+        return _measure(arguments)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _measure(arguments: list[str]) -> int:
+    """The site needs the whole portal, the engine nothing of it, so each is imported where it is wanted."""
+    if arguments[:1] == ["recovery"]:
+        from bench.recovery.cli import main as measure_recovery
+
+        return measure_recovery(arguments[1:])
+    if arguments:
+        raise BenchError(f"bench does not know {arguments[0]!r}; say bench, or bench recovery.")
+    from bench.site import measure_site
+
+    return measure_site()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

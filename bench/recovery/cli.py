@@ -1,0 +1,123 @@
+"""`./dev.py bench recovery`, or on a bare machine `PYTHONPATH=CHECKOUT python -m bench recovery`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.recovery import report
+from bench.recovery.engine import plan
+from bench.recovery.memory import peaks
+from bench.recovery.processes import CHECKOUT
+from bench.recovery.race import Round, medians, race, same_everywhere
+from bench.recovery.rivals import check_peer, compare, rates
+from bench.recovery.sets import MEMORY_SETS, SETS, WeightSet, ensure_set
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(
+        prog="./dev.py bench recovery",
+        description="The recovery engine against the fastest copy of the same bytes, on this machine.",
+    )
+    parser.add_argument("--folder", type=Path, help="where sets are kept and outputs are made (STATE/bench)")
+    parser.add_argument(
+        "--size", choices=SETS, default="1b", help="which set (1b: 1.14 billion values, 11.5 GB)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds cold and rounds warm (5)")
+    parser.add_argument("--device", default="cpu", help="cuda[:N]: the engine there as well, bytes compared")
+    parser.add_argument("--peer", action="store_true", help="the peer's steps too: 8 bytes of memory a value")
+    parser.add_argument(
+        "--memory-sets", action="store_true", help="peak memory on two larger sets, made and deleted"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every figure")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures and prints; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    _check(options)
+    folder = (options.folder or _default_folder()).absolute()
+    weights = ensure_set(folder, options.size)
+    try:
+        figures = _measure(weights, options)
+    finally:
+        weights.clear_output()
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses before anything is made."""
+    if options.rounds < 1:
+        raise BenchError("--rounds needs a number of 1 or more.")
+    if options.memory_sets and options.size not in MEMORY_SETS:
+        raise BenchError(f"--memory-sets goes with --size {' or '.join(MEMORY_SETS)}.")
+    if options.json and not options.json.absolute().parent.is_dir():
+        raise BenchError(f"The folder of --json {options.json} is not there.")
+
+
+def _default_folder() -> Path:
+    return Path(os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse") / "bench"
+
+
+def _measure(weights: WeightSet, options: argparse.Namespace) -> dict[str, Any]:
+    """Prints each part as soon as it is measured; returns all figures."""
+    if options.peer:
+        check_peer(weights)
+    facts = report.machine(options.device)
+    _say(report.heading(facts, weights))
+    figures: dict[str, Any] = {"machine": facts, "set": {"name": weights.name, **asdict(weights.shape)}}
+    figures |= _race(weights, options.rounds, ["cpu", *([options.device] if options.device != "cpu" else [])])
+    if options.peer:
+        found = compare(weights)
+        _say("\n".join(report.peer_lines(found)))
+        rate = rates(weights, rounds=options.rounds)
+        _say("\n".join(report.rate_lines(rate)))
+        figures |= {"peer": found.to_json(), "bytes_per_second": rate}
+    if options.memory_sets:
+        seen = list(peaks(weights.folder.parent, weights))
+        _say(report.table(report.PEAK_COLUMNS, report.peak_rows(seen)))
+        figures["memory"] = [asdict(peak) for peak in seen]
+    return figures
+
+
+def _race(weights: WeightSet, count: int, devices: list[str]) -> dict[str, Any]:
+    planned = plan(weights)
+    rounds: list[Round] = []
+    rows: list[list[str]] = []
+    for each in race(weights, rounds=count, devices=devices):
+        rounds.append(each)
+        number = (len(rounds) - 1) % count + 1
+        rows += report.round_rows(each, number)
+        print(f"{each.cache} {number}: {each.ratio(devices[-1]):.2f}", file=sys.stderr, flush=True)
+    hashes = same_everywhere(rounds)
+    halves = {"cold": rounds[:count], "warm": rounds[count:]}
+    rows += [report.median_row(half, device) for half in halves.values() for device in devices]
+    _say(report.table(report.COLUMNS, rows))
+    _say("\n".join(report.verdict(half, devices[0]) for half in halves.values()))
+    _say("\n".join(report.bytes_lines(halves["cold"][-1].runs["cpu"], planned)))
+    _say(
+        f"{len(rounds) * len(devices)} runs gave the same {len(hashes)} files; the manifest names their hashes."
+    )
+    return {
+        "rounds": [each.to_json() for each in rounds],
+        "medians": {
+            cache: {device: medians(half, device) for device in devices} for cache, half in halves.items()
+        },
+        "planned": {name: planned[name] for name in ("bytes_to_read", "bytes_to_write", "peak_memory")},
+        "sha256": hashes,
+    }
+
+
+def _say(text: str) -> None:
+    print(text, end="\n\n", flush=True)
