@@ -28,6 +28,8 @@ _LAYOUTS: tuple[tuple[str, str, Callable[[Path], dict[str, TensorRef]]], ...] = 
     ("pytorch_model.bin", "bin", read_torch_zip),
     ("pytorch_model.bin.index.json", "bin", read_torch_zip),
 )
+MAX_TENSORS = 500_000
+MAX_NAME = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
         tie = _find_tie(tensors, declared_tie(config), role)
     except Refusal as refusal:
         raise Refusal(f"The {role} cannot be used: {_lower_first(str(refusal))}") from refusal
+    except OSError as error:
+        raise Refusal(f"The {role} folder {str(path)!r} cannot be read: {error.strerror}.") from error
     return Checkpoint(folder, role, kind, tuple(files), tensors, config, tie)
 
 
@@ -100,7 +104,7 @@ def _find_layout(folder: Path) -> tuple[str, str, Callable[[Path], dict[str, Ten
 
 def _files_of_index(folder: Path, index_name: str) -> dict[str, set[str] | None]:
     """File -> the tensors that the index puts there, files in name order."""
-    weight_map = read_json_file(inner_file(folder, index_name)).get("weight_map")
+    weight_map = read_json_file(inner_file(folder, index_name), unique=True).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise Refusal(f"{index_name} has no weight_map.")
     suffix = ".safetensors" if "safetensors" in index_name else ".bin"
@@ -125,11 +129,13 @@ def _read_files(
         if twice := tensors.keys() & found.keys():
             raise Refusal(f"Tensor {min(twice)[:200]!r} is in more than one file.")
         tensors.update(found)
+        if len(tensors) > MAX_TENSORS:
+            raise Refusal(f"{folder.name} holds more than {MAX_TENSORS} tensors, which are not read.")
     if not tensors:
         raise Refusal(f"{folder.name} holds no tensors.")
     for name in tensors:
-        if not name or not name.isprintable():
-            raise Refusal(f"a tensor has the name {name[:200]!r}, which is not a printable text.")
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            raise Refusal(f"a tensor has the name {name[:200]!r}, which is not a short printable text.")
     return tensors
 
 

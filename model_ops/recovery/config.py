@@ -27,7 +27,7 @@ def declared_tie(config: dict[str, Any]) -> bool | None:
     for table in (config, config.get("text_config")):
         if isinstance(table, dict) and isinstance(table.get("tie_word_embeddings"), bool):
             return bool(table["tie_word_embeddings"])
-    return False if config.get("model_type") in UNTIED_BY_DEFAULT else None
+    return False if str(config.get("model_type")) in UNTIED_BY_DEFAULT else None
 
 
 def has_pad_token(folder: Path) -> bool:

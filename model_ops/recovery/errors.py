@@ -1,10 +1,18 @@
 """The three ways a run ends without weights; each message is one sentence for the person who asked."""
 
+_MAX_SENTENCE = 1000  # characters
+
 
 class RecoveryError(Exception):
-    """A run that made nothing. `exit_status` is what the command line returns."""
+    """A run that made nothing. `exit_status` is what the command line returns.
+
+    The sentence may hold names from strangers' files, and it goes to terminals, logs and pages: see `one_line`.
+    """
 
     exit_status = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(one_line(sentence))
 
 
 class Refusal(RecoveryError):
@@ -22,3 +30,20 @@ class Cancelled(Failure):
 
     def __init__(self) -> None:
         super().__init__("The run was cancelled; finished shards are kept, and the same command resumes it.")
+
+
+def one_line(text: str, limit: int = _MAX_SENTENCE) -> str:
+    """The text on one line of at most `limit` characters, with whatever would steer a terminal written as an escape."""
+    flat = " ".join(_shortened(text, limit).split())
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in flat
+    )
+    return _shortened(shown, limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """The middle is what goes: a sentence says what at its beginning and what to do at its end."""
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return f"{text[: limit - end - 5]} ... {text[-end:]}"

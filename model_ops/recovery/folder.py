@@ -8,14 +8,19 @@ that the folder is a snapshot of.
 from __future__ import annotations
 
 import json
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
 
-MAX_JSON = 32 * 1024 * 1024
+MAX_JSON = 32 * 1024 * 1024  # bytes
+MAX_JSON_ITEMS = (
+    2_000_000  # brackets and commas; 100,000 tensors need 1 million, and 2 million take 400 MB to parse
+)
 WEIGHT_SUFFIXES = frozenset(
     (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".npz", ".onnx")
 )
@@ -37,13 +42,13 @@ def open_folder(path: Path | str, role: str) -> Path:
 
 def inner_file(folder: Path, name: str) -> Path:
     """`folder/name` if that is a regular file which belongs to the folder."""
-    if not name or name != Path(name).name or name in {".", ".."} or "\\" in name or "\0" in name:
+    if not name.isprintable() or name != Path(name).name or name in {"", ".", ".."} or "\\" in name:
         raise Refusal(f"{folder.name} names the file {name[:200]!r}, which is not a plain file name.")
     path = folder / name
     try:
         target = path.resolve(strict=True)
         mode = target.stat().st_mode
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise Refusal(f"{name[:200]!r} is missing in {folder.name} or cannot be read.") from error
     if not stat.S_ISREG(mode):
         raise Refusal(f"{name[:200]!r} in {folder.name} is not a regular file.")
@@ -58,17 +63,54 @@ def _belongs(folder: Path, target: Path) -> bool:
     return folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
 
 
-def read_json_file(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of bounded size."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; anything else is refused, and nobody waits for the writer of a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refusal(f"{path.name!r} is not a regular file.")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_json_file(path: Path, *, unique: bool = False) -> dict[str, Any]:
+    """A JSON object from a file of bounded size; with `unique`, no name may be in an object twice."""
     try:
-        if path.stat().st_size > MAX_JSON:
+        with open_regular(path) as file:
+            raw = file.read(MAX_JSON + 1)
+        if len(raw) > MAX_JSON:
             raise Refusal(f"{path.name} is larger than {MAX_JSON} bytes, too large for what it should hold.")
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(raw, unique=unique)
+    except UnfitJSONError as error:
+        raise Refusal(f"{path.name} cannot be used: {error}.") from error
+    except OSError as error:
+        raise Refusal(f"{path.name} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
         raise Refusal(f"{path.name} is not valid JSON.") from error
     if not isinstance(value, dict):
         raise Refusal(f"{path.name} does not hold a JSON object.")
     return value
+
+
+class UnfitJSONError(ValueError):
+    """JSON that is well-formed and not read all the same; the message says why."""
+
+
+def parse_json(raw: bytes, *, unique: bool) -> Any:
+    """JSON in UTF-8; ValueError and RecursionError say that it is none. Parsing takes bounded memory."""
+    items = sum(raw.count(mark) for mark in (b"[", b"{", b","))
+    if items > MAX_JSON_ITEMS:
+        raise UnfitJSONError(f"it holds {items} items, more than the {MAX_JSON_ITEMS} that are read")
+    hook: Callable[[list[tuple[str, Any]]], Any] | None = _no_duplicates if unique else None
+    return json.loads(raw.decode("utf-8"), object_pairs_hook=hook)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise UnfitJSONError(f"the name {twice[:200]!r} is in it twice")
+    return result
 
 
 def files_to_copy(folder: Path) -> list[str]:

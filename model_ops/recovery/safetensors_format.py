@@ -14,6 +14,7 @@ from typing import Any
 
 from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import UnfitJSONError, open_regular, parse_json
 from model_ops.recovery.tensors import TensorRef
 
 MAX_HEADER = 32 * 1024 * 1024  # bytes; 700 tensors need about 80 KB
@@ -35,7 +36,7 @@ def read_safetensors(path: Path) -> dict[str, TensorRef]:
 
 
 def _read_header_bytes(path: Path) -> tuple[int, bytes]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(8)
         if len(prefix) < 8:
@@ -53,26 +54,13 @@ def _read_header_bytes(path: Path) -> tuple[int, bytes]:
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        header = parse_json(raw, unique=True)
     except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, DuplicateNameError) else "it is not valid JSON"
+        why = str(error) if isinstance(error, UnfitJSONError) else "it is not valid JSON"
         raise Refusal(f"The header of {path.name} cannot be used: {why}.") from error
     if not raw.startswith(b"{") or not isinstance(header, dict):
         raise Refusal(f"The header of {path.name} is not a JSON object.")
     return header
-
-
-class DuplicateNameError(ValueError):
-    """The same key twice in one JSON object."""
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise DuplicateNameError(f"the name {twice[:200]!r} is in it twice")
-    return result
 
 
 def _check_metadata(path: Path, metadata: Any) -> None:

@@ -15,6 +15,7 @@ from model_ops.recovery.dtypes import TORCH_STORAGES
 from model_ops.recovery.errors import Refusal
 
 MAX_PICKLE = 16 * 1024 * 1024  # bytes; 700 tensors need about 80 KB
+MAX_STEPS = 600_000  # instructions, 30 a tensor; interpreted in under a second
 _MARK = object()
 
 
@@ -45,7 +46,7 @@ class StoredTensor:
 
 
 def _refuse(why: str) -> Refusal:
-    return Refusal(f"The pickle inside {{file}} {why}, which is not read.")
+    return Refusal(f"The pickle inside {{file}} {why}, so it is not read.")
 
 
 def _is_sizes(value: Any) -> bool:
@@ -89,6 +90,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
@@ -144,7 +146,10 @@ class _Machine:
 
     def find(self, name: str) -> None:
         if name not in _CALLS and name not in _STORAGES:
-            raise _refuse(f"names {name.replace(' ', '.')[:200]!r}, which could run code,")
+            raise Refusal(
+                f"The pickle inside {{file}} calls for {name.replace(' ', '.')[:200]!r}, which could run code and has "
+                "no place in a state dict of plain tensors; save model.state_dict() with torch.save."
+            )
         self.stack.append(Global(name))
 
     def persistent(self) -> None:
@@ -156,7 +161,10 @@ class _Machine:
             raise _refuse("refers to a storage in an unknown way")
         if not _is_sizes((elements,)):
             raise _refuse("refers to a storage without a size")
-        self.stack.append(Storage(key, _STORAGES[kind.name], elements))
+        storage = Storage(key, _STORAGES[kind.name], elements)
+        if self.storages.setdefault(key, storage) != storage:
+            raise _refuse("describes one storage in two ways")
+        self.stack.append(storage)
 
     def recall(self, index: int) -> None:
         if index not in self.memo:
@@ -212,14 +220,20 @@ def _interpret(data: bytes) -> dict[str, StoredTensor]:
     if len(data) > MAX_PICKLE:
         raise _refuse(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(data):
+    for number, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+        if number == MAX_STEPS:
+            raise _refuse(f"takes more than {MAX_STEPS} steps")
         if opcode.name == "STOP":
+            if position != len(data) - 1:
+                raise _refuse("goes on after its end")
             break
         _step(machine, opcode.name, argument)
     result = machine.pop()
     if not isinstance(result, dict) or machine.stack:
         raise _refuse("does not hold a dictionary of tensors")
     for name, value in result.items():
+        if isinstance(value, dict):
+            raise _refuse(f"holds {name[:200]!r}, which is not a tensor but a dictionary")
         if not isinstance(value, StoredTensor):
             raise _refuse(f"holds {name[:200]!r}, which is not a tensor")
     return result

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import open_regular
 from model_ops.recovery.tensors import TensorRef
 from model_ops.recovery.torch_pickle import MAX_PICKLE, StoredTensor, read_state_dict
 from model_ops.recovery.zip_directory import ZipEntry, read_zip_directory
@@ -19,6 +20,10 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
     if len(pickles) != 1:
         raise Refusal(f"{path.name} is a zip file, but not one that torch.save wrote (no single data.pkl).")
     prefix = pickles[0].removesuffix("data.pkl")
+    if stranger := next((name for name in entries if not name.startswith(prefix)), None):
+        raise Refusal(
+            f"{path.name} holds {stranger[:200]!r} beside {prefix}, which torch.save does not write."
+        )
     _check_byte_order(path, entries.get(f"{prefix}byteorder"))
     stored = read_state_dict(_read_entry(path, entries[pickles[0]]), path.name)
     return {name: _locate(path, name, tensor, entries, prefix) for name, tensor in stored.items()}
@@ -30,7 +35,7 @@ def _read_entry(path: Path, entry: ZipEntry) -> bytes:
             f"{entry.name} inside {path.name} is {entry.nbytes} bytes long; at most {MAX_PICKLE} are read."
         )
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(entry.offset)
             return file.read(entry.nbytes)
     except OSError as error:
