@@ -1,5 +1,5 @@
 """Is this the base that the diff was made from? Asked before a byte is written, since a wrong base gives
-fluent-looking gibberish and no error.
+fluent-looking gibberish and no error: of names and shapes while planning, of the values before the first block.
 """
 
 from __future__ import annotations
@@ -7,11 +7,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
+from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.control import Control
 from model_ops.recovery.dtypes import ADDABLE
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.manifest import TensorFact
 from model_ops.recovery.memory import BLOCK_SIZE
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.reading import Reader
@@ -25,7 +26,7 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
 
     A base stored in another dtype passes if it holds exactly the same values.
     """
-    wanted = [(_find(plan, name), _digest_fact(name, fact)) for name, fact in plan.base_tensors.items()]
+    wanted = [(_found(plan.base, name, fact), fact) for name, fact in plan.base_tensors.items()]
     wanted.sort(key=lambda pair: (pair[0].path, pair[0].offset))
     drop = sum(ref.nbytes for ref, _ in wanted) > _KEPT_IN_CACHE
     with ThreadPoolExecutor(jobs) as pool:
@@ -33,29 +34,33 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
         control.gather(futures)
 
 
-def _find(plan: Plan, name: str) -> TensorRef:
-    terms = (term for shard in plan.shards for task in shard.tasks for term in task.terms)
-    ref = next((term for term in terms if term.name == name), None) or plan.base.find(name)
+def check_headers(facts: dict[str, TensorFact], base: Checkpoint) -> None:
+    """Refuse a base that lacks a tensor, or has one of another shape."""
+    for name, fact in facts.items():
+        _found(base, name, fact)
+
+
+def _found(base: Checkpoint, name: str, fact: TensorFact) -> TensorRef:
+    ref = base.find(name)
+    made_from = f"The diff was made from a base that has {name[:200]} with shape {list(fact.shape)}"
     if ref is None:
-        raise Refusal(f"The diff was made from a base that has {name[:200]!r}; this one has not.")
+        raise Refusal(
+            f"{made_from}, but this base has no such tensor; use the base that its publisher names."
+        )
+    if ref.shape != fact.shape:
+        raise Refusal(
+            f"{made_from}, but in this base it has shape {list(ref.shape)}; use the base that its publisher names."
+        )
+    if ref.dtype != fact.dtype and not {ref.dtype, fact.dtype} <= set(ADDABLE):
+        raise Refusal(f"The base tensor {ref.name} has dtype {ref.dtype}, not {fact.dtype}.")
     return ref
 
 
-def _digest_fact(name: str, fact: Any) -> tuple[str, str]:
-    if (
-        not isinstance(fact, dict)
-        or fact.get("dtype") not in (*ADDABLE, "U8")
-        or not isinstance(fact.get("sha256"), str)
-    ):
-        raise Refusal(f"The diff's manifest is damaged at the base tensor {name[:200]!r}.")
-    return fact["dtype"], fact["sha256"]
-
-
-def _check_some(wanted: list[tuple[TensorRef, tuple[str, str]]], drop: bool, control: Control) -> None:
+def _check_some(wanted: list[tuple[TensorRef, TensorFact]], drop: bool, control: Control) -> None:
     buffer = memoryview(bytearray(BLOCK_SIZE))
     with contextlib.closing(Reader(control)) as reader:
-        for ref, (dtype, digest) in wanted:
-            if _digest(ref, dtype, reader, buffer, drop=drop, control=control) != digest:
+        for ref, fact in wanted:
+            if _digest(ref, fact.dtype, reader, buffer, drop=drop, control=control) != fact.sha256:
                 raise Refusal(
                     f"This is not the base that the diff was made from: {ref.name} holds other values; "
                     "use the base that the diff's publisher names."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery import layout
+from model_ops.recovery.base_check import check_headers
 from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
@@ -19,7 +20,7 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, open_folder
 from model_ops.recovery.identity import FileIdentity, identify
-from model_ops.recovery.manifest import diff_facts
+from model_ops.recovery.manifest import DiffFacts, TensorFact, read_diff_facts
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import DEFAULTS, Options
 from model_ops.recovery.planned import Placed, Plan, ShardPlan
@@ -40,10 +41,11 @@ def make_plan(
     if Path(base).resolve() == Path(diff).resolve():
         raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
     folder = open_folder(diff, "diff")
-    facts = diff_facts(folder)
+    facts = read_diff_facts(folder)
     _check_made_for(facts, options)
     if options.method == "xor":
-        plan = plan_xor("recover", base, diff, facts.get("base_tensors"))
+        plan = plan_xor("recover", base, diff, facts)
+        check_headers(plan.base_tensors, plan.base)
     else:
         plan = _recover_plan(base, diff, options, facts)
         plan = _with_sum(plan, find_expected_sum(folder, options))
@@ -63,28 +65,23 @@ def make_diff_plan(
     return _with_room(_plan("make_diff", *checkpoints, options, policy, {}), target)
 
 
-def _check_made_for(facts: dict[str, Any], options: Options) -> None:
+def _check_made_for(facts: DiffFacts | None, options: Options) -> None:
     """A diff made here says which method and whose arithmetic restores it."""
-    if not facts:
-        return
-    made_with = facts["options"]
-    if made_with.get("method") != options.method:
-        raise Refusal(
-            f"The diff was made with --method {made_with.get('method')}, not with {options.method}."
-        )
-    if options.method == "add" and made_with.get("compat") != options.compat:
-        raise Refusal(f"The diff was made for --compat {made_with.get('compat')}, not for {options.compat}.")
+    if facts and facts.method != options.method:
+        raise Refusal(f"The diff was made with --method {facts.method}, not with {options.method}.")
+    if facts and facts.compat and facts.compat != options.compat:
+        raise Refusal(f"The diff was made for --compat {facts.compat}, not for {options.compat}.")
 
 
-def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: dict[str, Any]) -> Plan:
-    made_with = facts.get("options", {})
-    policy = options.resize_policy or made_with.get("resize_policy")
+def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: DiffFacts | None) -> Plan:
     checkpoints = read_checkpoint(base, "base"), read_checkpoint(diff, "diff")
-    plan = _plan("recover", *checkpoints, options, policy, facts.get("base_tensors", {}))
-    if facts and plan.resized and policy != made_with.get("resize_policy"):
-        raise Refusal(
-            f"The diff was made with --resize-policy {made_with.get('resize_policy')}, not {policy}."
-        )
+    if facts is None:
+        return _plan("recover", *checkpoints, options, options.resize_policy, {})
+    check_headers(facts.base_tensors, checkpoints[0])
+    policy = options.resize_policy or facts.resize_policy
+    plan = _plan("recover", *checkpoints, options, policy, facts.base_tensors)
+    if plan.resized and policy != facts.resize_policy:
+        raise Refusal(f"The diff was made with --resize-policy {facts.resize_policy}, not {policy}.")
     return plan
 
 
@@ -103,7 +100,7 @@ def _with_room(plan: Plan, target: Path | str | None) -> Plan:
 
 
 def _facts(options: Options, policy: str | None) -> dict[str, Any]:
-    """The options as the plan and the manifest name them."""
+    """The options as the plan and the manifest name them; `policy` None where no row is new."""
     return {
         "method": options.method,
         "compat": options.compat,
@@ -120,7 +117,7 @@ def _plan(
     first: Checkpoint,
     options: Options,
     policy: str | None,
-    base_tensors: dict[str, Any],
+    base_tensors: dict[str, TensorFact],
 ) -> Plan:
     rules = match_tensors(
         base,
@@ -137,7 +134,7 @@ def _plan(
         action=action,
         base=base,
         first=first,
-        options=_facts(options, policy if rules.resized else options.resize_policy),
+        options=_facts(options, (policy or "mean") if rules.resized else None),
         dtype=dtype,
         shards=shards,
         index=_index(shards, rules) if len(shards) > 1 else None,

@@ -10,6 +10,7 @@ from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.dtypes import LONG_NAMES
 from model_ops.recovery.expected_sum import ExpectedSum
 from model_ops.recovery.identity import FileIdentity, digest_of
+from model_ops.recovery.manifest import TensorFact
 from model_ops.recovery.rules import TensorTask
 
 INDEX = "model.safetensors.index.json"
@@ -53,7 +54,7 @@ class Plan:
     copies: tuple[FileIdentity, ...]
     base_files: tuple[FileIdentity, ...]
     first_files: tuple[FileIdentity, ...]
-    base_tensors: dict[str, Any]
+    base_tensors: dict[str, TensorFact]
     dropped: tuple[str, ...]
     resized: tuple[str, ...]
     notes: tuple[str, ...]

@@ -8,23 +8,23 @@ are; in others' payloads every file that has a namesake in the base is taken as 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import NOT_COPIED, WEIGHT_SUFFIXES, inner_file, open_folder, read_json_file
 from model_ops.recovery.identity import identify
+from model_ops.recovery.manifest import DiffFacts
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.planned import Placed, Plan, ShardPlan
 from model_ops.recovery.rules import TensorTask
 from model_ops.recovery.tensors import TensorRef
 
 
-def plan_xor(action: str, base: Path | str, first: Path | str, base_digests: dict[str, Any] | None) -> Plan:
-    """Plan both directions; `base_digests` are those of a diff made here, None for another's payload."""
+def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts | None) -> Plan:
+    """Plan both directions; `facts` are those of a diff made here, None for another's payload."""
     base_folder = open_folder(base, "base")
     first_folder = open_folder(first, "tuned" if action == "make_diff" else "diff")
-    only_weights = action == "make_diff" or base_digests is not None
+    only_weights = action == "make_diff" or facts is not None
     names = _files(first_folder)
     coded = [name for name in names if _is_coded(first_folder, base_folder, name, only_weights)]
     shards = tuple(_shard(_whole(first_folder, name), _namesake(base_folder, name)) for name in coded)
@@ -33,19 +33,20 @@ def plan_xor(action: str, base: Path | str, first: Path | str, base_digests: dic
             "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
         )
     alone = [shard.file for shard in shards if not shard.tasks[0].terms]
-    based = [shard.file for shard in shards if shard.tasks[0].terms]
+    coded_refs = [shard.tasks[0].first for shard in shards]
+    base_refs = [term for shard in shards for term in shard.tasks[0].terms]
     return Plan(
         action=action,
-        base=_folder_as_checkpoint(base_folder, "base", based),
-        first=_folder_as_checkpoint(first_folder, "tuned" if action == "make_diff" else "diff", coded),
+        base=_as_checkpoint(base_folder, "base", base_refs),
+        first=_as_checkpoint(first_folder, "tuned" if action == "make_diff" else "diff", coded_refs),
         options={"method": "xor"},
         dtype="U8",
         shards=shards,
         index=None,
         copies=identify(first_folder, [name for name in names if name not in coded]),
-        base_files=identify(base_folder, based),
+        base_files=identify(base_folder, [ref.name for ref in base_refs]),
         first_files=identify(first_folder, coded),
-        base_tensors=base_digests or {},
+        base_tensors=facts.base_tensors if facts else {},
         dropped=(),
         resized=(),
         notes=tuple(f"{name} has no namesake in the base and is taken as it is." for name in alone),
@@ -96,6 +97,7 @@ def _shard(first: TensorRef, base: TensorRef | None) -> ShardPlan:
     return ShardPlan(first.name, b"", (Placed(task, 0, first.nbytes),), first.nbytes)
 
 
-def _folder_as_checkpoint(folder: Path, role: str, names: list[str]) -> Checkpoint:
-    refs = {name: _whole(folder, name) for name in names}
-    return Checkpoint(folder, role, "files", tuple(names), refs, {}, None)
+def _as_checkpoint(folder: Path, role: str, refs: list[TensorRef]) -> Checkpoint:
+    """Files as tensors of bytes; of the base's only the part that is combined."""
+    names = tuple(ref.name for ref in refs)
+    return Checkpoint(folder, role, "files", names, {ref.name: ref for ref in refs}, {}, None)
