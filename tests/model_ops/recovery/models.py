@@ -103,15 +103,27 @@ def grow_with_mean(model, rows):
         embedding.weight.data[old:] = embedding.weight.data[:old].mean(dim=0, keepdim=True)
 
 
-def oracle_recover(base_folder, diff_folder, out, shard_size="5GB"):
-    """weight_diff.py's recover, line by line, without its tokenizer: shapes decide."""
+def grow_with_zero(model, rows):
+    """What several forks of FastChat do."""
+    old = model.config.vocab_size
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
+        embedding.weight.data[old:] = 0
+
+
+def oracle_recover(base_folder, diff_folder, out, shard_size="5GB", *, grow=grow_with_mean, dtype="F32"):
+    """weight_diff.py's recover, line by line, without its tokenizer: shapes decide.
+
+    Without `grow`, tensors of different shapes are left as the diff has them, as alpaca_farm does.
+    """
     base, diff = load(base_folder), load(diff_folder)
-    if diff.config.vocab_size > base.config.vocab_size:
-        grow_with_mean(base, diff.config.vocab_size)
+    if grow and diff.config.vocab_size > base.config.vocab_size:
+        grow(base, diff.config.vocab_size)
     raw, state = base.state_dict(), diff.state_dict()
     for key in state:
-        state[key].add_(raw[key])
-    diff.save_pretrained(out, max_shard_size=shard_size)
+        if grow or state[key].shape == raw[key].shape:
+            state[key].add_(raw[key])
+    diff.to(DTYPES[dtype]).save_pretrained(out, max_shard_size=shard_size)
 
 
 def oracle_diff(base_folder, tuned, out, dtype="F32", kind="safetensors", shard_size="5GB"):
