@@ -19,7 +19,7 @@ from model_ops.recovery.errors import Refusal
 
 MAX_JSON = 32 * 1024 * 1024  # bytes
 MAX_JSON_ITEMS = (
-    2_000_000  # brackets and commas; 100,000 tensors need 1 million, and 2 million take 400 MB to parse
+    2_000_000  # brackets and commas; 100,000 tensors need 1 million, and 2 million take up to 200 MB
 )
 WEIGHT_SUFFIXES = frozenset(
     (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".npz", ".onnx")

@@ -8,6 +8,7 @@ from typing import Any
 from model_ops.recovery import ENGINE_VERSION
 from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.dtypes import LONG_NAMES
+from model_ops.recovery.errors import one_line
 from model_ops.recovery.expected_sum import ExpectedSum
 from model_ops.recovery.identity import FileIdentity, digest_of
 from model_ops.recovery.manifest import TensorFact
@@ -141,7 +142,7 @@ class Plan:
 
     def summary(self) -> str:
         """The plan in a few lines for a person."""
-        return "\n".join(_summary_lines(self))
+        return "\n".join(one_line(line) for line in _summary_lines(self))
 
 
 def _input_facts(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> dict[str, Any]:
