@@ -27,8 +27,8 @@ class RecoveryAdmin(ReadOnlyAdmin):
     to_model = "weights__model"
     list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
     list_filter = ["state", "method"]
-    readonly_fields = ["models", "percent_done", "plan_text", "files_made"]
-    exclude = ["plan", "manifest", "lease_owner"]
+    readonly_fields = ["models", "percent_done", "written_as", "plan_text", "files_made"]
+    exclude = ["options", "plan", "manifest", "lease_owner"]
     actions = ["try_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:

@@ -22,6 +22,11 @@ class Method(TextChoices):
     COPY = "copy", "files as they are"
 
 
+class DiffMethod(TextChoices):
+    ADD = "add", "a difference of values"
+    XOR = "xor", "an exclusive or of files (OpenAssistant)"
+
+
 class Dtype(TextChoices):
     FLOAT32 = "float32", "float32"
     FLOAT16 = "float16", "float16"

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from model_ops.enums import Compat, Dtype, ResizePolicy
+from model_ops.enums import Compat, DiffMethod, Dtype, ResizePolicy
 from model_ops.services.weights import Prepared, prepare_weights
 
 SOURCE_HELP = "a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
+SOURCES = ("base", "diff", "files")
+CHOICES = (
+    "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
+)  # fmt: skip
 
 
-def add_weight_options(
-    parser: CommandParser, dtype: str | None, compat: str | None, resize_policy: str | None
-) -> None:
-    """`--base --diff --files --dtype --compat --resize-policy` with these defaults."""
-    for name in ("base", "diff", "files"):
+def add_weight_options(parser: CommandParser) -> None:
+    """The sources, and the engine's options; what is not given is None, and the engine's default."""
+    for name in SOURCES:
         parser.add_argument(f"--{name}", default="", metavar="SOURCE", help=SOURCE_HELP)
-    parser.add_argument("--dtype", choices=Dtype.values, default=dtype)
-    parser.add_argument("--compat", choices=Compat.values, default=compat)
-    parser.add_argument("--resize-policy", choices=ResizePolicy.values, default=resize_policy)
+    parser.add_argument("--method", choices=DiffMethod.values, help="what the diff is (default: add)")
+    parser.add_argument("--compat", choices=Compat.values, help="how it was made (default: weight_diff)")
+    parser.add_argument("--dtype", choices=Dtype.values, help="default: what the compat tool writes")
+    parser.add_argument(
+        "--resize-policy",
+        choices=ResizePolicy.values,
+        help="rows that the base lacks (default: what the diff's manifest says, else mean)",
+    )
+    parser.add_argument("--max-shard-size", metavar="SIZE", help="like 5GB, 2500MB (default: 5GB)")
+    parser.add_argument("--keep-rotary", action=BooleanOptionalAction, help="rotary_emb.inv_freq buffers")
+    parser.add_argument(
+        "--expected-sum", type=float, metavar="S", help="sum of all recovered parameters, as published"
+    )
+    parser.add_argument(
+        "--sum-tolerance", type=float, metavar="T", help="how far off it may be (default: 0.01)"
+    )
 
 
-def weights_from(options: dict[str, Any]) -> Prepared:
-    """Looks at the sources that the options name."""
-    names = ("base", "diff", "files", "dtype", "compat", "resize_policy")
-    return prepare_weights(**{name: options[name] for name in names})
+def sources_from(given: dict[str, Any]) -> dict[str, str]:
+    """What the command line says about where weights come from."""
+    return {name: given[name] for name in SOURCES}
+
+
+def weights_from(sources: dict[str, str], choices: dict[str, Any]) -> Prepared:
+    """Looks at the sources."""
+    return prepare_weights(
+        base=sources["base"], diff=sources["diff"], files=sources["files"], options=choices
+    )
+
+
+def choices_from(given: dict[str, Any]) -> dict[str, Any]:
+    """What the command line says about how they are made; only what was given."""
+    return {name: given[name] for name in CHOICES if given[name] is not None}

@@ -6,7 +6,8 @@ from django.db import models
 from django.db.models import Q
 
 from access_requests.models import GatedModel, Grant
-from model_ops.enums import Compat, DeliveryState, Dtype, Method, RecoveryState, ResizePolicy, SourceKind
+from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
+from model_ops.recovery.options import Options
 
 
 class WeightSource(models.Model):
@@ -47,9 +48,11 @@ class Recovery(models.Model):
     files = models.ForeignKey(
         WeightSource, models.PROTECT, null=True, blank=True, related_name="recoveries_as_files"
     )
-    dtype = models.CharField(max_length=10, choices=Dtype, blank=True)
-    compat = models.CharField(max_length=20, choices=Compat, blank=True)
-    resize_policy = models.CharField(max_length=10, choices=ResizePolicy, blank=True)
+    options = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What was chosen beside the engine's defaults; empty where files are published as they are.",
+    )
 
     state = models.CharField(max_length=10, choices=RecoveryState, default=RecoveryState.PLANNED)
     wanted_at = models.DateTimeField(
@@ -77,7 +80,7 @@ class Recovery(models.Model):
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["method", "base", "diff", "files", "dtype", "compat", "resize_policy"],
+                fields=["method", "base", "diff", "files", "options"],
                 name="one_recovery_per_inputs",
                 nulls_distinct=False,
             ),
@@ -102,6 +105,22 @@ class Recovery(models.Model):
         if self.state == RecoveryState.READY:
             return 100
         return min(99, self.bytes_done * 100 // self.bytes_total) if self.bytes_total else 0
+
+    @property
+    def written_as(self) -> str:
+        """How base and diff are combined, for a person; what was left to the plan as it decided, once there is one."""
+        if self.method == Method.COPY:
+            return "as they are"
+        chosen = Options(**self.options)
+        if chosen.method == "xor":
+            return "bytes, exclusive or of the files"
+        decided = self.plan.get("options") or {}
+        rows = (
+            decided.get("resize_policy")
+            or chosen.resize_policy
+            or ("none" if decided else "as the diff says")
+        )
+        return f"{chosen.dtype_name}, {chosen.compat}, new rows: {rows}"
 
 
 class ModelWeights(models.Model):

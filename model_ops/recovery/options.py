@@ -7,7 +7,8 @@ part of it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from model_ops.recovery.dtypes import LONG_NAMES, parse_dtype
 from model_ops.recovery.errors import Refusal
@@ -65,6 +66,20 @@ class Options:
             raise Refusal("With --method xor files come back as they were; leave --dtype out.")
         if self.expected_sum is not None:
             raise Refusal("With --method xor no numbers are read; leave --expected-sum out.")
+
+    def chosen(self) -> dict[str, Any]:
+        """What differs from the defaults and has an effect: equal for equal wishes, `Options(**chosen)` again."""
+        if self.method == "xor":
+            return {"method": "xor"}
+        plain = {
+            "dtype": self.out_dtype == COMPATS[self.compat],
+            "max_shard_size": self.shard_limit == DEFAULTS.shard_limit,
+        }
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value != getattr(DEFAULTS, name) and not plain.get(name)
+        }
 
     @property
     def out_dtype(self) -> str:

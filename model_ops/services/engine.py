@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,18 @@ from model_ops.recovery.plan import make_plan
 from model_ops.services.repository import StoredFile
 
 
-def plan_recovery(*, base: Path, diff: Path, dtype: str, compat: str, resize_policy: str) -> dict[str, Any]:
+def understood(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they are stored: checked, and only what differs from the defaults."""
+    try:
+        return Options(**chosen).chosen()
+    except RecoveryError as error:
+        raise Invalid(str(error)) from error
+
+
+def plan_recovery(*, base: Path, diff: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """What will be read, written, grown and dropped, from headers alone; the engine's refusal passes through."""
     try:
-        plan = make_plan(base, diff, Options(dtype=dtype, compat=compat, resize_policy=resize_policy))
+        plan = make_plan(base, diff, Options(**options))
     except RecoveryError as error:
         raise Invalid(str(error)) from error
     return {"text": plan.summary(), **plan.to_json()}
@@ -29,9 +38,15 @@ def recover_arguments(*, recovery: Recovery, base: Path, diff: Path, target: Pat
     return [
         *("-m", "model_ops.recovery", "recover"),
         *("--path_raw", str(base), "--path_diff", str(diff), "--path_tuned", str(target)),
-        *("--dtype", recovery.dtype, "--compat", recovery.compat, "--resize-policy", recovery.resize_policy),
+        *_words(recovery.options),
         *("--json", "--progress-json"),
     ]
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """`--dtype=bfloat16` and so on: one word each, since a sum may be negative."""
+    words = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    return [flag if value is True else f"{flag}={value}" for flag, value in words.items()]
 
 
 def read_result(folder: Path) -> tuple[list[StoredFile], dict[str, Any]]:

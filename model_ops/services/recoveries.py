@@ -175,10 +175,7 @@ def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -
 
 def _plan(recovery: Recovery, lease: Lease) -> None:
     """Plans again, now that everything is here: what has changed since is refused before a byte is written."""
-    inputs = {
-        name: getattr(recovery, name)
-        for name in ("method", "base", "diff", "files", "dtype", "compat", "resize_policy")
-    }
+    inputs = {name: getattr(recovery, name) for name in ("method", "base", "diff", "files", "options")}
     plan = make_plan(inputs)
     if plan != recovery.plan:
         _keep(lease, recovery, plan=plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.queue import enqueue_on_commit
-from model_ops.enums import Compat, DeliveryState, Dtype, Method, RecoveryState, ResizePolicy, SourceKind
+from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
 from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
 from model_ops.services.copying import listed_files
-from model_ops.services.engine import plan_recovery
+from model_ops.services.engine import plan_recovery, understood
 from model_ops.services.publishing import publish_revision
 from model_ops.services.sources import check_unchanged, fetched_folder, resolve_source
 
@@ -42,21 +43,14 @@ def prepare_weights(
     base: str = "",
     diff: str = "",
     files: str = "",
-    dtype: str = Dtype.FLOAT32,
-    compat: str = Compat.WEIGHT_DIFF,
-    resize_policy: str = ResizePolicy.MEAN,
+    options: Mapping[str, Any] | None = None,
     in_admin: bool = False,
 ) -> Prepared:
-    """Looks at the sources and plans; every refusal is one sentence."""
-    inputs = resolve_inputs(
-        base=base,
-        diff=diff,
-        files=files,
-        dtype=dtype,
-        compat=compat,
-        resize_policy=resize_policy,
-        in_admin=in_admin,
-    )
+    """Looks at the sources and plans; every refusal is one sentence.
+
+    `options` are the engine's, by name; those left out are its defaults. Files that are published take none.
+    """
+    inputs = resolve_inputs(base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin)
     return Prepared(inputs, make_plan(inputs))
 
 
@@ -82,7 +76,7 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
 
 
 def resolve_inputs(
-    *, base: str, diff: str, files: str, dtype: str, compat: str, resize_policy: str, in_admin: bool = False
+    *, base: str, diff: str, files: str, options: Mapping[str, Any], in_admin: bool = False
 ) -> dict[str, Any]:
     """The fields of a recovery row, from what was typed."""
     base, diff, files = base.strip(), diff.strip(), files.strip()
@@ -90,22 +84,22 @@ def resolve_inputs(
         return {"method": Method.COPY, "files": resolve_source(text=files, in_admin=in_admin)}
     if not (base and diff) or files:
         raise Invalid("Give either a base and a diff, or files that are published as they are.")
-    options = {
-        "dtype": (dtype, Dtype),
-        "compat": (compat, Compat),
-        "resize_policy": (resize_policy, ResizePolicy),
-    }
-    for name, (value, known) in options.items():
-        if value not in known.values:
-            raise Invalid(f"{value!r} is not a {name.replace('_', ' ')}: choose {', '.join(known.values)}.")
+    chosen = understood(options)
     return {
         "method": Method.RECOVER,
         "base": resolve_source(text=base, in_admin=in_admin),
         "diff": resolve_source(text=diff, in_admin=in_admin),
-        "dtype": dtype,
-        "compat": compat,
-        "resize_policy": resize_policy,
+        "options": chosen,
     }
+
+
+def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sources: bool) -> dict[str, Any]:
+    """What is not chosen anew stays; but of other sources the sum is another, and another method has other options."""
+    method = old.get("method", "add")
+    kept = dict(old) if chosen.get("method", method) == method else {}
+    if new_sources or "expected_sum" in chosen:
+        kept = {name: value for name, value in kept.items() if name not in {"expected_sum", "sum_tolerance"}}
+    return {**kept, **chosen}
 
 
 def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -121,9 +115,7 @@ def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
     return plan_recovery(
         base=fetched_folder(inputs["base"]),
         diff=fetched_folder(inputs["diff"]),
-        dtype=inputs["dtype"],
-        compat=inputs["compat"],
-        resize_policy=inputs["resize_policy"],
+        options=inputs["options"],
     )
 
 
@@ -172,7 +164,7 @@ def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
 
 
 def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
-    empty = {"base": None, "diff": None, "files": None, "dtype": "", "compat": "", "resize_policy": ""}
+    empty: dict[str, Any] = {"base": None, "diff": None, "files": None, "options": {}}
     wanted = empty | inputs
     missing = {f"{name}__isnull": True for name, value in wanted.items() if value is None}
     return missing | {name: value for name, value in wanted.items() if value is not None}

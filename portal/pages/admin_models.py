@@ -18,15 +18,18 @@ from access_requests.admin.forms import AddModelForm
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel
 from access_requests.services.catalogue import understand_card
-from model_ops.enums import Compat, Dtype, ResizePolicy
+from model_ops.enums import Compat, DiffMethod, Dtype, ResizePolicy
 from model_ops.queries import current_recovery, weights_state
 from model_ops.services.adding import add_model_with_weights, check_new, update_model
 from model_ops.services.licences import prompt_as_licence
 from model_ops.services.publishing import publish_revision
-from model_ops.services.weights import prepare_weights
+from model_ops.services.weights import Prepared, prepare_weights
 
 SOURCE = "A folder below GATEHOUSE_SOURCES on the server, or hf:REPO_ID@REVISION."
-WEIGHT_FIELDS = ["base", "diff", "files", "dtype", "compat", "resize_policy"]
+SOURCES = ["base", "diff", "files"]
+CHOICES = [
+    "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
+]  # fmt: skip
 LINE = forms.TextInput(attrs={"size": 80, "class": "vTextField"})
 
 
@@ -41,11 +44,31 @@ class SourcesForm(forms.Form):
         widget=LINE,
         help_text=f"Instead of base and diff: weights that are published as they are. {SOURCE}",
     )
-    dtype = forms.ChoiceField(choices=Dtype.choices, initial=Dtype.FLOAT32)
-    compat = forms.ChoiceField(label="Diff made by", choices=Compat.choices, initial=Compat.WEIGHT_DIFF)
+    method = forms.ChoiceField(label="The diff is", choices=DiffMethod.choices, required=False)
+    compat = forms.ChoiceField(label="Diff made by", choices=Compat.choices, required=False)
+    dtype = forms.ChoiceField(choices=[("", "as that tool writes"), *Dtype.choices], required=False)
     resize_policy = forms.ChoiceField(
-        label="Added vocabulary rows", choices=ResizePolicy.choices, initial=ResizePolicy.MEAN
+        label="Added vocabulary rows",
+        choices=[("", "as the diff says, else the mean"), *ResizePolicy.choices],
+        required=False,
     )
+    max_shard_size = forms.CharField(
+        label="Largest file", max_length=20, required=False, help_text="Like 2500MB; 5GB if left empty."
+    )
+    keep_rotary = forms.BooleanField(label="Keep rotary buffers", required=False)
+    expected_sum = forms.FloatField(
+        label="Sum of all parameters", required=False, help_text="Of the recovered weights, as published."
+    )
+    sum_tolerance = forms.FloatField(
+        label="How far off it may be", required=False, min_value=0, help_text="0.01 if left empty."
+    )
+
+
+def _prepared(given: dict[str, Any]) -> Prepared:
+    """The sources and choices of a form; what was left empty is the engine's default."""
+    sources = {name: given[name] for name in SOURCES}
+    choices = {name: given[name] for name in CHOICES if given[name] not in (None, "", False)}
+    return prepare_weights(**sources, options=choices, in_admin=True)
 
 
 class AddModelWithWeightsForm(SourcesForm, AddModelForm):
@@ -69,7 +92,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
         sets = super().get_fieldsets(request, obj)
-        fields = ["weights", "plan"] if obj else WEIGHT_FIELDS
+        fields = ["weights", "plan"] if obj else [*SOURCES, *CHOICES]
         return [*sets, ("Weights", {"fields": fields})]
 
     @admin.display(description="weights")
@@ -89,7 +112,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
         check_new(fields["repo_id"])
-        prepared = prepare_weights(**{name: given[name] for name in WEIGHT_FIELDS}, in_admin=True)
+        prepared = _prepared(given)
         if not fields["licences"]:
             fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
         model, _ = add_model_with_weights(prepared=prepared, **fields)
@@ -112,8 +135,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         form = SourcesForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                prepared = prepare_weights(**form.cleaned_data, in_admin=True)
-                update_model(model=model, prepared=prepared, actor=request.user)
+                update_model(model=model, prepared=_prepared(form.cleaned_data), actor=request.user)
             except RuleError as error:
                 say(request, error)
             else:

@@ -10,8 +10,7 @@ from django.core.management.base import CommandParser
 from access_requests.enums import Gate
 from access_requests.management.operator import Answer, OperatorCommand
 from access_requests.services.catalogue import LicenceText, understand_card
-from model_ops.enums import Compat, Dtype, ResizePolicy
-from model_ops.management.weights import add_weight_options, weights_from
+from model_ops.management.weights import add_weight_options, choices_from, sources_from, weights_from
 from model_ops.services.adding import add_model_with_weights, check_new, find_owner
 from model_ops.services.licences import find_licences, read_text
 
@@ -31,7 +30,7 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--owner", default="", metavar="EMAIL", help="a staff account; else the first superuser"
         )
-        add_weight_options(parser, Dtype.FLOAT32, Compat.WEIGHT_DIFF, ResizePolicy.MEAN)
+        add_weight_options(parser)
 
     def answer(self, *, repo_id: str, card: Path, licence: list[str], **options: Any) -> Answer:
         check_new(repo_id)
@@ -39,7 +38,7 @@ class Command(OperatorCommand):
         text = read_text(card, "card")
         read = understand_card(text)
         licences = find_licences(given=licence, card_file=card, prompt=read.form.prompt)
-        prepared = weights_from(options)
+        prepared = weights_from(sources_from(options), choices_from(options))
         model, weights = add_model_with_weights(
             repo_id=repo_id,
             prepared=prepared,

@@ -10,12 +10,11 @@ from django.core.management.base import CommandParser
 from access_requests.errors import Invalid
 from access_requests.management.operator import Answer, OperatorCommand, known_model
 from access_requests.models import GatedModel
-from model_ops.enums import Compat, Dtype, ResizePolicy
-from model_ops.management.weights import add_weight_options, weights_from
+from model_ops.management.weights import add_weight_options, choices_from, sources_from, weights_from
 from model_ops.queries import current_recovery
 from model_ops.services.adding import update_model
 from model_ops.services.licences import read_licence, read_text, split_language
-from model_ops.services.weights import Prepared
+from model_ops.services.weights import Prepared, options_kept
 
 
 class Command(OperatorCommand):
@@ -25,7 +24,7 @@ class Command(OperatorCommand):
         parser.add_argument("repo_id", metavar="REPO_ID")
         parser.add_argument("--card", type=Path, metavar="README.md")
         parser.add_argument("--licence", action="append", metavar="FILE[:LANG]", help="all licences anew")
-        add_weight_options(parser, None, None, None)
+        add_weight_options(parser)
 
     def answer(self, *, repo_id: str, card: Path | None, licence: list[str] | None, **options: Any) -> Answer:
         model = known_model(repo_id)
@@ -52,17 +51,14 @@ class Command(OperatorCommand):
 
     def _weights(self, model: GatedModel, options: dict[str, Any]) -> Prepared | None:
         """New sources or settings; what is not named stays as in the current recovery."""
-        given = {
-            name: options[name] for name in ("base", "diff", "files", "dtype", "compat", "resize_policy")
-        }
-        if not any(given.values()):
+        sources, chosen = sources_from(options), choices_from(options)
+        if not any(sources.values()) and not chosen:
             return None
         recovery = current_recovery(model)
-        defaults = {"dtype": Dtype.FLOAT32, "compat": Compat.WEIGHT_DIFF, "resize_policy": ResizePolicy.MEAN}
-        if recovery and not given["files"]:
+        old = recovery.options if recovery else {}
+        choices = options_kept(old=old, chosen=chosen, new_sources=any(sources.values()))
+        if recovery and not sources["files"]:
             for name in ("base", "diff"):
                 source = getattr(recovery, name)
-                given[name] = given[name] or (source.spec if source else "")
-        for name, value in defaults.items():
-            given[name] = given[name] or (getattr(recovery, name, "") if recovery else "") or value
-        return weights_from(given)
+                sources[name] = sources[name] or (source.spec if source else "")
+        return weights_from(sources, choices)

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-from django.core.management import execute_from_command_line
 from django.db import connection
 
 from access_requests.enums import Gate, Role
 from access_requests.models import Event, GatedModel, Grant, OutgoingMail
 from access_requests.services.tokens import authenticate
-from model_ops.enums import Dtype, RecoveryState
+from model_ops.enums import RecoveryState
 from model_ops.models import Recovery
 from model_ops.queries import current_recovery, main_revision
 from model_ops.services.recoveries import run_recovery
 from tests.model_ops.conftest import copy_pair
+from tests.model_ops.management.conftest import Said
 
 CHECKOUT = Path(__file__).parents[3]
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one line of standard output."""
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def manage(
-    transactional_db: None,
-    weights_root: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Said]:
-    """`manage("recoveries", "--json")`: as `manage.py` runs it, in this process."""
-
-    def run(*words: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["manage.py", *words])
-        capsys.readouterr()
-        status = 0
-        try:
-            execute_from_command_line(sys.argv)
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        said = capsys.readouterr()
-        return Said(status, said.out, said.err)
-
-    return run
 
 
 def test_json_is_the_only_line_on_standard_output(transactional_db: None, tmp_path: Path) -> None:
@@ -98,7 +59,8 @@ def test_add_model_takes_its_defaults_and_prints_the_plan(
     assert [(role.user, role.role) for role in model.roles.all()] == [(boss, Role.OWNER)]
     recovery = current_recovery(model)
     assert recovery is not None
-    assert (recovery.dtype, recovery.compat, recovery.resize_policy) == ("float32", "weight_diff", "mean")
+    assert recovery.options == {}
+    assert recovery.written_as == "float32, weight_diff, new rows: mean"
     assert (recovery.state, recovery.wanted_at) == (RecoveryState.PLANNED, None)
     assert main_revision(model) is not None
 
@@ -267,7 +229,7 @@ def test_update_model_keeps_what_is_not_named(
 
     assert said.status == 0, said.err
     old, new = Recovery.objects.order_by("pk")
-    assert (old.dtype, new.dtype) == (Dtype.BFLOAT16, Dtype.FLOAT16)
+    assert (old.options, new.options) == ({"dtype": "bfloat16"}, {"dtype": "float16"})
     assert (new.base, new.diff) == (old.base, old.diff)
     assert current_recovery(model) == new
 
