@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from model_ops.recovery.control import Control
-from model_ops.recovery.errors import RecoveryError, Refusal
+from model_ops.recovery.errors import RecoveryError, Refusal, one_line
+from model_ops.recovery.finish import NON_FINITE
 from model_ops.recovery.layout import parse_size
 from model_ops.recovery.options import COMPATS, DEFAULT_SHARD_SIZE, METHODS, RESIZE_POLICIES, Options
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.planned import Plan, human
-from model_ops.recovery.run import NON_FINITE, execute
+from model_ops.recovery.run import execute
 from model_ops.recovery.verify import verify_folder
 
 
@@ -38,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     recover = commands.add_parser("recover", help="base + diff -> full weights")
     _add_inputs(recover, diff=True, target="--path_tuned", target_required=True)
     _add_work_options(recover)
+    _add_sharing(recover)
     make_diff = commands.add_parser("make_diff", help="tuned - base -> diff")
     _add_inputs(make_diff, diff=False, target="--path_diff", target_required=True)
     _add_work_options(make_diff)
@@ -99,16 +102,38 @@ def _add_work_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exit-with-parent", action="store_true", help="cancel when the parent process ends")
     parser.add_argument("--test_inference", help=argparse.SUPPRESS)
     parser.add_argument("--original_model", help=argparse.SUPPRESS)
+    parser.set_defaults(only=[], run_id="")
+
+
+def _add_sharing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="FILE",
+        help="make this weight file alone and stop; may be given again, and run by several machines at once",
+    )
+    parser.add_argument(
+        "--run-id", type=_run_id, metavar="HEX", help="files of the same run are not read again"
+    )
+
+
+def _run_id(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{0,64}", text):
+        raise Refusal(
+            f"--run-id {text!r} is not understood; write at most 64 hexadecimal digits in lower case."
+        )
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     control = Control(_silent)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: control.cancel())
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: control.interrupt())
         arguments = build_parser().parse_args(argv)
-        return _COMMANDS[arguments.command](arguments, control)
+        status = _COMMANDS[arguments.command](arguments, control)
+        control.end_in_order()
     except RecoveryError as error:
         _say_error(str(error))
         return error.exit_status
@@ -118,11 +143,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say_error(f"The operating system said: {error.strerror or error}.")
     except Exception as error:
         _say_error(f"Something unforeseen went wrong in the engine ({type(error).__name__}: {error}).")
+    else:
+        return status
     return 1
 
 
 def _say_error(sentence: str) -> None:
-    print(" ".join(sentence.split()), file=sys.stderr, flush=True)
+    print(one_line(sentence), file=sys.stderr, flush=True)
 
 
 def _silent(done: int, total: int, shard: str) -> None:
@@ -174,6 +201,8 @@ def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Pl
         jobs=arguments.jobs,
         memory=memory,
         non_finite=arguments.non_finite,
+        only=arguments.only,
+        run_id=arguments.run_id,
         control=control,
         started=started,
     )

@@ -25,6 +25,7 @@ class Control:
         self.bytes_done = self.bytes_total = self.bytes_read = self.bytes_written = 0
         self.shard = ""
         self._parent: int | None = None
+        self._at_once = True
 
     def set_report(self, report: Report) -> None:
         """Whom to tell from now on."""
@@ -37,6 +38,17 @@ class Control:
     def cancel(self) -> None:
         """Ask for an end at the next block; safe in a signal handler."""
         self._cancelled.set()
+
+    def interrupt(self) -> None:
+        """As `cancel`; before anything is written, end the main thread's work where it stands. For signal handlers."""
+        self.cancel()
+        if self._at_once:
+            self._at_once = False
+            raise Cancelled
+
+    def end_in_order(self) -> None:
+        """From now on an interrupt waits for the next block."""
+        self._at_once = False
 
     def stop(self) -> None:
         """Another part failed; end quietly."""
@@ -67,6 +79,12 @@ class Control:
         if self._report and (final or now - self._last >= self._interval):
             self._last = now
             self._report(min(self.bytes_done, self.bytes_total), self.bytes_total, self.shard)
+
+    def pause(self) -> None:
+        """Wait a moment for another process; raises Cancelled like `check`."""
+        self.check()
+        self._cancelled.wait(_TICK)
+        self.check()
 
     def gather(self, futures: list[Future[Any]]) -> list[Any]:
         """Results in order; on the first failure the others are stopped and it is raised."""

@@ -1,7 +1,10 @@
-"""`TARGET.partial/`: unfinished work, owned by one process at a time, resumed by the same command.
+"""`TARGET.partial/`: unfinished work of one plan, shared by the processes that make it, resumed by the same command.
 
 recovery.json          whose work this is: the strict identity of the plan
-lock                   held (flock) by the process that writes
+checked.json           there was room, and the base is the right one
+lock                   held shared by whoever makes shards, alone by whoever adopts, checks or publishes
+whole.lock             held by the one process that makes the whole
+FILE.lock              held by the one that makes this shard
 result/                what will be renamed to the target
 FILE.done.json         the record of a finished shard, written after the shard is on the disk
 """
@@ -12,61 +15,127 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.control import Control
-from model_ops.recovery.errors import Refusal
+from model_ops.recovery.errors import Cancelled, Failure, Refusal
+from model_ops.recovery.locks import is_current, locked, opened, try_lock
 from model_ops.recovery.output import FOLDER_MODE, sync_folder, write_failure
 from model_ops.recovery.planned import ShardPlan
+from model_ops.recovery.reading import Reader
 
-_STATE = "recovery.json"
+_STATE, _LOCK, _WHOLE = "recovery.json", "lock", "whole.lock"
+_CHECKED = "checked.json"
 _CHUNK = 4 * 1024 * 1024
 
 
 class Partial:
-    """The folder, while this process holds its lock."""
+    """The folder, while this process is in it: `alone`, or beside siblings that work by the same plan."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, identity: str, lock: int) -> None:
         self.folder, self.result = folder, folder / "result"
+        self.alone = False
+        self._identity, self._lock = identity, lock
 
-    def record(self, shard: ShardPlan, record: dict[str, Any]) -> None:
-        """The shard is finished."""
-        self._write(f"{shard.file}.done.json", record)
+    def share(self, control: Control) -> None:
+        """Let siblings in."""
+        self._relock(control, shared=True)
 
-    def finished(self, shard: ShardPlan, control: Control) -> dict[str, Any] | None:
-        """The record of a shard whose file still has the hash it was finished with."""
+    def close_off(self, control: Control) -> None:
+        """Wait until all siblings have left, and keep others out."""
+        self._relock(control, shared=False)
+
+    def _relock(self, control: Control, *, shared: bool) -> None:
+        while not try_lock(self._lock, shared=shared):
+            control.tick()
+            control.pause()
+        if not self._is_current() or _identity_of(self.folder) != self._identity:
+            raise Failure(f"Another process has taken {self.folder.name} over; run the same command again.")
+        self.alone = not shared
+
+    def join(self, control: Control, *, whole: bool) -> bool:
+        """Wait for siblings and get in, alone if nobody is there; False if the folder was taken away meanwhile.
+
+        Refuses where another plan is at work.
+        """
+        while self._is_current():
+            self.alone = try_lock(self._lock)
+            if self.alone:
+                return self._is_current()
+            owner = _identity_of(self.folder)
+            if owner != self._identity and (whole or owner is not None):
+                raise _busy(self.folder)
+            if owner is not None and try_lock(self._lock, shared=True):
+                if self.is_checked():
+                    return self._is_current()
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # who was checking it died over it
+            control.tick()
+            control.pause()
+        return False
+
+    def _is_current(self) -> bool:
+        return is_current(self._lock, self.folder / _LOCK)
+
+    def shard_lock(self, shard: ShardPlan, control: Control) -> AbstractContextManager[None]:
+        """Held by the one process that makes this shard; siblings wait for it."""
+        return locked(self.folder / f"{shard.file}.lock", control)
+
+    def record(self, shard: ShardPlan, record: dict[str, Any], run_id: str) -> None:
+        """The shard is finished, in the run of that name."""
+        changed = (self.result / shard.file).stat().st_mtime_ns
+        self._write(_done(shard), {**record, "run_id": run_id, "mtime_ns": changed})
+
+    def recorded(self, shard: ShardPlan) -> dict[str, Any] | None:
+        """What was recorded of a shard whose file has its size still."""
         try:
-            record = json.loads((self.folder / f"{shard.file}.done.json").read_bytes())
-            intact = _sha256(self.result / shard.file, control) == record["sha256"]
+            record: dict[str, Any] = json.loads((self.folder / _done(shard)).read_bytes())
+            sizes = {record["size"], (self.result / shard.file).stat().st_size}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return record if intact and record.get("size") == shard.size else None
+        return record if sizes == {shard.size} else None
+
+    def finished(self, shard: ShardPlan, control: Control, run_id: str) -> dict[str, Any] | None:
+        """The record of a shard whose file still has the hash it was finished with.
+
+        A file that the very same run finished, and that was not touched since, is not read again.
+        """
+        record, path = self.recorded(shard), self.result / shard.file
+        if record is None:
+            return None
+        if run_id and record.get("run_id") == run_id and record.get("mtime_ns") == path.stat().st_mtime_ns:
+            return record
+        try:
+            return record if _sha256(path, shard.size, control) == record.get("sha256") else None
+        except Cancelled:
+            raise
+        except Failure:
+            return None
 
     def kept_bytes(self, shards: tuple[ShardPlan, ...]) -> int:
-        """What the files of the shards already take on the disk."""
+        """What the files of the shards already take on the disk, whoever wrote them."""
         total = 0
         for shard in shards:
             with contextlib.suppress(OSError):
                 total += min(shard.size, (self.result / shard.file).stat().st_blocks * 512)
         return total
 
-    def note(self, name: str) -> None:
-        """Remember a step that need not be done again."""
-        self._write(f"{name}.json", {})
+    def note_checked(self) -> None:
+        """Room and base need not be looked at by those who join."""
+        self._write(_CHECKED, {})
 
-    def noted(self, name: str) -> bool:
-        """Whether that step was done."""
-        return (self.folder / f"{name}.json").exists()
+    def is_checked(self) -> bool:
+        """Whether they were."""
+        return (self.folder / _CHECKED).exists()
 
-    def adopt(self, identity: str) -> None:
+    def adopt(self) -> None:
         """Keep what is there if it is this plan's; else begin anew."""
-        if _identity_of(self.folder) != identity:
+        if _identity_of(self.folder) != self._identity:
             self._clear()
-            self._write(_STATE, {"identity": identity})
+            self._write(_STATE, {"identity": self._identity})
         self.result.mkdir(exist_ok=True)
         self.result.chmod(FOLDER_MODE)
 
@@ -83,13 +152,13 @@ class Partial:
         """Take the folder away; killed halfway, what is left is still known as ours."""
         with contextlib.suppress(OSError):
             self._clear()
-            (self.folder / _STATE).unlink()
-            (self.folder / "lock").unlink()
+            for name in (_STATE, _LOCK, _WHOLE):
+                (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
-            if path.name not in {"lock", _STATE}:
+            if path.name not in {_LOCK, _WHOLE, _STATE}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
@@ -107,36 +176,42 @@ def partial_folder(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def open_partial(target: Path) -> Iterator[Partial]:
-    """Make or find the folder and hold its lock; refuses a folder of someone else's, or a second process."""
+def open_partial(target: Path, identity: str, control: Control, *, whole: bool) -> Iterator[Partial]:
+    """Make or find the folder and get in; refuses a folder of someone else's, and a second process that makes the `whole`."""
     folder = partial_folder(target)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            while (partial := _enter(stack, folder, identity, control, whole=whole)) is None:
+                stack.close()
+        except OSError as error:
+            raise Refusal(f"{folder.name} cannot be made beside the target: {error.strerror}.") from error
+        yield partial
+
+
+def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, whole: bool) -> Partial | None:
+    """The folder, locked; None if it was taken away in the meantime, by somebody who finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
         if _is_foreign(folder):
             raise Refusal(f"{folder.name} exists and is not the unfinished work of a recovery; move it away.")
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise Refusal(f"{folder.name} cannot be made beside the target: {error.strerror}.") from error
-    try:
-        _lock(descriptor, folder)
-        yield Partial(folder)
-    finally:
-        os.close(descriptor)
+        if whole:
+            descriptor = stack.enter_context(opened(folder / _WHOLE))
+            if not try_lock(descriptor):
+                raise _busy(folder)
+            if not is_current(descriptor, folder / _WHOLE):
+                return None
+        partial = Partial(folder, identity, stack.enter_context(opened(folder / _LOCK)))
+        return partial if partial.join(control, whole=whole) else None
+    return None
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        current = (folder / "lock").stat().st_ino
-    except OSError as error:
-        raise Refusal(f"Another process is writing {folder.name}; wait for it or end it.") from error
-    if current != os.fstat(descriptor).st_ino:
-        raise Refusal(f"Another process has just finished {folder.name}; run the same command again.")
+def _busy(folder: Path) -> Refusal:
+    return Refusal(f"Another process is writing {folder.name}; wait for it or end it.")
 
 
 def _is_foreign(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()}
-    return bool(names - {"lock", f".{_STATE}.new"}) and _STATE not in names
+    return bool(names - {_LOCK, _WHOLE, f".{_STATE}.new"}) and _STATE not in names
 
 
 def _identity_of(folder: Path) -> str | None:
@@ -146,10 +221,15 @@ def _identity_of(folder: Path) -> str | None:
         return None
 
 
-def _sha256(path: Path, control: Control) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            control.check()
-            digest.update(chunk)
+def _done(shard: ShardPlan) -> str:
+    return f"{shard.file}.done.json"
+
+
+def _sha256(path: Path, size: int, control: Control) -> str:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_CHUNK, size)))
+    with closing(Reader(control)) as reader:
+        for offset in range(0, size, _CHUNK):
+            view = buffer[: min(_CHUNK, size - offset)]
+            reader.read_into(str(path), offset, view)
+            digest.update(view)
     return digest.hexdigest()

@@ -16,7 +16,11 @@ class Reader:
         self._open: dict[str, int] = {}
 
     def read_into(self, path: str, offset: int, view: memoryview, *, drop: bool = True) -> None:
-        """Fill `view` with the bytes at `offset`; with `drop` their cached pages are given back."""
+        """Fill `view` with the bytes at `offset`; with `drop` their cached pages are given back.
+
+        Raises Failure, and Cancelled before the read if an end was asked for.
+        """
+        self._control.check()
         descriptor = self._descriptor(path)
         done, size = 0, len(view)
         while done < size:

@@ -7,11 +7,12 @@ from tests.model_ops.recovery import plain
 torch = plain.torch
 
 from model_ops.recovery.blocks import cut  # noqa: E402
+from model_ops.recovery.choices import choose_device  # noqa: E402
 from model_ops.recovery.combine import Arithmetic, Combiner, Slot  # noqa: E402
 from model_ops.recovery.dtypes import ITEM_SIZE  # noqa: E402
 from model_ops.recovery.options import Options  # noqa: E402
 from model_ops.recovery.plan import make_plan  # noqa: E402
-from model_ops.recovery.run import choose_device, execute  # noqa: E402
+from model_ops.recovery.run import execute  # noqa: E402
 
 SIZES = {"vocab": 32000, "hidden": 96, "layers": 3}
 OPTIONS = [

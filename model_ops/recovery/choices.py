@@ -1,0 +1,52 @@
+"""Where the arithmetic runs, and how many shards are in work at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.memory import fitting_jobs
+from model_ops.recovery.planned import ShardPlan
+
+
+def import_torch() -> float:
+    """Seconds it took; planning and refusing do without."""
+    began = time.monotonic()
+    try:
+        import torch
+    except ImportError as error:
+        raise Refusal(
+            "PyTorch is not installed here; install torch, numpy and safetensors to recover."
+        ) from error
+    torch.set_num_threads(1)
+    return time.monotonic() - began
+
+
+def check_device(wanted: str) -> None:
+    """Refuse what is not written like a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", wanted):
+        raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
+
+
+def choose_device(wanted: str) -> str:
+    """`cpu`, or `cuda:N` where torch can use it; `auto` and `cuda` fall back to the CPU where it cannot."""
+    check_device(wanted)
+    number = wanted.partition(":")[2]
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
+        return "cpu"
+    return f"cuda:{int(number or 0)}"
+
+
+def choose_jobs(shards: Sequence[ShardPlan], dtype: str, wanted: int | None, memory: int) -> int:
+    """Shards to work on at once: as many as cores, shards and memory allow, and at least one."""
+    if wanted is not None and wanted < 1:
+        raise Refusal(f"--jobs {wanted} makes no sense; at least one shard must be in work.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(wanted or cores, fitting_jobs([shard.tasks for shard in shards], dtype, memory))

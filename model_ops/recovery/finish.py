@@ -1,0 +1,121 @@
+"""The end of a run: the last checks, the small files and the manifest, beside the finished shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.config import with_dtype
+from model_ops.recovery.control import Control
+from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.expected_sum import check_parameter_sum
+from model_ops.recovery.folder import inner_file
+from model_ops.recovery.identity import check_unchanged
+from model_ops.recovery.manifest import build_manifest
+from model_ops.recovery.output import write_small
+from model_ops.recovery.planned import INDEX, Plan, ShardPlan
+from model_ops.recovery.result import non_finite_tensors, round_trip
+from model_ops.recovery.safetensors_format import read_safetensors
+from model_ops.recovery.torch_zip import read_torch_zip
+
+NON_FINITE = ("refuse", "report")
+
+
+def check_shards(
+    plan: Plan, shards: Sequence[ShardPlan], records: list[dict[str, Any]], folder: Path, non_finite: str
+) -> None:
+    """Fail where finished shards hold what must not be, or where the inputs are no longer those of the plan."""
+    _check_finite(records, non_finite)
+    _check_restored(plan, shards, folder)
+    check_unchanged(plan.base.folder, plan.base_files)
+    check_unchanged(plan.first.folder, plan.first_files)
+
+
+def write_rest(plan: Plan, records: list[dict[str, Any]], folder: Path, control: Control) -> float | None:
+    """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
+    parameter_sum = check_parameter_sum(plan, records, control)
+    lines = [*records, *_small_files(plan, folder)]
+    write_small(folder / MANIFEST, build_manifest(_facts(plan, records, lines, parameter_sum)))
+    return parameter_sum
+
+
+def _check_finite(records: list[dict[str, Any]], non_finite: str) -> None:
+    found = non_finite_tensors(records)
+    if found and non_finite == "refuse":
+        name, count = next(iter(found.items()))
+        others = f" and {len(found) - 1} more tensor(s)" if len(found) > 1 else ""
+        raise Failure(
+            f"{name} would hold {count} value(s) that are NaN or infinite{others}, so nothing was made; "
+            "--non-finite report makes the weights nevertheless."
+        )
+
+
+def _check_restored(plan: Plan, shards: Sequence[ShardPlan], folder: Path) -> None:
+    """Files made by exclusive or with another base are no checkpoint at all; the headers show it."""
+    if plan.options["method"] != "xor" or plan.action != "recover":
+        return
+    readers = {".safetensors": read_safetensors, ".bin": read_torch_zip}
+    for path in (folder / shard.file for shard in shards):
+        try:
+            if path.suffix in readers:
+                readers[path.suffix](path)
+        except Refusal as refusal:
+            raise Failure(
+                f"{path.name} comes out as no checkpoint, so this is not the very base, file for file, that the "
+                "diff was made from."
+            ) from refusal
+
+
+def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
+    """Index and copies; config.json with the dtype that the weights now have."""
+    lines = []
+    if plan.index:
+        lines.append(write_small(folder / INDEX, plan.index))
+    for file in plan.copies:
+        try:
+            data = inner_file(plan.first.folder, file.name).read_bytes()
+        except (OSError, Refusal) as error:
+            raise Failure(f"The input {file.name} cannot be read any more.") from error
+        if file.name == "config.json" and plan.options["method"] == "add":
+            data = with_dtype(data, plan.dtype_name)
+        if len(data) != file.size:
+            raise Failure(f"The input {file.name} was changed under way; nothing was made of it.")
+        lines.append(write_small(folder / file.name, data))
+    return lines
+
+
+def _facts(
+    plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: float | None
+) -> dict[str, Any]:
+    """The manifest's content; make_diff adds the base's digests and the check of its round trip."""
+    counts = {name: seen for record in records for name, seen in record["tensors"].items()}
+    facts: dict[str, Any] = {
+        "action": plan.action,
+        "identity": plan.identity,
+        "options": plan.options,
+        "inputs": {
+            "base": [file.public() for file in plan.base_files],
+            plan.first.role: [file.public() for file in plan.first_files],
+        },
+        "files": [{key: line[key] for key in ("path", "size", "sha256", "git_sha1")} for line in lines],
+        "non_finite": sum(non_finite_tensors(records).values()),
+        "tensors": {
+            placed.task.name: {
+                "rule": placed.task.rule,
+                "non_finite": counts.get(placed.task.name, {}).get("non_finite", 0),
+            }
+            for shard in plan.shards
+            for placed in shard.tensors
+        },
+        "dropped": list(plan.dropped),
+    }
+    if parameter_sum is not None:
+        facts["parameter_sum"] = parameter_sum
+    if plan.action == "make_diff":
+        facts["round_trip"] = round_trip(plan, records)
+        facts["base_tensors"] = {
+            name: fact for record in records for name, fact in sorted(record["base_tensors"].items())
+        }
+    return facts
