@@ -1,5 +1,5 @@
 """Is this the base that the diff was made from? Asked before a byte is written, since a wrong base gives
-fluent-looking gibberish and no error: of names and shapes while planning, of the values before the first block.
+fluent-looking gibberish and no error. Names and shapes were compared while planning.
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.control import Control
-from model_ops.recovery.dtypes import ADDABLE
+from model_ops.recovery.diff_facts import TensorFact, find_fitting
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.manifest import TensorFact
 from model_ops.recovery.memory import BLOCK_SIZE
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.reading import Reader
@@ -26,34 +24,12 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
 
     A base stored in another dtype passes if it holds exactly the same values.
     """
-    wanted = [(_found(plan.base, name, fact), fact) for name, fact in plan.base_tensors.items()]
+    wanted = [(find_fitting(plan.base, name, fact), fact) for name, fact in plan.base_tensors.items()]
     wanted.sort(key=lambda pair: (pair[0].path, pair[0].offset))
     drop = sum(ref.nbytes for ref, _ in wanted) > _KEPT_IN_CACHE
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_check_some, wanted[start::jobs], drop, control) for start in range(jobs)]
         control.gather(futures)
-
-
-def check_headers(facts: dict[str, TensorFact], base: Checkpoint) -> None:
-    """Refuse a base that lacks a tensor, or has one of another shape."""
-    for name, fact in facts.items():
-        _found(base, name, fact)
-
-
-def _found(base: Checkpoint, name: str, fact: TensorFact) -> TensorRef:
-    ref = base.find(name)
-    made_from = f"The diff was made from a base that has {name[:200]} with shape {list(fact.shape)}"
-    if ref is None:
-        raise Refusal(
-            f"{made_from}, but this base has no such tensor; use the base that its publisher names."
-        )
-    if ref.shape != fact.shape:
-        raise Refusal(
-            f"{made_from}, but in this base it has shape {list(ref.shape)}; use the base that its publisher names."
-        )
-    if ref.dtype != fact.dtype and not {ref.dtype, fact.dtype} <= set(ADDABLE):
-        raise Refusal(f"The base tensor {ref.name} has dtype {ref.dtype}, not {fact.dtype}.")
-    return ref
 
 
 def _check_some(wanted: list[tuple[TensorRef, TensorFact]], drop: bool, control: Control) -> None:

@@ -10,11 +10,11 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure, Refusal
-from model_ops.recovery.expected_sum import check_parameter_sum
 from model_ops.recovery.folder import inner_file
 from model_ops.recovery.identity import check_unchanged
 from model_ops.recovery.manifest import build_manifest
 from model_ops.recovery.output import write_small
+from model_ops.recovery.parameter_sum import check_parameter_sum
 from model_ops.recovery.planned import INDEX, Plan, ShardPlan
 from model_ops.recovery.result import non_finite_tensors, round_trip
 from model_ops.recovery.safetensors_format import read_safetensors

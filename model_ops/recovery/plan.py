@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery import layout
-from model_ops.recovery.base_check import check_headers
 from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint
 from model_ops.recovery.config import with_dtype
+from model_ops.recovery.diff_facts import DiffFacts, TensorFact, check_headers, read_diff_facts
 from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, open_folder
 from model_ops.recovery.identity import FileIdentity, identify
-from model_ops.recovery.manifest import DiffFacts, TensorFact, read_diff_facts
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import DEFAULTS, Options
 from model_ops.recovery.planned import Placed, Plan, ShardPlan

@@ -7,11 +7,11 @@ from typing import Any
 
 from model_ops.recovery import ENGINE_VERSION
 from model_ops.recovery.checkpoint import Checkpoint
+from model_ops.recovery.diff_facts import TensorFact
 from model_ops.recovery.dtypes import LONG_NAMES
 from model_ops.recovery.errors import one_line
 from model_ops.recovery.expected_sum import ExpectedSum
 from model_ops.recovery.identity import FileIdentity, digest_of
-from model_ops.recovery.manifest import TensorFact
 from model_ops.recovery.rules import TensorTask
 
 INDEX = "model.safetensors.index.json"

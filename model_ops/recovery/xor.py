@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from model_ops.recovery.checkpoint import Checkpoint
+from model_ops.recovery.diff_facts import DiffFacts
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import NOT_COPIED, WEIGHT_SUFFIXES, inner_file, open_folder, read_json_file
 from model_ops.recovery.identity import identify
-from model_ops.recovery.manifest import DiffFacts
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.planned import Placed, Plan, ShardPlan
 from model_ops.recovery.rules import TensorTask

@@ -1,0 +1,115 @@
+"""What our own make_diff recorded beside a diff, and whether a base's headers fit it. Nothing in it is trusted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.checkpoint import Checkpoint
+from model_ops.recovery.dtypes import ADDABLE
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.manifest import read_manifest
+from model_ops.recovery.options import COMPATS, METHODS, RESIZE_POLICIES
+from model_ops.recovery.tensors import TensorRef
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_DIMENSIONS = 16
+
+
+@dataclass(frozen=True)
+class TensorFact:
+    """One tensor of the base that a diff was made from, its values hashed as `dtype`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DiffFacts:
+    """What our own make_diff recorded: how the diff is to be recovered, and from which base it was made.
+
+    `compat` is None of bytes, `resize_policy` None where no row was new.
+    """
+
+    method: str
+    compat: str | None
+    resize_policy: str | None
+    base_tensors: dict[str, TensorFact]
+
+
+def read_diff_facts(folder: Path) -> DiffFacts | None:
+    """What our own make_diff recorded beside a diff; None for any other folder. Nothing in it is trusted."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("action") != "make_diff":
+        return None
+    options, tensors = manifest.get("options"), manifest.get("base_tensors")
+    if not isinstance(options, dict) or not isinstance(tensors, dict):
+        raise Refusal(f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks.")
+    method = _known(options, "method", METHODS)
+    if method == "xor":
+        return DiffFacts("xor", None, None, _tensor_facts(tensors, ("U8",)))
+    policy = _known(options, "resize_policy", (None, *RESIZE_POLICIES))
+    return DiffFacts(
+        "add", _known(options, "compat", tuple(COMPATS)), policy, _tensor_facts(tensors, ADDABLE)
+    )
+
+
+def _known(options: dict[str, Any], name: str, values: tuple[str | None, ...]) -> Any:
+    value = options.get(name)
+    if (value is not None and not isinstance(value, str)) or value not in values:
+        raise Refusal(
+            f"The diff's {MANIFEST} names a {name.replace('_', ' ')} that is not known: {str(value)[:100]!r}."
+        )
+    return value
+
+
+def _tensor_facts(tensors: dict[str, Any], dtypes: tuple[str, ...]) -> dict[str, TensorFact]:
+    return {name: _tensor_fact(name, fact, dtypes) for name, fact in tensors.items()}
+
+
+def _tensor_fact(name: str, fact: Any, dtypes: tuple[str, ...]) -> TensorFact:
+    table = fact if isinstance(fact, dict) else {}
+    dtype, shape, sha256 = table.get("dtype"), table.get("shape"), table.get("sha256")
+    sound = (
+        name.isprintable()
+        and isinstance(dtype, str)
+        and dtype in dtypes
+        and isinstance(shape, list)
+        and len(shape) <= _MOST_DIMENSIONS
+        and all(type(size) is int and 0 <= size < 2**63 for size in shape)
+        and isinstance(sha256, str)
+        and _SHA256.fullmatch(sha256)
+    )
+    if not sound:
+        raise Refusal(
+            f"The diff's {MANIFEST} is damaged at the base tensor {name[:200]!r}; take it away to go on without "
+            "its checks."
+        )
+    return TensorFact(table["dtype"], tuple(table["shape"]), table["sha256"])
+
+
+def check_headers(facts: dict[str, TensorFact], base: Checkpoint) -> None:
+    """Refuse a base that lacks a tensor, or has one of another shape."""
+    for name, fact in facts.items():
+        find_fitting(base, name, fact)
+
+
+def find_fitting(base: Checkpoint, name: str, fact: TensorFact) -> TensorRef:
+    """The base's tensor that the fact speaks of; Refusal where there is none, or another."""
+    ref = base.find(name)
+    made_from = f"The diff was made from a base that has {name[:200]} with shape {list(fact.shape)}"
+    if ref is None:
+        raise Refusal(
+            f"{made_from}, but this base has no such tensor; use the base that its publisher names."
+        )
+    if ref.shape != fact.shape:
+        raise Refusal(
+            f"{made_from}, but in this base it has shape {list(ref.shape)}; use the base that its publisher names."
+        )
+    if ref.dtype != fact.dtype and not {ref.dtype, fact.dtype} <= set(ADDABLE):
+        raise Refusal(f"The base tensor {ref.name} has dtype {ref.dtype}, not {fact.dtype}.")
+    return ref
