@@ -15,12 +15,14 @@ from typing import Any
 
 from model_ops.recovery.errors import Failure
 from model_ops.recovery.git_ids import blob_hash, in_lfs, pointer_id
+from model_ops.recovery.page_cache import drop_pages
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 _SECTOR = 4096
 _DROP_EVERY = 32 * 1024 * 1024
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_NOT_DIRECT = {errno.EINVAL, errno.EOPNOTSUPP}  # what some file systems say only at the first write
 
 
 def write_failure(name: str, error: OSError) -> Failure:
@@ -69,43 +71,47 @@ class OutputFile:
 
     def write(self, view: memoryview, offset: int) -> None:
         """Write a block; what does not fill whole sectors goes through the page cache."""
-        aligned = len(view) // _SECTOR * _SECTOR if self._direct is not None and offset % _SECTOR == 0 else 0
+        aligned = len(view) // _SECTOR * _SECTOR if offset % _SECTOR == 0 else 0
         try:
-            if aligned and not self._write_direct(view[:aligned], offset):
-                aligned = 0
-            if aligned < len(view):
-                self._write_plain(view[aligned:], offset + aligned)
+            done = self._write_direct(view[:aligned], offset)
+            if done < len(view):
+                self._write_plain(view[done:], offset + done)
         except OSError as error:
             raise write_failure(self.path.name, error) from error
 
-    def _write_direct(self, view: memoryview, offset: int) -> bool:
-        try:
-            _write_all(self._direct, view, offset)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            self._close_direct()
-            return False
-        return True
+    def _write_direct(self, view: memoryview, offset: int) -> int:
+        """How many bytes, in whole sectors, could be written past the page cache."""
+        done = 0
+        while self._direct is not None and done < len(view):
+            try:
+                written = _write_some(self._direct, view[done:], offset + done)
+            except OSError as error:
+                if error.errno not in _NOT_DIRECT:
+                    raise
+                self._close_direct()
+                return done
+            done += written // _SECTOR * _SECTOR
+            if written % _SECTOR:
+                return done
+        return done
 
     def _write_plain(self, view: memoryview, offset: int) -> None:
-        _write_all(self._plain, view, offset)
+        done = 0
+        while done < len(view):
+            done += _write_some(self._plain, view[done:], offset + done)
         self._unsynced += len(view)
         if self._unsynced >= _DROP_EVERY:
-            self._sync_and_drop()
-
-    def _sync_and_drop(self) -> None:
-        os.fdatasync(self._plain)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._plain, 0, 0, os.POSIX_FADV_DONTNEED)
-        self._unsynced = 0
+            os.fdatasync(self._plain)
+            drop_pages(self._plain)
+            self._unsynced = 0
 
     def finish(self) -> None:
-        """On the disk, with everything written."""
+        """On the disk, with everything written, and out of the page cache."""
         try:
             os.fsync(self._plain)
         except OSError as error:
             raise write_failure(self.path.name, error) from error
+        drop_pages(self._plain)
 
     def _close_direct(self) -> None:
         if self._direct is not None:
@@ -128,11 +134,12 @@ def _open_direct(path: Path) -> int | None:
         return None
 
 
-def _write_all(descriptor: int | None, view: memoryview, offset: int) -> None:
-    assert descriptor is not None  # noqa: S101 - the caller looked
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], offset + done)
+def _write_some(descriptor: int, view: memoryview, offset: int) -> int:
+    """At least one byte, else an error: a disk that takes nothing is not asked for ever."""
+    written = os.pwrite(descriptor, view, offset)
+    if written == 0:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return written
 
 
 def write_small(path: Path, data: bytes) -> dict[str, Any]:
@@ -145,15 +152,19 @@ def write_small(path: Path, data: bytes) -> dict[str, Any]:
             os.fchmod(file.fileno(), FILE_MODE)
             file.flush()
             os.fsync(file.fileno())
+            drop_pages(file.fileno())
     except OSError as error:
         raise write_failure(path.name, error) from error
     return hashes.line()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names and renames in `folder` durable."""
+    """Make names and renames in `folder` durable; some network file systems know no such thing."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
+            raise
     finally:
         os.close(descriptor)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure
+from model_ops.recovery.page_cache import ReadBehind
 
 
 class Reader:
@@ -13,7 +15,7 @@ class Reader:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._open: dict[str, int] = {}
+        self._open: dict[str, ReadBehind] = {}
 
     def read_into(self, path: str, offset: int, view: memoryview, *, drop: bool = True) -> None:
         """Fill `view` with the bytes at `offset`; with `drop` their cached pages are given back.
@@ -21,29 +23,36 @@ class Reader:
         Raises Failure, and Cancelled before the read if an end was asked for.
         """
         self._control.check()
-        descriptor = self._descriptor(path)
+        file = self._file(path)
         done, size = 0, len(view)
         while done < size:
             try:
-                got = os.preadv(descriptor, [view[done:]], offset + done)
+                got = os.preadv(file.descriptor, [view[done:]], offset + done)
             except OSError as error:
-                raise Failure(f"{os.path.basename(path)} cannot be read: {error.strerror}.") from error  # noqa: PTH119
+                raise Failure(
+                    f"{Path(path).name} cannot be read at byte {offset + done}: {error.strerror}; check its disk, "
+                    "or fetch the file again."
+                ) from error
             if got == 0:
-                raise Failure(f"The input {os.path.basename(path)} was cut short under way.")  # noqa: PTH119
+                raise Failure(
+                    f"The input {Path(path).name} was cut short under way; put it back and run the same command again."
+                )
             done += got
         self._control.count(read=size)
-        if drop and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+        if drop:
+            file.drop(offset, size)
 
-    def _descriptor(self, path: str) -> int:
+    def _file(self, path: str) -> ReadBehind:
         if path not in self._open:
             try:
-                self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._open[path] = ReadBehind(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError as error:
-                raise Failure(f"{os.path.basename(path)} cannot be opened: {error.strerror}.") from error  # noqa: PTH119
+                raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
         return self._open[path]
 
     def close(self) -> None:
         """Close every file."""
         while self._open:
-            os.close(self._open.popitem()[1])
+            file = self._open.popitem()[1]
+            file.finish()
+            os.close(file.descriptor)
