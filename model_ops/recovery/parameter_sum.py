@@ -46,7 +46,8 @@ def _sum_of_dropped(plan: Plan, control: Control) -> float:
     total = 0.0
     with contextlib.closing(Reader(control)) as reader:
         for name in plan.dropped:
-            mine = plan.first.tensors.get(name)
+            twin = plan.first.tie is not None and name == plan.first.tie.output
+            mine = None if twin else plan.first.tensors.get(name)
             theirs = plan.base.tensors.get(name) if mine else None
             total += sum(_sum(ref, reader) for ref in (mine, theirs) if ref)
     return total

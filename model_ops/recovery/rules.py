@@ -40,7 +40,10 @@ class TensorTask:
 
 @dataclass(frozen=True)
 class Rules:
-    """The table, and what a person should know about it."""
+    """The table, and what a person should know about it.
+
+    `dropped` names what is stored and not written: rotary buffers, and the tied twin of a stored embedding.
+    """
 
     tasks: tuple[TensorTask, ...]
     dropped: tuple[str, ...]
@@ -67,7 +70,8 @@ def match_tensors(
         for name in sorted(rotary):
             matcher.keep(name)
     matcher.check_base_only(rotary)
-    dropped = () if keep_rotary else tuple(sorted(rotary))
+    written = {task.name for task in matcher.tasks}
+    dropped = tuple(sorted((rotary | matcher.twins) - written))
     return Rules(tuple(matcher.tasks), dropped, tuple(matcher.resized), tuple(matcher.notes))
 
 
@@ -81,6 +85,7 @@ class _Matcher:
         self.resized: list[str] = []
         self.notes: list[str] = []
         self.used: set[str] = set()
+        self.twins: set[str] = set()
 
     def add(self, name: str, ref: TensorRef) -> None:
         tie = self.first.tie
@@ -103,8 +108,10 @@ class _Matcher:
                 f"The base has {terms[0].describe()} and {terms[1].describe()}, yet they must be tied."
             )
         word = "subtracted" if self.making else "added"
+        self.twins |= {tie.output} & (self.base.tensors.keys() | self.first.tensors.keys())
         self.notes.append(
-            f"{tie.input} and {tie.output} are tied; the base is {word} twice, as weight_diff does."
+            f"{tie.input} and {tie.output} are tied and written once, as {tie.input}; the base is {word} twice, as "
+            "weight_diff does."
         )
         self._task(tie.input, "add_twice", ref, terms)
 
@@ -139,7 +146,7 @@ class _Matcher:
     def _grow(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> TensorTask:
         policy, old, new = self.policy or "mean", terms[0].shape, ref.shape
         shapes = f"{name} has shape {list(new)} in the {self.first.role} but {list(old)} in the base"
-        grows = len(new) == len(old) == 2 and new[1:] == old[1:] and new[0] > old[0] > 0
+        grows = len(new) == len(old) == 2 and new[1] == old[1] > 0 and new[0] > old[0] > 0
         if not grows or name not in _EMBEDDING_NAMES:
             raise Refusal(f"{shapes}; they do not belong together.")
         if policy == "error" or (self.policy is None and self.compat == "fastchat"):
