@@ -2,7 +2,7 @@
 
 Loaded by ``-p tests.plugin_servers``. Everything lies in a temporary folder that goes when the run ends; what
 the environment says about a real portal is hidden from the tests. A run of nothing but the recovery library's
-tests, or one that only lists, starts no servers.
+tests and the attacks on it, or one that only lists, starts no servers.
 """
 
 import os
@@ -20,7 +20,7 @@ from portal.embedded.state import StateLock
 from portal.embedded.valkey import Valkey
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NO_SERVERS = CHECKOUT / "tests" / "model_ops" / "recovery"
+NO_SERVERS = (CHECKOUT / "tests" / "model_ops" / "recovery", CHECKOUT / "tests" / "attacks")
 LISTING = ("collectonly", "version", "help", "markers", "showfixtures", "show_fixtures_per_test")
 HIDDEN = (
     "EMAIL_URL", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_DEMO",
@@ -43,6 +43,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         SECRET_KEY="a-key-of-the-test-run-and-of-nothing-else",
         HF_HOME=str(state / "hf-home"),
         HF_HUB_DISABLE_TELEMETRY="1",
+        GATEHOUSE_SMOKE="0",  # seconds for each recovery; the tests of it switch it on
         DATABASE_URL=f"postgres://gatehouse@/{state}/not-started/gatehouse",
         REDIS_URL=f"unix://{state}/not-started/valkey.sock",
     )
@@ -87,7 +88,9 @@ def _needs_servers(config: pytest.Config) -> bool:
     if any(getattr(options, name, False) for name in LISTING):
         return False
     asked = [Path(config.invocation_params.dir, text.partition("::")[0]) for text in options.file_or_dir]
-    return not asked or not all(path.resolve().is_relative_to(NO_SERVERS) for path in asked)
+    return not asked or not all(
+        any(path.resolve().is_relative_to(folder) for folder in NO_SERVERS) for path in asked
+    )
 
 
 def _temporary_state(stack: ExitStack) -> Path:

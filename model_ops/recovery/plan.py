@@ -37,9 +37,9 @@ def make_plan(
 
     With `target`, its disk must have room.
     """
-    if Path(base).resolve() == Path(diff).resolve():
-        raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
     folder = open_folder(diff, "diff")
+    if open_folder(base, "base") == folder:
+        raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
     facts = read_diff_facts(folder)
     _check_made_for(facts, options)
     if options.method == "xor":

@@ -1,0 +1,5 @@
+"""The attacks' one fixture."""
+
+from tests.attacks.kit import world
+
+__all__ = ["world"]
