@@ -1,7 +1,7 @@
 """An output file cut into blocks, each block into pieces of the header and of tensors.
 
-A block is a range of the *file*, so that all writes but the last are aligned; every device uses the same
-blocks. Elements never straddle two blocks: every offset is a multiple of the item size.
+A block is a range of the *file*, so that all writes but the last are aligned; the CPU takes shorter ones than a
+device. Elements never straddle two blocks: every offset is a multiple of the item size.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ class Piece:
     inputs: tuple[int, ...]
     from_base: int
 
+    @property
+    def inputs_end(self) -> int:
+        """Where its inputs end."""
+        last = (self.task.first, *self.task.terms)[-1]
+        return self.inputs[-1] + self.count * last.item_size
+
     def reads(self) -> Iterator[tuple[TensorRef, int, int, int]]:
         """(tensor, position in its file, bytes, place in the input buffer) for each range to read."""
         counts = (self.count, *([self.from_base] * len(self.task.terms)))
@@ -55,8 +61,7 @@ class Block:
     @cached_property
     def input_size(self) -> int:
         """Bytes of input buffer needed."""
-        last = self.pieces[-1] if self.pieces else None
-        return last.inputs[-1] + last.count * 4 + _ALIGN if last else 0
+        return self.pieces[-1].inputs_end if self.pieces else 0
 
 
 def cut(shard: ShardPlan, item_size: int, block_size: int = BLOCK_SIZE) -> list[Block]:
@@ -78,7 +83,7 @@ def _block(shard: ShardPlan, starts: list[int], item_size: int, offset: int, siz
         begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
         if begin < end:
             piece = _piece(placed, begin, end, begin - offset, item_size, place)
-            place = _aligned(piece.inputs[-1] + piece.count * 4)
+            place = _aligned(piece.inputs_end)
             pieces.append(piece)
     return Block(offset, size, shard.header[offset : offset + size], tuple(pieces))
 

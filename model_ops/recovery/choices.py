@@ -31,22 +31,11 @@ def check_device(wanted: str) -> None:
         raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
 
 
-def choose_device(wanted: str) -> str:
-    """`cpu`, or `cuda:N` where torch can use it; `auto` and `cuda` fall back to the CPU where it cannot."""
-    check_device(wanted)
-    number = wanted.partition(":")[2]
-    if wanted == "cpu":
-        return "cpu"
-    import torch
-
-    if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
-        return "cpu"
-    return f"cuda:{int(number or 0)}"
-
-
-def choose_jobs(shards: Sequence[ShardPlan], dtype: str, wanted: int | None, memory: int) -> int:
-    """Shards to work on at once: as many as cores, shards and memory allow, and at least one."""
+def choose_jobs(
+    shards: Sequence[ShardPlan], dtype: str, wanted: int | None, memory: int, *, devices: int = 1
+) -> int:
+    """Shards to work on at once: one a core or device, as far as there are shards and memory; at least one."""
     if wanted is not None and wanted < 1:
         raise Refusal(f"--jobs {wanted} makes no sense; at least one shard must be in work.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(wanted or cores, fitting_jobs([shard.tasks for shard in shards], dtype, memory))
+    return min(wanted or max(cores, devices), fitting_jobs([shard.tasks for shard in shards], dtype, memory))

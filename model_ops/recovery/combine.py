@@ -1,47 +1,47 @@
-"""The arithmetic of one block: first plus (or minus) its terms in float32, cast once, on CPU or CUDA.
+"""The arithmetic of one block: first plus (or minus) its terms in float32, cast once.
 
-On the CPU the values are taken in place from the slot's buffers, in parts that stay in the cache. On CUDA the
-slot's inputs go up in one copy, the same code runs on the device's copies, and the result comes down in one.
-Element-wise IEEE operations give the same bits on both.
+The values are taken where they lie, on the CPU or on a device, in parts. Element-wise IEEE operations give the
+same bits everywhere, but for what a NaN carries: a block that holds one is always made on the CPU (see `making`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
 from model_ops.recovery.blocks import Block, Piece
-from model_ops.recovery.torch_dtypes import BITS, LARGEST, TORCH, bytes_of
-
-_PART = 256 * 1024  # elements: 1 MiB of float32, stays in the second-level cache
-
-
-class Slot:
-    """Buffers for one block on its way through the pipeline, aligned for O_DIRECT, allocated once."""
-
-    def __init__(self, block_size: int, input_size: int, *, pinned: bool) -> None:
-        self.out = _aligned_buffer(block_size, pinned)
-        self.inputs = _aligned_buffer(max(input_size, 1), pinned)
-        self.out_view = bytes_of(self.out)
-        self.input_view = bytes_of(self.inputs)
-
-
-def _aligned_buffer(size: int, pinned: bool) -> torch.Tensor:
-    page = 4096
-    buffer = torch.empty(size + page, dtype=torch.uint8, pin_memory=pinned)
-    return buffer[-buffer.data_ptr() % page :][:size]
+from model_ops.recovery.torch_dtypes import BITS, LARGEST, TORCH
 
 
 @dataclass
 class Counts:
-    """Seen in one tensor: values not finite in the result, and values a round trip does not restore; `total` is
-    the sum of the result before its cast, where that is asked for.
+    """Seen in one tensor of the result: values that are not finite, the least and the greatest of all others (None
+    where there are none), values that a round trip does not restore; `total` is the sum before the cast, where that
+    is asked for.
     """
 
     non_finite: int = 0
     not_restored: int = 0
     total: float = 0.0
+    min: float | None = None
+    max: float | None = None
+
+    def extend(self, low: float, high: float) -> None:
+        """Finite values from `low` to `high` were seen."""
+        self.min = low if self.min is None else min(self.min, low)
+        self.max = high if self.max is None else max(self.max, high)
+
+    def record(self, dtype: str) -> dict[str, Any]:
+        """For the shard's record; least and greatest as the result's dtype holds them."""
+        return {**asdict(self), "min": _stored(self.min, dtype), "max": _stored(self.max, dtype)}
+
+
+def _stored(value: float | None, dtype: str) -> float | None:
+    """Rounded like the values themselves. Zero has no sign: which zero is the least depends on the order."""
+    return None if value is None else float(torch.tensor(value).to(TORCH[dtype])) + 0.0
 
 
 @dataclass(frozen=True)
@@ -57,69 +57,87 @@ class Arithmetic:
 
 
 class Combiner:
-    """Combines blocks on one device. Not thread-safe: one per shard in work.
+    """Combines blocks in the memory of one device, `part` values at a time.
 
-    `staged` copies the slot to the device and back, as every device but the CPU needs; there it serves tests.
+    One block at a time, since the scratch is used again and again: one combiner per shard in work.
     """
 
-    def __init__(
-        self,
-        arithmetic: Arithmetic,
-        device: str,
-        block_size: int,
-        input_size: int,
-        *,
-        staged: bool | None = None,
-    ) -> None:
-        self.arithmetic, self.device = arithmetic, torch.device(device)
-        self.staged = self.device.type != "cpu" if staged is None else staged
-        item = TORCH[arithmetic.out_dtype].itemsize
-        self.part = block_size // item if self.staged else _PART
-        self.scratch = [torch.empty(self.part, device=self.device) for _ in range(3)]
-        self.means = {
-            name: tuple(row.to(self.device) for row in rows) for name, rows in arithmetic.means.items()
-        }
-        if self.staged:
-            self.inputs = torch.empty(input_size, dtype=torch.uint8, device=self.device)
-            self.out = torch.empty(block_size, dtype=torch.uint8, device=self.device)
+    def __init__(self, arithmetic: Arithmetic, device: torch.device, part: int) -> None:
+        self.arithmetic, self.device, self.part = arithmetic, device, part
+        self.scratch = [] if self._bytes_only else [torch.empty(part, device=device) for _ in range(4)]
+        self.means = {name: tuple(row.to(device) for row in rows) for name, rows in arithmetic.means.items()}
+        self._seen_per_part = 2 + arithmetic.add_up + arithmetic.check_round_trip
 
-    def combine(self, slot: Slot, block: Block, counts: dict[str, Counts]) -> None:
-        """Fill the slot's output with the block's bytes from the slot's inputs."""
-        header = len(block.header)
-        slot.out_view[:header] = block.header
-        inputs, out = slot.inputs, slot.out
-        if self.staged:
-            inputs, out = self.inputs, self.out
-            inputs[: block.input_size].copy_(slot.inputs[: block.input_size], non_blocking=True)
+    def combine(self, block: Block, inputs: torch.Tensor, out: torch.Tensor) -> list[torch.Tensor]:
+        """Fill the pieces' places in `out` from `inputs`, both on the device; the header is not touched.
+
+        Returns what was seen, as tensors of one float32 that nobody has waited for: of each part the least and
+        the greatest value, then the sum and the number of values not restored where asked for. `tally` reads it.
+        """
+        seen: list[torch.Tensor] = []
+        for piece, start, count in self._parts(block):
+            seen += self._part(piece, start, count, inputs, out)
+        return seen
+
+    def seen_in(self, block: Block) -> int:
+        """How many numbers `combine` returns."""
+        return 0 if self._bytes_only else self._seen_per_part * sum(1 for _ in self._parts(block))
+
+    def is_finite(self, seen: Sequence[float]) -> bool:
+        """Whether all values that were seen are finite and stay so when cast; a NaN is neither least nor greatest."""
+        step = self._seen_per_part
+        return all(map(self._in_range, seen[0::step], seen[1::step]))
+
+    def tally(
+        self, block: Block, seen: Sequence[float], out: torch.Tensor, counts: dict[str, Counts]
+    ) -> None:
+        """Add to the tensors' counts what was seen of a block; `out` is its output in the CPU's memory."""
+        numbers = iter(seen)
+        for piece, start, count in self._parts(block):
+            counted = counts.setdefault(piece.task.name, Counts())
+            if self._bytes_only:
+                continue
+            low, high = next(numbers), next(numbers)
+            if self._in_range(low, high):
+                counted.extend(low, high)
+            else:
+                _count_each(_values(out, piece.position, start, count, self.arithmetic.out_dtype), counted)
+            counted.total += next(numbers) if self.arithmetic.add_up else 0
+            counted.not_restored += int(next(numbers)) if self.arithmetic.check_round_trip else 0
+
+    @property
+    def _bytes_only(self) -> bool:
+        return self.arithmetic.out_dtype == "U8"
+
+    def _in_range(self, low: float, high: float) -> bool:
+        largest: float = LARGEST[self.arithmetic.out_dtype]
+        return -largest <= low and high <= largest
+
+    def _parts(self, block: Block) -> Iterator[tuple[Piece, int, int]]:
+        """(piece, first element, number of elements)"""
         for piece in block.pieces:
-            seen = counts.setdefault(piece.task.name, Counts())
             for start in range(0, piece.count, self.part):
-                self._part(piece, start, min(self.part, piece.count - start), inputs, out, seen)
-        if self.staged:
-            slot.out[header : block.size].copy_(out[header : block.size], non_blocking=True)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+                yield piece, start, min(self.part, piece.count - start)
 
     def _part(
-        self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor, seen: Counts
-    ) -> None:
-        """Elements `start` to `start + count` of the piece."""
+        self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
+    ) -> list[torch.Tensor]:
         rules = self.arithmetic
-        task = piece.task
-        first = _values(inputs, piece.inputs[0], start, count, task.first.dtype)
+        first = _values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
         target = _values(out, piece.position, start, count, rules.out_dtype)
-        if rules.out_dtype == "U8":
+        if self._bytes_only:
             _exclusive_or(first, piece, start, inputs, target)
-            return
-        total = target if rules.out_dtype == "F32" and not rules.half_steps else self.scratch[2][:count]
+            return []
+        total = target if rules.out_dtype == "F32" else self.scratch[2][:count]
         self._sum(first, piece, start, inputs, total, rules.sign)
         if total is not target:
             target.copy_(total)
-        seen.non_finite += _count_non_finite(total, target, rules.out_dtype)
+        seen = list(torch.aminmax(total))
         if rules.add_up:
-            seen.total += float(total.sum())
+            seen.append(total.sum())
         if rules.check_round_trip:
-            seen.not_restored += self._count_not_restored(first, target, piece, start, inputs)
+            seen.append(self._not_restored(first, target, piece, start, inputs))
+        return seen
 
     def _sum(
         self,
@@ -169,14 +187,14 @@ class Combiner:
         columns = torch.arange(begin, begin + count, device=self.device) % mean.numel()
         return mean[columns]
 
-    def _count_not_restored(
+    def _not_restored(
         self, first: torch.Tensor, stored: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor
-    ) -> int:
+    ) -> torch.Tensor:
         """How many values adding back the stored difference does not give again, bit for bit."""
-        again = torch.empty(first.numel(), device=self.device)
+        again = self.scratch[3][: first.numel()]
         self._sum(stored, piece, start, inputs, again, +1)
         bits = BITS[piece.task.first.dtype]
-        return int(again.to(first.dtype).view(bits).ne(first.view(bits)).sum())
+        return again.to(first.dtype).view(bits).ne(first.view(bits)).sum().float()
 
 
 def _exclusive_or(
@@ -196,9 +214,10 @@ def _values(buffer: torch.Tensor, place: int, start: int, count: int, dtype: str
     return buffer[begin : begin + count * kind.itemsize].view(kind)
 
 
-def _count_non_finite(total: torch.Tensor, target: torch.Tensor, dtype: str) -> int:
-    """One cheap pass finds that all is well, which is nearly always; only else are values counted."""
-    low, high = torch.aminmax(total)
-    if -LARGEST[dtype] <= low.item() and high.item() <= LARGEST[dtype]:
-        return 0
-    return int(torch.isfinite(target).logical_not().sum())
+def _count_each(values: torch.Tensor, counted: Counts) -> None:
+    """Values of which some may not be finite; rarely needed, so it may take its time."""
+    finite = values[torch.isfinite(values)].float()
+    counted.non_finite += values.numel() - finite.numel()
+    if finite.numel():
+        low, high = torch.aminmax(finite)
+        counted.extend(low.item(), high.item())

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.rules import TensorTask
 
 INTERPRETER = 270 * 1024 * 1024  # Python with torch imported, as measured
 DEFAULT_MEMORY = 700 * 10**6
-SLOTS = 3
 MEAN_COLUMNS = 32 * 1024 * 1024  # columns as they are stored
 MEAN_SCRATCH = 16 * 1024 * 1024  # some of them as float32
 MEAN_READ = 4 * 1024 * 1024
 BLOCK_SIZE = 8 * 1024 * 1024
 
 
-def job_memory(tasks: Iterable[TensorTask], dtype: str) -> int:
+@dataclass(frozen=True)
+class Buffers:
+    """Of one shard in work: the bytes of a block of its file, and how many blocks are on their way at once."""
+
+    block_size: int = BLOCK_SIZE
+    slots: int = 3
+
+
+PLAIN = Buffers()
+# For a device that is reached by copies: longer ones, and one more on its way.
+LARGE = (Buffers(4 * BLOCK_SIZE, 4), Buffers(4 * BLOCK_SIZE, 3), Buffers(2 * BLOCK_SIZE, 3))
+
+
+def job_memory(tasks: Iterable[TensorTask], dtype: str, buffers: Buffers = PLAIN) -> int:
     """Bytes of buffers for one shard in work."""
     inputs, fills = 0, False
     for task in tasks:
         inputs = max(inputs, sum(ref.item_size for ref in (task.first, *task.terms)))
         fills = fills or task.fill == "mean"
     ratio = inputs / ITEM_SIZE[dtype]
-    return int(SLOTS * BLOCK_SIZE * (1 + ratio)) + (MEAN_COLUMNS + MEAN_SCRATCH + MEAN_READ if fills else 0)
+    mean = MEAN_COLUMNS + MEAN_SCRATCH + MEAN_READ if fills else 0
+    return int(buffers.slots * buffers.block_size * (1 + ratio)) + mean
 
 
 def fitting_jobs(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int) -> int:
     """How many shards can be in work at once within `memory` bytes; at least one."""
     each = max(job_memory(tasks, dtype) for tasks in shards)
     return max(1, min(len(shards), (memory - INTERPRETER) // each))
+
+
+def fitting_buffers(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int, jobs: int) -> Buffers:
+    """The largest for a device, of which `jobs` fit into `memory`. What CUDA itself holds comes on top."""
+    for buffers in LARGE:
+        if INTERPRETER + jobs * max(job_memory(tasks, dtype, buffers) for tasks in shards) <= memory:
+            return buffers
+    return PLAIN
 
 
 def peak_memory(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int = DEFAULT_MEMORY) -> int:

@@ -65,7 +65,7 @@ def made_result(
         bytes_read=control.bytes_read,
         bytes_written=control.bytes_written,
         peak_rss_bytes=_peak_rss(),
-        device=" then ".join(sorted(devices, reverse=True)),
+        device=", ".join(sorted(devices)),
         shards=tuple(_shard_line(record) for record in records),
         non_finite=sum(non_finite_tensors(records).values()),
         values=trip.get("values"),

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.base_check import check_base
-from model_ops.recovery.choices import check_device, choose_device, choose_jobs, import_torch
+from model_ops.recovery.choices import check_device, choose_jobs, import_torch
 from model_ops.recovery.control import Control
+from model_ops.recovery.devices import Devices, choose_devices
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.existing import existing_result
 from model_ops.recovery.finish import check_shards, write_rest
-from model_ops.recovery.memory import DEFAULT_MEMORY
+from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_buffers
 from model_ops.recovery.partial import Partial, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
 from model_ops.recovery.planned import Plan, ShardPlan
@@ -58,6 +59,10 @@ def execute(
         _clear_leftovers(plan, target, control)
         return unchanged_result(manifest, shards, time.monotonic() - started)
     check_device(device)
+    devices = Devices(lambda: choose_devices(device))
+    if device.startswith("cuda"):  # named, so it must be there
+        started += import_torch()
+        devices.count()
     count = choose_jobs(shards, plan.dtype, jobs, memory)
     with open_partial(target, plan.strict_identity, control, whole=not only) as partial:
         manifest = existing_result(plan, target, non_finite)  # of somebody whom we waited for
@@ -71,8 +76,10 @@ def execute(
             partial.share(control)
         if not all(map(partial.recorded, shards)):
             started += import_torch()
+            count = choose_jobs(shards, plan.dtype, jobs, memory, devices=devices.count())
+            devices.buffers = fitting_buffers([shard.tasks for shard in shards], plan.dtype, memory, count)
         control.end_in_order()
-        records, devices = _make_shards(plan, shards, partial, device, count, run_id, control)
+        records, used = _make_shards(plan, shards, partial, devices, count, run_id, control)
         check_shards(plan, shards, records, partial.result, non_finite)
         parameter_sum = None
         if not only:
@@ -82,7 +89,7 @@ def execute(
             partial.publish(target)
             partial.discard()
     control.tick(final=True)
-    return made_result(plan, records, control, devices, parameter_sum, time.monotonic() - started)
+    return made_result(plan, records, control, used, parameter_sum, time.monotonic() - started)
 
 
 def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:
@@ -121,7 +128,7 @@ def _make_shards(
     plan: Plan,
     shards: Sequence[ShardPlan],
     partial: Partial,
-    device: str,
+    devices: Devices,
     jobs: int,
     run_id: str,
     control: Control,
@@ -136,26 +143,10 @@ def _make_shards(
             if record is not None:
                 control.advance(shard.size, shard.file)
                 return record
-            record = _make_shard(plan, shard, partial.result, device, used, control)
+            record = devices.make(plan, shard, partial.result, control)
+            used.add(record["device"])
             partial.record(shard, record, run_id)
             return record
 
     with ThreadPoolExecutor(jobs) as pool:
         return control.gather([pool.submit(make, shard) for shard in shards]), used or {"none"}
-
-
-def _make_shard(
-    plan: Plan, shard: ShardPlan, folder: Path, device: str, used: set[str], control: Control
-) -> dict[str, Any]:
-    import_torch()
-    import torch
-
-    from model_ops.recovery.shard import run_shard
-
-    chosen = choose_device(device)
-    used.add(chosen)
-    try:
-        return run_shard(plan, shard, folder, device=chosen, control=control)
-    except torch.cuda.OutOfMemoryError:
-        used.add("cpu")
-        return run_shard(plan, shard, folder, device="cpu", control=control)

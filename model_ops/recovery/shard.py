@@ -1,7 +1,7 @@
 """Make one output file: read, combine, hash and write, each on its own thread, a few blocks apart.
 
     reader: waits for the slot to be free, then fills its inputs
-    this thread: combines, then hands the slot to the hash and the writer
+    this thread: starts the block, and hands those that are finished to the hash and the writer
 
 Each stage is one thread with a queue, so blocks pass in file order and no stage can hold a slot that an earlier
 block waits for. A shard needs nothing of the other shards: it may run in another process.
@@ -18,30 +18,46 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.blocks import Block, cut
-from model_ops.recovery.combine import Arithmetic, Combiner, Counts, Slot
+from model_ops.recovery.combine import Arithmetic
 from model_ops.recovery.control import Control
+from model_ops.recovery.device import Cpu, Device
 from model_ops.recovery.dtypes import ITEM_SIZE
+from model_ops.recovery.making import InPlace, Slot, Staged, open_maker
 from model_ops.recovery.mean_rows import mean_row
-from model_ops.recovery.memory import BLOCK_SIZE, SLOTS
+from model_ops.recovery.memory import PLAIN, Buffers
 from model_ops.recovery.output import Hashes, OutputFile
 from model_ops.recovery.planned import Plan, ShardPlan
 from model_ops.recovery.reading import Reader
+from model_ops.recovery.tensors import TensorRef
 
 
-def run_shard(plan: Plan, shard: ShardPlan, folder: Path, *, device: str, control: Control) -> dict[str, Any]:
-    """Write `folder/shard.file`; returns its record: the manifest line and what was seen per tensor."""
-    blocks = cut(shard, ITEM_SIZE[plan.dtype])
+def run_shard(
+    plan: Plan,
+    shard: ShardPlan,
+    folder: Path,
+    *,
+    device: Device | None = None,
+    buffers: Buffers = PLAIN,
+    control: Control,
+) -> dict[str, Any]:
+    """Write `folder/shard.file`; returns its record: the manifest line and what was seen per tensor.
+
+    `device` None is the CPU. What a device that fails raises comes through; `devices` knows what to do then.
+    """
+    blocks = cut(shard, ITEM_SIZE[plan.dtype], buffers.block_size)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(contextlib.closing(Reader(control)))
         arithmetic = _arithmetic(plan, shard, reader)
         output = stack.enter_context(contextlib.closing(OutputFile(folder / shard.file, shard.size)))
-        pipeline = _Pipeline(plan, blocks, arithmetic, device, reader, output, control)
-        hashes = pipeline.run(shard)
+        count = min(buffers.slots, len(blocks))
+        maker = stack.enter_context(open_maker(arithmetic, blocks, device or Cpu(), count))
+        digests = _BaseDigests() if plan.action == "make_diff" else None
+        hashes = _Pipeline(shard, blocks, maker, digests, reader, output, control).run()
         output.finish()
     return {
         **hashes.line(),
-        "tensors": {name: vars(seen) for name, seen in pipeline.counts.items()},
-        "base_tensors": pipeline.base_digests(),
+        "tensors": {name: seen.record(plan.dtype) for name, seen in maker.counts.items()},
+        "base_tensors": digests.lines() if digests else {},
     }
 
 
@@ -60,46 +76,54 @@ def _arithmetic(plan: Plan, shard: ShardPlan, reader: Reader) -> Arithmetic:
 class _Pipeline:
     def __init__(
         self,
-        plan: Plan,
+        shard: ShardPlan,
         blocks: list[Block],
-        arithmetic: Arithmetic,
-        device: str,
+        maker: InPlace | Staged,
+        digests: _BaseDigests | None,
         reader: Reader,
         output: OutputFile,
         control: Control,
     ) -> None:
-        input_size = max(block.input_size for block in blocks)
-        self.blocks, self.reader, self.output, self.control = blocks, reader, output, control
-        self.combiner = Combiner(arithmetic, device, BLOCK_SIZE, input_size)
-        pinned = self.combiner.device.type == "cuda"
-        count = min(SLOTS, len(blocks))
-        self.slots = [Slot(BLOCK_SIZE, input_size, pinned=pinned) for _ in range(count)]
+        self.file, self.hashes = shard.file, Hashes(shard.file, shard.size)
+        self.blocks, self.maker, self.slots, self.digests = blocks, maker, maker.slots, digests
+        self.reader, self.output, self.control = reader, output, control
         self.in_use: list[list[Future[None]]] = [[] for _ in self.slots]
-        self.counts: dict[str, Counts] = {}
-        self.digests: dict[str, Any] | None = {} if plan.action == "make_diff" else None
+        self.in_flight = min(maker.in_flight, len(self.slots))
+        self.advanced = 0
 
-    def run(self, shard: ShardPlan) -> Hashes:
-        """Every block, in order."""
-        hashes = Hashes(shard.file, shard.size)
-        with _threads(3) as (reading, writing, hashing):
-            fills = deque(reading.submit(self._fill, number) for number in range(len(self.slots)))
-            for number, block in enumerate(self.blocks):
-                fills.popleft().result()
-                self.control.check()
-                slot = self.slots[number % len(self.slots)]
-                self._combine(slot, block)
-                view = slot.out_view[: block.size]
-                self.in_use[number % len(self.slots)] = [
-                    writing.submit(self.output.write, view, block.offset),
-                    hashing.submit(hashes.update, view),
-                ]
-                self.control.advance(block.size, shard.file)
-                self.control.count(written=block.size)
-                if number + len(self.slots) < len(self.blocks):
-                    fills.append(reading.submit(self._fill, number + len(self.slots)))
-            for users in self.in_use:
-                _wait(users)
-        return hashes
+    def run(self) -> Hashes:
+        """Every block, in order. Whoever tries again after a failure begins at the first one."""
+        try:
+            with _threads(3) as threads:
+                self._run(*threads)
+        except BaseException:
+            self.control.advance(-self.advanced, self.file)
+            raise
+        return self.hashes
+
+    def _run(
+        self, reading: ThreadPoolExecutor, writing: ThreadPoolExecutor, hashing: ThreadPoolExecutor
+    ) -> None:
+        fills = deque(reading.submit(self._fill, number) for number in range(len(self.slots)))
+        started: deque[int] = deque()
+
+        def hand_over() -> None:
+            number = started.popleft()
+            self._finish(number, writing, hashing)
+            if number + len(self.slots) < len(self.blocks):
+                fills.append(reading.submit(self._fill, number + len(self.slots)))
+
+        for number in range(len(self.blocks)):
+            fills.popleft().result()
+            self.control.check()
+            self._start(number)
+            started.append(number)
+            if len(started) == self.in_flight:
+                hand_over()
+        while started:
+            hand_over()
+        for users in self.in_use:
+            _wait(users)
 
     def _fill(self, number: int) -> None:
         self.control.check()
@@ -110,27 +134,47 @@ class _Pipeline:
             for ref, offset, size, place in piece.reads():
                 self.reader.read_into(ref.path, offset, slot.input_view[place : place + size])
 
-    def _combine(self, slot: Slot, block: Block) -> None:
+    def _start(self, number: int) -> None:
+        slot, block = self.slots[number % len(self.slots)], self.blocks[number]
         if self.digests is not None:
-            for piece in block.pieces:
-                self._digest_base(slot, piece.reads())
-        self.combiner.combine(slot, block, self.counts)
+            self.digests.update(slot, block)
+        self.maker.start(slot, block)
 
-    def _digest_base(self, slot: Slot, reads: Iterator[Any]) -> None:
-        """Hash what the base holds, tensor by tensor; a tied tensor, read twice, once."""
-        assert self.digests is not None  # noqa: S101 - narrows for the type checker
-        seen = set()
-        for number, (ref, _, size, place) in enumerate(reads):
-            if number and ref.name not in seen:
-                seen.add(ref.name)
-                entry = self.digests.setdefault(ref.name, (ref, hashlib.sha256()))
-                entry[1].update(slot.input_view[place : place + size])
+    def _finish(self, number: int, writing: ThreadPoolExecutor, hashing: ThreadPoolExecutor) -> None:
+        index, block = number % len(self.slots), self.blocks[number]
+        slot = self.slots[index]
+        self.maker.finish(slot, block)
+        view = slot.out_view[: block.size]
+        self.in_use[index] = [
+            writing.submit(self.output.write, view, block.offset),
+            hashing.submit(self.hashes.update, view),
+        ]
+        self.advanced += block.size
+        self.control.advance(block.size, self.file)
+        self.control.count(written=block.size)
 
-    def base_digests(self) -> dict[str, Any]:
+
+class _BaseDigests:
+    """What the base holds, hashed tensor by tensor, for a diff's manifest."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, tuple[TensorRef, Any]] = {}
+
+    def update(self, slot: Slot, block: Block) -> None:
+        """The block's part; a tied tensor, read twice, counts once."""
+        for piece in block.pieces:
+            seen = {piece.task.first}
+            for ref, _, size, place in piece.reads():
+                if ref not in seen:
+                    seen.add(ref)
+                    digest = self._hashes.setdefault(ref.name, (ref, hashlib.sha256()))[1]
+                    digest.update(slot.input_view[place : place + size])
+
+    def lines(self) -> dict[str, Any]:
         """Name -> dtype, shape and SHA-256 of each base tensor that this shard's tensors were made from."""
         return {
             name: {"dtype": ref.dtype, "shape": list(ref.shape), "sha256": digest.hexdigest()}
-            for name, (ref, digest) in (self.digests or {}).items()
+            for name, (ref, digest) in self._hashes.items()
         }
 
 

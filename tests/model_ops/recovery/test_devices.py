@@ -1,69 +1,181 @@
-"""The same bytes from every device. The `gpu` tests need nothing but torch, numpy, safetensors and pytest."""
+"""The same bytes from every device, and what is done with several, with one that is missing and one that is full.
+
+Needs nothing but torch, numpy, safetensors and pytest.
+"""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.model_ops.recovery import plain
+from model_ops.recovery.control import Control
+from model_ops.recovery.device import Cpu
+from model_ops.recovery.devices import Devices, make_shard
+from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.memory import PLAIN, Buffers
+from model_ops.recovery.plan import make_plan
+from model_ops.recovery.run import execute
+from tests.model_ops.recovery import cases, plain
 
-torch = plain.torch
+torch = cases.torch
 
-from model_ops.recovery.blocks import cut  # noqa: E402
-from model_ops.recovery.choices import choose_device  # noqa: E402
-from model_ops.recovery.combine import Arithmetic, Combiner, Slot  # noqa: E402
-from model_ops.recovery.dtypes import ITEM_SIZE  # noqa: E402
-from model_ops.recovery.options import Options  # noqa: E402
-from model_ops.recovery.plan import make_plan  # noqa: E402
-from model_ops.recovery.run import execute  # noqa: E402
-
-SIZES = {"vocab": 32000, "hidden": 96, "layers": 3}
-OPTIONS = [
-    {}, {"dtype": "bfloat16"}, {"dtype": "float16"}, {"resize_policy": "zero"},
-    {"compat": "fastchat", "resize_policy": "mean"},
-]  # fmt: skip
+SMALL = Buffers(block_size=8192, slots=4)
+WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 
 
-def combined(plan, *, staged):
-    """Every block of the first shard from made-up inputs and means, and the counts."""
-    shard = plan.shards[0]
-    blocks = cut(shard, ITEM_SIZE[plan.dtype], block_size=1 << 20)
-    size = max(block.input_size for block in blocks)
-    means = {
-        placed.task.name: (torch.linspace(-1, 1, 96),)
-        for placed in shard.tensors
-        if placed.task.fill == "mean"
-    }
-    rules = Arithmetic(1, plan.compat == "fastchat", plan.dtype, True, means)
-    combiner, slot = Combiner(rules, "cpu", 1 << 20, size, staged=staged), Slot(1 << 20, size, pinned=False)
-    counts, result = {}, []
-    for number, block in enumerate(blocks):
-        slot.inputs.copy_(
-            torch.arange(size, dtype=torch.int64).mul(number + 31).remainder(120).to(torch.uint8)
-        )
-        combiner.combine(slot, block, counts)
-        result.append(bytes(slot.out_view[: block.size]))
-    return result, counts
+class LateStream:
+    """Does nothing before it is waited for, and then no more than it must: where an event is missing, bytes differ."""
+
+    def __init__(self):
+        self.work, self.done = deque(), 0
+
+    def submit(self, work):
+        self.work.append(work)
+
+    def wait(self, event):
+        self.work.append(event.synchronize)
+
+    def record(self):
+        return LateEvent(self, self.done + len(self.work))
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_blocks_staged_on_a_device_equal_those_made_in_place(tmp_path, options):
-    plan = make_plan(*plain.write_pair(tmp_path, **SIZES), Options(**options))
-    assert combined(plan, staged=True) == combined(plan, staged=False)
+class LateEvent:
+    def __init__(self, stream, number):
+        self.stream, self.number = stream, number
+
+    def synchronize(self):
+        while self.stream.done < self.number:
+            self.stream.done += 1
+            self.stream.work.popleft()()
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:7"])
-def test_device_that_is_not_there_falls_back_to_the_cpu(device):
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device here")
-    assert choose_device(device) == "cpu"
+class LateDevice(Cpu):
+    """A staged device that is as late as allowed, with old values in its memory; none is larger than `room`."""
+
+    part = 700
+
+    def __init__(self, name="late", room=1 << 40):
+        super().__init__(staged=True)
+        self.name, self.room = name, room
+
+    def memory(self, size):
+        if size > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return super().memory(size).fill_(0x3C)
+
+    def stream(self):
+        return LateStream()
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("options", OPTIONS)
-def test_files_made_on_cuda_equal_those_made_on_the_cpu(tmp_path, options):
-    pair = plain.write_pair(tmp_path, **SIZES)
-    results = []
-    for device in ("cpu", "cuda"):
-        result = execute(make_plan(*pair, Options(**options)), tmp_path / device, device=device)
-        results.append(plain.files_of(tmp_path / device))
-        assert result.device.startswith(device)
-    assert results[0] == results[1]
+class BrokenDevice(Cpu):
+    """Does some work, and fails from then on with what torch would raise."""
+
+    name = "broken"
+
+    def __init__(self, error, works):
+        super().__init__(staged=True)
+        self.error, self.works = error, works
+
+    def stream(self):
+        stream = LateStream()
+        stream.submit = lambda work: stream.work.append(lambda: self.do(work))
+        return stream
+
+    def do(self, work):
+        self.works -= 1
+        if self.works < 0:
+            raise self.error
+        work()
+
+
+def made(plan, folder, device, *, buffers=SMALL, control=None):
+    """(file name -> bytes, records without their device, devices)"""
+    folder.mkdir()
+    control = control or Control()
+    records = [
+        make_shard(plan, shard, folder, device=device, buffers=buffers, control=control)
+        for shard in plan.shards
+    ]
+    return plain.files_of(folder), records, [record.pop("device") for record in records]
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+def test_shards_made_through_a_device_equal_those_made_in_place(tmp_path, case):
+    plan = cases.plan_of(case, tmp_path)
+    files, records, devices = made(plan, tmp_path / "device", LateDevice())
+    assert set(devices) == {"late"}
+    assert (files, records) == made(plan, tmp_path / "cpu", Cpu())[:2]
+
+
+@pytest.mark.parametrize("mix", cases.MIXES, ids="-".join)
+@pytest.mark.parametrize("case", ["tied_grown", "fastchat_grown", "not_finite_bfloat16", "diff"])
+def test_every_mix_of_dtypes_made_through_a_device_equals_that_made_in_place(tmp_path, case, mix):
+    plan = cases.plan_of(case, tmp_path, *mix)
+    assert made(plan, tmp_path / "device", LateDevice())[:2] == made(plan, tmp_path / "cpu", Cpu())[:2]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A plan of one shard of more than one plain block."""
+    return make_plan(*plain.write_pair(tmp_path_factory.mktemp("large"), vocab=5000, hidden=512, layers=1))
+
+
+@pytest.mark.parametrize(
+    ("room", "device"),
+    [
+        (24 << 20, "late"),
+        (14 << 20, "late in smaller blocks (out of GPU memory)"),
+        (1 << 20, "late then cpu (out of GPU memory)"),
+    ],
+)
+def test_device_out_of_memory_falls_back_to_smaller_blocks_then_to_the_cpu(tmp_path, large, room, device):
+    files, records, devices = made(
+        large, tmp_path / "device", LateDevice(room=room), buffers=Buffers(2 * PLAIN.block_size)
+    )
+    assert devices == [device]
+    assert (files, records) == made(large, tmp_path / "cpu", Cpu())[:2]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: out of memory\n")]
+)
+def test_device_out_of_memory_under_way_counts_no_byte_twice(tmp_path, error):
+    plan, control = cases.plan_of("mean", tmp_path), Control()
+    files, records, devices = made(plan, tmp_path / "device", BrokenDevice(error, works=20), control=control)
+    assert devices == ["broken then cpu (out of GPU memory)"]
+    assert control.bytes_done == plan.bytes_of_weights
+    assert (files, records) == made(plan, tmp_path / "cpu", Cpu())[:2]
+
+
+def test_device_that_fails_is_one_sentence(tmp_path):
+    error = RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with this and that.")
+    with pytest.raises(
+        Failure, match=r"^The device broken failed \(CUDA error: an illegal .* encountered\); run .*\.$"
+    ):
+        made(cases.plan_of("mean", tmp_path), tmp_path / "device", BrokenDevice(error, works=20))
+
+
+def test_shards_are_dealt_to_devices_in_turn_and_to_those_that_are_free(tmp_path):
+    plan, control = cases.plan_of("shards", tmp_path), Control()
+    (tmp_path / "out").mkdir()
+    devices = Devices(lambda: [LateDevice("first"), LateDevice("second")])
+    records = [devices.make(plan, shard, tmp_path / "out", control) for shard in plan.shards[:3]]
+    assert [record["device"] for record in records] == ["first", "second", "first"]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(devices.make, plan, shard, tmp_path / "out", control) for shard in plan.shards]
+        assert {future.result()["device"] for future in futures} == {"first", "second"}
+    assert plain.files_of(tmp_path / "out") == made(plan, tmp_path / "cpu", Cpu())[0]
+
+
+@WITHOUT_CUDA
+def test_auto_without_cuda_is_the_cpu(tmp_path):
+    assert execute(cases.plan_of("tiny", tmp_path), tmp_path / "out", device="auto").device == "cpu"
+
+
+@WITHOUT_CUDA
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_device_that_was_named_and_is_not_there_is_refused(tmp_path, device):
+    plan = cases.plan_of("tiny", tmp_path)
+    with pytest.raises(Refusal, match=f"The device {device} cannot be used: .* CUDA device"):
+        execute(plan, tmp_path / "out", device=device)
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "first"}
