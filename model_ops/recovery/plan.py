@@ -27,8 +27,6 @@ from model_ops.recovery.rules import Rules, TensorTask, match_tensors
 from model_ops.recovery.safetensors_format import build_header
 from model_ops.recovery.xor import plan_xor
 
-_DISK_MARGIN = 16 * 1024 * 1024
-
 
 def make_plan(
     base: Path | str, diff: Path | str, options: Options = DEFAULTS, *, target: Path | str | None = None
@@ -190,7 +188,7 @@ def _copies(first: Checkpoint, dtype: str) -> tuple[FileIdentity, ...]:
 def check_disk(plan: Plan, target: Path, already: int = 0) -> None:
     """Refuse if the file system of `target` has no room for what is still to be written."""
     existing = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
-    needed = plan.bytes_to_write + _DISK_MARGIN - already
+    needed = plan.disk_needed - already
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise Refusal(

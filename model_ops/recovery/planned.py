@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from model_ops.recovery.identity import FileIdentity, digest_of
 from model_ops.recovery.rules import TensorTask
 
 INDEX = "model.safetensors.index.json"
+_DISK_MARGIN = 16 * 1024 * 1024  # for the manifest, and what file systems take for themselves
+_MOST_LINES = 20  # of one kind in the text for a person
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class Plan:
         return sum(size for _, size in self.files)
 
     @property
+    def disk_needed(self) -> int:
+        """Free bytes that the run asks for: everything it writes, and the manifest."""
+        return self.bytes_to_write + _DISK_MARGIN
+
+    @property
     def bytes_of_weights(self) -> int:
         """The shards alone: what progress counts."""
         return sum(shard.size for shard in self.shards)
@@ -137,6 +145,7 @@ class Plan:
             "expected_sum": self.expected.to_json() if self.expected else None,
             "bytes_to_read": self.bytes_to_read,
             "bytes_to_write": self.bytes_to_write,
+            "disk_needed": self.disk_needed,
             "peak_memory": self.peak_memory,
         }
 
@@ -172,29 +181,40 @@ def _shard_facts(shard: ShardPlan, dtype: str) -> dict[str, Any]:
 
 
 def _summary_lines(plan: Plan) -> list[str]:
-    lines = []
-    for checkpoint, files in ((plan.base, plan.base_files), (plan.first, plan.first_files)):
-        kinds = "/".join(LONG_NAMES.get(dtype, dtype) for dtype in checkpoint.dtypes)
-        size = sum(file.size for file in files)
-        lines.append(
-            f"{checkpoint.role}: {len(checkpoint.tensors)} tensors, {kinds}, {checkpoint.format}, "
-            f"{len(files)} file(s), {human(size)}"
-        )
     how = f"{plan.compat} arithmetic" if plan.options["method"] == "add" else "exclusive or of files"
-    lines.append(
-        f"{plan.action}: {how}, written as {plan.dtype_name} in "
-        f"{len(plan.shards)} weight file(s) and {len(plan.files) - len(plan.shards)} other(s)"
-    )
-    lines += [f"grown: {line}" for line in plan.resized]
-    lines += [f"dropped: {name}" for name in plan.dropped]
-    lines += [f"note: {note}" for note in plan.notes]
+    weights, others = len(plan.shards), len(plan.files) - len(plan.shards)
+    lines = [
+        _input_line(plan.base, plan.base_files),
+        _input_line(plan.first, plan.first_files),
+        f"{plan.action}: {how}, written as {plan.dtype_name} in {weights} weight file(s) and {others} other(s)",
+        *_some("written", [f"{name}, {human(size)}" for name, size in plan.files]),
+        *_some("grown", plan.resized),
+        *_some("dropped", plan.dropped),
+        *_some("note", plan.notes),
+    ]
     if plan.action == "recover":
         lines += [f"identity of the base: {known}" for known in _identity_checks(plan)]
-    lines.append(
-        f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}, "
-        f"needs at most about {human(plan.peak_memory)} of memory"
+    return [
+        *lines,
+        f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}",
+        f"needs {human(plan.disk_needed)} of free disk and at most about {human(plan.peak_memory)} of memory",
+    ]
+
+
+def _input_line(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> str:
+    kinds = "/".join(LONG_NAMES.get(dtype, dtype) for dtype in checkpoint.dtypes)
+    size = human(sum(file.size for file in files))
+    return (
+        f"{checkpoint.role}: {len(checkpoint.tensors)} tensors, {kinds}, {checkpoint.format}, "
+        f"{len(files)} file(s), {size}"
     )
-    return lines
+
+
+def _some(word: str, entries: Sequence[str]) -> list[str]:
+    """A line for each entry; of many only the first, since the JSON has them all."""
+    shown = entries if len(entries) <= _MOST_LINES else entries[: _MOST_LINES - 1]
+    more = len(entries) - len(shown)
+    return [*(f"{word}: {entry}" for entry in shown), *([f"{word}: and {more} more"] if more else [])]
 
 
 def _identity_checks(plan: Plan) -> list[str]:
