@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import inner_file, read_json_file
+from model_ops.recovery.folder import inner_file, parse_json, read_json_file
 
 # Architectures whose configuration, when it is silent, means untied embeddings.
 UNTIED_BY_DEFAULT = frozenset(("llama", "mistral", "mixtral", "gpt_neox", "olmo", "olmo2", "qwen2", "phi"))
@@ -44,8 +45,8 @@ def with_dtype(raw: bytes, long_name: str) -> bytes:
     Only keys of the outermost object are touched, and none is added.
     """
     try:
+        parse_json(raw, unique=False)
         text = raw.decode("utf-8")
-        json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Refusal("config.json is not valid JSON.") from error
     pieces, last = [], 0
@@ -58,8 +59,9 @@ def with_dtype(raw: bytes, long_name: str) -> bytes:
 def _dtype_values(text: str) -> list[tuple[int, int]]:
     """Where the values of the outermost `dtype` and `torch_dtype` keys stand, if they are a text or null."""
     places, depth = [], 0
-    tokens = list(_TOKEN.finditer(text))
-    for here, colon, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
+    here_on, next_on, after_on = tee(_TOKEN.finditer(text), 3)
+    triples = zip(here_on, islice(next_on, 1, None), islice(after_on, 2, None), strict=False)
+    for here, colon, value in triples:
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(here.group(), 0)
         is_key = here.group() in {'"dtype"', '"torch_dtype"'} and colon.group() == ":"
         if depth == 1 and is_key and (value.group() == "null" or value.group().startswith('"')):

@@ -76,10 +76,12 @@ def read_json_file(path: Path, *, unique: bool = False) -> dict[str, Any]:
     """A JSON object from a file of bounded size; with `unique`, no name may be in an object twice."""
     try:
         with open_regular(path) as file:
-            raw = file.read(MAX_JSON + 1)
-        if len(raw) > MAX_JSON:
-            raise Refusal(f"{path.name} is larger than {MAX_JSON} bytes, too large for what it should hold.")
-        value = parse_json(raw, unique=unique)
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_JSON:
+                raise Refusal(
+                    f"{path.name} is larger than {MAX_JSON} bytes, too large for what it should hold."
+                )
+            value = parse_json(file.read(size), unique=unique)
     except UnfitJSONError as error:
         raise Refusal(f"{path.name} cannot be used: {error}.") from error
     except OSError as error:
@@ -121,7 +123,7 @@ def files_to_copy(folder: Path) -> list[str]:
     names = []
     for path in sorted(folder.iterdir()):
         name = path.name
-        is_weights = path.suffix.lower() in WEIGHT_SUFFIXES or name.endswith(".index.json")
+        is_weights = path.suffix.lower() in WEIGHT_SUFFIXES or name.lower().endswith(".index.json")
         if is_weights or name.startswith(".") or name.lower() in NOT_COPIED or path.is_dir():
             continue
         inner_file(folder, name)

@@ -1,0 +1,185 @@
+"""Names of tensors and files that steer a terminal, fill a log or lie about themselves, and names made to collide."""
+
+import json
+
+import pytest
+
+from tests.attacks.kit import (
+    bin_entries,
+    dictionary,
+    header_of,
+    run,
+    sound_tensors,
+    storage,
+    tensor,
+    write_safetensors,
+    write_tensors,
+)
+
+NORM = "model.norm.weight"
+STEERING = {
+    "a title": "\x1b]0;PWNED\x07",
+    "a cleared screen": "\x1b[2J\x1b[H",
+    "an answer typed by the terminal": "\x1b[c\x05",
+    "C1 codes": "\x9b2J\x90q\x9c",
+    "a line break": "a\nrefused: nothing, all is well",
+    "a carriage return": "a\rThe diff is good.      ",
+    "a backspace": "evil\b\b\b\bgood",
+    "a NUL": "a\0b",
+    "text that runs backwards": "a\u202etxt.exe",
+    "invisible letters": "a\u200b\u2060b",
+    "other line breaks": "a\x85b\u2028c\u2029d\x0be\x0cf",
+    "half a letter": "a\ud800b",
+    "a tag of no script": "a\U000e0041b",
+    "no name": "",
+}
+LONG = "a" * 1_000_000
+
+
+@pytest.mark.parametrize("case", STEERING)
+def test_tensor_name_that_steers_a_terminal_is_refused_and_shown_harmless(world, case):
+    name = STEERING[case]
+    tensors = {**sound_tensors(), name: ("F32", (1,), b"1234")}
+    write_tensors(world.weights, tensors)
+    assert "which is not a short printable text" in world.refused()
+
+
+@pytest.mark.parametrize("case", STEERING)
+def test_tensor_name_in_a_message_about_it_is_shown_harmless(world, case):
+    """Messages of the readers come before all names are known to be printable."""
+    header = header_of(sound_tensors())
+    header[STEERING[case]] = {"dtype": "F32", "shape": [7], "data_offsets": [0, 4]}
+    write_safetensors(world.weights, header, b"1234")
+    world.refused()
+
+
+@pytest.mark.parametrize("case", STEERING)
+def test_name_in_a_pickle_is_shown_harmless(world, case):
+    name = STEERING[case]
+    world.use_bin(world.diff, bin_entries(sound_tensors(), dictionary({name: b"N"})))
+    world.refused()
+
+
+def test_name_of_a_megabyte_is_refused_in_one_short_line(world):
+    write_tensors(world.weights, {**sound_tensors(), LONG: ("F32", (1,), b"1234")})
+    assert len(world.refused()) < 400
+
+
+def test_name_of_a_megabyte_in_a_pickle_is_refused_in_one_short_line(world):
+    one = tensor(storage("3", 8), 0, (8,), (1,))
+    world.use_bin(world.diff, bin_entries(sound_tensors(), dictionary({LONG: one})))
+    assert len(world.refused()) < 400
+
+
+def test_two_names_of_500_letters_are_told_in_a_line(world):
+    name = "m" * 500
+    write_tensors(world.weights, {**sound_tensors(), name: ("F32", (1,), b"1234")})
+    assert world.refused().startswith(f"The diff has {name[:400]}")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in STEERING if case not in {"no name", "a NUL", "half a letter"}]
+)
+def test_file_name_that_steers_a_terminal_is_refused_and_shown_harmless(world, case):
+    (world.diff / f"{STEERING[case]}.model").write_text("evil")
+    assert "which is not a plain file name" in world.refused()
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in STEERING if case not in {"no name", "a NUL", "half a letter"}]
+)
+def test_weight_file_whose_name_steers_a_terminal_is_refused(world, case):
+    """A single file of any name is taken for the weights."""
+    world.weights.rename(world.diff / f"{STEERING[case]}.safetensors")
+    assert "which is not a plain file name" in world.refused()
+
+
+def test_file_name_that_is_not_utf8_is_refused(world):
+    (world.diff / "tok\udcff\udcfe.model").write_text("evil")
+    assert "names the file 'tok\\udcff\\udcfe.model', which is not a plain file name" in world.refused()
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in STEERING if case not in {"no name", "a NUL", "half a letter"}]
+)
+def test_folder_whose_name_steers_a_terminal_is_shown_harmless(world, case):
+    folder = world.root / STEERING[case].replace("/", "")
+    world.diff.rename(folder)
+    world.diff = folder
+    world.weights.write_bytes(b"evil")
+    world.refused()
+
+
+def test_folder_that_does_not_exist_is_shown_harmless(world):
+    done = run("plan", "--path_raw", "\x1b]0;PWNED\x07\n" * 1000, "--path_diff", world.diff)
+    assert done.status == 2
+    assert "\\x1b]0;PWNED" in done.sentence
+
+
+def test_option_that_steers_a_terminal_is_shown_harmless(world):
+    assert "unrecognized arguments" in world.refused("--\x1b[2J")
+    assert "is not known" in world.refused("--dtype", "\x1b[2J\n\n" * 500)
+
+
+def test_plan_shows_no_letter_that_steers_a_terminal(world):
+    """As text and as JSON; in XOR plans the names of files are the tensors' names."""
+    for folder in (world.base, world.diff):
+        (folder / "other\u00a0model.safetensors").write_bytes(b"12345678")
+    for options in ((), ("--json",)):
+        outcome = world.plan("--method", "xor", *options)
+        assert outcome.status == 2
+        assert "not a plain file name" in outcome.sentence
+
+
+OURS = ("weights.manifest.json", "WEIGHTS.MANIFEST.JSON")
+STATE = ("recovery.json", "checked.json", "lock", "whole.lock", "model.safetensors.done.json", "model.safetensors.lock",
+         "base-checked.json", "result")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_file_named_like_our_own_records_is_only_a_file(world, name):
+    content = json.dumps({"identity": "x", "sha256": "0" * 64, "size": 1}).encode()
+    (world.diff / name).write_bytes(content)
+    made = world.made()
+    assert made[name] == content
+    assert len(made["model.safetensors"]) > 600
+
+
+def test_index_of_the_diff_never_becomes_the_results(world):
+    for name in (
+        "model.safetensors.index.json",
+        "MODEL.SAFETENSORS.INDEX.JSON",
+        "pytorch_model.bin.index.json",
+    ):
+        (world.diff / name).write_text('{"weight_map": {"lm_head.weight": "../evil.safetensors"}}')
+    made = world.made()
+    assert [name for name in made if "index" in name.lower()] == []
+
+
+def test_index_of_the_diff_never_replaces_the_one_that_is_written(world):
+    (world.diff / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../evil.safetensors"}}')
+    made = world.made("--max-shard-size", "300")
+    weight_map = json.loads(made["model.safetensors.index.json"])["weight_map"]
+    assert set(weight_map) == set(sound_tensors())
+    assert set(weight_map.values()) == {name for name in made if name.endswith(".safetensors")}
+
+
+def test_file_named_like_a_shard_of_the_result_is_left_out(world):
+    (world.diff / "model-00001-of-00002.safetensors").write_bytes(b"evil")
+    made = world.made("--max-shard-size", "300")
+    assert b"evil" not in made.values()
+
+
+def test_manifest_of_another_result_is_replaced(world):
+    manifest = {
+        "engine": "gatehouse-recovery",
+        "engine_version": "1",
+        "action": "recover",
+        "identity": "x",
+        "files": [],
+    }
+    (world.diff / "weights.manifest.json").write_text(json.dumps(manifest))
+    made = world.made()
+    assert {entry["path"] for entry in json.loads(made["weights.manifest.json"])["files"]} == set(made) - {
+        "weights.manifest.json"
+    }
