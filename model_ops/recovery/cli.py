@@ -1,4 +1,4 @@
-"""`python -m model_ops.recovery recover|make_diff|plan|verify`.
+"""`python -m model_ops.recovery recover|make_diff|plan|verify|smoke`.
 
 Options carry the names of open-instruct's weight_diff.py. Exit status: 0 done, 2 refused before writing, 1 failed
 on the way; then one sentence stands on standard error, and never a traceback.
@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from model_ops.recovery.options import COMPATS, DEFAULT_SHARD_SIZE, METHODS, RES
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.planned import Plan, human
 from model_ops.recovery.run import execute
+from model_ops.recovery.smoke import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.verify import verify_folder
 
 
@@ -50,31 +52,54 @@ def build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check a folder against its manifest")
     verify.add_argument("folder", metavar="DIR")
     verify.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    _add_smoke(commands.add_parser("smoke", help="load a result with transformers and ask it something"))
     return parser
+
+
+def _add_smoke(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what is asked (default: {PROMPT})")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=MAX_NEW_TOKENS, metavar="N", help=f"default: {MAX_NEW_TOKENS}"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:N]")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
 
 def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, target_required: bool) -> None:
     parser.add_argument("--path_raw", required=True, metavar="DIR", help="the base")
     parser.set_defaults(expected_sum=None, sum_tolerance=None)
     if diff:
-        _add_sum(parser)
         parser.add_argument("--path_diff", required=True, metavar="DIR", help="the released diff")
     else:
         parser.add_argument("--path_tuned", required=True, metavar="DIR", help="the tuned model")
     parser.add_argument(target, dest="target", required=target_required, metavar="DIR", help="what is made")
-    parser.add_argument("--compat", choices=sorted(COMPATS), default="weight_diff", help="whose arithmetic")
+    parser.add_argument(
+        "--compat",
+        choices=sorted(COMPATS),
+        default="weight_diff",
+        help="whose arithmetic is followed (default: weight_diff)",
+    )
     parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: what the compat tool writes)")
     parser.add_argument(
-        "--resize-policy", choices=RESIZE_POLICIES, help="rows the base lacks (default: mean)"
+        "--resize-policy",
+        choices=RESIZE_POLICIES,
+        help="rows that the base lacks (default: what the diff's manifest says, else mean)",
     )
-    parser.add_argument("--max-shard-size", default=DEFAULT_SHARD_SIZE, help="like 5GB, 2500MB, 200KB")
+    parser.add_argument(
+        "--max-shard-size",
+        default=DEFAULT_SHARD_SIZE,
+        help="like 2500MB, 200KB; powers of ten (default: 5GB)",
+    )
     parser.add_argument("--keep-rotary", action="store_true", help="keep rotary_emb.inv_freq buffers")
     parser.add_argument(
         "--method",
         choices=METHODS,
         default="add",
-        help="sums of values, or exclusive or of the files' bytes",
+        help="sums of values, or exclusive or of the files' bytes (default: add)",
     )
+    if diff:
+        _add_sum(parser)
 
 
 def _add_sum(parser: argparse.ArgumentParser) -> None:
@@ -94,9 +119,21 @@ def _add_sum(parser: argparse.ArgumentParser) -> None:
 
 def _add_work_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:N]")
-    parser.add_argument("--jobs", type=int, help="shards at once (default: cores, shards and memory decide)")
-    parser.add_argument("--memory", default="700MB", help="memory to stay within when choosing --jobs")
-    parser.add_argument("--non-finite", choices=NON_FINITE, default="refuse", help="NaN or Inf in the result")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="shards at once (default: min(cores, shards), lowered to fit --memory)",
+    )
+    parser.add_argument(
+        "--memory", default="700MB", metavar="SIZE", help="what the process may take (default: 700MB)"
+    )
+    parser.add_argument(
+        "--non-finite",
+        choices=NON_FINITE,
+        default="refuse",
+        help="NaN or Inf in the result (default: refuse)",
+    )
     parser.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
     parser.add_argument("--progress-json", action="store_true", help="progress as JSON lines, one a second")
     parser.add_argument("--exit-with-parent", action="store_true", help="cancel when the parent process ends")
@@ -227,11 +264,42 @@ def _verify(arguments: argparse.Namespace, control: Control) -> int:
     return 0 if found.ok else 1
 
 
+def _smoke(arguments: argparse.Namespace, control: Control) -> int:
+    _end_at_once_on_signals()
+    found = smoke_folder(
+        arguments.folder,
+        prompt=arguments.prompt,
+        max_new_tokens=arguments.max_new_tokens,
+        device=arguments.device,
+    )
+    print(json.dumps(found.to_json()) if arguments.json else found.summary(), flush=True)
+    if not found.finite:
+        _say_error("The logits were not finite: these weights are broken.")
+    return 0 if found.finite else 1
+
+
+def _end_at_once_on_signals() -> None:
+    """A signal ends the process wherever it is: there is nothing to tidy up, and loading may take minutes in C.
+
+    To be called before torch has threads of its own, which take the signal mask from this one.
+    """
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+
+    def wait() -> None:
+        signal.sigwait(ends)
+        _say_error("The run was cancelled.")
+        os._exit(1)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Control], int]] = {
     "recover": _recover,
     "make_diff": _make_diff,
     "plan": _plan,
     "verify": _verify,
+    "smoke": _smoke,
 }
 
 
