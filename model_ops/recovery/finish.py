@@ -86,6 +86,13 @@ def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def _statistics(plan: Plan, seen: dict[str, Any]) -> dict[str, Any]:
+    """What was seen of a tensor, the same in whatever order: nothing of an empty one; of bytes nothing is counted."""
+    if plan.options["method"] == "xor":
+        return {}
+    return {"non_finite": seen.get("non_finite", 0), "min": seen.get("min"), "max": seen.get("max")}
+
+
 def _facts(
     plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: float | None
 ) -> dict[str, Any]:
@@ -104,7 +111,7 @@ def _facts(
         "tensors": {
             placed.task.name: {
                 "rule": placed.task.rule,
-                "non_finite": counts.get(placed.task.name, {}).get("non_finite", 0),
+                **_statistics(plan, counts.get(placed.task.name, {})),
             }
             for shard in plan.shards
             for placed in shard.tensors

@@ -40,6 +40,11 @@ def job_memory(tasks: Iterable[TensorTask], dtype: str, buffers: Buffers = PLAIN
     return int(buffers.slots * buffers.block_size * (1 + ratio)) + mean
 
 
+def least_memory(shards: Sequence[Iterable[TensorTask]], dtype: str) -> int:
+    """Bytes of the whole process with one shard in work, whichever it is."""
+    return INTERPRETER + max(job_memory(tasks, dtype) for tasks in shards)
+
+
 def fitting_jobs(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int) -> int:
     """How many shards can be in work at once within `memory` bytes; at least one."""
     each = max(job_memory(tasks, dtype) for tasks in shards)

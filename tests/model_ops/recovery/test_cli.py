@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,7 +110,8 @@ def test_result_of_other_options_is_refused(pair, tmp_path):
     "options",
     [
         ("--dtype", "float8"), ("--compat", "other"), ("--resize-policy", "median"), ("--max-shard-size", "5 apples"),
-        ("--max-shard-size", "60GB"), ("--unknown",), ("--device", "tpu"), ("--jobs", "0"), ("--memory", "much"),
+        ("--max-shard-size", "60GB"), ("--unknown",), ("--device", "tpu"), ("--jobs", "0"), ("--jobs", "4097"),
+        ("--jobs", "two"), ("--memory", "much"), ("--memory", "1"), ("--sum-tolerance", "1"), ("--expected-sum", "nan"),
         ("--path_raw", "/nowhere"),
     ],
 )  # fmt: skip
@@ -118,6 +120,17 @@ def test_wrong_options_are_one_sentence_and_exit_status_2(pair, tmp_path, option
     assert done.returncode == 2
     assert sentence(done).endswith(".")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_for_less_than_one_shard_is_refused_with_what_it_needs(pair, tmp_path):
+    done = run("recover", pair, tmp_path / "out", "--memory", "100MB")
+    assert done.returncode == 2
+    needs, least = re.fullmatch(
+        r"--memory 100\.0 MB is too little: one shard in work needs about (\S+) MB; give at least (\d+)MB\.",
+        sentence(done),
+    ).groups()
+    assert float(needs) <= int(least)
+    assert run("recover", pair, tmp_path / "out", "--memory", f"{least}MB").returncode == 0
 
 
 def test_plan_imports_neither_torch_nor_numpy(pair, tmp_path):

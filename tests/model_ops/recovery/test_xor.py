@@ -35,6 +35,8 @@ def test_xor_diff_restores_every_file_byte_for_byte(pair, tmp_path):
     assert made.not_restored == 0
     execute(make_plan(base, tmp_path / "diff", Options(method="xor")), tmp_path / "out")
     assert without_manifest(tmp_path / "out") == plain.files_of(tuned)
+    manifest = json.loads((tmp_path / "out/weights.manifest.json").read_text())
+    assert manifest["tensors"] == {"model.safetensors": {"rule": "xor"}}
     assert (tmp_path / "diff/config.json").read_bytes() == (tuned / "config.json").read_bytes()
 
 
