@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.control import Control
+from model_ops.recovery.devices import OUT_OF_MEMORY
 from model_ops.recovery.dtypes import LONG_NAMES
 from model_ops.recovery.planned import Plan, ShardPlan
 
@@ -43,6 +44,13 @@ class Result:
         if self.not_restored is not None:
             done += f"; {self.not_restored} of {self.values} values would not come back from this diff"
         return done + "."
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know although all is done."""
+        if OUT_OF_MEMORY not in self.device:
+            return []
+        return [f"a GPU had too little memory left, so the weights were made on {self.device}."]
 
     def to_json(self) -> dict[str, Any]:
         """The last line of the command's standard output."""

@@ -5,16 +5,16 @@ Needs nothing but torch, numpy, safetensors and pytest.
 
 import pytest
 
-from model_ops.recovery.device import Cpu, Cuda
-from model_ops.recovery.devices import choose_devices
-from model_ops.recovery.errors import Refusal
-from model_ops.recovery.memory import LARGE, PLAIN
-from model_ops.recovery.plan import make_plan
-from model_ops.recovery.run import execute
-from tests.model_ops.recovery import cases, plain
-from tests.model_ops.recovery.test_devices import SMALL, made
+torch = pytest.importorskip("torch", reason="recovering weights needs torch")
 
-torch = cases.torch
+from model_ops.recovery.device import Cpu, Cuda  # noqa: E402
+from model_ops.recovery.devices import choose_devices  # noqa: E402
+from model_ops.recovery.errors import Refusal  # noqa: E402
+from model_ops.recovery.memory import LARGE, PLAIN  # noqa: E402
+from model_ops.recovery.plan import make_plan  # noqa: E402
+from model_ops.recovery.run import execute  # noqa: E402
+from tests.model_ops.recovery import cases, plain  # noqa: E402
+from tests.model_ops.recovery.test_devices import SMALL, made  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,

@@ -5,19 +5,20 @@ Needs nothing but torch, numpy, safetensors and pytest.
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from model_ops.recovery.control import Control
-from model_ops.recovery.device import Cpu
-from model_ops.recovery.devices import Devices, make_shard
-from model_ops.recovery.errors import Failure, Refusal
-from model_ops.recovery.memory import PLAIN, Buffers
-from model_ops.recovery.plan import make_plan
-from model_ops.recovery.run import execute
-from tests.model_ops.recovery import cases, plain
+torch = pytest.importorskip("torch", reason="recovering weights needs torch")
 
-torch = cases.torch
+from model_ops.recovery.control import Control  # noqa: E402
+from model_ops.recovery.device import Cpu  # noqa: E402
+from model_ops.recovery.devices import Devices, make_shard  # noqa: E402
+from model_ops.recovery.errors import Failure, Refusal  # noqa: E402
+from model_ops.recovery.memory import PLAIN, Buffers  # noqa: E402
+from model_ops.recovery.plan import make_plan  # noqa: E402
+from model_ops.recovery.run import execute  # noqa: E402
+from tests.model_ops.recovery import cases, plain  # noqa: E402
 
 SMALL = Buffers(block_size=8192, slots=4)
 WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -179,3 +180,10 @@ def test_device_that_was_named_and_is_not_there_is_refused(tmp_path, device):
     with pytest.raises(Refusal, match=f"The device {device} cannot be used: .* CUDA device"):
         execute(plan, tmp_path / "out", device=device)
     assert {path.name for path in tmp_path.iterdir()} == {"base", "first"}
+
+
+def test_result_notes_that_gpu_memory_was_short(tmp_path):
+    result = execute(cases.plan_of("tiny", tmp_path), tmp_path / "out", device="cpu")
+    assert result.notes == []
+    short = replace(result, device="cuda:0 then cpu (out of GPU memory), cuda:1")
+    assert short.notes == [f"a GPU had too little memory left, so the weights were made on {short.device}."]
