@@ -139,10 +139,3 @@ def test_update_keeps_what_still_fits(
     old: dict[str, Any], chosen: dict[str, Any], new_sources: bool, kept: dict[str, Any]
 ) -> None:
     assert options_kept(old=old, chosen=chosen, new_sources=new_sources) == kept
-
-
-def test_equal_wishes_are_equal_tables() -> None:
-    assert Options(dtype="float32", max_shard_size="5000MB").chosen() == Options().chosen() == {}
-    assert Options(compat="fastchat", dtype="float16").chosen() == {"compat": "fastchat"}
-    assert Options(compat="fastchat", dtype="float32").chosen() == {"compat": "fastchat", "dtype": "float32"}
-    assert Options(method="xor", compat="fastchat", keep_rotary=True).chosen() == {"method": "xor"}
