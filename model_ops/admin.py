@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -19,6 +20,8 @@ from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models, is_owner
 from model_ops.models import Download, ModelWeights, Recovery, Revision
 from model_ops.panels import is_moving
+from model_ops.queries import smoke_run
+from model_ops.services.smoking import ask_again, can_be_asked
 from model_ops.services.weights import ENDED_BADLY, cancel_recovery, retry
 
 
@@ -27,7 +30,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
     to_model = "weights__model"
     list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
     list_filter = ["state", "method"]
-    readonly_fields = ["models", "percent_done", "written_as", "plan_text", "files_made"]
+    readonly_fields = ["models", "percent_done", "test_prompt", "written_as", "plan_text", "files_made"]
     exclude = ["options", "plan", "manifest", "lease_owner"]
     actions = ["try_again"]
 
@@ -55,12 +58,19 @@ class RecoveryAdmin(ReadOnlyAdmin):
     def files_made(self, recovery: Recovery) -> SafeString:
         return format_html("<pre>{}</pre>", json.dumps(recovery.manifest.get("files", []), indent=1))
 
+    @admin.display(description="test prompt")
+    def test_prompt(self, recovery: Recovery) -> str:
+        run = smoke_run(recovery)
+        return render_to_string("model_ops/smoke.html", {"smoke": run}) if run else "not run"
+
     def get_urls(self) -> list[URLPattern]:
         again = self.admin_site.admin_view(require_POST(self.retry_view))
         cancel = self.admin_site.admin_view(require_POST(self.cancel_view))
+        ask = self.admin_site.admin_view(require_POST(self.ask_view))
         return [
             path("<int:pk>/retry/", again, name="model_ops_recovery_retry"),
             path("<int:pk>/cancel/", cancel, name="model_ops_recovery_cancel"),
+            path("<int:pk>/ask/", ask, name="model_ops_recovery_ask"),
             *super().get_urls(),
         ]
 
@@ -85,6 +95,20 @@ class RecoveryAdmin(ReadOnlyAdmin):
             self.message_user(
                 request, f"Recovery {pk} is cancelled; it can be tried again.", messages.SUCCESS
             )
+        return redirect("admin:model_ops_recovery_change", pk)
+
+    def ask_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks the weights of one recovery once more, from its own page."""
+        recovery = self.get_queryset(request).filter(pk=pk).first()
+        if recovery is None or not owns_all(request, recovery):
+            raise Http404(f"There is no recovery {pk} whose weights you may ask.")
+        try:
+            ask_again(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
+        except RuleError as error:
+            say(request, error)
+        else:
+            said = f"The weights of recovery {pk} will be asked: load this page again in a moment."
+            self.message_user(request, said, messages.SUCCESS)
         return redirect("admin:model_ops_recovery_change", pk)
 
     @admin.action(description="Try the selected recoveries again")
@@ -114,7 +138,8 @@ class RecoveryAdmin(ReadOnlyAdmin):
         recovery = self.get_object(request, object_id)
         offered = recovery is not None and recovery.state in ENDED_BADLY and owns_all(request, recovery)
         stoppable = recovery is not None and is_moving(recovery) and owns_all(request, recovery)
-        context = {**(extra_context or {}), "may_retry": offered, "may_cancel": stoppable}
+        askable = recovery is not None and can_be_asked(recovery) and owns_all(request, recovery)
+        context = {"may_retry": offered, "may_cancel": stoppable, "may_ask": askable, **(extra_context or {})}
         return super().change_view(request, object_id, form_url, context)
 
 

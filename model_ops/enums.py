@@ -49,3 +49,11 @@ class DeliveryState(TextChoices):
     WAITING = "waiting", "waiting for weights"
     READY = "ready", "told: ready"
     FAILED = "failed", "told: failed"
+
+
+class SmokeState(TextChoices):
+    WAITING = "waiting", "waiting for a worker"
+    RUNNING = "running", "running"
+    ANSWERED = "answered", "answered"
+    FAILED = "failed", "did not answer"
+    REFUSED = "refused", "not run"

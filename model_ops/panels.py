@@ -12,7 +12,7 @@ from access_requests.models import AccessRequest, GatedModel
 from access_requests.permissions import is_owner, is_reviewer
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery
-from model_ops.queries import current_recovery, published
+from model_ops.queries import current_recovery, published, smoke_run
 
 MOVING = (RecoveryState.PLANNED, RecoveryState.RUNNING)
 
@@ -39,7 +39,7 @@ def _render(template: str, model: GatedModel, http_request: HttpRequest) -> str:
 def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, Any]:
     """What the panels' templates use."""
     recovery, revision = current_recovery(model), published(model)
-    owner = is_owner(http_request.user, model)
+    owner, reviewer = is_owner(http_request.user, model), is_reviewer(http_request.user, model)
     return {
         "model": model,
         "recovery": recovery,
@@ -47,7 +47,8 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         "bytes_published": revision.files.aggregate(size=Sum("blob__size"))["size"] if revision else 0,
         "moving": is_moving(recovery),
         "replacing": bool(revision and recovery and recovery.state != RecoveryState.READY),
-        "shows_plan": is_reviewer(http_request.user, model),
+        "smoke": smoke_run(recovery) if reviewer else None,
+        "shows_plan": reviewer,
         "shows_error": owner,
     }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from access_requests.models import GatedModel
 from model_ops.enums import RecoveryState
-from model_ops.models import ModelWeights, Recovery, Ref, Revision
+from model_ops.models import ModelWeights, Recovery, Ref, Revision, SmokeRun
 
 MAIN = "main"
 
@@ -42,6 +42,11 @@ def current_recovery(model: GatedModel) -> Recovery | None:
     """The recovery that makes, or made, the model's current weights."""
     weights = current_weights(model)
     return weights.recovery if weights else None
+
+
+def smoke_run(recovery: Recovery | None) -> SmokeRun | None:
+    """The newest try of the recovery's weights; for owners and reviewers alone."""
+    return SmokeRun.objects.filter(recovery=recovery).first() if recovery else None
 
 
 def weights_state(model: GatedModel) -> WeightsState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from model_ops.services import delivering, recoveries, resuming
+from model_ops.services import delivering, recoveries, resuming, smoking
 
 DAY = 24 * 3600
 
@@ -13,6 +13,12 @@ DAY = 24 * 3600
 def run_recovery(recovery_id: int) -> None:
     """Runs one recovery; a second delivery of the message finds it claimed."""
     recoveries.run_recovery(recovery_id=recovery_id)
+
+
+@shared_task(soft_time_limit=15 * 60, time_limit=16 * 60)
+def smoke_recovery(recovery_id: int) -> None:
+    """Asks recovered weights something; a second delivery of the message finds it asked."""
+    smoking.smoke_recovery(recovery_id=recovery_id)
 
 
 @shared_task(soft_time_limit=60, time_limit=90)

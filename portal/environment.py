@@ -28,12 +28,14 @@ def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
 
 
-def flag(name: str) -> bool:
-    """`1`, `true`, `yes` or `on`; empty, `0`, `false`, `no`, `off` or absent is false."""
+def flag(name: str, *, default: bool = False) -> bool:
+    """`1`, `true`, `yes` or `on`; `0`, `false`, `no` or `off`; the default when empty or absent."""
     value = os.environ.get(name, "").strip().lower()
+    if not value:
+        return default
     if value in {"1", "true", "yes", "on"}:
         return True
-    if value in {"", "0", "false", "no", "off"}:
+    if value in {"0", "false", "no", "off"}:
         return False
     raise refuse(name, f"is {value!r}: write 1 or 0.")
 

@@ -18,6 +18,7 @@ GATEHOUSE_PROXIES = environment.networks("GATEHOUSE_PROXIES", "127.0.0.0/8,::1")
 GATEHOUSE_SOURCES = environment.source_folders()
 GATEHOUSE_HUB_ENDPOINT = environment.http_address("GATEHOUSE_HUB_ENDPOINT", "https://huggingface.co")
 GATEHOUSE_HUB_TOKEN = environment.text("GATEHOUSE_HUB_TOKEN")
+GATEHOUSE_SMOKE = environment.flag("GATEHOUSE_SMOKE", default=True)
 GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=10, most=1000)
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
@@ -109,7 +110,9 @@ SESSION_ENGINE = "django.contrib.sessions.backends.db"
 CELERY_BROKER_URL = environment.broker_url(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"model_ops.tasks.run_recovery": {"queue": "recovery"}}
+CELERY_TASK_ROUTES = {
+    f"model_ops.tasks.{name}": {"queue": "recovery"} for name in ("run_recovery", "smoke_recovery")
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

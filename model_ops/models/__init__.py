@@ -1,6 +1,7 @@
 from model_ops.models.downloads import Download
 from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, WeightSource
 from model_ops.models.revisions import Blob, Ref, RepoFile, Revision
+from model_ops.models.smoking import SmokeRun
 
 __all__ = [
     "Blob",
@@ -11,5 +12,6 @@ __all__ = [
     "Ref",
     "RepoFile",
     "Revision",
+    "SmokeRun",
     "WeightSource",
 ]

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from django.conf import settings
@@ -39,11 +39,14 @@ KEPT_VARIABLES = (
 
 @dataclass(frozen=True)
 class Ended:
-    """`status` is negative for a signal; `last_words` is the last line on its standard error."""
+    """`status` is negative for a signal; `last_words` is the last line on its standard error, `result` the last
+    object on its standard output that is no progress.
+    """
 
     status: int
     stopped: bool
     last_words: str
+    result: dict[str, Any] = field(default_factory=dict)
 
 
 def run_child(
@@ -71,8 +74,9 @@ def run_child(
         pass_fds=pass_fds,
     )
     words: deque[str] = deque(maxlen=KEPT_LINES)
+    results: deque[dict[str, Any]] = deque([{}], maxlen=1)
     readers = [
-        threading.Thread(target=_read_progress, args=(process.stdout, on_progress), daemon=True),
+        threading.Thread(target=_read_objects, args=(process.stdout, on_progress, results), daemon=True),
         threading.Thread(target=_keep_words, args=(process.stderr, words), daemon=True),
     ]
     for reader in readers:
@@ -87,7 +91,7 @@ def run_child(
         process.wait()
         for reader in readers:
             reader.join(timeout=5)
-    return Ended(process.returncode, stopped, words[-1] if words else "")
+    return Ended(process.returncode, stopped, words[-1] if words else "", results[0])
 
 
 def _environment() -> dict[str, str]:
@@ -95,12 +99,16 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
-def _read_progress(stream: IO[str], on_progress: Callable[[dict[str, Any]], None]) -> None:
+def _read_objects(
+    stream: IO[str], on_progress: Callable[[dict[str, Any]], None], results: deque[dict[str, Any]]
+) -> None:
     with stream:
         for line in stream:
             found = _object(line)
             if "bytes_done" in found:
                 on_progress(found)
+            elif found:
+                results.append(found)
 
 
 def _keep_words(stream: IO[str], words: deque[str]) -> None:

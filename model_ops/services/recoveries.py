@@ -29,6 +29,7 @@ from model_ops.services.engine import read_result, recover_arguments
 from model_ops.services.leases import Lease, claim, with_database
 from model_ops.services.publishing import publish_revision, recovered_files
 from model_ops.services.repository import StoredFile
+from model_ops.services.smoking import expect_answer
 from model_ops.services.sources import check_unchanged, fetched_folder, hub_token
 from model_ops.services.weights import make_plan
 
@@ -279,6 +280,7 @@ def _publish(lease: Lease) -> None:
                 publish_revision(model=weights.model)
                 append_event(kind="recovery.ready", model=weights.model, data={"recovery": recovery.pk})
             tell_ended(recovery=recovery)
+            expect_answer(recovery=recovery)
             return True
 
     if not with_database(publish, give_up=lease.lost):

@@ -10,9 +10,10 @@ from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
 from access_requests.services.queue import enqueue_on_commit
-from model_ops.models import Recovery
+from model_ops.models import Recovery, SmokeRun
 from model_ops.services.delivering import resume_deliveries
 from model_ops.services.leases import due
+from model_ops.services.smoking import SMOKE_RECOVERY, waiting
 from model_ops.services.weights import RUN_RECOVERY
 
 log = logging.getLogger(__name__)
@@ -21,12 +22,14 @@ RECOVERY_QUEUE = "recovery"
 
 
 def resume_work() -> None:
-    """Deliveries first, then recoveries that are due; safe to run as often as one likes."""
+    """Deliveries first, then recoveries that are due, then weights to be asked; safe to run as often as one likes."""
     resume_deliveries()
-    recoveries = list(Recovery.objects.filter(due()).order_by("wanted_at", "pk").values_list("pk", flat=True))
-    if recoveries and _queue_is_empty():
-        for pk in recoveries:
-            enqueue_on_commit(RUN_RECOVERY, pk)
+    recoveries = Recovery.objects.filter(due()).order_by("wanted_at", "pk").values_list("pk", flat=True)
+    smokes = SmokeRun.objects.filter(waiting()).order_by("wanted_at").values_list("recovery", flat=True)
+    work = [(RUN_RECOVERY, pk) for pk in recoveries] + [(SMOKE_RECOVERY, pk) for pk in smokes]
+    if work and _queue_is_empty():
+        for task, pk in work:
+            enqueue_on_commit(task, pk)
 
 
 def _queue_is_empty() -> bool:

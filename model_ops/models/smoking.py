@@ -1,0 +1,43 @@
+"""Whether recovered weights speak: one prompt and what they said to it. Nobody waits for it."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from model_ops.enums import SmokeState
+from model_ops.models.recoveries import Recovery
+
+
+class SmokeRun(models.Model):
+    """The newest try of a recovery's weights. It starts when they are published and changes nothing about them."""
+
+    recovery = models.OneToOneField(Recovery, models.PROTECT, related_name="smoke_run")
+    state = models.CharField(max_length=10, choices=SmokeState, default=SmokeState.WAITING)
+    wanted_at = models.DateTimeField(help_text="When it was asked for last.")
+    ends_by = models.DateTimeField(
+        null=True, blank=True, help_text="A run that has not ended by then was cut off."
+    )
+    finished_at = models.DateTimeField(null=True, blank=True)
+    answer = models.JSONField(
+        default=dict, blank=True, help_text="Prompt, answer, tokens, seconds, device, dtype, finite, hints."
+    )
+    error = models.TextField(blank=True, help_text="One sentence.")
+
+    class Meta:
+        verbose_name = "smoke run"
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(state=SmokeState.RUNNING) | Q(ends_by__isnull=False),
+                name="smoke_running_has_an_end",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"smoke run of {self.recovery}"
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Its worker was killed: nobody is at it any more, and nobody takes it up by itself."""
+        return self.state == SmokeState.RUNNING and self.ends_by is not None and self.ends_by < timezone.now()
