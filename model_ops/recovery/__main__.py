@@ -1,8 +1,33 @@
 """`python -m model_ops.recovery`: see `cli`."""
 
+import os
 import sys
 
-from model_ops.recovery.cli import main
+from model_ops.recovery.control import Control
+from model_ops.recovery.errors import Cancelled
+from model_ops.recovery.signals import leave, obey
+
+RESUMED = {"recover", "make_diff"}
+
+
+def run() -> int:
+    """The command line; signals are obeyed from before its imports on."""
+    _hold_standard_streams()
+    control = Control()
+    sentence = str(Cancelled()) if RESUMED.intersection(sys.argv[1:2]) else "The run was cancelled."
+    obey(lambda: control.interrupt(lambda: leave(sentence)))
+    from model_ops.recovery.cli import main
+
+    return main(control=control)
+
+
+def _hold_standard_streams() -> None:
+    """Who starts this with standard error closed must not find the sentence in the first file that is opened."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    sys.stdout = sys.stdout or os.fdopen(descriptor, "w")
+    sys.stderr = sys.stderr or os.fdopen(descriptor, "w")
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

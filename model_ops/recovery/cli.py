@@ -7,12 +7,11 @@ on the way; then one sentence stands on standard error, and never a traceback.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,7 +112,7 @@ def _add_sum(parser: argparse.ArgumentParser) -> None:
         "--sum-tolerance",
         type=float,
         metavar="T",
-        help="how far off the sum may be (default: 0.01; a hundred-thousandth of what model_sum.txt says)",
+        help="how far off the sum may be (default: 0.01, or a millionth of a large sum; 1e-5 of what model_sum.txt says)",
     )
 
 
@@ -162,31 +161,41 @@ def _run_id(text: str) -> str:
     return text
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    control = Control(_silent)
+def main(argv: Sequence[str] | None = None, control: Control | None = None) -> int:
+    """Run one command; returns the exit status. Who wants an end before that cancels `control`."""
+    control = control or Control()
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: control.interrupt())
-        arguments = build_parser().parse_args(argv)
-        status = _COMMANDS[arguments.command](arguments, control)
-        control.end_in_order()
+        return _run(argv, control)
     except RecoveryError as error:
-        _say_error(str(error))
-        return error.exit_status
+        sentence, status = str(error), error.exit_status
     except MemoryError:
-        _say_error("There was not enough memory; try fewer --jobs.")
+        sentence, status = "There was not enough memory; try fewer --jobs.", 1
     except OSError as error:
-        _say_error(f"The operating system said: {error.strerror or error}.")
+        sentence, status = f"The operating system said: {error.strerror or error}.", 1
     except Exception as error:
-        _say_error(f"Something unforeseen went wrong in the engine ({type(error).__name__}: {error}).")
-    else:
-        return status
-    return 1
+        kind = type(error).__name__
+        sentence, status = f"Something unforeseen went wrong in the engine ({kind}: {error}).", 1
+    control.end_in_order()
+    _say_error(sentence)
+    return status
+
+
+def _run(argv: Sequence[str] | None, control: Control) -> int:
+    arguments = build_parser().parse_args(argv)
+    return _COMMANDS[arguments.command](arguments, control)
+
+
+def _say(text: str) -> None:
+    """On standard output. Nobody may be reading it any more; what was done is done nevertheless."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _say_error(sentence: str) -> None:
-    print(one_line(sentence), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(one_line(sentence), file=sys.stderr, flush=True)
 
 
 def _silent(done: int, total: int, shard: str) -> None:
@@ -208,7 +217,8 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 def _plan(arguments: argparse.Namespace, control: Control) -> int:
     plan = make_plan(arguments.path_raw, arguments.path_diff, _options(arguments), target=arguments.target)
-    print(json.dumps(plan.to_json()) if arguments.json else plan.summary())
+    control.end_in_order()
+    _say(json.dumps(plan.to_json()) if arguments.json else plan.summary())
     return 0
 
 
@@ -243,55 +253,43 @@ def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Pl
         control=control,
         started=started,
     )
+    control.end_in_order()
+    for note in result.notes:
+        _say_error(f"note: {note}")
     if result.not_restored:
         _say_error(
             f"Warning: {result.not_restored} of {result.values} values will not come back from this diff; "
             "--method xor makes one that is always exact."
         )
-    print(json.dumps(result.to_json()) if arguments.json else result.summary(), flush=True)
+    _say(json.dumps(result.to_json()) if arguments.json else result.summary())
     return 0
 
 
 def _verify(arguments: argparse.Namespace, control: Control) -> int:
+    control.end_in_order()
     control.set_report(_Bar() if sys.stderr.isatty() else _silent)
     found = verify_folder(arguments.folder, control)
     if arguments.json:
-        print(json.dumps(found.to_json()))
+        _say(json.dumps(found.to_json()))
     elif found.ok:
-        print(found.summary())
+        _say(found.summary())
     if not found.ok:
         _say_error(found.problems[0] if arguments.json else found.summary())
     return 0 if found.ok else 1
 
 
 def _smoke(arguments: argparse.Namespace, control: Control) -> int:
-    _end_at_once_on_signals()
     found = smoke_folder(
         arguments.folder,
         prompt=arguments.prompt,
         max_new_tokens=arguments.max_new_tokens,
         device=arguments.device,
     )
-    print(json.dumps(found.to_json()) if arguments.json else found.summary(), flush=True)
+    control.end_in_order()
+    _say(json.dumps(found.to_json()) if arguments.json else found.summary())
     if not found.finite:
         _say_error("The logits were not finite: these weights are broken.")
     return 0 if found.finite else 1
-
-
-def _end_at_once_on_signals() -> None:
-    """A signal ends the process wherever it is: there is nothing to tidy up, and loading may take minutes in C.
-
-    To be called before torch has threads of its own, which take the signal mask from this one.
-    """
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-
-    def wait() -> None:
-        signal.sigwait(ends)
-        _say_error("The run was cancelled.")
-        os._exit(1)
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Control], int]] = {

@@ -25,7 +25,7 @@ class Control:
         self.bytes_done = self.bytes_total = self.bytes_read = self.bytes_written = 0
         self.shard = ""
         self._parent: int | None = None
-        self._at_once = True
+        self._ending, self._at_once = threading.Lock(), True
 
     def set_report(self, report: Report) -> None:
         """Whom to tell from now on."""
@@ -39,16 +39,17 @@ class Control:
         """Ask for an end at the next block; safe in a signal handler."""
         self._cancelled.set()
 
-    def interrupt(self) -> None:
-        """As `cancel`; before anything is written, end the main thread's work where it stands. For signal handlers."""
+    def interrupt(self, leave: Callable[[], None]) -> None:
+        """As `cancel`; until `end_in_order` was called, `leave` ends the process where it stands."""
         self.cancel()
-        if self._at_once:
-            self._at_once = False
-            raise Cancelled
+        with self._ending:
+            if self._at_once:
+                leave()
 
     def end_in_order(self) -> None:
-        """From now on an interrupt waits for the next block."""
-        self._at_once = False
+        """From now on an interrupt waits for the next block, and what is said is not said twice."""
+        with self._ending:
+            self._at_once = False
 
     def stop(self) -> None:
         """Another part failed; end quietly."""
@@ -78,7 +79,10 @@ class Control:
             self.cancel()
         if self._report and (final or now - self._last >= self._interval):
             self._last = now
-            self._report(min(self.bytes_done, self.bytes_total), self.bytes_total, self.shard)
+            try:
+                self._report(min(self.bytes_done, self.bytes_total), self.bytes_total, self.shard)
+            except OSError:  # nobody reads it any more
+                self._report = None
 
     def pause(self) -> None:
         """Wait a moment for another process; raises Cancelled like `check`."""
@@ -88,21 +92,26 @@ class Control:
 
     def gather(self, futures: list[Future[Any]]) -> list[Any]:
         """Results in order; on the first failure the others are stopped and it is raised."""
-        pending: set[Future[Any]] = set(futures)
+        try:
+            self._watch(set(futures))
+        except BaseException:
+            self._stop_all(futures)
+            raise
+        return [future.result() for future in futures]
+
+    def _watch(self, pending: set[Future[Any]]) -> None:
         while pending:
             done, pending = wait(pending, timeout=_TICK, return_when=FIRST_EXCEPTION)
             self.tick()
             failed = [future for future in done if future.exception()]
             if failed or self._cancelled.is_set():
-                self._stop_all(pending)
                 self._raise_first(failed)
-        return [future.result() for future in futures]
 
-    def _stop_all(self, pending: set[Future[Any]]) -> None:
+    def _stop_all(self, futures: list[Future[Any]]) -> None:
         self.stop()
-        for future in pending:
+        for future in futures:
             future.cancel()
-        wait(pending)
+        wait(futures)
 
     def _raise_first(self, failed: list[Future[Any]]) -> None:
         errors = [future.exception() for future in failed]

@@ -95,9 +95,9 @@ def test_signal_while_torch_is_imported_ends_there(pair, tmp_path, number):
 def test_plan_that_was_printed_is_not_taken_back(pair):
     """A signal after the end of the work changes nothing."""
     code = (
-        "import os, signal, sys\nfrom model_ops.recovery.cli import main\n"
-        f"status = main({['plan', '--path_raw', str(pair[0]), '--path_diff', str(pair[1]), '--json']!r})\n"
-        "os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(status)"
+        "import os, signal, sys\nfrom model_ops.recovery.__main__ import run\n"
+        f"sys.argv[1:] = {['plan', '--path_raw', str(pair[0]), '--path_diff', str(pair[1]), '--json']!r}\n"
+        "status = run()\nos.kill(os.getpid(), signal.SIGTERM)\nsys.exit(status)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=models.ROOT, capture_output=True, text=True, check=False
