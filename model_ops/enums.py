@@ -17,6 +17,12 @@ class RecoveryState(TextChoices):
     CANCELLED = "cancelled", "cancelled"
 
 
+class ShardState(TextChoices):
+    PLANNED = "planned", "planned"
+    RUNNING = "running", "running"
+    DONE = "done", "done"
+
+
 class Method(TextChoices):
     RECOVER = "recover", "base + diff"
     COPY = "copy", "files as they are"

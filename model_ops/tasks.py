@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
 
-from model_ops.services import delivering, recoveries, resuming, smoking
+from model_ops.services import delivering, recoveries, resuming, smoking, spreading
 
 DAY = 24 * 3600
 
@@ -13,6 +15,18 @@ DAY = 24 * 3600
 def run_recovery(recovery_id: int) -> None:
     """Runs one recovery; a second delivery of the message finds it claimed."""
     recoveries.run_recovery(recovery_id=recovery_id)
+
+
+@shared_task(bind=True, soft_time_limit=DAY, time_limit=DAY + 600)
+def run_shard(self: Any, shard_id: int) -> None:
+    """Makes one shard of a recovery that is spread over workers."""
+    spreading.run_shard(shard_id=shard_id, worker=self.request.hostname or "")
+
+
+@shared_task(soft_time_limit=DAY, time_limit=DAY + 600)
+def finish_recovery(recovery_id: int) -> None:
+    """Publishes what several workers have made."""
+    recoveries.finish_recovery(recovery_id=recovery_id)
 
 
 @shared_task(soft_time_limit=15 * 60, time_limit=16 * 60)

@@ -20,6 +20,7 @@ GATEHOUSE_HUB_ENDPOINT = environment.http_address("GATEHOUSE_HUB_ENDPOINT", "htt
 GATEHOUSE_HUB_TOKEN = environment.text("GATEHOUSE_HUB_TOKEN")
 GATEHOUSE_SMOKE = environment.flag("GATEHOUSE_SMOKE", default=True)
 GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=10, most=1000)
+GATEHOUSE_SHARED_WEIGHTS = environment.flag("GATEHOUSE_SHARED_WEIGHTS")
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
@@ -111,7 +112,8 @@ CELERY_BROKER_URL = environment.broker_url(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
-    f"model_ops.tasks.{name}": {"queue": "recovery"} for name in ("run_recovery", "smoke_recovery")
+    f"model_ops.tasks.{name}": {"queue": "recovery"}
+    for name in ("run_recovery", "run_shard", "finish_recovery", "smoke_recovery")
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -24,7 +24,7 @@ NO_SERVERS = (CHECKOUT / "tests" / "model_ops" / "recovery", CHECKOUT / "tests" 
 LISTING = ("collectonly", "version", "help", "markers", "showfixtures", "show_fixtures_per_test")
 HIDDEN = (
     "EMAIL_URL", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_DEMO",
-    "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE",
+    "GATEHOUSE_SHARED_WEIGHTS", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE",
 )  # fmt: skip
 PREFIX = "gatehouse-tests-"
 SERVERS = pytest.StashKey[EmbeddedServers | None]()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from celery import current_app
+from celery import current_app, group
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -16,6 +17,18 @@ log = logging.getLogger(__name__)
 def enqueue_on_commit(task_name: str, *args: int, **options: Any) -> None:
     """Sends the task by name once the transaction is through; a missing broker is logged and nothing is lost."""
     transaction.on_commit(lambda: _send(task_name, args, options), robust=True)
+
+
+def enqueue_each_on_commit(task_name: str, ids: Sequence[int]) -> None:
+    """As `enqueue_on_commit`, one message for each id, sent together."""
+    transaction.on_commit(lambda: _send_group(task_name, ids), robust=True)
+
+
+def _send_group(task_name: str, ids: Sequence[int]) -> None:
+    try:
+        group(current_app.signature(task_name, args=(pk,)) for pk in ids).apply_async(retry=False)
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("Broker not reached, %s%s wait for beat: %s", task_name, tuple(ids), error)
 
 
 def _send(task_name: str, args: tuple[int, ...], options: dict[str, Any]) -> None:

@@ -35,7 +35,9 @@ class Migration(migrations.Migration):
                 ('lease_owner', models.CharField(blank=True, help_text='Random; the worker that holds the row.', max_length=32)),
                 ('lease_until', models.DateTimeField(blank=True, help_text='After this the row may be claimed by another worker.', null=True)),
                 ('attempts', models.PositiveIntegerField(default=0)),
+                ('run_id', models.CharField(blank=True, help_text='Names the attempt whose shards several workers make; empty where one makes them all.', max_length=32)),
                 ('stage', models.CharField(blank=True, help_text='fetching, recovering, publishing', max_length=40)),
+                ('stage_started_at', models.DateTimeField(blank=True, null=True)),
                 ('bytes_done', models.BigIntegerField(default=0)),
                 ('bytes_total', models.BigIntegerField(default=0)),
                 ('plan', models.JSONField(blank=True, default=dict)),
@@ -187,6 +189,26 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'model weights',
                 'constraints': [models.UniqueConstraint(condition=models.Q(('replaced_at__isnull', True)), fields=('model',), name='one_current_weights_per_model')],
+            },
+        ),
+        migrations.CreateModel(
+            name='RecoveryShard',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('file', models.CharField(max_length=500)),
+                ('state', models.CharField(choices=[('planned', 'planned'), ('running', 'running'), ('done', 'done')], default='planned', max_length=10)),
+                ('lease_owner', models.CharField(blank=True, help_text='Random; the worker that holds the row.', max_length=32)),
+                ('lease_until', models.DateTimeField(blank=True, help_text='After this the row may be claimed by another worker.', null=True)),
+                ('attempts', models.PositiveIntegerField(default=0)),
+                ('worker', models.CharField(blank=True, help_text='The name of the last one that held it.', max_length=200)),
+                ('bytes_done', models.BigIntegerField(default=0)),
+                ('bytes_total', models.BigIntegerField()),
+                ('error', models.TextField(blank=True, help_text='One sentence.')),
+                ('recovery', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='shards', to='model_ops.recovery')),
+            ],
+            options={
+                'ordering': ['recovery', 'file'],
+                'constraints': [models.UniqueConstraint(fields=('recovery', 'file'), name='one_row_per_shard'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'running'), _negated=True), models.Q(('lease_until__isnull', False), models.Q(('lease_owner', ''), _negated=True)), _connector='OR'), name='shard_running_has_lease')],
             },
         ),
         migrations.AddConstraint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from access_requests.models import GatedModel, Grant
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
@@ -65,7 +66,13 @@ class Recovery(models.Model):
         null=True, blank=True, help_text="After this the row may be claimed by another worker."
     )
     attempts = models.PositiveIntegerField(default=0)
+    run_id = models.CharField(
+        max_length=32,
+        blank=True,
+        help_text="Names the attempt whose shards several workers make; empty where one makes them all.",
+    )
     stage = models.CharField(max_length=40, blank=True, help_text="fetching, recovering, publishing")
+    stage_started_at = models.DateTimeField(null=True, blank=True)
     bytes_done = models.BigIntegerField(default=0)
     bytes_total = models.BigIntegerField(default=0)
     plan = models.JSONField(default=dict, blank=True)
@@ -105,6 +112,20 @@ class Recovery(models.Model):
         if self.state == RecoveryState.READY:
             return 100
         return min(99, self.bytes_done * 100 // self.bytes_total) if self.bytes_total else 0
+
+    @property
+    def speed(self) -> float:
+        """Bytes a second since the stage began; 0 where nothing can be said of it."""
+        if self.state != RecoveryState.RUNNING or not self.stage_started_at or not self.bytes_total:
+            return 0
+        seconds = (timezone.now() - self.stage_started_at).total_seconds()
+        return self.bytes_done / seconds if seconds >= 1 else 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As long as the stage will take at its speed so far; None where nothing can be said of it."""
+        speed = self.speed
+        return max(0, self.bytes_total - self.bytes_done) / speed if speed else None
 
     @property
     def written_as(self) -> str:

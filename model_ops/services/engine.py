@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,18 @@ def plan_recovery(*, base: Path, diff: Path, options: Mapping[str, Any]) -> dict
     return {"text": plan.summary(), **plan.to_json()}
 
 
-def recover_arguments(*, recovery: Recovery, base: Path, diff: Path, target: Path) -> list[str]:
-    """The engine's command line, after `python`."""
+def recover_arguments(
+    *, recovery: Recovery, base: Path, diff: Path, target: Path, only: Sequence[str] = ()
+) -> list[str]:
+    """The engine's command line, after `python`; with `only` some shards are made and the rest waits."""
+    shared = ["--run-id", recovery.run_id] if recovery.run_id else []
     return [
         *("-m", "model_ops.recovery", "recover"),
         *("--path_raw", str(base), "--path_diff", str(diff), "--path_tuned", str(target)),
         *_words(recovery.options),
         *("--json", "--progress-json"),
+        *shared,
+        *(f"--only={file}" for file in only),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Who works on a recovery: claimed by compare-and-swap on its row, kept by renewing, lost to whoever claims next."""
+"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to whoever claims next."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from model_ops.enums import RecoveryState
-from model_ops.models import Recovery
+from model_ops.enums import RecoveryState, ShardState
+from model_ops.models import Recovery, RecoveryShard
 
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=20)
-RENEW_AFTER = 4.0  # seconds
+LOOK_AFTER = 0.5  # seconds
 PROGRESS_AFTER = 1.0  # seconds; never more than one write a second
+RENEW_AFTER = 4.0  # seconds
+RUNNING = "running"  # in both tables
 Result = TypeVar("Result")
 
 
@@ -31,41 +33,83 @@ def _lease_end() -> ExpressionWrapper[Any]:
 
 
 def due() -> Q:
-    """What a worker may take: wanted and planned, or running under a lease that nobody renewed."""
+    """Recoveries to begin: wanted and planned, or running under a lease that nobody renewed."""
     return Q(state=RecoveryState.PLANNED, wanted_at__isnull=False) | Q(
-        state=RecoveryState.RUNNING, lease_until__lt=Now()
+        state=RecoveryState.RUNNING, lease_until__lt=Now(), run_id=""
     )
+
+
+def due_to_finish() -> Q:
+    """Spread recoveries whose shards are all made, and whose end nobody has in hand."""
+    left = RecoveryShard.objects.filter(recovery=OuterRef("pk")).exclude(state=ShardState.DONE)
+    return Q(~Exists(left), ~Q(run_id=""), state=RecoveryState.RUNNING, lease_until__lt=Now())
+
+
+def due_shards() -> Q:
+    """Shards of running recoveries that are planned, or held under a lease that nobody renewed."""
+    expired = Q(state=ShardState.RUNNING, lease_until__lt=Now())
+    return Q(is_spread()) & (Q(state=ShardState.PLANNED) | expired)
+
+
+def is_spread() -> Exists:
+    """Of a shard: its recovery runs, spread over workers. What was cancelled or failed is not."""
+    running = Recovery.objects.filter(pk=OuterRef("recovery"), state=RecoveryState.RUNNING)
+    return Exists(running.exclude(run_id=""))
 
 
 def claim(*, recovery_id: int) -> str | None:
     """Makes the row ours and returns the lease's random name; None when another worker has it or nothing is due."""
-    owner = secrets.token_hex(16)
-    claimed = Recovery.objects.filter(due(), pk=recovery_id).update(
-        state=RecoveryState.RUNNING,
-        lease_owner=owner,
-        lease_until=_lease_end(),
+    return _claim(
+        Recovery.objects.filter(due(), pk=recovery_id),
+        run_id="",
         attempts=F("attempts") + 1,
         started_at=Coalesce(F("started_at"), Now()),
         finished_at=None,
         error="",
         bytes_done=0,
     )
+
+
+def claim_finishing(*, recovery_id: int) -> str | None:
+    """As `claim`, of a spread recovery all of whose shards are made."""
+    return _claim(Recovery.objects.filter(due_to_finish(), pk=recovery_id))
+
+
+def claim_shard(*, shard_id: int, worker: str) -> str | None:
+    """As `claim`, of one shard, for the worker of that name."""
+    return _claim(
+        RecoveryShard.objects.filter(due_shards(), pk=shard_id),
+        attempts=F("attempts") + 1,
+        worker=worker,
+        error="",
+        bytes_done=0,
+    )
+
+
+def _claim(rows: QuerySet[Any], **fields: Any) -> str | None:
+    """The conditions stand in the UPDATE itself, so that of two claims at once one finds the row changed."""
+    owner = secrets.token_hex(16)
+    claimed = rows.update(state=RUNNING, lease_owner=owner, lease_until=_lease_end(), **fields)
     return owner if claimed else None
 
 
 class Lease:
     """Renews a claim in a thread of its own and writes the progress along; `lost` is set when another holds it.
 
-    A database that is away is waited for: nobody else can claim the row then either.
+    `rows` finds the row as long as it may be worked on. A database that is away is waited for: nobody else can claim
+    the row then either.
     """
 
-    def __init__(self, recovery_id: int, owner: str) -> None:
-        self.recovery_id = recovery_id
-        self.owner = owner
+    def __init__(
+        self, rows: QuerySet[Any], owner: str, *, also: Callable[[], object] | None = None, name: str = ""
+    ) -> None:
+        self.name = name
         self.lost = threading.Event()
+        self._rows = rows.filter(state=RUNNING, lease_owner=owner)
+        self._also = also
         self._ended = threading.Event()
         self._progress: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self._renew, name=f"lease-{recovery_id}", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name=f"lease of {name}", daemon=True)
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -75,50 +119,46 @@ class Lease:
         self._ended.set()
         self._thread.join(timeout=30)
 
-    def held(self) -> Any:
+    def held(self) -> QuerySet[Any]:
         """The row, if it is still ours; every write of the worker goes through this filter."""
-        return Recovery.objects.filter(
-            pk=self.recovery_id, state=RecoveryState.RUNNING, lease_owner=self.owner
-        )
+        return self._rows.all()
 
     def report(self, *, done: int, total: int) -> None:
         """Notes how far it is; written with the next renewal, at most once a second."""
         self._progress = {"bytes_done": done, "bytes_total": total}
 
-    def enter_stage(self, stage: str, *, keep_progress: bool = False) -> None:
-        """Names what is done now; progress starts anew, unless this is the last touch to what is done."""
+    def write(self, **fields: Any) -> None:
+        """Writes at once, waiting for the database; what was reported before counts no more."""
         self._progress = {}
-        fields = {"stage": stage} | ({} if keep_progress else {"bytes_done": 0, "bytes_total": 0})
         with_database(lambda: self.held().update(**fields), give_up=self.lost)
 
     def _renew(self) -> None:
-        written, renewed = self._progress, time.monotonic()
+        written, wrote_at = self._progress, time.monotonic()
         try:
-            while not self._ended.wait(PROGRESS_AFTER) and not self.lost.is_set():
-                progress = self._progress
-                if progress is written and time.monotonic() - renewed < RENEW_AFTER:
-                    self._look()
-                    continue
-                if self._write(progress):
-                    written, renewed = progress, time.monotonic()
+            while not self._ended.wait(LOOK_AFTER) and not self.lost.is_set():
+                progress, since = self._progress, time.monotonic() - wrote_at
+                if since < (RENEW_AFTER if progress is written else PROGRESS_AFTER):
+                    self._still(self.held().exists)
+                elif self._still(lambda progress=progress: self._write(progress)):  # type: ignore[misc]
+                    written, wrote_at = progress, time.monotonic()
         finally:
             connection.close()
 
-    def _write(self, progress: dict[str, Any]) -> bool:
-        return self._still(lambda: self.held().update(lease_until=_lease_end(), **progress))
-
-    def _look(self) -> None:
-        """Between renewals: a cancelled run ends within about a second, whether or not it makes progress."""
-        self._still(self.held().exists)
+    def _write(self, progress: dict[str, Any]) -> int:
+        """Renews and writes; then what goes with it, such as the sum over all shards."""
+        written = self.held().update(lease_until=_lease_end(), **progress)
+        if written and progress and self._also:
+            self._also()
+        return written
 
     def _still(self, ours: Callable[[], Any]) -> bool:
-        """Notes when the row is no longer ours; False when the database was not there to say so."""
+        """Notes when the row is no longer ours, within a second of it; False when the database was not there to say so."""
         try:
             close_old_connections()
             if not ours():
                 self.lost.set()
         except (OperationalError, InterfaceError) as error:
-            log.warning("Lease of recovery %s not checked, database away: %s", self.recovery_id, error)
+            log.warning("Lease of %s not checked, database away: %s", self.name, error)
             connection.close()
             return False
         return True

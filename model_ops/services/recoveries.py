@@ -1,96 +1,63 @@
-"""One run of a recovery, from the claim to the published revision."""
+"""One run of a recovery, from the claim to the published revision; spread over workers, it is begun and ended here."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import logging
-import os
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
 from django.db.models.functions import Now
 
-from access_requests.errors import RuleError
 from access_requests.services.audit import append_event, recorded
-from model_ops import hubfetch
-from model_ops.enums import Method, RecoveryState, SourceKind
-from model_ops.models import Recovery, WeightSource
+from model_ops.enums import Method, RecoveryState
+from model_ops.models import Recovery
 from model_ops.services.blobs import is_stored, store_file
-from model_ops.services.child import Ended, run_child
-from model_ops.services.copying import SourceChanged, copy_files
+from model_ops.services.copying import copy_files
 from model_ops.services.delivering import tell_ended
+from model_ops.services.ends import LeaseLost, end_badly, ending
 from model_ops.services.engine import read_result, recover_arguments
-from model_ops.services.leases import Lease, claim, with_database
+from model_ops.services.fetching import fetch_sources
+from model_ops.services.leases import Lease, claim, claim_finishing, with_database
 from model_ops.services.publishing import publish_revision, recovered_files
 from model_ops.services.repository import StoredFile
 from model_ops.services.smoking import expect_answer
-from model_ops.services.sources import check_unchanged, fetched_folder, hub_token
+from model_ops.services.sources import fetched_folder
+from model_ops.services.spreading import is_worth_spreading, spread
 from model_ops.services.weights import make_plan
-
-log = logging.getLogger(__name__)
-
-REFUSED = 2  # the engine's exit status for what headers, sizes and indexes show
-KILLED_TRIES = 2  # a child killed by the system gets one more try; the second time it is no accident
-LOCK_PAUSE = 0.5  # seconds
-
-
-class RunFailed(Exception):
-    """The run made nothing; the message is one sentence for the owner."""
-
-    state = RecoveryState.FAILED
-
-
-class RunRefused(RunFailed):
-    """Seen before a byte was written."""
-
-    state = RecoveryState.REFUSED
-
-
-class LeaseLost(Exception):
-    """Another worker has the row, or it was cancelled: stop, and write nothing."""
+from model_ops.services.working import output_folder, run_engine, writing
 
 
 def run_recovery(*, recovery_id: int) -> None:
-    """Claims the recovery and brings it to an end; does nothing where another worker has it.
+    """Claims the recovery and brings it to an end, or hands out its shards; does nothing where another worker has it.
 
     Interrupted by a shutdown it gives the row back at once; killed, the lease runs out and beat hands it on.
     """
     owner = claim(recovery_id=recovery_id)
-    if owner is None:
-        return
-    with Lease(recovery_id, owner) as lease:
-        try:
-            _run(lease)
-        except LeaseLost:
-            log.warning("Recovery %s was cancelled, or is another worker's now", recovery_id)
-        except RunFailed as failure:
-            _end_badly(lease, failure.state, str(failure))
-        except RuleError as refusal:
-            _end_badly(lease, RecoveryState.REFUSED, refusal.sentence)
-        except SourceChanged as changed:
-            _end_badly(lease, RecoveryState.FAILED, str(changed))
-        except OSError as error:
-            what = f" ({error.filename})" if error.filename else ""
-            why = f"The weights could not be written or read{what}: {error.strerror or error}; put that right and try again."
-            _end_badly(lease, RecoveryState.FAILED, why)
-        except SoftTimeLimitExceeded:
-            why = (
-                "The run took more than a day and was stopped: what is finished is kept, try again to go on."
-            )
-            _end_badly(lease, RecoveryState.FAILED, why)
-        except Exception:
-            log.exception("Recovery %s", recovery_id)
-            why = "The portal failed in an unforeseen way: the worker's log says more; try again after looking there."
-            _end_badly(lease, RecoveryState.FAILED, why)
-        except BaseException:
-            _give_back(lease)
-            raise
+    if owner is not None:
+        free = {"state": RecoveryState.PLANNED, "lease_owner": "", "lease_until": None, "stage": ""}
+        _work(recovery_id, owner, give_back=lambda lease: lease.held().update(**free))
+
+
+def finish_recovery(*, recovery_id: int) -> None:
+    """Claims the end of a recovery whose shards are all made: they are not read again, but published."""
+    owner = claim_finishing(recovery_id=recovery_id)
+    if owner is not None:
+        _work(recovery_id, owner, give_back=lambda lease: lease.held().update(lease_until=Now()))
+
+
+def _work(recovery_id: int, owner: str, *, give_back: Callable[[Lease], object]) -> None:
+    name = f"Recovery {recovery_id}"
+    with (
+        Lease(Recovery.objects.filter(pk=recovery_id), owner, name=name) as lease,
+        ending(name, end=partial(_end_badly, lease), give_back=partial(give_back, lease)),
+    ):
+        _run(lease)
+
+
+def _end_badly(lease: Lease, state: RecoveryState, sentence: str) -> None:
+    with_database(lambda: end_badly(held=lease.held(), state=state, sentence=sentence), give_up=lease.lost)
 
 
 def _run(lease: Lease) -> None:
@@ -100,78 +67,33 @@ def _run(lease: Lease) -> None:
     if recovery is None:
         raise LeaseLost
     output = output_folder(recovery)
-    with _one_writer(output, lease) as lock:
+    with writing(output, lease) as lock:
         if not _is_made(recovery, output):
             if recovered_files(recovery):  # made once, but not all of it is left: nothing here can be resumed
                 shutil.rmtree(output, ignore_errors=True)
-            _fetch(recovery, lease)
+            fetch_sources(recovery, lease, before_fetching=partial(_enter_stage, lease, "fetching"))
             _plan(recovery, lease)
-            lease.enter_stage("recovering")
+            if not recovery.run_id and is_worth_spreading(recovery):
+                spread(lease=lease, recovery=recovery)
+                return
+            _enter_stage(lease, "recovering")
             files, facts = _make(recovery, output, lease, lock)
             _keep(lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts})
-        lease.enter_stage("publishing", keep_progress=True)
+        lease.write(stage="publishing")
         _store(recovered_files(recovery), output)
         _publish(lease)
         shutil.rmtree(output, ignore_errors=True)
 
 
-def output_folder(recovery: Recovery) -> Path:
-    """Where the engine writes; its unfinished work lies beside it, in `ID.partial`."""
-    return Path(settings.WEIGHTS_ROOT) / "recoveries" / str(recovery.pk)
+def _enter_stage(lease: Lease, stage: str) -> None:
+    """Names what is done now; progress starts anew."""
+    lease.write(stage=stage, stage_started_at=Now(), bytes_done=0, bytes_total=0)
 
 
 def _is_made(recovery: Recovery, output: Path) -> bool:
     """True if an earlier run got as far as publishing and everything it made is still here."""
     files = recovered_files(recovery)
     return bool(files) and all(is_stored(file) or (output / file.path).is_file() for file in files)
-
-
-@contextlib.contextmanager
-def _one_writer(output: Path, lease: Lease) -> Iterator[int]:
-    """Waits until no process of an earlier lease still writes there; the engine inherits the lock and holds it too."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(output.with_name(f"{output.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        while not _locked(lock):
-            if lease.lost.wait(LOCK_PAUSE):
-                raise LeaseLost
-        yield lock
-    finally:
-        os.close(lock)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _fetch(recovery: Recovery, lease: Lease) -> None:
-    """Brings Hub repositories here; folders are checked to be what they were."""
-    for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
-        if source.kind == SourceKind.FOLDER:
-            check_unchanged(source)
-        elif not fetched_folder(source).is_dir():
-            lease.enter_stage("fetching")
-            _fetch_repository(source, everything=recovery.method == Method.COPY, lease=lease)
-
-
-def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -> None:
-    folder = fetched_folder(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    arguments = ["-m", "model_ops.hubfetch", source.endpoint, source.repo_id, source.commit, str(folder)]
-    home = Path(settings.WEIGHTS_ROOT) / "sources" / ".hub"
-    environment = {
-        hubfetch.TOKEN: hub_token(source.endpoint) or "",
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    ended = _child([*arguments, "all" if everything else "weights"], lease, environment=environment)
-    if ended.status:
-        raise RunFailed(ended.last_words or f"{source} could not be fetched: try again.")
 
 
 def _plan(recovery: Recovery, lease: Lease) -> None:
@@ -194,12 +116,6 @@ def _make(
 ) -> tuple[list[StoredFile], dict[str, Any]]:
     if recovery.method == Method.COPY:
         return _copy(recovery, output, lease), {}
-    return _recover(recovery, output, lease, lock)
-
-
-def _recover(
-    recovery: Recovery, output: Path, lease: Lease, lock: int
-) -> tuple[list[StoredFile], dict[str, Any]]:
     assert recovery.base is not None and recovery.diff is not None  # noqa: S101, PT018 - the row's constraint says so
     arguments = recover_arguments(
         recovery=recovery,
@@ -207,41 +123,8 @@ def _recover(
         diff=fetched_folder(recovery.diff),
         target=output,
     )
-    ended = _child(arguments, lease, pass_fds=(lock,))
-    if ended.status == REFUSED:
-        raise RunRefused(ended.last_words or "The engine refused the inputs without saying why.")
-    if ended.status:
-        raise RunFailed(
-            ended.last_words or f"The engine ended with status {ended.status} without saying why."
-        )
+    run_engine(arguments, lease, lock=lock)
     return read_result(output)
-
-
-def _child(arguments: list[str], lease: Lease, **options: Any) -> Ended:
-    """Runs a child to its end; one that the system killed gets a second try, since its finished work is kept."""
-    for _ in range(KILLED_TRIES):
-        ended = run_child(
-            arguments=arguments,
-            on_progress=lambda found: _report(lease, found),
-            stop=lease.lost,
-            **options,
-        )
-        if ended.stopped:
-            raise LeaseLost
-        if ended.status >= 0:
-            return ended
-        log.warning("%s was killed by signal %s", arguments[1], -ended.status)
-        time.sleep(1)  # a worker that is being killed together with its child does not get past this
-    raise RunFailed(
-        f"The run was killed by the system twice (signal {-ended.status}), most likely for want of memory: "
-        "give the worker more memory and try again."
-    )
-
-
-def _report(lease: Lease, found: dict[str, Any]) -> None:
-    done, total = found.get("bytes_done"), found.get("bytes_total")
-    if isinstance(done, int) and isinstance(total, int):
-        lease.report(done=done, total=total)
 
 
 def _copy(recovery: Recovery, output: Path, lease: Lease) -> list[StoredFile]:
@@ -285,31 +168,3 @@ def _publish(lease: Lease) -> None:
 
     if not with_database(publish, give_up=lease.lost):
         raise LeaseLost
-
-
-def _end_badly(lease: Lease, state: RecoveryState, sentence: str) -> None:
-    """Failed or refused, its owners and the waiting told, in one commit; nothing of it is visible."""
-
-    def write() -> None:
-        with recorded():
-            recovery = lease.held().select_for_update(of=("self",)).first()
-            if recovery is None:
-                return
-            lease.held().update(
-                state=state, error=sentence, finished_at=Now(), lease_owner="", lease_until=None, stage=""
-            )
-            recovery.refresh_from_db()
-            data = {"recovery": recovery.pk, "attempt": recovery.attempts, "error": sentence}
-            for weights in (
-                recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id")
-            ):
-                append_event(kind=f"recovery.{state}", model=weights.model, data=data)
-            tell_ended(recovery=recovery)
-
-    log.error("Recovery %s %s: %s", lease.recovery_id, state, sentence)
-    with_database(write, give_up=lease.lost)
-
-
-def _give_back(lease: Lease) -> None:
-    """The worker is told to go: the row is free again at once, and its finished work is kept."""
-    lease.held().update(state=RecoveryState.PLANNED, lease_owner="", lease_until=None, stage="")

@@ -6,14 +6,16 @@ import logging
 from typing import Any
 
 from celery import current_app
+from django.db.models import QuerySet
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
 from access_requests.services.queue import enqueue_on_commit
-from model_ops.models import Recovery, SmokeRun
+from model_ops.models import Recovery, RecoveryShard, SmokeRun
 from model_ops.services.delivering import resume_deliveries
-from model_ops.services.leases import due
+from model_ops.services.leases import due, due_shards, due_to_finish
 from model_ops.services.smoking import SMOKE_RECOVERY, waiting
+from model_ops.services.spreading import FINISH_RECOVERY, RUN_SHARD
 from model_ops.services.weights import RUN_RECOVERY
 
 log = logging.getLogger(__name__)
@@ -22,14 +24,23 @@ RECOVERY_QUEUE = "recovery"
 
 
 def resume_work() -> None:
-    """Deliveries first, then recoveries that are due, then weights to be asked; safe to run as often as one likes."""
+    """Deliveries first, then recoveries with shards and ends that are due, then weights to be asked; as often as one likes."""
     resume_deliveries()
-    recoveries = Recovery.objects.filter(due()).order_by("wanted_at", "pk").values_list("pk", flat=True)
-    smokes = SmokeRun.objects.filter(waiting()).order_by("wanted_at").values_list("recovery", flat=True)
-    work = [(RUN_RECOVERY, pk) for pk in recoveries] + [(SMOKE_RECOVERY, pk) for pk in smokes]
-    if work and _queue_is_empty():
-        for task, pk in work:
+    wanted = Recovery.objects.order_by("wanted_at", "pk")
+    shards = RecoveryShard.objects.order_by("recovery__wanted_at", "pk")
+    lost = [
+        *_each(FINISH_RECOVERY, wanted.filter(due_to_finish())),
+        *_each(RUN_SHARD, shards.filter(due_shards())),
+        *_each(RUN_RECOVERY, wanted.filter(due())),
+        *_each(SMOKE_RECOVERY, SmokeRun.objects.filter(waiting()).order_by("wanted_at"), "recovery"),
+    ]
+    if lost and _queue_is_empty():
+        for task, pk in lost:
             enqueue_on_commit(task, pk)
+
+
+def _each(task: str, rows: QuerySet[Any], key: str = "pk") -> list[tuple[str, int]]:
+    return [(task, pk) for pk in rows.values_list(key, flat=True)]
 
 
 def _queue_is_empty() -> bool:

@@ -27,6 +27,7 @@ from portal.embedded.state import Running, StateLock, prepare_state
 CONFIGURATION = (
     "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "DEFAULT_FROM_EMAIL", "GATEHOUSE_URL", "GATEHOUSE_DEMO",
     "GATEHOUSE_PROXIES", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_SMOKE",
+    "GATEHOUSE_SHARED_WEIGHTS",
 )  # fmt: skip
 RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it

@@ -61,10 +61,9 @@ def add_pair_model(weights_root: Path, tiny_pair: Path, transactional_db: None) 
     from model_ops.services.adding import add_model_with_weights
     from model_ops.services.weights import prepare_weights
 
-    def add(repo_id: str = "ai/tiny", pair: Path = tiny_pair, **fields: Any) -> Any:
-        prepared = prepare_weights(
-            base=str(pair / "base"), diff=str(pair / "diff"), options={"dtype": "bfloat16"}
-        )
+    def add(repo_id: str = "ai/tiny", pair: Path = tiny_pair, options: Any = None, **fields: Any) -> Any:
+        options = {"dtype": "bfloat16"} | (options or {})
+        prepared = prepare_weights(base=str(pair / "base"), diff=str(pair / "diff"), options=options)
         fields.setdefault("card", (pair / "diff" / "README.md").read_text())
         return add_model_with_weights(repo_id=repo_id, prepared=prepared, **fields)[0]
 

@@ -23,10 +23,11 @@ from model_ops.queries import current_recovery, published, weights_state
 from model_ops.services import leases
 from model_ops.services.blobs import blob_path, store_file
 from model_ops.services.engine import read_result, recover_arguments
-from model_ops.services.recoveries import output_folder, run_recovery
+from model_ops.services.recoveries import run_recovery
 from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
+from model_ops.services.working import output_folder
 from tests.model_ops.conftest import copy_pair, engines, published_files, sha256, wait_until
 
 
@@ -141,7 +142,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(add_files_model: Callable[.
     owner = leases.claim(recovery_id=recovery.pk)
     assert owner is not None
 
-    with leases.Lease(recovery.pk, owner) as lease:
+    with leases.Lease(Recovery.objects.filter(pk=recovery.pk), owner) as lease:
         Recovery.objects.filter(pk=recovery.pk).update(lease_owner="another")
         assert lease.held().update(bytes_done=7) == 0
         lease.report(done=5, total=9)
@@ -221,7 +222,7 @@ def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: C
     owner = leases.claim(recovery_id=recovery.pk)
     assert owner is not None
 
-    with leases.Lease(recovery.pk, owner) as lease:
+    with leases.Lease(Recovery.objects.filter(pk=recovery.pk), owner) as lease:
         cancel_recovery(recovery=recovery)
         assert lease.held().update(state=RecoveryState.READY) == 0
         assert lease.lost.wait(10)

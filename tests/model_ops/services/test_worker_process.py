@@ -21,8 +21,8 @@ from access_requests.services.catalogue import LicenceText, assign_role
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published
-from model_ops.services.recoveries import output_folder
 from model_ops.services.weights import cancel_recovery, retry, start_recovery
+from model_ops.services.working import output_folder
 from tests.conftest import TULU_CARD
 from tests.model_ops.conftest import engines, published_files, sha256, wait_until
 

@@ -1,0 +1,41 @@
+"""The shards of a recovery that several workers make together."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from model_ops.enums import ShardState
+from model_ops.models.recoveries import Recovery
+
+
+class RecoveryShard(models.Model):
+    """One file of weights, made by one worker at a time; a row of the recovery's latest attempt alone."""
+
+    recovery = models.ForeignKey(Recovery, models.CASCADE, related_name="shards")
+    file = models.CharField(max_length=500)
+    state = models.CharField(max_length=10, choices=ShardState, default=ShardState.PLANNED)
+    lease_owner = models.CharField(
+        max_length=32, blank=True, help_text="Random; the worker that holds the row."
+    )
+    lease_until = models.DateTimeField(
+        null=True, blank=True, help_text="After this the row may be claimed by another worker."
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True, help_text="The name of the last one that held it.")
+    bytes_done = models.BigIntegerField(default=0)
+    bytes_total = models.BigIntegerField()
+    error = models.TextField(blank=True, help_text="One sentence.")
+
+    class Meta:
+        ordering = ["recovery", "file"]
+        constraints = [
+            models.UniqueConstraint(fields=["recovery", "file"], name="one_row_per_shard"),
+            models.CheckConstraint(
+                condition=~Q(state=ShardState.RUNNING) | (Q(lease_until__isnull=False) & ~Q(lease_owner="")),
+                name="shard_running_has_lease",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.file} ({self.state})"

@@ -1,0 +1,42 @@
+"""Bringing the sources of a recovery here: Hub repositories are fetched once, folders checked to be what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+
+from model_ops import hubfetch
+from model_ops.enums import Method, SourceKind
+from model_ops.models import Recovery, WeightSource
+from model_ops.services.ends import RunFailed
+from model_ops.services.leases import Lease
+from model_ops.services.sources import check_unchanged, fetched_folder, hub_token
+from model_ops.services.working import run_for
+
+
+def fetch_sources(recovery: Recovery, lease: Lease, *, before_fetching: Callable[[], object]) -> None:
+    """Calls `before_fetching` where there is something to fetch; raises what refuses or fails the run."""
+    for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
+        if source.kind == SourceKind.FOLDER:
+            check_unchanged(source)
+        elif not fetched_folder(source).is_dir():
+            before_fetching()
+            _fetch_repository(source, everything=recovery.method == Method.COPY, lease=lease)
+
+
+def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -> None:
+    folder = fetched_folder(source)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    arguments = ["-m", "model_ops.hubfetch", source.endpoint, source.repo_id, source.commit, str(folder)]
+    home = Path(settings.WEIGHTS_ROOT) / "sources" / ".hub"
+    environment = {
+        hubfetch.TOKEN: hub_token(source.endpoint) or "",
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    ended = run_for([*arguments, "all" if everything else "weights"], lease, environment=environment)
+    if ended.status:
+        raise RunFailed(ended.last_words or f"{source} could not be fetched: try again.")
