@@ -7,6 +7,7 @@ from typing import Any
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import inner_file
 from model_ops.recovery.manifest import read_manifest
 from model_ops.recovery.planned import Plan
 
@@ -18,6 +19,8 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
     if not target.is_dir():
         raise Refusal(f"{target.name} exists and is not a folder; choose another place.")
     if not any(target.iterdir()):
+        if target.is_symlink():
+            raise Refusal(f"{target.name} is a link to an empty folder; name that folder itself.")
         return None
     manifest = read_manifest(target) if (target / MANIFEST).is_file() else None
     if manifest and manifest.get("identity") == plan.identity and _is_complete(manifest, target, non_finite):
@@ -26,10 +29,21 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
 
 
 def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> bool:
-    if non_finite == "refuse" and manifest.get("non_finite"):
+    """The manifest may be a stranger's, who knew the plan."""
+    count, trip = manifest.get("non_finite"), manifest.get("round_trip")
+    if type(count) is not int or not isinstance(trip, dict | None):
         return False
-    for entry in manifest["files"]:
-        path = target / str(entry.get("path"))
-        if not path.is_file() or path.stat().st_size != entry.get("size"):
-            return False
-    return True
+    if count and non_finite == "refuse":
+        return False
+    folder = target.resolve()
+    return all(_is_there(entry, folder) for entry in manifest["files"])
+
+
+def _is_there(entry: Any, folder: Path) -> bool:
+    """Whether an entry of the manifest is a sound one and its file has that size."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("path", "sha256")):
+        return False
+    try:
+        return inner_file(folder, entry["path"]).stat().st_size == entry.get("size")
+    except (OSError, Refusal):
+        return False

@@ -34,6 +34,12 @@ def write_failure(name: str, error: OSError) -> Failure:
     return Failure(f"{name} could not be written: {error.strerror}.")
 
 
+def create(path: Path) -> int:
+    """A descriptor of a new file, in place of what was there: a link left there is removed, never written through."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+
+
 class Hashes:
     """Of a file named `name` of `size` bytes: SHA-256, and the SHA-1 by which git knows it."""
 
@@ -62,7 +68,7 @@ class OutputFile:
         self.path = path
         self._unsynced = 0
         try:
-            self._plain = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+            self._plain = create(path)
             os.fchmod(self._plain, FILE_MODE)
             os.ftruncate(self._plain, size)
         except OSError as error:
@@ -129,7 +135,7 @@ def _open_direct(path: Path) -> int | None:
     if not _DIRECT:
         return None
     try:
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | _DIRECT)
+        return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | _DIRECT)
     except OSError:
         return None
 
@@ -147,7 +153,7 @@ def write_small(path: Path, data: bytes) -> dict[str, Any]:
     hashes = Hashes(path.name, len(data))
     hashes.update(data)
     try:
-        with path.open("wb") as file:
+        with os.fdopen(create(path), "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), FILE_MODE)
             file.flush()

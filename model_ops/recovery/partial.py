@@ -15,18 +15,22 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled, Failure, Refusal
+from model_ops.recovery.folder import read_json_file
 from model_ops.recovery.locks import is_current, locked, opened, try_lock
-from model_ops.recovery.output import FOLDER_MODE, sync_folder, write_failure
+from model_ops.recovery.output import FOLDER_MODE, create, sync_folder, write_failure
 from model_ops.recovery.planned import ShardPlan
 from model_ops.recovery.reading import Reader
+from model_ops.recovery.records import is_record
 
 _STATE, _LOCK, _WHOLE = "recovery.json", "lock", "whole.lock"
 _CHECKED = "checked.json"
@@ -92,16 +96,17 @@ class Partial:
     def recorded(self, shard: ShardPlan) -> dict[str, Any] | None:
         """What was recorded of a shard whose file has its size still."""
         try:
-            record: dict[str, Any] = json.loads((self.folder / _done(shard)).read_bytes())
-            sizes = {record["size"], (self.result / shard.file).stat().st_size}
-        except (OSError, ValueError, KeyError, TypeError):
+            record = read_json_file(self.folder / _done(shard))
+            status = (self.result / shard.file).lstat()
+        except (OSError, Refusal):
             return None
-        return record if sizes == {shard.size} else None
+        intact = stat.S_ISREG(status.st_mode) and status.st_size == shard.size
+        return record if intact and is_record(record, shard) else None
 
     def finished(self, shard: ShardPlan, control: Control, run_id: str) -> dict[str, Any] | None:
         """The record of a shard whose file still has the hash it was finished with.
 
-        A file that the very same run finished, and that was not touched since, is not read again.
+        A file that the very same run finished or read, and that was not touched since, is not read again.
         """
         record, path = self.recorded(shard), self.result / shard.file
         if record is None:
@@ -109,11 +114,15 @@ class Partial:
         if run_id and record.get("run_id") == run_id and record.get("mtime_ns") == path.stat().st_mtime_ns:
             return record
         try:
-            return record if _sha256(path, shard.size, control) == record.get("sha256") else None
+            if _sha256(path, shard.size, control) != record.get("sha256"):
+                return None
         except Cancelled:
             raise
         except Failure:
             return None
+        if run_id:
+            self.record(shard, record, run_id)
+        return record
 
     def kept_bytes(self, shards: tuple[ShardPlan, ...]) -> int:
         """What the files of the shards already take on the disk, whoever wrote them."""
@@ -131,13 +140,24 @@ class Partial:
         """Whether they were."""
         return (self.folder / _CHECKED).exists()
 
-    def adopt(self) -> None:
-        """Keep what is there if it is this plan's; else begin anew."""
-        if _identity_of(self.folder) != self._identity:
-            self._clear()
-            self._write(_STATE, {"identity": self._identity})
-        self.result.mkdir(exist_ok=True)
-        self.result.chmod(FOLDER_MODE)
+    def adopt(self, files: Collection[str]) -> None:
+        """Keep these files of the result if they are this plan's, else begin anew.
+
+        Nothing else stays in the result, whoever put it there: it would be published with the rest.
+        """
+        try:
+            if _identity_of(self.folder) != self._identity:
+                self._clear()
+                self._write(_STATE, {"identity": self._identity})
+            if self.result.is_symlink() or not self.result.is_dir():
+                self.result.unlink(missing_ok=True)
+            self.result.mkdir(exist_ok=True)
+            self.result.chmod(FOLDER_MODE)
+            for path in self.result.iterdir():
+                if path.name not in files or not _is_plain_file(path):
+                    _remove(path)
+        except OSError as error:
+            raise write_failure(self.folder.name, error) from error
 
     def publish(self, target: Path) -> None:
         """The one moment at which the result becomes visible."""
@@ -159,12 +179,13 @@ class Partial:
     def _clear(self) -> None:
         for path in self.folder.iterdir():
             if path.name not in {_LOCK, _WHOLE, _STATE}:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _remove(path)
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         temporary = self.folder / f".{name}.new"
         try:
-            temporary.write_text(json.dumps(value))
+            with os.fdopen(create(temporary), "w") as file:
+                json.dump(value, file)
             temporary.replace(self.folder / name)
         except OSError as error:
             raise write_failure(name, error) from error
@@ -191,6 +212,10 @@ def open_partial(target: Path, identity: str, control: Control, *, whole: bool) 
 def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, whole: bool) -> Partial | None:
     """The folder, locked; None if it was taken away in the meantime, by somebody who finished."""
     folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        raise Refusal(
+            f"{folder.name} is a link, and unfinished work is not written through one; take it away."
+        )
     with contextlib.suppress(FileNotFoundError):
         if _is_foreign(folder):
             raise Refusal(f"{folder.name} exists and is not the unfinished work of a recovery; move it away.")
@@ -216,9 +241,19 @@ def _is_foreign(folder: Path) -> bool:
 
 def _identity_of(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / _STATE).read_bytes())["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json_file(folder / _STATE)["identity"])
+    except (Refusal, KeyError):
         return None
+
+
+def _is_plain_file(path: Path) -> bool:
+    """No link, neither a symbolic one nor another name of a file elsewhere."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _done(shard: ShardPlan) -> str:

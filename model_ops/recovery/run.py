@@ -71,7 +71,7 @@ def execute(
                 partial.discard()
             return unchanged_result(manifest, shards, time.monotonic() - started)
         if partial.alone:
-            partial.adopt()
+            partial.adopt({shard.file for shard in plan.shards})
             _check_before_writing(plan, target, partial, count, control)
             partial.share(control)
         if not all(map(partial.recorded, shards)):

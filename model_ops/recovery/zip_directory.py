@@ -194,7 +194,8 @@ def _locate(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> ZipEnt
         raise Refusal(f"{where} lies outside of {file_name}; it is damaged.")
     file.seek(entry.header)
     fields = _LOCAL.unpack(file.read(_LOCAL.size))
-    signature, flags, method, sizes, name_size, extra_size = fields[0], *fields[2:4], fields[7:9], *fields[9:]
+    signature, flags, method, sizes = fields[0], fields[2], fields[3], fields[7:9]
+    name_size, extra_size = fields[9], fields[10]
     known = {entry.nbytes, _MAX32, *([0] if flags & _DESCRIBED_AFTER else [])}
     if (
         (signature, flags, method) != (b"PK\x03\x04", entry.flags, 0)

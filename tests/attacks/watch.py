@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Self
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {  # event -> which of its arguments are paths
-    "os.chmod": (0,), "os.chown": (0,), "os.link": (1,), "os.mkdir": (0,), "os.remove": (0,), "os.rename": (0, 1),
-    "os.rmdir": (0,), "os.symlink": (1,), "os.truncate": (0,), "os.utime": (0,), "os.setxattr": (0,),
+_CHANGES = {  # event -> the places of its paths among its arguments, each with that of the folder it counts from
+    "os.chmod": ((0, 2),), "os.chown": ((0, 3),), "os.link": ((1, 3),), "os.mkdir": ((0, 2),), "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)), "os.rmdir": ((0, 1),), "os.setxattr": ((0, None),), "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),), "os.utime": ((0, 3),),
 }  # fmt: skip
 _STARTS = frozenset((
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn",
@@ -35,16 +37,17 @@ class Watch:
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING:
-            self._wrote(arguments[0])
-        for place in _CHANGES.get(event, ()):
-            self._wrote(arguments[place])
+            self._wrote(arguments[0], -1)
+        for path, folder in _CHANGES.get(event, ()):
+            self._wrote(arguments[path], -1 if folder is None else arguments[folder])
         if event in _STARTS:
             self.runs.append(f"{event} {arguments!r}"[:200])
 
-    def _wrote(self, path: Any) -> None:
+    def _wrote(self, path: Any, folder: int) -> None:
         if isinstance(path, int):
             return  # a descriptor, whose opening was seen
-        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a link is what must not be followed here
+        start = Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else Path()
+        name = os.path.abspath(start / os.fsdecode(path))  # noqa: PTH100 - a link is what must not be followed here
         if "__pycache__" not in name and name != os.devnull:
             self.writes.append(name)
 

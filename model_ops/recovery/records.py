@@ -1,0 +1,33 @@
+"""The record of a finished shard, read back from a folder that others may have written to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model_ops.recovery.planned import ShardPlan
+
+_COUNTS = ("non_finite", "not_restored")
+_VALUES = ("total", "min", "max")
+
+
+def is_record(record: dict[str, Any], shard: ShardPlan) -> bool:
+    """Whether it has the form of what making this shard returns."""
+    tensors, base_tensors = record.get("tensors"), record.get("base_tensors")
+    return (
+        (record.get("path"), record.get("size")) == (shard.file, shard.size)
+        and all(isinstance(record.get(key), str) for key in ("sha256", "git_sha1"))
+        and isinstance(tensors, dict)
+        and tensors.keys() <= {task.name for task in shard.tasks}
+        and all(map(_is_seen, tensors.values()))
+        and isinstance(base_tensors, dict)
+        and all(isinstance(fact, dict) for fact in base_tensors.values())
+    )
+
+
+def _is_seen(seen: Any) -> bool:
+    """What was counted in one tensor."""
+    return (
+        isinstance(seen, dict)
+        and all(type(seen.get(name)) is int and seen[name] >= 0 for name in _COUNTS)
+        and all(isinstance(seen.get(name), int | float | None) for name in _VALUES)
+    )
