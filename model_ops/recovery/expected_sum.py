@@ -19,6 +19,7 @@ from model_ops.recovery.options import Options
 
 SUM_FILE = "model_sum.txt"
 _ABSOLUTE = 1e-2  # stanford_alpaca's
+_ROUNDING = 1e-6  # of the sum: a running sum in float32, as the peers publish it, is off by some units in its last place
 _RELATIVE = 1e-5  # alpaca_farm's
 _LONGEST = 100  # bytes of a file that holds one number
 
@@ -43,7 +44,9 @@ class ExpectedSum:
 def find_expected_sum(diff: Path, options: Options) -> ExpectedSum | None:
     """What the options name, else what `model_sum.txt` beside the diff says; None where nobody says anything."""
     if options.expected_sum is not None:
-        tolerance = _ABSOLUTE if options.sum_tolerance is None else options.sum_tolerance
+        tolerance = options.sum_tolerance
+        if tolerance is None:
+            tolerance = max(_ABSOLUTE, abs(options.expected_sum) * _ROUNDING)
         return ExpectedSum(options.expected_sum, tolerance, "--expected-sum")
     path = diff / SUM_FILE
     if not path.exists() and not path.is_symlink():

@@ -62,6 +62,21 @@ def test_expected_sum_that_does_not_fit_leaves_nothing_visible(pair, tmp_path, t
     execute(make_plan(*pair, Options(expected_sum=expected, sum_tolerance=1.0)), tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("given", "tolerance"), [({}, 0.01), ({"sum_tolerance": 0.0}, 0.0), ({"sum_tolerance": 5.0}, 5.0)]
+)
+def test_tolerance_is_a_hundredth_unless_told(pair, given, tolerance):
+    plan = make_plan(*pair, Options(expected_sum=-9999.0, **given))
+    assert plan.expected.tolerance == plan.options["sum_tolerance"] == tolerance
+
+
+def test_tolerance_of_a_large_sum_covers_how_it_was_rounded(pair):
+    """In float32 the sum of a 7B model has steps of 0.004, and each of some hundred additions is rounded to one."""
+    assert make_plan(*pair, Options(expected_sum=50637.1836)).expected.tolerance == pytest.approx(
+        0.0506, abs=1e-4
+    )
+
+
 def with_sum_file(pair, folder, text):
     diff = folder / "diff"
     diff.mkdir()
