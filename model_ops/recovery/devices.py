@@ -6,6 +6,7 @@ torch is imported when the first device is asked for.
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ def make_shard(
         with _memory_may_be_short(where):
             record = run_shard(plan, shard, folder, device=where, buffers=size, control=control)
             return {**record, "device": description}
+        gc.collect()  # the error that was met holds on to the buffers
     raise MemoryError
 
 

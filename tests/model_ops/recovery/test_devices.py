@@ -3,6 +3,7 @@
 Needs nothing but torch, numpy, safetensors and pytest.
 """
 
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -51,18 +52,22 @@ class LateEvent:
 
 
 class LateDevice(Cpu):
-    """A staged device that is as late as allowed, with old values in its memory; none is larger than `room`."""
+    """A staged device that is as late as allowed, with old values in its memory, of which there is `room`."""
 
-    part = 700
-
-    def __init__(self, name="late", room=1 << 40):
+    def __init__(self, name="late", room=1 << 40, part=700):
         super().__init__(staged=True)
-        self.name, self.room = name, room
+        self.name, self.room, self.part = name, room, part
 
     def memory(self, size):
         if size > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return super().memory(size).fill_(0x3C)
+        memory = super().memory(size).fill_(0x3C)
+        self.give(-size)
+        weakref.finalize(memory, self.give, size)
+        return memory
+
+    def give(self, size):
+        self.room += size
 
     def stream(self):
         return LateStream()
@@ -124,14 +129,14 @@ def large(tmp_path_factory):
 @pytest.mark.parametrize(
     ("room", "device"),
     [
-        (24 << 20, "late"),
-        (14 << 20, "late in smaller blocks (out of GPU memory)"),
+        (1 << 30, "late"),
+        (70 << 20, "late in smaller blocks (out of GPU memory)"),
         (1 << 20, "late then cpu (out of GPU memory)"),
     ],
 )
 def test_device_out_of_memory_falls_back_to_smaller_blocks_then_to_the_cpu(tmp_path, large, room, device):
     files, records, devices = made(
-        large, tmp_path / "device", LateDevice(room=room), buffers=Buffers(2 * PLAIN.block_size)
+        large, tmp_path / "device", LateDevice(room=room, part=1 << 18), buffers=Buffers(2 * PLAIN.block_size)
     )
     assert devices == [device]
     assert (files, records) == made(large, tmp_path / "cpu", Cpu())[:2]
