@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure, Refusal
-from model_ops.recovery.folder import inner_file
-from model_ops.recovery.identity import check_unchanged
+from model_ops.recovery.folder import inner_file, open_regular
+from model_ops.recovery.identity import FileIdentity, check_unchanged
 from model_ops.recovery.manifest import build_manifest
-from model_ops.recovery.output import write_small
+from model_ops.recovery.output import write_parts, write_small
 from model_ops.recovery.parameter_sum import check_parameter_sum
 from model_ops.recovery.planned import INDEX, Plan, ShardPlan
 from model_ops.recovery.result import non_finite_tensors, round_trip
@@ -21,6 +21,7 @@ from model_ops.recovery.safetensors_format import read_safetensors
 from model_ops.recovery.torch_zip import read_torch_zip
 
 NON_FINITE = ("refuse", "report")
+_PART = 4 * 1024 * 1024
 
 
 def check_shards(
@@ -74,16 +75,32 @@ def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     if plan.index:
         lines.append(write_small(folder / INDEX, plan.index))
     for file in plan.copies:
-        try:
-            data = inner_file(plan.first.folder, file.name).read_bytes()
-        except (OSError, Refusal) as error:
-            raise Failure(f"The input {file.name} cannot be read any more.") from error
+        parts = _parts(plan.first.folder, file.name)
         if file.name == "config.json" and plan.options["method"] == "add":
-            data = with_dtype(data, plan.dtype_name)
-        if len(data) != file.size:
-            raise Failure(f"The input {file.name} was changed under way; nothing was made of it.")
-        lines.append(write_small(folder / file.name, data))
+            parts = iter([with_dtype(b"".join(parts), plan.dtype_name)])
+        lines.append(write_parts(folder / file.name, file.size, _of_size(parts, file)))
     return lines
+
+
+def _parts(folder: Path, name: str) -> Iterator[bytes]:
+    """A file beside the weights may be of any size, so it is never in memory as a whole."""
+    try:
+        with open_regular(inner_file(folder, name)) as file:
+            while part := file.read(_PART):
+                yield part
+    except (OSError, Refusal) as error:
+        raise Failure(f"The input {name} cannot be read any more.") from error
+
+
+def _of_size(parts: Iterator[bytes], file: FileIdentity) -> Iterator[bytes]:
+    """The parts, as long as they make the size that was planned."""
+    size = 0
+    for part in parts:
+        size += len(part)
+        if size <= file.size:
+            yield part
+    if size != file.size:
+        raise Failure(f"The input {file.name} was changed under way; nothing was made of it.")
 
 
 def _statistics(plan: Plan, seen: dict[str, Any]) -> dict[str, Any]:

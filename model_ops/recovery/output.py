@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,17 @@ def _write_some(descriptor: int, view: memoryview, offset: int) -> int:
 
 def write_small(path: Path, data: bytes) -> dict[str, Any]:
     """Write a small file durably; returns its line of the manifest."""
-    hashes = Hashes(path.name, len(data))
-    hashes.update(data)
+    return write_parts(path, len(data), [data])
+
+
+def write_parts(path: Path, size: int, parts: Iterable[bytes]) -> dict[str, Any]:
+    """As `write_small`, of a file of any `size` that comes in parts."""
+    hashes = Hashes(path.name, size)
     try:
         with os.fdopen(create(path), "wb") as file:
-            file.write(data)
+            for part in parts:
+                hashes.update(part)
+                file.write(part)
             os.fchmod(file.fileno(), FILE_MODE)
             file.flush()
             os.fsync(file.fileno())

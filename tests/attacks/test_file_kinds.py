@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import socket
 import stat
+import tracemalloc
 
 import pytest
 
-from tests.attacks.kit import naive, sound_tensors, write_index
+from tests.attacks.kit import floats, naive, sound_tensors, write_index, write_tensors
 
 READ_BY_BASE = ("model.safetensors", "config.json")
 COPIED = ("tokenizer_config.json", "tokenizer.model", "generation_config.json", "LICENSE")
@@ -123,13 +125,24 @@ def test_tokenizer_of_10_gb_is_planned_for_and_not_read(world):
         assert json.loads(outcome.stdout)["bytes_to_write"] > HUGE
 
 
+def test_file_beside_the_weights_is_copied_in_little_memory(world):
+    size = 64 * 1024 * 1024
+    (world.diff / "tokenizer.model").touch()
+    os.truncate(world.diff / "tokenizer.model", size)
+    world.made()  # what is imported only once is imported
+    shutil.rmtree(world.out)
+    tracemalloc.start()
+    try:
+        assert world.run().status == 0
+        assert tracemalloc.get_traced_memory()[1] < size // 2
+    finally:
+        tracemalloc.stop()
+    assert (world.out / "tokenizer.model").stat().st_size == size
+
+
 def test_padding_token_of_10_gb_is_refused(world):
     """The base's tokenizer is asked only where rows are to be added."""
-    import struct
-
-    from tests.attacks.kit import write_tensors
-
-    grown = {**sound_tensors(0.5), "lm_head.weight": ("F32", (7, 8), struct.pack("<56f", *[0.5] * 56))}
+    grown = {**sound_tensors(0.5), "lm_head.weight": ("F32", (7, 8), floats(56, 0.5))}
     write_tensors(world.weights, grown)
     stretch(world.base / "tokenizer_config.json")
     assert "tokenizer_config.json is larger than" in world.refused()
