@@ -42,6 +42,11 @@ class RecoveryAdmin(ReadOnlyAdmin):
         )
         return super().get_queryset(request).distinct().prefetch_related(shown)
 
+    def get_fields(self, request: HttpRequest, obj: Recovery | None = None) -> list[Any]:
+        """What is asked about first stands first."""
+        first = ["models", "state", "percent_done", "error", "test_prompt"]
+        return [*first, *(name for name in super().get_fields(request, obj) if name not in first)]
+
     @admin.display(description="models")
     def models(self, recovery: Recovery) -> str:
         return ", ".join(weights.model.repo_id for weights in recovery.shown)  # type: ignore[attr-defined]

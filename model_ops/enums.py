@@ -61,5 +61,5 @@ class SmokeState(TextChoices):
     WAITING = "waiting", "waiting for a worker"
     RUNNING = "running", "running"
     ANSWERED = "answered", "answered"
-    FAILED = "failed", "did not answer"
+    FAILED = "failed", "failed"
     REFUSED = "refused", "not run"

@@ -109,7 +109,7 @@ class Migration(migrations.Migration):
             name='SmokeRun',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('waiting', 'waiting for a worker'), ('running', 'running'), ('answered', 'answered'), ('failed', 'did not answer'), ('refused', 'not run')], default='waiting', max_length=10)),
+                ('state', models.CharField(choices=[('waiting', 'waiting for a worker'), ('running', 'running'), ('answered', 'answered'), ('failed', 'failed'), ('refused', 'not run')], default='waiting', max_length=10)),
                 ('wanted_at', models.DateTimeField(help_text='When it was asked for last.')),
                 ('ends_by', models.DateTimeField(blank=True, help_text='A run that has not ended by then was cut off.', null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),

@@ -49,6 +49,7 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for each other sleep: other work runs beside
 }
 
 
