@@ -131,7 +131,7 @@ def open_maker(
     combiner = Combiner(arithmetic, device.torch_device, min(device.part, block_size))
     seen_at = -(-block_size // _ALIGN) * _ALIGN
     out_size = seen_at + max(map(combiner.seen_in, blocks), default=0) * _ITEM
-    input_size = max((block.input_size for block in blocks), default=1)
+    input_size = max((block.input_size for block in blocks), default=0) or 1
     with contextlib.ExitStack() as stack:
         buffers = (stack.enter_context(device.host_memory(size)) for size in (out_size, input_size) * count)
         slots = [Slot(number, next(buffers), next(buffers)) for number in range(count)]

@@ -120,6 +120,18 @@ def test_every_mix_of_dtypes_made_through_a_device_equals_that_made_in_place(tmp
     assert made(plan, tmp_path / "device", LateDevice())[:2] == made(plan, tmp_path / "cpu", Cpu())[:2]
 
 
+def test_sum_of_values_is_taken_on_the_device_too(tmp_path):
+    pair = plain.write_pair(tmp_path, vocab=300, hidden=64)
+    plan = make_plan(*pair, plain.Options(expected_sum=0.0, sum_tolerance=1e9))
+    sums = [
+        {name: seen["total"] for record in made(plan, tmp_path / device.name, device)[1]
+         for name, seen in record["tensors"].items()}
+        for device in (LateDevice(), Cpu())
+    ]  # fmt: skip
+    assert len(sums[1]) == 11
+    assert sums[0] == pytest.approx(sums[1], rel=1e-5, abs=1e-3)
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """A plan of one shard of more than one plain block."""
