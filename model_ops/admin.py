@@ -30,8 +30,10 @@ class RecoveryAdmin(ReadOnlyAdmin):
     to_model = "weights__model"
     list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
     list_filter = ["state", "method"]
-    readonly_fields = ["models", "percent_done", "test_prompt", "written_as", "plan_text", "files_made"]
-    exclude = ["options", "plan", "manifest", "lease_owner"]
+    readonly_fields = [
+        "models", "percent_done", "spread_over", "test_prompt", "written_as", "plan_text", "files_made"
+    ]  # fmt: skip
+    exclude = ["options", "plan", "manifest", "lease_owner", "run_id"]
     actions = ["try_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:
@@ -44,8 +46,12 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Recovery | None = None) -> list[Any]:
         """What is asked about first stands first."""
-        first = ["models", "state", "percent_done", "error", "test_prompt"]
-        return [*first, *(name for name in super().get_fields(request, obj) if name not in first)]
+        spread = ["spread_over"] if obj and obj.shards.exists() else []
+        first = ["models", "state", "percent_done", *spread, "error", "test_prompt"]
+        return [
+            *first,
+            *(name for name in super().get_fields(request, obj) if name not in {*first, "spread_over"}),
+        ]
 
     @admin.display(description="models")
     def models(self, recovery: Recovery) -> str:
@@ -53,7 +59,11 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="done")
     def percent_done(self, recovery: Recovery) -> str:
-        return f"{recovery.percent} %"
+        return render_to_string("model_ops/progress_line.html", {"recovery": recovery})
+
+    @admin.display(description="shards")
+    def spread_over(self, recovery: Recovery) -> str:
+        return render_to_string("model_ops/shards.html", {"shards": recovery.shards.all()})
 
     @admin.display(description="plan")
     def plan_text(self, recovery: Recovery) -> SafeString:

@@ -123,9 +123,9 @@ class Recovery(models.Model):
 
     @property
     def seconds_left(self) -> float | None:
-        """As long as the stage will take at its speed so far; None where nothing can be said of it."""
-        speed = self.speed
-        return max(0, self.bytes_total - self.bytes_done) / speed if speed else None
+        """What is left of the stage at its speed so far; None where nothing can be said of it, or nothing is left."""
+        speed, left = self.speed, self.bytes_total - self.bytes_done
+        return left / speed if speed and left > 0 else None
 
     @property
     def written_as(self) -> str:

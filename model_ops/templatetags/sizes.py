@@ -1,4 +1,4 @@
-"""Sizes on pages, in the same powers of ten as plans, mails and the command line."""
+"""Sizes and times on pages; sizes in the same powers of ten as plans, mails and the command line."""
 
 from __future__ import annotations
 
@@ -13,3 +13,17 @@ register = template.Library()
 def bytes_shown(size: int | None) -> str:
     """`8800000` as *8.8 MB*; nothing where there is no number."""
     return "" if size is None else human(size)
+
+
+@register.filter
+def time_shown(seconds: float | None) -> str:
+    """`75.2` as *1 min 15 s*; two parts at most, and nothing where there is no number."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

@@ -13,7 +13,7 @@ from django.utils import timezone
 from access_requests.models import GatedModel
 from access_requests.services.catalogue import assign_role
 from model_ops.enums import RecoveryState
-from model_ops.models import Recovery, Revision
+from model_ops.models import Recovery, RecoveryShard, Revision
 from model_ops.queries import current_recovery, main_revision
 
 CHANGELIST = "/admin/model_ops/recovery/"
@@ -56,6 +56,27 @@ def test_recovery_is_seen_by_those_who_decide_and_retried_by_owners(
     assert retried.status_code == (302 if retries else 404)
     state = RecoveryState.PLANNED if retries else RecoveryState.FAILED
     assert Recovery.objects.get().state == state
+
+
+def test_shards_of_a_spread_recovery_are_shown_to_those_who_decide(
+    people: dict[str, Any], client: Any
+) -> None:
+    recovery = Recovery.objects.get()
+    address = f"{CHANGELIST}{recovery.pk}/change/"
+    client.force_login(people["reviewer"])
+    assert "spread_over" not in client.get(address).text
+
+    RecoveryShard.objects.create(
+        recovery=recovery, file="model-00001-of-00002.safetensors", bytes_done=5, bytes_total=2_000_000,
+        worker="one@gpu7", attempts=2, error="The disk is full.",
+    )  # fmt: skip
+
+    shown = client.get(address).text
+    assert "model-00001-of-00002.safetensors" in shown
+    assert "5 B of 2.0 MB" in shown
+    assert "one@gpu7" in shown
+    client.force_login(people["elsewhere"])
+    assert "one@gpu7" not in client.get(address).text
 
 
 def test_retry_of_what_has_not_failed_is_one_sentence(people: dict[str, Any], client: Any) -> None:

@@ -1,10 +1,10 @@
-"""Sizes on pages are the plan's: powers of ten."""
+"""Sizes on pages are the plan's, powers of ten; times have two parts at most."""
 
 from __future__ import annotations
 
 import pytest
 
-from model_ops.templatetags.sizes import bytes_shown
+from model_ops.templatetags.sizes import bytes_shown, time_shown
 
 
 @pytest.mark.parametrize(
@@ -13,3 +13,18 @@ from model_ops.templatetags.sizes import bytes_shown
 )
 def test_size_is_shown_in_powers_of_ten(size: int | None, shown: str) -> None:
     assert bytes_shown(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, ""),
+        (0.2, "0 s"),
+        (59.6, "1 min 0 s"),
+        (75.2, "1 min 15 s"),
+        (3599, "59 min 59 s"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_time_is_shown_in_two_parts(seconds: float | None, shown: str) -> None:
+    assert time_shown(seconds) == shown

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -64,6 +66,22 @@ def test_progress_is_for_those_who_may_read(
     assert f'hx-get="{address}"' in answer.text
     assert "HX-Refresh" not in answer.headers
     assert client.get("/ai/none/access/progress").status_code == 404
+
+
+def test_progress_shows_bytes_speed_and_time_left(model: Any, grant: Callable[..., Any], client: Any) -> None:
+    client.force_login(grant(model, "ada").user)
+    recovery = running(model)
+    began = timezone.now() - timedelta(seconds=100)
+    fields = {"bytes_done": 4_200_000_000, "bytes_total": 10_000_000_000, "stage_started_at": began}
+    Recovery.objects.filter(pk=recovery.pk).update(**fields)
+
+    shown = client.get("/ai/x/access/progress").text
+
+    speed = re.search(r"42 %, 4\.20 GB of 10\.00 GB, (\d\d)\.\d MB/s, 2 min \d+ s left\s*</p>", shown)
+    assert speed is not None
+    assert int(speed[1]) in {41, 42}  # the page is asked for a moment later
+    Recovery.objects.filter(pk=recovery.pk).update(bytes_done=10_000_000_000, stage="publishing")
+    assert re.search(r"99 %, 10\.00 GB of 10\.00 GB\s*</p>", client.get("/ai/x/access/progress").text)
 
 
 def test_progress_at_the_end_loads_the_page_anew(model: Any, grant: Callable[..., Any], client: Any) -> None:
