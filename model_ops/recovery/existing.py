@@ -21,6 +21,10 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
     if not any(target.iterdir()):
         if target.is_symlink():
             raise Refusal(f"{target.name} is a link to an empty folder; name that folder itself.")
+        if target.is_mount():
+            raise Refusal(
+                f"{target.name} is a mount point, which cannot be replaced; name a folder inside it."
+            )
         return None
     manifest = read_manifest(target) if (target / MANIFEST).is_file() else None
     if manifest and manifest.get("identity") == plan.identity and _is_complete(manifest, target, non_finite):

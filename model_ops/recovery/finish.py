@@ -30,6 +30,11 @@ def check_shards(
     """Fail where finished shards hold what must not be, or where the inputs are no longer those of the plan."""
     _check_finite(records, non_finite)
     _check_restored(plan, shards, folder)
+    check_inputs(plan)
+
+
+def check_inputs(plan: Plan) -> None:
+    """Fail where an input is no longer the file that was planned with."""
     check_unchanged(plan.base.folder, plan.base_files)
     check_unchanged(plan.first.folder, plan.first_files)
 

@@ -172,8 +172,11 @@ def write_parts(path: Path, size: int, parts: Iterable[bytes]) -> dict[str, Any]
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names and renames in `folder` durable; some network file systems know no such thing."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Make names and renames in `folder` durable, where the file system knows such a thing and we may open the folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

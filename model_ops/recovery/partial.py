@@ -160,11 +160,15 @@ class Partial:
             raise write_failure(self.folder.name, error) from error
 
     def publish(self, target: Path) -> None:
-        """The one moment at which the result becomes visible."""
+        """The one moment at which the result becomes visible; taken back if it cannot be made durable."""
         try:
             sync_folder(self.result)
             self.result.rename(target)
-            sync_folder(target.parent)
+            try:
+                sync_folder(target.parent)
+            except OSError:
+                target.rename(self.result)
+                raise
         except OSError as error:
             raise write_failure(target.name, error) from error
 

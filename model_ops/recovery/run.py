@@ -20,7 +20,7 @@ from model_ops.recovery.control import Control
 from model_ops.recovery.devices import Devices, choose_devices
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.existing import existing_result
-from model_ops.recovery.finish import check_shards, write_rest
+from model_ops.recovery.finish import check_inputs, check_shards, write_rest
 from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_buffers
 from model_ops.recovery.partial import Partial, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
@@ -145,6 +145,7 @@ def _make_shards(
                 return record
             record = devices.make(plan, shard, partial.result, control)
             used.add(record["device"])
+            check_inputs(plan)  # what was made of others must not be taken for finished later
             partial.record(shard, record, run_id)
             return record
 

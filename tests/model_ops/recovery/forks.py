@@ -1,0 +1,103 @@
+"""Runs of the command line as real processes that can be killed, forked from one that has torch already.
+
+A run of its own would take a second for importing torch; fifty kills take as long as their work.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from model_ops.recovery import cli
+
+ROOT = Path(__file__).resolve().parents[3]
+# What a run asks of the file system; "open" is looked at only in and beside the target.
+STEPS = frozenset(
+    ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "os.scandir", "os.listdir", "fcntl.flock")
+)  # fmt: skip
+
+
+class Forks:
+    """One run at a time."""
+
+    def __init__(self, folder):
+        self.errors = folder / "errors"
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, *arguments, kill_at=0):
+        """The process id; with `kill_at` it kills itself at that step in the file system."""
+        order = {"arguments": [*map(str, arguments)], "errors": str(self.errors), "kill_at": kill_at}
+        print(json.dumps(order), file=self._server.stdin, flush=True)
+        return int(self._server.stdout.readline())
+
+    def wait(self):
+        """(exit status, standard error) of the run; a signal that ended it as a negative number."""
+        self._server.stdout.readline()
+        print(file=self._server.stdin, flush=True)
+        return int(self._server.stdout.readline()), self.errors.read_text()
+
+    def run(self, *arguments, **options):
+        self.start(*arguments, **options)
+        return self.wait()
+
+    def close(self):
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+
+def _serve():
+    import model_ops.recovery.shard  # noqa: F401 - takes the second now
+
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _child(json.loads(line))
+        _answer(pid)
+        os.waitid(
+            os.P_PID, pid, os.WEXITED | os.WNOWAIT
+        )  # its id stays its own until the line has come through
+        _answer("ended")
+        sys.stdin.readline()
+        _answer(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _answer(value):
+    sys.stdout.write(f"{value}\n")
+    sys.stdout.flush()
+
+
+def _child(order):
+    status = 3
+    with contextlib.suppress(BaseException):
+        errors = os.open(order["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(errors, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if order["kill_at"]:
+            sys.addaudithook(_Killer(order["kill_at"], Path(order["arguments"][-1]).parent))
+        status = cli.main(order["arguments"])
+    os._exit(status)
+
+
+class _Killer:
+    def __init__(self, steps, folder):
+        self.left, self.folder = steps, str(folder)
+
+    def __call__(self, event, arguments):
+        if event in STEPS and (event != "open" or str(arguments[0]).startswith(self.folder)):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _serve()

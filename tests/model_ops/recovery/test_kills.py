@@ -1,0 +1,127 @@
+"""`kill -9` at any moment: the same command again ends with the same files, and leaves nothing else."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.model_ops.recovery import plain
+from tests.model_ops.recovery.forks import ROOT, Forks
+
+SHARDS, SMALL_SHARDS = "1MB", "90KB"
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return plain.write_pair(tmp_path_factory.mktemp("pair"), vocab=2000, hidden=512, layers=16)
+
+
+@pytest.fixture(scope="module")
+def whole(pair, tmp_path_factory):
+    """Every file as an undisturbed run leaves it, hashes included: they stand in the manifest."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    plain.recover(*pair, out, max_shard_size=SHARDS)
+    return plain.files_of(out)
+
+
+def recover(pair, out, shards=SHARDS):
+    return ("recover", "--path_raw", pair[0], "--path_diff", pair[1], "--max-shard-size", shards,
+            "--path_tuned", out)  # fmt: skip
+
+
+def assert_ends_whole(forks, pair, out, whole, shards=SHARDS):
+    """Nothing but the whole was ever visible, and the same command brings it."""
+    assert not out.exists() or plain.files_of(out) == whole
+    assert forks.run(*recover(pair, out, shards)) == (0, "")
+    assert plain.files_of(out) == whole
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.fixture(scope="module")
+def seconds(forks, pair, tmp_path_factory):
+    """How long an undisturbed run takes."""
+    began = time.monotonic()
+    assert forks.run(*recover(pair, tmp_path_factory.mktemp("undisturbed") / "out")) == (0, "")
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kill_at_a_random_moment(forks, pair, whole, seconds, tmp_path, seed):
+    pid = forks.start(*recover(pair, tmp_path / "out"))
+    time.sleep(random.Random(seed).uniform(0, seconds))
+    os.kill(pid, signal.SIGKILL)
+    assert forks.wait()[0] in {0, -signal.SIGKILL}
+    assert_ends_whole(forks, pair, tmp_path / "out", whole)
+
+
+@pytest.fixture(scope="module")
+def command_seconds(pair, tmp_path_factory):
+    """How long the command itself takes, imports included."""
+    began = time.monotonic()
+    arguments = command(pair, tmp_path_factory.mktemp("command") / "out")
+    subprocess.run(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    return time.monotonic() - began
+
+
+def command(pair, out):
+    return [sys.executable, "-m", "model_ops.recovery", *map(str, recover(pair, out)), "--json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(50))
+def test_kill_of_the_command_itself_at_a_random_moment(pair, whole, command_seconds, tmp_path, seed):
+    """From the start of Python on, so that some kills meet the imports; the others spread over the work."""
+    out = tmp_path / "out"
+    child = subprocess.Popen(command(pair, out), cwd=ROOT, stdout=subprocess.DEVNULL)
+    time.sleep(random.Random(seed).uniform(0, command_seconds))
+    child.kill()
+    assert child.wait() in {0, -signal.SIGKILL}
+    assert not out.exists() or plain.files_of(out) == whole
+    subprocess.run(command(pair, out), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    assert plain.files_of(out) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture(scope="module")
+def small_pair(tmp_path_factory):
+    """Three shards of a few kilobytes."""
+    return plain.write_pair(tmp_path_factory.mktemp("small"), vocab=300, hidden=64, layers=8)
+
+
+@pytest.fixture(scope="module")
+def small_whole(small_pair, tmp_path_factory):
+    out = tmp_path_factory.mktemp("small whole") / "out"
+    plain.recover(*small_pair, out, max_shard_size=SMALL_SHARDS)
+    return plain.files_of(out)
+
+
+def kill_at_step(forks, pair, whole, out, step):
+    """Whether the run came as far as that."""
+    status, errors = forks.run(*recover(pair, out, SMALL_SHARDS), kill_at=step)
+    assert (status, errors) in {(0, ""), (-signal.SIGKILL, "")}
+    assert_ends_whole(forks, pair, out, whole, SMALL_SHARDS)
+    return status != 0
+
+
+@pytest.mark.parametrize("step", [1, 4, 9, 17, 30, 45, 60, 75])
+def test_kill_at_a_step_in_the_file_system(forks, small_pair, small_whole, tmp_path, step):
+    kill_at_step(forks, small_pair, small_whole, tmp_path / "out", step)
+
+
+@pytest.mark.slow
+def test_kill_at_every_step_in_the_file_system(forks, small_pair, small_whole, tmp_path):
+    step = 1
+    while kill_at_step(forks, small_pair, small_whole, tmp_path / f"{step}/out", step):
+        step += 1
+    assert step > 60
