@@ -210,6 +210,13 @@ def test_tensor_that_the_model_does_not_use_is_a_hint(folder):
     assert hint in smoke_folder(folder, max_new_tokens=2, device="cpu").hints
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_gpu_is_taken_where_there_is_one(folder):
+    found = smoke_folder(folder, max_new_tokens=4)
+    assert (found.device, found.tokens, found.finite) == ("cuda:0", 4, True)
+
+
 class Hub(BaseHTTPRequestHandler):
     asked: list[str] = []
 
