@@ -16,6 +16,7 @@ from model_ops.recovery.errors import Refusal
 
 MAX_PICKLE = 16 * 1024 * 1024  # bytes; 700 tensors need about 80 KB
 MAX_STEPS = 600_000  # instructions, 30 a tensor; interpreted in under a second
+_PROTOCOL = 2
 _MARK = object()
 
 
@@ -91,6 +92,10 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
+
+    def check_protocol(self, number: int) -> None:
+        if number != _PROTOCOL:
+            raise _refuse(f"is of protocol {number} where torch.save writes {_PROTOCOL}")
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
@@ -173,7 +178,7 @@ class _Machine:
 
 
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": lambda m, arg: None,
+    "PROTO": lambda m, arg: m.check_protocol(arg),
     "MARK": lambda m, arg: m.stack.append(_MARK),
     "EMPTY_DICT": lambda m, arg: m.stack.append({}),
     "EMPTY_LIST": lambda m, arg: m.stack.append([]),

@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch.save writes the files")
 
 from model_ops.recovery.errors import Refusal  # noqa: E402
 from model_ops.recovery.torch_zip import read_torch_zip  # noqa: E402
-from tests.model_ops.recovery.test_safetensors_format import fuzz, fuzz_rounds  # noqa: E402
+from tests.attacks import kit, zips  # noqa: E402
 
 
 def read_values(ref):
@@ -174,6 +175,155 @@ def test_file_cut_short_is_refused(saved, share):
     assert refused(saved)
 
 
-def test_fuzzed_files_are_read_or_refused(tmp_path):
-    torch.save(make_state(), tmp_path / "file.bin")
-    fuzz(tmp_path / "file.bin", fuzz_rounds(), read_torch_zip)
+LAYOUTS = {
+    "of PyTorch 1.6": ("archive", {"version": b"3\n"}),
+    "named after the file": ("pytorch_model-00001-of-00002", {"version": b"3\n"}),
+    "of PyTorch 2.1": ("pytorch_model", {"byteorder": b"little", "version": b"3\n", ".data/serialization_id": b"1" * 40}),
+    "of PyTorch 2.7": (
+        "archive",
+        {".format_version": b"1", ".storage_alignment": b"64", "byteorder": b"little", "version": b"3\n", ".data/serialization_id": b"1" * 40},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("described_after", [False, True])
+def test_layout_of_any_release_is_read(saved, name, described_after):
+    """What PyTorch added over the years; its writer puts sizes behind the bytes, others put them before."""
+    folder, beside = LAYOUTS[name]
+    with zipfile.ZipFile(saved) as file:
+        pickled = file.read(next(entry for entry in file.namelist() if entry.endswith("data.pkl")))
+    entries = {"data.pkl": pickled, "data/0": torch.ones(8).numpy().tobytes(), **beside}
+    with saved.open("wb") as raw, zipfile.ZipFile(Pipe(raw) if described_after else raw, "w") as file:
+        for entry, data in entries.items():
+            file.writestr(f"{folder}/{entry}", data)
+    assert torch.equal(read_values(read_torch_zip(saved)["a"]), torch.ones(8))
+
+
+class Pipe:
+    """A zip written to something that cannot go back has its sizes behind the bytes."""
+
+    def __init__(self, file):
+        self.write, self.flush = file.write, file.flush
+
+
+def test_file_over_4_gb_in_zip64_is_located(tmp_path):
+    """Its entries are empty space: nothing of it is read."""
+    size = 5 * 2**30
+    with zipfile.ZipFile(tmp_path / "sound.bin", "w") as file:
+        file.writestr(
+            "archive/data.pkl",
+            kit.dictionary({"a": kit.tensor(kit.storage("0", size // 4), 0, (size // 4,), (1,))}),
+        )
+        file.writestr(zipfile.ZipInfo("archive/data/0"), b"")
+    raw = (tmp_path / "sound.bin").read_bytes()
+    start, directory = raw.index(b"PK\3\4", 4), raw.index(b"PK\1\2")
+    second = raw.index(b"PK\1\2", directory + 4)
+    extra = zips.zip64_extra(size, size)
+    local = (
+        raw[start : start + 18]
+        + b"\xff" * 8
+        + struct.pack("<2H", len("archive/data/0"), len(extra))
+        + b"archive/data/0"
+        + extra
+    )
+    central = (
+        raw[second : second + 20]
+        + b"\xff" * 8
+        + struct.pack("<2H", 14, len(extra))
+        + raw[second + 32 : second + 60]
+        + extra
+    )
+    place = start + len(local) + size
+    with (tmp_path / "file.bin").open("wb") as file:
+        file.write(raw[:start] + local)
+        file.seek(place)
+        file.write(raw[directory:second] + central)
+        length = second - directory + len(central)
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 2, 2, length, place))
+        file.write(struct.pack("<4sLQL", b"PK\6\7", 0, place + length, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, length, 2**32 - 1, 0))
+    assert zipfile.ZipFile(tmp_path / "file.bin").getinfo("archive/data/0").file_size == size
+    found = read_torch_zip(tmp_path / "file.bin")["a"]
+    assert (found.offset, found.nbytes) == (start + len(local), size)
+
+
+def test_views_of_one_large_storage_are_read_where_they_begin(tmp_path):
+    large = torch.arange(1000.0)
+    state = {"head": large[:10], "middle": large[100:160].view(6, 10), "end": large[990:], "all": large}
+    torch.save(state, tmp_path / "file.bin")
+    found = read_torch_zip(tmp_path / "file.bin")
+    assert {name: torch.equal(read_values(found[name]), state[name]) for name in state} == dict.fromkeys(
+        state, True
+    )
+    assert found["middle"].offset - found["all"].offset == 400
+
+
+@pytest.mark.parametrize(
+    "view", [torch.arange(20.0)[::2], torch.ones(1, 4).expand(3, 4), torch.ones(4, 4)[:, 1:]]
+)
+def test_view_that_skips_or_repeats_is_refused(tmp_path, view):
+    torch.save({"a": view}, tmp_path / "file.bin")
+    assert refused(tmp_path / "file.bin") == (
+        "Tensor 'a' in file.bin is not contiguous, which is not read; save it again after .contiguous()."
+    )
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model"])
+def test_state_dict_inside_a_dictionary_is_refused(tmp_path, name):
+    torch.save({name: {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "file.bin")
+    assert refused(tmp_path / "file.bin") == (
+        f"The pickle inside file.bin holds {name!r}, which is not a tensor but a dictionary, so it is not read."
+    )
+
+
+def test_number_beside_the_tensors_is_refused(tmp_path):
+    torch.save({"a": torch.ones(2), "epoch": 3}, tmp_path / "file.bin")
+    assert refused(tmp_path / "file.bin") == (
+        "The pickle inside file.bin holds 'epoch', which is not a tensor, so it is not read."
+    )
+
+
+def test_whole_model_is_refused_with_what_to_save_instead(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "file.bin")
+    assert refused(tmp_path / "file.bin") == (
+        "The pickle inside file.bin calls for 'torch.nn.modules.linear.Linear', which could run code and has no place "
+        "in a state dict of plain tensors; save model.state_dict() with torch.save."
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_model_is_refused(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "file.bin")
+    assert "file.bin holds compressed entries, which are not read" in refused(tmp_path / "file.bin")
+
+
+def test_later_pickle_protocol_is_refused(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "file.bin", pickle_protocol=4)
+    assert refused(tmp_path / "file.bin") == (
+        "The pickle inside file.bin is of protocol 4 where torch.save writes 2, so it is not read."
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.ones(2).to_sparse(), torch.ones(2).to(torch.float8_e4m3fn), torch.ones(2, dtype=torch.complex64),
+     torch.ones(2, device="meta")],
+)  # fmt: skip
+def test_tensor_of_another_kind_is_refused(tmp_path, value):
+    torch.save({"a": value}, tmp_path / "file.bin")
+    assert refused(tmp_path / "file.bin").startswith("The pickle inside file.bin calls for 'torch.")
+
+
+def test_counters_of_batch_norm_are_read_as_whole_numbers(tmp_path):
+    """The rules refuse them by name, since they cannot be added."""
+    torch.save(torch.nn.BatchNorm1d(3).state_dict(), tmp_path / "file.bin")
+    found = read_torch_zip(tmp_path / "file.bin")
+    assert (found["num_batches_tracked"].dtype, found["num_batches_tracked"].shape) == ("I64", ())
+
+
+def test_name_that_is_not_utf8_is_refused(saved):
+    with zipfile.ZipFile(saved) as file:
+        pickled = file.read(next(entry for entry in file.namelist() if entry.endswith("data.pkl")))
+    replace_pickle(saved, pickled.replace(b"X\x01\x00\x00\x00a", b"X\x01\x00\x00\x00\xff"))
+    assert refused(saved) == "The pickle inside file.bin is damaged."
