@@ -33,7 +33,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
     readonly_fields = [
         "models", "percent_done", "spread_over", "test_prompt", "written_as", "plan_text", "files_made"
     ]  # fmt: skip
-    exclude = ["options", "plan", "manifest", "lease_owner", "run_id"]
+    exclude = ["options", "plan", "manifest", "lease_owner", "run_id", "bytes_done", "bytes_total"]
     actions = ["try_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:

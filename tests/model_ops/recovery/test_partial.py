@@ -113,6 +113,16 @@ def test_shards_of_the_same_run_are_not_read_again(plan, whole, tmp_path):
     assert plain.files_of(out) == whole
 
 
+def test_shards_of_another_run_are_read_once(plan, whole, tmp_path):
+    out, files = tmp_path / "out", shards(plan)
+    execute(plan, out, only=files, run_id="ab")
+    result = execute(plan, out, only=files, run_id="cd")
+    assert (result.bytes_read, result.bytes_written) == (plan.bytes_of_weights, 0)
+    result = execute(plan, out, run_id="cd")
+    assert (result.bytes_read, result.bytes_written) == (0, 0)
+    assert plain.files_of(out) == whole
+
+
 def test_damaged_shard_of_the_same_run_is_made_again(plan, whole, tmp_path):
     first, second = shards(plan)[:2]
     execute(plan, tmp_path / "out", only=[first, second], run_id="ab")
