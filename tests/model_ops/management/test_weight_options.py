@@ -107,6 +107,27 @@ def test_every_choice_reaches_the_engine(add: Callable[..., Said], tmp_path: Pat
     )
 
 
+def test_the_admin_takes_the_same_choices(
+    add: Callable[..., Said], tmp_path: Path, settings: Any, client: Any, make_person: Callable[..., Any]
+) -> None:
+    add("ai/x", tmp_path / "tuned")
+    settings.GATEHOUSE_DEMO = True  # no second factor: it is not what is tested here
+    settings.GATEHOUSE_SOURCES = [tmp_path]
+    client.force_login(make_person("boss", is_staff=True, is_superuser=True))
+    address = f"/admin/access_requests/gatedmodel/{GatedModel.objects.get().pk}/weights/"
+    sources = {"base": str(tmp_path / "base"), "diff": str(tmp_path / "tuned")}
+    chosen = {"dtype": "float16", "max_shard_size": "1GB", "expected_sum": "-0.5", "sum_tolerance": "1e3"}
+
+    refused = client.post(address, sources | {"method": "xor", "dtype": "float16"})
+    taken = client.post(address, sources | chosen | {"method": "add", "compat": "", "keep_rotary": "on"})
+
+    assert "With --method xor files come back as they were; leave --dtype out." in refused.text
+    assert taken.status_code == 302
+    assert Recovery.objects.latest("pk").options == {
+        "dtype": "float16", "max_shard_size": "1GB", "keep_rotary": True, "expected_sum": -0.5, "sum_tolerance": 1000.0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
