@@ -14,6 +14,15 @@ from model_ops.recovery.planned import Plan
 
 def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
     """The manifest of a target that needs no work; a target that is in the way is refused."""
+    try:
+        return _existing_result(plan, target, non_finite)
+    except OSError as error:
+        raise Refusal(
+            f"{target.name} cannot be looked at: {error.strerror}; choose another place."
+        ) from error
+
+
+def _existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
     if not target.exists() and not target.is_symlink():
         return None
     if not target.is_dir():
@@ -29,7 +38,9 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
     manifest = read_manifest(target) if (target / MANIFEST).is_file() else None
     if manifest and manifest.get("identity") == plan.identity and _is_complete(manifest, target, non_finite):
         return manifest
-    raise Refusal(f"{target.name} exists and holds something else; choose another folder or move it away.")
+    raise Refusal(
+        f"{target.name or target} exists and holds something else; choose another folder or move it away."
+    )
 
 
 def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> bool:

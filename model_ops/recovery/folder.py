@@ -21,6 +21,7 @@ MAX_JSON = 32 * 1024 * 1024  # bytes
 MAX_JSON_ITEMS = (
     2_000_000  # brackets and commas; 100,000 tensors need 1 million, and 2 million take up to 200 MB
 )
+MAX_NAME = 200  # bytes; a file system takes 255, and unfinished work has longer names than what it makes
 WEIGHT_SUFFIXES = frozenset(
     (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".npz", ".onnx")
 )
@@ -42,7 +43,8 @@ def open_folder(path: Path | str, role: str) -> Path:
 
 def inner_file(folder: Path, name: str) -> Path:
     """`folder/name` if that is a regular file which belongs to the folder."""
-    if not name.isprintable() or name != Path(name).name or name in {"", ".", ".."} or "\\" in name:
+    odd = not name.isprintable() or name != Path(name).name or name in {"", ".", ".."} or "\\" in name
+    if odd or len(name.encode()) > MAX_NAME:
         raise Refusal(f"{folder.name} names the file {name[:200]!r}, which is not a plain file name.")
     path = folder / name
     try:

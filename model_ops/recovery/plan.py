@@ -124,6 +124,8 @@ def _plan(
         keep_rotary=options.keep_rotary,
         making=action == "make_diff",
     )
+    if not rules.tasks:
+        raise Refusal(f"The {first.role} holds nothing but rotary buffers, so there is nothing to make.")
     dtype = options.out_dtype
     shards = _shards(rules, dtype, options.shard_limit)
     notes = rules.notes if first.config else (*rules.notes, f"The {first.role} has no config.json.")
@@ -187,9 +189,12 @@ def _copies(first: Checkpoint, dtype: str) -> tuple[FileIdentity, ...]:
 
 def check_disk(plan: Plan, target: Path, already: int = 0) -> None:
     """Refuse if the file system of `target` has no room for what is still to be written."""
-    existing = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
+    place = target.absolute()
+    try:
+        free = shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free
+    except OSError as error:
+        raise Refusal(f"{target.name} cannot be made: {error.strerror}; choose another place.") from error
     needed = plan.disk_needed - already
-    free = shutil.disk_usage(existing).free
     if needed > free:
         raise Refusal(
             f"There is not enough room for {target.name}: {needed} bytes are needed and {free} are free; "

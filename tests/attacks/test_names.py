@@ -7,6 +7,7 @@ import pytest
 from tests.attacks.kit import (
     bin_entries,
     dictionary,
+    floats,
     header_of,
     run,
     sound_tensors,
@@ -183,3 +184,32 @@ def test_manifest_of_another_result_is_replaced(world):
     assert {entry["path"] for entry in json.loads(made["weights.manifest.json"])["files"]} == set(made) - {
         "weights.manifest.json"
     }
+
+
+@pytest.mark.parametrize("name", ["a" * 201 + ".model", "é" * 101])
+def test_file_name_so_long_that_our_own_would_not_fit_is_refused(world, name):
+    for folder in (world.base, world.diff):
+        (folder / name).write_bytes(b"12345678")
+    assert "which is not a plain file name" in world.refused()
+    assert "which is not a plain file name" in world.refused("--method", "xor")
+
+
+@pytest.mark.parametrize("length", [250, 256, 5000])
+def test_target_whose_name_is_too_long_is_refused(world, length):
+    world.out = world.root / ("o" * length)
+    assert "File name too long" in world.refused()
+    if length > 255:
+        assert world.plan().status == 2
+
+
+def test_target_that_is_the_root_is_refused(world):
+    world.out = "/"
+    assert world.refused() == "/ exists and holds something else; choose another folder or move it away."
+
+
+def test_diff_of_nothing_but_buffers_is_refused(world):
+    buffers = {"model.rotary_emb.inv_freq": ("F32", (4,), floats(4))}
+    for folder in (world.base, world.diff):
+        write_tensors(folder / "model.safetensors", buffers)
+    assert world.refused() == "The diff holds nothing but rotary buffers, so there is nothing to make."
+    assert "model.safetensors" in world.made("--keep-rotary")
