@@ -63,9 +63,9 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
     if owner is None or row is None:
         return
     rows = RecoveryShard.objects.filter(is_spread(), pk=shard_id)
-    name, add_up = f"Shard {row.file} of recovery {row.recovery_id}", partial(_add_up, row.recovery_id)
+    name, also = f"Shard {row.file} of recovery {row.recovery_id}", partial(add_up, row.recovery_id)
     with (
-        Lease(rows, owner, also=add_up, name=name) as lease,
+        Lease(rows, owner, also=also, name=name) as lease,
         ending(name, end=partial(_fail, lease, row), give_back=partial(_give_back, shard_id, owner)),
     ):
         _make(row, lease)
@@ -97,7 +97,7 @@ def _end_well(shard: RecoveryShard, lease: Lease) -> None:
                 state=ShardState.DONE, bytes_done=F("bytes_total"), lease_owner="", lease_until=None
             ):
                 return False
-            _add_up(shard.recovery_id)
+            add_up(shard.recovery_id)
             if not shard.recovery.shards.exclude(state=ShardState.DONE).exists():
                 enqueue_on_commit(FINISH_RECOVERY, shard.recovery_id)
             return True
@@ -106,7 +106,7 @@ def _end_well(shard: RecoveryShard, lease: Lease) -> None:
         raise LeaseLost
 
 
-def _add_up(recovery_id: int) -> None:
+def add_up(recovery_id: int) -> None:
     """The progress of the recovery is that of its shards."""
     shards = RecoveryShard.objects.filter(recovery=OuterRef("pk")).order_by().values("recovery")
     total = Subquery(shards.annotate(total=Sum("bytes_done")).values("total"))

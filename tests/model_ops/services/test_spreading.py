@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from model_ops.queries import current_recovery
 from model_ops.services import leases
 from model_ops.services.recoveries import finish_recovery, run_recovery
 from model_ops.services.resuming import resume_work
-from model_ops.services.spreading import run_shard
+from model_ops.services.spreading import add_up, run_shard
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
-from tests.model_ops.conftest import copy_pair
+from tests.model_ops.conftest import copy_pair, wait_until
 
 SMALL = {"max_shard_size": "1MB"}  # three shards of the tiny pair
 
@@ -133,6 +134,22 @@ def test_worker_of_a_cancelled_recovery_loses_its_shard_and_no_other_gets_one(
 
     assert leases.claim_shard(shard_id=second.pk, worker="two@here") is None
     assert leases.claim_finishing(recovery_id=recovery.pk) is None
+
+
+def test_progress_of_the_recovery_is_that_of_its_shards(spread: Callable[..., Recovery]) -> None:
+    recovery = spread()
+    first, second, _ = recovery.shards.all()
+    RecoveryShard.objects.filter(pk=second.pk).update(bytes_done=50)
+    owner = leases.claim_shard(shard_id=first.pk, worker="one@here")
+    assert owner is not None
+    rows = RecoveryShard.objects.filter(leases.is_spread(), pk=first.pk)
+
+    with leases.Lease(rows, owner, also=partial(add_up, recovery.pk)) as lease:
+        lease.report(done=7, total=first.bytes_total)
+        wait_until(lambda: Recovery.objects.get().bytes_done)
+
+    first.refresh_from_db()
+    assert (first.bytes_done, Recovery.objects.get().bytes_done) == (7, 57)
 
 
 def test_recovery_whose_shards_are_not_all_made_is_neither_begun_nor_ended(
