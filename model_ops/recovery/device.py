@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-_PAGE = 4096
+from model_ops.recovery.torch_dtypes import new_memory
 
 
 class Event(Protocol):
@@ -72,7 +72,7 @@ class Cpu:
 
     def host_memory(self, size: int) -> AbstractContextManager[torch.Tensor]:
         """Plain memory, aligned."""
-        return contextlib.nullcontext(_aligned(size))
+        return contextlib.nullcontext(new_memory(size))
 
     def stream(self) -> Stream:
         """Does everything at once."""
@@ -111,7 +111,7 @@ class Cuda:
     @contextlib.contextmanager
     def host_memory(self, size: int) -> Iterator[torch.Tensor]:
         """Page-locked memory. torch's own comes in powers of two and is never given back, so it is locked here."""
-        memory = _aligned(size)
+        memory = new_memory(size)
         runtime = torch.cuda.cudart()
         with torch.cuda.device(self.torch_device):
             status = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
@@ -144,8 +144,3 @@ class _CudaStream:
         event: Event = torch.cuda.Event(blocking=True)
         self._stream.record_event(event)
         return event
-
-
-def _aligned(size: int) -> torch.Tensor:
-    memory = torch.empty(size + _PAGE, dtype=torch.uint8)
-    return memory[-memory.data_ptr() % _PAGE :][:size]

@@ -15,7 +15,7 @@ import torch
 from model_ops.recovery.memory import MEAN_COLUMNS, MEAN_READ, MEAN_SCRATCH
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
-from model_ops.recovery.torch_dtypes import TORCH, bytes_of
+from model_ops.recovery.torch_dtypes import TORCH, bytes_of, new_memory
 
 _COLUMNS = 32
 
@@ -24,8 +24,8 @@ def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tenso
     """Shape [columns], float32. With `half_steps` values are rounded to float16 first and so is the mean."""
     rows, columns = ref.shape
     blocks = _column_blocks(columns, MEAN_COLUMNS // ref.item_size // rows)
-    stored = torch.empty(rows * _widest(blocks), dtype=TORCH[ref.dtype])
-    scratch = torch.empty(rows * max(_widest(_parts(block, rows)) for block in blocks))
+    stored = new_memory(rows * _widest(blocks) * ref.item_size).view(TORCH[ref.dtype])
+    scratch = new_memory(rows * max(_widest(_parts(block, rows)) for block in blocks) * 4).view(torch.float32)
     result = torch.empty(columns)
     for start, stop in blocks:
         block = stored[: rows * (stop - start)].view(rows, stop - start)
@@ -61,7 +61,7 @@ def _read_columns(ref: TensorRef, reader: Reader, start: int, block: torch.Tenso
     columns, (rows, width) = ref.shape[1], block.shape
     row_size = columns * ref.item_size
     step = max(1, min(rows, MEAN_READ // row_size))
-    buffer = torch.empty(step * row_size, dtype=torch.uint8)
+    buffer = new_memory(step * row_size)
     view = bytes_of(buffer)
     for row in range(0, rows, step):
         count = min(step, rows - row)

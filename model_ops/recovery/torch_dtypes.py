@@ -1,7 +1,8 @@
-"""The dtypes of `dtypes.ADDABLE` as torch knows them. With this module begins the part that needs torch."""
+"""The dtypes of `dtypes.ADDABLE` as torch knows them, and memory. With this module begins the part that needs torch."""
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import torch
@@ -16,3 +17,13 @@ def bytes_of(buffer: torch.Tensor) -> memoryview:
     """The memory of a one-dimensional uint8 tensor on the CPU, shared with it."""
     array: Any = buffer.numpy()
     return memoryview(array)
+
+
+def new_memory(size: int) -> torch.Tensor:
+    """`size` bytes from a page's beginning on, mapped for themselves.
+
+    The system has them back as soon as they are let go; the heap keeps much of what it once held, so that the peak
+    would depend on the number of files.
+    """
+    pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=torch.uint8)[:size]

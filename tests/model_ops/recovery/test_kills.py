@@ -1,5 +1,6 @@
 """`kill -9` at any moment: the same command again ends with the same files, and leaves nothing else."""
 
+import json
 import os
 import random
 import signal
@@ -65,26 +66,28 @@ def test_kill_at_a_random_moment(forks, pair, whole, seconds, tmp_path, seed):
     assert_ends_whole(forks, pair, tmp_path / "out", whole)
 
 
-@pytest.fixture(scope="module")
-def command_seconds(pair, tmp_path_factory):
-    """How long the command itself takes, imports included."""
-    began = time.monotonic()
-    arguments = command(pair, tmp_path_factory.mktemp("command") / "out")
-    subprocess.run(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-    return time.monotonic() - began
-
-
 def command(pair, out):
     return [sys.executable, "-m", "model_ops.recovery", *map(str, recover(pair, out)), "--json"]
+
+
+@pytest.fixture(scope="module")
+def command_seconds(pair, tmp_path_factory):
+    """How long the command itself takes, and how long of that its work."""
+    arguments = command(pair, tmp_path_factory.mktemp("command") / "out")
+    began = time.monotonic()
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=True)
+    return time.monotonic() - began, json.loads(done.stdout)["seconds"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
 def test_kill_of_the_command_itself_at_a_random_moment(pair, whole, command_seconds, tmp_path, seed):
-    """From the start of Python on, so that some kills meet the imports; the others spread over the work."""
-    out = tmp_path / "out"
+    """Half of them anywhere from the start of Python on, half after the first finished file."""
+    out, chance = tmp_path / "out", random.Random(seed)
     child = subprocess.Popen(command(pair, out), cwd=ROOT, stdout=subprocess.DEVNULL)
-    time.sleep(random.Random(seed).uniform(0, command_seconds))
+    while seed % 2 and child.poll() is None and not list(tmp_path.glob("out.partial/*.done.json")):
+        time.sleep(0.001)
+    time.sleep(chance.uniform(0, command_seconds[seed % 2]))
     child.kill()
     assert child.wait() in {0, -signal.SIGKILL}
     assert not out.exists() or plain.files_of(out) == whole
