@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,16 @@ def grow_beyond_all_memory(folder):
 def test_folder_that_cannot_be_asked_is_refused(folder, change, sentence):
     change(folder)
     with pytest.raises(Refusal, match=f"^{sentence}$"):
+        smoke_folder(folder)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed here")
+def test_sentencepiece_model_alone_is_refused_where_it_cannot_be_read(folder):
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    with pytest.raises(
+        Refusal,
+        match=r"^tokenizer\.model is read with two more packages: pip install sentencepiece protobuf\.$",
+    ):
         smoke_folder(folder)
 
 

@@ -111,7 +111,7 @@ def test_git_id_of_a_weight_file_is_that_of_its_pointer(folder):
         ("", "out names the file '', which is not a plain file name."),
         ("a\0b", "out names the file 'a\\x00b', which is not a plain file name."),
         ("\ud800", "out names the file '\\ud800', which is not a plain file name."),
-        ("x" * 5000, f"'{'x' * 200}' is missing in out or cannot be read."),
+        ("x" * 5000, f"out names the file '{'x' * 200}', which is not a plain file name."),
         ("out.link", "'out.link' in out is a link out of the folder, which is not followed."),
         ("pipe", "'pipe' in out is not a regular file."),
     ],
