@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.errors import Failure, RecoveryError, Refusal
 from model_ops.recovery.options import COMPATS, RESIZE_POLICIES, Options
 from model_ops.recovery.plan import make_diff_plan, make_plan
@@ -130,10 +132,19 @@ def planned(world: World, options: Options, *, making: bool) -> Plan | None:
         return None
     world.counts["planned"] += 1
     for checkpoint in (plan.base, plan.first):
-        for ref in checkpoint.tensors.values():
-            assert 0 <= ref.offset <= ref.offset + ref.nbytes <= Path(ref.path).stat().st_size
-            assert ref.nbytes == ref.elements * ref.item_size
+        check_places(checkpoint)
     return plan
+
+
+def check_places(checkpoint: Checkpoint) -> None:
+    """Every tensor lies in its file; in safetensors no two share a byte."""
+    refs = sorted(checkpoint.tensors.values(), key=lambda ref: (ref.path, ref.offset, ref.nbytes))
+    for ref in refs:
+        assert 0 <= ref.offset <= ref.offset + ref.nbytes <= Path(ref.path).stat().st_size
+        assert ref.nbytes == ref.elements * ref.item_size
+    if checkpoint.format == "safetensors":
+        for ref, following in pairwise(refs):
+            assert ref.path != following.path or ref.offset + ref.nbytes <= following.offset
 
 
 def carried_out(world: World, plan: Plan) -> None:

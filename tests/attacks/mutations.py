@@ -21,7 +21,7 @@ NAMES = (
     "", "a", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "a\0b", "\x1b[2J", "a\nb", "\u202e", "\ud800", "é", "a" * 600,
     "__metadata__", "weight_map", "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight", "mean", "zero", "add",
     "model.rotary_emb.inv_freq", "F32", "F16", "BF16", "F64", "I64", "BOOL", "U8", "model.safetensors", "pytorch_model.bin",
-    "model-00001-of-00002.safetensors", "config.json", "archive/data.pkl", "archive/data/0", "archive/byteorder", "big",
+    "model-00001-of-00002.safetensors", "\ud800.safetensors", "../x.safetensors", "a\0.bin", "a" * 300 + ".bin", "config.json", "archive/data.pkl", "archive/data/0", "archive/byteorder", "big",
 )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _spoil_one(chance: Random, value: Any) -> Any:
 def _spoil_table(chance: Random, value: dict[str, Any]) -> Any:
     names = list(value)
     name, other = names[chance.randrange(len(names))], names[chance.randrange(len(names))]
-    result, how = Twice(value), chance.randrange(10)
+    result, how = Twice(value), chance.randrange(11)
     result.more = getattr(value, "more", ())
     if how == 0:
         del result[name]
@@ -161,6 +161,8 @@ def _spoil_table(chance: Random, value: dict[str, Any]) -> Any:
         result[name], result[other] = value[other], value[name]
     elif how == 3:
         result[NAMES[chance.randrange(len(NAMES))]] = result.pop(name)
+    elif how == 5:
+        result[name] = value[other]
     elif how == 4:
         result[NAMES[chance.randrange(len(NAMES))]] = VALUES[chance.randrange(len(VALUES))]
     else:

@@ -18,7 +18,7 @@ from tests.attacks.kit import (
     storage,
     tensor,
 )
-from tests.attacks.mutations import dumps, spoil_bytes, spoil_json, spoil_pickle, spoil_zip
+from tests.attacks.mutations import NAMES, dumps, spoil_bytes, spoil_json, spoil_pickle, spoil_zip
 from tests.attacks.zips import Entry, pack
 
 FORMATS = ("safetensors", "safetensors", "sharded", "bin", "sharded bin")
@@ -34,6 +34,14 @@ class Side:
     tensors: Tensors
     form: str
     extra: dict[str, Any]
+
+    @property
+    def suffix(self) -> str:
+        return "bin" if "bin" in self.form else "safetensors"
+
+    @property
+    def stem(self) -> str:
+        return "pytorch_model" if "bin" in self.form else "model"
 
 
 def draw_shapes(chance: Random) -> dict[str, tuple[int, ...]]:
@@ -96,7 +104,7 @@ def files_of(side: Side) -> dict[str, bytes]:
     if "sharded" in side.form:
         names = list(side.tensors)
         halves = [{name: side.tensors[name] for name in names[start::2]} for start in (0, 1)]
-    suffix, stem = ("bin", "pytorch_model") if "bin" in side.form else ("safetensors", "model")
+    suffix, stem = side.suffix, side.stem
     weight_map = {}
     for place, tensors in enumerate(halves):
         name = f"{stem}.{suffix}" if len(halves) == 1 else f"{stem}-{place}.{suffix}"
@@ -147,6 +155,9 @@ def spoil(chance: Random, files: dict[str, bytes], side: Side) -> str:
 
 def spoil_inside(chance: Random, name: str, raw: bytes, side: Side) -> bytes:
     """A change of the file's structure."""
+    if name.endswith(".index.json") and chance.random() < 0.2:
+        other = json.dumps(NAMES[chance.randrange(len(NAMES))]).encode()
+        return raw.replace(json.dumps(f"{side.stem}-0.{side.suffix}").encode(), other)
     if name.endswith(".json"):
         return dumps(spoil_json(chance, json.loads(raw))).encode("utf-8", "surrogatepass")
     if name.endswith(".safetensors"):
