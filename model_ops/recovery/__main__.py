@@ -1,7 +1,9 @@
 """`python -m model_ops.recovery`: see `cli`."""
 
+import contextlib
 import os
 import sys
+from typing import NoReturn
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled
@@ -29,5 +31,13 @@ def _hold_standard_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(descriptor, "w")
 
 
+def _leave(status: int) -> NoReturn:
+    """End at once: everything is closed, and taking torch apart may last longer than a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(run())
+    _leave(run())
