@@ -82,9 +82,16 @@ def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     for file in plan.copies:
         parts = _parts(plan.first.folder, file.name)
         if file.name == "config.json" and plan.options["method"] == "add":
-            parts = iter([with_dtype(b"".join(parts), plan.dtype_name)])
+            parts = iter([_with_dtype(b"".join(parts), plan.dtype_name)])
         lines.append(write_parts(folder / file.name, file.size, _of_size(parts, file)))
     return lines
+
+
+def _with_dtype(raw: bytes, name: str) -> bytes:
+    try:
+        return with_dtype(raw, name)
+    except Refusal as refusal:
+        raise Failure("The input config.json was changed under way; nothing was made of it.") from refusal
 
 
 def _parts(folder: Path, name: str) -> Iterator[bytes]:

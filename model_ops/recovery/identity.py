@@ -41,7 +41,7 @@ def identify(folder: Path, names: tuple[str, ...] | list[str]) -> tuple[FileIden
 
 def _identify(path: Path) -> FileIdentity:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
             digest = hashlib.sha256(str(status.st_size).encode())

@@ -11,7 +11,10 @@ from model_ops.recovery.page_cache import ReadBehind
 
 
 class Reader:
-    """Open files by path; one thread at a time. `pread` and never a mapping: mapped pages count as memory."""
+    """Open files by path; one thread at a time. `pread` and never a mapping: mapped pages count as memory.
+
+    A pipe that was put in a file's place keeps nobody waiting.
+    """
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -45,7 +48,7 @@ class Reader:
     def _file(self, path: str) -> ReadBehind:
         if path not in self._open:
             try:
-                self._open[path] = ReadBehind(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._open[path] = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except OSError as error:
                 raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
         return self._open[path]

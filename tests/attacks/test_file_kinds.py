@@ -9,7 +9,10 @@ import tracemalloc
 
 import pytest
 
-from tests.attacks.kit import floats, naive, sound_tensors, write_index, write_tensors
+from model_ops.recovery.errors import Failure
+from model_ops.recovery.plan import make_plan
+from model_ops.recovery.run import execute
+from tests.attacks.kit import floats, naive, sound_tensors, time_limit, write_index, write_tensors
 
 READ_BY_BASE = ("model.safetensors", "config.json")
 COPIED = ("tokenizer_config.json", "tokenizer.model", "generation_config.json", "LICENSE")
@@ -138,6 +141,24 @@ def test_file_beside_the_weights_is_copied_in_little_memory(world):
     finally:
         tracemalloc.stop()
     assert (world.out / "tokenizer.model").stat().st_size == size
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("place", ["a pipe", "no JSON", "a link out"])
+def test_file_exchanged_after_planning_ends_the_run(world, name, place):
+    plan = make_plan(world.base, world.diff)
+    path = world.diff / name
+    path.unlink()
+    if place == "a pipe":
+        os.mkfifo(path)
+    elif place == "no JSON":
+        path.write_text("{")
+    else:
+        path.symlink_to("/etc/passwd")
+    pytest.importorskip("torch", reason="only making weights needs torch")
+    with time_limit(20), pytest.raises(Failure):
+        execute(plan, world.out)
+    assert not world.out.exists()
 
 
 def test_padding_token_of_10_gb_is_refused(world):
