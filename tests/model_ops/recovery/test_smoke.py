@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -174,14 +173,20 @@ def test_folder_that_cannot_be_asked_is_refused(folder, change, sentence):
         smoke_folder(folder)
 
 
-@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed here")
-def test_sentencepiece_model_alone_is_refused_where_it_cannot_be_read(folder):
-    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    with pytest.raises(
-        Refusal,
-        match=r"^tokenizer\.model is read with two more packages: pip install sentencepiece protobuf\.$",
-    ):
-        smoke_folder(folder)
+def test_tokenizer_that_is_only_a_sentencepiece_model_is_read(folder):
+    sentencepiece = pytest.importorskip(
+        "sentencepiece", reason="reading a tokenizer.model needs sentencepiece"
+    )
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    words = iter([f"{PROMPT} I am number {number}, said the <|assistant|>." for number in range(200)])
+    with (folder / "tokenizer.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=words, model_writer=file, vocab_size=50, minloglevel=2
+        )
+    found = smoke_folder(folder, prompt=PROMPT, max_new_tokens=5, device="cpu")
+    assert (found.prompt, found.finite) == (PROMPT, True)
+    assert found.tokens > 0
 
 
 @pytest.mark.parametrize(
