@@ -76,6 +76,8 @@ def _run(lease: Lease) -> None:
             if not recovery.run_id and is_worth_spreading(recovery):
                 spread(lease=lease, recovery=recovery)
                 return
+            if not recovery.run_id:
+                with_database(recovery.shards.all().delete, give_up=lease.lost)
             _enter_stage(lease, "recovering")
             files, facts = _make(recovery, output, lease, lock)
             _keep(lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts})

@@ -110,7 +110,7 @@ def test_result_of_other_options_is_refused(pair, tmp_path):
     "options",
     [
         ("--dtype", "float8"), ("--compat", "other"), ("--resize-policy", "median"), ("--max-shard-size", "5 apples"),
-        ("--max-shard-size", "60GB"), ("--unknown",), ("--device", "tpu"), ("--jobs", "0"), ("--jobs", "4097"),
+        ("--max-shard-size", "60GB"), ("--run-id", "XYZ"), ("--unknown",), ("--device", "tpu"), ("--jobs", "0"), ("--jobs", "4097"),
         ("--jobs", "two"), ("--memory", "much"), ("--memory", "1"), ("--sum-tolerance", "1"), ("--expected-sum", "nan"),
         ("--path_raw", "/nowhere"),
     ],

@@ -98,6 +98,20 @@ def test_model_of_one_shard_is_made_by_one_worker(add_pair_model: Callable[..., 
     assert (recovery.state, recovery.run_id, recovery.shards.count()) == (RecoveryState.READY, "", 0)
 
 
+def test_shards_of_an_earlier_attempt_are_forgotten_by_one_that_is_not_spread(
+    spread: Callable[..., Recovery], settings: Any
+) -> None:
+    recovery = spread()
+    cancel_recovery(recovery=recovery)
+    settings.GATEHOUSE_SHARED_WEIGHTS = False
+    retry(recovery=recovery)
+
+    run_recovery(recovery_id=recovery.pk)
+
+    recovery.refresh_from_db()
+    assert (recovery.state, recovery.run_id, recovery.shards.count()) == (RecoveryState.READY, "", 0)
+
+
 def test_claim_of_a_shard_by_many_threads_has_one_winner(spread: Callable[..., Recovery]) -> None:
     shard = spread().shards.earliest("pk")
     barrier, owners = threading.Barrier(6), []
