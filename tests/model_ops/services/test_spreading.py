@@ -20,7 +20,7 @@ from model_ops.queries import current_recovery
 from model_ops.services import leases
 from model_ops.services.recoveries import finish_recovery, run_recovery
 from model_ops.services.resuming import resume_work
-from model_ops.services.spreading import add_up, run_shard
+from model_ops.services.spreading import add_up, is_worth_spreading, run_shard
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
 from tests.model_ops.conftest import copy_pair, wait_until
@@ -87,15 +87,19 @@ def test_shards_are_handed_out_and_nothing_is_made(spread: Callable[..., Recover
     assert len(queue) == 1 + 3  # the recovery's own, which nobody took from the queue here
 
 
-def test_model_of_one_shard_is_made_by_one_worker(add_pair_model: Callable[..., Any]) -> None:
-    recovery = current_recovery(add_pair_model())
-    assert recovery is not None
-    want_recovery(recovery=recovery)
+def test_only_models_of_several_shards_are_spread_and_only_over_shared_folders(
+    add_pair_model: Callable[..., Any], add_files_model: Callable[..., Any], settings: Any
+) -> None:
+    models = [
+        add_pair_model("ai/one"),
+        add_pair_model("ai/three", options=SMALL),
+        add_files_model("ai/files"),
+    ]
+    recoveries = [recovery for model in models if (recovery := current_recovery(model))]
 
-    run_recovery(recovery_id=recovery.pk)
-
-    recovery.refresh_from_db()
-    assert (recovery.state, recovery.run_id, recovery.shards.count()) == (RecoveryState.READY, "", 0)
+    assert [is_worth_spreading(recovery) for recovery in recoveries] == [False, True, False]
+    settings.GATEHOUSE_SHARED_WEIGHTS = False
+    assert [is_worth_spreading(recovery) for recovery in recoveries] == [False, False, False]
 
 
 def test_shards_of_an_earlier_attempt_are_forgotten_by_one_that_is_not_spread(
@@ -235,11 +239,9 @@ def test_shard_that_fails_ends_its_recovery_and_a_retry_keeps_what_is_made(
     before = made.stat().st_ino, made.stat().st_mtime_ns
     retry(recovery=recovery)
     run_recovery(recovery_id=recovery.pk)
-    make_all(recovery)
+    run_shard(shard_id=recovery.shards.get(file=first.file).pk)
     assert (made.stat().st_ino, made.stat().st_mtime_ns) == before
-    finish_recovery(recovery_id=recovery.pk)
-    recovery.refresh_from_db()
-    assert (recovery.state, recovery.attempts) == (RecoveryState.READY, 2)
+    assert recovery.shards.get(file=first.file).state == ShardState.DONE
 
 
 def test_interrupted_shard_is_free_again_at_once(
