@@ -9,7 +9,7 @@ from typing import Any
 
 from model_ops.recovery.config import declared_tie, read_config
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import inner_file, open_folder, read_json_file
+from model_ops.recovery.folder import inner_file, open_folder, paths_in, read_json_file
 from model_ops.recovery.safetensors_format import read_safetensors
 from model_ops.recovery.tensors import TensorRef
 from model_ops.recovery.torch_zip import read_torch_zip
@@ -96,7 +96,7 @@ def _find_layout(folder: Path) -> tuple[str, str, Callable[[Path], dict[str, Ten
         if (folder / name).exists() or (folder / name).is_symlink():
             inner_file(folder, name)
             return name, kind, read
-    single = sorted(path.name for path in folder.iterdir() if path.suffix == ".safetensors")
+    single = [path.name for path in paths_in(folder) if path.suffix == ".safetensors"]
     if len(single) == 1:
         return single[0], "safetensors", read_safetensors
     raise Refusal(f"{folder.name} holds no weights; expected one of {', '.join(n for n, _, _ in _LAYOUTS)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import inner_file
+from model_ops.recovery.folder import inner_file, paths_in
 from model_ops.recovery.manifest import read_manifest
 from model_ops.recovery.planned import Plan
 
@@ -27,7 +27,7 @@ def _existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any
         return None
     if not target.is_dir():
         raise Refusal(f"{target.name} exists and is not a folder; choose another place.")
-    if not any(target.iterdir()):
+    if not paths_in(target):
         if target.is_symlink():
             raise Refusal(f"{target.name} is a link to an empty folder; name that folder itself.")
         if target.is_mount():

@@ -117,13 +117,21 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def paths_in(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted by name."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise Refusal(f"{folder.name} cannot be listed: {error.strerror}.") from error
+
+
 def files_to_copy(folder: Path) -> list[str]:
     """Names of the files beside the weights (configuration, tokenizer, licence), sorted.
 
     Left out: weights in any format and their indexes, the card, hidden files, folders, earlier manifests.
     """
     names = []
-    for path in sorted(folder.iterdir()):
+    for path in paths_in(folder):
         name = path.name
         is_weights = path.suffix.lower() in WEIGHT_SUFFIXES or name.lower().endswith(".index.json")
         if is_weights or name.startswith(".") or name.lower() in NOT_COPIED or path.is_dir():

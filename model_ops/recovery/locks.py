@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model_ops.recovery.control import Control
+from model_ops.recovery.errors import Failure
 
 
 @contextlib.contextmanager
@@ -41,7 +42,11 @@ def is_current(descriptor: int, path: Path) -> bool:
 @contextlib.contextmanager
 def locked(path: Path, control: Control) -> Iterator[None]:
     """Wait until nobody else holds the file's lock, and hold it."""
-    with opened(path) as descriptor:
-        while not try_lock(descriptor):
-            control.pause()
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(opened(path))
+            while not try_lock(descriptor):
+                control.pause()
+        except OSError as error:
+            raise Failure(f"{path.name} cannot be locked: {error.strerror}.") from error
         yield

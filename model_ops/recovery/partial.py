@@ -54,9 +54,12 @@ class Partial:
         self._relock(control, shared=False)
 
     def _relock(self, control: Control, *, shared: bool) -> None:
-        while not try_lock(self._lock, shared=shared):
-            control.tick()
-            control.pause()
+        try:
+            while not try_lock(self._lock, shared=shared):
+                control.tick()
+                control.pause()
+        except OSError as error:
+            raise Failure(f"{self.folder.name} cannot be locked: {error.strerror}.") from error
         if not self._is_current() or _identity_of(self.folder) != self._identity:
             raise Failure(f"Another process has taken {self.folder.name} over; run the same command again.")
         self.alone = not shared

@@ -182,9 +182,16 @@ def _copies(first: Checkpoint, dtype: str) -> tuple[FileIdentity, ...]:
     for file in identify(first.folder, files_to_copy(first.folder)):
         size = file.size
         if file.name == "config.json":
-            size = len(with_dtype((first.folder / file.name).read_bytes(), LONG_NAMES[dtype]))
+            size = len(with_dtype(_read(first.folder / file.name), LONG_NAMES[dtype]))
         result.append(FileIdentity(file.name, size, file.mtime_ns, file.sample))
     return tuple(result)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refusal(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
 def check_disk(plan: Plan, target: Path, already: int = 0) -> None:

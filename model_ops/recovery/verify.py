@@ -17,7 +17,7 @@ from typing import Any
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled, Failure, RecoveryError
-from model_ops.recovery.folder import NOT_COPIED, inner_file, open_folder
+from model_ops.recovery.folder import NOT_COPIED, inner_file, open_folder, paths_in
 from model_ops.recovery.manifest import read_manifest
 from model_ops.recovery.output import Hashes
 from model_ops.recovery.planned import human
@@ -185,7 +185,7 @@ def _mode_problems(name: str, mode: int) -> list[str]:
 def _strangers(folder: Path, entries: list[Any]) -> list[str]:
     """Files that nobody wrote with the others; a card and hidden files (`.gitattributes`) come when it is released."""
     known = {_name(entry) for entry in entries}
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    names = [path.name for path in paths_in(folder) if not path.name.startswith(".")]
     return [
         f"{shown(name)} is not in {MANIFEST}."
         for name in names

@@ -12,7 +12,14 @@ from pathlib import Path
 from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.diff_facts import DiffFacts
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import NOT_COPIED, WEIGHT_SUFFIXES, inner_file, open_folder, read_json_file
+from model_ops.recovery.folder import (
+    NOT_COPIED,
+    WEIGHT_SUFFIXES,
+    inner_file,
+    open_folder,
+    paths_in,
+    read_json_file,
+)
 from model_ops.recovery.identity import identify
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.planned import Placed, Plan, ShardPlan
@@ -56,7 +63,7 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
 
 def _files(folder: Path) -> list[str]:
     names = []
-    for path in sorted(folder.iterdir()):
+    for path in paths_in(folder):
         if path.name.startswith(".") or path.name.lower() in NOT_COPIED or path.is_dir():
             continue
         inner_file(folder, path.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from model_ops.recovery import cli
 
 ROOT = Path(__file__).resolve().parents[3]
-# What a run asks of the file system; "open" is looked at only in and beside the target.
+# What a run asks of the file system; "open" counts only where the run has something to open.
 STEPS = frozenset(
     ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "os.scandir", "os.listdir", "fcntl.flock")
 )  # fmt: skip
@@ -33,9 +33,14 @@ class Forks:
             text=True,
         )
 
-    def start(self, *arguments, kill_at=0):
-        """The process id; with `kill_at` it kills itself at that step in the file system."""
-        order = {"arguments": [*map(str, arguments)], "errors": str(self.errors), "kill_at": kill_at}
+    def start(self, *arguments, step=0, error=0):
+        """The process id. At that step in the file system it kills itself, or the step fails with that error."""
+        order = {
+            "arguments": [*map(str, arguments)],
+            "errors": str(self.errors),
+            "step": step,
+            "error": error,
+        }
         print(json.dumps(order), file=self._server.stdin, flush=True)
         return int(self._server.stdout.readline())
 
@@ -63,9 +68,7 @@ def _serve():
         if pid == 0:
             _child(json.loads(line))
         _answer(pid)
-        os.waitid(
-            os.P_PID, pid, os.WEXITED | os.WNOWAIT
-        )  # its id stays its own until the line has come through
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # its id stays its own until the next line comes
         _answer("ended")
         sys.stdin.readline()
         _answer(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -82,19 +85,22 @@ def _child(order):
         errors = os.open(order["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(errors, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if order["kill_at"]:
-            sys.addaudithook(_Killer(order["kill_at"], Path(order["arguments"][-1]).parent))
+        if order["step"]:
+            sys.addaudithook(_Steps(order))
         status = cli.main(order["arguments"])
     os._exit(status)
 
 
-class _Killer:
-    def __init__(self, steps, folder):
-        self.left, self.folder = steps, str(folder)
+class _Steps:
+    def __init__(self, order):
+        self.left, self.error = order["step"], order["error"]
+        self.folders = tuple(str(Path(word).parent) for word in order["arguments"] if word.startswith("/"))
 
     def __call__(self, event, arguments):
-        if event in STEPS and (event != "open" or str(arguments[0]).startswith(self.folder)):
+        if event in STEPS and (event != "open" or str(arguments[0]).startswith(self.folders)):
             self.left -= 1
+            if self.left == 0 and self.error:
+                raise OSError(self.error, os.strerror(self.error))
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,5 +1,6 @@
 """`kill -9` at any moment: the same command again ends with the same files, and leaves nothing else."""
 
+import errno
 import json
 import os
 import random
@@ -111,13 +112,13 @@ def small_whole(small_pair, tmp_path_factory):
 
 def kill_at_step(forks, pair, whole, out, step):
     """Whether the run came as far as that."""
-    status, errors = forks.run(*recover(pair, out, SMALL_SHARDS), kill_at=step)
+    status, errors = forks.run(*recover(pair, out, SMALL_SHARDS), step=step)
     assert (status, errors) in {(0, ""), (-signal.SIGKILL, "")}
     assert_ends_whole(forks, pair, out, whole, SMALL_SHARDS)
     return status != 0
 
 
-@pytest.mark.parametrize("step", [1, 4, 9, 17, 30, 45, 60, 75])
+@pytest.mark.parametrize("step", [1, 20, 40, 60, 80, 100])
 def test_kill_at_a_step_in_the_file_system(forks, small_pair, small_whole, tmp_path, step):
     kill_at_step(forks, small_pair, small_whole, tmp_path / "out", step)
 
@@ -127,4 +128,29 @@ def test_kill_at_every_step_in_the_file_system(forks, small_pair, small_whole, t
     step = 1
     while kill_at_step(forks, small_pair, small_whole, tmp_path / f"{step}/out", step):
         step += 1
-    assert step > 60
+    assert step > 100
+
+
+def fail_at_step(forks, pair, whole, out, step, error):
+    """Status and sentence; whatever it was, there is one of them for each run that did not end well."""
+    status, errors = forks.run(*recover(pair, out, SMALL_SHARDS), step=step, error=error)
+    assert status in {0, 1, 2}
+    assert errors.count("\n") == (status != 0)
+    assert "Traceback" not in errors
+    assert "unforeseen" not in errors
+    assert "The operating system said" not in errors
+    assert out.exists() == (status == 0)
+    assert_ends_whole(forks, pair, out, whole, SMALL_SHARDS)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("step", [10, 30, 50, 70, 90])
+def test_failure_of_a_step_in_the_file_system(forks, small_pair, small_whole, tmp_path, step, error):
+    fail_at_step(forks, small_pair, small_whole, tmp_path / "out", step, error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES])
+def test_failure_of_every_step_in_the_file_system(forks, small_pair, small_whole, tmp_path, error):
+    for step in range(1, 140):
+        fail_at_step(forks, small_pair, small_whole, tmp_path / f"{step}/out", step, error)

@@ -64,25 +64,41 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_storm_of_signals_ends_with_one_sentence_or_with_the_whole(pair, whole, tmp_path, moment):
-    """Hundreds of signals of every kind, from some moment on until there is nobody to send them to."""
-    out, chance = tmp_path / "out", random.Random(moment)
-    child = start(pair, out, "--max-shard-size", SHARDS)
-    while child.poll() is None and not MOMENTS[moment](out):
-        time.sleep(0.001)
-    if moment != "at once":
-        for _ in range(20):
-            child.send_signal(chance.choice(HARMLESS))
+def storm(child, chance):
+    """Every kind of signal, hundreds of them where the process lives that long."""
     while child.poll() is None:
         child.send_signal(chance.choice(ENDS + HARMLESS))
         time.sleep(chance.uniform(0, 0.002))
+
+
+def assert_ends_well(child, pair, out, whole):
     errors = child.communicate()[1]
     assert (child.returncode, errors) in {(0, ""), (1, CANCELLED)}
     assert out.exists() == (child.returncode == 0)
     plain.recover(*pair, out, max_shard_size=SHARDS)
     assert plain.files_of(out) == whole
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_storm_of_signals_ends_with_one_sentence_or_with_the_whole(pair, whole, tmp_path, moment):
+    out, chance = tmp_path / "out", random.Random(moment)
+    child = start(pair, out, "--max-shard-size", SHARDS)
+    while child.poll() is None and not MOMENTS[moment](out):
+        child.send_signal(chance.choice(HARMLESS))
+        time.sleep(0.001)
+    storm(child, chance)
+    assert_ends_well(child, pair, out, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_storm_of_signals_from_a_random_moment_on(pair, whole, tmp_path, seed):
+    chance = random.Random(seed)
+    child = start(pair, tmp_path / "out", "--max-shard-size", SHARDS)
+    time.sleep(chance.uniform(0, 2.5))
+    storm(child, chance)
+    assert_ends_well(child, pair, tmp_path / "out", whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
