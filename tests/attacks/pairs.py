@@ -169,7 +169,9 @@ def spoil_safetensors(chance: Random, raw: bytes) -> bytes:
     length = int.from_bytes(raw[:8], "little")
     header = dumps(spoil_json(chance, json.loads(raw[8 : 8 + length]))).encode("utf-8", "surrogatepass")
     said = (
-        len(header) if chance.random() < 0.9 else chance.choice((0, max(0, len(header) - 1), len(header) + 1, 2**63))
+        len(header)
+        if chance.random() < 0.9
+        else chance.choice((0, max(0, len(header) - 1), len(header) + 1, 2**63))
     )
     return said.to_bytes(8, "little") + header + raw[8 + length :]
 
