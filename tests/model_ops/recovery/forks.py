@@ -26,7 +26,7 @@ class Forks:
     def __init__(self, folder):
         self.errors = folder / "errors"
         self._server = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-W", "ignore", "-m", __name__],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -134,11 +134,10 @@ def test_reader_of_progress_that_goes_away_does_not_end_the_work(pair, whole, tm
     assert plain.files_of(tmp_path / "out") == whole
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
-def test_closed_standard_streams_end_up_in_no_file(pair, tmp_path, closed):
+def test_closed_standard_streams_end_up_in_no_file(pair, tmp_path):
     command = [sys.executable, "-m", "model_ops.recovery", "recover", "--json", "--path_raw", pair[0], "--path_diff",
                pair[1], "--path_tuned", tmp_path / "out"]  # fmt: skip
-    script = f'exec "$@" {closed}'
+    script = 'exec "$@" 0<&- 1>&- 2>&-'
     done = subprocess.run(
         ["sh", "-c", script, "sh", *map(str, command)],
         cwd=models.ROOT,
@@ -146,8 +145,7 @@ def test_closed_standard_streams_end_up_in_no_file(pair, tmp_path, closed):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert bool(done.stdout) == ("1>" not in closed)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert verify_folder(tmp_path / "out").ok
 
 
