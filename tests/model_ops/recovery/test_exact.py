@@ -172,14 +172,23 @@ def every_bit_pattern(dtype):
 @pytest.mark.parametrize("diff_dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_value_of_a_16_bit_dtype_adds_as_torch_adds_it(tmp_path, base_dtype, diff_dtype, dtype):
-    partners = [0.0, -0.0, 1e-7, 3.0, float("inf"), float("-inf"), float("nan"), 6e4]
+    special = torch.tensor([0.0, -0.0, 1e-7, 3.0, float("inf"), float("-inf"), float("nan"), 6e4])
+    drawn = every_bit_pattern(torch.bfloat16)[
+        torch.randperm(2**16, generator=torch.Generator().manual_seed(0))[:16]
+    ]
+    partners = torch.cat([special, drawn.float()]).to(diff_dtype)
     base = {"w": every_bit_pattern(base_dtype).repeat(len(partners))}
-    diff = {"w": torch.tensor(partners).to(diff_dtype).repeat_interleave(2**16)}
+    diff = {"w": partners.repeat_interleave(2**16)}
     expected = (diff["w"].float() + base["w"].float()).to(getattr(torch, dtype))
     result = plain.recover(
         plain.write_state(tmp_path / "base", base), plain.write_state(tmp_path / "diff", diff), tmp_path / "out",
         dtype=dtype, non_finite="report",
     )  # fmt: skip
-    plain.write_state(tmp_path / "expected", {"w": expected})
-    assert models.weights_of(tmp_path / "out") == models.weights_of(tmp_path / "expected")
+    made = plain.state_of(tmp_path / "out")["w"]
+    bits = torch.int32 if dtype == "float32" else torch.int16
+    differing = made.view(bits) != expected.view(bits)
     assert result.non_finite == int(expected.isfinite().logical_not().sum())
+    if dtype == "float32":
+        assert not differing.any()
+    else:  # which NaN it is depends on the processor, when 16-bit values are added in one step
+        assert bool((made[differing].isnan() & expected[differing].isnan()).all())
