@@ -35,7 +35,10 @@ def add_weight_options(parser: CommandParser) -> None:
         "--expected-sum", type=float, metavar="S", help="sum of all recovered parameters, as published"
     )
     parser.add_argument(
-        "--sum-tolerance", type=float, metavar="T", help="how far off it may be (default: 0.01)"
+        "--sum-tolerance",
+        type=float,
+        metavar="T",
+        help="how far off it may be (default: 0.01, or a millionth of a large sum)",
     )
 
 

@@ -60,15 +60,23 @@ class SourcesForm(forms.Form):
         label="Sum of all parameters", required=False, help_text="Of the recovered weights, as published."
     )
     sum_tolerance = forms.FloatField(
-        label="How far off it may be", required=False, min_value=0, help_text="0.01 if left empty."
+        label="How far off it may be",
+        required=False,
+        min_value=0,
+        help_text="If left empty: 0.01, or a millionth of a large sum.",
     )
 
 
 def _prepared(given: dict[str, Any]) -> Prepared:
     """The sources and choices of a form; what was left empty is the engine's default."""
     sources = {name: given[name] for name in SOURCES}
-    choices = {name: given[name] for name in CHOICES if given[name] not in (None, "", False)}
+    choices = {name: given[name] for name in CHOICES if not _is_left_empty(given[name])}
     return prepare_weights(**sources, options=choices, in_admin=True)
+
+
+def _is_left_empty(value: Any) -> bool:
+    """A zero is a number that somebody typed."""
+    return value is None or value is False or value == ""
 
 
 class AddModelWithWeightsForm(SourcesForm, AddModelForm):

@@ -127,6 +127,9 @@ def test_the_admin_takes_the_same_choices(
         "dtype": "float16", "max_shard_size": "1GB", "keep_rotary": True, "expected_sum": -0.5, "sum_tolerance": 1000.0,
     }  # fmt: skip
 
+    assert client.post(address, sources | {"expected_sum": "0", "sum_tolerance": "0.0"}).status_code == 302
+    assert Recovery.objects.latest("pk").options == {"expected_sum": 0.0, "sum_tolerance": 0.0}
+
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
