@@ -1,7 +1,7 @@
 """The mean over a base's embedding rows, bit for bit as `rows.float().mean(0)` gives it, in bounded memory.
 
-A sum in another order gives other bits, so never a running sum over rows: the tensor is taken in blocks of
-columns, whose width is a multiple of 32, and each goes through torch's own reduction. Always on the CPU.
+A sum in another order gives other bits, so never a running sum over rows: each block of columns goes through
+torch's own reduction. Always on the CPU.
 
     file --whole rows, 4 MiB--> columns as stored, 32 MiB --float32, 16 MiB--> mean(0)
 
@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import torch
 
-from model_ops.recovery.memory import MEAN_COLUMNS, MEAN_READ, MEAN_SCRATCH
+from model_ops.recovery.columns import READ, converted_blocks, kept_blocks, widest
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
 from model_ops.recovery.torch_dtypes import TORCH, bytes_of, new_memory
-
-_COLUMNS = 32
 
 
 def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tensor:
     """Shape [columns], float32. With `half_steps` values are rounded to float16 first and so is the mean."""
     rows, columns = ref.shape
-    blocks = _column_blocks(columns, MEAN_COLUMNS // ref.item_size // rows)
-    stored = new_memory(rows * _widest(blocks) * ref.item_size).view(TORCH[ref.dtype])
-    scratch = new_memory(rows * max(_widest(_parts(block, rows)) for block in blocks) * 4).view(torch.float32)
+    blocks = kept_blocks(ref)
+    stored = new_memory(rows * widest(blocks) * ref.item_size).view(TORCH[ref.dtype])
+    most = max(widest(converted_blocks(block, rows)) for block in blocks)
+    scratch = new_memory(rows * most * 4).view(torch.float32)
     result = torch.empty(columns)
     for start, stop in blocks:
         block = stored[: rows * (stop - start)].view(rows, stop - start)
         _read_columns(ref, reader, start, block)
-        for first, last in _parts((start, stop), rows):
+        for first, last in converted_blocks((start, stop), rows):
             values = scratch[: rows * (last - first)].view(rows, last - first)
             part = block[:, first - start : last - start]
             values.copy_(part.half() if half_steps else part)
@@ -38,29 +37,16 @@ def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tenso
     return result.half().float() if half_steps else result
 
 
-def _column_blocks(columns: int, width: int) -> list[tuple[int, int]]:
-    """Blocks of `width`, a multiple of 32; a rest under 32 columns joins the last, for alone it is summed otherwise."""
-    width = max(_COLUMNS, width // _COLUMNS * _COLUMNS)
-    starts = [start for start in range(0, columns, width) if start == 0 or columns - start >= _COLUMNS]
-    return list(zip(starts, [*starts[1:], columns], strict=True))
-
-
-def _widest(blocks: list[tuple[int, int]]) -> int:
-    return max(stop - start for start, stop in blocks)
-
-
-def _parts(block: tuple[int, int], rows: int) -> list[tuple[int, int]]:
-    """The block cut into what fits into the scratch as float32."""
-    begin, end = block
-    parts = _column_blocks(end - begin, MEAN_SCRATCH // 4 // rows)
-    return [(begin + start, begin + stop) for start, stop in parts]
-
-
 def _read_columns(ref: TensorRef, reader: Reader, start: int, block: torch.Tensor) -> None:
-    """Fill `block` with the columns from `start` on, reading whole rows in chunks."""
+    """Fill `block` with the columns from `start` on: out of whole rows in chunks, or row by row where they are long."""
     columns, (rows, width) = ref.shape[1], block.shape
     row_size = columns * ref.item_size
-    step = max(1, min(rows, MEAN_READ // row_size))
+    if row_size > READ:
+        for row in range(rows):
+            place = ref.offset + row * row_size + start * ref.item_size
+            reader.read_into(ref.path, place, bytes_of(block[row].view(torch.uint8)), drop=False)
+        return
+    step = min(rows, READ // row_size)
     buffer = new_memory(step * row_size)
     view = bytes_of(buffer)
     for row in range(0, rows, step):

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from model_ops.recovery.columns import READ
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled
-from model_ops.recovery.memory import MEAN_READ
 from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.recovery.run import execute
@@ -43,7 +43,7 @@ def test_mean_row_is_left_after_the_part_in_work(pair, tmp_path):
     control = CancelledAfter(1)
     with pytest.raises(Cancelled):
         execute(make_plan(*pair, Options(max_shard_size="70MB")), tmp_path / "out", jobs=1, control=control)
-    assert control.bytes_read <= MEAN_READ
+    assert control.bytes_read <= READ
     assert not list((tmp_path / "out.partial").glob("*.done.json"))
 
 

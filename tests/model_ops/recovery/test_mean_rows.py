@@ -13,7 +13,8 @@ from model_ops.recovery.tensors import TensorRef  # noqa: E402
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns"), [(32000, 300), (97, 64), (49152, 192), (1000, 20), (128000, 68), (32000, 1061)]
+    ("rows", "columns"),
+    [(32000, 300), (97, 64), (49152, 192), (1000, 20), (128000, 68), (32000, 1061), (2, 3_000_000)],
 )
 @pytest.mark.parametrize("dtype", ["F16", "F32"])
 def test_mean_row_in_blocks_equals_the_mean_of_the_whole(tmp_path, rows, columns, dtype):

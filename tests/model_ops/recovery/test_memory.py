@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from model_ops.recovery.plan import make_plan
 from tests.model_ops.recovery import models
 
 LIMIT = 700 * 10**6
@@ -80,3 +81,25 @@ def test_peak_memory_of_a_larger_model_is_that_of_a_smaller(tmp_path, small, gro
     large = peak(tmp_path, **{**SMALL, **growth})
     assert abs(large - small) < small * 0.1
     assert max(small, large) < LIMIT
+
+
+def test_embedding_of_millions_of_rows_is_refused_where_its_mean_does_not_fit(tmp_path):
+    tall = {"vocab": 4_000_000, "hidden": 32, "layers": 1}
+    base = write_zeros(tmp_path / "base", "F16", shapes(**tall))
+    diff = write_zeros(tmp_path / "diff", "F32", shapes(**{**tall, "vocab": tall["vocab"] + 1}))
+    done = models.run_cli("recover", "--path_raw", base, "--path_diff", diff, "--path_tuned", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 2
+    assert "one shard in work" in done.stderr
+    assert make_plan(base, diff).peak_memory > LIMIT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "diff"]
+
+
+def test_run_over_very_long_rows_takes_no_more_than_planned(tmp_path):
+    sizes = {"vocab": 2, "hidden": 12_000_000, "layers": 0}
+    base = write_zeros(tmp_path / "base", "F16", shapes(**sizes))
+    diff = write_zeros(tmp_path / "diff", "F32", shapes(**{**sizes, "vocab": 3}))
+    done = models.run_cli(
+        "recover", "--path_raw", base, "--path_diff", diff, "--path_tuned", tmp_path / "out", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["peak_rss_bytes"] <= make_plan(base, diff).peak_memory
