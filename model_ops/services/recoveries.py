@@ -76,9 +76,11 @@ def _run(lease: Lease) -> None:
             if not recovery.run_id and is_worth_spreading(recovery):
                 spread(lease=lease, recovery=recovery)
                 return
-            if not recovery.run_id:
+            if recovery.run_id:  # its shards are made: progress stays where they brought it
+                lease.write(stage="recovering")
+            else:
                 with_database(recovery.shards.all().delete, give_up=lease.lost)
-            _enter_stage(lease, "recovering")
+                _enter_stage(lease, "recovering")
             files, facts = _make(recovery, output, lease, lock)
             _keep(lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts})
         lease.write(stage="publishing")

@@ -244,6 +244,23 @@ def test_shard_that_fails_ends_its_recovery_and_a_retry_keeps_what_is_made(
     assert recovery.shards.get(file=first.file).state == ShardState.DONE
 
 
+def test_end_of_a_spread_recovery_keeps_the_progress_of_its_shards(
+    spread: Callable[..., Recovery],
+) -> None:
+    """What lies where the result goes ends it before the engine reports anything."""
+    recovery = spread()
+    make_all(recovery)
+    in_the_way = output_folder(recovery) / "mine.txt"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("mine")
+
+    finish_recovery(recovery_id=recovery.pk)
+
+    recovery.refresh_from_db()
+    assert (recovery.state, recovery.bytes_done) == (RecoveryState.REFUSED, recovery.bytes_total)
+    assert recovery.bytes_total == sum(shard.bytes_total for shard in recovery.shards.all())
+
+
 def test_interrupted_shard_is_free_again_at_once(
     spread: Callable[..., Recovery],
 ) -> None:
