@@ -64,25 +64,30 @@ class Partial:
             raise Failure(f"Another process has taken {self.folder.name} over; run the same command again.")
         self.alone = not shared
 
-    def join(self, control: Control, *, whole: bool) -> bool:
+    def join(self, control: Control) -> bool:
         """Wait for siblings and get in, alone if nobody is there; False if the folder was taken away meanwhile.
 
-        Refuses where another plan is at work.
+        Refuses where another plan is at work. While somebody adopts, checks or publishes, the lock is held alone and
+        the folder may not say yet whose it is.
         """
         while self._is_current():
             self.alone = try_lock(self._lock)
             if self.alone:
                 return self._is_current()
-            owner = _identity_of(self.folder)
-            if owner != self._identity and (whole or owner is not None):
-                raise _busy(self.folder)
-            if owner is not None and try_lock(self._lock, shared=True):
-                if self.is_checked():
+            if try_lock(self._lock, shared=True):
+                if self._is_siblings():
                     return self._is_current()
-                fcntl.flock(self._lock, fcntl.LOCK_UN)  # who was checking it died over it
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # who was adopting or checking it died over it
             control.tick()
             control.pause()
         return False
+
+    def _is_siblings(self) -> bool:
+        """Whether those who hold the lock shared, as we do, work by our plan and have checked it."""
+        owner = _identity_of(self.folder)
+        if owner not in {self._identity, None}:
+            raise _busy(self.folder)
+        return owner is not None and self.is_checked()
 
     def _is_current(self) -> bool:
         return is_current(self._lock, self.folder / _LOCK)
@@ -150,6 +155,7 @@ class Partial:
         """
         try:
             if _identity_of(self.folder) != self._identity:
+                self._write(_STATE, {})  # nobody's, and still known as ours
                 self._clear()
                 self._write(_STATE, {"identity": self._identity})
             if self.result.is_symlink() or not self.result.is_dir():
@@ -233,7 +239,7 @@ def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, w
             if not is_current(descriptor, folder / _WHOLE):
                 return None
         partial = Partial(folder, identity, stack.enter_context(opened(folder / _LOCK)))
-        return partial if partial.join(control, whole=whole) else None
+        return partial if partial.join(control) else None
     return None
 
 

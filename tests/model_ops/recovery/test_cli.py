@@ -209,7 +209,7 @@ def test_signal_cancels_without_visible_result(large, tmp_path, signal_number):
 def test_second_process_on_the_same_target_is_refused(pair, tmp_path):
     partial = tmp_path / "out.partial"
     partial.mkdir()
-    descriptor = os.open(partial / "lock", os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(partial / "whole.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     done = run("recover", pair, tmp_path / "out")
     os.close(descriptor)

@@ -244,6 +244,40 @@ def test_room_that_siblings_have_used_is_not_asked_for_again(plan, tmp_path, mon
     execute(plan, tmp_path / "out")
 
 
+STATES = {"of another plan": '{"identity": "another"}', "of nobody": "{}", "missing": None}
+
+
+class Waited(Control):
+    """Says when it waited for another process."""
+
+    def __init__(self):
+        super().__init__()
+        self.paused = threading.Event()
+
+    def pause(self):
+        self.paused.set()
+        super().pause()
+
+
+@pytest.mark.parametrize("how", ["only", "whole"])
+@pytest.mark.parametrize("state", STATES)
+def test_sibling_waits_while_the_folder_is_adopted(plan, whole, tmp_path, state, how):
+    out, partial, control = tmp_path / "out", tmp_path / "out.partial", Waited()
+    partial.mkdir()
+    if STATES[state] is not None:
+        (partial / "recovery.json").write_text(STATES[state])
+    files = shards(plan)[:1] if how == "only" else []
+    with ThreadPoolExecutor(1) as pool:
+        with held(partial / "lock", fcntl.LOCK_EX):
+            sibling = pool.submit(execute, plan, out, only=files, control=control)
+            wait_until(lambda: control.paused.is_set() or sibling.done())
+            assert not sibling.done()
+            assert not finished_shards(out)
+        assert sibling.result().bytes_written
+    assert finished_shards(out) == set(files)
+    assert out.exists() == (how == "whole")
+
+
 def test_waiting_for_a_sibling_can_be_cancelled(plan, tmp_path):
     execute(plan, tmp_path / "out", only=shards(plan)[:1])
     control = Control()
