@@ -34,6 +34,7 @@ from model_ops.recovery.records import is_record
 
 _STATE, _LOCK, _WHOLE = "recovery.json", "lock", "whole.lock"
 _CHECKED = "checked.json"
+_DONE = ".done.json"
 _CHUNK = 4 * 1024 * 1024
 
 
@@ -148,14 +149,17 @@ class Partial:
         """Whether they were."""
         return (self.folder / _CHECKED).exists()
 
-    def adopt(self, files: Collection[str]) -> None:
-        """Keep these files of the result if they are this plan's, else begin anew.
+    def adopt(self, files: Collection[str]) -> int:
+        """Keep these files of the result if they are this plan's, else begin anew; how many finished ones of another
+        plan were let go.
 
         Nothing else stays in the result, whoever put it there: it would be published with the rest.
         """
+        let_go = 0
         try:
             if _identity_of(self.folder) != self._identity:
                 self._write(_STATE, {})  # nobody's, and still known as ours
+                let_go = len(list(self.folder.glob(f"*{_DONE}")))
                 self._clear()
                 self._write(_STATE, {"identity": self._identity})
             if self.result.is_symlink() or not self.result.is_dir():
@@ -167,6 +171,7 @@ class Partial:
                     _remove(path)
         except OSError as error:
             raise write_failure(self.folder.name, error) from error
+        return let_go
 
     def publish(self, target: Path) -> None:
         """The one moment at which the result becomes visible; taken back if it cannot be made durable."""
@@ -270,7 +275,7 @@ def _remove(path: Path) -> None:
 
 
 def _done(shard: ShardPlan) -> str:
-    return f"{shard.file}.done.json"
+    return f"{shard.file}{_DONE}"
 
 
 def _sha256(path: Path, size: int, control: Control) -> str:

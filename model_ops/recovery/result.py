@@ -18,7 +18,7 @@ from model_ops.recovery.planned import Plan, ShardPlan
 @dataclass(frozen=True)
 class Result:
     """What a run did. `values` and `not_restored` only of make_diff: the check of its own round trip;
-    `parameter_sum` only where one was expected.
+    `parameter_sum` only where one was expected; `let_go` only where finished files of another plan were.
     """
 
     seconds: float
@@ -31,6 +31,7 @@ class Result:
     values: int | None = None
     not_restored: int | None = None
     parameter_sum: float | None = None
+    let_go: int | None = None
     already_there: bool = False
 
     def summary(self) -> str:
@@ -48,9 +49,12 @@ class Result:
     @property
     def notes(self) -> list[str]:
         """What a person should know although all is done."""
-        if OUT_OF_MEMORY not in self.device:
-            return []
-        return [f"a GPU had too little memory left, so the weights were made on {self.device}."]
+        notes = []
+        if self.let_go:
+            notes.append(f"{self.let_go} finished file(s) of other inputs or options were let go.")
+        if OUT_OF_MEMORY in self.device:
+            notes.append(f"a GPU had too little memory left, so the weights were made on {self.device}.")
+        return notes
 
     def to_json(self) -> dict[str, Any]:
         """The last line of the command's standard output."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def execute(
         started += import_torch()
         devices.count()
     count = choose_jobs(shards, plan.dtype, jobs, memory)
+    let_go = 0
     with open_partial(target, plan.strict_identity, control, whole=not only) as partial:
         manifest = existing_result(plan, target, non_finite)  # of somebody whom we waited for
         if manifest is not None:
@@ -71,7 +73,7 @@ def execute(
                 partial.discard()
             return unchanged_result(manifest, shards, time.monotonic() - started)
         if partial.alone:
-            partial.adopt({shard.file for shard in plan.shards})
+            let_go = partial.adopt({shard.file for shard in plan.shards})
             _check_before_writing(plan, target, partial, count, control)
             partial.share(control)
         if not all(map(partial.recorded, shards)):
@@ -89,7 +91,8 @@ def execute(
             partial.publish(target)
             partial.discard()
     control.tick(final=True)
-    return made_result(plan, records, control, used, parameter_sum, time.monotonic() - started)
+    result = made_result(plan, records, control, used, parameter_sum, time.monotonic() - started)
+    return replace(result, let_go=let_go or None)
 
 
 def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:

@@ -80,6 +80,23 @@ def test_only_makes_the_named_shards_and_stops(pair, plan, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_finished_files_of_other_options_are_let_go_and_it_is_said(pair, plan, tmp_path):
+    execute(plan, tmp_path / "out", only=shards(plan)[:2])
+    options = (
+        "--dtype",
+        "bfloat16",
+        *only(shards(make_plan(*pair, Options(max_shard_size="1MB", dtype="bfloat16")))[0]),
+    )
+    done = models.run_cli(*command(pair, tmp_path / "out", *options)[3:])
+    assert (done.returncode, done.stderr) == (
+        0,
+        "note: 2 finished file(s) of other inputs or options were let go.\n",
+    )
+    assert json.loads(done.stdout)["let_go"] == 2
+    again = models.run_cli(*command(pair, tmp_path / "out", *options)[3:])
+    assert (again.returncode, again.stderr) == (0, "")
+
+
 def test_only_of_an_unknown_file_is_refused(pair, tmp_path):
     done = models.run_cli(*command(pair, tmp_path / "out", "--only", "model.safetensors")[3:])
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
