@@ -10,7 +10,8 @@ from django.db.models import Min
 from model_ops.hub.repo import Repo
 from model_ops.hub.route import moment
 from model_ops.models import RepoFile, Revision
-from model_ops.services.repository import StoredFile, blob_id, pointer, tree_id
+from model_ops.recovery.git_ids import pointer_id
+from model_ops.services.repository import StoredFile, pointer, tree_id
 
 MASKED_SHA256 = "*" * 64  # as on the Hub
 MASKED_SHA1 = "*" * 40
@@ -23,7 +24,7 @@ def stored(file: RepoFile) -> StoredFile:
 
 def git_oid(file: RepoFile) -> str:
     """Git's id of what git holds: the content, or the pointer of an LFS file."""
-    return blob_id(pointer(stored(file))) if file.is_lfs else file.blob.git_oid
+    return pointer_id(file.blob.sha256, file.blob.size) if file.is_lfs else file.blob.git_oid
 
 
 def mask_for(repo: Repo) -> Callable[[RepoFile], bool]:

@@ -9,7 +9,10 @@ from model_ops.models.recoveries import Recovery
 
 
 class Blob(models.Model):
-    """A file's content, stored once under its SHA-256 below `WEIGHTS_ROOT/blobs/`."""
+    """A file's content, stored once under its SHA-256 below `WEIGHTS_ROOT/blobs/`.
+
+    `git_oid` is the id of what git holds: the content, or its pointer where it is only published under LFS names.
+    """
 
     sha256 = models.CharField(primary_key=True, max_length=64)
     git_oid = models.CharField("git blob SHA-1", max_length=40)

@@ -47,7 +47,7 @@ class Hashes:
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size = name, size
         self.sha256 = hashlib.sha256()
-        self._contents = None if in_lfs(name) else blob_hash(size)
+        self._contents = None if in_lfs(name, size) else blob_hash(size)
 
     def update(self, data: bytes | memoryview) -> None:
         """Bytes in file order."""

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from django.conf import settings
 
-from model_ops.services.repository import StoredFile, blob_id
+from model_ops.recovery.git_ids import blob_id
+from model_ops.services.repository import StoredFile
 
 MODE = 0o644
 
 
 def blob_path(sha256: str) -> Path:
+    """Where content with this SHA-256 lies, or would lie."""
     return Path(settings.WEIGHTS_ROOT) / "blobs" / sha256[:2] / sha256
 
 

@@ -62,6 +62,7 @@ def _language_in(name: str) -> str:
 
 
 def read_licence(path: Path, language: str) -> LicenceText:
+    """One licence in one language, under its file's name."""
     return LicenceText(path.name, language, read_text(path, "licence"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
@@ -93,10 +95,7 @@ def _write(
     title, now = _title(recovery, before), timezone.now()
     author = actor.username if actor else "Gatehouse"
     parent = before.commit if before else None
-    Blob.objects.bulk_create(
-        [Blob(sha256=file.sha256, git_oid=file.git_oid, size=file.size) for file in files],
-        ignore_conflicts=True,
-    )
+    _write_blobs(files)
     revision = Revision.objects.create(
         model=model,
         commit=commit_id(files=files, parent=parent, author=author, at=now, message=title),
@@ -109,6 +108,21 @@ def _write(
         [RepoFile(revision=revision, path=f.path, blob_id=f.sha256, is_lfs=is_lfs(f)) for f in files]
     )
     return revision
+
+
+def _write_blobs(files: list[StoredFile]) -> None:
+    """Content that is new. An LFS file's pointer follows from its row: the id of the content itself goes before it."""
+    of_lfs, others = _blobs(filter(is_lfs, files)), _blobs(filterfalse(is_lfs, files))
+    Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)
+    Blob.objects.bulk_create(
+        others, update_conflicts=True, unique_fields=["sha256"], update_fields=["git_oid"]
+    )
+
+
+def _blobs(files: Iterable[StoredFile]) -> list[Blob]:
+    """One for each content."""
+    found = {file.sha256: Blob(sha256=file.sha256, git_oid=file.git_oid, size=file.size) for file in files}
+    return list(found.values())
 
 
 def _title(recovery: Recovery | None, before: Revision | None) -> str:

@@ -1,31 +1,24 @@
-"""Git's view of a set of files, as the Hub has it: which files are LFS, and the ids of trees and commits."""
+"""Git's view of a revision, as the Hub has it: its attributes, and the ids of trees and commits."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
+from model_ops.recovery import git_ids
+from model_ops.recovery.git_ids import LARGE, LFS_PATTERNS, git_id, in_lfs, matches_lfs, pointer_id
+
 LFS = "filter=lfs diff=lfs merge=lfs -text"
-# What a new repository on the Hub starts with; LFS is decided by these patterns, not by size.
-# fmt: off
-LFS_PATTERNS = [
-    "*.7z", "*.arrow", "*.bin", "*.bz2", "*.ckpt", "*.ftz", "*.gz", "*.h5", "*.joblib", "*.lfs.*",
-    "*.mlmodel", "*.model", "*.msgpack", "*.npy", "*.npz", "*.onnx", "*.ot", "*.parquet", "*.pb",
-    "*.pickle", "*.pkl", "*.pt", "*.pth", "*.rar", "*.safetensors", "saved_model/**/*", "*.tar.*", "*.tar",
-    "*.tflite", "*.tgz", "*.wasm", "*.xz", "*.zip", "*.zst", "*tfevents*",
-]
-# fmt: on
-LARGE = 10 * 2**20  # above this a file outside the patterns gets a line of its own, as the Hub's upload does
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a revision. `git_oid` is what git calls it: of a weight file that may be the id of its pointer,
-    so for an LFS file use `pointer`."""
+    """One file of a revision. `git_oid` is the id of what git holds: of an LFS file its pointer, else its content.
+
+    Taken from a blob that is also published under another name it may be the content's: for an LFS file use `pointer`.
+    """
 
     path: str
     sha256: str
@@ -33,6 +26,7 @@ class StoredFile:
     size: int
 
     def to_json(self) -> dict[str, Any]:
+        """As a recovery's row keeps it."""
         return {"path": self.path, "sha256": self.sha256, "git_oid": self.git_oid, "size": self.size}
 
     def below(self, folder: str) -> StoredFile:
@@ -40,19 +34,9 @@ class StoredFile:
         return replace(self, path=self.path.removeprefix(f"{folder}/"))
 
 
-def matches_lfs(path: str) -> bool:
-    """Whether one of the Hub's patterns takes the path; a pattern without a slash is for the file's name."""
-    name = path.rpartition("/")[2]
-    return any(
-        path.startswith("saved_model/") and path.count("/") >= 1
-        if "/" in pattern
-        else fnmatchcase(name, pattern)
-        for pattern in LFS_PATTERNS
-    )
-
-
 def is_lfs(file: StoredFile) -> bool:
-    return matches_lfs(file.path) or file.size > LARGE
+    """Whether it is published as an LFS file: by its name, or because it is large."""
+    return in_lfs(file.path, file.size)
 
 
 def gitattributes(files: Iterable[StoredFile]) -> bytes:
@@ -62,21 +46,9 @@ def gitattributes(files: Iterable[StoredFile]) -> bytes:
     return "".join(f"{pattern} {LFS}\n" for pattern in lines).encode()
 
 
-def blob_id(content: bytes) -> str:
-    return git_id("blob", content)
-
-
-def git_id(kind: str, content: bytes) -> str:
-    return hashlib.sha1(
-        b"%s %d\0" % (kind.encode(), len(content)) + content, usedforsecurity=False
-    ).hexdigest()
-
-
 def pointer(file: StoredFile) -> bytes:
     """What git itself holds in place of an LFS file."""
-    return (
-        f"version https://git-lfs.github.com/spec/v1\noid sha256:{file.sha256}\nsize {file.size}\n".encode()
-    )
+    return git_ids.pointer(file.sha256, file.size)
 
 
 def tree_id(files: Iterable[StoredFile]) -> str:
@@ -87,7 +59,7 @@ def tree_id(files: Iterable[StoredFile]) -> str:
         place = folder
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[name] = blob_id(pointer(file)) if is_lfs(file) else file.git_oid
+        place[name] = pointer_id(file.sha256, file.size) if is_lfs(file) else file.git_oid
     return _tree_id(folder)
 
 

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from model_ops.services.repository import StoredFile, blob_id, pointer
+from model_ops.recovery.git_ids import blob_id
+from model_ops.services.repository import StoredFile, pointer
 from tests.model_ops.hub.conftest import MODEL, Portal
 
 

@@ -11,6 +11,7 @@ import stat
 import pytest
 
 from model_ops.recovery.errors import Failure
+from model_ops.recovery.git_ids import blob_id, pointer_id
 from model_ops.recovery.output import OutputFile, sync_folder, write_small
 from tests.model_ops.recovery.disk import Disk
 
@@ -166,3 +167,12 @@ def test_small_file_is_described_by_its_hashes(tmp_path):
         "sha256": hashlib.sha256(b"hello\n").hexdigest(),
         "git_sha1": "ce013625030ba8dba906f756967f9e9ca394464a",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "lfs"),
+    [("tokenizer.model", 6, True), ("tokenizer.json", 10 * 2**20, False), ("tokenizer.json", 10 * 2**20 + 1, True)],
+)  # fmt: skip
+def test_git_id_is_the_pointers_where_a_hub_repository_keeps_the_file_in_lfs(tmp_path, name, size, lfs):
+    line = write_small(tmp_path / name, bytes(size))
+    assert line["git_sha1"] == (pointer_id(line["sha256"], size) if lfs else blob_id(bytes(size)))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from access_requests.models import Event
 from access_requests.services.catalogue import LicenceText
 from model_ops.enums import RecoveryState
-from model_ops.models import Revision
+from model_ops.hub.listing import git_oid
+from model_ops.models import RepoFile, Revision
 from model_ops.queries import current_recovery, main_revision, published, weights_state
+from model_ops.recovery.git_ids import blob_id, pointer_id
 from model_ops.services.adding import update_model
 from model_ops.services.blobs import blob_path, is_stored, store_bytes
 from model_ops.services.publishing import publish_revision
@@ -96,6 +101,23 @@ def test_new_sources_replace_the_weights_only_when_they_are_ready(
     run_recovery(recovery_id=recovery.pk)
     assert published_files(model)["model.safetensors"].read_bytes() == weights[:-1] + b"\1"
     assert published_files(model)["config.json"] == old["config.json"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_content_under_an_lfs_name_and_under_another_has_the_id_of_each(
+    add_files_model: Callable[..., Any], files_folder: Path, tmp_path: Path, together: bool
+) -> None:
+    content = b'{"one": "vocabulary"}'
+    (files_folder / "a.model").write_bytes(content)
+    folder = files_folder if together else copy_pair(files_folder, tmp_path / "other")
+    (folder / "b.json").write_bytes(content)
+    for number, source in enumerate(dict.fromkeys([files_folder, folder])):
+        make_ready(add_files_model(f"ai/m{number}", folder=source))
+
+    ids = {(file.path, git_oid(file)) for file in RepoFile.objects.filter(path__in=["a.model", "b.json"])}
+
+    of_pointer = pointer_id(hashlib.sha256(content).hexdigest(), len(content))
+    assert ids == {("a.model", of_pointer), ("b.json", blob_id(content))}
 
 
 def test_content_is_stored_once_and_readable_by_all(weights_root: Path) -> None:

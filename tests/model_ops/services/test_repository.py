@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from model_ops.services.repository import (
-    LARGE,
-    StoredFile,
-    blob_id,
-    commit_id,
-    gitattributes,
-    is_lfs,
-    pointer,
-    tree_id,
-)
+from model_ops.recovery.git_ids import LARGE, blob_id
+from model_ops.services.repository import StoredFile, commit_id, gitattributes, is_lfs, pointer, tree_id
 
 CONTENT = {
     "README.md": b"# Hello\n",

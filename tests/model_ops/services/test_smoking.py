@@ -18,11 +18,12 @@ from access_requests.models import Event, OutgoingMail
 from model_ops.enums import DeliveryState, RecoveryState, SmokeState
 from model_ops.models import Delivery, Recovery, SmokeRun
 from model_ops.queries import current_recovery, published
+from model_ops.recovery.git_ids import blob_id
 from model_ops.recovery.smoke import PROMPT
 from model_ops.services.blobs import blob_path, store_file
 from model_ops.services.child import Ended
 from model_ops.services.recoveries import output_folder
-from model_ops.services.repository import StoredFile, blob_id
+from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.smoking import ask_again, expect_answer, read_outcome, smoke_recovery
 from tests.model_ops.conftest import sha256, wait_until
