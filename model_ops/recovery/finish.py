@@ -11,11 +11,11 @@ from model_ops.recovery.config import with_dtype
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure, Refusal
 from model_ops.recovery.folder import inner_file, open_regular
-from model_ops.recovery.identity import FileIdentity, check_unchanged
+from model_ops.recovery.identity import check_unchanged
 from model_ops.recovery.manifest import build_manifest
 from model_ops.recovery.output import write_parts, write_small
 from model_ops.recovery.parameter_sum import check_parameter_sum
-from model_ops.recovery.planned import INDEX, Plan, ShardPlan
+from model_ops.recovery.planned import INDEX, Copy, Plan, ShardPlan
 from model_ops.recovery.result import non_finite_tensors, round_trip
 from model_ops.recovery.safetensors_format import read_safetensors
 from model_ops.recovery.torch_zip import read_torch_zip
@@ -43,6 +43,7 @@ def write_rest(plan: Plan, records: list[dict[str, Any]], folder: Path, control:
     """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
     parameter_sum = check_parameter_sum(plan, records, control)
     lines = [*records, *_small_files(plan, folder)]
+    check_unchanged(plan.first.folder, tuple(file.source for file in plan.copies))
     write_small(folder / MANIFEST, build_manifest(_facts(plan, records, lines, parameter_sum)))
     return parameter_sum
 
@@ -104,7 +105,7 @@ def _parts(folder: Path, name: str) -> Iterator[bytes]:
         raise Failure(f"The input {name} cannot be read any more.") from error
 
 
-def _of_size(parts: Iterator[bytes], file: FileIdentity) -> Iterator[bytes]:
+def _of_size(parts: Iterator[bytes], file: Copy) -> Iterator[bytes]:
     """The parts, as long as they make the size that was planned."""
     size = 0
     for part in parts:

@@ -19,10 +19,10 @@ from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, open_folder
-from model_ops.recovery.identity import FileIdentity, identify
+from model_ops.recovery.identity import identify
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import DEFAULTS, Options
-from model_ops.recovery.planned import Placed, Plan, ShardPlan
+from model_ops.recovery.planned import Copy, Placed, Plan, ShardPlan
 from model_ops.recovery.rules import Rules, TensorTask, match_tensors
 from model_ops.recovery.safetensors_format import build_header
 from model_ops.recovery.xor import plan_xor
@@ -176,14 +176,14 @@ def _index(shards: tuple[ShardPlan, ...], rules: Rules) -> bytes:
     return layout.build_index(weight_map, total, parameters)
 
 
-def _copies(first: Checkpoint, dtype: str) -> tuple[FileIdentity, ...]:
+def _copies(first: Checkpoint, dtype: str) -> tuple[Copy, ...]:
     """The files beside the weights; config.json with the size it will have."""
     result = []
     for file in identify(first.folder, files_to_copy(first.folder)):
         size = file.size
         if file.name == "config.json":
             size = len(with_dtype(_read(first.folder / file.name), LONG_NAMES[dtype]))
-        result.append(FileIdentity(file.name, size, file.mtime_ns, file.sample))
+        result.append(Copy(file, size))
     return tuple(result)
 
 

@@ -45,6 +45,28 @@ class ShardPlan:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A file beside the weights, as it was, and the bytes it will have in the result."""
+
+    source: FileIdentity
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The same in both folders."""
+        return self.source.name
+
+    @property
+    def mtime_ns(self) -> int:
+        """When the source was changed."""
+        return self.source.mtime_ns
+
+    def public(self) -> dict[str, Any]:
+        """As of any input, but for the size."""
+        return {**self.source.public(), "size": self.size}
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything a run will do. `options` are those that change a byte of the result."""
 
@@ -55,7 +77,7 @@ class Plan:
     dtype: str
     shards: tuple[ShardPlan, ...]
     index: bytes | None
-    copies: tuple[FileIdentity, ...]
+    copies: tuple[Copy, ...]
     base_files: tuple[FileIdentity, ...]
     first_files: tuple[FileIdentity, ...]
     base_tensors: dict[str, TensorFact]
@@ -95,7 +117,7 @@ class Plan:
         return digest_of([self.identity, times])
 
     @property
-    def _all_files(self) -> tuple[tuple[FileIdentity, ...], ...]:
+    def _all_files(self) -> tuple[tuple[FileIdentity | Copy, ...], ...]:
         return (self.base_files, self.first_files, self.copies)
 
     @property
@@ -125,7 +147,7 @@ class Plan:
         """Every range that is read at least once; mean rows and the check of the base read some twice."""
         tasks = [task for shard in self.shards for task in shard.tasks]
         ranges = sum(task.first.nbytes + sum(term.nbytes for term in task.terms) for task in tasks)
-        return ranges + sum(file.size for file in self.copies)
+        return ranges + sum(file.source.size for file in self.copies)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as one JSON object, without paths: stored with the job and shown to the owner."""

@@ -22,7 +22,7 @@ from model_ops.recovery.folder import (
 )
 from model_ops.recovery.identity import identify
 from model_ops.recovery.memory import peak_memory
-from model_ops.recovery.planned import Placed, Plan, ShardPlan
+from model_ops.recovery.planned import Copy, Placed, Plan, ShardPlan
 from model_ops.recovery.rules import TensorTask
 from model_ops.recovery.tensors import TensorRef
 
@@ -50,7 +50,10 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
         dtype="U8",
         shards=shards,
         index=None,
-        copies=identify(first_folder, [name for name in names if name not in coded]),
+        copies=tuple(
+            Copy(file, file.size)
+            for file in identify(first_folder, [name for name in names if name not in coded])
+        ),
         base_files=identify(base_folder, [ref.name for ref in base_refs]),
         first_files=identify(first_folder, coded),
         base_tensors=facts.base_tensors if facts else {},

@@ -143,6 +143,26 @@ def test_input_changed_under_way_fails_and_the_next_run_begins_anew(pair, tmp_pa
     assert verify_folder(tmp_path / "out").ok
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("moment", ["before it is copied", "while it is copied"])
+def test_file_beside_the_weights_that_changes_under_way_fails_and_the_next_run_goes_on(
+    pair, tmp_path, disk, capsys, name, moment
+):
+    """Its size stays; what was copied may be the one half or the other."""
+    (pair[1] / "tokenizer_config.json").write_text('{"model_type": "llama"}')
+    path = pair[1] / name
+    changed = path.read_bytes().replace(b"llama", b"LLAMA")
+    if moment == "while it is copied":
+        disk.on("fsync", name, lambda *_: path.write_bytes(changed) and None, times=1)
+    else:
+        under_way(disk, lambda: path.write_bytes(changed) and None)
+    assert recover(pair, tmp_path / "out") == 1
+    assert capsys.readouterr().err == f"The input {name} was changed under way; nothing was made of it.\n"
+    assert not (tmp_path / "out").exists()
+    assert recover(pair, tmp_path / "out") == 0
+    assert verify_folder(tmp_path / "out").ok
+
+
 def test_shard_made_of_a_changed_input_is_not_kept_for_a_run_after_it_was_put_back(
     pair, tmp_path, disk, capsys
 ):
