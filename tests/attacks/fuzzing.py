@@ -7,6 +7,7 @@ The last line of output is what came of them, as JSON; a finding is an error, wi
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import resource
@@ -204,6 +205,7 @@ def main(folder: str, count: str, first: str) -> None:
     world = World(root / "world")
     world.root.mkdir(parents=True)
     warm_up(root / "warm")
+    gc.freeze()  # what torch and this program brought is not looked through again and again
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MORE_MEMORY, size + MORE_MEMORY))
     began = time.monotonic()
