@@ -14,17 +14,20 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from model_ops.recovery.choices import check_device, choose_jobs
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import RecoveryError, Refusal, one_line
 from model_ops.recovery.finish import NON_FINITE
 from model_ops.recovery.layout import parse_size
+from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import COMPATS, DEFAULT_SHARD_SIZE, METHODS, RESIZE_POLICIES, Options
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.planned import Plan, human
-from model_ops.recovery.run import execute
+from model_ops.recovery.run import choose_shards, execute
 from model_ops.recovery.smoke import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.verify import verify_folder
 
@@ -47,7 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work_options(make_diff)
     plan = commands.add_parser("plan", help="what recover would do, from headers alone")
     _add_inputs(plan, diff=True, target="--path_tuned", target_required=False)
-    plan.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    _add_work_options(plan)
+    _add_sharing(plan)
     verify = commands.add_parser("verify", help="check a folder against its manifest")
     verify.add_argument("folder", metavar="DIR")
     verify.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -216,7 +220,13 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _plan(arguments: argparse.Namespace, control: Control) -> int:
+    """Takes all that recover takes, and refuses what recover refuses before it starts; of a GPU it knows nothing."""
+    memory = parse_size(arguments.memory)
+    check_device(arguments.device)
     plan = make_plan(arguments.path_raw, arguments.path_diff, _options(arguments), target=arguments.target)
+    choose_jobs(choose_shards(plan, arguments.only), plan.dtype, arguments.jobs, memory)
+    peak = peak_memory([shard.tasks for shard in plan.shards], plan.dtype, memory)
+    plan = replace(plan, peak_memory=peak)
     control.end_in_order()
     _say(json.dumps(plan.to_json()) if arguments.json else plan.summary())
     return 0

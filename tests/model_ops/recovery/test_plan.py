@@ -9,7 +9,7 @@ import pytest
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
-from tests.model_ops.recovery import plain
+from tests.model_ops.recovery import models, plain
 
 torch = plain.torch
 BUFFERS = {f"model.layers.{n}.self_attn.rotary_emb.inv_freq": torch.ones(4) for n in range(25)}
@@ -87,3 +87,48 @@ def test_plan_that_finds_no_room_is_refused(tmp_path):
         Refusal, match=r"There is not enough room for out: \d+ bytes are needed and \d+ are free"
     ):
         make_plan(tmp_path / "base", tmp_path / "diff", Options(dtype="float16"), target=tmp_path / "out")
+
+
+def test_recover_command_becomes_a_plan_by_changing_one_word(pair, tmp_path):
+    """With every option that recover has; nothing is written, and no GPU is looked for."""
+    words = ["--path_raw", pair[0], "--path_diff", pair[1], "--path_tuned", tmp_path / "out", "--json"]
+    words += [
+        "--memory",
+        "2GB",
+        "--jobs",
+        "3",
+        "--device",
+        "cuda:1",
+        "--non-finite",
+        "report",
+        "--progress-json",
+    ]
+    words += [
+        "--exit-with-parent",
+        "--run-id",
+        "5f3a",
+        "--only",
+        "model.safetensors",
+        "--test_inference",
+        "False",
+    ]
+    done = models.run_cli("plan", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["peak_memory"] == make_plan(*pair).peak_memory
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--memory", "100MB"), "--memory 100.0 MB is too little: one shard in work needs about "),
+        (("--jobs", "0"), "--jobs 0 makes no sense; give 1 to 4096."),
+        (("--device", "tpu"), "The device 'tpu' is not known; use auto, cpu or cuda[:N]."),
+        (("--only", "more"), "--only 'more' is not a weight file of this plan; plan --json lists its files."),
+    ],
+)
+def test_plan_refuses_what_recover_refuses(pair, options, says):
+    done = models.run_cli("plan", "--path_raw", pair[0], "--path_diff", pair[1], *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith(says)
+    assert done.stderr.count("\n") == 1
