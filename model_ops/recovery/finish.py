@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure, Refusal
-from model_ops.recovery.folder import inner_file, open_regular
+from model_ops.recovery.folder import inner_file
 from model_ops.recovery.identity import check_unchanged
 from model_ops.recovery.manifest import build_manifest
 from model_ops.recovery.output import write_parts, write_small
 from model_ops.recovery.parameter_sum import check_parameter_sum
 from model_ops.recovery.planned import INDEX, Copy, Plan, ShardPlan
+from model_ops.recovery.reading import Reader
 from model_ops.recovery.result import non_finite_tensors, round_trip
 from model_ops.recovery.safetensors_format import read_safetensors
 from model_ops.recovery.torch_zip import read_torch_zip
@@ -42,7 +44,7 @@ def check_inputs(plan: Plan) -> None:
 def write_rest(plan: Plan, records: list[dict[str, Any]], folder: Path, control: Control) -> float | None:
     """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
     parameter_sum = check_parameter_sum(plan, records, control)
-    lines = [*records, *_small_files(plan, folder)]
+    lines = [*records, *_small_files(plan, folder, control)]
     check_unchanged(plan.first.folder, tuple(file.source for file in plan.copies))
     write_small(folder / MANIFEST, build_manifest(_facts(plan, records, lines, parameter_sum)))
     return parameter_sum
@@ -75,45 +77,41 @@ def _check_restored(plan: Plan, shards: Sequence[ShardPlan], folder: Path) -> No
             ) from refusal
 
 
-def _small_files(plan: Plan, folder: Path) -> list[dict[str, Any]]:
+def _small_files(plan: Plan, folder: Path, control: Control) -> list[dict[str, Any]]:
     """Index and copies; config.json with the dtype that the weights now have."""
-    lines = []
-    if plan.index:
-        lines.append(write_small(folder / INDEX, plan.index))
-    for file in plan.copies:
-        parts = _parts(plan.first.folder, file.name)
-        if file.name == "config.json" and plan.options["method"] == "add":
-            parts = iter([_with_dtype(b"".join(parts), plan.dtype_name)])
-        lines.append(write_parts(folder / file.name, file.size, _of_size(parts, file)))
+    lines = [write_small(folder / INDEX, plan.index)] if plan.index else []
+    with closing(Reader(control)) as reader:
+        for file in plan.copies:
+            parts = _parts(plan.first.folder, file, reader, control)
+            if file.name == "config.json" and plan.options["method"] == "add":
+                data = _with_dtype(b"".join(bytes(part) for part in parts), plan.dtype_name, file.size)
+                lines.append(write_small(folder / file.name, data))
+            else:
+                lines.append(write_parts(folder / file.name, file.size, parts))
     return lines
 
 
-def _with_dtype(raw: bytes, name: str) -> bytes:
+def _with_dtype(raw: bytes, name: str, size: int) -> bytes:
+    with suppress(Refusal):
+        data = with_dtype(raw, name)
+        if len(data) == size:
+            return data
+    raise Failure("The input config.json was changed under way; nothing was made of it.")
+
+
+def _parts(folder: Path, file: Copy, reader: Reader, control: Control) -> Iterator[memoryview]:
+    """The file as long as it was planned. It may be of any size, so one piece of memory holds each part in turn."""
     try:
-        return with_dtype(raw, name)
+        path = str(inner_file(folder, file.name))
     except Refusal as refusal:
-        raise Failure("The input config.json was changed under way; nothing was made of it.") from refusal
-
-
-def _parts(folder: Path, name: str) -> Iterator[bytes]:
-    """A file beside the weights may be of any size, so it is never in memory as a whole."""
-    try:
-        with open_regular(inner_file(folder, name)) as file:
-            while part := file.read(_PART):
-                yield part
-    except (OSError, Refusal) as error:
-        raise Failure(f"The input {name} cannot be read any more.") from error
-
-
-def _of_size(parts: Iterator[bytes], file: Copy) -> Iterator[bytes]:
-    """The parts, as long as they make the size that was planned."""
-    size = 0
-    for part in parts:
-        size += len(part)
-        if size <= file.size:
-            yield part
-    if size != file.size:
-        raise Failure(f"The input {file.name} was changed under way; nothing was made of it.")
+        raise Failure(f"The input {file.name} cannot be read any more.") from refusal
+    size = file.source.size
+    buffer = memoryview(bytearray(min(_PART, size)))
+    for start in range(0, size, _PART):
+        control.tick()
+        view = buffer[: min(_PART, size - start)]
+        reader.read_into(path, start, view)
+        yield view
 
 
 def _statistics(plan: Plan, seen: dict[str, Any]) -> dict[str, Any]:

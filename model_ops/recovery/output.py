@@ -154,14 +154,21 @@ def write_small(path: Path, data: bytes) -> dict[str, Any]:
     return write_parts(path, len(data), [data])
 
 
-def write_parts(path: Path, size: int, parts: Iterable[bytes]) -> dict[str, Any]:
+def write_parts(path: Path, size: int, parts: Iterable[bytes | memoryview]) -> dict[str, Any]:
     """As `write_small`, of a file of any `size` that comes in parts."""
     hashes = Hashes(path.name, size)
     try:
         with os.fdopen(create(path), "wb") as file:
+            unsynced = 0
             for part in parts:
                 hashes.update(part)
                 file.write(part)
+                unsynced += len(part)
+                if unsynced >= _DROP_EVERY:
+                    file.flush()
+                    os.fdatasync(file.fileno())
+                    drop_pages(file.fileno())
+                    unsynced = 0
             os.fchmod(file.fileno(), FILE_MODE)
             file.flush()
             os.fsync(file.fileno())

@@ -68,6 +68,20 @@ def test_check_of_the_base_is_left_after_the_block_in_work(pair, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_copy_of_a_large_file_is_left_after_the_part_in_work(tmp_path):
+    base, diff = plain.write_pair(tmp_path)
+    (diff / "tokens.txt").write_bytes(bytes(5 * BLOCK))
+    plan = make_plan(base, diff)
+    execute(plan, tmp_path / "out", only=[plan.shards[0].file], run_id="ab")
+    control = CancelledAfter((diff / "config.json").stat().st_size + 1)
+    with pytest.raises(Cancelled):
+        execute(plan, tmp_path / "out", run_id="ab", control=control)
+    assert control.bytes_read == (diff / "config.json").stat().st_size + BLOCK
+    assert not (tmp_path / "out").exists()
+    assert execute(plan, tmp_path / "out", run_id="ab").bytes_written == 0
+    assert (tmp_path / "out/tokens.txt").read_bytes() == bytes(5 * BLOCK)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_while_torch_is_imported_ends_there(pair, tmp_path, number):
     """Nobody waits for an import to end; here it would never."""

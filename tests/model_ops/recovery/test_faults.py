@@ -316,3 +316,11 @@ def test_unfinished_work_of_other_inputs_is_replaced(pair, tmp_path):
     (tmp_path / "out.partial/result/stale.safetensors").write_text("stale")
     execute(make_plan(*pair), tmp_path / "out")
     assert verify_folder(tmp_path / "out").ok
+
+
+def test_large_file_beside_the_weights_is_on_the_disk_as_it_goes(pair, tmp_path, disk):
+    """Else gigabytes of it would wait in the page cache."""
+    with (pair[1] / "tokens.txt").open("wb") as file:
+        file.truncate(70 * 1024 * 1024)
+    plain.recover(*pair, tmp_path / "out")
+    assert disk.calls["fdatasync", "tokens.txt"] == 2
