@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,10 @@ NON_FINITE = ("refuse", "report")
 _PART = 4 * 1024 * 1024
 
 
-def check_shards(
-    plan: Plan, shards: Sequence[ShardPlan], records: list[dict[str, Any]], folder: Path, non_finite: str
-) -> None:
-    """Fail where finished shards hold what must not be, or where the inputs are no longer those of the plan."""
-    _check_finite(records, non_finite)
-    _check_restored(plan, shards, folder)
-    check_inputs(plan)
+def check_shard(plan: Plan, shard: ShardPlan, record: dict[str, Any], folder: Path, non_finite: str) -> None:
+    """Fail where a finished shard holds what must not be."""
+    _check_finite(record, non_finite)
+    _check_restored(plan, shard, folder)
 
 
 def check_inputs(plan: Plan) -> None:
@@ -50,8 +47,8 @@ def write_rest(plan: Plan, records: list[dict[str, Any]], folder: Path, control:
     return parameter_sum
 
 
-def _check_finite(records: list[dict[str, Any]], non_finite: str) -> None:
-    found = non_finite_tensors(records)
+def _check_finite(record: dict[str, Any], non_finite: str) -> None:
+    found = non_finite_tensors([record])
     if found and non_finite == "refuse":
         name, count = next(iter(found.items()))
         others = f" and {len(found) - 1} more tensor(s)" if len(found) > 1 else ""
@@ -61,20 +58,20 @@ def _check_finite(records: list[dict[str, Any]], non_finite: str) -> None:
         )
 
 
-def _check_restored(plan: Plan, shards: Sequence[ShardPlan], folder: Path) -> None:
-    """Files made by exclusive or with another base are no checkpoint at all; the headers show it."""
+def _check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
+    """A file made by exclusive or with another base is no checkpoint at all; its header shows it."""
     if plan.options["method"] != "xor" or plan.action != "recover":
         return
-    readers = {".safetensors": read_safetensors, ".bin": read_torch_zip}
-    for path in (folder / shard.file for shard in shards):
-        try:
-            if path.suffix in readers:
-                readers[path.suffix](path)
-        except Refusal as refusal:
-            raise Failure(
-                f"{path.name} comes out as no checkpoint, so this is not the very base, file for file, that the "
-                "diff was made from."
-            ) from refusal
+    path, readers = folder / shard.file, {".safetensors": read_safetensors, ".bin": read_torch_zip}
+    if path.suffix not in readers:
+        return
+    try:
+        readers[path.suffix](path)
+    except Refusal as refusal:
+        raise Failure(
+            f"{path.name} comes out as no checkpoint, so this is not the very base, file for file, that the "
+            "diff was made from."
+        ) from refusal
 
 
 def _small_files(plan: Plan, folder: Path, control: Control) -> list[dict[str, Any]]:

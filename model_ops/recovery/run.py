@@ -21,7 +21,7 @@ from model_ops.recovery.control import Control
 from model_ops.recovery.devices import Devices, choose_devices
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.existing import existing_result
-from model_ops.recovery.finish import check_inputs, check_shards, write_rest
+from model_ops.recovery.finish import check_inputs, check_shard, write_rest
 from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_buffers
 from model_ops.recovery.partial import Partial, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
@@ -81,8 +81,8 @@ def execute(
             count = choose_jobs(shards, plan.dtype, jobs, memory, devices=devices.count())
             devices.buffers = fitting_buffers([shard.tasks for shard in shards], plan.dtype, memory, count)
         control.end_in_order()
-        records, used = _make_shards(plan, shards, partial, devices, count, run_id, control)
-        check_shards(plan, shards, records, partial.result, non_finite)
+        records, used = _make_shards(plan, shards, partial, devices, count, run_id, non_finite, control)
+        check_inputs(plan)
         parameter_sum = None
         if not only:
             partial.close_off(control)
@@ -134,13 +134,19 @@ def _make_shards(
     devices: Devices,
     jobs: int,
     run_id: str,
+    non_finite: str,
     control: Control,
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """Their records in order, and the devices that were used; what is finished already is kept."""
     used: set[str] = set()
 
-    def make(shard: ShardPlan) -> dict[str, Any]:
+    def checked(shard: ShardPlan) -> dict[str, Any]:
         control.check()
+        record = made(shard)
+        check_shard(plan, shard, record, partial.result, non_finite)
+        return record
+
+    def made(shard: ShardPlan) -> dict[str, Any]:
         with partial.shard_lock(shard, control):
             record = partial.finished(shard, control, run_id)
             if record is not None:
@@ -153,4 +159,4 @@ def _make_shards(
             return record
 
     with ThreadPoolExecutor(jobs) as pool:
-        return control.gather([pool.submit(make, shard) for shard in shards]), used or {"none"}
+        return control.gather([pool.submit(checked, shard) for shard in shards]), used or {"none"}

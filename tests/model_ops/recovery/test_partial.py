@@ -256,6 +256,23 @@ def test_values_that_are_not_finite_fail_for_some_shards_too(tmp_path):
     execute(plan, tmp_path / "out", only=shards(plan)[1:])
 
 
+def test_value_that_is_not_finite_ends_the_run_at_its_shard(tmp_path):
+    base, diff = plain.write_pair(tmp_path)
+    state = plain.state_of(diff)
+    state["lm_head.weight"][3, 3] = float("nan")
+    plan, out = make_plan(base, plain.write_state(tmp_path / "damaged", state), OPTIONS), tmp_path / "out"
+    first, second, *_, last = shards(plan)
+    execute(plan, out, only=[last])
+    with (
+        held(tmp_path / f"out.partial/{second}.lock", fcntl.LOCK_EX),
+        pytest.raises(Failure, match=r"lm_head\.weight would hold 1 value"),
+    ):
+        execute(plan, out, jobs=1)
+    assert finished_shards(out) == {first, last}
+    rest = plan.bytes_of_weights - plan.shards[0].size - plan.shards[-1].size
+    assert execute(plan, out, non_finite="report").bytes_written == rest
+
+
 def test_room_that_siblings_have_used_is_not_asked_for_again(plan, tmp_path, monkeypatch):
     execute(plan, tmp_path / "out", only=shards(plan)[:2])
     left = plan.bytes_to_write - sum(shard.size for shard in plan.shards[:2]) + 17 * 1024 * 1024
