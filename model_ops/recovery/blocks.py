@@ -6,7 +6,7 @@ device. Elements never straddle two blocks: every offset is a multiple of the it
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,10 +76,8 @@ def cut(shard: ShardPlan, item_size: int, block_size: int = BLOCK_SIZE) -> list[
 def _block(shard: ShardPlan, starts: list[int], item_size: int, offset: int, size: int) -> Block:
     pieces: list[Piece] = []
     place = 0
-    number = max(0, bisect_right(starts, offset) - 1)
-    for placed in shard.tensors[number:]:
-        if placed.offset >= offset + size:
-            break
+    first = max(0, bisect_right(starts, offset) - 1)
+    for placed in shard.tensors[first : bisect_left(starts, offset + size)]:
         begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
         if begin < end:
             piece = _piece(placed, begin, end, begin - offset, item_size, place)

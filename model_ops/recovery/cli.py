@@ -26,7 +26,8 @@ from model_ops.recovery.layout import parse_size
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import COMPATS, DEFAULT_SHARD_SIZE, METHODS, RESIZE_POLICIES, Options
 from model_ops.recovery.plan import make_diff_plan, make_plan
-from model_ops.recovery.planned import Plan, human
+from model_ops.recovery.planned import Plan
+from model_ops.recovery.progress import choose_report
 from model_ops.recovery.run import choose_shards, execute
 from model_ops.recovery.smoke import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.verify import verify_folder
@@ -202,10 +203,6 @@ def _say_error(sentence: str) -> None:
         print(one_line(sentence), file=sys.stderr, flush=True)
 
 
-def _silent(done: int, total: int, shard: str) -> None:
-    """Progress of a command that was not asked for any."""
-
-
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(
         method=arguments.method,
@@ -247,7 +244,7 @@ def _planned(make: Callable[..., Plan], arguments: argparse.Namespace, second: s
 def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Plan]) -> int:
     started = time.monotonic()
     memory = parse_size(arguments.memory)
-    control.set_report(_progress(arguments))
+    control.set_report(choose_report(as_json=arguments.progress_json))
     if arguments.exit_with_parent:
         control.follow(os.getppid())
     plan = make()
@@ -277,7 +274,7 @@ def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Pl
 
 def _verify(arguments: argparse.Namespace, control: Control) -> int:
     control.end_in_order()
-    control.set_report(_Bar() if sys.stderr.isatty() else _silent)
+    control.set_report(choose_report())
     found = verify_folder(arguments.folder, control)
     if arguments.json:
         _say(json.dumps(found.to_json()))
@@ -309,30 +306,3 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Control], int]] = {
     "verify": _verify,
     "smoke": _smoke,
 }
-
-
-def _progress(arguments: argparse.Namespace) -> Callable[[int, int, str], None]:
-    """How progress is shown: as JSON lines, as a bar on a terminal, or not at all."""
-    if arguments.progress_json:
-        return _json_progress
-    return _Bar() if sys.stderr.isatty() else _silent
-
-
-def _json_progress(done: int, total: int, shard: str) -> None:
-    print(json.dumps({"bytes_done": done, "bytes_total": total, "shard": shard}), flush=True)
-
-
-class _Bar:
-    """One line, rewritten: share, speed, time left."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def __call__(self, done: int, total: int, shard: str) -> None:
-        seconds = max(time.monotonic() - self._began, 0.001)
-        speed = done / seconds
-        left = f"{(total - done) / speed:.0f} s left" if done else "starting"
-        share = done / total if total else 0
-        bar = "#" * int(share * 24)
-        text = f"\r[{bar:<24}] {share:4.0%} {human(done)} of {human(total)}, {human(speed)}/s, {left}  "
-        print(text, end="\n" if done == total else "", file=sys.stderr, flush=True)

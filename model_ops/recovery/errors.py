@@ -1,4 +1,4 @@
-"""The three ways a run ends without weights; each message is one sentence for the person who asked."""
+"""How a run ends without weights: refused, failed or cancelled. Each message is one sentence for who asked."""
 
 _MAX_SENTENCE = 1000  # characters
 

@@ -30,5 +30,5 @@ class TensorRef:
         return math.prod(self.shape)
 
     def describe(self) -> str:
-        """For messages: `model.norm.weight (float shape [64])`."""
+        """For messages: `model.norm.weight with shape [64]`."""
         return f"{self.name} with shape {list(self.shape)}"
