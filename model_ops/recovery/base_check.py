@@ -9,6 +9,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 from model_ops.recovery.control import Control
+from model_ops.recovery.devices import is_out_of_memory
 from model_ops.recovery.diff_facts import TensorFact, find_fitting
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.memory import BLOCK_SIZE
@@ -30,6 +31,13 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_check_some, wanted[start::jobs], drop, control) for start in range(jobs)]
         control.gather(futures)
+
+
+def converts(plan: Plan) -> bool:
+    """Whether a tensor of the base is stored in another dtype than it had when the diff was made; torch converts it."""
+    return any(
+        find_fitting(plan.base, name, fact).dtype != fact.dtype for name, fact in plan.base_tensors.items()
+    )
 
 
 def _check_some(wanted: list[tuple[TensorRef, TensorFact]], drop: bool, control: Control) -> None:
@@ -60,6 +68,15 @@ def _digest(
 
 
 def _convert(view: memoryview, stored: str, wanted: str) -> memoryview | None:
+    try:
+        return _converted(view, stored, wanted)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
+        raise
+
+
+def _converted(view: memoryview, stored: str, wanted: str) -> memoryview | None:
     import torch
 
     from model_ops.recovery.torch_dtypes import BITS, TORCH, bytes_of

@@ -6,6 +6,7 @@ torch is imported when the first device is asked for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ def _trouble(number: int, count: int) -> str:
     try:
         torch.zeros(1, device=f"cuda:{number}").add_(1).item()
     except RuntimeError as error:
-        return "" if _is_out_of_memory(error) else _reason(error)
+        return "" if is_out_of_memory(error) else _reason(error)
     return ""
 
 
@@ -125,20 +126,26 @@ def _memory_may_be_short(device: Device) -> Iterator[None]:
     """Goes on where a device has no memory left; whatever else a device raises is a Failure."""
     try:
         yield
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            return
         if not device.staged:
             raise
-        if not _is_out_of_memory(error):
-            raise Failure(
-                f"The device {device.name} failed ({_reason(error)}); run the same command again, or with --device cpu."
-            ) from error
+        raise Failure(
+            f"The device {device.name} failed ({_reason(error)}); run the same command again, or with --device cpu."
+        ) from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch's own complaint, or the driver's."""
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """torch's own complaint of a device or of the host, or the driver's."""
     import torch
 
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in _reason(error)
+    reason = _reason(error)
+    complaints = ("out of memory", "can't allocate", "not enough memory", "bad_alloc")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in reason for words in complaints)
 
 
 def _reason(error: RuntimeError) -> str:

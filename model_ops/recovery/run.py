@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model_ops.recovery.base_check import check_base
+from model_ops.recovery.base_check import check_base, converts
 from model_ops.recovery.choices import check_device, choose_jobs, import_torch
 from model_ops.recovery.control import Control
 from model_ops.recovery.devices import Devices, choose_devices
@@ -27,6 +27,22 @@ from model_ops.recovery.partial import Partial, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
 from model_ops.recovery.planned import Plan, ShardPlan
 from model_ops.recovery.result import Result, made_result, unchanged_result
+
+
+class _Clock:
+    """The seconds of a run but for those in which torch was imported."""
+
+    def __init__(self, started: float | None) -> None:
+        self._started = time.monotonic() if started is None else started
+
+    def import_torch(self) -> None:
+        """Planning and refusing do without."""
+        self._started += import_torch()
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return time.monotonic() - self._started
 
 
 def execute(
@@ -50,7 +66,7 @@ def execute(
     their hash. Raises Refusal before writing, Failure after. `started` is `time.monotonic()` of the beginning; the
     seconds that importing torch takes are not counted.
     """
-    started = time.monotonic() if started is None else started
+    clock = _Clock(started)
     control = control or Control()
     shards = choose_shards(plan, only)
     control.bytes_total = sum(shard.size for shard in shards)
@@ -58,11 +74,11 @@ def execute(
     manifest = existing_result(plan, target, non_finite)
     if manifest is not None:
         _clear_leftovers(plan, target, control)
-        return unchanged_result(manifest, shards, time.monotonic() - started)
+        return unchanged_result(manifest, shards, clock.seconds)
     check_device(device)
     devices = Devices(lambda: choose_devices(device))
     if device.startswith("cuda"):  # named, so it must be there
-        started += import_torch()
+        clock.import_torch()
         devices.count()
     count = choose_jobs(shards, plan.dtype, jobs, memory)
     let_go = 0
@@ -71,13 +87,13 @@ def execute(
         if manifest is not None:
             if partial.alone:
                 partial.discard()
-            return unchanged_result(manifest, shards, time.monotonic() - started)
+            return unchanged_result(manifest, shards, clock.seconds)
         if partial.alone:
             let_go = partial.adopt({shard.file for shard in plan.shards})
-            _check_before_writing(plan, target, partial, count, control)
+            _check_before_writing(plan, target, partial, count, clock, control)
             partial.share(control)
         if not all(map(partial.recorded, shards)):
-            started += import_torch()
+            clock.import_torch()
             count = choose_jobs(shards, plan.dtype, jobs, memory, devices=devices.count())
             devices.buffers = fitting_buffers([shard.tasks for shard in shards], plan.dtype, memory, count)
         control.end_in_order()
@@ -91,7 +107,7 @@ def execute(
             partial.publish(target)
             partial.discard()
     control.tick(final=True)
-    result = made_result(plan, records, control, used, parameter_sum, time.monotonic() - started)
+    result = made_result(plan, records, control, used, parameter_sum, clock.seconds)
     return replace(result, let_go=let_go or None)
 
 
@@ -114,11 +130,15 @@ def _clear_leftovers(plan: Plan, target: Path, control: Control) -> None:
             partial.discard()
 
 
-def _check_before_writing(plan: Plan, target: Path, partial: Partial, jobs: int, control: Control) -> None:
+def _check_before_writing(
+    plan: Plan, target: Path, partial: Partial, jobs: int, clock: _Clock, control: Control
+) -> None:
     """The last refusals; after one of them no folder is left that was not there before."""
     try:
         check_disk(plan, target, already=partial.kept_bytes(plan.shards))
         if plan.base_tensors and not partial.is_checked():
+            if converts(plan):
+                clock.import_torch()
             check_base(plan, control, jobs)
         partial.note_checked()
     except Refusal:

@@ -207,6 +207,26 @@ def test_real_limit_of_the_file_size_is_one_sentence_and_the_next_run_finishes(p
     assert verify_folder(tmp_path / "out").ok
 
 
+def test_memory_that_cannot_be_had_is_one_sentence(tmp_path):
+    """The error is torch's own, met under a limit of what this process may take."""
+    pair = plain.write_pair(tmp_path, vocab=16_000, hidden=1024, layers=1)
+    arguments = ["recover", "--path_raw", pair[0], "--path_diff", pair[1], "--path_tuned", tmp_path / "out",
+                 "--device", "cpu", "--jobs", "1"]  # fmt: skip
+    code = (
+        "import re, resource, sys, threading, torch, numpy\nfrom pathlib import Path\n"
+        "import model_ops.recovery.shard\nfrom model_ops.recovery.cli import main\n"
+        "threading.stack_size(256 * 1024)\n"
+        "taken = int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + 6_000_000, resource.RLIM_INFINITY))\n"
+        f"sys.exit(main({list(map(str, arguments))!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=models.ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "There was not enough memory; try fewer --jobs.\n")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def mounted(tmp_path):
     """`mounted(size, *options)`: a file system in memory of that size, mounted for this test."""
