@@ -35,10 +35,15 @@ class Cancelled(Failure):
 def one_line(text: str, limit: int = _MAX_SENTENCE) -> str:
     """The text on one line of at most `limit` characters, with whatever would steer a terminal written as an escape."""
     flat = " ".join(_shortened(text, limit).split())
-    shown = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in flat
+    return _shortened(printable(flat), limit)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with whatever would steer a terminal written as an escape; the characters in `keep` stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
     )
-    return _shortened(shown, limit)
 
 
 def _shortened(text: str, limit: int) -> str:
