@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.memory import fitting_jobs, least_memory
@@ -14,15 +15,22 @@ from model_ops.recovery.planned import ShardPlan, human
 MOST_JOBS = 4096
 
 
+_NO_TORCH = "PyTorch is not installed here; install torch, numpy and safetensors to recover."
+
+
+def check_torch() -> None:
+    """Refuse, without importing it, where torch is not installed."""
+    if find_spec("torch") is None:
+        raise Refusal(_NO_TORCH)
+
+
 def import_torch() -> float:
     """Seconds it took; planning and refusing do without."""
     began = time.monotonic()
     try:
         import torch
     except ImportError as error:
-        raise Refusal(
-            "PyTorch is not installed here; install torch, numpy and safetensors to recover."
-        ) from error
+        raise Refusal(_NO_TORCH) from error
     torch.set_num_threads(1)
     return time.monotonic() - began
 

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,7 @@ class Partial:
 
     def recorded(self, shard: ShardPlan) -> dict[str, Any] | None:
         """What was recorded of a shard whose file has its size still."""
-        try:
-            record = read_json_file(self.folder / _done(shard))
-            status = (self.result / shard.file).lstat()
-        except (OSError, Refusal):
-            return None
-        intact = stat.S_ISREG(status.st_mode) and status.st_size == shard.size
-        return record if intact and is_record(record, shard) else None
+        return _recorded(self.folder, shard)
 
     def finished(self, shard: ShardPlan, control: Control, run_id: str) -> dict[str, Any] | None:
         """The record of a shard whose file still has the hash it was finished with.
@@ -194,6 +188,20 @@ class Partial:
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
+    def discard_if_alone(self) -> None:
+        """Whoever else is here will see to it."""
+        if self.alone:
+            self.discard()
+
+    def discard_if_empty(self) -> None:
+        """Nothing came of it: take the folder away, unless somebody else is in it or finished shards are."""
+        with contextlib.suppress(OSError):
+            self.alone = self.alone or try_lock(self._lock)
+            ours = _identity_of(self.folder) in {self._identity, None}
+            empty = not self.result.exists() or not any(self.result.iterdir())
+            if self._is_current() and ours and empty:
+                self.discard_if_alone()
+
     def _clear(self) -> None:
         for path in self.folder.iterdir():
             if path.name not in {_LOCK, _WHOLE, _STATE}:
@@ -212,6 +220,12 @@ class Partial:
 def partial_folder(target: Path) -> Path:
     """Beside the target, so that the rename stays on one file system."""
     return target.with_name(target.name + ".partial")
+
+
+def has_finished(target: Path, identity: str, shards: Iterable[ShardPlan]) -> bool:
+    """Whether these shards are recorded as finished, by this plan."""
+    folder = partial_folder(target)
+    return _identity_of(folder) == identity and all(_recorded(folder, shard) for shard in shards)
 
 
 @contextlib.contextmanager
@@ -262,6 +276,16 @@ def _identity_of(folder: Path) -> str | None:
         return str(read_json_file(folder / _STATE)["identity"])
     except (Refusal, KeyError):
         return None
+
+
+def _recorded(folder: Path, shard: ShardPlan) -> dict[str, Any] | None:
+    try:
+        record = read_json_file(folder / _done(shard))
+        status = (folder / "result" / shard.file).lstat()
+    except (OSError, Refusal):
+        return None
+    intact = stat.S_ISREG(status.st_mode) and status.st_size == shard.size
+    return record if intact and is_record(record, shard) else None
 
 
 def _is_plain_file(path: Path) -> bool:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.base_check import check_base, converts
-from model_ops.recovery.choices import check_device, choose_jobs, import_torch
+from model_ops.recovery.choices import check_device, check_torch, choose_jobs, import_torch
 from model_ops.recovery.control import Control
 from model_ops.recovery.devices import Devices, choose_devices
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.existing import existing_result
 from model_ops.recovery.finish import check_inputs, check_shard, write_rest
 from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_buffers
-from model_ops.recovery.partial import Partial, open_partial, partial_folder
+from model_ops.recovery.partial import Partial, has_finished, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
 from model_ops.recovery.planned import Plan, ShardPlan
 from model_ops.recovery.result import Result, made_result, unchanged_result
@@ -43,6 +43,24 @@ class _Clock:
     def seconds(self) -> float:
         """Until now."""
         return time.monotonic() - self._started
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A plan, and what is asked of this run; `whole`: the target itself, not only some shards."""
+
+    plan: Plan
+    target: Path
+    shards: tuple[ShardPlan, ...]
+    whole: bool
+    device: str
+    jobs: int | None
+    memory: int
+    non_finite: str
+    run_id: str
+    control: Control
+    clock: _Clock
+    devices: Devices
 
 
 def execute(
@@ -66,49 +84,141 @@ def execute(
     their hash. Raises Refusal before writing, Failure after. `started` is `time.monotonic()` of the beginning; the
     seconds that importing torch takes are not counted.
     """
-    clock = _Clock(started)
-    control = control or Control()
-    shards = choose_shards(plan, only)
-    control.bytes_total = sum(shard.size for shard in shards)
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - takes `..` out without following links
-    manifest = existing_result(plan, target, non_finite)
-    if manifest is not None:
-        _clear_leftovers(plan, target, control)
-        return unchanged_result(manifest, shards, clock.seconds)
-    check_device(device)
-    devices = Devices(lambda: choose_devices(device))
-    if device.startswith("cuda"):  # named, so it must be there
-        clock.import_torch()
-        devices.count()
-    count = choose_jobs(shards, plan.dtype, jobs, memory)
-    let_go = 0
-    with open_partial(target, plan.strict_identity, control, whole=not only) as partial:
-        manifest = existing_result(plan, target, non_finite)  # of somebody whom we waited for
-        if manifest is not None:
-            if partial.alone:
-                partial.discard()
-            return unchanged_result(manifest, shards, clock.seconds)
-        if partial.alone:
-            let_go = partial.adopt({shard.file for shard in plan.shards})
-            _check_before_writing(plan, target, partial, count, clock, control)
-            partial.share(control)
-        if not all(map(partial.recorded, shards)):
-            clock.import_torch()
-            count = choose_jobs(shards, plan.dtype, jobs, memory, devices=devices.count())
-            devices.buffers = fitting_buffers([shard.tasks for shard in shards], plan.dtype, memory, count)
-        control.end_in_order()
-        records, used = _make_shards(plan, shards, partial, devices, count, run_id, non_finite, control)
-        check_inputs(plan)
-        parameter_sum = None
-        if not only:
-            partial.close_off(control)
-            parameter_sum = write_rest(plan, records, partial.result, control)
-            control.check()
-            partial.publish(target)
-            partial.discard()
-    control.tick(final=True)
-    result = made_result(plan, records, control, used, parameter_sum, clock.seconds)
+    work = _Work(
+        plan=plan,
+        target=Path(os.path.abspath(target)),  # noqa: PTH100 - takes `..` out without following links
+        shards=choose_shards(plan, only),
+        whole=not only,
+        device=device,
+        jobs=jobs,
+        memory=memory,
+        non_finite=non_finite,
+        run_id=run_id,
+        control=control or Control(),
+        clock=_Clock(started),
+        devices=Devices(lambda: choose_devices(device)),
+    )
+    return _carry_out(work)
+
+
+def _carry_out(work: _Work) -> Result:
+    """The steps of a run, in their order."""
+    work.control.bytes_total = sum(shard.size for shard in work.shards)
+    there = _already_there(work)
+    if there is not None:
+        _clear_leftovers(work)
+        return there
+    jobs = _choose_early(work)
+    with _opened(work) as partial:
+        there = _already_there(work)  # by somebody whom we waited for
+        if there is not None:
+            partial.discard_if_alone()
+            return there
+        let_go = _prepare(work, partial, jobs) if partial.alone else 0
+        records, used = _make_shards(work, partial, _choose_late(work, partial, jobs))
+        parameter_sum = _finish(work, partial, records) if work.whole else None
+    work.control.tick(final=True)
+    result = made_result(work.plan, records, work.control, used, parameter_sum, work.clock.seconds)
     return replace(result, let_go=let_go or None)
+
+
+def _already_there(work: _Work) -> Result | None:
+    """Of a target that is the complete result already."""
+    manifest = existing_result(work.plan, work.target, work.non_finite)
+    return None if manifest is None else unchanged_result(manifest, work.shards, work.clock.seconds)
+
+
+def _choose_early(work: _Work) -> int:
+    """Shards to work on at once, as far as it is known without a device; refuses what cannot be done here."""
+    check_device(work.device)
+    if work.device.startswith("cuda"):  # named, so it must be there
+        work.clock.import_torch()
+        work.devices.count()
+    elif not _is_all_made(work):
+        check_torch()
+    return choose_jobs(work.shards, work.plan.dtype, work.jobs, work.memory)
+
+
+def _is_all_made(work: _Work) -> bool:
+    """Whether torch has nothing to do any more."""
+    finished = has_finished(work.target, work.plan.strict_identity, work.shards)
+    return finished and not (work.whole and work.plan.expected)
+
+
+@contextmanager
+def _opened(work: _Work) -> Iterator[Partial]:
+    """The partial folder; after a refusal none is left that was not there before."""
+    with open_partial(work.target, work.plan.strict_identity, work.control, whole=work.whole) as partial:
+        try:
+            yield partial
+        except Refusal:
+            partial.discard_if_empty()
+            raise
+
+
+def _prepare(work: _Work, partial: Partial, jobs: int) -> int:
+    """Alone in the folder: make it ours and do the last checks; returns how many files of another plan were let go."""
+    let_go = partial.adopt({shard.file for shard in work.plan.shards})
+    check_disk(work.plan, work.target, already=partial.kept_bytes(work.plan.shards))
+    if work.plan.base_tensors and not partial.is_checked():
+        if converts(work.plan):
+            work.clock.import_torch()
+        check_base(work.plan, work.control, jobs)
+    partial.note_checked()
+    partial.share(work.control)
+    return let_go
+
+
+def _choose_late(work: _Work, partial: Partial, jobs: int) -> int:
+    """Shards to work on at once, with as many devices as there are; torch is imported if something is to be made."""
+    if all(map(partial.recorded, work.shards)):
+        return jobs
+    work.clock.import_torch()
+    dtype, tasks = work.plan.dtype, [shard.tasks for shard in work.shards]
+    jobs = choose_jobs(work.shards, dtype, work.jobs, work.memory, devices=work.devices.count())
+    work.devices.buffers = fitting_buffers(tasks, dtype, work.memory, jobs)
+    return jobs
+
+
+def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[str, Any]], set[str]]:
+    """Their records in order, and the devices that were used."""
+    work.control.end_in_order()
+    used: set[str] = set()
+
+    def make(shard: ShardPlan) -> dict[str, Any]:
+        work.control.check()
+        with partial.shard_lock(shard, work.control):
+            record = _make_shard(work, partial, shard, used)
+        check_shard(work.plan, shard, record, partial.result, work.non_finite)
+        return record
+
+    with ThreadPoolExecutor(jobs) as pool:
+        records = work.control.gather([pool.submit(make, shard) for shard in work.shards])
+    check_inputs(work.plan)
+    return records, used or {"none"}
+
+
+def _make_shard(work: _Work, partial: Partial, shard: ShardPlan, used: set[str]) -> dict[str, Any]:
+    """The record of a shard; one that is finished already is kept."""
+    record = partial.finished(shard, work.control, work.run_id)
+    if record is not None:
+        work.control.advance(shard.size, shard.file)
+        return record
+    record = work.devices.make(work.plan, shard, partial.result, work.control)
+    used.add(record["device"])
+    check_inputs(work.plan)  # what was made of others must not be taken for finished later
+    partial.record(shard, record, work.run_id)
+    return record
+
+
+def _finish(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> float | None:
+    """All is made: the rest beside it, and the rename; returns the sum of the parameters if one was expected."""
+    partial.close_off(work.control)
+    parameter_sum = write_rest(work.plan, records, partial.result, work.control)
+    work.control.check()
+    partial.publish(work.target)
+    partial.discard()
+    return parameter_sum
 
 
 def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:
@@ -121,62 +231,10 @@ def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:
     return tuple(shard for shard in plan.shards if not only or shard.file in only)
 
 
-def _clear_leftovers(plan: Plan, target: Path, control: Control) -> None:
+def _clear_leftovers(work: _Work) -> None:
     """Of a run that was killed after its rename."""
-    if not partial_folder(target).exists():
+    if not partial_folder(work.target).exists():
         return
-    with suppress(Refusal), open_partial(target, plan.strict_identity, control, whole=True) as partial:
-        if partial.alone:
-            partial.discard()
-
-
-def _check_before_writing(
-    plan: Plan, target: Path, partial: Partial, jobs: int, clock: _Clock, control: Control
-) -> None:
-    """The last refusals; after one of them no folder is left that was not there before."""
-    try:
-        check_disk(plan, target, already=partial.kept_bytes(plan.shards))
-        if plan.base_tensors and not partial.is_checked():
-            if converts(plan):
-                clock.import_torch()
-            check_base(plan, control, jobs)
-        partial.note_checked()
-    except Refusal:
-        if not any(partial.result.iterdir()):
-            partial.discard()
-        raise
-
-
-def _make_shards(
-    plan: Plan,
-    shards: Sequence[ShardPlan],
-    partial: Partial,
-    devices: Devices,
-    jobs: int,
-    run_id: str,
-    non_finite: str,
-    control: Control,
-) -> tuple[list[dict[str, Any]], set[str]]:
-    """Their records in order, and the devices that were used; what is finished already is kept."""
-    used: set[str] = set()
-
-    def checked(shard: ShardPlan) -> dict[str, Any]:
-        control.check()
-        record = made(shard)
-        check_shard(plan, shard, record, partial.result, non_finite)
-        return record
-
-    def made(shard: ShardPlan) -> dict[str, Any]:
-        with partial.shard_lock(shard, control):
-            record = partial.finished(shard, control, run_id)
-            if record is not None:
-                control.advance(shard.size, shard.file)
-                return record
-            record = devices.make(plan, shard, partial.result, control)
-            used.add(record["device"])
-            check_inputs(plan)  # what was made of others must not be taken for finished later
-            partial.record(shard, record, run_id)
-            return record
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return control.gather([pool.submit(checked, shard) for shard in shards]), used or {"none"}
+    identity = work.plan.strict_identity
+    with suppress(Refusal), open_partial(work.target, identity, work.control, whole=True) as partial:
+        partial.discard_if_alone()

@@ -217,6 +217,29 @@ def test_second_process_on_the_same_target_is_refused(pair, tmp_path):
     assert sentence(done) == "Another process is writing out.partial; wait for it or end it."
 
 
+NO_TORCH = {
+    "missing": "sys.modules['torch'] = None",
+    "broken": "sys.path.insert(0, {folder!r})",
+}
+
+
+@pytest.mark.parametrize("how", NO_TORCH)
+def test_without_torch_it_is_refused_and_nothing_is_left(pair, tmp_path, how):
+    (tmp_path / "broken/torch").mkdir(parents=True)
+    (tmp_path / "broken/torch/__init__.py").write_text("raise ImportError('libtorch.so')")
+    code = (
+        f"import sys\n{NO_TORCH[how].format(folder=str(tmp_path / 'broken'))}\n"
+        "from model_ops.recovery.cli import main\n"
+        f"sys.exit(main({command('recover', pair, tmp_path / 'out')[3:]!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=models.ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert sentence(done) == "PyTorch is not installed here; install torch, numpy and safetensors to recover."
+    assert list(tmp_path.iterdir()) == [tmp_path / "broken"]
+
+
 def test_partial_folder_of_somebody_else_is_left_alone(pair, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial/mine.txt").write_text("mine")
