@@ -1,4 +1,4 @@
-"""What must be so before a result is loaded: a whole model, a tokenizer, transformers, memory. Nothing is imported."""
+"""What must be so before a result is loaded: a whole model, a tokenizer, transformers, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result in transformers: loaded from its folder alone, asked one prompt, and listened to. The one module that imports it."""
+"""A result in transformers: loaded from its folder alone, and asked one prompt. The one module that imports it."""
 
 from __future__ import annotations
 
