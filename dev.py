@@ -232,7 +232,7 @@ def shell(arguments: list[str]) -> None:
 
 def bench(arguments: list[str]) -> None:
     set_up()
-    hand_over("-m", "bench", *arguments)
+    hand_over("-m", "tests.bench", *arguments)
 
 
 def test(arguments: list[str]) -> None:

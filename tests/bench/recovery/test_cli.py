@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("torch", reason="recovering weights needs torch")
 
-from bench.recovery.processes import CHECKOUT
+from tests.bench.recovery.processes import CHECKOUT
 
 RUN = """
-import sys, bench.__main__
-status = bench.__main__.main(sys.argv[1:])
+import sys, tests.bench.__main__
+status = tests.bench.__main__.main(sys.argv[1:])
 if status == 0:
     print(sorted({"django", "celery", "portal", "transformers"} & set(sys.modules)))
 sys.exit(status)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bench.recovery.processes import watch
+from tests.bench.recovery.processes import watch
 
 HOLD = "x = bytearray(b'x' * {size}); import time; time.sleep(0.3)"
 

@@ -9,9 +9,9 @@ pytest.importorskip("torch", reason="recovering weights needs torch")
 
 from safetensors import safe_open
 
-from bench.errors import BenchError
-from bench.recovery.engine import sha256_of
-from bench.recovery.sets import MARKER, SETS, ensure_set
+from tests.bench.errors import BenchError
+from tests.bench.recovery.engine import sha256_of
+from tests.bench.recovery.sets import MARKER, SETS, ensure_set
 
 
 def shapes(paths):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.errors import BenchError
+from tests.bench.errors import BenchError
 
 
 def main(arguments: list[str]) -> int:
@@ -21,12 +21,12 @@ def main(arguments: list[str]) -> int:
 def _measure(arguments: list[str]) -> int:
     """The site needs the whole portal, the engine nothing of it, so each is imported where it is wanted."""
     if arguments[:1] == ["recovery"]:
-        from bench.recovery.cli import main as measure_recovery
+        from tests.bench.recovery.cli import main as measure_recovery
 
         return measure_recovery(arguments[1:])
     if arguments:
         raise BenchError(f"bench does not know {arguments[0]!r}; say bench, or bench recovery.")
-    from bench.site import measure_site
+    from tests.bench.site import measure_site
 
     return measure_site()
 

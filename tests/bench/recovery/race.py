@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.errors import BenchError
-from bench.recovery.copies import WAYS, time_copy
-from bench.recovery.engine import EngineRun, check_output, recover
-from bench.recovery.page_cache import PREPARE
-from bench.recovery.sets import WeightSet
+from tests.bench.errors import BenchError
+from tests.bench.recovery.copies import WAYS, time_copy
+from tests.bench.recovery.engine import EngineRun, check_output, recover
+from tests.bench.recovery.page_cache import PREPARE
+from tests.bench.recovery.sets import WeightSet
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.errors import BenchError
-from bench.recovery.engine import EngineRun, recover, sha256_of
-from bench.recovery.processes import Watched, python
-from bench.recovery.race import prepare
-from bench.recovery.sets import WeightSet
+from tests.bench.errors import BenchError
+from tests.bench.recovery.engine import EngineRun, recover, sha256_of
+from tests.bench.recovery.processes import Watched, python
+from tests.bench.recovery.race import prepare
+from tests.bench.recovery.sets import WeightSet
 
 _JOBS = (1, 2)
 _PEER_LAYOUT = "50GB"  # the largest file that the peer writes
@@ -56,7 +56,7 @@ def check_peer(weights: WeightSet) -> None:
 def compare(weights: WeightSet) -> Comparison:
     """Raises BenchError if a weight file of the peer's is not the engine's, byte for byte."""
     prepare(weights, "cold")
-    peer = python("-m", "bench.recovery.peer", str(weights.base), str(weights.diff), str(weights.out))
+    peer = python("-m", "tests.bench.recovery.peer", str(weights.base), str(weights.diff), str(weights.out))
     if peer.status != 0:
         raise BenchError(f"The peer ended with status {peer.status}: {peer.complaint}")
     wanted = {path.name: sha256_of(path) for path in sorted(weights.out.glob("*.safetensors"))}

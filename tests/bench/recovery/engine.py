@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
-from bench.recovery.processes import Watched, python
-from bench.recovery.sets import WeightSet
+from tests.bench.errors import BenchError
+from tests.bench.recovery.processes import Watched, python
+from tests.bench.recovery.sets import WeightSet
 
 MANIFEST = "weights.manifest.json"
 _MODULE = ("-m", "model_ops.recovery")

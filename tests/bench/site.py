@@ -15,12 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.errors import BenchError
-from bench.recovery.engine import make_diff, recover
-from bench.recovery.sets import ensure_set
 from portal.embedded.errors import StartError
 from portal.embedded.servers import wipe_servers
 from portal.embedded.supervisor import run_portal
+from tests.bench.errors import BenchError
+from tests.bench.recovery.engine import make_diff, recover
+from tests.bench.recovery.sets import ensure_set
 
 REQUESTS = 200
 

@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from bench.errors import BenchError
-from bench.recovery.sets import WeightSet
+from tests.bench.errors import BenchError
+from tests.bench.recovery.sets import WeightSet
 
 _BLOCKS = ("bs=8M", "status=none")
 WAYS = {

@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.recovery.copies import WAYS
-from bench.recovery.engine import EngineRun
-from bench.recovery.memory import Peak
-from bench.recovery.race import Round, medians
-from bench.recovery.rivals import Comparison
-from bench.recovery.sets import WeightSet
+from tests.bench.recovery.copies import WAYS
+from tests.bench.recovery.engine import EngineRun
+from tests.bench.recovery.memory import Peak
+from tests.bench.recovery.race import Round, medians
+from tests.bench.recovery.rivals import Comparison
+from tests.bench.recovery.sets import WeightSet
 
 WANTED = {"cold": 1.4, "warm": 1.6}  # most that the engine may take of the fastest copy's time
 MOST_MEMORY = 700e6

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 _EVERY = 20  # milliseconds between two looks at the memory
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.recovery.engine import plan, recover
-from bench.recovery.race import prepare
-from bench.recovery.sets import MEMORY_SETS, WeightSet, ensure_set
+from tests.bench.recovery.engine import plan, recover
+from tests.bench.recovery.race import prepare
+from tests.bench.recovery.sets import MEMORY_SETS, WeightSet, ensure_set
 
 
 @dataclass(frozen=True)

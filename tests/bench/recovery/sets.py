@@ -16,8 +16,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
-from bench.recovery.page_cache import sync_and_drop
+from tests.bench.errors import BenchError
+from tests.bench.recovery.page_cache import sync_and_drop
 
 MARKER = "set.json"
 MAKING = 1  # raise it when a set of the same shape would come out otherwise

@@ -1,4 +1,4 @@
-"""`python -m bench.recovery.peer BASE DIFF OUT`: what open-instruct's weight_diff.py does to recover, in our words.
+"""`python -m tests.bench.recovery.peer BASE DIFF OUT`: what open-instruct's weight_diff.py does to recover, in our words.
 
 A plain re-implementation of that tool's steps with transformers, for comparison: both models are loaded whole in
 float32, the base's embeddings grow by the mean of their rows, every tensor of the base is added to the diff's in

@@ -1,4 +1,4 @@
-"""`./dev.py bench recovery`, or on a bare machine `PYTHONPATH=CHECKOUT python -m bench recovery`."""
+"""`./dev.py bench recovery`, or on a bare machine `PYTHONPATH=CHECKOUT python -m tests.bench recovery`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
-from bench.recovery import report
-from bench.recovery.engine import plan
-from bench.recovery.memory import peaks
-from bench.recovery.processes import CHECKOUT
-from bench.recovery.race import Round, medians, race, same_everywhere
-from bench.recovery.rivals import check_peer, compare, rates
-from bench.recovery.sets import MEMORY_SETS, SETS, WeightSet, ensure_set
+from tests.bench.errors import BenchError
+from tests.bench.recovery import report
+from tests.bench.recovery.engine import plan
+from tests.bench.recovery.memory import peaks
+from tests.bench.recovery.processes import CHECKOUT
+from tests.bench.recovery.race import Round, medians, race, same_everywhere
+from tests.bench.recovery.rivals import check_peer, compare, rates
+from tests.bench.recovery.sets import MEMORY_SETS, SETS, WeightSet, ensure_set
 
 
 def build_parser() -> argparse.ArgumentParser:
