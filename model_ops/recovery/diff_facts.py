@@ -11,6 +11,7 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.dtypes import ADDABLE
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import inner_file
 from model_ops.recovery.manifest import read_manifest
 from model_ops.recovery.options import COMPATS, METHODS, RESIZE_POLICIES
 from model_ops.recovery.tensors import TensorRef
@@ -49,6 +50,7 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
     options, tensors = manifest.get("options"), manifest.get("base_tensors")
     if not isinstance(options, dict) or not isinstance(tensors, dict):
         raise Refusal(f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks.")
+    _check_files(folder, manifest["files"])
     method = _known(options, "method", METHODS)
     if method == "xor":
         return DiffFacts("xor", None, None, _tensor_facts(tensors, ("U8",)))
@@ -56,6 +58,22 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
     return DiffFacts(
         "add", _known(options, "compat", tuple(COMPATS)), policy, _tensor_facts(tensors, ADDABLE)
     )
+
+
+def _check_files(folder: Path, entries: list[Any]) -> None:
+    """Each file that the diff was made with is there in its size. Its hash is for `verify`, which reads it all."""
+    for entry in entries:
+        name, size = (entry.get("path"), entry.get("size")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(size, int):
+            raise Refusal(
+                f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks."
+            )
+        found = inner_file(folder, name).stat().st_size
+        if found != size:
+            raise Refusal(
+                f"{name} in {folder.name} is {found} bytes long instead of {size}, as its {MANIFEST} says; "
+                "download the diff again."
+            )
 
 
 def _known(options: dict[str, Any], name: str, values: tuple[str | None, ...]) -> Any:

@@ -24,6 +24,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def check_role(folder: Path, role: str) -> None:
+    """Refuse a folder that says itself that it is something else: a diff named as a model, or a model as the diff."""
+    try:
+        manifest = read_manifest(folder) or {}
+    except Refusal:
+        if role == "diff":
+            raise
+        return  # of somebody else's file of this name a model is none the worse
+    action = manifest.get("action")
+    if (action == "make_diff") != (role == "diff") and action in ("make_diff", "recover"):
+        kind = "a diff" if action == "make_diff" else "recovered weights"
+        raise Refusal(
+            f"{folder.name} holds {kind}, as its {MANIFEST} says, and was named as the {role}; "
+            "look whether two folders were swapped."
+        )
+
+
 def build_manifest(facts: dict[str, Any]) -> bytes:
     """The file's bytes; engine and version are filled in."""
     return (

@@ -20,6 +20,7 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, open_folder
 from model_ops.recovery.identity import identify
+from model_ops.recovery.manifest import check_role
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import DEFAULTS, Options
 from model_ops.recovery.planned import Copy, Placed, Plan, ShardPlan
@@ -35,9 +36,7 @@ def make_plan(
 
     With `target`, its disk must have room.
     """
-    folder = open_folder(diff, "diff")
-    if open_folder(base, "base") == folder:
-        raise Refusal(f"{base} was named as the base and as the diff; name the folder that holds the diff.")
+    folder = _open_both(base, diff, "diff")
     facts = read_diff_facts(folder)
     _check_made_for(facts, options)
     if options.method == "xor":
@@ -55,11 +54,25 @@ def make_diff_plan(
     """Plan `make_diff`: tuned - base, mirroring what recovering with the same `compat` will do."""
     if options.expected_sum is not None:
         raise Refusal("A diff has no expected sum; leave --expected-sum out.")
+    _open_both(base, tuned, "tuned")
     if options.method == "xor":
         return _with_room(plan_xor("make_diff", base, tuned, None), target)
     policy = options.resize_policy or ("error" if options.compat == "fastchat" else "mean")
     checkpoints = read_checkpoint(base, "base"), read_checkpoint(tuned, "tuned")
     return _with_room(_plan("make_diff", *checkpoints, options, policy, {}), target)
+
+
+def _open_both(base: Path | str, first: Path | str, role: str) -> Path:
+    """The folder of the diff or the tuned model; two folders, of which neither says that it is something else."""
+    folder, base_folder = open_folder(first, role), open_folder(base, "base")
+    if base_folder == folder:
+        name = "diff" if role == "diff" else "tuned model"
+        raise Refusal(
+            f"{base} was named as the base and as the {name}; name the folder that holds the {name}."
+        )
+    check_role(base_folder, "base")
+    check_role(folder, role)
+    return folder
 
 
 def _check_made_for(facts: DiffFacts | None, options: Options) -> None:

@@ -103,6 +103,7 @@ def execute(
 
 def _carry_out(work: _Work) -> Result:
     """The steps of a run, in their order."""
+    _check_outside(work)
     work.control.bytes_total = sum(shard.size for shard in work.shards)
     there = _already_there(work)
     if there is not None:
@@ -120,6 +121,16 @@ def _carry_out(work: _Work) -> Result:
     work.control.tick(final=True)
     result = made_result(work.plan, records, work.control, used, parameter_sum, work.clock.seconds)
     return replace(result, let_go=let_go or None)
+
+
+def _check_outside(work: _Work) -> None:
+    """A target within an input would change what that folder holds."""
+    above = Path(os.path.realpath(work.target.parent))
+    for checkpoint in (work.plan.base, work.plan.first):
+        if checkpoint.folder in (above, *above.parents):
+            raise Refusal(
+                f"{work.target.name} lies inside {checkpoint.folder.name}, which is an input; choose a folder outside of it."
+            )
 
 
 def _already_there(work: _Work) -> Result | None:

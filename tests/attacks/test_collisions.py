@@ -48,7 +48,7 @@ def test_manifest_of_another_result_is_replaced(world):
     manifest = {
         "engine": "gatehouse-recovery",
         "engine_version": "1",
-        "action": "recover",
+        "action": "prune",
         "identity": "x",
         "files": [],
     }

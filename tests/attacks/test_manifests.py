@@ -66,6 +66,13 @@ LIES = {
     "name of a megabyte": {"base_tensors": {"a" * 1_000_000: FACT}},
     "another engine": {"engine": ESCAPE},
     "files in a table": {"files": {}},
+    "file that is a number": {"files": [5]},
+    "file of a size that is true": {"files": [{"path": "config.json", "size": True}]},
+    "file without a name": {"files": [{"path": 3, "size": 1}]},
+    "file without a size": {"files": [{"path": "config.json"}]},
+    "file that is missing": {"files": [{"path": "evil", "size": 1}]},
+    "file outside": {"files": [{"path": "../base/config.json", "size": 1}]},
+    "file of another size": {"files": [{"path": "config.json", "size": 10**18}]},
 }
 
 
@@ -80,9 +87,14 @@ def test_digest_of_bytes_for_a_tensor_of_numbers_is_refused_in_a_bytewise_plan(w
     assert "is damaged at the base tensor 'model.safetensors'" in world.refused("--method", "xor")
 
 
-def test_manifest_of_a_recovery_says_nothing_about_a_diff(world):
-    put(world, action="recover", options=["evil"])
+def test_action_that_is_a_table_says_nothing(world):
+    put(world, action={"make_diff": "recover"})
     assert "model.safetensors" in world.made()
+
+
+def test_manifest_of_a_recovery_is_not_taken_for_that_of_a_diff(world):
+    put(world, action="recover", options=["evil"])
+    assert "and was named as the diff; look whether two folders were swapped." in world.refused()
 
 
 def test_manifest_cannot_choose_how_much_is_written(world):
