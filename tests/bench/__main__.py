@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from tests.bench.errors import BenchError
@@ -9,6 +10,8 @@ from tests.bench.errors import BenchError
 
 def main(arguments: list[str]) -> int:
     """Runs one benchmark; returns the exit status."""
+    # What was made for measuring is removed then, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _measure(arguments)
     except BenchError as error:
