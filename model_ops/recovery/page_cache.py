@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 # File systems cache in folios of up to this size; one that reaches out of the range given back is kept whole.
 FOLIO = 2 * 1024 * 1024
@@ -17,6 +18,16 @@ def drop_pages(descriptor: int, offset: int = 0, size: int = 0) -> None:
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+
+
+def drop_file(path: Path) -> None:
+    """Give back all of a file that nobody here reads any more, with what the system read ahead by itself."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            drop_pages(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class ReadBehind:

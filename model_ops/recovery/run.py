@@ -23,6 +23,7 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.existing import existing_result
 from model_ops.recovery.finish import check_inputs, check_shard, write_rest
 from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_buffers
+from model_ops.recovery.page_cache import drop_file
 from model_ops.recovery.partial import Partial, has_finished, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
 from model_ops.recovery.planned import Plan, ShardPlan
@@ -117,10 +118,22 @@ def _carry_out(work: _Work) -> Result:
             return there
         let_go = _prepare(work, partial, jobs) if partial.alone else 0
         records, used = _make_shards(work, partial, _choose_late(work, partial, jobs))
+        _drop_inputs(work)
         parameter_sum = _finish(work, partial, records) if work.whole else None
     work.control.tick(final=True)
     result = made_result(work.plan, records, work.control, used, parameter_sum, work.clock.seconds)
     return replace(result, let_go=let_go or None)
+
+
+def _drop_inputs(work: _Work) -> None:
+    """One shard's read-ahead brings back what another has read and dropped; siblings of a shard may still read."""
+    if work.whole:
+        for checkpoint, files in (
+            (work.plan.base, work.plan.base_files),
+            (work.plan.first, work.plan.first_files),
+        ):
+            for file in files:
+                drop_file(checkpoint.folder / file.name)
 
 
 def _check_outside(work: _Work) -> None:
