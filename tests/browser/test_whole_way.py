@@ -132,7 +132,7 @@ def ask_by_keyboard(page: Any) -> None:
     page.wait_for_url("**/request")
     tab_to(page, ".text-box")
     page.keyboard.press("End")
-    page.wait_for_function("document.activeElement.scrollTop > 0")
+    wait_until(lambda: page.evaluate("document.activeElement.scrollTop > 0"), "the licence to be scrolled")
     tab_to(page, "#id_f1")
     assert page.input_value("#id_f1") == "Ada"
     for field, text in (("#id_f3", "Analytical Society"), ("#id_f4", "United K"), ("#id_f5", "A study.")):
@@ -144,7 +144,7 @@ def ask_by_keyboard(page: Any) -> None:
     assert page.input_value("#id_f5") == "A study."
     tab_to(page, ".error-summary a")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.id === 'id_f7'")
+    wait_until(lambda: page.evaluate("document.activeElement.id === 'id_f7'"), "the focus on the answer")
     page.keyboard.press("Space")
     tab_to(page, "main button[value=submit]")
     page.keyboard.press("Enter")
