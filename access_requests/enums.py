@@ -61,6 +61,21 @@ class GrantSource(TextChoices):
     OPERATOR = "operator", "granted by an operator"
 
 
+class TokenKind(TextChoices):
+    """What a token stands for; it never allows more than its person may."""
+
+    GRANT = "grant", "one grant: reads that model"
+    USER = "user", "its person: reads all their models"
+    REVIEWER = "reviewer", "its person's roles as well: decides, and for owners changes settings and uploads"
+
+
+class TokenOrigin(TextChoices):
+    PAGE = "page", "made on a page"
+    OPERATOR = "operator", "made by an operator"
+    DEVICE = "device", "hf auth login"
+    OIDC = "oidc", "exchanged by a trusted repository"
+
+
 class AccessCode(TextChoices):
     """The answer to "may this person read this model now?", one code per sentence."""
 

@@ -66,7 +66,9 @@ def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None)
         return _answer(AccessCode.ANONYMOUS, model)
     if not user.is_active:
         return _answer(AccessCode.DISABLED, model)
-    if token and token.grant.model_id == model.pk and token.grant.is_live():
+    if token and token.grant is None:
+        token = None  # it stands for its person, and narrows nothing
+    if token and token.grant and token.grant.model_id == model.pk and token.grant.is_live():
         return _answer(AccessCode.GRANTED, model, grant=token.grant)
     grant = live_grant(user, model)
     if grant and token:

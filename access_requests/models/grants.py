@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from access_requests.enums import GrantSource
+from access_requests.enums import GrantSource, TokenKind, TokenOrigin
 from access_requests.models.catalogue import GatedModel
 from access_requests.models.requests import AccessRequest
 
@@ -64,9 +64,10 @@ class Grant(models.Model):
 
 
 class AccessToken(models.Model):
-    """A secret that proves a grant; only its digest is stored."""
+    """A secret that proves a grant, or who its person is; only its digest is stored."""
 
-    grant = models.ForeignKey(Grant, models.PROTECT, related_name="tokens")
+    kind = models.CharField(max_length=10, choices=TokenKind, default=TokenKind.GRANT)
+    grant = models.ForeignKey(Grant, models.PROTECT, null=True, blank=True, related_name="tokens")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_tokens")
     name = models.CharField(max_length=100)
     digest = models.CharField("SHA-256 of the secret", max_length=64, unique=True, editable=False)
@@ -77,7 +78,15 @@ class AccessToken(models.Model):
     expires_at = models.DateTimeField(
         null=True, blank=True, help_text="It ends with the grant at the latest."
     )
+    networks = models.JSONField(
+        default=list, blank=True, help_text="Networks it works from, as CIDR; empty: from anywhere."
+    )
+    origin = models.CharField(max_length=10, choices=TokenOrigin, default=TokenOrigin.PAGE)
+    replaced_by = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, related_name="replaces", help_text="Set by rotation."
+    )
     revoked_at = models.DateTimeField(null=True, blank=True)
+    revoke_reason = models.CharField(max_length=200, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_address = models.GenericIPAddressField(null=True, blank=True)
     last_used_client = models.CharField(max_length=200, blank=True)
@@ -85,6 +94,13 @@ class AccessToken(models.Model):
     class Meta:
         verbose_name = "access token"
         ordering = ["-pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind=TokenKind.GRANT, grant__isnull=False)
+                | (~Q(kind=TokenKind.GRANT) & Q(grant__isnull=True)),
+                name="token_of_a_grant_has_one",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.hint})"

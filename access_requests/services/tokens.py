@@ -8,11 +8,13 @@ import string
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
+from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import AccessToken, Grant
 from access_requests.services.audit import append_event, recorded
@@ -121,23 +123,38 @@ def _usable_grant(grant: Grant, user: User) -> Grant:
     return locked
 
 
+def issue_person_token(
+    *,
+    user: User,
+    kind: TokenKind,
+    name: str,
+    expires_at: datetime | None = None,
+    origin: TokenOrigin = TokenOrigin.PAGE,
+    actor: User | None = None,
+) -> Issued:
+    """A token that stands for its person: `USER` reads all their models, `REVIEWER` decides as well."""
+    if kind == TokenKind.GRANT:
+        raise ValueError("a grant's token is made by issue_token")
+    with recorded():
+        return _write(
+            actor=actor or user, user=user, kind=kind, name=name, expires_at=expires_at, origin=origin
+        )
+
+
 def _issue(*, grant: Grant, name: str, expires_at: datetime | None, actor: User) -> Issued:
+    return _write(actor=actor, user=grant.user, grant=grant, name=name, expires_at=expires_at)
+
+
+def _write(*, actor: User, **fields: Any) -> Issued:
     secret = make_secret()
-    token = AccessToken.objects.create(
-        grant=grant,
-        user=grant.user,
-        name=name,
-        digest=digest(secret),
-        hint=f"{secret[:8]}…{secret[-4:]}",
-        expires_at=expires_at,
-    )
+    token = AccessToken.objects.create(digest=digest(secret), hint=f"{secret[:8]}…{secret[-4:]}", **fields)
     append_event(
         kind="token.issued",
         actor=actor,
-        model=grant.model,
-        grant=grant,
-        request=grant.request,
-        data={"token": token.pk, "name": name},
+        model=token.grant.model if token.grant else None,
+        grant=token.grant,
+        request=token.grant.request if token.grant else None,
+        data={"token": token.pk, "name": token.name, **({} if token.grant else {"for": token.kind})},
     )
     return Issued(token, secret)
 
@@ -152,11 +169,18 @@ def revoke_token(*, token: AccessToken, user: User) -> None:
             append_event(
                 kind="token.revoked",
                 actor=user,
-                model=grant.model,
+                model=grant.model if grant else None,
                 grant=grant,
-                request=grant.request,
+                request=grant.request if grant else None,
                 data={"token": token.pk},
             )
+
+
+def token_page(token: AccessToken) -> str:
+    """Where its person makes another one: the access page of its model, or their own page of tokens."""
+    if token.grant is not None:
+        return f"{token.grant.model.address()}/access"
+    return f"{settings.GATEHOUSE_URL}/me/tokens"
 
 
 def authenticate(secret: str, *, address: str | None = None, client: str = "") -> AccessToken:
@@ -174,7 +198,7 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
     )
     if token is None:
         raise TokenRefused("This token is not known here: make a new one on the model's access page.")
-    page = f"{token.grant.model.address()}/access"
+    page = token_page(token)
     if token.revoked_at is not None:
         raise TokenRefused(f"This token was revoked on {token.revoked_at:%Y-%m-%d}: make a new one at {page}")
     if token.expires_at is not None and token.expires_at <= timezone.now():

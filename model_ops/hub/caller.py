@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
 
+from access_requests.enums import TokenKind
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken
 from access_requests.services import tokens
@@ -31,6 +32,11 @@ class Caller:
         if self.user is None:
             raise self.refusal()
         return self.user
+
+    @property
+    def decides(self) -> bool:
+        """Whether the token carries its person's roles: decisions, settings and uploads need that."""
+        return self.token is not None and self.token.kind == TokenKind.REVIEWER
 
     def refusal(self) -> Refused:
         return bad_token(
