@@ -91,6 +91,12 @@ class LicenceVersion(models.Model):
     retired_at = models.DateTimeField(
         null=True, blank=True, help_text="Set when another version took its place."
     )
+    must_accept_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Holders of grants who have not accepted this name and language since then are refused until they do.",
+    )
 
     class Meta:
         verbose_name = "licence version"

@@ -79,9 +79,11 @@ class AccessRequest(models.Model):
 
 
 class LicenceAcceptance(models.Model):
-    """Who agreed to which text, when; the digest is of the text that was shown."""
+    """Who agreed to which text, when, with a request or later; the digest is of the text that was shown."""
 
-    request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="acceptances")
+    request = models.ForeignKey(
+        AccessRequest, models.PROTECT, null=True, blank=True, related_name="acceptances"
+    )
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="licence_acceptances")
     licence = models.ForeignKey(LicenceVersion, models.PROTECT, related_name="acceptances")
     language = models.CharField(max_length=35)
@@ -91,7 +93,14 @@ class LicenceAcceptance(models.Model):
     class Meta:
         verbose_name = "licence acceptance"
         constraints = [
-            models.UniqueConstraint(fields=["request", "licence"], name="one_acceptance_per_request_and_text")
+            models.UniqueConstraint(
+                fields=["request", "licence"], name="one_acceptance_per_request_and_text"
+            ),
+            models.UniqueConstraint(
+                fields=["user", "licence"],
+                condition=Q(request__isnull=True),
+                name="one_acceptance_per_person_and_text",
+            ),
         ]
 
     def __str__(self) -> str:
