@@ -63,3 +63,19 @@ class SmokeState(TextChoices):
     ANSWERED = "answered", "answered"
     FAILED = "failed", "failed"
     REFUSED = "refused", "not run"
+
+
+class DownloadMode(TextChoices):
+    OWN = "own", "sent by Gatehouse"
+    NGINX = "nginx", "handed to nginx"
+    S3 = "s3", "link to the bucket"
+
+
+class DownloadState(TextChoices):
+    RUNNING = "running", "being sent"
+    COMPLETE = "complete", "complete"
+    PARTIAL = "partial", "ended early"
+    CUT = "cut", "cut off"
+    WAITING = "waiting", "waiting for nginx's log"
+    UNKNOWN = "unknown", "not in nginx's log"
+    HANDED_OVER = "handed_over", "handed over"

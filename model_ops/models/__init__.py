@@ -1,4 +1,4 @@
-from model_ops.models.downloads import Download
+from model_ops.models.downloads import Download, LogPosition, UnjoinedEnd
 from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, WeightSource
 from model_ops.models.revisions import Blob, Ref, RepoFile, Revision
 from model_ops.models.shards import RecoveryShard
@@ -8,6 +8,7 @@ __all__ = [
     "Blob",
     "Delivery",
     "Download",
+    "LogPosition",
     "ModelWeights",
     "Recovery",
     "RecoveryShard",
@@ -15,5 +16,6 @@ __all__ = [
     "RepoFile",
     "Revision",
     "SmokeRun",
+    "UnjoinedEnd",
     "WeightSource",
 ]

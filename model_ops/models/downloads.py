@@ -1,14 +1,32 @@
-"""The download log: one row per body."""
+"""The download log: one row per body, and what is kept to join nginx's log to it."""
 
 from __future__ import annotations
 
+import uuid
+
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from access_requests.models import AccessToken, GatedModel, Grant
+from model_ops.enums import DownloadMode, DownloadState
+
+
+def new_request_id() -> str:
+    """Random; names one body from its first line in the journal to its row."""
+    return uuid.uuid4().hex
 
 
 class Download(models.Model):
+    """One body: who was given which bytes of which file, and what became of it.
+
+    Rows are written by `services.journal`, never while a body is being sent. Bytes and seconds that nobody can
+    know (the process was killed, the link leads to a bucket) are null, not 0.
+    """
+
+    request_id = models.CharField(max_length=64, unique=True, default=new_request_id)
+    mode = models.CharField(max_length=5, choices=DownloadMode, default=DownloadMode.OWN)
+    state = models.CharField(max_length=11, choices=DownloadState, default=DownloadState.RUNNING)
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="downloads")
     grant = models.ForeignKey(Grant, models.PROTECT, null=True, blank=True, related_name="downloads")
     token = models.ForeignKey(AccessToken, models.PROTECT, null=True, blank=True, related_name="downloads")
@@ -19,16 +37,60 @@ class Download(models.Model):
     path = models.CharField(max_length=500)
     first_byte = models.BigIntegerField(default=0)
     bytes_asked = models.BigIntegerField()
-    bytes_sent = models.BigIntegerField()
+    bytes_sent = models.BigIntegerField(null=True, blank=True)
     status = models.PositiveSmallIntegerField()
-    seconds = models.FloatField()
+    seconds = models.FloatField(null=True, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)
     client = models.CharField(max_length=200, blank=True)
     started_at = models.DateTimeField()
+    link_seconds = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How long the link into the bucket worked."
+    )
+    journal = models.CharField(
+        max_length=100, blank=True, help_text="Which process sent it, while it is being sent."
+    )
 
     class Meta:
-        ordering = ["-pk"]
-        indexes = [models.Index(fields=["model", "started_at"], name="download_by_model")]
+        ordering = ["-started_at", "-pk"]
+        indexes = [
+            models.Index(
+                fields=["model", "started_at", "id"], include=["bytes_sent"], name="download_by_model"
+            ),
+            models.Index(
+                fields=["user", "started_at", "id"], include=["bytes_sent"], name="download_by_user"
+            ),
+            models.Index(fields=["started_at", "id"], name="download_by_time"),
+            models.Index(
+                fields=["state", "started_at"],
+                condition=Q(state__in=[DownloadState.RUNNING, DownloadState.WAITING]),
+                name="download_open",
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.bytes_sent} bytes"
+        return f"{self.path}: {self.get_state_display()}"
+
+
+class LogPosition(models.Model):
+    """How far a log file of another program has been read; kept in the same transaction as what was read."""
+
+    path = models.CharField(max_length=500, unique=True)
+    inode = models.BigIntegerField()
+    offset = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.path} at {self.offset}"
+
+
+class UnjoinedEnd(models.Model):
+    """The end of a body as nginx told it, for a row that is not there yet."""
+
+    request_id = models.CharField(max_length=64, unique=True)
+    status = models.PositiveSmallIntegerField()
+    bytes_sent = models.BigIntegerField()
+    seconds = models.FloatField()
+    complete = models.BooleanField()
+    read_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.request_id

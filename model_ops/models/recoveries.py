@@ -26,6 +26,11 @@ class WeightSource(models.Model):
         blank=True,
         help_text="Of a folder: names, sizes and change times. A changed folder is another source.",
     )
+    checked = models.CharField(
+        max_length=300,
+        blank=True,
+        help_text="What comparing the fetched files with the far side's hashes showed.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
