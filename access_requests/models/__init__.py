@@ -1,6 +1,21 @@
 from access_requests.models.audit import Event
-from access_requests.models.catalogue import FormVersion, GatedModel, LicenceVersion, ModelRole
+from access_requests.models.catalogue import (
+    FormerId,
+    FormVersion,
+    GatedModel,
+    LicenceVersion,
+    ModelRole,
+    Namespace,
+)
 from access_requests.models.grants import AccessToken, Grant
+from access_requests.models.oauth import (
+    DeviceCode,
+    IssuerKeys,
+    Machine,
+    RefreshToken,
+    TokenExchange,
+    TrustedRepository,
+)
 from access_requests.models.outbox import OutgoingMail
 from access_requests.models.requests import AccessRequest, Decision, LicenceAcceptance
 
@@ -8,12 +23,20 @@ __all__ = [
     "AccessRequest",
     "AccessToken",
     "Decision",
+    "DeviceCode",
     "Event",
     "FormVersion",
+    "FormerId",
     "GatedModel",
     "Grant",
+    "IssuerKeys",
     "LicenceAcceptance",
     "LicenceVersion",
+    "Machine",
     "ModelRole",
+    "Namespace",
     "OutgoingMail",
+    "RefreshToken",
+    "TokenExchange",
+    "TrustedRepository",
 ]

@@ -65,6 +65,36 @@ class GatedModel(models.Model):
         return f"{settings.GATEHOUSE_URL}/{self.repo_id}"
 
 
+class FormerId(models.Model):
+    """An id that a model once had. Clients that still use it are redirected, and no other model may take it."""
+
+    model = models.ForeignKey(GatedModel, models.CASCADE, related_name="former_ids")
+    repo_id = models.CharField("repository id", max_length=193)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "former id"
+        ordering = ["-pk"]
+        constraints = [models.UniqueConstraint(Lower("repo_id"), name="former_id_unique")]
+
+    def __str__(self) -> str:
+        return self.repo_id
+
+
+class Namespace(models.Model):
+    """The full name of what stands before the slash, where there is one: shown to clients as an organization's."""
+
+    name = models.CharField(max_length=96)
+    full_name = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(Lower("name"), name="namespace_name_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.full_name})"
+
+
 class FormVersion(models.Model):
     """The form as it was read from one card; requests point at the version they answered."""
 
