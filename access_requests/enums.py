@@ -76,6 +76,15 @@ class TokenOrigin(TextChoices):
     OIDC = "oidc", "exchanged by a trusted repository"
 
 
+class DeviceState(TextChoices):
+    """How far one `hf auth login` is."""
+
+    WAITING = "waiting", "waiting for a person"
+    APPROVED = "approved", "approved, not fetched yet"
+    DENIED = "denied", "denied"
+    USED = "used", "fetched"
+
+
 class AccessCode(TextChoices):
     """The answer to "may this person read this model now?", one code per sentence."""
 
@@ -91,6 +100,8 @@ class AccessCode(TextChoices):
     WITHDRAWN = "withdrawn", "withdrawn"
     EXPIRED = "expired", "the grant ended"
     REVOKED = "revoked", "the grant was revoked"
+    RESET = "reset", "the request was reset"
+    LICENCE_OWED = "licence_owed", "a new licence text is to be accepted first"
     TOKEN_OUT_OF_SCOPE = "token_out_of_scope", "the token belongs to another model"
     DISABLED = "disabled", "the account is disabled"
 
@@ -99,3 +110,28 @@ class MailState(TextChoices):
     WAITING = "waiting", "waiting"
     SENT = "sent", "sent"
     FAILED = "failed", "given up"
+
+
+class FarStatus(TextChoices):
+    """The state of a request at a followed repository; `MISSING` where it is in none of the lists."""
+
+    PENDING = "pending", "pending"
+    ACCEPTED = "accepted", "accepted"
+    REJECTED = "rejected", "rejected"
+    RESET = "reset", "reset"
+    MISSING = "missing", "not there"
+
+
+class FollowState(TextChoices):
+    FOLLOWING = "following", "following"
+    PAUSED = "paused", "paused"
+    REFUSED = "refused", "refused: waits for another token"
+    ENDED = "ended", "not followed any more"
+
+
+class PushState(TextChoices):
+    DUE = "due", "to be told"
+    CLAIMED = "claimed", "being told"
+    DONE = "done", "told"
+    FAILED = "failed", "given up"
+    REPLACED = "replaced", "replaced by a later one"
