@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Exists, FilteredRelation, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
-from django.db.models.lookups import Exact
+from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
 
-from access_requests.enums import OPEN_STATES, WAITING_STATES, AccessCode, RequestState
-from access_requests.models import AccessRequest, AccessToken, GatedModel, Grant
+from access_requests.enums import OPEN_STATES, WAITING_STATES, AccessCode, RequestState, Role
+from access_requests.models import (
+    AccessRequest,
+    AccessToken,
+    GatedModel,
+    Grant,
+    LicenceAcceptance,
+    LicenceVersion,
+    ModelRole,
+)
 from access_requests.permissions import decidable_models, is_person, is_reviewer
 
 
@@ -27,6 +36,7 @@ class Access:
     until: datetime | None = None
     grant: Grant | None = None
     request: AccessRequest | None = None
+    role: str = ""  # the person's role for the model, whatever the token; "" for none
 
 
 # One sentence per refusal; {page} is the model's page, {number} the request, {position} its place in the queue.
@@ -43,6 +53,8 @@ SENTENCES: dict[AccessCode, str] = {
     AccessCode.WITHDRAWN: "You withdrew your request #{number}: ask again at {page}",
     AccessCode.EXPIRED: "Your access ended on {until}: ask again at {page}",
     AccessCode.REVOKED: "Your access was revoked on {until}: read why at {page}",
+    AccessCode.RESET: "A reviewer reset your request #{number}: ask again at {page}",
+    AccessCode.LICENCE_OWED: "The licence of {model} changed: read it and agree at {page}/access",
     AccessCode.TOKEN_OUT_OF_SCOPE: "This token belongs to another grant: take one for this model at {page}/access",
     AccessCode.DISABLED: "Your account is disabled: write to the owner of {page}",
 }
@@ -58,26 +70,110 @@ REQUEST_CODES = {
 }
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a person is to a model: their live grant and what it waits for, their role, whether they came here before."""
+
+    grant: Grant | None
+    owes_licence: bool
+    role: str
+    was_here: bool
+
+
 def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None) -> Access:
     """The one answer that everything serving bytes asks for; a token can only narrow it."""
+    if not is_person(user):
+        return _access_of_nobody(user, model)
+    row = _with_standing(GatedModel.objects.filter(pk=model.pk).defer("card", "card_data"), user).get()
+    return _access(user, model, _standing(row, user), token)
+
+
+def model_and_access(
+    repo_id: str, *, user: Any, token: AccessToken | None
+) -> tuple[GatedModel, Access] | None:
+    """The model of that id and what this caller may there, in one query where they may read (the card is deferred).
+
+    None: there is no such model, or none that this caller may know of.
+    """
+    models = models_named(repo_id).defer("card")
+    if not is_person(user):
+        found = models.first()
+        return (found, _access_of_nobody(user, found)) if found and found.listed else None
+    found = _with_standing(models, user).first()
+    if found is None:
+        return None
+    standing = _standing(found, user)
+    if not (found.listed or standing.role or standing.was_here):
+        return None
+    return found, _access(user, found, standing, token)
+
+
+def _access_of_nobody(user: Any, model: GatedModel) -> Access:
     if not model.is_gated:
         return _answer(AccessCode.OPEN_MODEL, model)
-    if user is None or not user.is_authenticated:
-        return _answer(AccessCode.ANONYMOUS, model)
-    if not user.is_active:
-        return _answer(AccessCode.DISABLED, model)
-    if token and token.grant is None:
-        token = None  # it stands for its person, and narrows nothing
-    if token and token.grant and token.grant.model_id == model.pk and token.grant.is_live():
-        return _answer(AccessCode.GRANTED, model, grant=token.grant)
-    grant = live_grant(user, model)
-    if grant and token:
-        return _answer(AccessCode.TOKEN_OUT_OF_SCOPE, model)
+    signed_in = user is not None and user.is_authenticated
+    return _answer(AccessCode.DISABLED if signed_in else AccessCode.ANONYMOUS, model)
+
+
+def _access(user: Any, model: GatedModel, standing: Standing, token: AccessToken | None) -> Access:
+    if not model.is_gated:
+        return _answer(AccessCode.OPEN_MODEL, model, role=standing.role)
+    grant, role = standing.grant, standing.role
+    fits = token is None or token.grant_id is None or (grant is not None and token.grant_id == grant.pk)
+    if not fits and (grant or role):
+        return _answer(AccessCode.TOKEN_OUT_OF_SCOPE, model, role=role)
+    if grant and standing.owes_licence and not role:
+        return _answer(AccessCode.LICENCE_OWED, model, grant=grant)
     if grant:
-        return _answer(AccessCode.GRANTED, model, grant=grant)
-    if is_reviewer(user, model):
-        return _answer(AccessCode.TOKEN_OUT_OF_SCOPE if token else AccessCode.STAFF, model)
-    return _refusal(user, model)
+        return _answer(AccessCode.GRANTED, model, grant=grant, role=role)
+    return _answer(AccessCode.STAFF, model, role=role) if role else _refusal(user, model)
+
+
+def _with_standing(models: QuerySet[GatedModel], user: Any) -> QuerySet[GatedModel]:
+    """With what `_standing` reads, in the same query."""
+    now = timezone.now()
+    live = Q(grants__user=user, grants__revoked_at__isnull=True)
+    live &= Q(grants__starts_at__lte=now, grants__ends_at__gt=now)
+    return models.annotate(
+        standing_grant=FilteredRelation("grants", condition=live),
+        standing_owes=Exists(_owed("standing_grant__")),
+        standing_role=Subquery(ModelRole.objects.filter(model=OuterRef("pk"), user=user).values("role")[:1]),
+        standing_was_here=Exists(Grant.objects.filter(model=OuterRef("pk"), user=user))
+        | Exists(AccessRequest.objects.filter(model=OuterRef("pk"), applicant=user)),
+    ).select_related("standing_grant")
+
+
+def _standing(row: Any, user: Any) -> Standing:
+    role = Role.OWNER.value if user.is_superuser else row.standing_role or ""
+    return Standing(row.standing_grant, row.standing_owes, role, row.standing_was_here)
+
+
+def _owed(grant: str = "") -> QuerySet[LicenceVersion]:
+    """Texts that a grant's holder must accept first, for `Exists` on a row whose grant's fields begin with `grant`.
+
+    Who was granted access without a request has vouched for texts of that time, and owes only newer ones.
+    """
+    accepted = LicenceAcceptance.objects.filter(
+        user=OuterRef(OuterRef(f"{grant}user")),
+        licence__model=OuterRef("model"),
+        licence__name=OuterRef("name"),
+        licence__language=OuterRef("language"),
+        accepted_at__gte=OuterRef("must_accept_at"),
+    )
+    newer = Q(must_accept_at__gt=OuterRef(f"{grant}starts_at"))
+    return LicenceVersion.objects.filter(
+        newer | Q(IsNull(OuterRef(f"{grant}request"), False)),
+        ~Exists(accepted),
+        model=OuterRef(f"{grant}model"),
+        retired_at__isnull=True,
+        must_accept_at__isnull=False,
+    )
+
+
+def owed_licences(grant: Grant) -> list[LicenceVersion]:
+    """The texts that the holder of this grant must accept before downloading goes on."""
+    owed = Grant.objects.filter(pk=grant.pk).values_list(ArraySubquery(_owed().values("pk")), flat=True).get()
+    return list(LicenceVersion.objects.filter(pk__in=owed).order_by("pk"))
 
 
 def _refusal(user: Any, model: GatedModel) -> Access:
@@ -108,7 +204,8 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     models = list(models)
     if not is_person(user):
         return {model.pk: access_of(user, model).code for model in models}
-    grants = {g.model_id: g for g in Grant.objects.filter(user=user, model__in=models).order_by("pk")}
+    owing = Grant.objects.annotate(owes=Exists(_owed()))
+    grants = {g.model_id: g for g in owing.filter(user=user, model__in=models).order_by("pk")}
     requests = {
         r.model_id: r for r in AccessRequest.objects.filter(applicant=user, model__in=models).order_by("pk")
     }
@@ -119,16 +216,22 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     }
 
 
-def _code(model: GatedModel, grant: Grant | None, request: AccessRequest | None, reviews: bool) -> AccessCode:
+def _code(model: GatedModel, grant: Any, request: AccessRequest | None, reviews: bool) -> AccessCode:
+    """`grant` carries `owes`."""
     if not model.is_gated:
         return AccessCode.OPEN_MODEL
     if grant and grant.is_live():
-        return AccessCode.GRANTED
+        return AccessCode.LICENCE_OWED if grant.owes and not reviews else AccessCode.GRANTED
     return AccessCode.STAFF if reviews else _why_not(request, grant)
 
 
 def _answer(
-    code: AccessCode, model: GatedModel, *, grant: Grant | None = None, request: AccessRequest | None = None
+    code: AccessCode,
+    model: GatedModel,
+    *,
+    grant: Grant | None = None,
+    request: AccessRequest | None = None,
+    role: str = "",
 ) -> Access:
     until = (grant.revoked_at or grant.ends_at) if grant else None
     facts = {
@@ -140,7 +243,7 @@ def _answer(
         "reason": _reason(request) if code == AccessCode.REJECTED else "",
     }
     allowed = code in {AccessCode.OPEN_MODEL, AccessCode.GRANTED, AccessCode.STAFF}
-    return Access(allowed, code, SENTENCES[code].format(**facts), until, grant, request)
+    return Access(allowed, code, SENTENCES[code].format(**facts), until, grant, request, role)
 
 
 def _reason(request: AccessRequest | None) -> str:
@@ -198,9 +301,12 @@ def visible_models(user: Any) -> QuerySet[GatedModel]:
 
 def find_model(repo_id: str) -> GatedModel | None:
     """By id, whatever its case."""
+    return models_named(repo_id).select_related("form").first()
+
+
+def models_named(repo_id: str) -> QuerySet[GatedModel]:
+    """The model of that id, whatever its case, or nothing."""
     if "\0" in repo_id:
-        return None
-    same = Exact(
-        Lower("repo_id"), repo_id.lower()
-    )  # as the unique index has it; `iexact` would compare in upper case
-    return GatedModel.objects.select_related("form").filter(same).first()
+        return GatedModel.objects.none()
+    # As the unique index has it; `iexact` would compare in upper case.
+    return GatedModel.objects.filter(Exact(Lower("repo_id"), repo_id.lower()))
