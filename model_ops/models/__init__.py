@@ -1,3 +1,4 @@
+from model_ops.models.buckets import BucketCopy
 from model_ops.models.downloads import Download, LogPosition, UnjoinedEnd
 from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, WeightSource
 from model_ops.models.revisions import Blob, Ref, RepoFile, Revision
@@ -6,6 +7,7 @@ from model_ops.models.smoking import SmokeRun
 
 __all__ = [
     "Blob",
+    "BucketCopy",
     "Delivery",
     "Download",
     "LogPosition",

@@ -18,6 +18,10 @@ class Blob(models.Model):
     git_oid = models.CharField("git blob SHA-1", max_length=40)
     size = models.BigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    bucket = models.CharField(
+        max_length=300, blank=True, help_text="Where a whole, checked copy lies, as s3://bucket/prefix."
+    )
+    in_bucket_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return self.sha256
