@@ -145,7 +145,8 @@ def _with_standing(models: QuerySet[GatedModel], user: Any) -> QuerySet[GatedMod
 
 def _standing(row: Any, user: Any) -> Standing:
     role = Role.OWNER.value if user.is_superuser else row.standing_role or ""
-    return Standing(row.standing_grant, row.standing_owes, role, row.standing_was_here)
+    grant = getattr(row, "standing_grant", None)  # not set where the join found none
+    return Standing(grant, row.standing_owes, role, row.standing_was_here)
 
 
 def _owed(grant: str = "") -> QuerySet[LicenceVersion]:
