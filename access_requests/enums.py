@@ -23,6 +23,7 @@ class RequestState(TextChoices):
     REJECTED = "rejected", "rejected"
     APPEALED = "appealed", "appealed"
     WITHDRAWN = "withdrawn", "withdrawn"
+    RESET = "reset", "reset"
 
 
 OPEN_STATES = (
@@ -33,13 +34,31 @@ OPEN_STATES = (
     RequestState.APPEALED,
 )
 WAITING_STATES = (RequestState.SUBMITTED, RequestState.IN_REVIEW, RequestState.APPEALED)
-CLOSED_STATES = (RequestState.APPROVED, RequestState.REJECTED, RequestState.WITHDRAWN)
+CLOSED_STATES = (
+    RequestState.APPROVED,
+    RequestState.REJECTED,
+    RequestState.WITHDRAWN,
+    RequestState.RESET,
+)
 
 
 class Outcome(TextChoices):
+    """What a reviewer does with a request; each is a row that stays."""
+
     APPROVED = "approved", "approved"
     REJECTED = "rejected", "rejected"
     CHANGES_REQUESTED = "changes_requested", "changes requested"
+    RESET = "reset", "reset"
+    REOPENED = "reopened", "reopened"
+
+
+class Place(TextChoices):
+    """In which of the Hub's four lists of a model a person stands."""
+
+    PENDING = "pending", "waiting for a decision, or for the person to change something"
+    ACCEPTED = "accepted", "a live grant"
+    REJECTED = "rejected", "rejected"
+    RESET = "reset", "access ended, or the request was reset: may ask again"
 
 
 class ReasonCode(TextChoices):

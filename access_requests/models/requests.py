@@ -124,7 +124,8 @@ class Decision(models.Model):
         ordering = ["pk"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(outcome=Outcome.APPROVED) | ~Q(words=""), name="decision_against_has_words"
+                condition=~Q(outcome__in=[Outcome.REJECTED, Outcome.CHANGES_REQUESTED]) | ~Q(words=""),
+                name="decision_against_has_words",
             )
         ]
 
