@@ -6,7 +6,15 @@ from typing import Any
 
 from celery import shared_task
 
-from model_ops.services import delivering, recoveries, resuming, smoking, spreading
+from model_ops.services import (
+    delivering,
+    downloads,
+    journal,
+    recoveries,
+    resuming,
+    smoking,
+    spreading,
+)
 
 DAY = 24 * 3600
 
@@ -45,3 +53,10 @@ def deliver_grant_task(grant_id: int) -> None:
 def resume_work() -> None:
     """Hands out again what was lost: messages, workers, leases."""
     resuming.resume_work()
+
+
+@shared_task(soft_time_limit=60, time_limit=90)
+def move_downloads() -> None:
+    """Brings the download log up to date: journals of processes that have died, and what nginx sent."""
+    journal.ingest()
+    downloads.close_open_rows()

@@ -129,6 +129,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 300.0,
         "options": {"expires": 300},
     },
+    "downloads-due": {"task": "model_ops.tasks.move_downloads", "schedule": 5.0, "options": {"expires": 30}},
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
     "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},
 }

@@ -35,6 +35,14 @@ class Migration(migrations.Migration):
                 ("id", ID),
                 ("path", models.CharField(max_length=500, unique=True)),
                 ("inode", models.BigIntegerField()),
+                (
+                    "head",
+                    models.CharField(
+                        blank=True,
+                        help_text="SHA-256 of its first line: inodes are used again.",
+                        max_length=64,
+                    ),
+                ),
                 ("offset", models.BigIntegerField()),
             ],
         ),

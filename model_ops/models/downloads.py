@@ -76,6 +76,9 @@ class LogPosition(models.Model):
 
     path = models.CharField(max_length=500, unique=True)
     inode = models.BigIntegerField()
+    head = models.CharField(
+        max_length=64, blank=True, help_text="SHA-256 of its first line: inodes are used again."
+    )
     offset = models.BigIntegerField()
 
     def __str__(self) -> str:
