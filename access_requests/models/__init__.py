@@ -17,6 +17,7 @@ from access_requests.models.oauth import (
     TrustedRepository,
 )
 from access_requests.models.outbox import OutgoingMail
+from access_requests.models.remote import FarSide, FollowedRepo, RemotePerson, RemotePush, RemoteRequest
 from access_requests.models.requests import AccessRequest, Decision, LicenceAcceptance
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Decision",
     "DeviceCode",
     "Event",
+    "FarSide",
+    "FollowedRepo",
     "FormVersion",
     "FormerId",
     "GatedModel",
@@ -37,6 +40,9 @@ __all__ = [
     "Namespace",
     "OutgoingMail",
     "RefreshToken",
+    "RemotePerson",
+    "RemotePush",
+    "RemoteRequest",
     "TokenExchange",
     "TrustedRepository",
 ]

@@ -27,12 +27,20 @@ class UserManager(BaseUserManager["User"]):
     def create_superuser(self, email: str, username: str, password: str | None = None, **extra: Any) -> User:
         return self.create_user(email, username, password, is_staff=True, is_superuser=True, **extra)
 
+    def create_imported(self, username: str, **names: str) -> User:
+        """Adds somebody who is known from elsewhere only: no address, no password, no way to sign in."""
+        user = self.model(email="", username=username, imported=True, **names)
+        user.set_unusable_password()
+        user.save(using=self._db)
+        return user
+
     def get_by_natural_key(self, email: str | None) -> User:
-        return self.get(email__iexact=email)
+        """Who signs in with this address; the imported have none, and are never meant."""
+        return self.get(email__iexact=email, imported=False)
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    email = models.EmailField("e-mail address")
+    email = models.EmailField("e-mail address", blank=True)
     username = models.CharField(
         "user name",
         max_length=96,
@@ -51,6 +59,9 @@ class User(AbstractBaseUser, PermissionsMixin):
         "staff", default=False, help_text="May enter the admin; needs a second factor."
     )
     date_joined = models.DateTimeField(default=timezone.now)
+    imported = models.BooleanField(
+        default=False, editable=False, help_text="Asked at a followed repository, and has no sign-in here."
+    )
 
     objects = UserManager()
 
@@ -63,10 +74,23 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.UniqueConstraint(
                 Lower("email"),
                 name="user_email_unique",
+                condition=~models.Q(email=""),
                 violation_error_message="This e-mail address has an account.",
             ),
             models.UniqueConstraint(
                 Lower("username"), name="user_name_unique", violation_error_message="This user name is taken."
+            ),
+            models.CheckConstraint(
+                condition=(models.Q(imported=False) & ~models.Q(email=""))
+                | models.Q(
+                    imported=True,
+                    email="",
+                    is_staff=False,
+                    is_superuser=False,
+                    password__startswith="!",  # noqa: S106 - marks a password that fits nothing
+                ),
+                name="imported_people_cannot_sign_in",
+                violation_error_message="Somebody imported from elsewhere has no address, password or rights here.",
             ),
         ]
 

@@ -1,0 +1,191 @@
+"""Gated repositories elsewhere that are decided here: what is followed, who asked there, what is still to be told."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from access_requests.enums import FarStatus, FollowState, PushState
+from access_requests.models.catalogue import GatedModel
+from access_requests.models.requests import AccessRequest
+
+
+class FarSide(models.Model):
+    """One endpoint: how often it was called in the running window, and until when it wants to be left alone."""
+
+    endpoint = models.URLField(unique=True, max_length=200)
+    window_started_at = models.DateTimeField(default=timezone.now)
+    calls = models.PositiveIntegerField(default=0)
+    closed_until = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.endpoint
+
+
+class FollowedRepo(models.Model):
+    """A gated repository elsewhere whose requests are decided here; its row owns the polling."""
+
+    model = models.ForeignKey(GatedModel, models.PROTECT, related_name="followed_repos")
+    endpoint = models.URLField(max_length=200)
+    far_id = models.CharField("repository there", max_length=193)
+    state = models.CharField(max_length=10, choices=FollowState, default=FollowState.FOLLOWING)
+    problem = models.TextField(blank=True, help_text="Why the last poll was not what it should be.")
+    refused_token = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Mark of the token that was refused."
+    )
+    mail_applicants = models.BooleanField(
+        default=False,
+        help_text="Mail decisions from here too, where the far side gave an address. It sends its own mails.",
+    )
+    poll_every = models.PositiveIntegerField(default=300, help_text="Seconds between two polls.")
+    next_poll_at = models.DateTimeField(default=timezone.now)
+    polled_at = models.DateTimeField("last polled", null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0, help_text="Polls that failed, one after the other.")
+    unread = models.PositiveIntegerField(
+        default=0, help_text="Entries of the last poll that could not be understood."
+    )
+    lease_owner = models.CharField(max_length=32, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "followed repository"
+        verbose_name_plural = "followed repositories"
+        ordering = ["model__repo_id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model"],
+                condition=~Q(state=FollowState.ENDED),
+                name="one_followed_repository_per_model",
+            ),
+            models.UniqueConstraint(
+                "endpoint",
+                Lower("far_id"),
+                condition=~Q(state=FollowState.ENDED),
+                name="far_repository_followed_once",
+            ),
+        ]
+        indexes = [models.Index(fields=["state", "next_poll_at"], name="poll_due")]
+
+    def __str__(self) -> str:
+        return f"{self.far_id} at {self.host}"
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.endpoint).netloc
+
+    @property
+    def far_address(self) -> str:
+        """The repository's page over there."""
+        return f"{self.endpoint}/{quote(self.far_id)}"
+
+
+class RemotePerson(models.Model):
+    """Who asked at an endpoint. Name and address are what that side says: nothing here proves them."""
+
+    endpoint = models.URLField(max_length=200)
+    far_user_id = models.CharField(max_length=64, blank=True, help_text="Stays when the name changes.")
+    name = models.CharField(max_length=96, blank=True, help_text="Empty where the far side hides names.")
+    full_name = models.CharField(max_length=200, blank=True)
+    email = models.EmailField("e-mail, as given", blank=True)
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.PROTECT, related_name="remote_person")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "person from elsewhere"
+        verbose_name_plural = "people from elsewhere"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["endpoint", "far_user_id"],
+                condition=~Q(far_user_id=""),
+                name="far_person_imported_once",
+            )
+        ]
+        indexes = [models.Index("endpoint", Lower("name"), name="far_person_by_name")]
+
+    def __str__(self) -> str:
+        return self.name or self.full_name or self.user.username
+
+    @property
+    def profile_address(self) -> str:
+        return f"{self.endpoint}/{quote(self.name)}" if self.name else ""
+
+
+class RemoteRequest(models.Model):
+    """One person's place in a followed repository's lists, and the request here that stands for it.
+
+    `far_status` is what was last seen there, or what was last written there with success.
+    """
+
+    followed = models.ForeignKey(FollowedRepo, models.PROTECT, related_name="remote_requests")
+    person = models.ForeignKey(RemotePerson, models.PROTECT, related_name="remote_requests")
+    request = models.OneToOneField(AccessRequest, models.PROTECT, related_name="remote")
+    far_request_id = models.CharField("request id there", max_length=100, blank=True)
+    far_status = models.CharField("state there", max_length=10, choices=FarStatus)
+    far_asked_at = models.DateTimeField("asked there", help_text="The newest time the far side told.")
+    far_fields = models.JSONField(default=dict, blank=True, help_text="Label -> answer, as last seen.")
+    answered_at = models.DateTimeField(help_text="The time of asking that the request here stands for.")
+    other_answers = models.JSONField(
+        default=dict, blank=True, help_text="Answers under labels that the form here does not have."
+    )
+    missed = models.PositiveIntegerField(default=0, help_text="Polls in a row that did not show it.")
+    seen_at = models.DateTimeField(null=True, blank=True)
+    wrote_at = models.DateTimeField(null=True, blank=True, help_text="Last write there; lists lag behind it.")
+    drifted_at = models.DateTimeField(
+        "drifted", null=True, blank=True, help_text="Since when both sides say different things."
+    )
+
+    class Meta:
+        verbose_name = "request from elsewhere"
+        verbose_name_plural = "requests from elsewhere"
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["followed", "person"], name="one_far_request_per_person"),
+            models.UniqueConstraint(
+                fields=["followed", "far_request_id"],
+                condition=~Q(far_request_id=""),
+                name="far_request_imported_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person} for {self.followed}"
+
+
+class RemotePush(models.Model):
+    """One state to be written over there; the row owns the work, whoever claims it."""
+
+    remote = models.ForeignKey(RemoteRequest, models.PROTECT, related_name="pushes")
+    status = models.CharField("to be", max_length=10, choices=FarStatus)
+    expects = models.CharField(
+        "was", max_length=10, choices=FarStatus, help_text="What it may replace; anything else is drift."
+    )
+    words = models.CharField(max_length=200, blank=True, help_text="The reason as the far side is told it.")
+    state = models.CharField(max_length=10, choices=PushState, default=PushState.DUE)
+    attempts = models.PositiveIntegerField(default=0)
+    last_error = models.TextField(blank=True)
+    actor_name = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    next_try_at = models.DateTimeField(default=timezone.now)
+    done_at = models.DateTimeField(null=True, blank=True)
+    lease_owner = models.CharField(max_length=32, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "decision to be told"
+        verbose_name_plural = "decisions to be told"
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["remote"], condition=Q(state=PushState.DUE), name="one_push_due_per_far_request"
+            )
+        ]
+        indexes = [models.Index(fields=["state", "next_try_at"], name="push_due")]
+
+    def __str__(self) -> str:
+        return f"{self.remote} to be {self.status}"
