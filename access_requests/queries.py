@@ -67,6 +67,7 @@ REQUEST_CODES = {
     RequestState.CHANGES_REQUESTED: AccessCode.CHANGES_REQUESTED,
     RequestState.REJECTED: AccessCode.REJECTED,
     RequestState.WITHDRAWN: AccessCode.WITHDRAWN,
+    RequestState.RESET: AccessCode.RESET,
 }
 
 
@@ -188,16 +189,20 @@ def _refusal(user: Any, model: GatedModel) -> Access:
 
 def _why_not(request: AccessRequest | None, ended: Grant | None) -> AccessCode:
     """The refusal that a person's latest request and latest grant, which is not live, come to."""
-    newest_is_grant = (
-        request is None
-        or request.state == RequestState.APPROVED
-        or (ended is not None and not request.is_open and request.created_at < ended.starts_at)
-    )
-    if ended is not None and newest_is_grant:
+    if ended is not None and (request is None or _is_older(request, ended)):
         return AccessCode.REVOKED if ended.revoked_at else AccessCode.EXPIRED
     if request is None or request.state not in REQUEST_CODES:
         return AccessCode.NO_REQUEST
     return REQUEST_CODES[RequestState(request.state)]
+
+
+def _is_older(request: AccessRequest, grant: Grant) -> bool:
+    """Whether the grant, and not the request, is the last word: a decision against counts from when it was given."""
+    if request.is_open or request.state == RequestState.APPROVED:
+        return not request.is_open
+    against = request.state in {RequestState.REJECTED, RequestState.RESET}
+    since = request.closed_at if against else request.created_at
+    return since is not None and since < grant.starts_at
 
 
 def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
@@ -311,3 +316,11 @@ def models_named(repo_id: str) -> QuerySet[GatedModel]:
         return GatedModel.objects.none()
     # As the unique index has it; `iexact` would compare in upper case.
     return GatedModel.objects.filter(Exact(Lower("repo_id"), repo_id.lower()))
+
+
+def find_renamed(repo_id: str) -> GatedModel | None:
+    """The model that once had this id, whatever its case."""
+    if "\0" in repo_id:
+        return None
+    same = Exact(Lower("former_ids__repo_id"), repo_id.lower())
+    return GatedModel.objects.select_related("form").filter(same).first()

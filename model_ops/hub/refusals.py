@@ -32,6 +32,7 @@ GATE_OPENINGS: dict[AccessCode, str] = {
     AccessCode.WITHDRAWN: NOT_LISTED,
     AccessCode.EXPIRED: RESET,
     AccessCode.REVOKED: RESET,
+    AccessCode.RESET: RESET,
     AccessCode.TOKEN_OUT_OF_SCOPE: NOT_LISTED,
     AccessCode.DISABLED: NOT_LISTED,
 }
