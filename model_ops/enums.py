@@ -6,6 +6,7 @@ from django.db.models import TextChoices
 class SourceKind(TextChoices):
     FOLDER = "folder", "folder on the server"
     HUB = "hub", "repository at a commit"
+    UPLOAD = "upload", "uploaded revision"
 
 
 class RecoveryState(TextChoices):

@@ -4,6 +4,7 @@ from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, Weight
 from model_ops.models.revisions import Blob, Ref, RepoFile, Revision
 from model_ops.models.shards import RecoveryShard
 from model_ops.models.smoking import SmokeRun
+from model_ops.models.uploads import UploadRule
 
 __all__ = [
     "Blob",
@@ -19,5 +20,6 @@ __all__ = [
     "Revision",
     "SmokeRun",
     "UnjoinedEnd",
+    "UploadRule",
     "WeightSource",
 ]

@@ -15,12 +15,21 @@ class WeightSource(models.Model):
     """A folder as it was when looked at, or a Hub repository at a commit."""
 
     spec = models.CharField(
-        max_length=1000, help_text="`/folder`, `hf:ID@COMMIT` or `hf+https://HOST/ID@COMMIT`."
+        max_length=1000,
+        help_text="`/folder`, `hf:ID@COMMIT`, `hf+https://HOST/ID@COMMIT` or `gatehouse:ID@COMMIT`.",
     )
     kind = models.CharField(max_length=10, choices=SourceKind)
     endpoint = models.CharField(max_length=300, blank=True)
     repo_id = models.CharField(max_length=193, blank=True)
     commit = models.CharField(max_length=40, blank=True)
+    revision = models.ForeignKey(
+        "model_ops.Revision",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="sources",
+        help_text="Of a revision that was uploaded here.",
+    )
     fingerprint = models.CharField(
         max_length=64,
         blank=True,

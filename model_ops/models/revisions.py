@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from access_requests.models import GatedModel
 from model_ops.models.recoveries import Recovery
@@ -33,10 +35,14 @@ class Blob(models.Model):
 
 
 class Revision(models.Model):
-    """An immutable set of files with a 40-hex commit id."""
+    """An immutable set of files with a 40-hex commit id.
+
+    A held one was uploaded and is not published: the model's owners see it, to everybody else it is not found.
+    """
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="revisions")
     commit = models.CharField(max_length=40)
+    parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
     recovery = models.ForeignKey(Recovery, models.PROTECT, null=True, blank=True, related_name="revisions")
     has_weights = models.BooleanField(
         default=False, help_text="False: only the card and licences, weights to come."
@@ -45,10 +51,24 @@ class Revision(models.Model):
     message = models.TextField(blank=True)
     author = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
+    uploader = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="uploaded_revisions"
+    )
+    branch = models.CharField(
+        max_length=200, blank=True, help_text="Of an upload: the branch that publishing it moves."
+    )
+    held_at = models.DateTimeField(
+        null=True, blank=True, help_text="Set while an upload waits for an owner to publish it."
+    )
 
     class Meta:
         ordering = ["-pk"]
-        constraints = [models.UniqueConstraint(fields=["model", "commit"], name="one_revision_per_commit")]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "commit"], name="one_revision_per_commit"),
+            models.CheckConstraint(
+                condition=Q(held_at__isnull=True) | ~Q(branch=""), name="held_revision_has_a_branch"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model}@{self.commit[:8]}"

@@ -99,6 +99,7 @@ def _write(
     revision = Revision.objects.create(
         model=model,
         commit=commit_id(files=files, parent=parent, author=author, at=now, message=title),
+        parent=before,
         recovery=recovery,
         has_weights=recovery is not None,
         title=title,
