@@ -56,3 +56,8 @@ def decidable_models(user: Any) -> QuerySet[GatedModel]:
     if user.is_superuser:
         return GatedModel.objects.all()
     return GatedModel.objects.filter(roles__user=user)
+
+
+def decides_somewhere(user: Any) -> bool:
+    """Owner or reviewer of any model, or superuser."""
+    return is_person(user) and (user.is_superuser or ModelRole.objects.filter(user=user).exists())

@@ -7,6 +7,10 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 application = get_wsgi_application()
 
+from access_requests.services.tokens.uses import uses  # noqa: E402 - models are there only now
+
+uses.write_in_background()
+
 from model_ops.services import journal  # noqa: E402 - needs the application
 
 journal.move_in_background()

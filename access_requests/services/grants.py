@@ -65,11 +65,11 @@ def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: Use
 
 
 def grant_access(
-    *, model: GatedModel, email: str, days: int, actor: User | None = None, token_name: str = ""
+    *, model: GatedModel, email: str, days: int, actor: User | None = None, token_name: str | None = None
 ) -> Granted:
     """A grant without a request: the operator vouches, so it works at once, without confirmation or licence step.
 
-    An unknown address gets an account and an invitation mail.
+    With a `token_name`, even an unfit one, a token is asked for. An unknown address gets an account and an invitation mail.
     """
     check_days(days)
     if not model.is_gated:
@@ -88,7 +88,7 @@ def grant_access(
             days=days, model=model, user=user, request=None, source=GrantSource.OPERATOR, granted_by=actor
         )
         secret = None
-        if token_name:
+        if token_name is not None:
             secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
         if not user.has_usable_password():  # made just now, or invited before and never come
             queue_mail(

@@ -20,9 +20,9 @@ class Command(OperatorCommand):
         parser.add_argument("repo_id", metavar="REPO_ID")
         parser.add_argument("--email", required=True, metavar="ADDRESS")
         parser.add_argument("--days", required=True, type=int, metavar="N")
-        parser.add_argument("--token", default="", metavar="NAME", help="make a token too; it is shown once")
+        parser.add_argument("--token", metavar="NAME", help="make a token of that name too; it is shown once")
 
-    def answer(self, *, repo_id: str, email: str, days: int, token: str, **options: Any) -> Answer:
+    def answer(self, *, repo_id: str, email: str, days: int, token: str | None, **options: Any) -> Answer:
         email = check_address(email)
         granted = grant_access(model=known_model(repo_id), email=email, days=days, token_name=token)
         model, grant = granted.grant.model, granted.grant

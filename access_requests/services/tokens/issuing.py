@@ -1,0 +1,234 @@
+"""Makes tokens, each in one transaction with its event, and ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from access_requests.enums import TokenKind, TokenOrigin
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import AccessToken, Grant
+from access_requests.permissions import decides_somewhere, is_owner
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.mail import queue_mail
+from access_requests.services.tokens.networks import check_networks
+from access_requests.services.tokens.secret import digest, hint, make_secret
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+FIRST_TOKEN_NAME = "First token"  # noqa: S105 - a name
+MOST_TOKENS = 20  # live ones per grant, and per person beside grants
+
+
+@dataclass(frozen=True)
+class Issued:
+    """The row, and the secret that is known only now."""
+
+    token: AccessToken
+    secret: str
+
+
+def show_first_token(*, grant: Grant, user: User) -> Issued:
+    """The one token that approval entitles to; made at the first look, so it has never lain anywhere."""
+    with recorded():
+        grant = usable_grant(grant, user)
+        if grant.first_token_at is not None:
+            raise Conflict(
+                f"Your first token was shown on {grant.first_token_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
+                "make another one below."
+            )
+        grant.first_token_at = timezone.now()
+        grant.save(update_fields=["first_token_at"])
+        return write_token(actor=user, user=grant.user, grant=grant, name=FIRST_TOKEN_NAME)
+
+
+def issue_token(
+    *,
+    grant: Grant,
+    user: User,
+    name: str,
+    expires_at: datetime | None = None,
+    networks: Sequence[str] = (),
+    actor: User | None = None,
+) -> Issued:
+    """One more token for the same grant; the person's live tokens differ by name, so that asking twice makes one."""
+    name, allowed = _check_wishes(name, expires_at), check_networks(networks)
+    with recorded():
+        grant = usable_grant(grant, user)
+        _check_room(live_tokens(grant.tokens.all()), name, "This grant has")
+        return write_token(
+            actor=actor or user,
+            user=grant.user,
+            grant=grant,
+            name=name,
+            expires_at=expires_at,
+            networks=allowed,
+        )
+
+
+def issue_person_token(
+    *,
+    user: User,
+    kind: TokenKind,
+    name: str,
+    expires_at: datetime | None = None,
+    networks: Sequence[str] = (),
+    origin: TokenOrigin = TokenOrigin.PAGE,
+    actor: User | None = None,
+) -> Issued:
+    """A token that stands for its person: `USER` reads all their models, `REVIEWER` decides as well.
+
+    Those made on a page differ by name; what a machine is given has its own bounds.
+    """
+    if kind == TokenKind.GRANT:
+        raise ValueError("a grant's token is made by issue_token")
+    name, allowed = _check_wishes(name, expires_at), check_networks(networks)
+    with recorded():
+        _check_person(user, kind)
+        if origin == TokenOrigin.PAGE:
+            _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, "You have")
+        return write_token(
+            actor=actor or user,
+            user=user,
+            kind=kind,
+            name=name,
+            expires_at=expires_at,
+            networks=allowed,
+            origin=origin,
+        )
+
+
+def _check_wishes(name: str, expires_at: datetime | None) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > 100 or not name.isprintable():
+        raise Invalid(
+            "Give the token a name of 1 to 100 visible characters, so that you know it again.", field="name"
+        )
+    if expires_at is not None and expires_at <= timezone.now():
+        raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
+    return name
+
+
+def _check_person(user: User, kind: TokenKind) -> None:
+    if not user.is_active:
+        raise NotAllowed("This account is disabled: no token is made for it.")
+    if kind == TokenKind.REVIEWER and not decides_somewhere(user):
+        raise NotAllowed(
+            "A reviewer's token is for people who decide about a model, and you have no such role: "
+            "make a token that reads your models."
+        )
+
+
+def _check_room(live: QuerySet[AccessToken], name: str, whose: str) -> None:
+    """A name that no other live token has; one that was rotated gave its name to its successor."""
+    if made := live.filter(name=name, replaced_by__isnull=True).first():
+        raise Conflict(
+            f"The token “{name}” was made on {made.created_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
+            "revoke it, or give the new one another name."
+        )
+    if live.count() >= MOST_TOKENS:
+        raise Conflict(f"{whose} {MOST_TOKENS} tokens already: revoke one first.")
+
+
+def live_tokens(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
+    """Those that still work."""
+    return tokens.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
+
+
+def own_tokens(user: User) -> QuerySet[AccessToken]:
+    """A person's tokens that belong to no grant."""
+    return AccessToken.objects.filter(user=user, grant__isnull=True)
+
+
+def usable_grant(grant: Grant, user: User) -> Grant:
+    """The grant, locked, while it lives and is this person's."""
+    locked = Grant.objects.select_for_update(of=("self",)).select_related("model", "user").get(pk=grant.pk)
+    if locked.user_id != user.pk:
+        raise NotAllowed("This grant belongs to somebody else.")
+    if not locked.is_live():
+        raise Conflict(f"Your access to {locked.model} has ended: ask again at {locked.model.address()}")
+    return locked
+
+
+def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: Any) -> Issued:
+    """The row and its event, inside the caller's transaction."""
+    secret = make_secret()
+    token = AccessToken.objects.create(digest=digest(secret), hint=hint(secret), **fields)
+    data = {"token": token.pk, "name": token.name}
+    if token.grant is None:
+        data["for"] = token.kind
+    if token.networks:
+        data["networks"] = token.networks
+    if replaces is not None:
+        data["replaces"] = replaces.pk
+    say_of_token("token.issued", token, actor=actor, data=data)
+    return Issued(token, secret)
+
+
+def say_of_token(
+    kind: str, token: AccessToken, *, actor: User | None = None, actor_name: str = "", data: dict[str, Any]
+) -> None:
+    """An event about a token, tied to its grant where it has one."""
+    grant = token.grant
+    append_event(
+        kind=kind,
+        actor=actor,
+        actor_name=actor_name,
+        model=grant.model if grant else None,
+        grant=grant,
+        request=grant.request if grant else None,
+        data=data,
+    )
+
+
+def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
+    """Ends a token at once; twice is once. Its person may, a superuser, and an owner of its grant's model.
+
+    Who did not do it themselves is told by mail.
+    """
+    mine = token.user_id == user.pk
+    if not (mine or user.is_superuser or (token.grant and is_owner(user, token.grant.model))):
+        raise NotAllowed("This token belongs to somebody else.")
+    reason = " ".join(reason.split())[:200]
+    with recorded():
+        if end_token(token, reason):
+            data = {"token": token.pk} | ({"reason": reason} if reason else {})
+            say_of_token("token.revoked", token, actor=user, data=data)
+            if not mine:
+                tell_of_end(token, reason=reason)
+
+
+def end_token(token: AccessToken, reason: str) -> bool:
+    """False if it had ended before."""
+    live = AccessToken.objects.filter(pk=token.pk, revoked_at__isnull=True)
+    return bool(live.update(revoked_at=timezone.now(), revoke_reason=reason))
+
+
+def tell_of_end(token: AccessToken, *, reason: str, found: str = "") -> None:
+    """A mail to the token's person that somebody else ended it; `found` is where a leaked one was seen."""
+    queue_mail(
+        key=f"token-revoked:{token.pk}",
+        to=token.user.email,
+        template="mails/token_revoked.txt",
+        context={
+            "person": token.user,
+            "token": token,
+            "reason": reason,
+            "found": found,
+            "page": token_page(token),
+        },
+    )
+
+
+def token_page(token: AccessToken) -> str:
+    """Where its person makes another one: the access page of its model, or their own page of tokens."""
+    if token.grant is not None:
+        return f"{token.grant.model.address()}/access"
+    return f"{settings.GATEHOUSE_URL}/me/tokens"

@@ -1,0 +1,70 @@
+"""Leaked secrets: whoever finds one may end it, and learns nothing but that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from access_requests.models import AccessToken
+from access_requests.services.audit import recorded
+from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
+from access_requests.services.tokens.secret import PATTERN, digest, hint, looks_right
+
+LEAKED = "it was found where others could read it"
+LONGEST_PLACE = 500  # characters
+
+
+class Result(StrEnum):
+    REVOKED = "revoked"
+    ENDED = "ended before"
+    UNKNOWN = "not a token of this portal"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A secret that was seen somewhere; `place` is what the finder says of where: an address, a file."""
+
+    secret: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`hint` is cut from what was sent, so it tells the finder nothing new."""
+
+    hint: str
+    result: Result
+
+
+def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
+    """Ends each real, living token at once, with an event and a mail to its person that says where it was seen."""
+    digests = {one.secret: digest(one.secret) for one in found if looks_right(one.secret)}
+    tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
+        digest__in=set(digests.values())
+    )
+    known = {token.digest: token for token in tokens}
+    live = set(live_tokens(tokens).values_list("pk", flat=True))
+    answers = []
+    for one in found:
+        token = known.get(digests.get(one.secret, ""))
+        answers.append(Answer(hint(one.secret), _end(token, one, live) if token else Result.UNKNOWN))
+    return answers
+
+
+def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
+    place = plain(found.place)
+    with recorded():
+        if token.pk not in live or not end_token(token, LEAKED):
+            return Result.ENDED
+        data = {"token": token.pk, "reason": LEAKED} | ({"place": place} if place else {})
+        say_of_token("token.revoked", token, actor_name="leak report", data=data)
+        tell_of_end(token, reason=LEAKED, found=place)
+    live.discard(token.pk)
+    return Result.REVOKED
+
+
+def plain(place: str) -> str:
+    """One line of visible characters, without any secret in it."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in place).split())
+    return PATTERN.sub("gth_...", line)[:LONGEST_PLACE]

@@ -1,0 +1,115 @@
+"""Rotation: a successor at once, the old token for a chosen overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from access_requests.enums import TokenKind, TokenOrigin
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import AccessToken
+from access_requests.services.audit import recorded
+from access_requests.services.tokens.issuing import (
+    MOST_TOKENS,
+    Issued,
+    _check_person,
+    live_tokens,
+    own_tokens,
+    say_of_token,
+    usable_grant,
+    write_token,
+)
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+REPLACED = "replaced by its successor"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How long the old token works beside the new one."""
+
+    words: str
+    length: timedelta
+
+
+OVERLAPS = {
+    "now": Overlap("not at all: the old one ends now", timedelta()),
+    "1h": Overlap("one hour", timedelta(hours=1)),
+    "1d": Overlap("one day", timedelta(days=1)),
+    "7d": Overlap("seven days", timedelta(days=7)),
+}
+
+
+def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
+    """A successor with the same name, networks and length of life; the old one ends after `overlap`, or at its own end.
+
+    Each token has one successor: of two rotations at once one wins.
+    """
+    if overlap not in OVERLAPS:
+        raise Invalid(
+            f"There is no overlap {overlap[:20]!r}: choose one of {', '.join(OVERLAPS)}.", field="overlap"
+        )
+    if token.user_id != user.pk:
+        raise NotAllowed("This token belongs to somebody else.")
+    length = OVERLAPS[overlap].length
+    with recorded():
+        old = AccessToken.objects.select_for_update(of=("self",)).select_related("grant").get(pk=token.pk)
+        now = timezone.now()
+        _check_rotatable(old, user, now)
+        _check_number(old, user, stays=bool(length))
+        made = write_token(
+            actor=user,
+            replaces=old,
+            user=user,
+            kind=old.kind,
+            grant=old.grant,
+            name=old.name,
+            networks=old.networks,
+            origin=old.origin,
+            expires_at=now + (old.expires_at - old.created_at) if old.expires_at else None,
+        )
+        _leave(old, made.token, now, length)
+        lives_until = old.revoked_at or old.expires_at
+        data = {
+            "token": old.pk,
+            "successor": made.token.pk,
+            "until": lives_until.isoformat() if lives_until else "",
+        }
+        say_of_token("token.rotated", old, actor=user, data=data)
+    return made
+
+
+def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
+    if old.replaced_by_id:
+        raise Conflict(f"The token “{old.name}” was rotated already: rotate the one that replaced it.")
+    if old.revoked_at or (old.expires_at and old.expires_at <= now):
+        raise Conflict(f"The token “{old.name}” has ended, so there is nothing to rotate: make a new one.")
+    if old.origin not in {TokenOrigin.PAGE, TokenOrigin.OPERATOR}:
+        raise Conflict(f"“{old.name}” renews itself where it was signed in: sign in there again instead.")
+    if old.grant is not None:
+        usable_grant(old.grant, user)
+    else:
+        _check_person(user, TokenKind(old.kind))
+
+
+def _check_number(old: AccessToken, user: User, *, stays: bool) -> None:
+    """Tokens in their overlap count as well, else rotating would make any number of them."""
+    beside = old.grant.tokens.all() if old.grant else own_tokens(user)
+    if live_tokens(beside).count() + stays > MOST_TOKENS:
+        raise Conflict(
+            f"There are {MOST_TOKENS} live tokens already: revoke one first, or let the old one end now."
+        )
+
+
+def _leave(old: AccessToken, successor: AccessToken, now: datetime, length: timedelta) -> None:
+    old.replaced_by = successor
+    if length:
+        old.expires_at = min(old.expires_at or now + length, now + length)
+    else:
+        old.revoked_at, old.revoke_reason = now, REPLACED
+    old.save(update_fields=["replaced_by", "expires_at", "revoked_at", "revoke_reason"])

@@ -1,0 +1,52 @@
+"""The form of a secret: `gth_`, 32 random base62 characters, 6 characters of checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+
+PREFIX = "gth_"
+BODY_LENGTH = 32  # base62 characters: 190 bits
+CHECK_LENGTH = 6  # CRC-32 of prefix and body in base62, so that secret scanners tell real tokens from noise
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+# What secret scanners look for (docs/tokens.md); what it finds in a longer run of letters is cut by the checksum.
+PATTERN = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{BODY_LENGTH + CHECK_LENGTH}}}")
+
+
+def make_secret() -> str:
+    """`gth_` + 32 base62 characters + 6 characters of CRC-32 in base62."""
+    body = "".join(secrets.choice(ALPHABET) for _ in range(BODY_LENGTH))
+    return PREFIX + body + checksum(PREFIX + body)
+
+
+def checksum(text: str) -> str:
+    """CRC-32 of the text as six base62 digits (0-9, A-Z, a-z), most significant first."""
+    number, digits = zlib.crc32(text.encode()), ""
+    for _ in range(CHECK_LENGTH):
+        number, digit = divmod(number, len(ALPHABET))
+        digits = ALPHABET[digit] + digits
+    return digits
+
+
+def looks_right(secret: str) -> bool:
+    """Prefix, length, alphabet and checksum; nothing is looked up."""
+    body, check = secret[:-CHECK_LENGTH], secret[-CHECK_LENGTH:]
+    return (
+        len(secret) == len(PREFIX) + BODY_LENGTH + CHECK_LENGTH
+        and body.startswith(PREFIX)
+        and set(body[len(PREFIX) :]) <= set(ALPHABET)
+        and secrets.compare_digest(checksum(body).encode(), check.encode())
+    )
+
+
+def digest(secret: str) -> str:
+    """SHA-256 hex: a plain hash suffices, the secret has 190 random bits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def hint(secret: str) -> str:
+    """First and last characters: enough to tell tokens apart, too little to guess one."""
+    return f"{secret[:8]}…{secret[-4:]}"
