@@ -6,7 +6,9 @@ import ipaddress
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from access_requests.views.common import Renamed
 
 
 class ClientAddressMiddleware:
@@ -36,6 +38,21 @@ class NoBodyForHeadMiddleware:
             response.headers.setdefault("Content-Length", str(len(response.content)))
             response.content = b""
         return response
+
+
+class FormerIdMiddleware:
+    """Leads a page's former address (mails and bookmarks have it) to today's."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, Renamed) and request.method in {"GET", "HEAD"}:
+            return HttpResponseRedirect(exception.address_now(request))
+        return None
 
 
 def client_address(request: HttpRequest) -> str | None:

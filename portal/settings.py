@@ -18,8 +18,17 @@ GATEHOUSE_PROXIES = environment.networks("GATEHOUSE_PROXIES", "127.0.0.0/8,::1")
 GATEHOUSE_SOURCES = environment.source_folders()
 GATEHOUSE_HUB_ENDPOINT = environment.http_address("GATEHOUSE_HUB_ENDPOINT", "https://huggingface.co")
 GATEHOUSE_HUB_TOKEN = environment.text("GATEHOUSE_HUB_TOKEN")
+GATEHOUSE_FOLLOW_TOKENS = environment.follow_tokens()
 GATEHOUSE_SMOKE = environment.flag("GATEHOUSE_SMOKE", default=True)
-GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=10, most=1000)
+GATEHOUSE_DELIVERY = environment.delivery()
+GATEHOUSE_S3_BUCKET, GATEHOUSE_S3_PREFIX = environment.bucket(GATEHOUSE_DELIVERY)
+GATEHOUSE_S3_ENDPOINT = environment.http_address("GATEHOUSE_S3_ENDPOINT")
+GATEHOUSE_S3_REGION = environment.text("GATEHOUSE_S3_REGION", "us-east-1")
+GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=56, most=1000)
+GATEHOUSE_MOST_BODIES_EACH = environment.whole_number("GATEHOUSE_MOST_BODIES_EACH", default=16, most=1000)
+GATEHOUSE_TOKEN_RATE = environment.whole_number("GATEHOUSE_TOKEN_RATE", default=3000, most=10**6, least=0)
+GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", default=6000, most=10**6, least=0)
+GATEHOUSE_NGINX_LOG = environment.log_file("GATEHOUSE_NGINX_LOG")
 GATEHOUSE_SHARED_WEIGHTS = environment.flag("GATEHOUSE_SHARED_WEIGHTS")
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
@@ -69,6 +78,7 @@ MIDDLEWARE = [
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "portal.accounts.middleware.StaffSecondFactorMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "portal.middleware.FormerIdMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -130,9 +140,17 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 300},
     },
     "downloads-due": {"task": "model_ops.tasks.move_downloads", "schedule": 5.0, "options": {"expires": 30}},
+    "following-due": {
+        "task": "access_requests.tasks.follow_due",
+        "schedule": 10.0,
+        "options": {"expires": 30},
+    },
+    "bucket": {"task": "model_ops.tasks.copy_to_bucket", "schedule": 60.0, "options": {"expires": 60}},
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
     "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},
 }
+if GATEHOUSE_DELIVERY != "s3":
+    del CELERY_BEAT_SCHEDULE["bucket"]
 
 AUTH_USER_MODEL = "accounts.User"
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # the e-mail address is unique in lower case, by a constraint

@@ -30,6 +30,7 @@ from access_requests.services.editing import (
     change_settings,
     retire_licence,
 )
+from access_requests.services.naming import rename_model
 
 
 class LicenceInline(admin.TabularInline):
@@ -158,13 +159,12 @@ class GatedModelAdmin(ReadOnlyAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
         if obj is None:
             return [(None, {"fields": self.add_fields})]
-        read_only = not self.has_change_permission(request, obj)
         return [
             (
                 None,
                 {
                     "fields": [
-                        *(["repo_id"] if read_only else []),
+                        "repo_id",
                         "page_link",
                         "gate",
                         "grant_days",
@@ -198,6 +198,8 @@ class GatedModelAdmin(ReadOnlyAdmin):
             read = update_card(model=stored, card=given["card"], actor=request.user)
             for warning in read.warnings:
                 messages.warning(request, warning)
+        if "repo_id" in form.changed_data:
+            rename_model(model=stored, to=given["repo_id"], actor=request.user)
         settings = {name: given[name] for name in ("gate", "grant_days", "listed")}
         change_settings(model=stored, actor=request.user, **settings)
         self.published(request, stored)

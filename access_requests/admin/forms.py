@@ -97,7 +97,8 @@ class ChangeModelForm(ServiceForm):
 
     class Meta:
         model = GatedModel
-        fields = ["card", "gate", "grant_days", "listed"]
+        fields = ["repo_id", "card", "gate", "grant_days", "listed"]
+        help_texts = {"repo_id": "Clients and pages that use a former id are led to the new one."}
 
 
 class RoleForm(forms.ModelForm):

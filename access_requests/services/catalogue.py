@@ -15,7 +15,7 @@ from access_requests.enums import Gate, Role
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
 from access_requests.models.catalogue import LONGEST_GRANT
-from access_requests.queries import find_model
+from access_requests.queries import find_model, find_renamed
 from access_requests.services.audit import append_event, recorded
 
 if TYPE_CHECKING:
@@ -82,6 +82,19 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
+def check_free(repo_id: str, *, besides: GatedModel | None = None) -> None:
+    """Refuses an id that a model has, or once had: whoever still asks for that one must not be given another's files."""
+    known = find_model(repo_id)
+    if known and known != besides:
+        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+    former = find_renamed(repo_id)
+    if former and former != besides:
+        raise Conflict(
+            f"{repo_id} is a former name of {former}, which it leads to: choose another, "
+            f"or let go of it with rename_model --let-go {repo_id}."
+        )
+
+
 def check_days(days: int) -> None:
     """Refuses a length of a grant that cannot be given."""
     if not 1 <= days <= LONGEST_GRANT:
@@ -112,8 +125,7 @@ def add_model(
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose manual or auto.")
     check_days(days)
-    if known := find_model(repo_id):
-        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+    check_free(repo_id)
     read = understand_card(card)
     try:
         with recorded():

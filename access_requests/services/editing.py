@@ -51,6 +51,21 @@ def change_settings(
     return model
 
 
+def change_some_settings(
+    *, model: GatedModel, gate: str | None = None, listed: bool | None = None, actor: User | None = None
+) -> GatedModel:
+    """Changes what is given and leaves the rest as it is now, even where somebody else changes that meanwhile."""
+    with recorded():
+        now = GatedModel.objects.select_for_update().get(pk=model.pk)
+        return change_settings(
+            model=model,
+            gate=now.gate if gate is None else gate,
+            grant_days=now.grant_days,
+            listed=now.listed if listed is None else listed,
+            actor=actor,
+        )
+
+
 def change_fields(
     *, model: GatedModel, choices: Mapping[str, FieldChoice], actor: User | None = None
 ) -> FormVersion:

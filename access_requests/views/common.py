@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from django.http import Http404, HttpRequest
 
 from access_requests.models import GatedModel
-from access_requests.queries import find_model, may_know_of
+from access_requests.queries import find_model, find_renamed, may_know_of
+
+
+class Renamed(Http404):
+    """The model has another id now. Where a page is only looked at, the visitor is led there."""
+
+    def __init__(self, model: GatedModel, asked: str) -> None:
+        super().__init__(f"{asked} is called {model.repo_id} now.")
+        self.model = model
+        self.asked = asked
+
+    def address_now(self, request: HttpRequest) -> str:
+        """The same page under today's id."""
+        rest = request.path.removeprefix(f"/{self.asked}")
+        query = request.META.get("QUERY_STRING", "")
+        return quote(f"/{self.model.repo_id}{rest}") + (f"?{query}" if query else "")
 
 
 def known_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
     """The model if this visitor may know of it; else 404, the same for a hidden one as for none."""
-    model = find_model(f"{namespace}/{name}")
+    repo_id = f"{namespace}/{name}"
+    model = find_model(repo_id)
+    renamed = None if model else find_renamed(repo_id)
+    if renamed and may_know_of(request.user, renamed):
+        raise Renamed(renamed, repo_id)
     if model is None or not may_know_of(request.user, model):
-        raise Http404(f"There is no model {namespace}/{name} here.")
+        raise Http404(f"There is no model {repo_id} here.")
     return model

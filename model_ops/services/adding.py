@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 
-from access_requests.errors import Conflict, Invalid
+from access_requests.errors import Invalid
 from access_requests.models import GatedModel
-from access_requests.queries import find_model
 from access_requests.services import catalogue
 from access_requests.services.audit import recorded
 from access_requests.services.catalogue import LicenceText
@@ -38,8 +37,7 @@ def add_model_with_weights(
 def check_new(repo_id: str) -> None:
     """Refuses early what `add_model_with_weights` would refuse after looking at gigabytes of headers."""
     catalogue.check_repo_id(repo_id)
-    if known := find_model(repo_id):
-        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+    catalogue.check_free(repo_id)
 
 
 def update_model(

@@ -52,6 +52,7 @@ def typed(sources: Path | str, **changes: Any) -> dict[str, Any]:
 def change(model: GatedModel, **changes: Any) -> dict[str, Any]:
     roles = list(model.roles.select_related("user").order_by("pk"))
     data: dict[str, Any] = {
+        "repo_id": model.repo_id,
         "card": model.card.replace("\n", "\r\n"),
         "gate": model.gate,
         "grant_days": model.grant_days,
@@ -120,6 +121,34 @@ def test_owner_edits_card_and_settings(desk: Any) -> None:
     assert sent.status_code == 302, page(sent)
     desk.model.refresh_from_db()
     assert (desk.model.card, desk.model.grant_days, desk.model.listed) == (card, 7, False)
+
+
+def test_owner_renames_within_the_namespace_and_the_old_page_leads_on(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/change/"
+    sent = desk.olga_browser.post(address, change(desk.model, repo_id="ai/tulu-2"))
+    assert sent.status_code == 302, page(sent)
+    desk.model.refresh_from_db()
+    assert desk.model.repo_id == "ai/tulu-2"
+    assert desk.sam_browser.get("/ai/tulu?a=b")["Location"] == "/ai/tulu-2?a=b"
+    assert desk.sam_browser.get("/AI/tulu/licences")["Location"] == "/ai/tulu-2/licences"
+    assert desk.sam_browser.post("/ai/tulu/request", {}).status_code == 404
+
+
+def test_owner_cannot_rename_into_a_strangers_namespace(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/change/"
+    refused = desk.olga_browser.post(address, change(desk.model, repo_id="meta/tulu"))
+    assert "You own no model of meta" in page(refused)
+    desk.model.refresh_from_db()
+    assert desk.model.repo_id == "ai/tulu"
+    assert desk.root_browser.post(address, change(desk.model, repo_id="meta/tulu")).status_code == 302
+
+
+def test_a_renamed_hidden_model_is_not_found_under_either_id(desk: Any) -> None:
+    desk.model.listed = False
+    desk.model.save()
+    desk.olga_browser.post(f"{MODELS}{desk.model.pk}/change/", change(desk.model, repo_id="ai/tulu-2"))
+    assert [desk.sam_browser.get(path).status_code for path in ("/ai/tulu", "/ai/tulu-2")] == [404, 404]
+    assert desk.olga_browser.get("/ai/tulu")["Location"] == "/ai/tulu-2"
 
 
 def test_bad_card_keeps_the_last_good_form(desk: Any) -> None:
