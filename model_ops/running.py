@@ -1,7 +1,7 @@
-"""The bodies that this process is sending: how many, and whether their right still holds.
+"""The bodies that this process is sending: how many, whose, and whether their right still holds.
 
-A thread looks at the grants behind them every few seconds while there are any, and closes the connection of a
-body whose grant or token has ended, also when the kernel is sending it.
+A thread asks again every few seconds while there are any, by the same question as for a new request, and closes
+the connection of a body that would be refused by now, also when the kernel is sending it.
 """
 
 from __future__ import annotations
@@ -9,26 +9,46 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q
 from django.utils import timezone
 
-from access_requests.models import AccessToken, Grant
+from access_requests.models import AccessToken, GatedModel
+from access_requests.queries import access_of
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds
 
 
+@dataclass(frozen=True)
+class Right:
+    """By which a body may be sent: the token that asked, which names its person, or nobody's. `open` files need none."""
+
+    model_id: int
+    token_id: int | None = None
+    open: bool = False
+
+
+class Room(Enum):
+    """Whether one more body may run."""
+
+    FREE = "free"
+    FULL = "full"
+    PERSON_FULL = "person full"
+
+
 class Sending(Protocol):
     """A body as seen from here."""
 
-    grant_id: int | None
-    token_id: int | None
+    right: Right
+    person: str
     counted: bool
 
     def cut(self) -> None:
@@ -41,16 +61,28 @@ class Running:
         self._bodies: set[Sending] = set()
         self._watching = False
 
-    def enter(self, body: Sending) -> bool:
-        """False if there is no room for one more that counts."""
+    def enter(self, body: Sending) -> Room:
+        """Takes the body in, if there is room for it; one that isn't counted always finds room."""
         with self._lock:
-            if body.counted and sum(one.counted for one in self._bodies) >= settings.GATEHOUSE_MOST_BODIES:
-                return False
-            self._bodies.add(body)
-            if body.grant_id is not None and body.counted and not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, name="grants-of-running-downloads", daemon=True).start()
-        return True
+            room = self._room_for(body)
+            if room == Room.FREE:
+                self._bodies.add(body)
+                if not body.right.open and not self._watching:
+                    self._watching = True
+                    threading.Thread(
+                        target=self._watch, name="rights-of-running-downloads", daemon=True
+                    ).start()
+        return room
+
+    def _room_for(self, body: Sending) -> Room:
+        if not body.counted:
+            return Room.FREE
+        people = Counter(one.person for one in self._bodies if one.counted)
+        if people.total() >= settings.GATEHOUSE_MOST_BODIES:
+            return Room.FULL
+        if people[body.person] >= settings.GATEHOUSE_MOST_BODIES_EACH:
+            return Room.PERSON_FULL
+        return Room.FREE
 
     def leave(self, body: Sending) -> None:
         with self._lock:
@@ -61,7 +93,7 @@ class Running:
         while True:
             time.sleep(LOOK_EVERY)
             with self._lock:
-                watched = [body for body in self._bodies if body.grant_id is not None and body.counted]
+                watched = [body for body in self._bodies if not body.right.open]
                 if not watched:
                     self._watching = False
                     return
@@ -69,20 +101,36 @@ class Running:
                 for body in without_right(watched):
                     body.cut()
             except Exception:
-                log.exception("The grants of running downloads could not be looked at; they go on.")
+                log.exception("The rights of running downloads could not be looked at; they go on.")
             finally:
                 connection.close()
 
 
 def without_right(bodies: Iterable[Sending]) -> list[Sending]:
-    """Those whose grant or token has ended since they began; two queries."""
-    bodies, now = list(bodies), timezone.now()
-    grants = Grant.objects.filter(revoked_at=None, ends_at__gt=now, user__is_active=True)
-    live_grants = set(grants.filter(pk__in={body.grant_id for body in bodies}).values_list("pk", flat=True))
-    tokens = AccessToken.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
-    asked = {body.token_id for body in bodies if body.token_id}
-    live_tokens = {None, *tokens.filter(pk__in=asked).values_list("pk", flat=True)}
-    return [body for body in bodies if body.grant_id not in live_grants or body.token_id not in live_tokens]
+    """Those that would be refused by now; each right is asked about once."""
+    bodies = list(bodies)
+    holds = {right: still_holds(right) for right in {body.right for body in bodies}}
+    return [body for body in bodies if not holds[body.right]]
+
+
+def still_holds(right: Right) -> bool:
+    """Whether the same person with the same token would be let in now."""
+    model = GatedModel.objects.filter(pk=right.model_id).first()
+    if model is None:
+        return False
+    token = None
+    if right.token_id is not None:
+        tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user")
+        token = tokens.filter(pk=right.token_id).first()
+        if token is None or not _is_live(token):
+            return False
+    user = token.user if token else None  # only a token names a person
+    return access_of(user, model, token=token).allowed
+
+
+def _is_live(token: AccessToken) -> bool:
+    ended = token.expires_at is not None and token.expires_at <= timezone.now()
+    return token.revoked_at is None and not ended and token.user.is_active
 
 
 running = Running()

@@ -7,9 +7,11 @@ from typing import Any
 from celery import shared_task
 
 from model_ops.services import (
+    bucket,
     delivering,
     downloads,
     journal,
+    nginxlog,
     recoveries,
     resuming,
     smoking,
@@ -59,4 +61,11 @@ def resume_work() -> None:
 def move_downloads() -> None:
     """Brings the download log up to date: journals of processes that have died, and what nginx sent."""
     journal.ingest()
+    nginxlog.read_new()
     downloads.close_open_rows()
+
+
+@shared_task(soft_time_limit=DAY, time_limit=DAY + 600)
+def copy_to_bucket() -> None:
+    """Copies published files into the bucket; a second message beside it finds it busy."""
+    bucket.copy_missing()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import secrets
 from email.utils import parseaddr
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -40,11 +42,11 @@ def flag(name: str, *, default: bool = False) -> bool:
     raise refuse(name, f"is {value!r}: write 1 or 0.")
 
 
-def whole_number(name: str, *, default: int, most: int) -> int:
-    """A number from 1 to `most`, or the default when unset."""
+def whole_number(name: str, *, default: int, most: int, least: int = 1) -> int:
+    """A number from `least` to `most`, or the default when unset."""
     value = os.environ.get(name, "").strip()
-    if value and not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
-        raise refuse(name, f"is {value!r}: write a number from 1 to {most}.")
+    if value and not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+        raise refuse(name, f"is {value!r}: write a number from {least} to {most}.")
     return int(value) if value else default
 
 
@@ -214,6 +216,14 @@ def mail_sender() -> str:
     return value
 
 
+def log_file(name: str) -> Path | None:
+    """An absolute path of a file that another program writes, and that need not exist yet; None when unset."""
+    value = text(name)
+    if value and (not Path(value).is_absolute() or Path(value).is_dir()):
+        raise refuse(name, f"is {value!r}: write the absolute path of nginx's JSON access log.")
+    return Path(value) if value else None
+
+
 def source_folders() -> list[Path]:
     """`GATEHOUSE_SOURCES`: folders, separated by `:`, from which the admin may take weights."""
     folders = []
@@ -225,3 +235,58 @@ def source_folders() -> list[Path]:
             )
         folders.append(folder.resolve())
     return folders
+
+
+def follow_tokens() -> dict[str, str]:
+    """`GATEHOUSE_FOLLOW_TOKENS`: `https://host=token` pairs apart by blanks, as endpoint -> token. No refusal repeats a token."""
+    tokens: dict[str, str] = {}
+    for pair in os.environ.get("GATEHOUSE_FOLLOW_TOKENS", "").split():
+        address, sign, token = pair.partition("=")
+        parts = _split(address)
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or parts.query
+            or not sign
+            or not token
+        ):
+            raise refuse(
+                "GATEHOUSE_FOLLOW_TOKENS", "cannot be read: write https://HOST=TOKEN pairs, apart by blanks."
+            )
+        tokens[address.rstrip("/")] = token
+    return tokens
+
+
+WAYS_OUT = ("own", "nginx", "s3")
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+PREFIX = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+def delivery() -> str:
+    """`GATEHOUSE_DELIVERY`: which way bytes leave."""
+    value = text("GATEHOUSE_DELIVERY", "own").lower()
+    if value not in WAYS_OUT:
+        raise refuse(
+            "GATEHOUSE_DELIVERY", f"is {value!r}: write {', '.join(WAYS_OUT[:-1])} or {WAYS_OUT[-1]}."
+        )
+    if value == "s3" and find_spec("boto3") is None:
+        raise refuse(
+            "GATEHOUSE_DELIVERY", "is s3, and boto3 is not installed: install Gatehouse with its extra s3."
+        )
+    return value
+
+
+def bucket(delivery: str) -> tuple[str, str]:
+    """`GATEHOUSE_S3_BUCKET` and `GATEHOUSE_S3_PREFIX`, without slashes around it; both empty where no bucket is used."""
+    if delivery != "s3":
+        return "", ""
+    name, prefix = text("GATEHOUSE_S3_BUCKET"), text("GATEHOUSE_S3_PREFIX").strip("/")
+    if not name:
+        raise refuse("GATEHOUSE_S3_BUCKET", "is not set: GATEHOUSE_DELIVERY=s3 needs the name of a bucket.")
+    if not BUCKET.fullmatch(name):
+        raise refuse(
+            "GATEHOUSE_S3_BUCKET", f"is {name!r}: write a bucket's name alone, such as model-weights."
+        )
+    if prefix and (not PREFIX.fullmatch(prefix) or len(prefix) > 200):
+        raise refuse("GATEHOUSE_S3_PREFIX", f"is {prefix!r}: write a path such as gatehouse/weights.")
+    return name, prefix

@@ -38,7 +38,7 @@ SORTS: dict[str, Callable[[Facts], Any]] = {
 }
 
 
-@hub_route("GET")
+@hub_route("GET", limited=True)
 def list_models(request: HttpRequest) -> HttpResponseBase:
     """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`; a constant number of queries."""
     expand, caller = asked_fields(request), caller_of(request)

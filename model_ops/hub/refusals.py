@@ -120,11 +120,9 @@ def damaged(model: GatedModel, path: str) -> Refused:
     return Refused(HTTPStatus.FORBIDDEN, "GatedRepo", sentence, warning="access")
 
 
-def busy(seconds: int) -> Refused:
-    """Only on a body's GET, where clients wait and try again."""
-    sentence = (
-        f"Too many downloads at once: try again in {seconds} s (Hugging Face clients do so by themselves)."
-    )
+def busy(sentence: str, seconds: int) -> Refused:
+    """Only on a body's GET and on paged lists, where clients wait and try again."""
+    told = f"{sentence} try again in {seconds} s (Hugging Face clients do so by themselves)."
     return Refused(
-        HTTPStatus.TOO_MANY_REQUESTS, "TooManyDownloads", sentence, headers={"Retry-After": str(seconds)}
+        HTTPStatus.TOO_MANY_REQUESTS, "TooManyDownloads", told, headers={"Retry-After": str(seconds)}
     )

@@ -16,36 +16,8 @@ from model_ops.hub.route import hub_route
 from model_ops.models import RepoFile, Revision
 from model_ops.services.repository import pointer
 
-# Shown as text: a portal must never serve a stranger's file as HTML or script from its own origin.
-TEXT_SUFFIXES = frozenset(
-    [
-        "cfg",
-        "css",
-        "csv",
-        "gitattributes",
-        "html",
-        "htm",
-        "jinja",
-        "js",
-        "json",
-        "jsonl",
-        "md",
-        "py",
-        "rst",
-        "sh",
-        "svg",
-        "text",
-        "toml",
-        "tsv",
-        "txt",
-        "xml",
-        "yaml",
-        "yml",
-    ]
-)
 
-
-@hub_route("GET")
+@hub_route("GET", limited=True)
 def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`HEAD, GET /{id}/resolve/{rev}/{path}`; a branch or tag is pinned by a redirect to its commit."""
     name, path = revision_and_path(request, skip=3)
@@ -61,7 +33,7 @@ def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     return _serve(request, repo, revision, file)
 
 
-@hub_route("GET")
+@hub_route("GET", limited=True)
 def raw(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /{id}/raw/{rev}/{path}`: what git holds, so an LFS file's pointer; nothing is public here, as on the Hub."""
     name, path = revision_and_path(request, skip=3)
@@ -98,16 +70,14 @@ def _serve(request: HttpRequest, repo: Repo, revision: Revision, file: RepoFile)
         grant=repo.access.grant if repo.access.allowed else None,
         address=caller.address,
         client=caller.client,
+        open=not repo.access.allowed,
     )
     try:
         response = delivery.serve(request, file, ticket=ticket)
     except delivery.Damaged as error:
         raise refusals.damaged(repo.model, file.path) from error
     except delivery.Busy as error:
-        raise refusals.busy(error.seconds) from error
-    if response.status_code in {200, 206}:
-        response["Content-Type"] = _content_type(file.path)
-        response["Content-Disposition"] = _disposition(file.path)
+        raise refusals.busy(error.sentence, error.seconds) from error
     _describe(response, revision, file)
     return repo.add_warning(response)
 
@@ -118,16 +88,3 @@ def _describe(response: HttpResponseBase, revision: Revision, file: RepoFile) ->
     response["ETag"] = response["X-Linked-Etag"] = f'"{file.etag}"'
     response["X-Linked-Size"] = str(file.blob.size)
     response["Accept-Ranges"] = "bytes"
-
-
-def _content_type(path: str) -> str:
-    name = path.rpartition("/")[2]
-    is_text = name.rpartition(".")[2].lower() in TEXT_SUFFIXES or "." not in name
-    return "text/plain; charset=utf-8" if is_text else "application/octet-stream"
-
-
-def _disposition(path: str) -> str:
-    """Always `inline`, as on the Hub, with the name quoted so that it can't break out of the header."""
-    name = path.rpartition("/")[2]
-    plain = "".join(c if " " <= c <= "~" and c not in '"\\%;' else "_" for c in name)
-    return f"inline; filename*=UTF-8''{quote(name, safe='')}; filename=\"{plain}\";"

@@ -16,14 +16,18 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from access_requests.errors import RuleError
+from model_ops.hub import limits
 from model_ops.hub.refusals import Refused, bad_request
 
 View = Callable[..., HttpResponseBase]
 REQUEST_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,128}")
 
 
-def hub_route(*methods: str) -> Callable[[View], View]:
-    """A view without cookies, CSRF tokens and HTML errors: whatever it raises on purpose becomes a coded answer."""
+def hub_route(*methods: str, limited: bool = False) -> Callable[[View], View]:
+    """A view without cookies, CSRF tokens and HTML errors: whatever it raises on purpose becomes a coded answer.
+
+    `limited`: its GET is a body or a paged list, which clients ask for again after a 429.
+    """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
     def decorate(view: View) -> View:
@@ -32,6 +36,8 @@ def hub_route(*methods: str) -> Callable[[View], View]:
         def answer(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
             try:
                 _check(request, allowed)
+                if limited and request.method == "GET":
+                    limits.check(request)
                 response = view(request, **kwargs)
             except Refused as refused:
                 response = refusal(request, refused)

@@ -20,7 +20,7 @@ EXPANDED_PAGE = 100  # with last commits, as on the Hub
 MOST_PATHS = 10_000
 
 
-@hub_route("GET")
+@hub_route("GET", limited=True)
 def tree(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /api/models/{id}/tree/{rev}[/{path}]?recursive&expand`."""
     name, folder = revision_and_path(request, skip=5)

@@ -26,13 +26,16 @@ from portal.embedded.state import Running, StateLock, prepare_state
 # What commands that come later need to know of a running portal, where the environment gave it.
 CONFIGURATION = (
     "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "DEFAULT_FROM_EMAIL", "GATEHOUSE_URL", "GATEHOUSE_DEMO",
-    "GATEHOUSE_PROXIES", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_SMOKE",
-    "GATEHOUSE_SHARED_WEIGHTS",
+    "GATEHOUSE_PROXIES", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS",
+    "GATEHOUSE_SMOKE",
+    "GATEHOUSE_SHARED_WEIGHTS", "GATEHOUSE_DELIVERY", "GATEHOUSE_S3_ENDPOINT", "GATEHOUSE_S3_BUCKET", "GATEHOUSE_S3_PREFIX",
+    "GATEHOUSE_S3_REGION", "GATEHOUSE_MOST_BODIES", "GATEHOUSE_MOST_BODIES_EACH", "GATEHOUSE_TOKEN_RATE",
+    "GATEHOUSE_ADDRESS_RATE",
 )  # fmt: skip
 RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
 NAMED_BY = {"database": "database (DATABASE_URL)", "broker": "broker (REDIS_URL)"}
-THREADS = 16
+THREADS = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
 READY_WITHIN = 60.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 

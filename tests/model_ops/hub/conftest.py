@@ -94,13 +94,13 @@ class Portal:
         return json.loads(line)
 
     def finished_downloads(self, repo_id: str, at_least: int) -> list[dict[str, Any]]:
-        """The model's log once it has that many rows: a row is written after the last byte, so a moment later."""
-        deadline = time.monotonic() + 20
-        while (
-            len(rows := self.order("downloads", repo_id=repo_id)) < at_least and time.monotonic() < deadline
-        ):
+        """The model's rows of bodies that have ended, once there are that many: they are written a moment later."""
+        deadline = time.monotonic() + 30
+        while True:
+            rows = [row for row in self.order("downloads", repo_id=repo_id) if row["bytes_sent"] is not None]
+            if len(rows) >= at_least or time.monotonic() > deadline:
+                return rows
             time.sleep(0.05)
-        return list(rows)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,37 @@
+"""Bytes from nginx: we answer with the place of the file, and nginx does ranges and sends it.
+
+docker/nginx/nginx.conf.template is the other half: it marks its requests, keeps our headers in the location that
+serves the store, limits each person there, and writes the line from which the download log learns the end.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from model_ops.delivery.own import SMALL
+from model_ops.delivery.ranges import Span
+from model_ops.delivery.ticket import Ticket, begin, whole_blob
+from model_ops.enums import DownloadMode
+from model_ops.models import RepoFile
+
+STORE = "/gatehouse-store/"  # nginx's internal location of WEIGHTS_ROOT
+MARK = "X-Gatehouse-Front"  # set by nginx on what it hands us
+
+
+def is_in_front(request: HttpRequest) -> bool:
+    """False for a request that came to us without nginx, which would be left with an empty answer."""
+    return settings.GATEHOUSE_DELIVERY == "nginx" and request.headers.get(MARK) == "nginx"
+
+
+def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket, span: Span | None) -> HttpResponse:
+    """The place of the whole file, the id for nginx's log, and whose limit counts; raises `Damaged` or `Busy`."""
+    whole_blob(file)
+    response = HttpResponse()
+    response["X-Gatehouse-Download"] = begin(file=file, ticket=ticket, span=span, mode=DownloadMode.NGINX)
+    if (span.length if span else file.blob.size) > SMALL:
+        response["X-Gatehouse-Person"] = ticket.person
+    response["X-Accel-Redirect"] = STORE + quote(file.blob.location)
+    return response

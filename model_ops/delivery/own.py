@@ -1,0 +1,141 @@
+"""Bytes from this process: ranges are answered here, and the kernel sends the file (sendfile).
+
+A body holds a thread, so bodies are counted, for each person and in all, and pages keep threads of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from io import FileIO
+from pathlib import Path
+
+from django.db import connection
+from django.http import HttpRequest, StreamingHttpResponse
+
+from model_ops.delivery.ranges import Span
+from model_ops.delivery.ticket import Busy, Damaged, Ticket, begin, whole_blob
+from model_ops.enums import DownloadMode
+from model_ops.models import RepoFile
+from model_ops.running import Room, running
+from model_ops.services import journal
+
+log = logging.getLogger(__name__)
+
+CHUNK = 2**20  # bytes, where the server has no sendfile
+SMALL = (
+    128 * 2**10
+)  # bytes; such a body fits into the socket's buffer and holds no thread, so it isn't counted
+STALLED = 120  # seconds without a byte taken: the connection is closed
+STALLED_SMALL = 20  # the same for a body that isn't counted
+NO_ROOM = {
+    Room.FULL: "Too many downloads at once:",
+    Room.PERSON_FULL: "You have as many downloads running at once as one person may:",
+}
+
+
+def answer(
+    request: HttpRequest, file: RepoFile, *, ticket: Ticket, span: Span | None
+) -> StreamingHttpResponse:
+    """The file, or the part of it; raises `Damaged` or `Busy` before anything is sent."""
+    body = Body(file, ticket, span, request.META.get("gunicorn.socket"))
+    status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
+    response = StreamingHttpResponse(body, status=status)
+    # As Django's FileResponse does it: its WSGI handler gives the body to the server's `wsgi.file_wrapper`.
+    response.file_to_stream, response.block_size = body, CHUNK  # type: ignore[attr-defined]
+    response["Content-Length"] = str(body.span.length)
+    if span:
+        response["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.blob.size}"
+    _let_go_of_database()
+    return response
+
+
+def _let_go_of_database() -> None:
+    """A transfer may take hours: its thread must not keep a connection of the pool meanwhile."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+class Body:
+    """An open part of a file: what the server sends, by sendfile or piece by piece, and then closes."""
+
+    mode = "rb"
+
+    def __init__(
+        self, file: RepoFile, ticket: Ticket, span: Span | None, connected: socket.socket | None
+    ) -> None:
+        self.span = span or Span(0, file.blob.size)
+        self.right, self.person = ticket.right, ticket.person
+        self.counted = self.span.length > SMALL
+        self.name = f"{file.path} by {ticket.user or 'nobody'}"
+        self._socket, self._sent, self._closed = connected, 0, True
+        path = whole_blob(file)
+        room = running.enter(self)
+        if room != Room.FREE:
+            raise Busy(NO_ROOM[room])
+        try:
+            self._file = self._opened(path)
+            self._request_id = self._begin(file, ticket, span)
+        except BaseException:
+            running.leave(self)
+            raise
+        self._began, self._closed = time.monotonic(), False
+        if connected is not None:
+            connected.settimeout(STALLED if self.counted else STALLED_SMALL)
+
+    def _opened(self, path: Path) -> FileIO:
+        try:
+            file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise Damaged(path.name) from error
+        file.seek(self.span.first)
+        return file
+
+    def _begin(self, file: RepoFile, ticket: Ticket, span: Span | None) -> str:
+        try:
+            return begin(file=file, ticket=ticket, span=span, mode=DownloadMode.OWN)
+        except Busy:
+            self._file.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, position: int) -> None:
+        """`socket.sendfile` says here how far it came, also when the connection broke."""
+        self._sent = position - self.span.first
+        self._file.seek(position)
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """The next piece; that it is asked for means that the one before went out."""
+        self._sent = self._file.tell() - self.span.first
+        return self._file.read(min(size, self.span.length - self._sent)) or b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read, b"")
+
+    def cut(self) -> None:
+        """Ends the transfer from another thread: the right to it is gone."""
+        log.info("Closing a running download of %s: the right to it has ended.", self.name)
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Notes the end, once; the download log never breaks a transfer."""
+        if self._closed:
+            return
+        self._closed = True
+        running.leave(self)
+        self._file.close()
+        journal.end(self._request_id, bytes_sent=self._sent, seconds=time.monotonic() - self._began)
+
+    def __del__(self) -> None:
+        """For a response that never reached the server; in a thread, since this one may hold a lock that `close` takes."""
+        if not self._closed:
+            threading.Thread(target=self.close, daemon=True).start()

@@ -1,0 +1,69 @@
+"""`Range` as RFC 9110 has it, for single ranges; anything else asks for the whole file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from django.http import HttpRequest, HttpResponse
+
+RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.ASCII)
+ENDLESS = 10**20  # larger than any file
+
+
+class NotSatisfiable(Exception):
+    """The range lies outside the file."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes `first` up to, not including, `end`."""
+
+    first: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        return self.end - self.first
+
+
+def asked_span(header: str, size: int) -> Span | None:
+    """A single range, or None for the whole file: no header, several ranges, or one that makes no sense (RFC 9110).
+
+    Raises `NotSatisfiable` for a range that holds no byte of the file.
+    """
+    match = RANGE.fullmatch(header)
+    if match is None or not any(match.groups()):
+        return None
+    first, last = (_number(digits) for digits in match.groups())
+    if first is None:
+        span = Span(max(0, size - (last or 0)), size)
+    elif last is not None and last < first:
+        return None
+    else:
+        span = Span(first, size if last is None else min(last + 1, size))
+    if span.length <= 0:
+        raise NotSatisfiable
+    return span
+
+
+def _number(digits: str) -> int | None:
+    if not digits:
+        return None
+    return int(digits) if len(digits) <= 20 else ENDLESS
+
+
+def span_of(request: HttpRequest, *, size: int, etag: str) -> Span | None:
+    """What the request asks for; `Range` counts for nothing where `If-Range` names other content."""
+    condition = request.headers.get("If-Range", "")
+    return asked_span(request.headers.get("Range", "") if condition in {"", f'"{etag}"'} else "", size)
+
+
+def not_satisfiable(size: int) -> HttpResponse:
+    """416, with the size, as clients that read to the end of a file expect it."""
+    sentence = f"The file has {size} bytes: the range asked for lies outside."
+    response = HttpResponse(sentence, content_type="text/plain; charset=utf-8", status=416)
+    response["X-Error-Code"] = "RangeNotSatisfiable"
+    response["X-Error-Message"] = sentence
+    response["Content-Range"] = f"bytes */{size}"
+    return response

@@ -1,0 +1,69 @@
+"""Bytes from a bucket: the client is sent on to a signed link, which is all the right it needs there.
+
+Large files alone go this way; card, configuration and the like are a round trip shorter from here. Until a file's copy
+is in the bucket, and where no link can be signed, this process sends it.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from model_ops.delivery.headers import content_type, disposition
+from model_ops.delivery.ranges import NotSatisfiable, Span, span_of
+from model_ops.delivery.ticket import Ticket, begin
+from model_ops.enums import DownloadMode
+from model_ops.models import RepoFile
+from model_ops.services import bucket
+
+SLOW_LINE = 250_000  # bytes a second: a link must outlive the slowest transfer of its file
+SHORTEST, LONGEST = 3600, 7 * 24 * 3600  # seconds; the latter is S3's own limit
+
+
+def has(file: RepoFile) -> bool:
+    """Whether a whole, checked copy is in the bucket of the settings."""
+    return settings.GATEHOUSE_DELIVERY == "s3" and file.is_lfs and file.blob.bucket == bucket.place()
+
+
+def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpResponse | None:
+    """302 to the link, on HEAD too, since clients take the link from there; None where none can be signed.
+
+    Raises `Busy` where the download log can't be written.
+    """
+    seconds = link_seconds(file.blob.size, ticket)
+    try:
+        link = bucket.link(
+            file.blob.sha256,
+            seconds=seconds,
+            disposition=disposition(file.path),
+            content_type=content_type(file.path),
+        )
+    except bucket.NoLink:
+        return None
+    begin(
+        file=file,
+        ticket=ticket,
+        span=_asked(request, file),
+        mode=DownloadMode.S3,
+        link_seconds=seconds,
+    )
+    response = HttpResponse(status=302, content_type="text/plain; charset=utf-8")
+    response["Location"] = link
+    return response
+
+
+def link_seconds(size: int, ticket: Ticket) -> int:
+    """An hour, and the time that the file takes on a slow line; beyond an hour never longer than the grant."""
+    wanted = SHORTEST + size // SLOW_LINE
+    if ticket.grant is not None:
+        wanted = min(wanted, int((ticket.grant.ends_at - timezone.now()).total_seconds()))
+    return max(SHORTEST, min(wanted, LONGEST))
+
+
+def _asked(request: HttpRequest, file: RepoFile) -> Span | None:
+    """For the log alone: the bucket answers the range, also one that lies outside."""
+    try:
+        return span_of(request, size=file.blob.size, etag=file.etag)
+    except NotSatisfiable:
+        return None
