@@ -14,6 +14,7 @@ from model_ops.enums import Method, RecoveryState
 from model_ops.models import Blob, Recovery, Ref, RepoFile, Revision
 from model_ops.queries import MAIN, current_recovery, main_revision
 from model_ops.services.blobs import store_bytes
+from model_ops.services.bucket import expect_copies
 from model_ops.services.repository import StoredFile, commit_id, gitattributes, is_lfs
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _write_blobs(files: list[StoredFile]) -> None:
     Blob.objects.bulk_create(
         others, update_conflicts=True, unique_fields=["sha256"], update_fields=["git_oid"]
     )
+    expect_copies()
 
 
 def _blobs(files: Iterable[StoredFile]) -> list[Blob]:
