@@ -41,6 +41,7 @@ COPIED = (
 UNJOINED_AFTER = timedelta(days=1)
 NEVER_ENDS_AFTER = timedelta(days=7)  # a journal that was lost with its machine tells no end
 MOST = 2**62
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
 Line = dict[str, Any]
 
@@ -123,7 +124,7 @@ def _write_rows(lines: list[bytes], process: str, journals: Path) -> None:
                 begun.setdefault(row.request_id, row)
             else:
                 ended[_text(read["end"]["request_id"])] = _end(read["end"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except UNREADABLE as error:
             _refuse(journals, line.decode("utf-8", "replace"), f"it cannot be read ({error!r})")
     for request_id in begun.keys() & ended.keys():
         _close_row(begun[request_id], ended.pop(request_id))
