@@ -18,7 +18,8 @@ from django.utils import timezone
 from access_requests.enums import Outcome, ReasonCode, Role
 from access_requests.models import GatedModel, Grant
 from access_requests.services import catalogue, grants, requests, tokens
-from model_ops.enums import Method, RecoveryState, SourceKind
+from model_ops import tasks
+from model_ops.enums import DownloadState, Method, RecoveryState, SourceKind
 from model_ops.models import Blob, Download, ModelWeights, Recovery, Ref, RepoFile, Revision, WeightSource
 from model_ops.services.blobs import blob_path, store_bytes
 from model_ops.services.publishing import publish_revision
@@ -243,8 +244,9 @@ def revoke(name: str, repo_id: str) -> dict[str, Any]:
 
 
 def downloads(repo_id: str) -> list[dict[str, Any]]:
-    """The model's rows of the download log, oldest first."""
-    rows = Download.objects.filter(model__repo_id=repo_id).order_by("pk").select_related("user")
+    """The model's rows of the download log whose bodies have ended, oldest first."""
+    ended = Download.objects.filter(model__repo_id=repo_id).exclude(state=DownloadState.RUNNING)
+    rows = ended.order_by("pk").select_related("user")
     names = (
         "commit",
         "path",
@@ -255,11 +257,20 @@ def downloads(repo_id: str) -> list[dict[str, Any]]:
         "address",
         "client",
         "grant_id",
+        "state",
+        "mode",
+        "request_id",
     )
     return [
         {name: getattr(row, name) for name in names} | {"user": row.user.username if row.user else None}
         for row in rows
     ]
+
+
+def move_downloads() -> dict[str, Any]:
+    """What the scheduled job does for the download log."""
+    tasks.move_downloads()
+    return {}
 
 
 def blob(sha256: str) -> dict[str, Any]:
@@ -269,7 +280,7 @@ def blob(sha256: str) -> dict[str, Any]:
 
 ORDERS = {
     order.__name__: order
-    for order in (model, commit, folder, branch, recovery, person, revoke, downloads, blob)
+    for order in (model, commit, folder, branch, recovery, person, revoke, downloads, move_downloads, blob)
 }
 
 
