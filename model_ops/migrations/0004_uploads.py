@@ -1,4 +1,5 @@
 import django.db.models.deletion
+import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 from django.db.models import OuterRef, Subquery
@@ -82,6 +83,27 @@ class Migration(migrations.Migration):
                 on_delete=django.db.models.deletion.PROTECT,
                 related_name="uploaded_revisions",
                 to=settings.AUTH_USER_MODEL,
+            ),
+        ),
+        migrations.AddField(
+            model_name="revision",
+            name="upload",
+            field=models.ForeignKey(
+                blank=True,
+                help_text="The uploaded revision whose files these are, below the portal's card and licences.",
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="shown_by",
+                to="model_ops.revision",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="revision",
+            name="created_at",
+            field=models.DateTimeField(
+                default=django.utils.timezone.now,
+                editable=False,
+                help_text="The commit's time, to the second.",
             ),
         ),
         migrations.AddField(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from access_requests.models import GatedModel
 from model_ops.models.recoveries import Recovery
@@ -50,9 +51,19 @@ class Revision(models.Model):
     title = models.CharField(max_length=200)
     message = models.TextField(blank=True)
     author = models.CharField(max_length=200)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="The commit's time, to the second."
+    )
     uploader = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="uploaded_revisions"
+    )
+    upload = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="shown_by",
+        help_text="The uploaded revision whose files these are, below the portal's card and licences.",
     )
     branch = models.CharField(
         max_length=200, blank=True, help_text="Of an upload: the branch that publishing it moves."
