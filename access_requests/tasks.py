@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from access_requests.services import grants, mail
+from access_requests.services.oauth import codes
 
 
 @shared_task(soft_time_limit=30, time_limit=45)
@@ -23,3 +24,9 @@ def send_due_mail() -> None:
 def close_ended_grants() -> None:
     """Writes the end of grants that ran out into the log."""
     grants.close_ended_grants()
+
+
+@shared_task(soft_time_limit=120, time_limit=150)
+def forget_ended_codes() -> None:
+    """Deletes the codes of sign-ins that ended a day ago."""
+    codes.forget_ended_codes()

@@ -290,3 +290,27 @@ def bucket(delivery: str) -> tuple[str, str]:
     if prefix and (not PREFIX.fullmatch(prefix) or len(prefix) > 200):
         raise refuse("GATEHOUSE_S3_PREFIX", f"is {prefix!r}: write a path such as gatehouse/weights.")
     return name, prefix
+
+
+CI_DIALECTS = ("github", "gitlab")
+KNOWN_ISSUERS = "github=https://token.actions.githubusercontent.com gitlab=https://gitlab.com"
+
+
+def oidc_issuers() -> dict[str, str]:
+    """`GATEHOUSE_OIDC_ISSUERS`: `github=https://...` and `gitlab=https://...` apart by blanks, as issuer -> dialect; `none` for none."""
+    issuers: dict[str, str] = {}
+    value = text("GATEHOUSE_OIDC_ISSUERS", KNOWN_ISSUERS)
+    for pair in [] if value.lower() == "none" else value.split():
+        dialect, _, address = pair.partition("=")
+        parts = _split(address)
+        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1"})
+        plain = not (parts.query or parts.fragment or parts.username is not None) and not address.endswith(
+            "/"
+        )
+        if dialect not in CI_DIALECTS or not parts.hostname or not safe or not plain:
+            raise refuse(
+                "GATEHOUSE_OIDC_ISSUERS",
+                f"holds {pair!r}: write github=https://HOST or gitlab=https://HOST, apart by blanks, or none.",
+            )
+        issuers[address] = dialect
+    return issuers

@@ -30,6 +30,7 @@ GATEHOUSE_TOKEN_RATE = environment.whole_number("GATEHOUSE_TOKEN_RATE", default=
 GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", default=6000, most=10**6, least=0)
 GATEHOUSE_NGINX_LOG = environment.log_file("GATEHOUSE_NGINX_LOG")
 GATEHOUSE_SHARED_WEIGHTS = environment.flag("GATEHOUSE_SHARED_WEIGHTS")
+GATEHOUSE_OIDC_ISSUERS = environment.oidc_issuers()
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
@@ -146,6 +147,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
     "bucket": {"task": "model_ops.tasks.copy_to_bucket", "schedule": 60.0, "options": {"expires": 60}},
+    "sign-ins-ended": {
+        "task": "access_requests.tasks.forget_ended_codes",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
     "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},
 }

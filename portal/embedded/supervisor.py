@@ -31,6 +31,7 @@ CONFIGURATION = (
     "GATEHOUSE_NGINX_LOG", "GATEHOUSE_SHARED_WEIGHTS", "GATEHOUSE_DELIVERY", "GATEHOUSE_S3_ENDPOINT", "GATEHOUSE_S3_BUCKET", "GATEHOUSE_S3_PREFIX",
     "GATEHOUSE_S3_REGION", "GATEHOUSE_MOST_BODIES", "GATEHOUSE_MOST_BODIES_EACH", "GATEHOUSE_TOKEN_RATE",
     "GATEHOUSE_ADDRESS_RATE",
+    "GATEHOUSE_OIDC_ISSUERS",
 )  # fmt: skip
 RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it

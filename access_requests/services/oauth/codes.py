@@ -1,0 +1,198 @@
+"""The device flow (RFC 8628): a client shows a short code, a person decides in the browser, the client fetches its tokens."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from access_requests.enums import DeviceState
+from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
+from access_requests.models import DeviceCode, Machine
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.oauth import limits
+from access_requests.services.oauth.errors import OAuthError
+from access_requests.services.oauth.machines import (
+    MOST_MACHINES,
+    UNUSED_DAYS,
+    Pair,
+    clean_machine_name,
+    digest,
+    first_pair,
+    live_machines,
+    sign_out,
+)
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words; nothing that looks like a digit
+CODE_LENGTH = 8  # 20**8: with 10 guesses in a code's life, one in 2.5 billion
+LIFE = timedelta(minutes=15)
+INTERVAL = 2  # seconds between polls
+SLOWER_BY, SLOWEST = 5, 60
+TOLERANCE = 0.5  # seconds that a poll may come early: networks are not even
+KEPT = timedelta(days=1)  # how long an ended code is kept, to say what became of it
+CODE = re.compile(rf"[{LETTERS}]{{{CODE_LENGTH}}}")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the client is told; the secret code is known only now."""
+
+    code: DeviceCode
+    device_code: str
+
+
+def begin_sign_in(*, client_id: str, client: str, address: str | None) -> Begun:
+    """Opens one sign-in; any client may, since only a person's approval gives it anything."""
+    limits.spend(limits.SIGN_INS_OF_ADDRESS, address)
+    secret, now = secrets.token_urlsafe(32), timezone.now()
+    while True:
+        try:
+            with transaction.atomic():
+                code = DeviceCode.objects.create(
+                    digest=digest(secret),
+                    user_code="".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH)),
+                    client_id=client_id[:100],
+                    client=client[:200],
+                    address=address,
+                    created_at=now,
+                    expires_at=now + LIFE,
+                    interval=INTERVAL,
+                )
+        except IntegrityError:  # another sign-in has this short code
+            continue
+        return Begun(code, secret)
+
+
+def shown(user_code: str) -> str:
+    """`BCDF-GHJK`, as people read it out."""
+    return f"{user_code[:4]}-{user_code[4:]}"
+
+
+def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
+    """The sign-in of a code that a person typed or followed; a wrong one counts against them and their address."""
+    limits.spend(limits.WRONG_CODES_OF_PERSON, user.pk)
+    limits.spend(limits.WRONG_CODES_OF_ADDRESS, address)
+    wanted = "".join(c for c in typed.upper() if not (c.isspace() or c in "-‐‑–—_."))
+    code = DeviceCode.objects.filter(user_code=wanted).first() if CODE.fullmatch(wanted) else None
+    if code is None:
+        raise NotFound(
+            f"The code {typed[:20]!r} is not known: compare it with the one in your terminal.",
+            field="user_code",
+        )
+    limits.give_back(limits.WRONG_CODES_OF_PERSON, user.pk)
+    limits.give_back(limits.WRONG_CODES_OF_ADDRESS, address)
+    _still_waits(code)
+    return code
+
+
+def _still_waits(code: DeviceCode) -> None:
+    if code.state == DeviceState.DENIED:
+        raise Conflict("This sign-in was denied already; nothing was given.", field="user_code")
+    if code.state != DeviceState.WAITING:
+        raise Conflict(
+            "This sign-in was approved already: go back to your terminal. Was it not you? Sign the machine out below.",
+            field="user_code",
+        )
+    if code.expires_at <= timezone.now():
+        raise Conflict(
+            "This code has ended: codes live for 15 minutes. Start again in the terminal.", field="user_code"
+        )
+
+
+def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
+    """Lets the machine in, in this person's name; of two tabs one wins and the other is told."""
+    name = clean_machine_name(name)
+    if not user.is_active:
+        raise NotAllowed("Your account is disabled.")
+    with recorded():
+        code = DeviceCode.objects.select_for_update().get(pk=code.pk)
+        _still_waits(code)
+        if live_machines(user).count() >= MOST_MACHINES:
+            raise Invalid(f"You have {MOST_MACHINES} signed-in machines: sign one out first.")
+        now = timezone.now()
+        machine = Machine.objects.create(
+            user=user,
+            name=name,
+            client_id=code.client_id,
+            client=code.client,
+            address=code.address,
+            signed_in_at=now,
+            ends_at=now + timedelta(days=UNUSED_DAYS),
+        )
+        code.machine, code.state, code.decided_at = machine, DeviceState.APPROVED, now
+        code.save(update_fields=["machine", "state", "decided_at"])
+        append_event(
+            kind="machine.approved",
+            actor=user,
+            data={"machine": machine.pk, "name": name, "client": code.client, "address": code.address},
+        )
+    return machine
+
+
+def deny(*, code: DeviceCode, user: User) -> None:
+    """The client is told that it was denied, and nothing is given."""
+    with recorded():
+        code = DeviceCode.objects.select_for_update().get(pk=code.pk)
+        _still_waits(code)
+        code.state, code.decided_at = DeviceState.DENIED, timezone.now()
+        code.save(update_fields=["state", "decided_at"])
+        append_event(kind="machine.denied", actor=user, data={"client": code.client, "address": code.address})
+
+
+def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
+    """A poll: the tokens once the person approved, else the `OAuthError` that says how it stands."""
+    code = DeviceCode.objects.select_related("machine").filter(digest=digest(device_code)).first()
+    if code is None or code.client_id != client_id[:100]:
+        raise OAuthError("invalid_grant", "This device code is not known: run 'hf auth login' again.")
+    if code.state == DeviceState.DENIED:
+        raise OAuthError("access_denied", "The sign-in was denied in the browser.")
+    if code.state == DeviceState.USED:
+        return _refuse_second_use(code)
+    if code.expires_at <= timezone.now():
+        return _refuse_ended(code)
+    if code.state == DeviceState.WAITING:
+        raise _still_pending(code)
+    with recorded():
+        mine = DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(
+            state=DeviceState.USED
+        )
+        if mine and code.machine:
+            return first_pair(code.machine)
+    return _refuse_second_use(code)
+
+
+def _refuse_second_use(code: DeviceCode) -> Pair:
+    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew."""
+    machine = Machine.objects.get(device_code=code)
+    sign_out(machine=machine, why="its device code came a second time")
+    raise OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
+
+
+def _refuse_ended(code: DeviceCode) -> Pair:
+    if code.machine:
+        sign_out(machine=code.machine, why="it never fetched its tokens")
+    raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+
+
+def _still_pending(code: DeviceCode) -> OAuthError:
+    now = timezone.now()
+    early = code.polled_at and (now - code.polled_at).total_seconds() < code.interval - TOLERANCE
+    interval = min(code.interval + SLOWER_BY, SLOWEST) if early else code.interval
+    DeviceCode.objects.filter(pk=code.pk).update(polled_at=now, interval=interval)
+    if early:
+        return OAuthError("slow_down", f"Ask every {interval} seconds.")
+    return OAuthError("authorization_pending", f"Waiting for a person to approve {shown(code.user_code)}.")
+
+
+def forget_ended_codes() -> int:
+    """Deletes codes that ended a day ago; what became of them is in the event log."""
+    deleted, _ = DeviceCode.objects.filter(expires_at__lt=timezone.now() - KEPT).delete()
+    return deleted

@@ -1,0 +1,66 @@
+"""How often somebody may try: counted in the cache, so that a cache that is away stops nobody."""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import suppress
+from dataclasses import dataclass
+
+from django.core.cache import cache
+
+from access_requests.services.oauth.errors import TooMany
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`most` tries in `seconds`, from the first one on."""
+
+    name: str
+    most: int
+    seconds: int
+    sentence: str
+
+
+WRONG_CODES_OF_PERSON = Limit(
+    "code-person",
+    10,
+    900,
+    "Too many wrong codes: wait a quarter of an hour, then start again in the terminal.",
+)
+WRONG_CODES_OF_ADDRESS = Limit(
+    "code-address", 30, 900, "Too many wrong codes from this address: wait a quarter of an hour."
+)
+SIGN_INS_OF_ADDRESS = Limit(
+    "sign-ins", 60, 900, "Too many sign-ins were begun from this address: wait a quarter of an hour."
+)
+FAILED_EXCHANGES_OF_ADDRESS = Limit(
+    "exchanges", 60, 900, "Too many refused exchanges from this address: wait a quarter of an hour."
+)
+
+
+def spend(limit: Limit, who: object) -> None:
+    """Counts one try; one too many raises `TooMany`."""
+    key = _key(limit, who)
+    cache.add(key, 0, limit.seconds)
+    with suppress(ValueError):  # the count ended this moment
+        if (cache.incr(key) or 0) > limit.most:
+            raise TooMany(limit.sentence, seconds=limit.seconds)
+
+
+def give_back(limit: Limit, who: object) -> None:
+    """A try that turned out well does not count."""
+    with suppress(ValueError):
+        cache.decr(_key(limit, who))
+
+
+def _key(limit: Limit, who: object) -> str:
+    return f"oauth:{limit.name}:{_whole_network(str(who))}"
+
+
+def _whole_network(who: str) -> str:
+    """An IPv6 address counts as its /64, of which one household or server has all."""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(who)
+        if address.version == 6:
+            return str(ipaddress.ip_network((address, 64), strict=False))
+    return who

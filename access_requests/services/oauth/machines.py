@@ -1,0 +1,176 @@
+"""Signed-in machines: short access tokens by refresh tokens that are used once, ended together."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from access_requests.enums import TokenKind, TokenOrigin
+from access_requests.errors import Invalid, NotAllowed
+from access_requests.models import AccessToken, Machine, RefreshToken
+from access_requests.services import tokens
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.oauth.errors import OAuthError
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+PREFIX = "gthr_"
+TOKEN_DAYS = 30  # the client refreshes when less than a day remains
+UNUSED_DAYS = 90  # a machine that refreshes nothing for so long is signed out
+OVERLAP = timedelta(days=1)  # a process that runs on keeps the token it began with for so long
+GRACE = timedelta(minutes=1)  # in which a refresh token may come again, because its answer was lost
+MOST_SIBLINGS = 3
+MOST_MACHINES = 50
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An access token with what gets the next one; both secrets are known only now."""
+
+    machine: Machine
+    access: tokens.Issued
+    refresh_secret: str
+
+    @property
+    def expires_in(self) -> int:
+        """Seconds, as the client is told."""
+        return TOKEN_DAYS * 24 * 3600
+
+
+def digest(secret: str) -> str:
+    """SHA-256 hex of a device code or a refresh token, whatever was sent as one."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def clean_machine_name(name: str) -> str:
+    """1 to 100 visible characters, fit for a section's name in the client's own file of tokens."""
+    name = " ".join(name.split())
+    if (
+        not name
+        or len(name) > 100
+        or not name.isprintable()
+        or name.upper() == "DEFAULT"
+        or set(name) & set("[]")
+    ):
+        raise Invalid(
+            "Give the machine a name of 1 to 100 visible characters without square brackets, so that you know it again.",
+            field="name",
+        )
+    return name
+
+
+def live_machines(user: User) -> QuerySet[Machine]:
+    """Those that are signed in, newest first."""
+    return Machine.objects.filter(user=user, signed_out_at=None, ends_at__gt=timezone.now())
+
+
+def first_pair(machine: Machine) -> Pair:
+    """The tokens of a machine that was let in; inside the caller's `recorded()`."""
+    return _new_pair(machine, follows=None)
+
+
+def _new_pair(machine: Machine, *, follows: RefreshToken | None) -> Pair:
+    access = tokens.issue_person_token(
+        user=machine.user,
+        kind=TokenKind.USER,
+        name=machine.name,
+        origin=TokenOrigin.DEVICE,
+        expires_at=timezone.now() + timedelta(days=TOKEN_DAYS),
+    )
+    secret = PREFIX + secrets.token_urlsafe(32)
+    RefreshToken.objects.create(machine=machine, token=access.token, follows=follows, digest=digest(secret))
+    return Pair(machine, access, secret)
+
+
+def refresh(*, secret: str) -> Pair:
+    """The next pair for a refresh token; an old one that comes again signs its machine out.
+
+    Within a minute it may come again, as long as what it got was not used: the answer was lost.
+    """
+    with recorded():
+        old = (
+            RefreshToken.objects.select_for_update(of=("self",))
+            .select_related("machine__user")
+            .filter(digest=digest(secret))
+            .first()
+        )
+        if old is None:
+            raise _no_grant("This refresh token is not known.")
+        why = _why_ended(old)
+        if not why:
+            return _rotate(old)
+        if old.machine.is_live():
+            sign_out(machine=old.machine, why=why)
+    raise _no_grant(f"This machine is signed out: {old.machine.signed_out_why or why}.")
+
+
+def _no_grant(sentence: str) -> OAuthError:
+    return OAuthError("invalid_grant", f"{sentence} Run 'hf auth login' again.")
+
+
+def _why_ended(old: RefreshToken) -> str:
+    """Why this token gets nothing any more; empty when it does."""
+    machine, now = old.machine, timezone.now()
+    if machine.signed_out_at is not None:
+        return machine.signed_out_why
+    if machine.ends_at <= now:
+        return f"it was not used for {UNUSED_DAYS} days"
+    if not machine.user.is_active:
+        return "its account is disabled"
+    if AccessToken.objects.filter(refresh__machine=machine, revoked_at__isnull=False).exists():
+        return "one of its tokens was revoked"
+    if old.used_at is None:
+        return ""
+    followers = list(old.followers.all())
+    lost = now - old.used_at <= GRACE and not any(follower.used_at for follower in followers)
+    return "" if lost and len(followers) < MOST_SIBLINGS else "an old refresh token was used again"
+
+
+def _rotate(old: RefreshToken) -> Pair:
+    now = timezone.now()
+    RefreshToken.objects.filter(pk=old.pk, used_at=None).update(used_at=now)
+    AccessToken.objects.filter(pk=old.token_id, expires_at__gt=now + OVERLAP).update(expires_at=now + OVERLAP)
+    machine = old.machine
+    machine.refreshed_at, machine.ends_at = now, now + timedelta(days=UNUSED_DAYS)
+    machine.save(update_fields=["refreshed_at", "ends_at"])
+    return _new_pair(machine, follows=old)
+
+
+def sign_out(*, machine: Machine, why: str, actor: User | None = None) -> bool:
+    """Ends the machine with every token it ever got; twice is once. False: it was signed out before."""
+    if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
+        raise NotAllowed("This machine belongs to somebody else.")
+    with recorded():
+        now = timezone.now()
+        mine = Machine.objects.filter(pk=machine.pk, signed_out_at=None).update(
+            signed_out_at=now, signed_out_why=why
+        )
+        if not mine:
+            return False
+        ended = AccessToken.objects.filter(refresh__machine=machine, revoked_at=None).update(
+            revoked_at=now, revoke_reason=f"its machine was signed out: {why}"[:200]
+        )
+        append_event(
+            kind="machine.signed_out",
+            actor=actor,
+            data={"machine": machine.pk, "name": machine.name, "why": why, "tokens": ended},
+        )
+    return True
+
+
+def revoke_secret(*, secret: str) -> None:
+    """RFC 7009: whoever has a secret may end it. One of a machine's signs the machine out; an unknown one is no error."""
+    found = RefreshToken.objects.select_related("machine").filter(digest=digest(secret)).first()
+    token = AccessToken.objects.select_related("user").filter(digest=digest(secret)).first()
+    found = found or RefreshToken.objects.select_related("machine").filter(token=token).first()
+    if found is not None:
+        sign_out(machine=found.machine, why="the client signed out")
+    elif token is not None:
+        tokens.revoke_token(token=token, user=token.user)

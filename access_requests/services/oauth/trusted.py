@@ -1,0 +1,99 @@
+"""Repositories that a person trusts: their CI jobs may read what that person may read, or one model of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import AccessToken, GatedModel, TrustedRepository
+from access_requests.queries import live_grant
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.oauth.issuers import REPOSITORY, dialect_of
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+MOST_TRUSTED = 50
+LONGEST = 255
+
+
+def trusted_by(user: User) -> QuerySet[TrustedRepository]:
+    """What the person trusts now."""
+    return TrustedRepository.objects.filter(user=user, removed_at=None).select_related("model")
+
+
+def trust_repository(
+    *,
+    user: User,
+    issuer: str,
+    repository: str,
+    ref: str = "",
+    environment: str = "",
+    workflow: str = "",
+    model: GatedModel | None = None,
+) -> TrustedRepository:
+    """From now on jobs of that repository may exchange their identity for a token of this person."""
+    if dialect_of(issuer) is None:
+        raise Invalid("This portal does not know that CI service: choose one of the list.", field="issuer")
+    conditions = {
+        "repository": _checked("repository", repository.strip().strip("/")),
+        "ref": _checked("ref", ref.strip()),
+        "environment": _checked("environment", environment.strip()),
+        "workflow": _checked("workflow", workflow.strip().lstrip("/")),
+    }
+    if not REPOSITORY.fullmatch(conditions["repository"]):
+        raise Invalid("Write the repository as OWNER/NAME, without its address.", field="repository")
+    if conditions["ref"] and not conditions["ref"].startswith("refs/"):
+        raise Invalid(
+            "Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
+            field="ref",
+        )
+    with recorded():
+        if not user.is_active:
+            raise NotAllowed("Your account is disabled.")
+        if model is not None and live_grant(user, model) is None:
+            raise Invalid(
+                f"You have no live grant of {model}: choose a model that you may read.", field="model"
+            )
+        mine = TrustedRepository.objects.filter(user=user, removed_at=None)
+        if mine.filter(issuer=issuer, model=model, **conditions).exists():
+            raise Conflict("You trust this repository under these conditions already.", field="repository")
+        if mine.count() >= MOST_TRUSTED:
+            raise Invalid(f"You trust {MOST_TRUSTED} repositories already: remove one first.")
+        trusted = TrustedRepository.objects.create(user=user, issuer=issuer, model=model, **conditions)
+        append_event(
+            kind="trusted.added",
+            actor=user,
+            model=model,
+            data={"trusted": trusted.pk, "issuer": issuer} | {k: v for k, v in conditions.items() if v},
+        )
+    return trusted
+
+
+def _checked(field: str, text: str) -> str:
+    if len(text) > LONGEST or not text.isprintable():
+        raise Invalid(f"Write up to {LONGEST} visible characters.", field=field)
+    return text
+
+
+def remove_trusted(*, trusted: TrustedRepository, user: User) -> int:
+    """Ends the trust and every token it gave; how many of those still worked. Its person may, and a superuser."""
+    if trusted.user_id != user.pk and not user.is_superuser:
+        raise NotAllowed("This is trusted by somebody else.")
+    with recorded():
+        now = timezone.now()
+        if not TrustedRepository.objects.filter(pk=trusted.pk, removed_at=None).update(removed_at=now):
+            return 0
+        ended = AccessToken.objects.filter(
+            exchange__trusted=trusted, revoked_at=None, expires_at__gt=now
+        ).update(revoked_at=now, revoke_reason="its repository is not trusted any more")
+        append_event(
+            kind="trusted.removed",
+            actor=user,
+            model=trusted.model,
+            data={"trusted": trusted.pk, "repository": trusted.repository, "tokens": ended},
+        )
+    return ended
