@@ -172,6 +172,11 @@ def _owed(grant: str = "") -> QuerySet[LicenceVersion]:
     )
 
 
+def owing(grants: QuerySet[Grant]) -> QuerySet[Any]:
+    """Grants with `owes`: whether their holder must accept a licence text first."""
+    return grants.annotate(owes=Exists(_owed()))
+
+
 def owed_licences(grant: Grant) -> list[LicenceVersion]:
     """The texts that the holder of this grant must accept before downloading goes on."""
     owed = Grant.objects.filter(pk=grant.pk).values_list(ArraySubquery(_owed().values("pk")), flat=True).get()
@@ -189,17 +194,19 @@ def _refusal(user: Any, model: GatedModel) -> Access:
 
 def _why_not(request: AccessRequest | None, ended: Grant | None) -> AccessCode:
     """The refusal that a person's latest request and latest grant, which is not live, come to."""
-    if ended is not None and (request is None or _is_older(request, ended)):
+    if ended is not None and (request is None or is_older(request, ended)):
         return AccessCode.REVOKED if ended.revoked_at else AccessCode.EXPIRED
     if request is None or request.state not in REQUEST_CODES:
         return AccessCode.NO_REQUEST
     return REQUEST_CODES[RequestState(request.state)]
 
 
-def _is_older(request: AccessRequest, grant: Grant) -> bool:
+def is_older(request: AccessRequest, grant: Grant) -> bool:
     """Whether the grant, and not the request, is the last word: a decision against counts from when it was given."""
-    if request.is_open or request.state == RequestState.APPROVED:
-        return not request.is_open
+    if request.is_open:
+        return False
+    if request.state == RequestState.APPROVED:
+        return True
     against = request.state in {RequestState.REJECTED, RequestState.RESET}
     since = request.closed_at if against else request.created_at
     return since is not None and since < grant.starts_at
@@ -210,8 +217,8 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     models = list(models)
     if not is_person(user):
         return {model.pk: access_of(user, model).code for model in models}
-    owing = Grant.objects.annotate(owes=Exists(_owed()))
-    grants = {g.model_id: g for g in owing.filter(user=user, model__in=models).order_by("pk")}
+    mine = owing(Grant.objects.filter(user=user, model__in=models)).order_by("pk")
+    grants = {grant.model_id: grant for grant in mine}
     requests = {
         r.model_id: r for r in AccessRequest.objects.filter(applicant=user, model__in=models).order_by("pk")
     }

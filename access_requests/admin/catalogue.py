@@ -291,10 +291,17 @@ class GatedModelAdmin(ReadOnlyAdmin):
         text = LicenceText(
             form.cleaned_data["name"], form.cleaned_data["language"], form.cleaned_data["text"]
         )
-        if add_licence(model=model, licence=text, actor=request.user):
+        added = add_licence(
+            model=model, licence=text, must_accept=form.cleaned_data["must_accept"], actor=request.user
+        )
+        if added.fresh:
             messages.success(request, f"{text.name} is current: whoever asks from now on agrees to it.")
         else:
             messages.info(request, f"{text.name} has exactly this text already.")
+        if form.cleaned_data["must_accept"]:
+            messages.info(
+                request, f"People with access who must agree to it now, and were mailed: {added.asked}."
+            )
 
     def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """How each field of the card was read, to be put right by the owner."""

@@ -139,6 +139,11 @@ class LicenceForm(forms.Form):
     text = forms.CharField(
         required=False, strip=False, widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"})
     )
+    must_accept = forms.BooleanField(
+        required=False,
+        label="Must be accepted again",
+        help_text="Everybody who has access is mailed, and their downloads are refused until they agree. Owners and reviewers go on.",
+    )
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

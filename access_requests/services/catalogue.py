@@ -205,7 +205,10 @@ def _with_owners_choices(model: GatedModel, fresh: GateForm) -> GateForm:
 def replace_licences(
     *, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None
 ) -> list[LicenceVersion]:
-    """Makes these the current texts: unchanged ones stay, changed ones get a new version, missing ones retire."""
+    """Makes these the current texts: unchanged ones stay, changed ones get a new version, missing ones retire.
+
+    What holders owe of a text, they owe of its new version until they accept either.
+    """
     wanted = {(text.name, text.language): _checked(text) for text in licences}
     if len(wanted) != len(licences):
         raise Invalid("Two licence texts have the same file name and language: name them apart.")
@@ -221,6 +224,7 @@ def replace_licences(
                 language=text.language,
                 text=text.text,
                 sha256=LicenceVersion.digest(text.text),
+                must_accept_at=current[key].must_accept_at if key in current else None,
             )
             for key, text in wanted.items()
             if key not in kept

@@ -12,6 +12,7 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import LicenceText, check_days, replace_licences, set_form
+from access_requests.services.licences import demand_licence
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -25,6 +26,15 @@ class FieldChoice:
 
     role: str
     required: bool
+
+
+@dataclass(frozen=True)
+class AddedLicence:
+    """`fresh` is false where exactly this text was current already; `asked` holders must accept it now."""
+
+    licence: LicenceVersion
+    fresh: bool
+    asked: int
 
 
 def change_settings(
@@ -97,14 +107,21 @@ def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
 
 
 def add_licence(
-    *, model: GatedModel, licence: LicenceText, actor: User | None = None
-) -> list[LicenceVersion]:
-    """Adds a text, or a new version of the one with this name and language; whoever asks from now on accepts it."""
+    *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
+) -> AddedLicence:
+    """Adds a text, or a new version of the one with this name and language; whoever asks from now on accepts it.
+
+    With `must_accept` those who hold a grant accept it as well, before they download again.
+    """
     with recorded():
         kept = [
             text for text in _current(model) if (text.name, text.language) != (licence.name, licence.language)
         ]
-        return replace_licences(model=model, licences=[*kept, licence], actor=actor)
+        fresh = replace_licences(model=model, licences=[*kept, licence], actor=actor)
+        current = model.licence_versions.filter(retired_at__isnull=True)
+        version = current.get(name=licence.name, language=licence.language)
+        asked = demand_licence(licence=version, actor=actor) if must_accept else 0
+    return AddedLicence(version, fresh=bool(fresh), asked=asked)
 
 
 def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | None = None) -> None:

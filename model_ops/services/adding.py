@@ -12,6 +12,7 @@ from access_requests.models import GatedModel
 from access_requests.services import catalogue
 from access_requests.services.audit import recorded
 from access_requests.services.catalogue import LicenceText
+from access_requests.services.editing import AddedLicence, add_licence
 from model_ops.models import ModelWeights, Revision
 from model_ops.queries import published
 from model_ops.services.publishing import publish_revision
@@ -64,6 +65,17 @@ def update_model(
             if had_weights or model.grants.filter(closed_at=None).exists():
                 want_recovery(recovery=weights.recovery)
         return publish_revision(model=model, actor=actor)
+
+
+def add_licence_text(
+    *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
+) -> AddedLicence:
+    """Adds a licence text, or a new version of one, and publishes it as a file of the next revision."""
+    with recorded():
+        added = add_licence(model=model, licence=licence, must_accept=must_accept, actor=actor)
+        if added.fresh:
+            publish_revision(model=model, actor=actor)
+    return added
 
 
 def find_owner(email: str) -> User | None:

@@ -1,0 +1,48 @@
+"""`manage.py add_licence REPO_ID FILE[:LANG] [--must-accept]`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from access_requests.management.operator import Answer, OperatorCommand, known_model
+from model_ops.services.adding import add_licence_text
+from model_ops.services.licences import read_licence, split_language
+
+
+class Command(OperatorCommand):
+    help = "Adds a licence text, or a new version of the one with this file name and language."
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("repo_id", metavar="REPO_ID")
+        parser.add_argument(
+            "licence", metavar="FILE[:LANG]", help="UTF-8 text; en where no language is named"
+        )
+        parser.add_argument(
+            "--must-accept",
+            action="store_true",
+            help="refuse downloads of everybody with access until they agree to it, and mail them",
+        )
+
+    def answer(self, *, repo_id: str, licence: str, must_accept: bool, **options: Any) -> Answer:
+        model = known_model(repo_id)
+        text = read_licence(*split_language(licence))
+        added = add_licence_text(model=model, licence=text, must_accept=must_accept)
+        data = {
+            "model": model.repo_id,
+            "licence": added.licence.name,
+            "language": added.licence.language,
+            "sha256": added.licence.sha256,
+            "fresh": added.fresh,
+            "must_accept": added.licence.must_accept_at is not None,
+            "asked": added.asked,
+        }
+        lines = [
+            f"{added.licence.name} ({added.licence.language}) is current for {model}, SHA-256 {added.licence.sha256}."
+            if added.fresh
+            else f"{model} has exactly this text of {added.licence.name} already."
+        ]
+        if must_accept:
+            lines.append(f"People with access who must agree to it now, and were mailed: {added.asked}.")
+        return Answer(data, "\n".join(lines))
