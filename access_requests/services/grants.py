@@ -72,21 +72,10 @@ def grant_access(
     With a `token_name`, even an unfit one, a token is asked for. An unknown address gets an account and an invitation mail.
     """
     check_days(days)
-    if not model.is_gated:
-        raise Conflict(f"{model} is not gated: anybody may read it.")
     with recorded():
         invited = import_string(settings.GATEHOUSE_INVITE)(email)
         user = invited.user
-        if not user.is_active:
-            raise Conflict(f"The account of {email} is disabled: enable it in the admin first.")
-        GatedModel.objects.select_for_update().get(pk=model.pk)
-        if live := _close_ended(user, model):
-            raise Conflict(
-                f"{email} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first."
-            )
-        grant = _create(
-            days=days, model=model, user=user, request=None, source=GrantSource.OPERATOR, granted_by=actor
-        )
+        grant = _vouch(model=model, user=user, days=days, actor=actor, named=email)
         secret = None
         if token_name is not None:
             secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
@@ -98,41 +87,76 @@ def grant_access(
                 context={"person": user, "model": model, "grant": grant, "url": invited.url},
             )
         else:
-            queue_mail(
-                key=f"granted:{grant.pk}",
-                to=user.email,
-                template="mails/granted.txt",
-                context={"person": user, "model": model, "grant": grant},
-            )
+            _tell_of_grant(grant)
     return Granted(grant, user, secret, invited.created)
+
+
+def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
+    """A reviewer's grant without a request, to somebody who has an account, for as long as the model's grants last."""
+    with recorded():
+        grant = _vouch(model=model, user=user, days=model.grant_days, actor=actor, named=user.username)
+        _tell_of_grant(grant)
+    return grant
+
+
+def _vouch(*, model: GatedModel, user: User, days: int, actor: User | None, named: str) -> Grant:
+    if not model.is_gated:
+        raise Conflict(f"{model} is not gated: anybody may read it.")
+    if not user.is_active:
+        raise Conflict(f"The account of {named} is disabled: enable it in the admin first.")
+    GatedModel.objects.select_for_update().get(pk=model.pk)
+    if live := _close_ended(user, model):
+        raise Conflict(
+            f"{named} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first."
+        )
+    return _create(
+        days=days, model=model, user=user, request=None, source=GrantSource.OPERATOR, granted_by=actor
+    )
+
+
+def _tell_of_grant(grant: Grant) -> None:
+    queue_mail(
+        key=f"granted:{grant.pk}",
+        to=grant.user.email,
+        template="mails/granted.txt",
+        context={"person": grant.user, "model": grant.model, "grant": grant},
+    )
 
 
 def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: User | None = None) -> Grant:
     """Ends the live grant at once, with all its tokens, and tells the person."""
     with recorded():
-        live = live_grant(user, model)
-        grant = Grant.objects.select_for_update(of=("self",)).get(pk=live.pk) if live else None
-        if grant is None or grant.revoked_at is not None:
+        grant = end_access(model=model, user=user, reason=reason, actor=actor)
+        if grant is None:
             raise NotFound(f"{user.username} has no access to {model} that could be revoked.")
-        now = timezone.now()
-        grant.revoked_at = grant.closed_at = now
-        grant.revoked_by, grant.revoke_reason = actor, reason.strip()
-        grant.save(update_fields=["revoked_at", "closed_at", "revoked_by", "revoke_reason"])
-        append_event(
-            kind="grant.revoked",
-            actor=actor,
-            actor_name="" if actor else "operator",
-            model=model,
-            request=grant.request,
-            grant=grant,
-            data={"reason": grant.revoke_reason},
-        )
         queue_mail(
             key=f"revoked:{grant.pk}",
             to=user.email,
             template="mails/revoked.txt",
             context={"person": user, "model": model, "grant": grant},
         )
+    return grant
+
+
+def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None) -> Grant | None:
+    """Ends the live grant, if there is one, inside the caller's `recorded()`; the caller tells the person."""
+    live = live_grant(user, model)
+    grant = Grant.objects.select_for_update(of=("self",)).get(pk=live.pk) if live else None
+    if grant is None or grant.revoked_at is not None:
+        return None
+    now = timezone.now()
+    grant.revoked_at = grant.closed_at = now
+    grant.revoked_by, grant.revoke_reason = actor, reason.strip()
+    grant.save(update_fields=["revoked_at", "closed_at", "revoked_by", "revoke_reason"])
+    append_event(
+        kind="grant.revoked",
+        actor=actor,
+        actor_name="" if actor else "operator",
+        model=model,
+        request=grant.request,
+        grant=grant,
+        data={"reason": grant.revoke_reason},
+    )
     return grant
 
 

@@ -28,22 +28,39 @@ class Move:
     requires: str
     event: str
 
+    @property
+    def makers(self) -> list[str]:
+        return self.who.split(" or ")
+
 
 MOVES = (
     Move(S.DRAFT, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"),
-    Move(S.DRAFT, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.DRAFT, S.WITHDRAWN, "applicant or reviewer", "an earlier one is reopened", "request.withdrawn"),
     Move(S.SUBMITTED, S.IN_REVIEW, "reviewer", "", "request.opened"),
     Move(S.SUBMITTED, S.APPROVED, "policy", "gate is auto", "request.approved"),
     Move(S.SUBMITTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
     Move(S.IN_REVIEW, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
     Move(S.IN_REVIEW, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.IN_REVIEW, S.CHANGES_REQUESTED, "reviewer", "words", "request.changes_requested"),
+    Move(S.IN_REVIEW, S.RESET, "reviewer", "", "request.reset"),
     Move(S.IN_REVIEW, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
     Move(
         S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"
     ),
+    Move(S.CHANGES_REQUESTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.CHANGES_REQUESTED, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
+    Move(S.CHANGES_REQUESTED, S.RESET, "reviewer", "", "request.reset"),
     Move(S.CHANGES_REQUESTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.APPROVED, S.APPROVED, "reviewer", "the access has ended", "request.approved"),
+    Move(S.APPROVED, S.IN_REVIEW, "reviewer", "the access is revoked", "request.reopened"),
+    Move(S.APPROVED, S.REJECTED, "reviewer", "reason and words, the access is revoked", "request.rejected"),
+    Move(S.REJECTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.REJECTED, S.IN_REVIEW, "reviewer", "", "request.reopened"),
+    Move(S.REJECTED, S.RESET, "reviewer", "", "request.reset"),
     Move(S.REJECTED, S.APPEALED, "applicant", "words, once per rejection", "request.appealed"),
+    Move(S.RESET, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.RESET, S.IN_REVIEW, "reviewer", "", "request.reopened"),
+    Move(S.RESET, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
     Move(S.APPEALED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
 )
@@ -69,7 +86,7 @@ def move(
 ) -> None:
     """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile."""
     allowed = ALLOWED.get((RequestState(request.state), target))
-    if allowed is None or allowed.who != who:
+    if allowed is None or who not in allowed.makers:
         raise Conflict(what_happened(request))
     now = timezone.now()
     request.state = target
@@ -92,7 +109,7 @@ def move(
 def what_happened(request: AccessRequest) -> str:
     """For the one who came too late: the state now, and who decided when."""
     decision = request.decisions.select_related("reviewer").order_by("-pk").first()
-    if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED}:
+    if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED, S.RESET}:
         by = decision.reviewer.username if decision.reviewer else "policy"
         return (
             f"Request #{request.pk} was decided already: {decision.get_outcome_display()} by {by} "

@@ -10,15 +10,29 @@ from django.db import IntegrityError, transaction
 from access_requests.answers import known_values, missing_fields, profile_initial
 from access_requests.cards import GateForm
 from access_requests.cards.countries import eu_refusal
-from access_requests.enums import Gate, GrantSource, Outcome, ReasonCode, RequestState
+from access_requests.enums import (
+    WAITING_STATES,
+    Gate,
+    GrantSource,
+    Outcome,
+    ReasonCode,
+    RequestState,
+)
 from access_requests.errors import Conflict, Invalid, NotAllowed
-from access_requests.models import AccessRequest, Decision, FormVersion, GatedModel, LicenceAcceptance
+from access_requests.models import (
+    AccessRequest,
+    Decision,
+    FormVersion,
+    GatedModel,
+    Grant,
+    LicenceAcceptance,
+)
 from access_requests.permissions import is_reviewer, people_to_tell, reviewers_of
 from access_requests.queries import latest_request, live_grant, open_request
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.grants import grant_for_request
 from access_requests.services.mail import queue_mail
-from access_requests.services.moves import lock, move
+from access_requests.services.moves import lock, move, what_happened
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -27,6 +41,13 @@ if TYPE_CHECKING:
 PROFILE_ROLES = ("first_name", "last_name", "institution", "country", "email")
 KNOWN_ROLES = ("first_name", "last_name", "institution", "country", "intended_use", "publications")
 MOST_WORDS = 10_000  # characters of a decision's or an appeal's words
+# What can be decided about a request -> the state that it is in then.
+STATE_AFTER = {
+    Outcome.APPROVED: RequestState.APPROVED,
+    Outcome.REJECTED: RequestState.REJECTED,
+    Outcome.CHANGES_REQUESTED: RequestState.CHANGES_REQUESTED,
+    Outcome.RESET: RequestState.RESET,
+}
 
 
 def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
@@ -136,7 +157,7 @@ def submit_request(
         accepted = _accept_licences(locked, form, licences_shown, agreed)
         move(locked, RequestState.SUBMITTED, who="applicant", actor=applicant, data={"licences": accepted})
         if locked.model.gate == Gate.AUTO:
-            _decide(locked, None, Outcome.APPROVED, "", "")
+            decide(locked, None, Outcome.APPROVED, "", "")
         else:
             _tell_of_submission(locked)
     return locked
@@ -219,11 +240,11 @@ def open_review(*, request: AccessRequest, reviewer: User) -> AccessRequest:
     with recorded():
         locked = lock(request)
         if is_reviewer(reviewer, locked.model) and reviewer.pk != locked.applicant_id:
-            _open(locked, reviewer)
+            open_if_new(locked, reviewer)
     return locked
 
 
-def _open(request: AccessRequest, reviewer: User) -> None:
+def open_if_new(request: AccessRequest, reviewer: User) -> None:
     if request.state == RequestState.SUBMITTED or (
         request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
     ):
@@ -233,23 +254,30 @@ def _open(request: AccessRequest, reviewer: User) -> None:
 def record_decision(
     *, request: AccessRequest, reviewer: User, outcome: str, reason_code: str = "", words: str = ""
 ) -> Decision:
-    """Approves, rejects or asks for changes: one decision, its grant, its mail and its event, all or nothing.
+    """Decides about a waiting request: one decision, its grant, its mail and its event, all or nothing.
 
     Of two reviewers at once one wins; the other gets `Conflict` with who decided and when.
     """
-    if outcome not in Outcome.values:
-        raise Invalid("Choose to approve, to reject or to ask for changes.", field="outcome")
+    if outcome not in STATE_AFTER:
+        raise Invalid("Choose to approve, to reject, to ask for changes or to reset.", field="outcome")
     if reason_code not in ReasonCode.values:
         raise Invalid("Choose a reason from the list.", field="reason_code")
     if outcome == Outcome.REJECTED and not reason_code:
         raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
-    needed = outcome != Outcome.APPROVED
-    words = _words(words, "Write a sentence to the applicant: what is missing or why not." if needed else "")
+    words = check_words(words, outcome)
     with recorded():
         locked = lock(request)
         check_may_decide(request=locked, reviewer=reviewer)
-        _open(locked, reviewer)
-        return _decide(locked, reviewer, Outcome(outcome), reason_code, words)
+        if locked.state not in WAITING_STATES:
+            raise Conflict(what_happened(locked))
+        open_if_new(locked, reviewer)
+        return decide(locked, reviewer, Outcome(outcome), reason_code, words)
+
+
+def check_words(words: str, outcome: str) -> str:
+    """The words of a decision as they are kept; those against the applicant need some."""
+    needed = outcome in {Outcome.REJECTED, Outcome.CHANGES_REQUESTED}
+    return _words(words, "Write a sentence to the applicant: what is missing or why not." if needed else "")
 
 
 def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
@@ -273,15 +301,34 @@ def _rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
     return request.decisions.filter(reviewer=reviewer, outcome=Outcome.REJECTED, on_appeal=False).exists()
 
 
-def _decide(
-    request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
+def decide(
+    request: AccessRequest,
+    reviewer: User | None,
+    outcome: Outcome,
+    reason_code: str,
+    words: str,
+    *,
+    ended: Grant | None = None,
 ) -> Decision:
+    """Moves a locked request, and writes decision, grant and mail; `ended` is a grant that ends with it."""
     data: dict[str, Any] = {"reason": reason_code, "words": words}
     if request.appealed_at is not None and _rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
     who = "reviewer" if reviewer else "policy"
-    move(request, RequestState(outcome.value), who=who, actor=reviewer, data=data)
-    decision = Decision.objects.create(
+    move(request, STATE_AFTER[outcome], who=who, actor=reviewer, data=data)
+    decision = write_decision(request, reviewer, outcome, reason_code, words)
+    grant = None
+    if outcome == Outcome.APPROVED:
+        source = GrantSource.REVIEW if reviewer else GrantSource.POLICY
+        grant = grant_for_request(request=request, source=source, actor=reviewer)
+    tell_decision(decision, template=f"mails/{outcome.value}.txt", grant=grant, ended=ended)
+    return decision
+
+
+def write_decision(
+    request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
+) -> Decision:
+    return Decision.objects.create(
         request=request,
         reviewer=reviewer,
         outcome=outcome,
@@ -289,23 +336,23 @@ def _decide(
         words=words,
         on_appeal=request.appealed_at is not None,
     )
-    grant = None
-    if outcome == Outcome.APPROVED:
-        source = GrantSource.REVIEW if reviewer else GrantSource.POLICY
-        grant = grant_for_request(request=request, source=source, actor=reviewer)
+
+
+def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
+    """The applicant's mail, once for each decision."""
+    request = decision.request
     queue_mail(
         key=f"decision:{decision.pk}",
         to=request.applicant.email,
-        template=f"mails/{outcome.value}.txt",
+        template=template,
         context={
             "person": request.applicant,
             "request": request,
             "model": request.model,
             "decision": decision,
-            "grant": grant,
+            **context,
         },
     )
-    return decision
 
 
 def _tell_of_submission(request: AccessRequest) -> None:
