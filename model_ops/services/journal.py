@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 SEGMENT = 2**20  # bytes; a segment that has grown so far is followed by the next
 PAUSE = 0.5  # seconds that lines may gather before they are moved
-AGAIN = 5.0  # seconds until the next try where the database or the disk did not take them
+AGAIN = 2.0  # seconds until the next try where the database or the disk did not take them
 
 
 class NotLogged(Exception):
