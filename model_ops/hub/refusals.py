@@ -43,14 +43,16 @@ class Refused(Exception):
     """An answer that is an error; `route.hub_route` turns it into a response."""
 
     status: int
-    code: str  # X-Error-Code; the client knows GatedRepo, RepoNotFound, RevisionNotFound and EntryNotFound
+    code: str  # X-Error-Code, "" for none; the client knows GatedRepo, RepoNotFound, RevisionNotFound, EntryNotFound
     message: str
     warning: str = ""  # X-HF-Warning's topic: `hf` prints the warning where it drops the message
     headers: dict[str, str] = field(default_factory=dict)
+    text: str = ""  # the body, where it holds words in other scripts than a header can
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
         self.message = one_line(self.message)
+        self.text = self.text or self.message
         if self.status == HTTPStatus.UNAUTHORIZED:
             self.headers.setdefault("WWW-Authenticate", "Bearer")
 
@@ -91,6 +93,18 @@ def no_repo(repo_id: str, *, problem: str = "") -> Refused:
     )
 
 
+def renamed(asked: str, now: str, location: str) -> Refused:
+    """Not an error: the client goes on there, with its token and its method."""
+    sentence = f"{asked} is called {now} now: use that name."
+    return Refused(
+        HTTPStatus.TEMPORARY_REDIRECT,
+        "RepoRenamed",
+        sentence,
+        warning="renamed",
+        headers={"Location": location},
+    )
+
+
 def no_revision(repo_id: str, revision: str) -> Refused:
     sentence = f"Invalid rev id: {revision[:100]}. {repo_id} has no branch, tag or commit of that name."
     return Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound", sentence)
@@ -110,6 +124,11 @@ def bad_token(sentence: str) -> Refused:
     """For routes about the person, where there is no repository to be gated."""
     opening = "Invalid username or password."
     return Refused(HTTPStatus.UNAUTHORIZED, "InvalidToken", f"{opening} {sentence}", warning="token")
+
+
+def forbidden(sentence: str) -> Refused:
+    """The token names a person, and is not one that may do this."""
+    return Refused(HTTPStatus.FORBIDDEN, "Forbidden", sentence, warning="access")
 
 
 def damaged(model: GatedModel, path: str) -> Refused:

@@ -67,12 +67,11 @@ def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
     """The message four times: header, JSON or text body, and the warning that `hf` prints."""
     response: HttpResponse
     if request.path.startswith("/api/"):
-        response = JsonResponse({"error": refused.message}, status=refused.status)
+        response = JsonResponse({"error": refused.text}, status=refused.status)
     else:
-        response = HttpResponse(
-            refused.message, content_type="text/plain; charset=utf-8", status=refused.status
-        )
-    response["X-Error-Code"] = refused.code
+        response = HttpResponse(refused.text, content_type="text/plain; charset=utf-8", status=refused.status)
+    if refused.code:
+        response["X-Error-Code"] = refused.code
     response["X-Error-Message"] = refused.message
     response["X-Request-Id"] = _request_id(request)
     if refused.warning:
