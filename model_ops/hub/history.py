@@ -32,14 +32,15 @@ def refs(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("GET")
 def commits(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}/commits/{rev}`, newest first; a model's revisions are one line of history."""
+    """`GET /api/models/{id}/commits/{rev}`, newest first: the revision and its line of parents."""
     name, _ = revision_and_path(request, skip=5)
     repo = open_repo(request, repo_id)
     revision = repo.revision(name)
-    history = list(Revision.objects.filter(model=repo.model, pk__lte=revision.pk).order_by("-pk"))
+    history = repo.history(revision)
     page, following = page_of(request, history, size=COMMITS_PAGE)
+    known = Revision.objects.in_bulk(page)
     formatted = "formatted" in [*request.GET.getlist("expand"), *request.GET.getlist("expand[]")]
-    response = json_answer([_commit(one, formatted) for one in page])
+    response = json_answer([_commit(known[key], formatted) for key in page])
     response["X-Total-Count"] = str(len(history))
     link(response, following)
     return response

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Min
+from django.db.models import F, Q, Window
+from django.db.models.functions import Lag
 
 from model_ops.hub.repo import Repo
 from model_ops.hub.route import moment
@@ -90,22 +91,19 @@ def path_items(
     return items
 
 
-def add_last_commits(items: Iterable[Item], files: Sequence[RepoFile], revision: Revision) -> None:
-    """`lastCommit` of each item: the first revision with this content under this path; two queries."""
-    born = _born(files, revision)
-    commits = Revision.objects.in_bulk(set(born.values()))
+def add_last_commits(items: Iterable[Item], files: Sequence[RepoFile], history: Sequence[int]) -> None:
+    """`lastCommit` of each item: the newest of the `history`'s commits that changed it; two queries."""
+    changed = _last_changes(files, history)
+    commits = Revision.objects.in_bulk(set(changed.values()))
     for item in items:
-        inside = [born[file.path] for file in files if f"{file.path}/".startswith(f"{item['path']}/")]
+        inside = [changed[file.path] for file in files if f"{file.path}/".startswith(f"{item['path']}/")]
         commit = commits[max(inside)]
         item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}
 
 
-def _born(files: Sequence[RepoFile], revision: Revision) -> Mapping[str, int]:
-    history = RepoFile.objects.filter(
-        revision__model=revision.model_id,
-        revision__lte=revision.pk,
-        blob__in={file.blob_id for file in files},
-    )
-    rows = history.order_by().values_list("path", "blob_id").annotate(first=Min("revision"))
-    first = {(path, blob): pk for path, blob, pk in rows}
-    return {file.path: first[file.path, file.blob_id] for file in files}
+def _last_changes(files: Sequence[RepoFile], history: Sequence[int]) -> Mapping[str, int]:
+    """For each path the revision in which it got the content that it has: a child's key is above its parent's."""
+    before = Window(Lag("blob"), partition_by=F("path"), order_by=F("revision").asc())
+    rows = RepoFile.objects.filter(revision__in=history, path__in=[file.path for file in files]).order_by()
+    changes = rows.annotate(before=before).filter(Q(before=None) | ~Q(before=F("blob")))
+    return dict(changes.order_by("revision").values_list("path", "revision"))

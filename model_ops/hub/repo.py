@@ -13,14 +13,16 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 
+from access_requests.enums import Role
 from access_requests.models import GatedModel
-from access_requests.queries import Access, access_of, find_model, may_know_of
+from access_requests.queries import Access, find_renamed, may_know_of, model_and_access
 from model_ops.hub import refusals
+from model_ops.hub.address import raw_path
 from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.refusals import Refused
 from model_ops.hub.route import warn
-from model_ops.models import Ref, RepoFile, Revision
-from model_ops.queries import MAIN, weights_state
+from model_ops.models import RepoFile, Revision
+from model_ops.queries import weights_state
 from model_ops.services.publishing import in_language
 
 REPO_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
@@ -31,22 +33,34 @@ WARN_BEFORE_END = timedelta(days=7)
 
 
 def open_repo(request: HttpRequest, repo_id: str) -> Repo:
-    """The model behind the id, for this caller; unknown and hidden look the same."""
+    """The model behind the id, for this caller; unknown and hidden look the same. A former id is a redirect.
+
+    One query where the caller may read.
+    """
     caller = caller_of(request)
-    model = find_model(repo_id) if REPO_ID.fullmatch(repo_id) else None
-    if model is None or not may_know_of(caller.user, model):
-        raise refusals.no_repo(repo_id, problem=caller.problem)
-    return Repo(model, caller)
+    is_id = REPO_ID.fullmatch(repo_id) is not None
+    found = model_and_access(repo_id, user=caller.user, token=caller.token) if is_id else None
+    if found:
+        return Repo(found[0], caller, found[1])
+    renamed = find_renamed(repo_id) if is_id else None
+    if renamed and may_know_of(caller.user, renamed):
+        raise refusals.renamed(repo_id, renamed.repo_id, _under(request, renamed.repo_id))
+    raise refusals.no_repo(repo_id, problem=caller.problem)
+
+
+def _under(request: HttpRequest, repo_id: str) -> str:
+    """The address that was asked for, with today's id in it: relative, which every client follows."""
+    prefix = "/api/models/" if request.path_info.startswith("/api/models/") else "/"
+    rest = raw_path(request).removeprefix(prefix).split("/", 2)[2:]
+    query = request.META.get("QUERY_STRING", "")
+    return prefix + "/".join([repo_id, *rest]) + (f"?{query}" if query else "")
 
 
 @dataclass
 class Repo:
     model: GatedModel
     caller: Caller
-
-    @cached_property
-    def access(self) -> Access:
-        return access_of(self.caller.user, self.model, token=self.caller.token)
+    access: Access
 
     def require_access(self) -> None:
         if not self.access.allowed:
@@ -61,7 +75,7 @@ class Repo:
         Those who may read are refused while there are no weights, since a client would take the card for the
         model; `path` is the file that is asked for, and the card and licences are served all the same.
         """
-        found = self._find(name)
+        found = Revision.objects.filter(self._visible(), self._named(name)).order_by("pk").first()
         if (found is None or not found.has_weights) and self.access.allowed and not self.is_public_name(path):
             state = weights_state(self.model)
             if state.state and not state.ready:
@@ -70,26 +84,44 @@ class Repo:
             raise refusals.no_revision(self.model.repo_id, name)
         return found
 
-    def _find(self, name: str) -> Revision | None:
-        short = re.sub(r"^refs/(heads|tags)/", "", name)
-        wanted = Q(refs__name=short)
-        if COMMIT.fullmatch(name):
-            wanted |= Q(commit=name)
-        return Revision.objects.filter(wanted, model=self.model).order_by("pk").first()
+    def file_at(self, name: str, path: str) -> tuple[Revision, RepoFile]:
+        """A file by revision and path, or why there is none; one query where there is."""
+        rows = RepoFile.objects.filter(
+            self._visible("revision__"), self._named(name, "revision__"), path=path
+        )
+        file = rows.select_related("revision", "blob").order_by("revision").first()
+        if file and file.revision.has_weights:
+            return file.revision, file
+        revision = self.revision(name, path=path)
+        if file is None:
+            raise refusals.no_entry(self.model.repo_id, path, revision.commit)
+        return revision, file
 
-    def main(self) -> Revision | None:
-        ref = Ref.objects.filter(model=self.model, name=MAIN).select_related("revision").first()
-        return ref.revision if ref else None
+    def _visible(self, prefix: str = "") -> Q:
+        """The model's revisions; held ones only for those who may publish them."""
+        of_model = Q(**{f"{prefix}model": self.model})
+        sees_held = self.access.allowed and self.access.role == Role.OWNER
+        return of_model if sees_held else of_model & Q(**{f"{prefix}held_at": None})
+
+    @staticmethod
+    def _named(name: str, prefix: str = "") -> Q:
+        short = re.sub(r"^refs/(heads|tags)/", "", name)
+        named = Q(**{f"{prefix}refs__name": short})
+        return named | Q(**{f"{prefix}commit": name}) if COMMIT.fullmatch(name) else named
+
+    def history(self, revision: Revision) -> list[int]:
+        """The keys of the revision and of all before it, newest first; one query."""
+        parents = dict(Revision.objects.filter(self._visible()).order_by().values_list("pk", "parent"))
+        line: list[int] = []
+        at: int | None = revision.pk
+        while at is not None and at in parents:
+            line.append(at)
+            at = parents[at]
+        return line
 
     def files(self, revision: Revision) -> list[RepoFile]:
         """Every file with its blob, by path in code-point order; one query."""
         return sorted(revision.files.select_related("blob").order_by(), key=lambda file: file.path)
-
-    def file(self, revision: Revision, path: str) -> RepoFile:
-        found = revision.files.select_related("blob").filter(path=path).first()
-        if found is None:
-            raise refusals.no_entry(self.model.repo_id, path, revision.commit)
-        return found
 
     def is_public_name(self, path: str) -> bool:
         """Card and licence files; the model's own licences under the names they are published by."""

@@ -24,10 +24,9 @@ def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     repo = open_repo(request, repo_id)
     if not repo.access.allowed and not repo.is_public_name(path):
         raise repo.refusal()
-    revision = repo.revision(name, path=path)
-    file = repo.file(revision, path)
-    if not repo.is_public(file):
-        repo.require_access()
+    revision, file = repo.file_at(name, path)
+    if not repo.access.allowed and not repo.is_public(file):
+        raise repo.refusal()
     if name != revision.commit:
         return _pinned(request, repo, revision, file)
     return _serve(request, repo, revision, file)
@@ -39,8 +38,7 @@ def raw(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     name, path = revision_and_path(request, skip=3)
     repo = open_repo(request, repo_id)
     repo.require_access()
-    revision = repo.revision(name)
-    file = repo.file(revision, path)
+    revision, file = repo.file_at(name, path)
     if not file.is_lfs:
         return _serve(request, repo, revision, file)
     response = HttpResponse(pointer(stored(file)), content_type="text/plain; charset=utf-8")

@@ -33,7 +33,7 @@ def tree(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     expand = wants(request, "expand")
     page, following = page_of(request, items, **({"size": EXPANDED_PAGE} if expand else {}))
     if expand:
-        add_last_commits(page, files, revision)
+        add_last_commits(page, files, repo.history(revision))
     response = json_answer(page)
     link(response, following)
     response["X-Repo-Commit"] = revision.commit
@@ -50,7 +50,7 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     files = repo.files(revision)
     items = path_items(files, paths, is_masked=mask_for(repo))
     if expand:
-        add_last_commits(items, files, revision)
+        add_last_commits(items, files, repo.history(revision))
     return repo.add_warning(json_answer(items))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from access_requests.enums import Outcome, ReasonCode, Role
+from access_requests.enums import Outcome, ReasonCode, Role, TokenKind
 from access_requests.models import GatedModel, Grant
 from access_requests.services import catalogue, grants, requests, tokens
 from model_ops import tasks
@@ -67,6 +67,7 @@ def commit(
     made = Revision.objects.create(
         model=owner,
         commit=commit_id(files=stored, parent=parent, author=author, at=timezone.now(), message=message),
+        parent=ref.revision if ref else None,
         has_weights=weights,
         title=message,
         author=author,
@@ -126,6 +127,10 @@ def person(name: str, repo_id: str, state: str) -> dict[str, Any]:
     towards = GatedModel.objects.get(repo_id=repo_id)
     secret = STATES[state](user, towards)
     return {"token": secret or elsewhere(user, towards), "email": user.email}
+
+
+def person_token(user: User, kind: TokenKind) -> str:
+    return tokens.issue_person_token(user=user, kind=kind, name="by hand").secret
 
 
 def elsewhere(user: User, towards: GatedModel) -> str:
@@ -201,6 +206,15 @@ def _reviewer(user: User, towards: GatedModel) -> str:
     return _granted(user, towards)
 
 
+def _decides(role: Role) -> Callable[[User, GatedModel], str]:
+    def assign(user: User, towards: GatedModel) -> str:
+        """A role, and a token that carries it."""
+        catalogue.assign_role(model=towards, user=user, role=role)
+        return person_token(user, TokenKind.REVIEWER)
+
+    return assign
+
+
 def _ended_token(user: User, towards: GatedModel) -> str:
     """A live grant, and a token of it that was revoked."""
     secret = _granted(user, towards)
@@ -232,6 +246,8 @@ STATES: dict[str, Callable[[User, GatedModel], str | None]] = {
     "granted": _granted,
     "ends_soon": _ends_soon,
     "reviewer": _reviewer,
+    "decider": _decides(Role.REVIEWER),
+    "owner": _decides(Role.OWNER),
     "ended_token": _ended_token,
     "disabled": _disabled,
     "out_of_scope": _out_of_scope,

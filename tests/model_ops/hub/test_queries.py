@@ -13,6 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
+from access_requests.enums import TokenKind
+from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
 from tests.model_ops.hub import seeder
 
@@ -40,15 +42,17 @@ def queries(client: Client, method: str, path: str, **options: Any) -> int:
 
 
 PATHS = [
-    ("get", "/api/models/ai/tulu", 6),
-    ("get", "/api/models/ai/tulu/revision/main?blobs=true", 6),
-    ("get", "/api/models/ai/tulu/tree/main?recursive=true", 5),
+    ("get", "/api/models/ai/tulu", 5),
+    ("get", "/api/models/ai/tulu/revision/main?blobs=true", 5),
+    ("get", "/api/models/ai/tulu?expand=config", 5),
+    ("get", "/api/models/ai/tulu/tree/main?recursive=true", 4),
     ("get", "/api/models/ai/tulu/tree/main?recursive=true&expand=true", 7),
     ("get", "/api/models/ai/tulu/refs", 3),
     ("get", "/api/models/ai/tulu/commits/main", 5),
-    ("get", "/api/models/ai/tulu/auth-check", 3),
-    ("get", "/api/models?full=true", 5),
-    ("head", "/ai/tulu/resolve/main/a.bin", 5),
+    ("get", "/api/models/ai/tulu/auth-check", 2),
+    ("get", "/api/models?full=true&config=true", 8),
+    ("head", "/ai/tulu/resolve/main/a.bin", 3),
+    ("get", "/ai/tulu/raw/main/a.bin", 3),
 ]
 
 
@@ -59,14 +63,44 @@ def test_hub_route_asks_as_much_of_many_as_of_one(
     before = queries(granted, method, path)
     assert before <= most
     content = base64.b64encode(b"x").decode()
-    commit = seeder.commit("ai/tulu", {f"folder-{n % 5}/{n}.txt": content for n in range(60)})
+    for number in range(3):
+        added = {f"folder-{n % 5}/{number}-{n}.txt": content for n in range(20)}
+        assert len(seeder.commit("ai/tulu", added)["commit"]) == 40
     for number in range(5):
         make_model(f"ai/more-{number}")
-        seeder.commit(f"ai/more-{number}", {"a.bin": "AAAA"})
-    assert len(commit["commit"]) == 40
+        seeder.commit(f"ai/more-{number}", {"a.bin": "AAAA", "config.json": "e30="})
     assert queries(granted, method, path) == before
 
 
-def test_body_costs_one_question_more_than_its_head(granted: Client) -> None:
-    location = granted.get("/ai/tulu/resolve/main/a.bin")["Location"]
-    assert queries(granted, "get", location) == queries(granted, "head", location) + 1
+@pytest.mark.parametrize("kind", ["grant", "user", "role"])
+def test_file_costs_three_questions_by_every_kind_of_token(
+    make_person: Callable[..., Any],
+    make_model: Callable[..., Any],
+    settings: Settings,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    settings.WEIGHTS_ROOT = tmp_path
+    person, model = make_person("ada"), make_model("ai/tulu")
+    if kind == "role":
+        assign_role(model=model, user=person, role="owner")
+    else:
+        granted = grant_access(model=model, email=person.email, days=9, token_name="laptop")
+    commit = seeder.commit("ai/tulu", {"a.bin": "AAAA", "a.json": "e30="})["commit"]
+    person_kind = {"user": TokenKind.USER, "role": TokenKind.REVIEWER}
+    secret = granted.secret if kind == "grant" else seeder.person_token(person, person_kind[kind])
+    client = Client(headers={"Authorization": f"Bearer {secret}"}, REMOTE_ADDR="192.0.2.7")
+    for name in ("a.bin", "a.json"):
+        for revision in ("main", commit):
+            path = f"/ai/tulu/resolve/{revision}/{name}"
+            assert [queries(client, method, path) for method in ("head", "get")] == [3, 3], path
+
+
+def test_file_of_an_open_model_costs_two_questions_without_a_token(
+    make_model: Callable[..., Any], settings: Settings, tmp_path: Path
+) -> None:
+    settings.WEIGHTS_ROOT = tmp_path
+    make_model("ai/open", gate="none")
+    commit = seeder.commit("ai/open", {"a.bin": "AAAA"})["commit"]
+    path = f"/ai/open/resolve/{commit}/a.bin"
+    assert [queries(Client(), method, path) for method in ("head", "get")] == [2, 2]
