@@ -5,7 +5,9 @@ from __future__ import annotations
 from celery import shared_task
 
 from access_requests.services import grants, mail
+from access_requests.services.following import polling, pushing
 from access_requests.services.oauth import codes
+from access_requests.services.queue import enqueue_each_on_commit
 
 
 @shared_task(soft_time_limit=30, time_limit=45)
@@ -30,3 +32,26 @@ def close_ended_grants() -> None:
 def forget_ended_codes() -> None:
     """Deletes the codes of sign-ins that ended a day ago."""
     codes.forget_ended_codes()
+
+
+@shared_task(soft_time_limit=30, time_limit=45)
+def follow_due() -> None:
+    """Wakes a worker for each followed repository to be polled and each decision to be told; their rows own the work."""
+    enqueue_each_on_commit(
+        "access_requests.tasks.push_decision", list(pushing.due().values_list("pk", flat=True)[:200])
+    )
+    enqueue_each_on_commit(
+        "access_requests.tasks.poll_followed", list(polling.due().values_list("pk", flat=True)[:50])
+    )
+
+
+@shared_task(soft_time_limit=900, time_limit=930)
+def poll_followed(followed_id: int) -> None:
+    """Looks through the lists of one followed repository; a second delivery of the message finds nothing to do."""
+    polling.poll(followed_id=followed_id)
+
+
+@shared_task(soft_time_limit=300, time_limit=330)
+def push_decision(push_id: int) -> None:
+    """Tells one decision at a followed repository; a second delivery of the message finds nothing to do."""
+    pushing.push(push_id=push_id)

@@ -179,6 +179,7 @@ LOGOUT_REDIRECT_URL = "/"
 
 GATEHOUSE_INVITE = "portal.accounts.people.find_or_invite"  # access_requests never imports portal
 GATEHOUSE_FIND_PERSON = "portal.accounts.people.find_person"
+GATEHOUSE_IMPORT_PERSON = "portal.accounts.people.import_person"
 ACCOUNT_ADAPTER = "portal.accounts.adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["username", "email*", "password1*"]

@@ -24,11 +24,13 @@ FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(hours=4)
 
 
-def queue_mail(*, key: str, to: str, template: str, context: dict[str, Any]) -> OutgoingMail:
+def queue_mail(*, key: str, to: str, template: str, context: dict[str, Any]) -> OutgoingMail | None:
     """Stores the mail in the caller's transaction and wakes a worker; the same key is mailed once.
 
-    `template` is a text file whose first line is `Subject: ...`.
+    Somebody without an address, imported from elsewhere, gets none. `template` is a text file whose first line is `Subject: ...`.
     """
+    if not to:
+        return None
     text = render_to_string(template, {"portal": settings.GATEHOUSE_URL, **context})
     first, _, body = text.lstrip().partition("\n")
     subject = " ".join(first.removeprefix("Subject:").split())[:300]

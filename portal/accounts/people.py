@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from dataclasses import dataclass
 
 from allauth.account.models import EmailAddress
@@ -16,8 +18,8 @@ from access_requests.errors import Invalid
 from access_requests.services.audit import append_event, recorded
 from portal.accounts.adapter import reset_address
 from portal.accounts.addresses import page_address
-from portal.accounts.models import User
-from portal.accounts.names import anonymous_username
+from portal.accounts.models import USERNAME_PATTERN, User
+from portal.accounts.names import anonymous_username, clean_name
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,25 @@ def find_or_invite(email: str) -> Invited:
 def find_person(email: str) -> User | None:
     """The account of this address, or of a confirmed further one; nobody is invited."""
     return _holder(email.strip().lower())
+
+
+def import_person(*, name: str, full_name: str, host: str) -> User:
+    """An account for somebody who asked at `host`: without address or password, so that nobody signs in to it.
+
+    The user name is theirs there, with the host behind it: it joins nobody here, and nobody here is taken for them.
+    """
+    full_name = clean_name(full_name)[:200]
+    place = re.sub(r"[^a-z0-9]+", ".", host.lower()).strip(".")[:40].strip(".")
+    for extra in ("", *(f".{n}" for n in range(2, 100)), f".{secrets.token_hex(6)}"):
+        username = f"{name or 'applicant'}.{place}{extra}"
+        if not re.match(USERNAME_PATTERN, username):
+            username = f"applicant-{secrets.token_hex(4)}.{place}"
+        try:
+            with transaction.atomic():
+                return User.objects.create_imported(username, first_name=full_name)
+        except IntegrityError:
+            continue  # somebody has that name
+    raise RuntimeError("no free user name among 10^14: the random source is broken")
 
 
 RIGHTS = ("is_active", "is_staff", "is_superuser")

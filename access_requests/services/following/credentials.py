@@ -1,0 +1,68 @@
+"""Which token goes to which endpoint: from the settings, never from the database, never to another host."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+from access_requests.errors import Invalid
+
+
+def token_for(endpoint: str) -> str:
+    """The token of that endpoint, "" where there is none."""
+    if token := settings.GATEHOUSE_FOLLOW_TOKENS.get(endpoint):
+        return str(token)
+    return settings.GATEHOUSE_HUB_TOKEN if endpoint == settings.GATEHOUSE_HUB_ENDPOINT else ""
+
+
+def token_mark(token: str) -> str:
+    """Tells one token from the next without giving it away: keyed with this portal's own secret."""
+    return salted_hmac("gatehouse.following.token", token, algorithm="sha256").hexdigest()
+
+
+def token_setting(endpoint: str) -> str:
+    """Where an operator writes the endpoint's token."""
+    if endpoint == settings.GATEHOUSE_HUB_ENDPOINT and endpoint not in settings.GATEHOUSE_FOLLOW_TOKENS:
+        return "GATEHOUSE_HUB_TOKEN"
+    return "GATEHOUSE_FOLLOW_TOKENS"
+
+
+def known_endpoints() -> list[str]:
+    """Endpoints that have a token: the only ones that the admin offers."""
+    named = [settings.GATEHOUSE_HUB_ENDPOINT, *settings.GATEHOUSE_FOLLOW_TOKENS]
+    return [endpoint for endpoint in dict.fromkeys(named) if token_for(endpoint)]
+
+
+def check_endpoint(endpoint: str) -> str:
+    """The endpoint as it is stored, or `Invalid`: https (plain http on this machine alone), not this portal."""
+    parts = _split(endpoint.strip().rstrip("/"))
+    if parts is None:
+        raise Invalid(f"{endpoint!r} is not an endpoint: write an address such as https://huggingface.co.")
+    scheme, host, address = parts
+    if address == settings.GATEHOUSE_URL:
+        raise Invalid("That is this portal: its own requests need not be followed.")
+    if scheme == "http" and not _is_here(host):
+        raise Invalid(f"The token for {host} could be read on its way over plain http: write https://.")
+    return address
+
+
+def _split(address: str) -> tuple[str, str, str] | None:
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return None
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or len(address) > 200:
+        return None
+    return parts.scheme, parts.hostname, f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,122 @@
+"""What both sides say of one person, and what is to be told over there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
+
+from access_requests.enums import FarStatus, PushState, RequestState
+from access_requests.models import AccessRequest, FollowedRepo, Grant, RemotePush, RemoteRequest
+from access_requests.services.following.reading import one_line
+from access_requests.services.queue import enqueue_on_commit
+
+OPEN_PUSHES = (PushState.DUE, PushState.CLAIMED)
+LONGEST_REASON = 200  # the Hub's limit, in UTF-16 units as it counts them
+LAG = timedelta(seconds=10)  # lists there may still show what was before a write
+
+HERE = {
+    RequestState.DRAFT: FarStatus.PENDING,
+    RequestState.SUBMITTED: FarStatus.PENDING,
+    RequestState.IN_REVIEW: FarStatus.PENDING,
+    RequestState.CHANGES_REQUESTED: FarStatus.PENDING,
+    RequestState.APPEALED: FarStatus.PENDING,
+    RequestState.REJECTED: FarStatus.REJECTED,
+    RequestState.RESET: FarStatus.RESET,
+    RequestState.WITHDRAWN: FarStatus.MISSING,
+}
+
+
+def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
+    """With `live` (a live grant here) and `telling` (something is still to be told), for `status_here`."""
+    now = timezone.now()
+    live = Grant.objects.filter(
+        user=OuterRef("person__user"),
+        model=OuterRef("followed__model"),
+        revoked_at=None,
+        starts_at__lte=now,
+        ends_at__gt=now,
+    )
+    telling = RemotePush.objects.filter(remote=OuterRef("pk"), state__in=OPEN_PUSHES)
+    return rows.select_related("request", "person__user", "followed__model__form").annotate(
+        live=Exists(live), telling=Exists(telling)
+    )
+
+
+def status_here(remote: RemoteRequest) -> FarStatus:
+    """What our side says in the far side's words; the row is one of `with_standing`."""
+    if remote.live:  # type: ignore[attr-defined]
+        return FarStatus.ACCEPTED
+    return HERE.get(RequestState(remote.request.state), FarStatus.RESET)  # approved, and the access has ended
+
+
+def asked_again(remote: RemoteRequest) -> bool:
+    """The person has a newer request there than the one that ours stands for."""
+    return remote.far_status == FarStatus.PENDING and remote.far_asked_at > remote.answered_at
+
+
+def drifts(remote: RemoteRequest) -> bool:
+    """Whether the sides say different things, and nothing is under way that would tell ours over there.
+
+    Somebody who is in no list there, and is not let in and not waiting here, is no difference that matters.
+    """
+    here, there = status_here(remote), remote.far_status
+    if remote.telling:  # type: ignore[attr-defined]
+        return False
+    if there == FarStatus.MISSING:
+        return here in {FarStatus.PENDING, FarStatus.ACCEPTED}
+    return here != there or asked_again(remote)
+
+
+def settle(remote_id: int) -> None:
+    """Writes down whether the row drifts now; since when stays as it was."""
+    remote = with_standing(RemoteRequest.objects.filter(pk=remote_id)).get()
+    since = (remote.drifted_at or timezone.now()) if drifts(remote) else None
+    if since != remote.drifted_at:
+        RemoteRequest.objects.filter(pk=remote_id).update(drifted_at=since)
+
+
+def plan_push(
+    remote: RemoteRequest, status: FarStatus, *, words: str = "", actor_name: str = "", anyway: bool = False
+) -> RemotePush | None:
+    """What over there is to become, in the caller's transaction; a push not yet begun gives way to it.
+
+    None when the far side says so already, as far as we know; `anyway` tells it all the same.
+    """
+    locked = RemoteRequest.objects.select_for_update().get(pk=remote.pk)
+    locked.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
+    before = locked.pushes.filter(state=PushState.CLAIMED).order_by("-pk").first()
+    expects = before.status if before else locked.far_status
+    push = None
+    if anyway or expects != status:
+        push = RemotePush.objects.create(
+            remote=locked, status=status, expects=expects, words=cut_words(words), actor_name=actor_name[:200]
+        )
+        enqueue_on_commit("access_requests.tasks.push_decision", push.pk)
+    settle(locked.pk)
+    return push
+
+
+def cut_words(words: str) -> str:
+    """A reason as the far side takes it: on one line, and cut at a word where it is longer than the Hub allows."""
+    text = one_line(words)
+    if _length(text) <= LONGEST_REASON:
+        return text
+    kept = text
+    while _length(kept) > LONGEST_REASON - 2:
+        kept = kept.rpartition(" ")[0] or kept[:-1]
+    return f"{kept.rstrip(' ,;:-')} …"
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def remote_of(request: AccessRequest) -> RemoteRequest | None:
+    """The far side of a request, None for one that was made here."""
+    return RemoteRequest.objects.select_related("followed", "person").filter(request=request).first()
+
+
+def drifted(followed: FollowedRepo) -> int:
+    return followed.remote_requests.exclude(drifted_at=None).count()

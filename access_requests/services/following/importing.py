@@ -1,0 +1,180 @@
+"""An entry of a far list as a person without sign-in and a request here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from access_requests.answers import country_code
+from access_requests.cards import GateField, GateForm
+from access_requests.enums import RequestState
+from access_requests.errors import Invalid
+from access_requests.models import AccessRequest, FollowedRepo, RemotePerson, RemoteRequest
+from access_requests.publications import says_none
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.following.reading import FarItem
+from access_requests.services.requests import _set_answers as set_answers
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+TRUE, FALSE = {"true", "on", "yes", "1", "checked"}, {"false", "off", "no", "0", ""}
+
+
+def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | None:
+    """A pending entry as a submitted request; None when its person has one under way here already.
+
+    It waits for a reviewer whatever the model's gate says, and it accepts no licence of ours: what was agreed to over
+    there is among the answers.
+    """
+    with recorded():
+        person = _person(followed, item)
+        remote = RemoteRequest.objects.filter(followed=followed, person=person).first()
+        if remote is None and _has_open_request(person.user, followed):
+            return None
+        return _begin(followed, person, item, remote)
+
+
+def import_again(*, remote: RemoteRequest, item: FarItem) -> RemoteRequest:
+    """As `import_request`, for somebody who asked there once more after the first request was closed."""
+    with recorded():
+        update_person(remote.person, item)
+        return _begin(remote.followed, remote.person, item, remote)
+
+
+def _has_open_request(user: User, followed: FollowedRepo) -> bool:
+    rows = AccessRequest.objects.filter(applicant=user, model=followed.model, closed_at=None)
+    return rows.exists()
+
+
+def _begin(
+    followed: FollowedRepo, person: RemotePerson, item: FarItem, remote: RemoteRequest | None
+) -> RemoteRequest:
+    now = timezone.now()
+    asked = min(item.asked_at or now, now)
+    request, others = _request(followed, person, item)
+    request.submitted_at = asked
+    request.save(force_insert=True)
+    remote = remote or RemoteRequest(followed=followed, person=person)
+    remote.request, remote.other_answers = request, others
+    remote.far_request_id = item.request_id or remote.far_request_id
+    remote.far_status, remote.far_asked_at, remote.answered_at = item.status, asked, asked
+    remote.far_fields, remote.missed, remote.seen_at, remote.drifted_at = item.fields, 0, now, None
+    remote.save()
+    append_event(
+        kind="request.imported",
+        actor_name=followed.host,
+        model=followed.model,
+        request=request,
+        data={"from": f"{followed.endpoint}/{followed.far_id}", "name": person.name, "at": asked.isoformat()},
+    )
+    return remote
+
+
+def _request(
+    followed: FollowedRepo, person: RemotePerson, item: FarItem
+) -> tuple[AccessRequest, dict[str, Any]]:
+    model = followed.model
+    if model.form is None:
+        raise Invalid(f"{model} has no form, so nobody can ask for it: give it a card first.")
+    request = AccessRequest(model=model, applicant=person.user, form=model.form, state=RequestState.SUBMITTED)
+    answers, others = mapped_answers(GateForm.from_json(model.form.schema), item.fields)
+    set_answers(request, answers)
+    return request, others
+
+
+def mapped_answers(form: GateForm, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Answers by label as answers by key of our form, and those that have no place in it, as they came."""
+    exact = {field.label: field for field in form.fields}
+    loose = {_loosely(field.label): field for field in form.fields}
+    answers: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for label, value in given.items():
+        field = exact.get(label) or loose.get(_loosely(label))
+        fitting = _fitting(field, value) if field and field.key not in answers else None
+        if field is None or fitting is None:
+            others[label] = value
+        else:
+            answers[field.key] = fitting
+    return answers, others
+
+
+def _loosely(label: str) -> str:
+    return " ".join(label.casefold().split()).rstrip(" :*?.")
+
+
+def _fitting(field: GateField, value: Any) -> Any:
+    """The answer as this field stores it; None when it does not fit and is kept beside the form."""
+    if field.type == "checkbox":
+        return _truth(value)
+    if field.role == "publications":
+        return _publications(value)
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    if field.type == "country":
+        return country_code(text) or None
+    if field.type == "select":
+        return next((o.value for o in field.options if text in {o.value, o.label}), None)
+    return None if field.type == "ip_location" else text
+
+
+def _truth(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().casefold()
+    return True if text in TRUE else False if text in FALSE else None
+
+
+def _publications(value: Any) -> list[str]:
+    lines = value if isinstance(value, list) else str(value).splitlines()
+    if len(lines) == 1 and says_none(lines[0]):
+        return []
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
+    """Who asks, known by the far side's id of them, else by their name there; somebody new gets an account here.
+
+    The account cannot sign in, has no address, and bears the far side's host in its user name: nothing joins it to
+    somebody of this portal, whatever name or address the far side gives.
+    """
+    known = _known_person(followed.endpoint, item) if item.name else None
+    if known is not None:
+        update_person(known, item)
+        return known
+    user = import_string(settings.GATEHOUSE_IMPORT_PERSON)(
+        name=item.name, full_name=item.full_name, host=followed.host
+    )
+    return RemotePerson.objects.create(
+        endpoint=followed.endpoint,
+        far_user_id=item.user_id,
+        name=item.name,
+        full_name=item.full_name,
+        email=item.email,
+        user=user,
+    )
+
+
+def _known_person(endpoint: str, item: FarItem) -> RemotePerson | None:
+    people = RemotePerson.objects.filter(endpoint=endpoint).select_related("user")
+    if item.user_id and (same := people.filter(far_user_id=item.user_id).first()):
+        return same
+    named = people.filter(name__iexact=item.name).order_by("-pk")
+    return (named.filter(far_user_id="") if item.user_id else named).first()
+
+
+def update_person(person: RemotePerson, item: FarItem) -> bool:
+    """Takes over what the far side says of the person now: people rename themselves. Whether anything changed."""
+    now = {"name": item.name, "full_name": item.full_name, "email": item.email, "far_user_id": item.user_id}
+    known = {key: value for key, value in now.items() if value and value != getattr(person, key)}
+    others = RemotePerson.objects.filter(endpoint=person.endpoint, far_user_id=item.user_id)
+    if "far_user_id" in known and others.exists():  # the same person under hidden names in another repository
+        del known["far_user_id"]
+    for key, value in known.items():
+        setattr(person, key, value)
+    if known:
+        person.save(update_fields=[*known])
+    return bool(known)

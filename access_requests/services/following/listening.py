@@ -1,0 +1,51 @@
+"""Which events here are to be told over there. Decisions are events, whoever makes them: admin, API, clock, command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from access_requests.enums import FarStatus, FollowState
+from access_requests.models import Event, RemoteRequest
+from access_requests.services.following.drift import plan_push, settle
+
+# What an event of a request, or of the grant that came of it, makes of the state over there.
+TOLD = {
+    "request.approved": FarStatus.ACCEPTED,
+    "request.rejected": FarStatus.REJECTED,
+    "request.reset": FarStatus.RESET,
+    "request.reopened": FarStatus.PENDING,
+    "grant.created": FarStatus.ACCEPTED,
+    "grant.prolonged": FarStatus.ACCEPTED,
+    "grant.revoked": FarStatus.RESET,
+    "grant.expired": FarStatus.RESET,
+}
+SETTLED = {"request.withdrawn"}  # nothing over there can be withdrawn by us: shown as drift where they differ
+
+
+def on_event(sender: type[Event], instance: Event, created: bool, raw: bool = False, **_: Any) -> None:
+    """After an event is appended, in its transaction: decision and push are written both, or neither."""
+    if not created or raw or instance.kind not in TOLD.keys() | SETTLED:
+        return
+    remote = _remote(instance)
+    if remote is None or remote.followed.state == FollowState.ENDED:
+        return
+    if instance.kind in SETTLED:
+        settle(remote.pk)
+        return
+    words = str(instance.data.get("words") or instance.data.get("reason") or "")
+    status = TOLD[instance.kind]
+    plan_push(
+        remote,
+        status,
+        words=words if status in {FarStatus.REJECTED, FarStatus.RESET} else "",
+        actor_name=instance.actor_name,
+    )
+
+
+def _remote(event: Event) -> RemoteRequest | None:
+    rows = RemoteRequest.objects.select_related("followed")
+    if event.request_id is not None:
+        return rows.filter(request=event.request_id).first()
+    if event.grant is None:
+        return None
+    return rows.filter(person__user=event.grant.user_id, followed__model=event.model_id).first()

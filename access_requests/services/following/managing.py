@@ -1,0 +1,174 @@
+"""To follow a repository, to pause, to ask now, to unfollow: an owner's or an operator's, each of them an event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError
+from django.utils import timezone
+
+from access_requests.enums import FollowState, PushState
+from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
+from access_requests.models import FollowedRepo, GatedModel, RemotePush
+from access_requests.permissions import is_owner
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.catalogue import check_repo_id
+from access_requests.services.following.credentials import (
+    check_endpoint,
+    known_endpoints,
+    token_for,
+    token_setting,
+)
+from access_requests.services.queue import enqueue_on_commit
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 60, 24 * 3600  # seconds between two polls
+
+
+def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | None = None) -> FollowedRepo:
+    """Begins to follow the repository `far_id` (the model's own id when empty); the first poll comes at once.
+
+    In the admin only endpoints that an operator gave a token for can be named.
+    """
+    _check_owner(model, actor)
+    endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
+    if actor is not None and endpoint not in known_endpoints():
+        raise Invalid(f"{endpoint} has no token here: an operator sets GATEHOUSE_FOLLOW_TOKENS first.")
+    if not token_for(endpoint):
+        raise Invalid(
+            f"There is no token for {endpoint}: set {token_setting(endpoint)} to one with write access to {far_id}."
+        )
+    if not model.is_gated or model.form is None:
+        raise Invalid(f"{model} is not gated here, so there is nothing to decide: set its gate first.")
+    try:
+        with recorded():
+            followed = _row(model, endpoint, far_id)
+            append_event(
+                kind="following.began",
+                actor=actor,
+                actor_name=_name(actor),
+                model=model,
+                data=_place(followed),
+            )
+            enqueue_on_commit("access_requests.tasks.poll_followed", followed.pk)
+    except IntegrityError as error:
+        raise Conflict(
+            f"{far_id} at {endpoint} is followed already, or {model} follows another repository: unfollow that first."
+        ) from error
+    return followed
+
+
+def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
+    """A new row, or the one of an earlier time with all that was imported then."""
+    earlier = FollowedRepo.objects.filter(
+        model=model, endpoint=endpoint, far_id__iexact=far_id, state=FollowState.ENDED
+    ).first()
+    followed = earlier or FollowedRepo(model=model, endpoint=endpoint, far_id=far_id)
+    followed.state, followed.problem, followed.refused_token = FollowState.FOLLOWING, "", ""
+    followed.failures, followed.next_poll_at = 0, timezone.now()
+    followed.save()
+    return followed
+
+
+def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
+    """Ends it: nothing is asked or told there any more. What was imported stays, with its grants."""
+    _check_owner(followed.model, actor)
+    with recorded():
+        _set(followed, FollowState.ENDED, [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED])
+        RemotePush.objects.filter(remote__followed=followed, state=PushState.DUE).update(
+            state=PushState.REPLACED
+        )
+        append_event(
+            kind="following.ended",
+            actor=actor,
+            actor_name=_name(actor),
+            model=followed.model,
+            data=_place(followed),
+        )
+
+
+def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
+    """Neither polled nor told until it goes on; decisions made meanwhile are kept and told then."""
+    _check_owner(followed.model, actor)
+    with recorded():
+        _set(followed, FollowState.PAUSED, [FollowState.FOLLOWING, FollowState.REFUSED])
+        append_event(
+            kind="following.paused",
+            actor=actor,
+            actor_name=_name(actor),
+            model=followed.model,
+            data=_place(followed),
+        )
+
+
+def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
+    """Polls in a moment, whatever stopped it: also after a pause, and with a token whose rights were mended."""
+    if actor is not None and not is_owner(actor, followed.model):
+        raise NotAllowed(f"You are not an owner of {followed.model}: ask one.")
+    with recorded():
+        going = [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
+        _set(followed, FollowState.FOLLOWING, going, next_poll_at=timezone.now(), refused_token="")
+        due = RemotePush.objects.filter(remote__followed=followed, state=PushState.DUE)
+        due.update(next_try_at=timezone.now())
+        append_event(
+            kind="following.asked",
+            actor=actor,
+            actor_name=_name(actor),
+            model=followed.model,
+            data=_place(followed),
+        )
+        enqueue_on_commit("access_requests.tasks.poll_followed", followed.pk)
+
+
+def change_following(
+    *, followed: FollowedRepo, poll_every: int, mail_applicants: bool, actor: User | None = None
+) -> None:
+    """How often it is polled, and whether its applicants are mailed from here too."""
+    _check_owner(followed.model, actor)
+    if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
+        raise Invalid(
+            f"{poll_every} seconds will not do: write {SHORTEST_PAUSE} to {LONGEST_PAUSE}.",
+            field="poll_every",
+        )
+    with recorded():
+        FollowedRepo.objects.filter(pk=followed.pk).update(
+            poll_every=poll_every, mail_applicants=mail_applicants
+        )
+        append_event(
+            kind="following.changed",
+            actor=actor,
+            actor_name=_name(actor),
+            model=followed.model,
+            data={**_place(followed), "every": poll_every, "mails": mail_applicants},
+        )
+
+
+def followed_by(model: GatedModel) -> FollowedRepo:
+    """What the model follows now, or `NotFound`."""
+    rows = FollowedRepo.objects.select_related("model").exclude(state=FollowState.ENDED)
+    followed = rows.filter(model=model).first()
+    if followed is None:
+        raise NotFound(f"{model} follows no repository: begin with manage.py follow {model}.")
+    return followed
+
+
+def _set(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
+    if not FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed).update(state=to, **fields):
+        followed.refresh_from_db()
+        raise Conflict(f"{followed} is {followed.get_state_display()}, so this cannot be done now.")
+    followed.refresh_from_db()
+
+
+def _check_owner(model: GatedModel, actor: User | None) -> None:
+    if actor is not None and not is_owner(actor, model):
+        raise NotAllowed(f"You are not an owner of {model}: ask one.")
+
+
+def _name(actor: User | None) -> str:
+    return "" if actor else "operator"
+
+
+def _place(followed: FollowedRepo) -> dict[str, Any]:
+    return {"endpoint": followed.endpoint, "repository": followed.far_id}

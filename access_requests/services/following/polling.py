@@ -1,0 +1,294 @@
+"""The lists of a followed repository, looked through on a schedule."""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from access_requests.enums import FarStatus, FollowState
+from access_requests.models import FollowedRepo, RemoteRequest
+from access_requests.permissions import people_to_tell
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.following import budget
+from access_requests.services.following.client import (
+    LISTS,
+    FarClient,
+    FarError,
+    Limited,
+    RepositoryGone,
+    TokenRefused,
+)
+from access_requests.services.following.credentials import token_for, token_mark, token_setting
+from access_requests.services.following.drift import LAG, drifts, status_here, with_standing
+from access_requests.services.following.importing import import_again, import_request, update_person
+from access_requests.services.following.leases import Lost, claim, renew
+from access_requests.services.following.reading import FarItem
+from access_requests.services.mail import queue_mail
+
+log = logging.getLogger(__name__)
+
+POLLED = (FollowState.FOLLOWING, FollowState.REFUSED)
+LONGEST_PAUSE = timedelta(hours=1)
+LOOK_FOR_TOKEN = timedelta(seconds=60)
+MISSED = 2  # polls in a row that do not show somebody, before they count as gone: entries move between lists
+NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
+Seen = dict[FarStatus, list[FarItem]]
+
+
+def due() -> QuerySet[FollowedRepo]:
+    """What is to be polled now and is in nobody's hands."""
+    free = Q(lease_until=None) | Q(lease_until__lt=Now())
+    return FollowedRepo.objects.filter(free, state__in=POLLED, next_poll_at__lte=Now())
+
+
+def poll(*, followed_id: int) -> bool:
+    """Looks through the lists once, if that is due and nobody else does; whether it did."""
+    owner = claim(due().filter(pk=followed_id))
+    if not owner:
+        return False
+    held = FollowedRepo.objects.filter(pk=followed_id, lease_owner=owner)
+    followed = held.select_related("model__form").get()
+    try:
+        changes = _poll(followed, held)
+    except Lost:
+        return False
+    held.update(lease_owner="", lease_until=None, **changes)
+    return True
+
+
+def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, object]:
+    """What is to be written on the row afterwards: when to come again, and what went wrong."""
+    token, now = token_for(followed.endpoint), timezone.now()
+    if followed.state == FollowState.REFUSED and followed.refused_token == token_mark(token):
+        return {"next_poll_at": now + LOOK_FOR_TOKEN}
+    if problem := _not_possible(followed, token):
+        return refused(followed, token, problem)
+    try:
+        seen, unread = _look(followed, held, token)
+        _apply(followed, held, seen, started=now)
+    except TokenRefused as error:
+        return refused(followed, token, lost_right(followed, str(error)))
+    except Limited as error:
+        return {"next_poll_at": now + timedelta(seconds=error.seconds + random.uniform(0, 5))}  # noqa: S311
+    except FarError as error:
+        return _failed(followed, error)
+    pause = followed.poll_every * random.uniform(1, 1.1)  # noqa: S311 - spreads polls that began together
+    return {
+        "state": FollowState.FOLLOWING,
+        "problem": "",
+        "refused_token": "",
+        "failures": 0,
+        "unread": unread,
+        "polled_at": timezone.now(),
+        "next_poll_at": timezone.now() + timedelta(seconds=pause),
+    }
+
+
+def _not_possible(followed: FollowedRepo, token: str) -> str:
+    if not token:
+        name = token_setting(followed.endpoint)
+        return f"There is no token for {followed.host}: set {name} and restart the portal."
+    if followed.model.form is None:
+        return f"{followed.model} has no form here, so no request can be shown: give it a card."
+    return ""
+
+
+def lost_right(followed: FollowedRepo, said: str) -> str:
+    """The one sentence of a token that is no longer good enough."""
+    name = token_setting(followed.endpoint)
+    return (
+        f"{followed.host} does not let our token decide about {followed.far_id} ({said}): give {name} a token "
+        "with write access to it and restart the portal, or mend its rights there and press “Ask now”."
+    )
+
+
+def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, object]:
+    """Polling and telling stop until there is another token."""
+    log.warning("%s: %s", followed, problem)
+    return {
+        "state": FollowState.REFUSED,
+        "problem": problem,
+        "refused_token": token_mark(token),
+        "next_poll_at": timezone.now() + LOOK_FOR_TOKEN,
+    }
+
+
+def _failed(followed: FollowedRepo, error: FarError) -> dict[str, object]:
+    pause = min(timedelta(seconds=followed.poll_every) * 2 ** min(followed.failures, 10), LONGEST_PAUSE)
+    if isinstance(error, RepositoryGone):
+        problem = f"{followed.host} has no {followed.far_id} for us: {error}. We ask again from time to time."
+        pause = LONGEST_PAUSE
+    else:
+        problem = f"{followed.host} could not be asked: {error}. We try again."
+    return {
+        "problem": problem,
+        "failures": followed.failures + 1,
+        "next_poll_at": timezone.now() + pause,
+    }
+
+
+def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: partial[None]) -> FarClient:
+    """The far side with its budget; `before` is done ahead of each call, such as renewing a lease."""
+
+    def spend() -> None:
+        before()
+        budget.spend(followed.endpoint, urgent=urgent)
+
+    return FarClient(
+        endpoint=followed.endpoint,
+        far_id=followed.far_id,
+        token=token,
+        spend=spend,
+        closed=partial(budget.close, followed.endpoint),
+    )
+
+
+def _look(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> tuple[Seen, int]:
+    """All entries by list, and how many could not be understood."""
+    seen: Seen = {}
+    unread = 0
+    with client_for(followed, token, urgent=False, before=partial(renew, held)) as client:
+        for status in LISTS:
+            entries = list(client.entries(status))
+            seen[status] = [entry for entry in entries if entry is not None]
+            unread += len(entries) - len(seen[status])
+    return seen, unread
+
+
+class _Known:
+    """The rows here, found by what an entry says of its person."""
+
+    def __init__(self, followed: FollowedRepo) -> None:
+        self.rows = {row.pk: row for row in with_standing(followed.remote_requests.all())}
+        self._by_request = {row.far_request_id: row for row in self.rows.values() if row.far_request_id}
+        self._by_user = {row.person.far_user_id: row for row in self.rows.values() if row.person.far_user_id}
+        self._by_name = {row.person.name.lower(): row for row in self.rows.values() if row.person.name}
+
+    def find(self, item: FarItem) -> RemoteRequest | None:
+        """By the request's id, else by the person's, else by their name there, unless their ids differ."""
+        found = self._by_request.get(item.request_id) or self._by_user.get(item.user_id)
+        if found is None and (named := self._by_name.get(item.name.lower())):
+            ids = {item.user_id, named.person.far_user_id} - {""}
+            found = named if len(ids) < 2 else None
+        return found
+
+
+def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime) -> None:
+    known = _Known(followed)
+    entries: dict[int, FarItem] = {}
+    fresh: list[RemoteRequest] = []
+    for status in LISTS:
+        for item in seen[status]:
+            if row := known.find(item):
+                entries[row.pk] = item  # of one that moved while we looked, the later list tells
+            elif status == FarStatus.PENDING:
+                renew(held)
+                fresh += filter(None, [import_request(followed=followed, item=item)])
+    for pk in known.rows:
+        renew(held)
+        fresh += filter(None, [_compare(pk, entries.get(pk), started)])
+    shown = RemoteRequest.objects.filter(pk__in=entries)
+    shown.update(seen_at=timezone.now())
+    if fresh:
+        _tell_reviewers(followed, fresh)
+
+
+def _compare(pk: int, item: FarItem | None, started: datetime) -> RemoteRequest | None:
+    """One row with what was seen of it, under the lock that decisions take; a new request, if that is what it is."""
+    with recorded():
+        row = with_standing(RemoteRequest.objects.filter(pk=pk)).get()
+        if _lags(row, started):
+            return None
+        if item and _is_new_request(row, item):
+            return import_again(remote=row, item=item)
+        _observe(row, item)
+        return None
+
+
+def _lags(row: RemoteRequest, started: datetime) -> bool:
+    """We wrote there so lately that its lists may still show what was before, or are about to write."""
+    return row.wrote_at is not None and row.wrote_at > started - LAG
+
+
+def _is_new_request(row: RemoteRequest, item: FarItem) -> bool:
+    """Asked there once more after the request here was closed, without access."""
+    newer = item.asked_at is not None and item.asked_at > row.answered_at
+    here = status_here(row)
+    closed = here in {FarStatus.REJECTED, FarStatus.RESET, FarStatus.MISSING}
+    return newer and closed and item.status == FarStatus.PENDING and not row.telling  # type: ignore[attr-defined]
+
+
+def _observe(row: RemoteRequest, item: FarItem | None) -> bool:
+    """Notes what the far side says now; False when there is nothing new. Nothing of ours follows from it: where both
+    differ, that is shown.
+    """
+    was, before = row.far_status, _noted(row)
+    row.missed = 0 if item else min(row.missed + 1, MISSED)
+    if item:
+        row.far_status = item.status
+        row.far_asked_at = item.asked_at or row.far_asked_at
+        row.far_fields = item.fields or row.far_fields
+        row.far_request_id = item.request_id or row.far_request_id
+    elif row.missed >= MISSED:
+        row.far_status = FarStatus.MISSING
+    row.drifted_at = (row.drifted_at or timezone.now()) if drifts(row) else None
+    renamed = item is not None and _note_names(row, item)
+    if before == _noted(row):
+        return renamed
+    row.save(update_fields=NOTED)
+    if was != row.far_status:
+        _note_change(row, was)
+    return True
+
+
+def _noted(row: RemoteRequest) -> list[object]:
+    return [getattr(row, name) for name in NOTED]
+
+
+def _note_names(row: RemoteRequest, item: FarItem) -> bool:
+    before = row.person.name
+    changed = update_person(row.person, item)
+    if before != row.person.name:
+        append_event(
+            kind="remote.renamed",
+            actor_name=row.followed.host,
+            model=row.followed.model,
+            request=row.request,
+            data={"was": before, "is": row.person.name},
+        )
+    return changed
+
+
+def _note_change(row: RemoteRequest, was: str) -> None:
+    append_event(
+        kind="remote.changed",
+        actor_name=row.followed.host,
+        model=row.followed.model,
+        request=row.request,
+        data={"was": str(was), "is": str(row.far_status), "here": str(status_here(row))},
+    )
+
+
+def _tell_reviewers(followed: FollowedRepo, fresh: list[RemoteRequest]) -> None:
+    """One mail for all that one poll brought."""
+    newest = max(remote.request_id for remote in fresh)
+    for person in people_to_tell(followed.model):
+        queue_mail(
+            key=f"imported:{followed.pk}:{newest}:{person.pk}",
+            to=person.email,
+            template="mails/imported_requests.txt",
+            context={
+                "person": person,
+                "followed": followed,
+                "model": followed.model,
+                "count": len(fresh),
+                "queue": f"{settings.GATEHOUSE_URL}/admin/access_requests/accessrequest/?state=waiting",
+            },
+        )

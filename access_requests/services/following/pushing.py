@@ -1,0 +1,228 @@
+"""One decision told over there, once: looked up before it is written, and after a write that nobody heard of."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from access_requests.enums import FarStatus, FollowState, PushState
+from access_requests.models import RemotePerson, RemotePush, RemoteRequest
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.following.client import (
+    LISTS,
+    FarClient,
+    FarError,
+    Limited,
+    NotThere,
+    Refused,
+    TokenRefused,
+)
+from access_requests.services.following.credentials import token_for
+from access_requests.services.following.drift import LAG, settle
+from access_requests.services.following.leases import Lost, claim, renew
+from access_requests.services.following.polling import client_for, lost_right, refused
+from access_requests.services.following.reading import FarItem
+from access_requests.services.mail import queue_mail
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 40  # with the pauses below about a day and a half
+FIRST_PAUSE = timedelta(seconds=3)
+LONGEST_PAUSE = timedelta(hours=1)
+FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}
+
+
+class Drifted(FarError):
+    """The far side was changed by somebody else meanwhile: their word is not overwritten."""
+
+
+class Later(FarError):
+    """Its lists may still lag behind our own last write."""
+
+
+def due() -> QuerySet[RemotePush]:
+    """What is to be told now: not in anybody's hands, and nothing older of the same person before it."""
+    free = Q(state=PushState.DUE, next_try_at__lte=Now()) | Q(state=PushState.CLAIMED, lease_until__lt=Now())
+    older = RemotePush.objects.filter(
+        remote=OuterRef("remote"), pk__lt=OuterRef("pk"), state=PushState.CLAIMED
+    )
+    return RemotePush.objects.filter(free, ~Exists(older), remote__followed__state=FollowState.FOLLOWING)
+
+
+def push(*, push_id: int) -> bool:
+    """Tells one decision, if that is due and nobody else does; whether the far side says so now."""
+    owner = claim(due().filter(pk=push_id), state=PushState.CLAIMED, attempts=F("attempts") + 1)
+    if not owner:
+        return False
+    held = RemotePush.objects.filter(pk=push_id, state=PushState.CLAIMED, lease_owner=owner)
+    row = held.select_related("remote__followed__model", "remote__person", "remote__request").get()
+    if _newer(row).exists():  # what died with its worker, and is out of date by now
+        _again(row, held, timedelta(0))
+        return False
+    try:
+        _tell(row, held)
+    except Lost:
+        return False
+    except FarError as error:
+        _not_told(row, held, error)
+        return False
+    return _told(row, held)
+
+
+def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
+    """Writes the state, unless the far side has it already: whoever wrote before us may have died before saying so."""
+    followed = row.remote.followed
+    token = token_for(followed.endpoint)
+    if not token:
+        raise TokenRefused("there is no token for it")
+    with client_for(followed, token, urgent=True, before=partial(renew, held)) as client:
+        found, item = _find(client, row)
+        if found == row.status:
+            return
+        if found not in _ours(row):
+            raise _surprise(row, found)
+        RemoteRequest.objects.filter(pk=row.remote_id).update(wrote_at=timezone.now())
+        try:
+            _write(client, row, item)
+        except NotThere as error:  # it has that state already, or is gone since we looked
+            if _find(client, row)[0] != row.status:
+                raise Later(str(error)) from error
+
+
+def _ours(row: RemotePush) -> set[str]:
+    """What may be replaced: what we knew, and what an earlier write of ours that nobody answered may have made of it."""
+    done = row.remote.pushes.filter(state=PushState.DONE, pk__lt=row.pk).order_by("-pk").first()
+    tried = row.remote.pushes.filter(state=PushState.REPLACED, attempts__gt=0, pk__lt=row.pk)
+    unheard = tried.filter(pk__gt=done.pk) if done else tried
+    return {row.expects, *(str(value) for push in unheard for value in (push.expects, push.status))}
+
+
+def _surprise(row: RemotePush, found: FarStatus) -> FarError:
+    wrote = row.remote.wrote_at
+    if wrote is not None and wrote > timezone.now() - LAG:
+        return Later(f"it still says {found.label}")
+    if found == FarStatus.MISSING:
+        return Drifted(f"{row.remote.person} is in none of its lists any more")
+    return Drifted(
+        f"somebody made it {found.label} there meanwhile, where we knew {row.get_expects_display()}"
+    )
+
+
+def _find(client: FarClient, row: RemotePush) -> tuple[FarStatus, FarItem | None]:
+    """In which list the person is now, under what name; the likely lists are looked through first.
+
+    By name first, which is one short page; then through whole lists for somebody who has another name by now.
+    """
+    person, request_id = row.remote.person, row.remote.far_request_id
+    likely = [FarStatus(row.expects), FarStatus(row.status), *LISTS]
+    names = [person.name] if person.name else []
+    if request_id or person.far_user_id:
+        names.append("")
+    for name in names:
+        for status in dict.fromkeys(status for status in likely if status in LISTS):
+            for item in client.entries(status, name=name):
+                if item is not None and _is_same(item, person, request_id):
+                    return status, item
+    return FarStatus.MISSING, None
+
+
+def _is_same(item: FarItem, person: RemotePerson, request_id: str) -> bool:
+    if request_id and item.request_id == request_id:
+        return True
+    if person.far_user_id and item.user_id:
+        return item.user_id == person.far_user_id
+    return bool(person.name) and item.name.lower() == person.name.lower()
+
+
+def _write(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
+    if item is not None:
+        client.handle(
+            name=item.name, request_id=item.request_id, status=FarStatus(row.status), words=row.words
+        )
+    elif row.status == FarStatus.ACCEPTED and row.remote.person.name:
+        client.grant(name=row.remote.person.name)
+    else:
+        raise Refused("nobody of that name asked there any more, so there is nothing to decide")
+
+
+def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
+    """Row, far state and event in one transaction; nothing when another worker has the row by now."""
+    now = timezone.now()
+    with recorded():
+        if not held.update(state=PushState.DONE, done_at=now, last_error="", **FREE):
+            return False
+        RemoteRequest.objects.filter(pk=row.remote_id).update(far_status=row.status, wrote_at=now, missed=0)
+        append_event(
+            kind="remote.told",
+            actor_name=row.actor_name or "system",
+            model=row.remote.followed.model,
+            request=row.remote.request,
+            data={"to": row.status, "at": row.remote.followed.host, "words": row.words},
+        )
+        settle(row.remote_id)
+        _mail_applicant(row)
+    return True
+
+
+def _mail_applicant(row: RemotePush) -> None:
+    person, followed = row.remote.person, row.remote.followed
+    if not followed.mail_applicants or not person.email or row.status == FarStatus.PENDING:
+        return
+    decision = row.remote.request.decisions.order_by("-pk").first()
+    queue_mail(
+        key=f"far-decision:{row.pk}",
+        to=person.email,
+        template="mails/far_decision.txt",
+        context={"person": person, "followed": followed, "push": row, "decision": decision},
+    )
+
+
+def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> None:
+    """Another try later, or given up; a lost right stops everything there until there is another token."""
+    followed, now = row.remote.followed, timezone.now()
+    free: dict[str, Any] = {**FREE, "last_error": f"{followed.host}: {error}"}
+    if isinstance(error, TokenRefused):
+        changes = refused(followed, token_for(followed.endpoint), lost_right(followed, str(error)))
+        type(followed).objects.filter(pk=followed.pk, state=FollowState.FOLLOWING).update(**changes)
+        _again(row, held, FIRST_PAUSE, attempts=F("attempts") - 1, **free)
+        return
+    if isinstance(error, Limited):
+        pause = timedelta(seconds=error.seconds)
+        _again(row, held, pause, attempts=F("attempts") - 1, **free)
+        return
+    final = isinstance(error, Refused | Drifted) or row.attempts >= MOST_ATTEMPTS
+    if not final:
+        _again(row, held, min(FIRST_PAUSE * 2 ** min(row.attempts - 1, 20), LONGEST_PAUSE), **free)
+        return
+    log.warning("%s was not told: %s", row, error)
+    with recorded():
+        if held.update(state=PushState.FAILED, next_try_at=now, **free):
+            append_event(
+                kind="remote.not_told",
+                actor_name="system",
+                model=followed.model,
+                request=row.remote.request,
+                data={"to": row.status, "why": str(error)[:300]},
+            )
+            settle(row.remote_id)
+
+
+def _newer(row: RemotePush) -> QuerySet[RemotePush]:
+    return RemotePush.objects.filter(remote=row.remote_id, pk__gt=row.pk, state=PushState.DUE)
+
+
+def _again(row: RemotePush, held: QuerySet[RemotePush], pause: timedelta, **fields: Any) -> None:
+    """Due once more; or replaced, where something later is to be told by now."""
+    with transaction.atomic():
+        RemoteRequest.objects.select_for_update().get(pk=row.remote_id)  # as `plan_push` does
+        if _newer(row).exists():
+            held.update(state=PushState.REPLACED, **{**FREE, **fields})
+        else:
+            held.update(state=PushState.DUE, next_try_at=timezone.now() + pause, **{**FREE, **fields})

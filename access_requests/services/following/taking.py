@@ -1,0 +1,125 @@
+"""Where both sides differ, a reviewer says whose word counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from access_requests.enums import FarStatus, FollowState, Place, PushState, RequestState
+from access_requests.errors import Conflict, NotAllowed
+from access_requests.models import RemoteRequest
+from access_requests.permissions import is_reviewer
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.following.drift import (
+    asked_again,
+    plan_push,
+    settle,
+    status_here,
+    with_standing,
+)
+from access_requests.services.following.importing import import_again
+from access_requests.services.following.reading import FarItem
+from access_requests.services.grants import revoke_access
+from access_requests.services.moves import lock, move
+from access_requests.services.reviewing import change_place
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
+    """Makes our side what the far side says, by the same services as any decision; nothing is told there.
+
+    `seen` is the state there that the reviewer had before their eyes.
+    """
+    with recorded():
+        row = _drifted(remote, actor, seen)
+        there = FarStatus(row.far_status)
+        append_event(
+            kind="remote.taken_over",
+            actor=actor,
+            model=row.followed.model,
+            request=row.request,
+            data={"from": row.followed.host, "was": str(status_here(row)), "is": there.value},
+        )
+        row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
+        if asked_again(row):
+            _begin_anew(row, actor)
+        elif there == FarStatus.MISSING:
+            _let_go(row, actor)
+        else:
+            change_place(
+                model=row.followed.model,
+                person=row.person.user,
+                to=Place(there.value),
+                reviewer=actor,
+                words="" if there == FarStatus.ACCEPTED else f"As decided at {row.followed.host}.",
+            )
+        settle(row.pk)
+
+
+def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
+    """Tells the far side what we say, over what it says; a state that it got since `seen` is not overwritten."""
+    with recorded():
+        row = _drifted(remote, actor, seen)
+        if row.followed.state == FollowState.ENDED:
+            raise Conflict(f"{row.followed} is not followed any more, so nothing is told there.")
+        here = status_here(row)
+        gone = row.far_status == FarStatus.MISSING and here != FarStatus.ACCEPTED
+        if gone or here == FarStatus.MISSING:
+            raise Conflict(
+                f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take its state."
+            )
+        row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
+        plan_push(row, here, words=_words(row), actor_name=actor.username, anyway=True)
+        append_event(
+            kind="remote.pushed",
+            actor=actor,
+            model=row.followed.model,
+            request=row.request,
+            data={"to": row.followed.host, "was": row.far_status, "is": here.value},
+        )
+
+
+def _drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
+    row = with_standing(RemoteRequest.objects.filter(pk=remote.pk)).get()
+    if not is_reviewer(actor, row.followed.model):
+        raise NotAllowed(f"You are not a reviewer of {row.followed.model}: ask its owner.")
+    if row.far_status != seen or row.drifted_at is None:
+        raise Conflict(
+            f"{row.followed.host} says {row.get_far_status_display()} and we say {status_here(row).label} now: look again."
+        )
+    return row
+
+
+def _words(row: RemoteRequest) -> str:
+    decision = row.request.decisions.order_by("-pk").first()
+    return decision.words if decision else ""
+
+
+def _let_go(row: RemoteRequest, actor: User) -> None:
+    """The person withdrew there, or is no more: what waits here is withdrawn, access ends."""
+    if row.request.is_open:
+        data = {"at": row.followed.host, "by": actor.username}
+        move(lock(row.request), RequestState.WITHDRAWN, who="applicant", actor=row.person.user, data=data)
+    else:
+        reason = f"{row.person} is in none of the lists of {row.followed.host} any more."
+        revoke_access(model=row.followed.model, user=row.person.user, reason=reason, actor=actor)
+
+
+def _begin_anew(row: RemoteRequest, actor: User) -> None:
+    """The person withdrew there and asked once more, or was reset and did: the old request gives way to the new one."""
+    person, model = row.person.user, row.followed.model
+    if row.live:  # type: ignore[attr-defined]
+        revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)
+    if row.request.is_open:
+        data = {"at": row.followed.host, "by": actor.username}
+        move(lock(row.request), RequestState.WITHDRAWN, who="applicant", actor=person, data=data)
+    row.refresh_from_db()
+    row.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
+    item = FarItem(
+        status=FarStatus.PENDING,
+        request_id=row.far_request_id,
+        asked_at=row.far_asked_at,
+        fields=row.far_fields,
+    )
+    import_again(remote=row, item=item)
