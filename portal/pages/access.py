@@ -1,48 +1,30 @@
-"""The download page of somebody with a grant: until when, how far the weights are, tokens and commands.
-
-A secret is in exactly one answer: that to the POST which made it. The answer is not stored by the browser, and
-asking again makes the service say that it was shown.
-"""
+"""The download page of somebody with a grant: what is to be agreed to first, how far the weights are, tokens, commands."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+import re
 from typing import Any
 
-from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from access_requests.enums import AccessCode
 from access_requests.errors import RuleError
-from access_requests.models import AccessToken, GatedModel, Grant
+from access_requests.models import AccessToken, GatedModel
 from access_requests.panels import ACCESS_PANELS, show_panels
-from access_requests.queries import access_of, live_grant
-from access_requests.services.tokens import Issued, issue_token, revoke_token, show_first_token
+from access_requests.queries import access_of, live_grant, owed_licences
+from access_requests.services.licences import accept_licences
+from access_requests.services.tokens import issue_token, revoke_token, show_first_token
 from access_requests.views.common import known_model
 from portal.pages.card import card_body, chat_format
 from portal.pages.commands import commands
+from portal.pages.tokens import TokenForm, rows, show_secret
 
-
-class TokenForm(forms.Form):
-    """A further token: a name, and a last day if it should end before the grant does."""
-
-    name = forms.CharField(max_length=100, help_text="Where it will be used, such as “cluster” or “laptop”.")
-    expires = forms.DateField(
-        required=False,
-        label="Last day",
-        help_text="Empty: it ends with your access.",
-        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-    )
-
-    def expires_at(self) -> datetime | None:
-        """The end of the last day, UTC."""
-        day = self.cleaned_data["expires"]
-        return datetime.combine(day, time.max, tzinfo=UTC) if day else None
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @login_required
@@ -65,7 +47,7 @@ def show_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         issued = show_first_token(grant=grant, user=request.user)
     except RuleError as error:
         return _page(request, model, problem=error)
-    return _secret(request, model, issued)
+    return show_secret(request, issued)
 
 
 @login_required
@@ -80,14 +62,11 @@ def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     if not form.is_valid():
         return _page(request, model, form=form, status=422)
     try:
-        issued = issue_token(
-            grant=grant, user=request.user, name=form.cleaned_data["name"], expires_at=form.expires_at()
-        )
+        issued = issue_token(grant=grant, user=request.user, **form.wishes())
     except RuleError as error:
-        field = {"expires_at": "expires"}.get(error.field, error.field)
-        form.add_error(field if field in form.fields else None, error.sentence)
+        form.take(error)
         return _page(request, model, form=form, status=error.status)
-    return _secret(request, model, issued)
+    return show_secret(request, issued)
 
 
 @login_required
@@ -103,9 +82,19 @@ def revoke(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResp
     return redirect("access_page", model.namespace, model.name)
 
 
-def _secret(request: HttpRequest, model: GatedModel, issued: Issued) -> HttpResponse:
-    context = {"model": model, "issued": issued, "commands": commands(model, secret=issued.secret)}
-    return render(request, "portal/token.html", context)
+@login_required
+@require_POST
+def accept_licence(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """A holder agrees to texts that were put up since; then on to the tokens."""
+    model = known_model(request, namespace, name)
+    shown = [int(text) for text in request.POST.getlist("licence") if NUMBER.fullmatch(text)]
+    try:
+        made = accept_licences(model=model, user=request.user, shown=shown, agreed="agree" in request.POST)
+    except RuleError as error:
+        return _page(request, model, problem=error)
+    if made:
+        messages.success(request, "Thank you: what you agreed to is stored, and downloads work again.")
+    return redirect("access_page", model.namespace, model.name)
 
 
 def _page(
@@ -117,30 +106,21 @@ def _page(
     status: int = 200,
 ) -> HttpResponse:
     access = access_of(request.user, model)
+    status = problem.status if problem else status
     context: dict[str, Any] = {
         "model": model,
         "access": access,
         "panels": show_panels(ACCESS_PANELS, model, request),
         "commands": commands(model),
         "chat_format": chat_format(card_body(model)),
+        "problem": problem.sentence if problem else "",
+        "problem_field": problem.field if problem else "",
     }
+    if access.code == AccessCode.LICENCE_OWED and access.grant:
+        context["licences"] = owed_licences(access.grant)
+        return render(request, "portal/licence_owed.html", context, status=status)
     if not access.allowed or (model.is_gated and access.grant is None):
         return render(request, "portal/no_access.html", context, status=200 if access.allowed else 403)
-    context |= {
-        "grant": access.grant,
-        "tokens": _tokens(access.grant),
-        "form": form or TokenForm(),
-        "problem": problem.sentence if problem else "",
-    }
-    return render(request, "portal/access.html", context, status=problem.status if problem else status)
-
-
-def _tokens(grant: Grant | None) -> list[AccessToken]:
-    """Those that still work first; ended ones stay in sight."""
-    if grant is None:
-        return []
-    now = timezone.now()
-    tokens = list(grant.tokens.all())
-    for token in tokens:
-        token.usable = token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
-    return sorted(tokens, key=lambda token: not token.usable)
+    tokens = access.grant.tokens.select_related("grant") if access.grant else ()
+    context |= {"grant": access.grant, "rows": rows(tokens), "form": form or TokenForm()}
+    return render(request, "portal/access.html", context, status=status)

@@ -9,6 +9,7 @@ from django.conf import settings
 from access_requests.models import GatedModel
 
 PLACEHOLDER = "gth_YOUR_TOKEN"
+PLACEHOLDER_ID = "NAMESPACE/NAME"
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,18 @@ class Command:
     note: str = ""
 
 
-def commands(model: GatedModel, *, secret: str = "") -> list[Command]:
-    """From the environment to a running model; with `secret` they work as they are."""
-    endpoint, repo_id = settings.GATEHOUSE_URL, model.repo_id
-    token = (secret or PLACEHOLDER) if model.is_gated else ""
-    environment = f"export HF_ENDPOINT={endpoint}" + (f"\nexport HF_TOKEN={token}" if token else "")
+def commands(model: GatedModel) -> list[Command]:
+    """For a model's page: with a place for the token where one is needed."""
+    return commands_for(model.repo_id, token=PLACEHOLDER if model.is_gated else "")
+
+
+def commands_for(repo_id: str, *, token: str) -> list[Command]:
+    """From the environment to a running model; with a secret as `token` they work as they are."""
+    endpoint = settings.GATEHOUSE_URL
     given = f'    token="{token}",\n' if token else ""
     header = '-H "Authorization: Bearer $HF_TOKEN" ' if token else ""
     return [
-        Command("Environment", environment, "First, in the shell that runs the others."),
+        _environment(token),
         Command(
             "Command line",
             f"hf download {repo_id}",
@@ -53,3 +57,33 @@ def commands(model: GatedModel, *, secret: str = "") -> list[Command]:
             "One file; -C - resumes a part that is there already.",
         ),
     ]
+
+
+def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
+    """What a reviewer's token is for: reading the queue and deciding, by program."""
+    endpoint = settings.GATEHOUSE_URL
+    return [
+        _environment(token),
+        Command(
+            "Python",
+            "from huggingface_hub import HfApi\n\n"
+            f'api = HfApi(endpoint="{endpoint}", token="{token}")\n'
+            f'for asked in api.list_pending_access_requests("{repo_id}"):\n'
+            "    print(asked.username, asked.fields)\n"
+            f'# api.accept_access_request("{repo_id}", "USER")\n'
+            f'# api.reject_access_request("{repo_id}", "USER", rejection_reason="Why, in words for the person")',
+            "Needs no environment: the address stands in the call.",
+        ),
+        Command(
+            "curl",
+            'curl -H "Authorization: Bearer $HF_TOKEN" '
+            f"\\\n  {endpoint}/api/models/{repo_id}/user-access-request/pending",
+            "The waiting requests, as JSON.",
+        ),
+        Command("Command line", f"hf download {repo_id}", "It reads as well."),
+    ]
+
+
+def _environment(token: str) -> Command:
+    lines = [f"export HF_ENDPOINT={settings.GATEHOUSE_URL}"] + ([f"export HF_TOKEN={token}"] if token else [])
+    return Command("Environment", "\n".join(lines), "First, in the shell that runs the others.")

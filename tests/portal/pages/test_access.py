@@ -13,8 +13,9 @@ from django.test import Client
 from django.utils import timezone
 
 from access_requests.enums import Gate
-from access_requests.models import AccessToken, Grant
-from access_requests.services.catalogue import assign_role
+from access_requests.models import AccessToken, Grant, LicenceAcceptance, LicenceVersion
+from access_requests.services.catalogue import LicenceText, assign_role
+from access_requests.services.editing import add_licence
 from access_requests.services.grants import grant_access
 from access_requests.services.tokens import authenticate, digest
 
@@ -49,18 +50,18 @@ def test_stranger_reads_why_not_and_where_to_go(people: Any, client: Client) -> 
     response = client.get(PAGE)
     assert response.status_code == 403
     assert "Ask for access at" in page(response)
-    assert "Tokens" not in page(response)
+    assert "tokens-title" not in page(response)
     for path in ("token", "tokens"):
         assert client.post(f"{PAGE}/{path}", {"name": "x"})["Location"] == PAGE
     assert not AccessToken.objects.exists()
 
 
-def test_reviewer_is_told_that_tokens_belong_to_grants(people: Any, client: Client) -> None:
+def test_reviewer_is_told_where_their_tokens_are_made(people: Any, client: Client) -> None:
     assign_role(model=people.model, user=people.sam, role="reviewer")
     client.force_login(people.sam)
     response = client.get(PAGE)
     assert response.status_code == 200
-    assert "tokens belong to grants" in page(response)
+    assert 'make a token at <a href="/me/tokens">' in page(response)
 
 
 def test_first_token_is_shown_once_and_not_stored_by_the_browser(people: Any) -> None:
@@ -168,3 +169,57 @@ def test_posts_need_the_forms_token(people: Any) -> None:
     for address in (f"{PAGE}/token", f"{PAGE}/tokens", "/ai/tulu/request", "/ai/tulu/request/withdraw"):
         assert strict.post(address).status_code == 403
     assert not AccessToken.objects.exists()
+
+
+@pytest.fixture
+def demanded(people: Any) -> LicenceVersion:
+    text = LicenceText("licence.txt", "en", "Be <b>better</b>.\n")
+    return add_licence(model=people.model, licence=text, must_accept=True).licence
+
+
+def test_holder_reads_the_demanded_text_and_agrees_before_the_tokens(
+    people: Any, demanded: LicenceVersion
+) -> None:
+    response = people.browser.get(PAGE)
+    assert response.status_code == 200
+    assert "Be &lt;b&gt;better&lt;/b&gt;." in response.content.decode()
+    assert demanded.sha256 in page(response)
+    assert "tokens-title" not in page(response)
+    for path in ("/", "/ai/tulu", "/me/"):
+        assert people.browser.get(path).status_code == 200
+    assert "Agree to the new licence first" in page(people.browser.get("/ai/tulu"))
+    assert "agree to the new licence" in page(people.browser.get("/"))
+    refused = people.browser.post(f"{PAGE}/licence", {"licence": demanded.pk})
+    assert refused.status_code == 400
+    assert "Tick that you agree" in page(refused)
+    assert not LicenceAcceptance.objects.exists()
+    agreed = people.browser.post(f"{PAGE}/licence", {"licence": demanded.pk, "agree": "on"})
+    assert agreed["Location"] == PAGE
+    stored = LicenceAcceptance.objects.get()
+    assert (stored.user, stored.licence, stored.sha256, stored.request) == (
+        people.ada,
+        demanded,
+        demanded.sha256,
+        None,
+    )
+    assert "tokens-title" in page(people.browser.get(PAGE))
+
+
+def test_agreement_to_a_text_that_was_replaced_meanwhile_counts_for_nothing(
+    people: Any, demanded: LicenceVersion
+) -> None:
+    newer = LicenceText("licence.txt", "en", "Be best.\n")
+    add_licence(model=people.model, licence=newer, must_accept=True)
+    for shown in ([demanded.pk], [], ["x", "9" * 30, "-1"]):
+        answer = people.browser.post(f"{PAGE}/licence", {"licence": shown, "agree": "on"})
+        assert answer.status_code == 409
+        assert "Be best." in page(answer)
+    assert not LicenceAcceptance.objects.exists()
+
+
+def test_stranger_cannot_agree(people: Any, demanded: LicenceVersion, client: Client) -> None:
+    client.force_login(people.sam)
+    answer = client.post(f"{PAGE}/licence", {"licence": demanded.pk, "agree": "on"})
+    assert answer.status_code == 403
+    assert not LicenceAcceptance.objects.exists()
+    assert client.get(f"{PAGE}/licence").status_code == 405

@@ -1,0 +1,247 @@
+"""A person's tokens: made, looked at, rotated and revoked.
+
+A secret is in exactly one answer: that to the POST which made it. The answer is not stored by the browser, and
+asking again makes the service say that it was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from access_requests.enums import TokenKind, TokenOrigin
+from access_requests.errors import RuleError
+from access_requests.models import AccessToken, Grant
+from access_requests.permissions import decidable_models, decides_somewhere
+from access_requests.services.tokens import (
+    OVERLAPS,
+    Issued,
+    issue_person_token,
+    revoke_token,
+    rotate_token,
+)
+from access_requests.services.tokens.networks import read_networks
+from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
+
+MOST_ENDED = 20  # ended tokens that stay in sight
+KINDS = {
+    TokenKind.USER: "Read: all models that you may read",
+    TokenKind.REVIEWER: "Decide: requests for the models you review, and settings and uploads where you are owner; it reads as well",
+}
+BY_HAND = (TokenOrigin.PAGE, TokenOrigin.OPERATOR)
+
+
+class TokenForm(forms.Form):
+    """A token: a name, and from where and how long it works if that shall be narrower than its person's right."""
+
+    name = forms.CharField(max_length=100, help_text="Where it will be used, such as “cluster” or “laptop”.")
+    expires = forms.DateField(
+        required=False,
+        label="Last day",
+        help_text="Empty: it ends with your access.",
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    networks = forms.CharField(
+        required=False,
+        max_length=2000,
+        label="Only from these networks",
+        help_text="Such as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.10-192.0.2.20, separated by commas. Empty: from anywhere.",
+    )
+
+    def clean_networks(self) -> list[str]:
+        try:
+            return read_networks(self.cleaned_data["networks"])
+        except RuleError as error:
+            raise forms.ValidationError(error.sentence) from error
+
+    def expires_at(self) -> datetime | None:
+        """The end of the last day, UTC."""
+        day = self.cleaned_data["expires"]
+        return datetime.combine(day, time.max, tzinfo=UTC) if day else None
+
+    def wishes(self) -> dict[str, Any]:
+        """As the services take them."""
+        return {
+            "name": self.cleaned_data["name"],
+            "expires_at": self.expires_at(),
+            "networks": self.cleaned_data["networks"],
+        }
+
+    def take(self, error: RuleError) -> None:
+        """A service's refusal, beside its field where it has one."""
+        field = {"expires_at": "expires"}.get(error.field, error.field)
+        self.add_error(field if field in self.fields else None, error.sentence)
+
+
+class PersonTokenForm(TokenForm):
+    """As well: what it is for. Only who decides somewhere may choose."""
+
+    kind = forms.ChoiceField(
+        label="What it may do", choices=list(KINDS.items()), initial=TokenKind.USER, widget=forms.RadioSelect
+    )
+    field_order = ["kind", "name", "expires", "networks"]
+
+    def __init__(self, *args: Any, decides: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["expires"].help_text = "Empty: it works until you revoke it."
+        if not decides:
+            self.fields.pop("kind")
+
+    def kind_chosen(self) -> TokenKind:
+        return TokenKind(self.cleaned_data.get("kind", TokenKind.USER))
+
+
+class RotateForm(forms.Form):
+    overlap = forms.ChoiceField(
+        label="How long does the old one go on working beside the new one?",
+        choices=[(key, overlap.words.capitalize()) for key, overlap in OVERLAPS.items()],
+        initial="1d",
+        widget=forms.RadioSelect,
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One token as the tables show it."""
+
+    token: AccessToken
+    usable: bool
+
+    @property
+    def rotatable(self) -> bool:
+        return self.usable and not self.token.replaced_by_id and self.token.origin in BY_HAND
+
+    @property
+    def ends_with_access(self) -> bool:
+        """Its own end, if it has one, comes after the grant's."""
+        token = self.token
+        return token.grant is not None and not (token.expires_at and token.expires_at < token.grant.ends_at)
+
+
+def rows(tokens: Iterable[AccessToken]) -> list[Row]:
+    """Those that still work first; ended ones stay in sight."""
+    now = timezone.now()
+    shown = [Row(token, _usable(token, now)) for token in tokens]
+    live, ended = [row for row in shown if row.usable], [row for row in shown if not row.usable]
+    return live + ended[:MOST_ENDED]
+
+
+def _usable(token: AccessToken, now: datetime) -> bool:
+    grant_lives = token.grant is None or token.grant.is_live(now)
+    return grant_lives and token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def my_tokens(request: HttpRequest) -> HttpResponse:
+    """All of a person's tokens that were made by hand; a POST makes one more."""
+    decides = decides_somewhere(request.user)
+    if request.method != "POST":
+        return _page(request, PersonTokenForm(decides=decides))
+    form = PersonTokenForm(request.POST, decides=decides)
+    if not form.is_valid():
+        return _page(request, form, status=422)
+    try:
+        issued = issue_person_token(user=request.user, kind=form.kind_chosen(), **form.wishes())
+    except RuleError as error:
+        form.take(error)
+        return _page(request, form, status=error.status)
+    return show_secret(request, issued)
+
+
+def _page(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> HttpResponse:
+    tokens = (
+        AccessToken.objects.filter(user=request.user, origin__in=BY_HAND)
+        .select_related("grant__model")
+        .defer("grant__model__card", "grant__model__card_data")
+    )
+    context = {"rows": rows(tokens), "form": form, "decides": "kind" in form.fields}
+    return render(request, "portal/tokens/mine.html", context, status=status)
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def rotate(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks how long the old token shall go on, then shows its successor once."""
+    token = _own(request, pk)
+    form = RotateForm(request.POST or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                issued = rotate_token(token=token, user=request.user, overlap=form.cleaned_data["overlap"])
+            except RuleError as error:
+                form.add_error(None, error.sentence)
+                status = error.status
+            else:
+                token.refresh_from_db()
+                return show_secret(request, issued, replaces=token)
+    context = {"token": token, "form": form, "back": back_to(token)}
+    return render(request, "portal/tokens/rotate.html", context, status=status)
+
+
+@login_required
+@require_POST
+def revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ends one token; what its person may do stays."""
+    token = _own(request, pk)
+    revoke_token(token=token, user=request.user)
+    messages.success(request, f"The token “{token.name}” is revoked: nothing can be done with it any more.")
+    return redirect("my_tokens")
+
+
+def _own(request: HttpRequest, pk: int) -> AccessToken:
+    token = AccessToken.objects.select_related("grant__model").filter(pk=pk, user=request.user).first()
+    if token is None:
+        raise Http404(f"You have no token {pk}.")
+    return token
+
+
+def back_to(token: AccessToken) -> str:
+    """The page that lists this token."""
+    if token.grant is None:
+        return reverse("my_tokens")
+    return reverse("access_page", args=[token.grant.model.namespace, token.grant.model.name])
+
+
+def show_secret(request: HttpRequest, issued: Issued, *, replaces: AccessToken | None = None) -> HttpResponse:
+    """The one answer that holds the secret, with commands that work as they are."""
+    token = issued.token
+    context = {
+        "issued": issued,
+        "replaces": replaces,
+        "row": Row(token, True),
+        "model": token.grant.model if token.grant else None,
+        "back": back_to(token),
+        "commands": _commands(token, issued.secret),
+    }
+    return render(request, "portal/token.html", context)
+
+
+def _commands(token: AccessToken, secret: str) -> list[Any]:
+    if token.grant is not None:
+        return commands_for(token.grant.model.repo_id, token=secret)
+    if token.kind == TokenKind.REVIEWER:
+        model = decidable_models(token.user).filter(gate__in=["manual", "auto"]).first()
+        return deciding_commands(model.repo_id if model else PLACEHOLDER_ID, token=secret)
+    grant = (
+        Grant.objects.filter(user=token.user, revoked_at=None, ends_at__gt=timezone.now())
+        .select_related("model")
+        .first()
+    )
+    return commands_for(grant.model.repo_id if grant else PLACEHOLDER_ID, token=secret)
