@@ -1,0 +1,149 @@
+"""Letting a machine in, and signing it out: the pages of `hf auth login`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import Max
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from access_requests.errors import RuleError
+from access_requests.models import DeviceCode, Grant, Machine
+from access_requests.services.oauth import codes
+from access_requests.services.oauth.machines import TOKEN_DAYS, UNUSED_DAYS, sign_out
+
+KNOWN_CLIENTS = {"26be6b09-91c5-47da-9861-d2d2bb7a7e36": "hf auth login (huggingface_hub)"}
+ENDED_SHOWN = 10
+
+
+class CodeForm(forms.Form):
+    """The short code, typed or brought along by the link; compared without regard to case, blanks and hyphens."""
+
+    user_code = forms.CharField(
+        max_length=40,
+        label="Code",
+        help_text="Eight letters, as your terminal shows them.",
+        widget=forms.TextInput(
+            attrs={
+                "autocomplete": "off",
+                "autocapitalize": "characters",
+                "spellcheck": "false",
+                "class": "mono",
+            }
+        ),
+    )
+
+
+class NameForm(forms.Form):
+    name = forms.CharField(
+        max_length=100,
+        label="Name of the machine",
+        help_text="So that you know it again in your list, and in the machine's own list of tokens.",
+    )
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def activate(request: HttpRequest) -> HttpResponse:
+    """A code names a sign-in; who asks is shown, and a person approves or denies. A link alone approves nothing."""
+    given = request.POST if request.method == "POST" else request.GET
+    if not given.get("user_code"):
+        return render(request, "access_requests/activate.html", {"form": CodeForm()})
+    form = CodeForm({"user_code": given["user_code"]})
+    if not form.is_valid():
+        return render(request, "access_requests/activate.html", {"form": form}, status=422)
+    try:
+        code = codes.find_waiting(
+            typed=form.cleaned_data["user_code"], user=request.user, address=_address(request)
+        )
+        return _decide(request, code) if request.method == "POST" else _ask(request, code)
+    except RuleError as error:
+        form.add_error("user_code" if error.field == "user_code" else None, error.sentence)
+        return render(request, "access_requests/activate.html", {"form": form}, status=error.status)
+
+
+def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
+    if request.POST.get("decision") == "deny":
+        codes.deny(code=code, user=request.user)
+        messages.success(
+            request, "Denied: the machine got nothing. If you did not begin this, nothing more is to do."
+        )
+        return redirect("machines")
+    if request.POST.get("decision") != "approve":
+        return _ask(request, code)
+    form = NameForm(request.POST)
+    if not form.is_valid():
+        return _ask(request, code, form)
+    try:
+        machine = codes.approve(code=code, user=request.user, name=form.cleaned_data["name"])
+    except RuleError as error:
+        if error.field != "name":
+            raise
+        form.add_error("name", error.sentence)
+        return _ask(request, code, form)
+    messages.success(
+        request, f"“{machine.name}” is signed in: go back to your terminal, it goes on by itself."
+    )
+    return redirect("machines")
+
+
+def _ask(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -> HttpResponse:
+    """Who asks, as far as it can be known, and what a yes would give."""
+    own, now = _address(request), timezone.now()
+    readable = Grant.objects.filter(user=request.user, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
+    context: dict[str, Any] = {
+        "code": code,
+        "shown": codes.shown(code.user_code),
+        "program": KNOWN_CLIENTS.get(code.client_id, ""),
+        "own_address": own,
+        "same_address": own is not None and own == code.address,
+        "form": form or NameForm(initial={"name": f"hf at {code.address}" if code.address else "hf"}),
+        "models": list(readable.order_by("model__repo_id").values_list("model__repo_id", flat=True)),
+        "token_days": TOKEN_DAYS,
+        "unused_days": UNUSED_DAYS,
+    }
+    status = 422 if form is not None else 200
+    return render(request, "access_requests/activate_ask.html", context, status=status)
+
+
+def _address(request: HttpRequest) -> str | None:
+    return getattr(request, "client_address", None)
+
+
+@login_required
+@never_cache
+@require_safe
+def machines(request: HttpRequest) -> HttpResponse:
+    """Every machine that this person signed in, and those that were signed out lately."""
+    rows = (
+        Machine.objects.filter(user=request.user)
+        .annotate(last_used_at=Max("refresh_tokens__token__last_used_at"))
+        .order_by("-pk")
+    )
+    now = timezone.now()
+    live = list(rows.filter(signed_out_at=None, ends_at__gt=now))
+    ended = rows.exclude(pk__in=[row.pk for row in live])[:ENDED_SHOWN]
+    context = {"live": live, "ended": ended, "unused_days": UNUSED_DAYS}
+    return render(request, "access_requests/machines.html", context)
+
+
+@login_required
+@require_POST
+def machine_sign_out(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ends one machine with all its tokens."""
+    machine = Machine.objects.filter(pk=pk, user=request.user).first()
+    if machine is None:
+        raise Http404(f"You have no machine {pk}.")
+    sign_out(machine=machine, why="signed out on the page", actor=request.user)
+    messages.success(
+        request, f"“{machine.name}” is signed out: nothing can be read with its tokens any more."
+    )
+    return redirect("machines")

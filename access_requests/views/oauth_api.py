@@ -1,0 +1,207 @@
+"""What clients ask when they sign in: RFC 8628, RFC 6749 (refresh), RFC 7009, RFC 8693 and RFC 8414. No cookies, JSON only."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import UnreadablePostError
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from access_requests.errors import RuleError
+from access_requests.services.oauth import codes, exchange, machines
+from access_requests.services.oauth.errors import OAuthError, TooMany
+from access_requests.services.tokens import Issued
+
+LARGEST_BODY = 65_536  # bytes
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the type's name
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the type's name
+JWT = "urn:ietf:params:oauth:token-type:jwt"
+
+Parameters = dict[str, str]
+Answer = Callable[[HttpRequest, Parameters], dict[str, Any]]
+
+
+def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
+    """A POST of a form or of JSON, answered in JSON, never kept by anybody; a refusal has its code and its sentence."""
+
+    @csrf_exempt
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        try:
+            if request.method != "POST":
+                raise OAuthError("invalid_request", "This address takes POST only.", status=405)
+            response: HttpResponse = JsonResponse(view(request, parameters(request)))
+        except RuleError as error:
+            response = refusal(error)
+        response["Cache-Control"] = "no-store"
+        response["Pragma"] = "no-cache"
+        return response
+
+    return answer
+
+
+def refusal(error: RuleError) -> HttpResponse:
+    """RFC 6749, 5.2, and the line that Hugging Face clients print."""
+    code = {"too_many": "slow_down", "not_allowed": "access_denied"}.get(error.code, error.code)
+    response = JsonResponse(
+        {"error": code, "error_description": one_line(error.sentence)}, status=error.status
+    )
+    response["X-Error-Code"] = code
+    response["X-Error-Message"] = one_line(error.sentence)
+    if isinstance(error, TooMany):
+        response["Retry-After"] = str(error.seconds)
+    if error.status == 405:
+        response["Allow"] = "POST"
+    return response
+
+
+def one_line(sentence: str) -> str:
+    """Printable ASCII without quotes and backslashes, as RFC 6749 wants a description."""
+    plain = unicodedata.normalize("NFKD", sentence).encode("ascii", "replace").decode()
+    kept = "".join(c if " " <= c <= "~" and c not in '"\\' else " " for c in plain)
+    return " ".join(kept.split())[:900]
+
+
+def parameters(request: HttpRequest) -> Parameters:
+    """The parameters of a form or of a JSON object, each once and as text."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isdigit() or int(length) > LARGEST_BODY:
+        raise OAuthError("invalid_request", f"The request is longer than {LARGEST_BODY} bytes.", status=413)
+    try:
+        if request.content_type == "application/json":
+            found = _from_json(request.body)
+        else:
+            found = {name: _once(name, request.POST.getlist(name)) for name in request.POST}
+    except (SuspiciousOperation, UnreadablePostError, MultiPartParserError, UnicodeError) as error:
+        raise OAuthError("invalid_request", "The request cannot be read.") from error
+    if any("\0" in value for value in found.values()):
+        raise OAuthError("invalid_request", "A parameter holds a NUL character.")
+    return found
+
+
+def _from_json(body: bytes) -> Parameters:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise OAuthError("invalid_request", "The body is not JSON.") from error
+    if not isinstance(found, dict):
+        raise OAuthError("invalid_request", "The body is not a JSON object.")
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _once(name: str, values: list[str]) -> str:
+    if len(values) > 1:
+        raise OAuthError("invalid_request", f"The parameter {name[:40]} is there twice.")
+    return values[0]
+
+
+def needed(given: Parameters, name: str) -> str:
+    if not given.get(name):
+        raise OAuthError("invalid_request", f"The parameter {name} is missing.")
+    return given[name]
+
+
+@oauth_route
+def device(request: HttpRequest, given: Parameters) -> dict[str, Any]:
+    """`POST /oauth/device`: two codes and where to take the short one."""
+    begun = codes.begin_sign_in(
+        client_id=_printable(needed(given, "client_id"), 100),
+        client=_printable(request.headers.get("User-Agent", ""), 200),
+        address=getattr(request, "client_address", None),
+    )
+    page = settings.GATEHOUSE_URL + reverse("oauth_activate")
+    shown = codes.shown(begun.code.user_code)
+    return {
+        "device_code": begun.device_code,
+        "user_code": shown,
+        "verification_uri": page,
+        "verification_uri_complete": f"{page}?user_code={shown}",
+        "expires_in": int(codes.LIFE.total_seconds()),
+        "interval": begun.code.interval,
+    }
+
+
+@oauth_route
+def token(request: HttpRequest, given: Parameters) -> dict[str, Any]:
+    """`POST /oauth/token`: by a device code, a refresh token, or the identity of a CI job."""
+    grant_type = needed(given, "grant_type")
+    if grant_type not in GRANTS:
+        raise OAuthError(
+            "unsupported_grant_type", f"Only these grants are served: {', '.join(sorted(GRANTS))}."
+        )
+    return GRANTS[grant_type](request, given)
+
+
+def _by_device_code(request: HttpRequest, given: Parameters) -> dict[str, Any]:
+    client_id = _printable(needed(given, "client_id"), 100)
+    return _pair(codes.fetch_tokens(device_code=needed(given, "device_code"), client_id=client_id))
+
+
+def _by_refresh_token(request: HttpRequest, given: Parameters) -> dict[str, Any]:
+    return _pair(machines.refresh(secret=needed(given, "refresh_token")))
+
+
+def _by_identity(request: HttpRequest, given: Parameters) -> dict[str, Any]:
+    if needed(given, "subject_token_type") not in {ID_TOKEN, JWT}:
+        raise OAuthError("invalid_request", f"The subject_token_type must be {ID_TOKEN}.")
+    if given.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+        raise OAuthError("invalid_request", f"The requested_token_type must be {ACCESS_TOKEN}.")
+    issued = exchange.exchange_identity(
+        identity=needed(given, "subject_token"),
+        resource=needed(given, "resource"),
+        address=getattr(request, "client_address", None),
+    )
+    seconds = int(exchange.TOKEN_LIFE.total_seconds())
+    return _token(issued, seconds) | {"issued_token_type": ACCESS_TOKEN}
+
+
+GRANTS = {DEVICE_GRANT: _by_device_code, "refresh_token": _by_refresh_token, EXCHANGE_GRANT: _by_identity}
+
+
+def _pair(pair: machines.Pair) -> dict[str, Any]:
+    return _token(pair.access, pair.expires_in) | {"refresh_token": pair.refresh_secret}
+
+
+def _token(issued: Issued, seconds: int) -> dict[str, Any]:
+    return {"access_token": issued.secret, "token_type": "bearer", "expires_in": seconds}
+
+
+@oauth_route
+def revoke(request: HttpRequest, given: Parameters) -> dict[str, Any]:
+    """`POST /oauth/revoke`: always 200, so that it tells nobody which secrets exist."""
+    machines.revoke_secret(secret=needed(given, "token"))
+    return {}
+
+
+@require_safe
+def metadata(request: HttpRequest) -> HttpResponse:
+    """`GET /.well-known/oauth-authorization-server`: the addresses above, for clients that ask for them."""
+    site = settings.GATEHOUSE_URL
+    return JsonResponse(
+        {
+            "issuer": site,
+            "device_authorization_endpoint": site + reverse("oauth_device"),
+            "token_endpoint": site + reverse("oauth_token"),
+            "revocation_endpoint": site + reverse("oauth_revoke"),
+            "grant_types_supported": sorted(GRANTS),
+            "response_types_supported": [],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "revocation_endpoint_auth_methods_supported": ["none"],
+        }
+    )
+
+
+def _printable(text: str, longest: int) -> str:
+    return "".join(c for c in text if c.isprintable())[:longest]

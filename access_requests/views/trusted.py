@@ -1,0 +1,104 @@
+"""Repositories whose CI jobs may read in a person's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from access_requests.errors import RuleError
+from access_requests.models import GatedModel, TrustedRepository
+from access_requests.services.oauth.issuers import issuers
+from access_requests.services.oauth.trusted import remove_trusted, trust_repository, trusted_by
+
+
+class TrustForm(forms.Form):
+    """A repository and the conditions under which its jobs are believed."""
+
+    issuer = forms.ChoiceField(label="CI service")
+    repository = forms.CharField(max_length=255, help_text="OWNER/NAME, as the CI service names it.")
+    model = forms.ModelChoiceField(
+        GatedModel.objects.none(),
+        required=False,
+        empty_label="every model that I may read",
+        help_text="What a job may read. The fewer, the better.",
+    )
+    ref = forms.CharField(
+        max_length=255,
+        required=False,
+        label="Branch or tag",
+        help_text="The whole name, such as refs/heads/main. Empty: any, pull requests of the repository included.",
+    )
+    environment = forms.CharField(
+        max_length=255,
+        required=False,
+        help_text="The job's environment, such as production. Empty: any, or none.",
+    )
+    workflow = forms.CharField(
+        max_length=255,
+        required=False,
+        label="Workflow file",
+        help_text="Such as .github/workflows/evaluate.yml. Empty: any.",
+    )
+
+    def __init__(self, user: Any, data: Any = None) -> None:
+        super().__init__(data)
+        now = timezone.now()
+        self.fields["issuer"].choices = issuers().items()
+        self.fields["model"].queryset = (
+            GatedModel.objects.filter(
+                grants__user=user,
+                grants__revoked_at=None,
+                grants__starts_at__lte=now,
+                grants__ends_at__gt=now,
+            )
+            .order_by("repo_id")
+            .distinct()
+        )
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def trusted(request: HttpRequest) -> HttpResponse:
+    """What is trusted, and a form for one more."""
+    form = TrustForm(request.user, request.POST if request.method == "POST" else None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                made = trust_repository(user=request.user, **form.cleaned_data)
+            except RuleError as error:
+                form.add_error(error.field if error.field in form.fields else None, error.sentence)
+                status = error.status
+            else:
+                messages.success(request, f"{made.repository} is trusted: its jobs may read in your name.")
+                return redirect("trusted")
+    names = issuers()
+    rows = list(trusted_by(request.user))
+    for row in rows:
+        row.service = names.get(row.issuer, f"{row.issuer} (not let in by this portal any more)")
+    context = {"form": form, "rows": rows, "address": settings.GATEHOUSE_URL, "services": names}
+    return render(request, "access_requests/trusted.html", context, status=status)
+
+
+@login_required
+@require_POST
+def trusted_remove(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ends one trust and the tokens that it gave."""
+    row = TrustedRepository.objects.filter(pk=pk, user=request.user).first()
+    if row is None:
+        raise Http404(f"You trust no repository {pk}.")
+    ended = remove_trusted(trusted=row, user=request.user)
+    tokens = f", and {ended} of its tokens ended" if ended else ""
+    messages.success(request, f"{row.repository} is not trusted any more{tokens}.")
+    return redirect("trusted")
