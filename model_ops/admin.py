@@ -1,4 +1,4 @@
-"""Recoveries, revisions and downloads in the admin: to be read; a recovery can be cancelled and tried again."""
+"""Recoveries and revisions in the admin: to be read; a recovery can be cancelled and tried again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from django.views.decorators.http import require_POST
 from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models, is_owner
-from model_ops.models import Download, ModelWeights, Recovery, Revision
+from model_ops.admin_downloads import DownloadAdmin
+from model_ops.models import ModelWeights, Recovery, Revision
 from model_ops.panels import is_moving
 from model_ops.queries import smoke_run
 from model_ops.services.smoking import ask_again, can_be_asked
@@ -182,10 +183,4 @@ class RevisionAdmin(ReadOnlyAdmin):
         return format_html("<pre>{}</pre>", lines)
 
 
-@admin.register(Download)
-class DownloadAdmin(ReadOnlyAdmin):
-    list_display = ["started_at", "model", "path", "user", "bytes_sent", "bytes_asked", "status", "address"]
-    list_filter = ["status"]
-    search_fields = ["model__repo_id", "path", "user__email", "user__username"]
-    list_select_related = ["model", "user"]
-    date_hierarchy = "started_at"
+__all__ = ["DownloadAdmin", "RecoveryAdmin", "RevisionAdmin"]

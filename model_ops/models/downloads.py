@@ -12,6 +12,16 @@ from access_requests.models import AccessToken, GatedModel, Grant
 from model_ops.enums import DownloadMode, DownloadState
 
 
+BADGES = {
+    DownloadState.COMPLETE: "ok",
+    DownloadState.RUNNING: "info",
+    DownloadState.WAITING: "info",
+    DownloadState.PARTIAL: "warn",
+    DownloadState.UNKNOWN: "warn",
+    DownloadState.CUT: "bad",
+}
+
+
 def new_request_id() -> str:
     """Random; names one body from its first line in the journal to its row."""
     return uuid.uuid4().hex
@@ -69,6 +79,11 @@ class Download(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.get_state_display()}"
+
+    @property
+    def badge(self) -> str:
+        """The state's colour on pages."""
+        return BADGES.get(DownloadState(self.state), "")
 
 
 class LogPosition(models.Model):

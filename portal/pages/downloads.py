@@ -1,0 +1,110 @@
+"""The download log: a person's own, and a model's for those who decide about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from access_requests.models import GatedModel
+from access_requests.permissions import is_reviewer
+from access_requests.views.common import known_model
+from model_ops import download_log
+from model_ops.download_log import Rows
+
+DAY = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+
+
+class OwnFilter(forms.Form):
+    model = forms.CharField(required=False, max_length=200, label="Model")
+    since = forms.DateField(required=False, label="From", widget=DAY)
+    until = forms.DateField(required=False, label="To", widget=DAY)
+
+
+class ModelFilter(forms.Form):
+    person = forms.CharField(
+        required=False, max_length=254, label="Person", help_text="A user name or an e-mail address."
+    )
+    since = forms.DateField(required=False, label="From", widget=DAY)
+    until = forms.DateField(required=False, label="To", widget=DAY)
+
+
+@login_required
+@never_cache
+@require_safe
+def my_downloads(request: HttpRequest) -> HttpResponse:
+    """What was read with this person's tokens."""
+    return _page(request, download_log.of_person(request.user), OwnFilter(request.GET), model=None)
+
+
+@login_required
+@never_cache
+@require_safe
+def my_downloads_csv(request: HttpRequest) -> HttpResponseBase:
+    return _table(request, download_log.of_person(request.user), OwnFilter(request.GET), name="my-downloads")
+
+
+@login_required
+@never_cache
+@require_safe
+def model_downloads(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """What was read of a model, for its owners and reviewers."""
+    model = _reviewed(request, namespace, name)
+    return _page(request, download_log.of_model(model), ModelFilter(request.GET), model=model)
+
+
+@login_required
+@never_cache
+@require_safe
+def model_downloads_csv(request: HttpRequest, namespace: str, name: str) -> HttpResponseBase:
+    model = _reviewed(request, namespace, name)
+    return _table(
+        request, download_log.of_model(model), ModelFilter(request.GET), name=f"{model.name}-downloads"
+    )
+
+
+def _reviewed(request: HttpRequest, namespace: str, name: str) -> GatedModel:
+    model = known_model(request, namespace, name)
+    if not is_reviewer(request.user, model):
+        raise Http404(f"There is no download log of {model} to show you.")
+    return model
+
+
+def _page(request: HttpRequest, rows: Rows, form: forms.Form, *, model: GatedModel | None) -> HttpResponse:
+    chosen = _chosen(form)
+    rows = download_log.narrowed(rows, **chosen) if form.is_valid() else rows.none()
+    query = request.GET.copy()
+    query.pop("before", None)
+    context: dict[str, Any] = {
+        "model": model,
+        "form": form,
+        "page": download_log.page_of(rows, before=request.GET.get("before", "")),
+        "totals": download_log.totals(rows),
+        "narrowed": any(chosen.values()) or not form.is_valid(),
+        "query": query.urlencode(),
+        "is_first": "before" not in request.GET,
+    }
+    return render(request, "portal/downloads.html", context, status=200 if form.is_valid() else 422)
+
+
+def _table(request: HttpRequest, rows: Rows, form: forms.Form, *, name: str) -> HttpResponseBase:
+    """The same rows, all of them, as CSV."""
+    if not form.is_valid():
+        sentence = "The days cannot be read: write them as YYYY-MM-DD.\n"
+        return HttpResponse(sentence, content_type="text/plain; charset=utf-8", status=422)
+    lines = download_log.as_csv(download_log.narrowed(rows, **_chosen(form)), people="person" in form.fields)
+    response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
+    day = timezone.now().strftime("%Y-%m-%d")
+    response["Content-Disposition"] = f'attachment; filename="{name}-{day}.csv"'
+    return response
+
+
+def _chosen(form: forms.Form) -> dict[str, Any]:
+    return dict(form.cleaned_data) if form.is_valid() else {}
