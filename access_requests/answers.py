@@ -96,3 +96,55 @@ def _fitting(field: GateField, value: str) -> str:
         if field.role == "country" and value in {country_code(option.value), country_code(option.label)}:
             return option.value
     return ""
+
+
+_TICKED = {"true": True, "on": True, "yes": True, "1": True, "": False, "false": False, "off": False, "no": False, "0": False}  # fmt: skip
+
+
+def by_label(form: GateForm, answers: Mapping[str, Any], address: str = "") -> dict[str, Any]:
+    """Return label -> answer as programs exchange them; `address` is what the portal recorded for an `ip_location`.
+
+    Text is text, also a list of publications (one a line, or "none"); a checkbox is true or false, a country its
+    code, a select the option's value. `as_posted` takes the same.
+    """
+    told = {field.label: answers[field.key] for field in form.fields if field.key in answers}
+    told = {label: "\n".join(a) or "none" if isinstance(a, list) else a for label, a in told.items()}
+    recorded = {field.label: address for field in form.fields if field.type == "ip_location" and address}
+    return told | recorded
+
+
+def as_posted(
+    form: GateForm, given: Mapping[str, Any]
+) -> tuple[dict[str, str], list[str], list[tuple[GateField, str]]]:
+    """Return answers to labels as a browser posts them, by key; unknown labels; fields whose answer is of a wrong kind."""
+    fields = {field.label.strip(): field for field in form.fields}
+    posted: dict[str, str] = {}
+    unknown, wrong = [], []
+    for label, answer in given.items():
+        field = fields.get(label.strip())
+        if field is None:
+            unknown.append(label)
+        elif field.type != "ip_location" and answer is not None:
+            try:
+                posted[field.key] = _posted(field, answer)
+            except ValueError as error:
+                wrong.append((field, str(error)))
+    return {key: text for key, text in posted.items() if text}, unknown, wrong
+
+
+def _posted(field: GateField, answer: Any) -> str:
+    if field.type == "checkbox":
+        ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
+        if ticked is None:
+            raise ValueError("This is a checkbox: answer true or false.")
+        return "on" if ticked else ""
+    if isinstance(answer, list) and all(isinstance(line, str) for line in answer):
+        answer = "\n".join(answer)
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise ValueError("This must be answered with text.")  # noqa: TRY004 - JSON's types, not ours
+    text = str(answer)
+    if field.type == "country":
+        return country_code(text) or text
+    if field.type == "select" and text not in {option.value for option in field.options}:
+        return next((option.value for option in field.options if option.label == text), text)
+    return text

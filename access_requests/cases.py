@@ -82,6 +82,14 @@ class Entry:
     request: AccessRequest | None  # with its form
     granted_by: User | None
 
+    @property
+    def asked(self) -> bool:
+        """Whether the person asked; a request that stands for access given unasked is younger than its own date."""
+        request = self.request
+        return request is not None and (
+            request.submitted_at is None or request.created_at <= request.submitted_at
+        )
+
 
 def place_of(request: AccessRequest | None, grant: Grant | None) -> Place | None:
     """The list that a person's newest counting request and newest grant come to."""
@@ -161,7 +169,7 @@ def entries(cases: Iterable[Case]) -> list[Entry]:
             case,
             people[case.person_id],
             shown[case.shown.pk] if case.shown else None,
-            people.get(case.grant.granted_by_id) if case.grant else None,
+            people.get(case.grant.granted_by_id) if case.grant and case.place == Place.ACCEPTED else None,
         )
         for case in cases
     ]

@@ -1,0 +1,177 @@
+"""The applicant's side: asking by label -> answer, and taking a waiting request back.
+
+It takes a token that stands for its person: one that only reads a single model cannot ask, or agree to a licence,
+in that person's name.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
+
+from access_requests.answers import as_posted, by_label
+from access_requests.cards import GateField, GateForm
+from access_requests.cases import case_of
+from access_requests.enums import Place, RequestState, TokenKind
+from access_requests.errors import Conflict, RuleError
+from access_requests.forms import RequestForm, build_request_form
+from access_requests.markdown import plain_text
+from access_requests.models import AccessRequest, GatedModel
+from access_requests.queries import access_of, open_request
+from access_requests.services.requests import save_draft, start_request, submit_request, withdraw_request
+from model_ops.hub.body import json_object
+from model_ops.hub.refusals import Refused, bad_request, one_line
+from model_ops.hub.repo import Repo, open_repo
+from model_ops.hub.requests.words import NOTHING_PENDING, no_right, not_found, require_gate
+from model_ops.hub.route import hub_route, json_answer, warn
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+ASKERS = {TokenKind.USER, TokenKind.REVIEWER}
+LONGEST_LABEL = 80  # characters of a label in a sentence
+MOST_NAMED = 5
+KEPT = "Nothing was submitted. What you gave is kept as a draft: go on at {page}/request, or send it again."
+
+
+@hub_route("GET", "POST")
+def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST /{id}/ask-access`: 303 to the model's page when it is in, and when there is nothing to ask for."""
+    if request.method != "POST":
+        raise not_found("Page not found", "Ask by POST here, or on the model's page.")
+    repo = open_repo(request, repo_id)
+    person, given = _asker(repo), _given(request)
+    require_gate(repo.model)
+    if _may_ask(person, repo.model, given):
+        try:
+            _ask(repo, person, given)
+        except Conflict:  # another call was faster
+            if case_of(person, repo.model).place not in {Place.PENDING, Place.ACCEPTED}:
+                raise
+        return _to_page(request, repo.model)
+    response = _to_page(request, repo.model)
+    warn(response, "access", one_line(f"Nothing was changed. {access_of(person, repo.model).sentence}"))
+    return response
+
+
+@hub_route("POST")
+def cancel(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST /api/models/{id}/user-access-request/cancel`: withdraws what waits for a decision."""
+    repo = open_repo(request, repo_id)
+    person = _asker(repo)
+    current = open_request(person, repo.model)
+    if current is None or current.state == RequestState.DRAFT:
+        raise not_found(NOTHING_PENDING, access_of(person, repo.model).sentence)
+    try:
+        withdraw_request(request=current, applicant=person)
+    except Conflict as error:  # decided in this moment
+        raise not_found(NOTHING_PENDING, error.sentence) from error
+    return json_answer({"ok": True})
+
+
+def _asker(repo: Repo) -> User:
+    person, token = repo.caller.person(), repo.caller.token
+    if token is None or token.kind not in ASKERS:
+        page = f"{settings.GATEHOUSE_URL}/me/tokens"
+        raise no_right(f"This token reads one model: make one that stands for you at {page}")
+    return person
+
+
+def _to_page(request: HttpRequest, model: GatedModel) -> HttpResponse:
+    response = HttpResponse(status=HTTPStatus.SEE_OTHER)
+    response["Location"] = request.build_absolute_uri(model.get_absolute_url())
+    return response
+
+
+def _given(request: HttpRequest) -> dict[str, Any]:
+    """Label -> answer, of JSON or a form."""
+    if request.content_type not in {"application/x-www-form-urlencoded", "multipart/form-data"}:
+        return json_object(request, empty=True)
+    try:
+        return dict(request.POST.items())
+    except RequestDataTooBig as error:
+        raise bad_request("The request is too large.") from error
+    except (SuspiciousOperation, MultiPartParserError, UnreadablePostError) as error:
+        raise bad_request("The form cannot be read: send label=answer, once for each field.") from error
+
+
+def _may_ask(person: User, model: GatedModel, given: dict[str, Any]) -> bool:
+    """Whether this changes anything: as on the Hub not while one waits, nor after a rejection, nor with access.
+
+    A request that the reviewer wants changed is handed in again when answers come with it.
+    """
+    case = case_of(person, model)
+    if case.place == Place.PENDING and case.request is not None:
+        return case.request.state == RequestState.CHANGES_REQUESTED and bool(given)
+    return case.place not in {Place.ACCEPTED, Place.REJECTED}
+
+
+def _ask(repo: Repo, person: User, given: dict[str, Any]) -> None:
+    """Keeps what was given as the draft, then hands it in if it is whole."""
+    model = repo.model
+    current = start_request(model=model, applicant=person)
+    gate = GateForm.from_json(current.form.schema)
+    posted, unknown, wrong = as_posted(gate, _kept(gate, current) | given)
+    draft = build_request_form(gate, data=posted, draft=True)
+    save_draft(request=current, applicant=person, answers=draft.cleaned_answers())
+    form = build_request_form(gate, data=posted)
+    _check_taken(model, form, unknown, wrong)
+    _check_licence(model)
+    try:
+        submit_request(
+            request=current, applicant=person, answers=form.cleaned_answers(), address=repo.caller.address
+        )
+    except Conflict:
+        raise
+    except RuleError as error:
+        raise Refused(error.status, "", f"{error.sentence} See {model.address()}/request") from error
+
+
+def _kept(gate: GateForm, current: AccessRequest) -> dict[str, Any]:
+    """Earlier answers and the profile's; the agreement to a licence must come with this call."""
+    licence = {field.key for field in gate.fields_for("licence")}
+    return by_label(gate, {key: answer for key, answer in current.answers.items() if key not in licence})
+
+
+def _check_taken(
+    model: GatedModel, form: RequestForm, unknown: list[str], wrong: list[tuple[GateField, str]]
+) -> None:
+    gate = form.gate
+    if unknown:
+        known = ", ".join(_quoted(field.label) for field in gate.fields[:MOST_NAMED]) or "none"
+        raise _incomplete(
+            model, f"The form has no field {_quoted(unknown[0])}; its fields begin with {known}."
+        )
+    told = {field.key: sentence for field, sentence in wrong}
+    problems = {key: messages[0] for key, messages in form.errors.items()} | told
+    if problems:
+        lines = [f"{_quoted(gate.field(key).label)}: {sentence}" for key, sentence in problems.items()]
+        raise _incomplete(model, " ".join(lines[:MOST_NAMED]))
+
+
+def _check_licence(model: GatedModel) -> None:
+    """A text must be seen to be agreed to: where the model has one, only the page can take the request."""
+    if not model.licence_versions.filter(retired_at__isnull=True).exists():
+        return
+    sentence = (
+        f"{model.repo_id} has a licence that must be read before it is agreed to: your answers are kept as a draft, "
+        f"read it and submit at {model.address()}/request"
+    )
+    raise Refused(HTTPStatus.BAD_REQUEST, "", sentence)
+
+
+def _incomplete(model: GatedModel, problem: str) -> Refused:
+    """The page comes first, since a header is cut at its end; the body has the labels in their own script."""
+    message = f"{KEPT.format(page=model.address())} {problem}"
+    return Refused(HTTPStatus.BAD_REQUEST, "", message, text=message.encode(errors="replace").decode())
+
+
+def _quoted(label: str) -> str:
+    plain = plain_text(label)
+    return f"“{plain if len(plain) <= LONGEST_LABEL else plain[: LONGEST_LABEL - 1] + '…'}”"

@@ -1,0 +1,162 @@
+"""Decisions: handle, grant, batch. What they mean is said by `access_requests.services.reviewing`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from access_requests.cases import case_of, person_of
+from access_requests.enums import Place
+from access_requests.errors import NotAllowed, NotFound, RuleError
+from access_requests.models import GatedModel
+from access_requests.services.reviewing import change_place, grant_to
+from model_ops.hub.body import json_object
+from model_ops.hub.refusals import Refused
+from model_ops.hub.requests import words
+from model_ops.hub.requests.words import bad_field, no_right, not_found, require_gate, reviewed
+from model_ops.hub.route import hub_route, json_answer
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+NAMERS = ("user", "userId", "requestId")
+LONGEST_NAME = 200
+LONGEST_REASON = 200  # as on the Hub; the admin takes more
+MOST_AT_ONCE = 100
+REASONS = {Place.REJECTED: "rejectionReason", Place.RESET: "resetReason"}
+
+
+@hub_route("POST")
+def handle(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST .../user-access-request/handle`: puts one person into another list."""
+    repo, reviewer = reviewed(request, repo_id)
+    body = json_object(request)
+    namer, to, reason = _namer(body), _place(body), _reason(body)
+    require_gate(repo.model)
+    person = _person(repo.model, *namer)
+    seen = case_of(person, repo.model)
+    try:
+        change_place(model=repo.model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
+    except RuleError as error:
+        raise _refused(error, to) from error
+    return json_answer({})
+
+
+@hub_route("POST")
+def grant(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST .../user-access-request/grant`: gives access, asked for or not."""
+    repo, reviewer = reviewed(request, repo_id)
+    namer = _namer(json_object(request), ("user", "userId"))
+    require_gate(repo.model)
+    person = _person(repo.model, *namer)
+    try:
+        grant_to(model=repo.model, person=person, reviewer=reviewer)
+    except RuleError as error:
+        if error.field == "user":
+            sentence = f"{words.HAS_ACCESS}. {error.sentence}"
+            raise Refused(HTTPStatus.BAD_REQUEST, "", sentence) from error
+        raise _refused(error, Place.ACCEPTED) from error
+    return json_answer({})
+
+
+@hub_route("POST")
+def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST .../user-access-request/batch`: one status for up to 100 people, each told apart; each stands alone."""
+    repo, reviewer = reviewed(request, repo_id)
+    body = json_object(request)
+    to, reason, namers = _place(body), _reason(body), _namers(body)
+    require_gate(repo.model)
+    return json_answer([_one_of_batch(repo.model, reviewer, to, reason, *namer) for namer in namers])
+
+
+def _one_of_batch(
+    model: GatedModel, reviewer: User, to: Place, reason: str, namer: str, value: str
+) -> dict[str, Any]:
+    """The same status is no error here, as on the Hub."""
+    told: dict[str, Any] = {namer: value, "ok": True}
+    try:
+        person = _person(model, namer, value)
+        seen = case_of(person, model)
+        if seen.place != to:
+            change_place(model=model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
+    except Refused as refused:
+        code = "user_not_found" if namer != "requestId" else "request_not_found"
+        return told | {"ok": False, "error": code, "message": refused.message}
+    except RuleError as error:
+        code = "request_not_found" if isinstance(error, NotFound) else error.code
+        return told | {"ok": False, "error": code, "message": error.sentence}
+    return told
+
+
+def _refused(error: RuleError, to: Place) -> Refused:
+    """A rule's sentence behind the Hub's words."""
+    if isinstance(error, NotFound):
+        return not_found(words.NO_REQUEST, error.sentence)
+    if isinstance(error, NotAllowed):
+        return no_right(error.sentence)
+    if error.field == "words":
+        return bad_field(REASONS.get(to, "status"), error.sentence)
+    return Refused(error.status, "", error.sentence)
+
+
+def _place(body: dict[str, Any]) -> Place:
+    status = body.get("status")
+    if not isinstance(status, str) or status not in Place.values:
+        raise bad_field("status", f"must be one of {', '.join(Place.values)}.")
+    return Place(status)
+
+
+def _reason(body: dict[str, Any]) -> str:
+    """The reason of this status; both are looked at, so that a wrong one is told whatever the status."""
+    reasons = {}
+    for place, name in REASONS.items():
+        value = body.get(name)
+        if value is not None and not isinstance(value, str):
+            raise bad_field(name, "must be a text.")
+        if value and (len(value) > LONGEST_REASON or not _storable(value)):
+            raise bad_field(name, f"must be a text of at most {LONGEST_REASON} characters.")
+        reasons[place] = value or ""
+    return reasons.get(_place(body), "")
+
+
+def _namer(body: Any, names: tuple[str, ...] = NAMERS) -> tuple[str, str]:
+    """By what the person is named, and the name: exactly one."""
+    given = [name for name in names if isinstance(body, dict) and body.get(name) is not None]
+    if len(given) != 1:
+        raise bad_field(" or ".join(names), "exactly one of them must be given.")
+    value = body[given[0]]
+    if not isinstance(value, str) or not value or len(value) > LONGEST_NAME or not _storable(value):
+        raise bad_field(given[0], f"must be a text of 1 to {LONGEST_NAME} characters.")
+    return given[0], value
+
+
+def _namers(body: dict[str, Any]) -> list[tuple[str, str]]:
+    requests = body.get("requests")
+    if not isinstance(requests, list) or not 1 <= len(requests) <= MOST_AT_ONCE:
+        raise bad_field("requests", f"must be a list of 1 to {MOST_AT_ONCE} people.")
+    return [_namer(item) for item in requests]
+
+
+def _storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _person(model: GatedModel, namer: str, value: str) -> User:
+    people = get_user_model().objects
+    found: User | None
+    if namer == "requestId":
+        found = person_of(model, value)
+    elif namer == "userId":
+        is_number = value.isascii() and value.isdigit() and len(value) < 19
+        found = people.filter(pk=int(value)).first() if is_number else None
+    else:
+        found = people.filter(username__iexact=value).first()
+    if found is None and namer == "requestId":
+        raise not_found(words.NO_REQUEST, f"No entry of {model.repo_id} has that requestId now.")
+    if found is None:
+        raise not_found(words.NO_USER, "There is no account of that name here.")
+    return found

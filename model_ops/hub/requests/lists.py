@@ -1,0 +1,97 @@
+"""The four lists of a model's requests, and the report: read by owners and reviewers with a reviewer token."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from access_requests.cases import Case, cases_in, entries, order
+from access_requests.enums import Place
+from model_ops.hub.paging import link
+from model_ops.hub.requests.entries import list_item, report_item
+from model_ops.hub.requests.words import bad_field, reviewed
+from model_ops.hub.route import hub_route, json_answer
+
+LIMITS = (10, 1000)  # as on the Hub; without a limit the most
+LONGEST_NAME = 250
+
+
+@hub_route("GET", limited=True)
+def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponseBase:
+    """`GET /api/models/{id}/user-access-request/{pending|accepted|rejected|reset}?limit&after&before&q`.
+
+    The longest waiting come first. The next page begins behind the last entry of this one, so that nothing is left
+    out when entries are decided about, and leave the list, while a script goes through it.
+    """
+    repo, _ = reviewed(request, repo_id)
+    limit, cursor = _limit(request), _cursor(request)
+    found = cases_in(
+        repo.model,
+        [Place(place)],
+        name=_name(request),
+        after=_moment(request, "after"),
+        before=_moment(request, "before"),
+    )
+    rest = [case for case in found if order(case) > cursor] if cursor else found
+    page = rest[:limit]
+    response = json_answer([list_item(entry) for entry in entries(page)])
+    link(response, _following(request, page[-1]) if len(rest) > limit else "")
+    return response
+
+
+@hub_route("GET", limited=True)
+def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`GET /{id}/user-access-report`: everybody in any of the lists, as a file."""
+    repo, _ = reviewed(request, repo_id)
+    response = json_answer([report_item(entry) for entry in entries(cases_in(repo.model))])
+    name = f"user-access-report-{repo.model.namespace}-{repo.model.name}.json"
+    response["Content-Disposition"] = f"attachment; filename={name}"
+    return response
+
+
+def _following(request: HttpRequest, last: Case) -> str:
+    """Absolute, on the address that this client used, as for every paged list here."""
+    query = request.GET.copy()
+    at, person = order(last)
+    query["cursor"] = f"{at.isoformat()}~{person}"
+    return request.build_absolute_uri(f"{request.get_full_path().partition('?')[0]}?{query.urlencode()}")
+
+
+def _limit(request: HttpRequest) -> int:
+    least, most = LIMITS
+    text = request.GET.get("limit", "") or str(most)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise bad_field("limit", f"must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+def _name(request: HttpRequest) -> str:
+    text = request.GET.get("q", "")
+    if len(text) > LONGEST_NAME or not text.isprintable():
+        raise bad_field("q", f"must be the beginning of a user name, at most {LONGEST_NAME} characters.")
+    return text
+
+
+def _moment(request: HttpRequest, name: str) -> datetime | None:
+    text = request.GET.get(name, "")
+    return _parsed(text, name) if text else None
+
+
+def _parsed(text: str, name: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+    except ValueError as error:
+        raise bad_field(name, "must be a date and time such as 2026-01-31T12:00:00.000Z.") from error
+
+
+def _cursor(request: HttpRequest) -> tuple[datetime, int] | None:
+    text = request.GET.get("cursor", "")
+    if not text:
+        return None
+    at, _, person = text.rpartition("~")
+    if not (person.isascii() and person.isdigit() and len(person) < 19):
+        raise bad_field("cursor", "take it from the Link header of the page before.")
+    return _parsed(at, "cursor"), int(person)
