@@ -22,6 +22,7 @@ from access_requests.models import (
     LicenceAcceptance,
     LicenceVersion,
     ModelRole,
+    Namespace,
 )
 from access_requests.permissions import decidable_models, is_person, is_reviewer
 
@@ -331,3 +332,18 @@ def find_renamed(repo_id: str) -> GatedModel | None:
         return None
     same = Exact(Lower("former_ids__repo_id"), repo_id.lower())
     return GatedModel.objects.select_related("form").filter(same).first()
+
+
+def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
+    """Where this person has roles: the namespace's full name (else its name) and the person's highest role there.
+
+    Their own user name is no organization. Two queries.
+    """
+    held = ModelRole.objects.filter(user=person).values_list("model__repo_id", "role")
+    roles: dict[str, str] = {}
+    for repo_id, role in held:
+        namespace = repo_id.partition("/")[0]
+        if namespace.lower() != person.username.lower():
+            roles[namespace] = Role.OWNER.value if Role.OWNER in (role, roles.get(namespace)) else role
+    named = {n.name.lower(): n.full_name for n in Namespace.objects.all()}
+    return {name: (named.get(name.lower(), name), roles[name]) for name in sorted(roles)}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from access_requests.permissions import is_owner
+from access_requests.enums import TokenKind
+from access_requests.models import AccessToken
+from access_requests.queries import namespaces_of
 from model_ops.hub.caller import caller_of
 from model_ops.hub.refusals import Refused
 from model_ops.hub.repo import open_repo
+from model_ops.hub.rights import require_owner
 from model_ops.hub.route import hub_route, json_answer, moment
 
 
@@ -17,29 +22,48 @@ def whoami(request: HttpRequest) -> HttpResponseBase:
     """`GET /api/whoami-v2`: the public user name; the e-mail address stays here."""
     caller = caller_of(request)
     person = caller.person()
-    answer = {
+    answer: dict[str, Any] = {
         "type": "user",
         "id": str(person.pk),
         "name": person.username,
         "fullname": person.get_full_name(),
         "isPro": False,
         "avatarUrl": "",
-        "orgs": [],
+        "orgs": [_organization(name, full, role) for name, (full, role) in namespaces_of(person).items()],
     }
     if caller.token:
-        token = caller.token
-        facts = {"displayName": token.name, "role": "read", "createdAt": moment(token.created_at)}
-        answer["auth"] = {"type": "access_token", "accessToken": facts}
+        answer["auth"] = {"type": "access_token", "accessToken": _token(caller.token)}
+        if caller.token.expires_at:
+            answer["auth"]["expiresAt"] = moment(caller.token.expires_at)
     return json_answer(answer)
+
+
+def _organization(name: str, full_name: str, role: str) -> dict[str, Any]:
+    return {
+        "type": "org",
+        "id": name,
+        "name": name,
+        "fullname": full_name,
+        "isEnterprise": False,
+        "avatarUrl": "",
+        "roleInOrg": {"owner": "admin", "reviewer": "read"}[role],
+    }
+
+
+def _token(token: AccessToken) -> dict[str, Any]:
+    role = "write" if token.kind == TokenKind.REVIEWER else "read"
+    return {"displayName": token.name, "role": role, "createdAt": moment(token.created_at)}
 
 
 @hub_route("GET")
 def auth_check(request: HttpRequest, repo_id: str, write: bool = False) -> HttpResponseBase:
-    """`GET /api/models/{id}/auth-check[/write]`: 200 or the gate's refusal."""
+    """`GET /api/models/{id}/auth-check[/write]`: 200 or why not."""
     repo = open_repo(request, repo_id)
     repo.require_access()
-    if write and not is_owner(repo.caller.user, repo.model):
-        status = 403 if repo.caller.user else 401
-        sentence = f"Only an owner may write to {repo.model.repo_id}; see {repo.model.address()}"
-        raise Refused(status, "GatedRepo", sentence, warning="access")
+    if write:
+        try:
+            require_owner(repo)
+        except Refused as refused:
+            refused.code = "GatedRepo"  # for which `auth_check` has an error of its own
+            raise
     return HttpResponse("OK", content_type="text/plain; charset=utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -23,8 +24,9 @@ from portal.embedded.supervisor import web_command
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL = "maker/tiny"
+LARGE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
 SEEDER = "import django; django.setup(); from tests.model_ops.hub import seeder; seeder.main()"
-STATES = ["stranger", "draft", "pending", "changes_requested", "rejected", "withdrawn", "expired", "revoked", "granted", "ends_soon", "reviewer", "ended_token", "disabled", "out_of_scope"]  # fmt: skip
+STATES = ["stranger", "draft", "pending", "changes_requested", "rejected", "withdrawn", "expired", "revoked", "granted", "ends_soon", "reviewer", "decider", "owner", "ended_token", "disabled", "out_of_scope"]  # fmt: skip
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Portal:
         """The model's rows of bodies that have ended, once there are that many: they are written a moment later."""
         deadline = time.monotonic() + 30
         while True:
-            rows = [row for row in self.order("downloads", repo_id=repo_id) if row["bytes_sent"] is not None]
+            rows = [row for row in self.order("downloads", repo_id=repo_id) if row["state"] != "waiting"]
             if len(rows) >= at_least or time.monotonic() > deadline:
                 return rows
             time.sleep(0.05)
@@ -118,6 +120,8 @@ def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[
             "DATABASE_URL": f"{folder}/{name}",
             "REDIS_URL": f"{os.environ['REDIS_URL']}?db=7",
             "GATEHOUSE_STATE": str(state),
+            "GATEHOUSE_UPLOAD_PART": "1000000",
+            "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
             "PYTHONWARNINGS": "default",
         }
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -133,12 +137,18 @@ def bare_portal(hub_environment: dict[str, str]) -> Generator[Portal]:
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment, check=True
         )
-        yield from _served(listening, address, environment, state)
+        yield from served(listening, address, environment, state)
 
 
-def _served(
-    listening: socket.socket, address: str, environment: dict[str, str], state: Path
+def served(
+    listening: socket.socket,
+    address: str,
+    environment: dict[str, str],
+    state: Path,
+    *,
+    seeder_code: str = SEEDER,
 ) -> Generator[Portal]:
+    """The web process and a seeder beside it, until the generator ends."""
     log = state / "logs" / "web.log"
     with log.open("w") as web_log, (state / "logs" / "seeder.log").open("w") as seeder_log:
         web = subprocess.Popen(
@@ -146,7 +156,7 @@ def _served(
             cwd=CHECKOUT, env=environment, stdout=web_log, stderr=web_log, pass_fds=[listening.fileno()],
         )  # fmt: skip
         seeder = subprocess.Popen(
-            [sys.executable, "-c", SEEDER],
+            [sys.executable, "-c", seeder_code],
             cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=seeder_log, text=True,
         )  # fmt: skip
         try:
@@ -179,6 +189,36 @@ def portal(bare_portal: Portal, tiny_repository: Path) -> Portal:
         if file.is_file()
     }
     return bare_portal
+
+
+@dataclass
+class Behind:
+    """The portal as seen through nginx, and straight; `each` large bodies at once for one person."""
+
+    portal: Portal
+    straight: Portal
+    each: int
+
+
+@pytest.fixture(scope="session")
+def behind(portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Behind]:
+    """A second web process that hands its bytes to nginx, and nginx by the configuration of docker/nginx."""
+    from tests.model_ops.hub.ways import behind_nginx
+    from tests.nginx import require_nginx
+
+    require_nginx()
+    with behind_nginx(portal, tmp_path_factory.mktemp("nginx"), each=3) as (through, straight):
+        yield Behind(through, straight, 3)
+
+
+@pytest.fixture(scope="session")
+def large(bare_portal: Portal) -> tuple[str, bytes]:
+    """`maker/large`, with a file that a client that does not read can't be done with; its path and content."""
+    content = os.urandom(1_000_000) * (LARGE // 1_000_000)
+    bare_portal.order("model", repo_id="maker/large")
+    add = {"large.bin": base64.b64encode(content).decode(), "small.json": "e30="}
+    commit = bare_portal.order("commit", repo_id="maker/large", add=add)["commit"]
+    return f"/maker/large/resolve/{commit}/large.bin", content
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from typing import Any
 from django.utils import timezone
 
 from access_requests.enums import Outcome, ReasonCode, Role, TokenKind
-from access_requests.models import GatedModel, Grant
-from access_requests.services import catalogue, grants, requests, tokens
+from access_requests.models import Event, GatedModel, Grant
+from access_requests.services import catalogue, grants, naming, requests, tokens
 from model_ops import tasks
 from model_ops.enums import DownloadState, Method, RecoveryState, SourceKind
 from model_ops.models import Blob, Download, ModelWeights, Recovery, Ref, RepoFile, Revision, WeightSource
@@ -294,9 +294,39 @@ def blob(sha256: str) -> dict[str, Any]:
     return {"path": str(blob_path(sha256))}
 
 
+def namespace(name: str, full_name: str) -> dict[str, Any]:
+    naming.name_namespace(name=name, full_name=full_name)
+    return {}
+
+
+def rename(repo_id: str, to: str) -> dict[str, Any]:
+    naming.rename_model(model=GatedModel.objects.get(repo_id=repo_id), to=to)
+    return {}
+
+
+def events(repo_id: str) -> list[list[Any]]:
+    """Kind, actor and data of what was recorded about the model, oldest first."""
+    rows = Event.objects.filter(model__repo_id=repo_id).order_by("number")
+    return [list(row) for row in rows.values_list("kind", "actor_name", "data")]
+
+
 ORDERS = {
     order.__name__: order
-    for order in (model, commit, folder, branch, recovery, person, revoke, downloads, move_downloads, blob)
+    for order in (
+        model,
+        commit,
+        folder,
+        branch,
+        recovery,
+        person,
+        revoke,
+        downloads,
+        move_downloads,
+        blob,
+        namespace,
+        rename,
+        events,
+    )
 }
 
 

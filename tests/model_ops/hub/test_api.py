@@ -175,10 +175,29 @@ def test_whoami_names_the_person_but_not_the_address(portal: Portal) -> None:
         assert answer.json["error"].startswith("Invalid username or password. ")
 
 
-def test_auth_check_for_writing_is_for_owners(portal: Portal) -> None:
-    for who, status in (("granted", 403), ("anonymous", 401)):
+def test_whoami_names_the_namespaces_of_a_persons_roles(portal: Portal) -> None:
+    portal.order("namespace", name="maker", full_name="The Maker's Institute")
+    maker = {"name": "maker", "fullname": "The Maker's Institute", "type": "org"}
+    for who, role, in_org in (("owner", "write", "admin"), ("decider", "write", "read")):
+        answer = portal.get("/api/whoami-v2", who).json
+        assert [{key: org[key] for key in maker} for org in answer["orgs"]] == [maker]
+        assert answer["orgs"][0]["roleInOrg"] == in_org
+        assert answer["auth"]["accessToken"]["role"] == role
+    assert portal.get("/api/whoami-v2", "granted").json["auth"]["accessToken"]["role"] == "read"
+
+
+def test_auth_check_for_writing_is_for_owners_with_a_token_that_writes(portal: Portal) -> None:
+    words = {
+        "anonymous": (401, "is restricted"),
+        "stranger": (403, "not in the authorized list"),
+        "granted": (403, "make one of the kind 'reviewer' at"),
+        "decider": (403, f"Only an owner of {MODEL} may do this"),
+    }
+    for who, (status, sentence) in words.items():
         answer = portal.get(f"/api/models/{MODEL}/auth-check/write", who)
-        assert (answer.status, answer.headers["x-error-code"]) == (status, "GatedRepo")
+        assert (answer.status, answer.headers["x-error-code"]) == (status, "GatedRepo"), who
+        assert sentence in answer.json["error"]
+    assert portal.get(f"/api/models/{MODEL}/auth-check/write", "owner").status == 200
 
 
 @pytest.mark.parametrize(
