@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from access_requests.enums import Role
 from access_requests.services.catalogue import assign_role
@@ -58,7 +62,7 @@ def as_person(person: Any) -> Client:
 
 def table(response: Any) -> list[dict[str, str]]:
     assert response["Content-Type"] == "text/csv; charset=utf-8"
-    return list(csv.DictReader(b"".join(response.streaming_content).decode().splitlines()))
+    return list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode(), newline="")))
 
 
 def test_own_page_shows_own_rows_and_nobody_elses(scene: Any) -> None:
@@ -94,8 +98,13 @@ def test_hidden_models_log_looks_like_no_model(scene: Any) -> None:
     model.listed = False
     model.save(update_fields=["listed"])
     client = as_person(people["eve"])
-    answers = [client.get(f"/{name}/downloads").content.decode() for name in ("ai/tulu", "ai/none")]
-    assert answers[0].replace("ai/tulu", "X") == answers[1].replace("ai/none", "X")
+    hidden, unknown = (
+        re.sub(r'value="[A-Za-z0-9]{64}"', "", client.get(f"/{name}/downloads").content.decode()).replace(
+            name, "X"
+        )
+        for name in ("ai/tulu", "ai/none")
+    )
+    assert hidden == unknown
 
 
 @pytest.mark.parametrize(
@@ -164,15 +173,17 @@ def test_pages_follow_each_other_without_gap_or_overlap(
     assert (seen, place) == (made[::-1], "")
 
 
-def test_page_costs_a_constant_number_of_queries(
-    scene: Any, download: Callable[..., Download], django_assert_max_num_queries: Any
-) -> None:
+def test_page_costs_a_constant_number_of_queries(scene: Any, download: Callable[..., Download]) -> None:
     model, people = scene
-    for number in range(60):
-        download(model, people["ada"], path=f"{number}")
-    client = as_person(people["rita"])
-    with django_assert_max_num_queries(10):
-        client.get("/ai/tulu/downloads")
+    client, costs = as_person(people["rita"]), []
+    client.get("/ai/tulu/downloads")  # notes the session's device
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            client.get("/ai/tulu/downloads")
+        costs.append(len(queries))
+        for number in range(60):
+            download(model, people["ada"], path=f"{number}")
+    assert costs[0] == costs[1]
 
 
 def test_totals_leave_out_what_nobody_knows(scene: Any, download: Callable[..., Download]) -> None:
@@ -181,7 +192,7 @@ def test_totals_leave_out_what_nobody_knows(scene: Any, download: Callable[..., 
     found = download_log.totals(download_log.of_model(model))
     assert (found.bodies, found.bytes_sent) == (3, 2000)
     page = as_person(people["rita"]).get("/ai/tulu/downloads").content.decode()
-    assert "3 downloads, 2 kB sent" in page.replace("2.0 kB", "2 kB")
+    assert "3 downloads, 2.0 KB sent" in page
     assert "not known" in page
 
 
@@ -231,8 +242,9 @@ def test_access_page_leads_to_own_downloads(scene: Any) -> None:
 
 
 def test_admin_lists_and_saves_what_the_visitor_decides_for(
-    scene: Any, make_person: Callable[..., Any]
+    scene: Any, make_person: Callable[..., Any], settings: Any
 ) -> None:
+    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
     _, people = scene
     people["sue"].is_staff = True
     people["sue"].save(update_fields=["is_staff"])
