@@ -116,8 +116,9 @@ def read_job(claims: dict[str, Any]) -> Job:
 
 
 def _text(claims: dict[str, Any], name: str) -> str:
-    """A claim as text; numbers are written out, anything else counts as absent."""
+    """A claim as text; numbers are written out, anything else, or what cannot be seen, counts as absent."""
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
-    return "".join(c for c in str(value)[:500] if c.isprintable())
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 500 else ""
