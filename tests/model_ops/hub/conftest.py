@@ -120,6 +120,7 @@ def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[
             "DATABASE_URL": f"{folder}/{name}",
             "REDIS_URL": f"{os.environ['REDIS_URL']}?db=7",
             "GATEHOUSE_STATE": str(state),
+            "GATEHOUSE_NGINX_LOG": str(state / "logs" / "nginx-downloads.log"),
             "GATEHOUSE_UPLOAD_PART": "1000000",
             "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
             "PYTHONWARNINGS": "default",

@@ -7,10 +7,8 @@ import hashlib
 import http.client
 import os
 import random
-import socket
 import time
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,35 +16,8 @@ import pytest
 from django.conf import settings
 
 from model_ops.delivery import RETRY_AFTER
-from tests.model_ops.hub.conftest import MODEL, Portal
-
-LARGE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
-
-
-@pytest.fixture(scope="module")
-def large(portal: Portal) -> tuple[str, bytes]:
-    """A gated model with a file that a client that does not read can't be done with; its path and content."""
-    content = os.urandom(1_000_000) * (LARGE // 1_000_000)
-    portal.order("model", repo_id="maker/large")
-    add = {"large.bin": base64.b64encode(content).decode(), "small.json": "e30="}
-    commit = portal.order("commit", repo_id="maker/large", add=add)["commit"]
-    return f"/maker/large/resolve/{commit}/large.bin", content
-
-
-@contextmanager
-def slow_download(portal: Portal, path: str, token: str) -> Generator[http.client.HTTPResponse]:
-    """A transfer whose client took the headers and reads no further by itself."""
-    parts = urlsplit(portal.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    connection.connect()
-    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-    response = connection.getresponse()
-    try:
-        yield response
-    finally:
-        response.close()
-        connection.close()
+from tests.model_ops.hub.conftest import LARGE, MODEL, Portal
+from tests.model_ops.hub.ways import slow_download
 
 
 def test_ranges_equal_the_file(portal: Portal) -> None:

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Fills the templates beside this file from the environment into the folder NGINX_CONF, and nothing else that looks like
+# a variable: nginx has its own. Then becomes nginx, in the foreground; -t and the like are passed on.
+set -eu
+here=$(dirname "$0")
+names='$NGINX_SCHEME $NGINX_PORT $NGINX_PORTAL $NGINX_STORE $NGINX_CONF $NGINX_RUN $NGINX_CERTIFICATES $GATEHOUSE_NGINX_LOG $GATEHOUSE_MOST_BODIES_EACH'
+for template in "$here"/*.template; do
+    envsubst "$names" < "$template" > "$NGINX_CONF/$(basename "$template" .template)"
+done
+exec nginx -e stderr -c "$NGINX_CONF/nginx.conf" "$@"

@@ -1,0 +1,110 @@
+"""nginx in front of a portal, by the configuration of docker/nginx."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+RENDER = Path(__file__).resolve().parent.parent / "docker" / "nginx" / "render.sh"
+SBIN = "/usr/sbin:/usr/local/sbin:/sbin"  # where Debian puts nginx, often not on a user's PATH
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A running nginx."""
+
+    url: str
+    downloads_log: Path
+    conf: Path
+    pid: int
+
+
+def search_path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}:{SBIN}"
+
+
+def missing() -> str:
+    """Which program is not here, if any."""
+    return next((name for name in ("nginx", "envsubst") if not shutil.which(name, path=search_path())), "")
+
+
+def require_nginx() -> None:
+    """Skips the test where there is no nginx; in continuous integration that is a failure."""
+    if not (name := missing()):
+        return
+    told = f"{name} is not on PATH: install nginx-light and gettext-base"
+    required = (os.environ.get("GATEHOUSE_REQUIRE_BROWSER"), os.environ.get("CI"))
+    if any((value or "").lower() not in ("", "0", "false") for value in required):
+        pytest.fail(f"{told}, as continuous integration needs them.")
+    pytest.skip(told)
+
+
+def nginx_environment(
+    folder: Path, *, port: int, portal: str, store: Path, scheme: str = "http", each: int = 16
+) -> dict[str, str]:
+    """What the templates take, with every folder below the given one."""
+    for name in ("conf", "run", "log"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        "PATH": search_path(),
+        "NGINX_SCHEME": scheme,
+        "NGINX_PORT": f"127.0.0.1:{port}",
+        "NGINX_PORTAL": portal,
+        "NGINX_STORE": str(store),
+        "NGINX_CONF": str(folder / "conf"),
+        "NGINX_RUN": str(folder / "run"),
+        "NGINX_CERTIFICATES": str(folder / "certificates"),
+        "GATEHOUSE_NGINX_LOG": str(folder / "log" / "downloads.log"),
+        "GATEHOUSE_MOST_BODIES_EACH": str(each),
+    }
+
+
+def main_options(more: str = "") -> str:
+    """What `-g` takes. Started by root, nginx must stay root to read a folder that is root's alone."""
+    return "daemon off;" + (" user root;" if os.geteuid() == 0 else "") + more
+
+
+@contextmanager
+def running_nginx(environment: Mapping[str, str], *, more: str = "") -> Generator[Nginx]:
+    """nginx on loopback until the block ends."""
+    folder = Path(environment["NGINX_RUN"])
+    port = int(environment["NGINX_PORT"].rpartition(":")[2])
+    with (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen([RENDER, "-g", main_options(more)], env=dict(environment), stderr=stderr)
+    try:
+        _wait_for(port, process, folder / "stderr")
+        yield Nginx(
+            f"{environment['NGINX_SCHEME']}://127.0.0.1:{port}",
+            Path(environment["GATEHOUSE_NGINX_LOG"]),
+            Path(environment["NGINX_CONF"]),
+            process.pid,
+        )
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"nginx does not answer: {said.read_text()[-2000:]}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
