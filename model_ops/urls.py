@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from model_ops.hub import history, info, models, others, resolve, tree, whoami
+from model_ops.hub import history, info, models, others, reports, resolve, settings, tree, whoami
+from model_ops.hub.requests.urls import request_urls
+from model_ops.hub.uploads.urls import upload_urls
 from model_ops.views import progress
 
 # `gpt2/tree/main` reads as a model `gpt2/tree`, which is unknown as well: clients send one-part ids, we have none.
@@ -14,8 +16,11 @@ KIND = r"(?:datasets|spaces|kernels)"
 REST = r"[\s\S]*"
 
 urlpatterns = [
+    *request_urls,
+    *upload_urls,
     path("robots.txt", others.robots),
     path("api/whoami-v2", whoami.whoami),
+    path("api/tokens/report", reports.report),
     path("api/agent-harnesses", others.agent_harnesses),
     re_path(rf"^api/telemetry/{REST}$", others.telemetry),
     path("api/models", models.list_models),
@@ -27,6 +32,7 @@ urlpatterns = [
     re_path(rf"^api/models/{ID}/commits/{REST}$", history.commits),
     re_path(rf"^api/models/{ID}/auth-check$", whoami.auth_check),
     re_path(rf"^api/models/{ID}/auth-check/write$", whoami.auth_check, {"write": True}),
+    re_path(rf"^api/models/{ID}/settings$", settings.change),
     re_path(rf"^api/models/{ID}/{REST}$", others.unserved_of_model),
     re_path(rf"^api/models/{ONE_PART}$", others.unknown_repo),
     re_path(rf"^api/{KIND}$", others.nothing_of_that_kind),

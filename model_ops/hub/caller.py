@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from access_requests.enums import TokenKind
@@ -40,7 +41,8 @@ class Caller:
 
     def refusal(self) -> Refused:
         return bad_token(
-            self.problem or "No token was sent: set HF_TOKEN to one from your model's access page."
+            self.problem
+            or f"No token was sent: set HF_TOKEN to one from your model's access page or {settings.GATEHOUSE_URL}/me/tokens"
         )
 
 

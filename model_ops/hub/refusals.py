@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from django.conf import settings
+
 from access_requests.enums import AccessCode
 from access_requests.models import GatedModel
 from access_requests.queries import Access
@@ -19,6 +21,7 @@ LONGEST_LINE = 900  # characters: header limits of proxies start at 4 KiB, and t
 NOT_LISTED = "Access to model {model} is restricted and you are not in the authorized list."
 AWAITING = "Your request to access model {model} is awaiting a review from the repo authors."
 RESET = "Your access to model {model} has been reset."
+RESTRICTED = "Access to model {model} is restricted."  # who has access, and lacks something else
 GATE_OPENINGS: dict[AccessCode, str] = {
     AccessCode.ANONYMOUS: (
         "Access to model {model} is restricted. You must have access to it and be authenticated to access it. "
@@ -33,7 +36,8 @@ GATE_OPENINGS: dict[AccessCode, str] = {
     AccessCode.EXPIRED: RESET,
     AccessCode.REVOKED: RESET,
     AccessCode.RESET: RESET,
-    AccessCode.TOKEN_OUT_OF_SCOPE: NOT_LISTED,
+    AccessCode.LICENCE_OWED: RESTRICTED,
+    AccessCode.TOKEN_OUT_OF_SCOPE: RESTRICTED,
     AccessCode.DISABLED: NOT_LISTED,
 }
 
@@ -84,12 +88,15 @@ def not_ready(sentence: str) -> Refused:
 
 def no_repo(repo_id: str, *, problem: str = "") -> Refused:
     """Unknown, or hidden from this caller: the same words for both."""
-    sentence = f"Repository not found: {repo_id[:200]} is not a model here that you may know of."
+    sentence = (
+        f"Repository not found: {repo_id[:200]} is not a model here that you may know of; "
+        f"see {settings.GATEHOUSE_URL}/"
+    )
     return Refused(
         HTTPStatus.NOT_FOUND,
         "RepoNotFound",
         f"{sentence} {problem}".strip(),
-        warning="token" if problem else "",
+        warning="token" if problem else "repository",
     )
 
 
@@ -106,13 +113,19 @@ def renamed(asked: str, now: str, location: str) -> Refused:
 
 
 def no_revision(repo_id: str, revision: str) -> Refused:
-    sentence = f"Invalid rev id: {revision[:100]}. {repo_id} has no branch, tag or commit of that name."
-    return Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound", sentence)
+    sentence = (
+        f"Invalid rev id: {revision[:100]}. {repo_id} has no branch, tag or commit of that name; "
+        f"see {settings.GATEHOUSE_URL}/{repo_id}"
+    )
+    return Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound", sentence, warning="revision")
 
 
 def no_entry(repo_id: str, path: str, commit: str) -> Refused:
-    """With the commit, so that the client remembers the absence."""
-    sentence = f"Entry not found: {path[:300]} is not in {repo_id} at {commit[:8]}."
+    """With the commit, so that the client remembers the absence; without a warning, since clients look for many files that may be absent."""
+    sentence = (
+        f"Entry not found: {path[:300]} is not in {repo_id} at {commit[:8]}; "
+        f"see {settings.GATEHOUSE_URL}/{repo_id}"
+    )
     return Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", sentence, headers={"X-Repo-Commit": commit})
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from access_requests.models import AccessToken
+from access_requests.models import AccessToken, Machine
 from access_requests.services.audit import recorded
+from access_requests.services.oauth.machines import sign_out
 from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
 from access_requests.services.tokens.secret import PATTERN, digest, hint, looks_right
 
@@ -38,7 +39,10 @@ class Answer:
 
 
 def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
-    """Ends each real, living token at once, with an event and a mail to its person that says where it was seen."""
+    """Ends each real, living token at once, with an event and a mail to its person that says where it was seen.
+
+    One of a signed-in machine signs the machine out, which would get the next token else.
+    """
     digests = {one.secret: digest(one.secret) for one in found if looks_right(one.secret)}
     tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
         digest__in=set(digests.values())
@@ -60,6 +64,8 @@ def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
         data = {"token": token.pk, "reason": LEAKED} | ({"place": place} if place else {})
         say_of_token("token.revoked", token, actor_name="leak report", data=data)
         tell_of_end(token, reason=LEAKED, found=place)
+        if machine := Machine.objects.filter(refresh_tokens__token=token).first():
+            sign_out(machine=machine, why=LEAKED)
     live.discard(token.pk)
     return Result.REVOKED
 

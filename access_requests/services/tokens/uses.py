@@ -12,10 +12,11 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connection
+from django.db import DataError, connection
 from django.db.models import Q
 from django.utils import timezone
 
@@ -69,7 +70,8 @@ class Uses:
         done = 0
         try:
             for token_id, use in sorted(due.items()):
-                _write(token_id, use)
+                with suppress(DataError, ValueError):  # one that can never be written must not hold up the others
+                    _write(token_id, use)
                 done += 1
         except Exception:
             with self._lock:

@@ -35,7 +35,7 @@ REFUSED = {
     "withdrawn": (403, NOT_LISTED, "You withdrew your request #"),
     "expired": (403, f"Your access to model {MODEL} has been reset. ", "Your access ended on "),
     "revoked": (403, f"Your access to model {MODEL} has been reset. ", "Your access was revoked on "),
-    "out_of_scope": (403, NOT_LISTED, "This token belongs to another grant"),
+    "out_of_scope": (403, f"Access to model {MODEL} is restricted. ", "This token belongs to another grant"),
 }
 GATED_PATHS = [
     f"/{MODEL}/resolve/main/config.json",

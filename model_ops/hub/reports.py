@@ -1,0 +1,101 @@
+"""Leaked tokens: whoever found one reports it here, without a sign-in, and it ends at once."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, UnreadablePostError
+from django.http.response import HttpResponseBase
+
+from access_requests.services.oauth.errors import TooMany
+from access_requests.services.oauth.limits import Limit, spend
+from access_requests.services.tokens.reports import Found, report_tokens
+from access_requests.services.tokens.secret import PATTERN
+from model_ops.hub.refusals import Refused, bad_request
+from model_ops.hub.route import hub_route, json_answer
+
+MOST_TOKENS = 100  # different ones in one report
+LARGEST_REPORT = 2**20  # bytes
+DEEPEST = 20  # lists and objects within each other
+PLACES = (
+    "url",
+    "source",
+    "location",
+    "type",
+)  # which part of an item says where it was found, the first that does
+REPORTS = Limit("reports", 30, 60, "Too many reports from this address: wait a minute.")
+
+
+@hub_route("POST")
+def report(request: HttpRequest) -> HttpResponseBase:
+    """`POST /api/tokens/report`: JSON or any text with tokens in it.
+
+    A JSON item may say where its token was seen (`url`, `source` or `location`), as secret scanners do.
+    The answer tells of each token whether it was ended now, had ended before, or is none of ours: nothing of whose
+    it is.
+    """
+    try:
+        spend(REPORTS, getattr(request, "client_address", None) or "unknown")
+    except TooMany as error:
+        headers = {"Retry-After": str(error.seconds)}
+        raise Refused(
+            HTTPStatus.TOO_MANY_REQUESTS, "TooManyReports", error.sentence, headers=headers
+        ) from error
+    found = _found(_body(request))
+    if not found:
+        raise bad_request(
+            "The report has no token in it: send what you found, as text or as a JSON list of {token, url}."
+        )
+    if len(found) > MOST_TOKENS:
+        raise bad_request(f"The report has {len(found)} tokens: send at most {MOST_TOKENS} at a time.")
+    answers = report_tokens(found=list(found.values()))
+    return json_answer(
+        {
+            "revoked": sum(answer.result == "revoked" for answer in answers),
+            "tokens": [{"token": answer.hint, "result": str(answer.result)} for answer in answers],
+        }
+    )
+
+
+def _body(request: HttpRequest) -> str:
+    try:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+        body = request.body if length <= LARGEST_REPORT else None
+    except (RequestDataTooBig, ValueError):
+        body = None
+    except UnreadablePostError as error:
+        raise bad_request("The report broke off before its end: send it again.") from error
+    if body is None:
+        sentence = f"The report is larger than {LARGEST_REPORT:,} bytes: send the tokens alone."
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", sentence)
+    return body.decode("utf-8", "replace")
+
+
+def _found(body: str) -> dict[str, Found]:
+    """Every token in it by its secret, each once, in their order; the first place that is told of it counts."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = body
+    found: dict[str, Found] = {}
+    _collect(data, "", found, DEEPEST)
+    if not found:  # deeper than we look, or split by escapes
+        _collect(body, "", found, DEEPEST)
+    return found
+
+
+def _collect(data: Any, place: str, found: dict[str, Found], depth: int) -> None:
+    if isinstance(data, str):
+        for secret in PATTERN.findall(data):
+            if secret not in found or (place and not found[secret].place):
+                found[secret] = Found(secret, place)
+    elif isinstance(data, dict) and depth:
+        told = next((data[name] for name in PLACES if isinstance(data.get(name), str) and data[name]), place)
+        for value in data.values():
+            _collect(value, told, found, depth - 1)
+    elif isinstance(data, list) and depth:
+        for value in data:
+            _collect(value, place, found, depth - 1)
