@@ -26,6 +26,9 @@ GATEHOUSE_S3_ENDPOINT = environment.http_address("GATEHOUSE_S3_ENDPOINT")
 GATEHOUSE_S3_REGION = environment.text("GATEHOUSE_S3_REGION", "us-east-1")
 GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=56, most=1000)
 GATEHOUSE_MOST_BODIES_EACH = environment.whole_number("GATEHOUSE_MOST_BODIES_EACH", default=16, most=1000)
+GATEHOUSE_MOST_UPLOADS = environment.whole_number("GATEHOUSE_MOST_UPLOADS", default=8, most=1000)
+GATEHOUSE_LARGEST_UPLOAD = environment.whole_number("GATEHOUSE_LARGEST_UPLOAD", default=10**12, most=10**15)
+GATEHOUSE_UPLOAD_PART = environment.whole_number("GATEHOUSE_UPLOAD_PART", default=2**28, most=10**12)
 GATEHOUSE_TOKEN_RATE = environment.whole_number("GATEHOUSE_TOKEN_RATE", default=3000, most=10**6, least=0)
 GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", default=6000, most=10**6, least=0)
 GATEHOUSE_NGINX_LOG = environment.log_file("GATEHOUSE_NGINX_LOG")
@@ -269,6 +272,7 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},

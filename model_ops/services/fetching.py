@@ -13,6 +13,7 @@ from model_ops.models import Recovery, WeightSource
 from model_ops.services.ends import RunFailed
 from model_ops.services.leases import Lease
 from model_ops.services.sources import check_unchanged, fetched_folder, hub_token
+from model_ops.services.uploads.sources import lay_out
 from model_ops.services.working import run_for
 
 
@@ -21,6 +22,8 @@ def fetch_sources(recovery: Recovery, lease: Lease, *, before_fetching: Callable
     for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
         if source.kind == SourceKind.FOLDER:
             check_unchanged(source)
+        elif source.kind == SourceKind.UPLOAD:
+            lay_out(source)
         elif not fetched_folder(source).is_dir():
             before_fetching()
             _fetch_repository(source, everything=recovery.method == Method.COPY, lease=lease)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import filterfalse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
@@ -16,49 +17,107 @@ from model_ops.queries import MAIN, current_recovery, main_revision
 from model_ops.services.blobs import store_bytes
 from model_ops.services.bucket import expect_copies
 from model_ops.services.repository import StoredFile, commit_id, gitattributes, is_lfs
+from model_ops.services.sources import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
+CARD = "README.md"
+GITATTRIBUTES = ".gitattributes"
 TITLES = {
     Method.RECOVER: "Add the weights recovered from base and diff",
     Method.COPY: "Add the weights",
 }
 
 
+@dataclass(frozen=True)
+class Content:
+    """What `main` shows below the portal's card and licences: a recovery's files, an upload's, or none yet."""
+
+    recovery: Recovery | None
+    upload: Revision | None = None
+
+
 def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revision:
     """Publishes the model as it is now and moves `main` to it, in one transaction.
 
-    Weights come from the current recovery once it is ready, else from what `main` has, else there are none yet.
-    The content must be in the store already. When nothing changed, `main` stays where it is.
+    The files come from the current recovery once it is ready, else they are those that `main` has, else there are
+    none yet. The content must be in the store already. When nothing changed, `main` stays where it is.
     """
     with recorded():
         model = GatedModel.objects.select_for_update().get(pk=model.pk)
         before = main_revision(model)
-        recovery = _weights_for(model, before)
-        files = collect_files(model=model, recovery=recovery)
+        return publish_content(model=model, content=_content_for(model, before), actor=actor)
+
+
+def publish_content(
+    *, model: GatedModel, content: Content, title: str = "", actor: User | None = None
+) -> Revision:
+    """Moves `main` to this content under the portal's card and licences; the model's row is locked by the caller."""
+    with recorded():
+        before = main_revision(model)
+        files = collect_files(model=model, content=content)
         if before and _same_files(before, files):
             return before
-        revision = _write(model, recovery, before, files, actor)
+        revision = write_revision(
+            model=model,
+            files=files,
+            parent=before,
+            title=title or _title(content.recovery, before),
+            author=actor.username if actor else "Gatehouse",
+            recovery=content.recovery,
+            upload=content.upload,
+        )
         Ref.objects.update_or_create(model=model, name=MAIN, defaults={"revision": revision})
-        data = {"commit": revision.commit, "files": len(files), "recovery": recovery.pk if recovery else None}
+        recovery = content.recovery.pk if content.recovery else None
+        data = {"commit": revision.commit, "files": len(files), "recovery": recovery}
         append_event(kind="revision.published", actor=actor, model=model, data=data)
     return revision
 
 
-def _weights_for(model: GatedModel, before: Revision | None) -> Recovery | None:
+def _content_for(model: GatedModel, before: Revision | None) -> Content:
     current = current_recovery(model)
-    if current and current.state == RecoveryState.READY:
-        return current
-    return before.recovery if before and before.has_weights else None
+    shown = before.recovery_id if before else None
+    if current and current.state == RecoveryState.READY and current.pk != shown:
+        return Content(current)
+    if before is None:
+        return Content(None)
+    upload = before.upload or (before if before.uploader_id else None)
+    return Content(before.recovery, upload)
 
 
-def collect_files(*, model: GatedModel, recovery: Recovery | None) -> list[StoredFile]:
+def collect_files(*, model: GatedModel, content: Content) -> list[StoredFile]:
     """The revision's files: the weights and what came with them, below the portal's card and licences."""
-    files = {file.path: file for file in recovered_files(recovery)} if recovery else {}
-    files |= {path: store_bytes(path=path, content=content) for path, content in _own_files(model).items()}
-    files[".gitattributes"] = store_bytes(path=".gitattributes", content=gitattributes(files.values()))
-    return [files[path] for path in sorted(files)]
+    found = _uploaded_files(content.upload) if content.upload else []
+    if content.recovery and not content.upload:
+        found = recovered_files(content.recovery)
+    return with_own_files(model=model, files={file.path: file for file in found})
+
+
+def with_own_files(*, model: GatedModel, files: Mapping[str, StoredFile]) -> list[StoredFile]:
+    """These files with the portal's card, licences and `.gitattributes` over them, by path."""
+    own = {path: store_bytes(path=path, content=content) for path, content in own_files(model).items()}
+    found = {**files, **own}
+    found.pop(GITATTRIBUTES, None)
+    found[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(found.values()))
+    return [found[path] for path in sorted(found)]
+
+
+def _uploaded_files(upload: Revision) -> list[StoredFile]:
+    """What was uploaded, without the card and the licences that the portal had at the time: those are its own."""
+    licences = LicenceVersion.objects.filter(model=upload.model)
+    texts = {(name, text.sha256) for text in licences for name in (text.name, in_language(text))}
+    return [
+        file
+        for file in revision_files(upload)
+        if file.path not in {CARD, GITATTRIBUTES} and (file.path, file.sha256) not in texts
+    ]
+
+
+def revision_files(revision: Revision) -> list[StoredFile]:
+    """A revision's files as they are stored."""
+    files = revision.files.select_related("blob").order_by("path")
+    return [StoredFile(file.path, file.blob_id, file.blob.git_oid, file.blob.size) for file in files]
 
 
 def recovered_files(recovery: Recovery) -> list[StoredFile]:
@@ -66,8 +125,9 @@ def recovered_files(recovery: Recovery) -> list[StoredFile]:
     return [StoredFile(**entry) for entry in recovery.manifest.get("files", [])]
 
 
-def _own_files(model: GatedModel) -> dict[str, bytes]:
-    files = {"README.md": model.card.encode()}
+def own_files(model: GatedModel) -> dict[str, bytes]:
+    """What the portal itself puts into `main`: the card, if there is one, and the current licence texts."""
+    files = {CARD: model.card.encode()} if model.card else {}
     licences = LicenceVersion.objects.filter(model=model, retired_at=None).order_by("pk")
     for licence in licences:
         path = licence.name if licence.name not in files else in_language(licence)
@@ -86,25 +146,37 @@ def _same_files(revision: Revision, files: list[StoredFile]) -> bool:
     return dict(had) == {file.path: file.sha256 for file in files}
 
 
-def _write(
+def write_revision(
+    *,
     model: GatedModel,
-    recovery: Recovery | None,
-    before: Revision | None,
-    files: list[StoredFile],
-    actor: User | None,
+    files: Sequence[StoredFile],
+    parent: Revision | None,
+    title: str,
+    author: str,
+    message: str = "",
+    recovery: Recovery | None = None,
+    **fields: Any,
 ) -> Revision:
-    title, now = _title(recovery, before), timezone.now()
-    author = actor.username if actor else "Gatehouse"
-    parent = before.commit if before else None
+    """The rows of a revision whose content is in the store; nothing points at it yet.
+
+    `fields` are further ones of the row.
+    """
+    now = timezone.now()
+    told = f"{title}\n\n{message}" if message else title
     _write_blobs(files)
     revision = Revision.objects.create(
         model=model,
-        commit=commit_id(files=files, parent=parent, author=author, at=now, message=title),
-        parent=before,
+        commit=commit_id(
+            files=files, parent=parent.commit if parent else None, author=author, at=now, message=told
+        ),
+        parent=parent,
         recovery=recovery,
-        has_weights=recovery is not None,
+        has_weights=recovery is not None or any(file.path.endswith(WEIGHT_SUFFIXES) for file in files),
         title=title,
+        message=message,
         author=author,
+        created_at=now,
+        **fields,
     )
     RepoFile.objects.bulk_create(
         [RepoFile(revision=revision, path=f.path, blob_id=f.sha256, is_lfs=is_lfs(f)) for f in files]
@@ -112,7 +184,7 @@ def _write(
     return revision
 
 
-def _write_blobs(files: list[StoredFile]) -> None:
+def _write_blobs(files: Sequence[StoredFile]) -> None:
     """Content that is new. An LFS file's pointer follows from its row: the id of the content itself goes before it."""
     of_lfs, others = _blobs(filter(is_lfs, files)), _blobs(filterfalse(is_lfs, files))
     Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)

@@ -1,4 +1,4 @@
-"""Weight sources: a folder on the server, or a Hub repository at a commit."""
+"""Weight sources: a folder on the server, a Hub repository at a commit, or a revision that was uploaded here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -13,12 +14,16 @@ from django.conf import settings
 from access_requests.errors import Invalid
 from model_ops.enums import SourceKind
 from model_ops.models import WeightSource
+from model_ops.services.uploads.sources import PREFIX, laid_out_folder, resolve_upload
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 REPO_ID = re.compile(r"(?:[A-Za-z0-9_.-]{1,96}/)?[A-Za-z0-9_.-]{1,96}\Z")
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?\Z")
-HOW = "write a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
+HOW = "write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT"
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,17 @@ class HubSpec:
     prefix: str  # what stands before the repository's id in the text
 
 
-def resolve_source(*, text: str, in_admin: bool = False) -> WeightSource:
+def resolve_source(*, text: str, in_admin: bool = False, actor: User | None = None) -> WeightSource:
     """The stored source that `text` names today: a folder as it lies there, or the revision's commit.
 
-    In the admin only folders below `GATEHOUSE_SOURCES` and the portal's own Hub endpoint are taken.
+    In the admin only folders below `GATEHOUSE_SOURCES`, the portal's own Hub endpoint, and revisions of models that
+    `actor` owns are taken.
     """
     text = text.strip()
     if not text:
         raise Invalid(f"No weight source was given: {HOW}.")
+    if text.startswith(PREFIX):
+        return resolve_upload(text=text, in_admin=in_admin, actor=actor)
     if text.startswith(("hf:", "hf+")):
         return _resolve_hub(parse_hub(text, in_admin=in_admin))
     return _resolve_folder(check_folder(text, in_admin=in_admin))
@@ -232,5 +240,7 @@ def fetched_folder(source: WeightSource) -> Path:
     """Where the source's files lie, or will lie once fetched."""
     if source.kind == SourceKind.FOLDER:
         return Path(source.spec)
+    if source.kind == SourceKind.UPLOAD:
+        return laid_out_folder(source)
     host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(source.endpoint).netloc)
     return Path(settings.WEIGHTS_ROOT) / "sources" / host / source.repo_id.replace("/", "--") / source.commit

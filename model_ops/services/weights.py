@@ -45,12 +45,15 @@ def prepare_weights(
     files: str = "",
     options: Mapping[str, Any] | None = None,
     in_admin: bool = False,
+    actor: User | None = None,
 ) -> Prepared:
     """Looks at the sources and plans; every refusal is one sentence.
 
     `options` are the engine's, by name; those left out are its defaults. Files that are published take none.
     """
-    inputs = resolve_inputs(base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin)
+    inputs = resolve_inputs(
+        base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor
+    )
     return Prepared(inputs, make_plan(inputs))
 
 
@@ -76,19 +79,25 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
 
 
 def resolve_inputs(
-    *, base: str, diff: str, files: str, options: Mapping[str, Any], in_admin: bool = False
+    *,
+    base: str,
+    diff: str,
+    files: str,
+    options: Mapping[str, Any],
+    in_admin: bool = False,
+    actor: User | None = None,
 ) -> dict[str, Any]:
     """The fields of a recovery row, from what was typed."""
     base, diff, files = base.strip(), diff.strip(), files.strip()
     if files and not (base or diff):
-        return {"method": Method.COPY, "files": resolve_source(text=files, in_admin=in_admin)}
+        return {"method": Method.COPY, "files": resolve_source(text=files, in_admin=in_admin, actor=actor)}
     if not (base and diff) or files:
         raise Invalid("Give either a base and a diff, or files that are published as they are.")
     chosen = understood(options)
     return {
         "method": Method.RECOVER,
-        "base": resolve_source(text=base, in_admin=in_admin),
-        "diff": resolve_source(text=diff, in_admin=in_admin),
+        "base": resolve_source(text=base, in_admin=in_admin, actor=actor),
+        "diff": resolve_source(text=diff, in_admin=in_admin, actor=actor),
         "options": chosen,
     }
 

@@ -25,7 +25,7 @@ from model_ops.services.licences import prompt_as_licence
 from model_ops.services.publishing import publish_revision
 from model_ops.services.weights import Prepared, prepare_weights
 
-SOURCE = "A folder below GATEHOUSE_SOURCES on the server, or hf:REPO_ID@REVISION."
+SOURCE = "A folder below GATEHOUSE_SOURCES on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
 SOURCES = ["base", "diff", "files"]
 CHOICES = [
     "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
@@ -67,11 +67,11 @@ class SourcesForm(forms.Form):
     )
 
 
-def _prepared(given: dict[str, Any]) -> Prepared:
+def _prepared(given: dict[str, Any], actor: Any) -> Prepared:
     """The sources and choices of a form; what was left empty is the engine's default."""
     sources = {name: given[name] for name in SOURCES}
     choices = {name: given[name] for name in CHOICES if not _is_left_empty(given[name])}
-    return prepare_weights(**sources, options=choices, in_admin=True)
+    return prepare_weights(**sources, options=choices, in_admin=True, actor=actor)
 
 
 def _is_left_empty(value: Any) -> bool:
@@ -120,7 +120,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
         check_new(fields["repo_id"])
-        prepared = _prepared(given)
+        prepared = _prepared(given, request.user)
         if not fields["licences"]:
             fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
         model, _ = add_model_with_weights(prepared=prepared, **fields)
@@ -143,7 +143,8 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         form = SourcesForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                update_model(model=model, prepared=_prepared(form.cleaned_data), actor=request.user)
+                prepared = _prepared(form.cleaned_data, request.user)
+                update_model(model=model, prepared=prepared, actor=request.user)
             except RuleError as error:
                 say(request, error)
             else:

@@ -1,0 +1,222 @@
+"""A commit as lines of JSON: a header, then one operation a line. Small files come within it, in Base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from model_ops.hub.address import revision_and_path
+from model_ops.hub.refusals import Refused, bad_request, one_line
+from model_ops.hub.route import hub_route, json_answer, warn
+from model_ops.hub.uploads.pull_requests import refuse_pull_request
+from model_ops.hub.uploads.receiving import Pieces, bodies, drain, length_of, pieces_of, text_of
+from model_ops.hub.uploads.right import owned_repo
+from model_ops.recovery.git_ids import LARGE
+from model_ops.services.uploads import staging
+from model_ops.services.uploads.committing import (
+    LONGEST_MESSAGE,
+    LONGEST_TITLE,
+    Added,
+    AddedLarge,
+    Committed,
+    Copied,
+    Deleted,
+    Header,
+    Operation,
+    commit_files,
+    upload_head,
+)
+from model_ops.services.uploads.objects import check_object
+from model_ops.services.uploads.paths import LONGEST, check_path
+
+LONGEST_LINE = LARGE * 4 // 3 + 2**16  # one small file in Base64
+LARGEST_BODY = 2**30
+MOST_OPERATIONS = 25_000
+
+
+@hub_route("POST")
+def commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST /api/models/{id}/commit/{rev}`."""
+    try:
+        return _commit(request, repo_id)
+    except Exception:
+        drain(request)
+        raise
+
+
+def _commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    name, more = revision_and_path(request, skip=5)
+    branch = f"{name}/{more}" if more else name
+    repo, person, _ = owned_repo(request, repo_id)
+    refuse_pull_request(request)
+    upload_head(repo.model, branch)  # an unknown branch is refused before the files are read
+    length = length_of(request)
+    if length > LARGEST_BODY:
+        raise _too_large(
+            f"The commit has {length:,} bytes and {LARGEST_BODY:,} fit: commit in several steps."
+        )
+    with bodies.room(request) as body:
+        header, operations, received = _read(pieces_of(request, body), repo.model.pk)
+    if received != length:
+        raise bad_request("The commit did not arrive whole, and nothing was kept: upload again.")
+    done = commit_files(model=repo.model, branch=branch, header=header, operations=operations, user=person)
+    return _answer(request, repo.model.repo_id, done)
+
+
+def _answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpResponseBase:
+    commit_id = done.revision.commit
+    response = json_answer(
+        {
+            "success": True,
+            "commitUrl": request.build_absolute_uri(f"/{repo_id}/commit/{commit_id}"),
+            "commitOid": commit_id,
+            "pullRequestUrl": None,
+            "hookOutput": "",
+        }
+    )
+    notes = list(done.notes)
+    if done.revision.held_at:
+        page = f"{done.revision.model.address().removesuffix(f'/{repo_id}')}/admin/model_ops/revision/"
+        notes.append(f"{commit_id[:8]} is held until an owner publishes it: {page}{done.revision.pk}/change/")
+    if notes:
+        warn(response, "upload", one_line(" ".join(notes)))
+    return response
+
+
+def _too_large(sentence: str) -> Refused:
+    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", sentence)
+
+
+def _read(pieces: Pieces, model_id: int) -> tuple[Header, list[Operation], int]:
+    """Header, operations and bytes read; each small file goes to the staging folder as its line arrives."""
+    header: Header | None = None
+    operations: list[Operation] = []
+    counted = _Counted(pieces)
+    for number, line in enumerate(_lines(counted), 1):
+        key, value = _entry(line, number)
+        if key == "header":
+            header = _header(value)
+            continue
+        if key not in OPERATIONS:
+            raise bad_request(
+                f"Line {number}: {key[:40]!r} is no operation; known are {', '.join(OPERATIONS)}."
+            )
+        if len(operations) >= MOST_OPERATIONS:
+            raise bad_request(
+                f"A commit has at most {MOST_OPERATIONS:,} operations: commit in several steps."
+            )
+        operations.append(OPERATIONS[key](value, model_id))
+    if header is None:
+        raise bad_request("The commit has no header: the first line must be one with a summary.")
+    return header, operations, counted.bytes
+
+
+class _Counted:
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces, self.bytes = pieces, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.bytes += len(piece)
+            yield piece
+
+
+def _lines(pieces: _Counted) -> Iterator[bytes]:
+    rest = bytearray()
+    for piece in pieces:
+        rest += piece
+        if b"\n" in piece:
+            *lines, last = bytes(rest).split(b"\n")
+            yield from filter(None, (line.strip() for line in lines))
+            rest = bytearray(last)
+        if len(rest) > LONGEST_LINE:
+            raise _too_large(
+                f"A file within a commit may have {LARGE:,} bytes: send larger ones as large files (uploadMode lfs)."
+            )
+    if line := bytes(rest).strip():
+        yield line
+
+
+def _entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
+    try:
+        data = json.loads(line)
+        key, value = data["key"], data["value"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise bad_request(
+            f"Line {number} can't be read: each is a JSON object with key and value."
+        ) from error
+    if not isinstance(key, str) or not isinstance(value, dict):
+        raise bad_request(f"Line {number} can't be read: key is a text and value an object.")
+    return key, value
+
+
+def _header(value: dict[str, Any]) -> Header:
+    summary = text_of(value, "summary", longest=LONGEST_MESSAGE).strip()
+    if not summary:
+        raise bad_request("The commit's summary is empty: say in one line what was changed.")
+    title, _, rest = summary.partition("\n")
+    description = text_of(value, "description", longest=LONGEST_MESSAGE)
+    more = (title[LONGEST_TITLE:], rest.strip(), description)
+    return Header(
+        title[:LONGEST_TITLE], "\n\n".join(filter(None, more)), text_of(value, "parentCommit", longest=40)
+    )
+
+
+def _file(value: dict[str, Any], model_id: int) -> Operation:
+    path = check_path(value.get("path"))
+    text = value.get("content")
+    if not isinstance(text, str):
+        raise bad_request(f"{path}: content is missing.")
+    encoding = value.get("encoding", "utf-8")
+    if encoding == "base64":
+        content = _decoded(path, text)
+    elif encoding == "utf-8":
+        content = text.encode("utf-8", "replace")
+    else:
+        raise bad_request(f"{path}: the encoding must be base64 or utf-8.")
+    return Added(path, staging.stage_bytes(model_id=model_id, content=content))
+
+
+def _decoded(path: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise bad_request(f"{path}: the content is not Base64.") from error
+
+
+def _large(value: dict[str, Any], model_id: int) -> Operation:
+    path = check_path(value.get("path"))
+    if value.get("algo", "sha256") != "sha256":
+        raise bad_request(f"{path}: objects are named by their SHA-256 here.")
+    size = value.get("size")
+    sha256, _ = check_object(value.get("oid"), 0 if size is None else size)
+    return AddedLarge(path, sha256, size)
+
+
+def _deleted_file(value: dict[str, Any], model_id: int) -> Operation:
+    return Deleted(text_of(value, "path", longest=LONGEST))
+
+
+def _deleted_folder(value: dict[str, Any], model_id: int) -> Operation:
+    return Deleted(text_of(value, "path", longest=LONGEST), is_folder=True)
+
+
+def _copied(value: dict[str, Any], model_id: int) -> Operation:
+    source = text_of(value, "srcPath", longest=LONGEST)
+    return Copied(check_path(value.get("path")), source, text_of(value, "srcRevision", longest=40))
+
+
+OPERATIONS: dict[str, Callable[[dict[str, Any], int], Operation]] = {
+    "file": _file,
+    "lfsFile": _large,
+    "deletedFile": _deleted_file,
+    "deletedFolder": _deleted_folder,
+    "copyFile": _copied,
+}

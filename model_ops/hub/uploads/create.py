@@ -1,0 +1,99 @@
+"""Repositories and branches that a client makes; what the card reader says of a card."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from access_requests.cards import CardRefused, read_card
+from access_requests.errors import Conflict
+from model_ops.hub.address import revision_and_path
+from model_ops.hub.refusals import bad_request, one_line
+from model_ops.hub.route import hub_route, json_answer, warn
+from model_ops.hub.uploads.receiving import json_of, text_of
+from model_ops.hub.uploads.right import owned_repo, uploader
+from model_ops.services.uploads.creating import create_branch, create_repository
+
+VISIBILITIES = {"public": True, "private": False, "": False}
+LONGEST_NAME = 200
+
+
+@hub_route("POST")
+def create_repo(request: HttpRequest) -> HttpResponseBase:
+    """`POST /api/repos/create`; a known id is a 409 whose body has the address, for `exist_ok`."""
+    person, _ = uploader(request)
+    data = json_of(request)
+    if (kind := text_of(data, "type", longest=20) or "model") != "model":
+        raise bad_request(f"Gatehouse keeps models only: {kind!r} repositories cannot be created.")
+    namespace = text_of(data, "organization", longest=LONGEST_NAME) or person.username
+    repo_id = f"{namespace}/{text_of(data, 'name', longest=LONGEST_NAME)}"
+    listed = _is_listed(data)
+    try:
+        model = create_repository(repo_id=repo_id, user=person, listed=listed)
+    except Conflict as error:
+        answer = {"error": one_line(error.sentence), "url": request.build_absolute_uri(f"/{repo_id}")}
+        return _coded(JsonResponse(answer, status=HTTPStatus.CONFLICT), "RepoExists", error.sentence)
+    response = json_answer(
+        {
+            "url": request.build_absolute_uri(f"/{model.repo_id}"),
+            "name": model.repo_id,
+            "id": model.repo_id,
+            "private": not model.listed,
+        }
+    )
+    warn(
+        response,
+        "upload",
+        one_line(
+            f"{model.repo_id} is {'listed' if model.listed else 'not listed'} and a reviewer decides who reads it; "
+            f"an owner changes that in the admin: {model.address()}"
+        ),
+    )
+    return response
+
+
+def _is_listed(data: dict[str, Any]) -> bool:
+    """Only where it is said: `visibility` of today's clients, `private` of older ones."""
+    visibility = text_of(data, "visibility", longest=20)
+    if visibility not in VISIBILITIES:
+        raise bad_request(f"visibility must be public or private, not {visibility!r}.")
+    private = data.get("private")
+    if private is not None and not isinstance(private, bool):
+        raise bad_request("private must be true or false.")
+    return VISIBILITIES[visibility] or (private is False and not visibility)
+
+
+def _coded(response: JsonResponse, code: str, sentence: str) -> JsonResponse:
+    response["X-Error-Code"] = code
+    response["X-Error-Message"] = one_line(sentence)
+    return response
+
+
+@hub_route("POST")
+def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST /api/models/{id}/branch/{name}`, which `hf upload --revision` needs for a new one."""
+    name, more = revision_and_path(request, skip=5)
+    repo, person, _ = owned_repo(request, repo_id)
+    start = text_of(json_of(request) if request.body else {}, "startingPoint", longest=LONGEST_NAME)
+    made = create_branch(model=repo.model, name=f"{name}/{more}" if more else name, start=start, user=person)
+    return json_answer({"name": made.name, "ref": f"refs/heads/{made.name}"})
+
+
+@hub_route("POST")
+def validate_yaml(request: HttpRequest) -> HttpResponseBase:
+    """`POST /api/validate-yaml`: the card reader's errors and warnings, before anything is sent."""
+    data = json_of(request)
+    content = data.get("content")
+    if not isinstance(content, str):
+        raise bad_request("content must be the text of a README.md.")
+    if (data.get("repoType") or "model") != "model":
+        raise bad_request("Gatehouse keeps models only: repoType must be model.")
+    try:
+        read = read_card(content)
+    except CardRefused as refused:
+        answer = {"errors": [{"message": str(refused)}], "warnings": [], "error": one_line(str(refused))}
+        return _coded(JsonResponse(answer, status=HTTPStatus.BAD_REQUEST), "BadCard", str(refused))
+    return json_answer({"errors": [], "warnings": [{"message": warning} for warning in read.warnings]})

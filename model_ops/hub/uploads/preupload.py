@@ -1,0 +1,74 @@
+"""How each file is to be sent: by name and size, as on the Hub; and what need not be sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from model_ops.hub.address import revision_and_path
+from model_ops.hub.refusals import bad_request
+from model_ops.hub.route import hub_route, json_answer
+from model_ops.hub.uploads.pull_requests import refuse_pull_request
+from model_ops.hub.uploads.receiving import json_of
+from model_ops.hub.uploads.right import owned_repo
+from model_ops.models import RepoFile, Revision
+from model_ops.recovery.git_ids import in_lfs
+from model_ops.services.blobs import blob_path
+from model_ops.services.publishing import GITATTRIBUTES
+from model_ops.services.uploads.committing import upload_head
+from model_ops.services.uploads.paths import Ignored, check_path
+
+MOST_FILES = 1000  # clients ask for 256 at once
+GITIGNORE = ".gitignore"
+LARGEST_GITIGNORE = 2**18
+
+
+@hub_route("POST")
+def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`POST /api/models/{id}/preupload/{rev}`."""
+    name, more = revision_and_path(request, skip=5)
+    repo, _, _ = owned_repo(request, repo_id)
+    refuse_pull_request(request)
+    data = json_of(request)
+    asked = _files(data)
+    head = upload_head(repo.model, f"{name}/{more}" if more else name)
+    paths = [path for path, _ in asked]
+    had = {file.path: file for file in head.files.select_related("blob").filter(path__in=paths)}
+    ignored = Ignored(_gitignore(data, head))
+    return json_answer({"files": [_answer(path, size, had.get(path), ignored) for path, size in asked]})
+
+
+def _files(data: dict[str, Any]) -> list[tuple[str, int]]:
+    files = data.get("files")
+    if not isinstance(files, list) or len(files) > MOST_FILES:
+        raise bad_request(f"files must be a list of at most {MOST_FILES} files.")
+    return [_file(one) for one in files]
+
+
+def _file(one: Any) -> tuple[str, int]:
+    size = one.get("size", 0) if isinstance(one, dict) else None
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise bad_request("Each of files needs a path and a size.")
+    return check_path(one.get("path")), size
+
+
+def _gitignore(data: dict[str, Any], head: Revision) -> str:
+    """The one that comes with the upload, else the one that is there."""
+    given = data.get("gitIgnore")
+    if isinstance(given, str):
+        return given[:LARGEST_GITIGNORE]
+    file = head.files.filter(path=GITIGNORE, blob__size__lte=LARGEST_GITIGNORE).first()
+    return blob_path(file.blob_id).read_bytes().decode("utf-8", "replace") if file else ""
+
+
+def _answer(path: str, size: int, had: RepoFile | None, ignored: Ignored) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "path": path,
+        "uploadMode": "lfs" if in_lfs(path, size) else "regular",
+        "shouldIgnore": path == GITATTRIBUTES or path in ignored,
+    }
+    if had is not None:
+        answer["oid"] = had.blob.sha256 if had.is_lfs else had.blob.git_oid
+    return answer

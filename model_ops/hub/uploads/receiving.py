@@ -1,0 +1,146 @@
+"""Bodies read in pieces: counted, so that pages go on answering, and ended when nothing comes any more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import connection
+from django.http import HttpRequest, UnreadablePostError
+
+from model_ops.hub.refusals import Refused, bad_request
+
+PIECE = 2**16  # bytes; one piece must arrive within SLOWEST, or the body has ended
+SLOWEST = 60.0  # seconds
+LOOK_EVERY = 5.0
+RETRY = 2  # seconds; clients try again by themselves after a 503
+DRAINED = 2**20  # bytes of a refused body that are read, so that the client reads the refusal
+Pieces = Iterator[bytes]
+
+
+class Receiving:
+    """One body. A thread closes the connection of one that has stood still."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.socket: socket.socket | None = request.META.get("gunicorn.socket")
+        self.moved = time.monotonic()
+
+    def cut(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.socket is not None:
+                self.socket.shutdown(socket.SHUT_RD)
+
+
+class Bodies:
+    """Those that this process receives."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bodies: set[Receiving] = set()
+        self._watching = False
+
+    @contextlib.contextmanager
+    def room(self, request: HttpRequest) -> Iterator[Receiving]:
+        """A place among those received at once, or a 503 that clients wait after."""
+        body = Receiving(request)
+        with self._lock:
+            if len(self._bodies) >= settings.GATEHOUSE_MOST_UPLOADS:
+                raise busy()
+            self._bodies.add(body)
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="uploads-that-stand-still", daemon=True).start()
+        try:
+            connection.close()  # a slow body holds none
+            yield body
+        finally:
+            with self._lock:
+                self._bodies.discard(body)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(LOOK_EVERY)
+            limit = time.monotonic() - SLOWEST
+            with self._lock:
+                if not self._bodies:
+                    self._watching = False
+                    return
+                still = [body for body in self._bodies if body.moved < limit]
+            for body in still:
+                body.cut()
+
+
+bodies = Bodies()
+
+
+def busy() -> Refused:
+    sentence = f"Too many uploads at once: try again in {RETRY} s (Hugging Face clients do so by themselves)."
+    return Refused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "TooManyUploads", sentence, headers={"Retry-After": str(RETRY)}
+    )
+
+
+def length_of(request: HttpRequest) -> int:
+    """The announced length; a body without one is refused."""
+    text = request.META.get("CONTENT_LENGTH") or ""
+    if not (text.isascii() and text.isdigit()):
+        raise Refused(
+            HTTPStatus.LENGTH_REQUIRED, "LengthRequired", "The body's length is missing: send Content-Length."
+        )
+    return int(text)
+
+
+def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
+    """The body; it ends early where the client goes away or stands still."""
+    try:
+        while piece := request.read(PIECE):
+            body.moved = time.monotonic()
+            yield piece
+    except (OSError, UnreadablePostError):
+        return
+
+
+def drain(request: HttpRequest) -> None:
+    """Reads a little of a body that is not wanted: a connection that is closed with unread bytes loses the answer."""
+    with contextlib.suppress(Refused), bodies.room(request) as body:
+        left = DRAINED
+        for piece in pieces_of(request, body):
+            left -= len(piece)
+            if left <= 0:
+                return
+
+
+def json_of(request: HttpRequest) -> dict[str, Any]:
+    """A small body as a JSON object."""
+    try:
+        data = json.loads(request.body.decode("utf-8"))
+    except RequestDataTooBig as error:
+        raise Refused(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "TooLarge",
+            f"The request is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes: send less at once.",
+        ) from error
+    except (ValueError, RecursionError, UnreadablePostError) as error:
+        raise bad_request("The request can't be read: send a JSON object.") from error
+    if not isinstance(data, dict):
+        raise bad_request("The request can't be read: send a JSON object.")
+    return data
+
+
+def text_of(data: dict[str, Any], name: str, *, longest: int, default: str = "") -> str:
+    """A text field without NULs or halves of character pairs, which no database takes."""
+    value = data.get(name, default)
+    value = default if value is None else value
+    if not isinstance(value, str) or "\0" in value or len(value) > longest:
+        raise bad_request(f"{name} must be a text of at most {longest} characters.")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise bad_request(f"{name} holds half of a character pair: send UTF-8.")
+    return value

@@ -1,0 +1,10 @@
+"""Uploads: from the bytes of a maker's client to a revision that an owner publishes.
+
+paths       which names a repository takes, and which of them a .gitignore leaves out
+staging     content that has arrived and is not in a revision yet
+addresses   signed addresses to which one object's bytes may be sent for a while
+objects     which large objects still have to be sent, and where to
+committing  a commit: operations on the branch's files, as one new revision
+holding     held revisions: what they would change, publishing and discarding them
+creating    repositories and branches that a client makes
+"""

@@ -1,0 +1,72 @@
+"""Signed addresses: where one person may send the bytes of one object of one model, for a day.
+
+The client sends the bytes without its token, so the address stands for it: it names the token, and whoever takes
+the bytes asks whether that token and its person still may.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from django.core import signing
+from django.utils import timezone
+
+from access_requests.errors import NotAllowed
+from access_requests.models import AccessToken, GatedModel
+from access_requests.permissions import is_owner
+from access_requests.services.tokens.networks import works_from
+
+SALT = "gatehouse.uploads"
+LIFE = 24 * 3600  # seconds
+REFUSED = "This upload address {why}: run the upload again, which asks for a new one."
+
+
+@dataclass(frozen=True)
+class Address:
+    """One object, or with `part` one part of it (from 1 on), of `chunk` bytes each."""
+
+    token_id: int
+    model_id: int
+    sha256: str
+    size: int
+    chunk: int = 0
+    part: int = 0
+
+    @property
+    def parts(self) -> int:
+        return -(-self.size // self.chunk) if self.chunk else 0
+
+    @property
+    def expected(self) -> int:
+        """Bytes of the body."""
+        return min(self.chunk, self.size - (self.part - 1) * self.chunk) if self.part else self.size
+
+
+def sign(address: Address, *, now: float | None = None) -> str:
+    """One path segment."""
+    until = int((now or time.time()) + LIFE)
+    fields = (address.token_id, address.model_id, address.sha256, address.size, address.chunk, address.part)
+    return signing.dumps([until, *fields], salt=SALT)
+
+
+def read(text: str) -> Address:
+    """The address as it was signed; a changed or an old one is refused."""
+    try:
+        until, *fields = signing.loads(text, salt=SALT)
+    except signing.BadSignature as error:
+        raise NotAllowed(REFUSED.format(why="was not made here")) from error
+    if until < time.time():
+        raise NotAllowed(REFUSED.format(why="has ended"))
+    return Address(*fields)
+
+
+def check_right(address: Address, *, client_address: str | None) -> None:
+    """Refuses unless the token it was given to still stands, works from here, and its person still owns the model."""
+    token = AccessToken.objects.select_related("user").filter(pk=address.token_id).first()
+    model = GatedModel.objects.filter(pk=address.model_id).first()
+    ended = token is None or token.revoked_at or (token.expires_at and token.expires_at <= timezone.now())
+    if token is None or model is None or ended or not is_owner(token.user, model):
+        raise NotAllowed(REFUSED.format(why="was given to somebody who may not upload here any more"))
+    if not works_from(token.networks, client_address):
+        raise NotAllowed(REFUSED.format(why="does not work from your network"))

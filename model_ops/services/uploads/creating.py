@@ -1,0 +1,79 @@
+"""Repositories and branches that a client makes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, transaction
+
+from access_requests.enums import Gate, Role
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import GatedModel, ModelRole
+from access_requests.queries import find_model
+from access_requests.services import catalogue
+from access_requests.services.audit import append_event, recorded
+from model_ops.models import Ref, Revision
+from model_ops.queries import MAIN
+from model_ops.services.publishing import with_own_files, write_revision
+from model_ops.services.uploads.errors import NoBranch
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+FIRST_COMMIT = "initial commit"  # as on the Hub
+BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{))(?![/.-])[A-Za-z0-9_./-]{1,100}(?<![/.])")
+
+
+def check_namespace(*, user: User, namespace: str) -> None:
+    """Who may add models there: a superuser, or somebody who owns a model in that namespace."""
+    owned = ModelRole.objects.filter(user=user, role=Role.OWNER, model__repo_id__istartswith=f"{namespace}/")
+    if not user.is_superuser and not owned.exists():
+        raise NotAllowed(
+            f"You own no model in {namespace[:96]}: ask an administrator to add the first one there and to make you its owner."
+        )
+
+
+def create_repository(*, repo_id: str, user: User, listed: bool = False) -> GatedModel:
+    """An empty model with its first commit, owned by who made it; gated, so that nobody else reads it by accident."""
+    check_namespace(user=user, namespace=repo_id.partition("/")[0])
+    if known := find_model(repo_id):
+        raise Conflict(f"You already created this model repo: {known.repo_id} is in the catalogue.")
+    with recorded():
+        model = catalogue.add_model(
+            repo_id=repo_id, card="", gate=Gate.MANUAL, listed=listed, owner=user, actor=user
+        )
+        first = write_revision(
+            model=model,
+            files=with_own_files(model=model, files={}),
+            parent=None,
+            title=FIRST_COMMIT,
+            author=user.username,
+        )
+        Ref.objects.create(model=model, name=MAIN, revision=first)
+        data = {"commit": first.commit, "files": 1, "recovery": None}
+        append_event(kind="revision.published", actor=user, model=model, data=data)
+    return model
+
+
+def create_branch(*, model: GatedModel, name: str, start: str, user: User) -> Ref:
+    """A branch at another branch, a tag or a commit of the model."""
+    if not BRANCH.fullmatch(name) or re.fullmatch(r"[0-9a-f]{40}", name) or name.startswith("refs/"):
+        raise Invalid(f"{name[:100]!r} cannot be a branch: use letters, digits, '_', '.', '-' and '/'.")
+    start = start or MAIN
+    ref = Ref.objects.filter(model=model, name=start).select_related("revision").first()
+    revision = (
+        ref.revision if ref else Revision.objects.filter(model=model, commit=start, held_at=None).first()
+    )
+    if revision is None:
+        raise NoBranch(f"Invalid rev id: {start[:100]}. {model.repo_id} has no such revision to start from.")
+    try:
+        with recorded(), transaction.atomic():
+            made = Ref.objects.create(model=model, name=name, revision=revision)
+            data = {"branch": name, "commit": revision.commit}
+            append_event(kind="branch.created", actor=user, model=model, data=data)
+    except IntegrityError as error:
+        raise Conflict(
+            f"Reference already exists: {model.repo_id} has a branch or tag {name[:100]}."
+        ) from error
+    return made

@@ -1,0 +1,39 @@
+"""What only uploads refuse; each with the status that clients know."""
+
+from __future__ import annotations
+
+from access_requests.errors import NotFound, RuleError
+
+
+class Stale(RuleError):
+    """The branch is not where the client thinks it is."""
+
+    code = "PreconditionFailed"
+    status = 412
+
+
+class TooLarge(RuleError):
+    code = "TooLarge"
+    status = 413
+
+
+class NoRoom(RuleError):
+    """The disk is full; clients do not try again by themselves."""
+
+    code = "NoRoom"
+    status = 507
+
+
+class NotSent(RuleError):
+    """A large file is named whose content has not arrived."""
+
+    code = "NotSent"
+    status = 422
+
+
+class NoBranch(NotFound):
+    code = "RevisionNotFound"
+
+
+class NoFile(NotFound):
+    code = "EntryNotFound"

@@ -1,0 +1,263 @@
+"""Held revisions: what they would change, and how an owner publishes or discards them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from access_requests.cards import CardRefused, read_card
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import GatedModel, LicenceVersion
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.catalogue import LicenceText, update_card
+from access_requests.services.editing import add_licence
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.enums import DeliveryState
+from model_ops.models import Delivery, ModelWeights, Ref, Revision
+from model_ops.queries import MAIN
+from model_ops.recovery.git_ids import blob_id
+from model_ops.services.blobs import blob_path
+from model_ops.services.delivering import DELIVER
+from model_ops.services.licences import DEFAULT_LANGUAGE, LIKE_A_LICENCE
+from model_ops.services.publishing import (
+    CARD,
+    GITATTRIBUTES,
+    Content,
+    own_files,
+    publish_content,
+    publish_revision,
+    revision_files,
+)
+from model_ops.services.repository import StoredFile
+from model_ops.services.uploads.staging import staged_path
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+LARGEST_CARD = 2**20  # bytes, the reader's own limit
+LARGEST_LICENCE = 8 * 2**20
+LONGEST_DIFFERENCE = 2000  # lines
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What publishing a held revision would change of its branch, each list by path."""
+
+    added: Sequence[StoredFile]
+    changed: Sequence[StoredFile]
+    removed: Sequence[StoredFile]
+    card: str  # a unified diff of README.md, empty where it stays
+    form: str  # the same of the form's questions
+    card_problem: str
+    licences: Sequence[str]  # uploaded texts that differ from those people accept, or are new
+
+
+def difference(revision: Revision) -> Difference:
+    """Against what the branch points at now."""
+    ref = Ref.objects.filter(model=revision.model, name=revision.branch).select_related("revision").first()
+    old = {file.path: file for file in revision_files(ref.revision)} if ref else {}
+    new = {file.path: file for file in revision_files(revision)}
+    card, form, problem = _card_difference(revision, new)
+    return Difference(
+        added=[file for path, file in new.items() if path not in old],
+        changed=[file for path, file in new.items() if path in old and old[path].sha256 != file.sha256],
+        removed=[file for path, file in old.items() if path not in new],
+        card=card,
+        form=form,
+        card_problem=problem,
+        licences=_licence_names(revision.model, new) if revision.branch == MAIN else [],
+    )
+
+
+def _card_difference(revision: Revision, files: dict[str, StoredFile]) -> tuple[str, str, str]:
+    model = revision.model
+    if revision.branch != MAIN or CARD not in files:
+        return "", "", ""
+    try:
+        text = card_text(model, files[CARD])
+        form = _questions(text)
+    except (Invalid, CardRefused) as error:
+        return "", "", str(error)
+    return _diff(model.card, text), _diff(_questions(model.card), form), ""
+
+
+def _questions(card: str) -> str:
+    """One line for each thing that an applicant sees or answers."""
+    form = read_card(card).form
+    asked = [f"{field.label}: {field.type}{'' if field.required else ' (optional)'}" for field in form.fields]
+    return "\n".join([form.heading, form.description, form.prompt, *asked, form.button])
+
+
+def _diff(old: str, new: str) -> str:
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), "published", "uploaded", lineterm="", n=2
+    )
+    return "\n".join(list(lines)[:LONGEST_DIFFERENCE])
+
+
+def _licence_names(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:
+    own = own_files(model)
+    return [
+        path
+        for path, file in files.items()
+        if (path in own or LIKE_A_LICENCE.match(path))
+        and path not in {CARD, GITATTRIBUTES}
+        and "/" not in path
+        and file.size <= LARGEST_LICENCE
+        and (path not in own or file.git_oid != blob_id(own[path]))
+    ]
+
+
+def card_text(model: GatedModel, file: StoredFile) -> str:
+    """A card's text, out of the store or where it was staged."""
+    return _text(model, file, LARGEST_CARD)
+
+
+def _text(model: GatedModel, file: StoredFile, largest: int) -> str:
+    if file.size > largest:
+        raise Invalid(f"{file.path} is larger than {largest:,} bytes: move long texts into other files.")
+    path = blob_path(file.sha256)
+    path = path if path.is_file() else staged_path(model.pk, file.sha256)
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{file.path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
+
+
+def publish_upload(
+    *, revision: Revision, actor: User | None = None, licences: Collection[str] = ()
+) -> Revision:
+    """Moves the branch to a held revision, and to those below it; returns what the branch points at then.
+
+    On `main` its README.md becomes the model's card. Licence files stay the portal's, but those named in
+    `licences` become texts to accept. Where that leaves other files than were uploaded, one more commit on top has
+    them. Whoever waits for weights is told.
+    """
+    with recorded():
+        model = GatedModel.objects.select_for_update().get(pk=revision.model_id)
+        revision = _held(model, revision.pk)
+        line = _line(revision)
+        base, ref = line[-1].parent, Ref.objects.get(model=model, name=revision.branch, is_tag=False)
+        moved = base is None or ref.revision_id != base.pk
+        if moved and not _only_own_files_moved(model, base, ref.revision):
+            raise Conflict(
+                f"{ref.name} has other files by now than when {revision.commit[:8]} was uploaded: upload again on top "
+                "of it, and discard this one."
+            )
+        _release(line)
+        if revision.branch != MAIN:
+            Ref.objects.filter(pk=ref.pk).update(revision=revision)
+            _note_published(model, revision, actor)
+            return revision
+        _take_texts(model, revision, licences, actor)
+        return _publish_on_main(model, revision, ref, moved, actor)
+
+
+def _held(model: GatedModel, pk: int) -> Revision:
+    revision = Revision.objects.select_related("parent", "model").filter(model=model, pk=pk).first()
+    if revision is None or revision.held_at is None:
+        raise Conflict("This revision is not held any more: it was published or discarded.")
+    return revision
+
+
+def _line(revision: Revision) -> list[Revision]:
+    """The revision and the held ones below it, newest first."""
+    line = [revision]
+    while (below := line[-1].parent) is not None and below.held_at is not None:
+        line.append(below)
+    return line
+
+
+def _only_own_files_moved(model: GatedModel, base: Revision | None, now: Revision) -> bool:
+    """Whether the branch differs from what the upload stands on by the portal's own files alone."""
+    if base is None:
+        return False
+    names = LicenceVersion.objects.filter(model=model).values_list("name", flat=True)
+    own = {CARD, GITATTRIBUTES, *own_files(model), *names}
+    old, new = ({(f.path, f.sha256) for f in revision_files(one)} for one in (base, now))
+    return all(path in own for path, _ in old ^ new)
+
+
+def _release(line: Sequence[Revision]) -> None:
+    Revision.objects.filter(pk__in=[one.pk for one in line]).update(held_at=None)
+    for one in line:
+        one.held_at = None
+
+
+def _take_texts(model: GatedModel, revision: Revision, licences: Collection[str], actor: User | None) -> None:
+    files = {file.path: file for file in revision_files(revision)}
+    if CARD in files and files[CARD].git_oid != blob_id(model.card.encode()):
+        update_card(model=model, card=card_text(model, files[CARD]), actor=actor)
+    offered = _licence_names(model, files)
+    for path in licences:
+        if path not in offered:
+            raise Invalid(f"{path[:200]!r} is no licence text of this upload that differs: leave it out.")
+        current = LicenceVersion.objects.filter(model=model, name=path, retired_at=None).first()
+        language = current.language if current else DEFAULT_LANGUAGE
+        text = LicenceText(path, language, _text(model, files[path], LARGEST_LICENCE))
+        add_licence(model=model, licence=text, actor=actor)
+
+
+def _publish_on_main(
+    model: GatedModel, revision: Revision, ref: Ref, moved: bool, actor: User | None
+) -> Revision:
+    if revision.recovery_id is None and revision.has_weights:
+        now = timezone.now()
+        ModelWeights.objects.filter(model=model, replaced_at=None).update(replaced_at=now)
+    if moved:
+        content = Content(revision.recovery, revision)
+        top = publish_content(model=model, content=content, title=revision.title, actor=actor)
+    else:
+        Ref.objects.filter(pk=ref.pk).update(revision=revision)
+        _note_published(model, revision, actor)
+        top = publish_revision(model=model, actor=actor)
+    if top.has_weights:
+        _tell(model)
+    return top
+
+
+def _note_published(model: GatedModel, revision: Revision, actor: User | None) -> None:
+    data = {"commit": revision.commit, "files": revision.files.count(), "branch": revision.branch}
+    append_event(
+        kind="revision.published", actor=actor, actor_name="" if actor else "operator", model=model, data=data
+    )
+
+
+def _tell(model: GatedModel) -> None:
+    waiting = Delivery.objects.filter(grant__model=model, grant__closed_at=None)
+    for grant_id in waiting.exclude(state=DeliveryState.READY).values_list("grant_id", flat=True):
+        enqueue_on_commit(DELIVER, grant_id)
+
+
+def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str]:
+    """Deletes a held revision and those that were uploaded on top of it; their commits, newest first."""
+    with recorded():
+        model = GatedModel.objects.select_for_update().get(pk=revision.model_id)
+        gone = [_held(model, revision.pk)]
+        while above := list(
+            Revision.objects.filter(parent__in=[one.pk for one in gone]).exclude(
+                pk__in=[one.pk for one in gone]
+            )
+        ):
+            gone += above
+        commits = [one.commit for one in sorted(gone, key=lambda one: -one.pk)]
+        try:
+            for one in sorted(gone, key=lambda one: -one.pk):
+                one.delete()
+        except ProtectedError as error:
+            raise Conflict(
+                f"{revision} is a source of weights: it stays as long as they are made from it."
+            ) from error
+        append_event(
+            kind="revision.discarded",
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=model,
+            data={"commits": commits},
+        )
+    return commits

@@ -1,0 +1,103 @@
+"""Which large objects still have to be sent, and by which addresses.
+
+What the portal has of other models is not told: an owner who names somebody else's hash is asked to send the bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+from access_requests.errors import Invalid, RuleError
+from access_requests.models import AccessToken, GatedModel
+from model_ops.models import RepoFile
+from model_ops.services.uploads import staging
+from model_ops.services.uploads.addresses import Address, sign
+from model_ops.services.uploads.errors import TooLarge
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST_OBJECTS = 1000  # of one question
+MOST_PARTS = 10_000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One object: there already (no address), refused, or to be sent to `address`, in parts if `parts` are given."""
+
+    sha256: str
+    size: int
+    address: str = ""
+    chunk: int = 0
+    parts: Sequence[str] = field(default_factory=tuple)
+    refused: RuleError | None = None
+
+
+def check_object(oid: object, size: object) -> tuple[str, int]:
+    """An object's SHA-256 and size as a client names them."""
+    if not isinstance(oid, str) or not SHA256.fullmatch(oid):
+        raise Invalid(f"{str(oid)[:80]!r} is not a SHA-256: an object is named by 64 hexadecimal digits.")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise Invalid(f"{str(size)[:40]!r} is not a size: give the object's bytes as a whole number.")
+    return oid, size
+
+
+def plan_uploads(
+    *, model: GatedModel, token: AccessToken, objects: Sequence[tuple[str, int]], in_parts: bool
+) -> list[Wanted]:
+    """What is to be sent, object by object; `in_parts` says that the client knows how."""
+    if len(objects) > MOST_OBJECTS:
+        raise Invalid(
+            f"{len(objects)} objects are too many for one question: ask for {MOST_OBJECTS} at once."
+        )
+    held = contents_of(model, [sha256 for sha256, _ in objects])
+    room = sum(size for sha256, size in set(objects) if held.get(sha256) != size)
+    return [_wanted(model, token, sha256, size, held, in_parts, room) for sha256, size in objects]
+
+
+def contents_of(model: GatedModel, hashes: Sequence[str]) -> dict[str, int]:
+    """Of these contents, those that are in a revision of this model: SHA-256 -> bytes."""
+    files = RepoFile.objects.filter(revision__model=model, blob__in=set(hashes))
+    return dict(files.order_by().values_list("blob_id", "blob__size").distinct())
+
+
+def has_content(model: GatedModel, sha256: str, size: int) -> bool:
+    """Whether it has arrived for this model, or is in one of its revisions."""
+    return staging.is_staged(model.pk, sha256, size) or contents_of(model, [sha256]).get(sha256) == size
+
+
+def _wanted(
+    model: GatedModel,
+    token: AccessToken,
+    sha256: str,
+    size: int,
+    held: dict[str, int],
+    in_parts: bool,
+    room: int,
+) -> Wanted:
+    if held.get(sha256) == size or staging.is_staged(model.pk, sha256, size):
+        return Wanted(sha256, size)
+    try:
+        _check_size(size)
+        staging.check_room(room)
+    except RuleError as refused:
+        return Wanted(sha256, size, refused=refused)
+    whole = Address(token.pk, model.pk, sha256, size)
+    if not in_parts or size <= settings.GATEHOUSE_UPLOAD_PART:
+        return Wanted(sha256, size, sign(whole))
+    chunk = max(settings.GATEHOUSE_UPLOAD_PART, -(-size // MOST_PARTS))
+    whole = Address(token.pk, model.pk, sha256, size, chunk)
+    parts = [
+        sign(Address(token.pk, model.pk, sha256, size, chunk, part)) for part in range(1, whole.parts + 1)
+    ]
+    return Wanted(sha256, size, sign(whole), chunk, parts)
+
+
+def _check_size(size: int) -> None:
+    most = settings.GATEHOUSE_LARGEST_UPLOAD
+    if size > most:
+        raise TooLarge(
+            f"A file of {size:,} bytes is larger than this portal takes ({most:,}): split it into smaller files."
+        )

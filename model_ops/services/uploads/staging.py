@@ -1,0 +1,231 @@
+"""Content that has arrived and is in no revision yet, below `WEIGHTS_ROOT/uploads/MODEL/`.
+
+    SHA256                     whole, its hash checked; nobody holds it open any more
+    SHA256.SIZE.parts/NUMBER-SHA256   parts of an object that arrives in several requests
+    .RANDOM                    being written by one request
+
+A file gets its name by a rename after its last byte, so a dead client or process leaves a nameless one behind at
+most. What nobody commits is cleaned away after a day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+
+from access_requests.errors import Invalid
+from model_ops.recovery.git_ids import blob_hash
+from model_ops.services.blobs import sync_folder
+from model_ops.services.repository import StoredFile
+from model_ops.services.uploads.errors import NoRoom, NotSent
+
+KEPT = 24 * 3600  # seconds after the last write
+RESERVE = 512 * 2**20  # bytes of the disk that uploads leave free
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A whole content: its id, its size, and git's id of it, which large objects don't need."""
+
+    sha256: str
+    size: int
+    git_oid: str = ""
+
+    def as_file(self, path: str) -> StoredFile:
+        return StoredFile(path, self.sha256, self.git_oid, self.size)
+
+
+def root() -> Path:
+    return Path(settings.WEIGHTS_ROOT) / "uploads"
+
+
+def folder_of(model_id: int) -> Path:
+    return root() / str(model_id)
+
+
+def staged_path(model_id: int, sha256: str) -> Path:
+    """Where the whole object lies once it has arrived."""
+    return folder_of(model_id) / sha256
+
+
+def is_staged(model_id: int, sha256: str, size: int) -> bool:
+    path = staged_path(model_id, sha256)
+    return path.is_file() and path.stat().st_size == size
+
+
+def check_room(size: int) -> None:
+    """Refuses what would fill the disk."""
+    free = shutil.disk_usage(settings.WEIGHTS_ROOT).free
+    if free < size + RESERVE:
+        raise NoRoom(
+            f"The server's disk has no room for {size:,} bytes: ask the operator to free some, then upload again."
+        )
+
+
+@contextlib.contextmanager
+def writing(model_id: int) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A file of this request's own; it is gone afterwards unless it was renamed. A full disk is one sentence."""
+    folder = folder_of(model_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{secrets.token_hex(8)}"
+    try:
+        with path.open("xb", buffering=0) as stream:
+            yield path, stream
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoRoom(
+                "The server's disk is full: ask the operator to free some room, then upload again."
+            ) from error
+        raise
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def write_all(stream: IO[bytes], block: bytes) -> None:
+    """An unbuffered file may take less than it is given."""
+    view = memoryview(block)
+    while view:
+        view = view[stream.write(view) :]
+
+
+def receive_object(*, model_id: int, sha256: str, size: int, pieces: Iterator[bytes]) -> None:
+    """Takes a whole object, hashed while it arrives; another content than was announced is refused and removed."""
+    check_room(size)
+    with writing(model_id) as (path, stream):
+        digest, received = _receive(stream, size, pieces)
+        _check(digest, received, sha256, size)
+        os.fsync(stream.fileno())
+        path.rename(staged_path(model_id, sha256))
+    sync_folder(folder_of(model_id))
+
+
+def _receive(stream: IO[bytes], size: int, pieces: Iterator[bytes]) -> tuple[str, int]:
+    digest, received = hashlib.sha256(), 0
+    for piece in pieces:
+        received += len(piece)
+        if received > size:
+            break
+        digest.update(piece)
+        write_all(stream, piece)
+    return digest.hexdigest(), received
+
+
+def _check(digest: str, received: int, sha256: str, size: int) -> None:
+    if received != size:
+        raise Invalid(
+            f"{received:,} bytes arrived where {size:,} were announced, and nothing was kept: upload again."
+        )
+    if digest != sha256:
+        raise Invalid(
+            f"The content that arrived is {digest}, not the announced {sha256}, and nothing was kept: "
+            "the file changed or was damaged on its way; upload again."
+        )
+
+
+def receive_part(
+    *, model_id: int, sha256: str, object_size: int, number: int, size: int, pieces: Iterator[bytes]
+) -> str:
+    """Takes one part and returns the name of its content, which the completion repeats; a repeated part replaces."""
+    check_room(size)
+    with writing(model_id) as (path, stream):
+        digest, received = _receive(stream, size, pieces)
+        _check(digest, received, digest, size)
+        os.fsync(stream.fileno())
+        parts = _parts(model_id, sha256, object_size)
+        parts.mkdir(exist_ok=True)
+        path.rename(parts / f"{number:05d}-{digest}")
+    return digest
+
+
+def _parts(model_id: int, sha256: str, size: int) -> Path:
+    return folder_of(model_id) / f"{sha256}.{size}.parts"
+
+
+def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[str]) -> None:
+    """Joins the parts and checks the whole; repeating it after a success changes nothing.
+
+    Each part goes once it is joined, so that the disk holds little more than one copy.
+    """
+    if is_staged(model_id, sha256, size):
+        return
+    parts = _parts(model_id, sha256, size)
+    with _locked(parts):
+        if is_staged(model_id, sha256, size):
+            return
+        found = [parts / f"{number:05d}-{digest}" for number, digest in enumerate(digests, 1)]
+        if missing := [number for number, path in enumerate(found, 1) if not path.is_file()]:
+            raise NotSent(f"Part {missing[0]} has not arrived: upload the file again.")
+        check_room(0)
+        with writing(model_id) as (path, stream):
+            digest, joined = _receive(stream, size, _joined(found))
+            shutil.rmtree(parts, ignore_errors=True)
+            _check(digest, joined, sha256, size)
+            os.fsync(stream.fileno())
+            path.rename(staged_path(model_id, sha256))
+        sync_folder(folder_of(model_id))
+
+
+@contextlib.contextmanager
+def _locked(parts: Path) -> Iterator[None]:
+    """One completion at a time: a client that lost the answer asks again while the first still hashes."""
+    try:
+        handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError as error:
+        raise NotSent("No part of this file has arrived: upload the file again.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _joined(parts: Sequence[Path]) -> Iterator[bytes]:
+    for part in parts:
+        with part.open("rb", buffering=0) as stream:
+            while block := stream.read(BLOCK):
+                yield block
+        part.unlink(missing_ok=True)
+
+
+def stage_bytes(*, model_id: int, content: bytes) -> Staged:
+    """Keeps a small file that came within a commit."""
+    git = blob_hash(len(content))
+    git.update(content)
+    staged = Staged(hashlib.sha256(content).hexdigest(), len(content), git.hexdigest())
+    if not is_staged(model_id, staged.sha256, staged.size):
+        check_room(staged.size)
+        with writing(model_id) as (path, stream):
+            write_all(stream, content)
+            os.fsync(stream.fileno())
+            path.rename(staged_path(model_id, staged.sha256))
+    return staged
+
+
+def clean(*, now: float | None = None) -> int:
+    """Removes what nobody has written to or committed for a day; how many files and folders of parts went."""
+    limit, gone = (now or time.time()) - KEPT, 0
+    for path in root().glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            if _last_written(path) < limit:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                gone += 1
+    return gone
+
+
+def _last_written(path: Path) -> float:
+    """Of a folder, when its newest part arrived."""
+    inside = [child.stat().st_mtime for child in path.iterdir()] if path.is_dir() else []
+    return max([path.stat().st_mtime, *inside])
