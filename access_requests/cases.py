@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import Q
 from django.utils import timezone
 
-from access_requests.enums import CLOSED_STATES, Place, RequestState
+from access_requests.enums import Place, RequestState
 from access_requests.models import AccessRequest, GatedModel, Grant
-from access_requests.queries import is_older
+from access_requests.queries import NEWEST_FIRST, is_older
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -176,17 +176,16 @@ def entries(cases: Iterable[Case]) -> list[Entry]:
 
 
 def _cases(model: GatedModel, who: Q) -> list[Case]:
-    """Everybody's, of the people that `who` lets through; an open request goes before a newer closed one."""
+    """Everybody's, of the people that `who` lets through."""
     people = get_user_model().objects.filter(who).values("pk") if who else None
     asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
     given = Grant.objects.filter(model=model).select_related("request")
     if people is not None:
         asked, given = asked.filter(applicant__in=people), given.filter(user__in=people)
-    closed = ExpressionWrapper(Q(state__in=CLOSED_STATES), BooleanField())
     requests = {
         request.applicant_id: request
         for request in asked.defer("answers", "intended_use", "publications", "appeal")
-        .order_by("applicant_id", closed, "-pk")
+        .order_by("applicant_id", *NEWEST_FIRST)
         .distinct("applicant_id")
     }
     grants = {

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, FilteredRelation, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, FilteredRelation, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
@@ -59,6 +59,9 @@ SENTENCES: dict[AccessCode, str] = {
     AccessCode.TOKEN_OUT_OF_SCOPE: "This token belongs to another grant: take one for this model at {page}/access",
     AccessCode.DISABLED: "Your account is disabled: write to the owner of {page}",
 }
+
+# The open request, else the one that was closed last: an older one may have been reopened since.
+NEWEST_FIRST = (F("closed_at").desc(nulls_first=True), F("pk").desc())
 
 REQUEST_CODES = {
     RequestState.DRAFT: AccessCode.DRAFT,
@@ -220,9 +223,8 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
         return {model.pk: access_of(user, model).code for model in models}
     mine = owing(Grant.objects.filter(user=user, model__in=models)).order_by("pk")
     grants = {grant.model_id: grant for grant in mine}
-    requests = {
-        r.model_id: r for r in AccessRequest.objects.filter(applicant=user, model__in=models).order_by("pk")
-    }
+    asked = AccessRequest.objects.filter(applicant=user, model__in=models).order_by(*NEWEST_FIRST).reverse()
+    requests = {request.model_id: request for request in asked}
     reviewed = set(decidable_models(user).filter(pk__in=[m.pk for m in models]).values_list("pk", flat=True))
     return {
         model.pk: _code(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed)
@@ -278,7 +280,7 @@ def live_grant(user: Any, model: GatedModel) -> Grant | None:
 
 
 def latest_request(user: Any, model: GatedModel) -> AccessRequest | None:
-    return model.requests.filter(applicant=user).order_by("-pk").first() if is_person(user) else None
+    return model.requests.filter(applicant=user).order_by(*NEWEST_FIRST).first() if is_person(user) else None
 
 
 def open_request(user: Any, model: GatedModel) -> AccessRequest | None:

@@ -55,6 +55,7 @@ MOVES = (
     Move(S.APPROVED, S.IN_REVIEW, "reviewer", "the access is revoked", "request.reopened"),
     Move(S.APPROVED, S.REJECTED, "reviewer", "reason and words, the access is revoked", "request.rejected"),
     Move(S.REJECTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.REJECTED, S.REJECTED, "reviewer", "access was given and ended since", "request.rejected"),
     Move(S.REJECTED, S.IN_REVIEW, "reviewer", "", "request.reopened"),
     Move(S.REJECTED, S.RESET, "reviewer", "", "request.reset"),
     Move(S.REJECTED, S.APPEALED, "applicant", "words, once per rejection", "request.appealed"),
