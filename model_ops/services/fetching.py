@@ -11,7 +11,7 @@ from model_ops import hubfetch
 from model_ops.enums import Method, SourceKind
 from model_ops.models import Recovery, WeightSource
 from model_ops.services.ends import RunFailed
-from model_ops.services.leases import Lease
+from model_ops.services.leases import Lease, with_database
 from model_ops.services.sources import check_unchanged, fetched_folder, hub_token
 from model_ops.services.uploads.sources import lay_out
 from model_ops.services.working import run_for
@@ -39,7 +39,14 @@ def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",  # its own cache would hold every byte a second time
+        hubfetch.OWN: "1" if source.endpoint == settings.GATEHOUSE_HUB_ENDPOINT else "0",
     }
     ended = run_for([*arguments, "all" if everything else "weights"], lease, environment=environment)
     if ended.status:
         raise RunFailed(ended.last_words or f"{source} could not be fetched: try again.")
+    if checked := ended.result.get("checked"):  # nothing where another recovery fetched it meanwhile
+        with_database(
+            lambda: WeightSource.objects.filter(pk=source.pk).update(checked=str(checked)[:300]),
+            give_up=lease.lost,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from access_requests.errors import Invalid
+from model_ops import farside
 from model_ops.enums import SourceKind
 from model_ops.models import WeightSource
 from model_ops.services.uploads.sources import PREFIX, laid_out_folder, resolve_upload
@@ -74,7 +76,7 @@ def check_folder(text: str, *, in_admin: bool) -> Path:
 
 
 def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
-    """Reads `hf:REPO_ID@REVISION` and `hf+https://HOST/REPO_ID@REVISION`."""
+    """Reads `hf:REPO_ID@REVISION` and `hf+https://HOST/REPO_ID@REVISION`; plain http to this machine alone."""
     name, at, revision = text.rpartition("@")
     if not at or not revision or any(c.isspace() or not c.isprintable() for c in text):
         raise Invalid(f"The weight source {text!r} names no revision: write hf:REPO_ID@REVISION.")
@@ -97,12 +99,20 @@ def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
 def _split_address(text: str, address: str) -> tuple[str, str]:
     try:
         parts = urlsplit(address)
-        known = parts.scheme == "https" and HOST.match(parts.netloc) and not parts.query
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+        known = is_safe and HOST.match(parts.netloc) and not parts.query
     except ValueError:
         known = None
     if not known:
         raise Invalid(f"The weight source {text!r} cannot be read: {HOW}.")
-    return f"https://{parts.netloc}", parts.path.strip("/")
+    return f"{parts.scheme}://{parts.netloc}", parts.path.strip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _resolve_folder(folder: Path) -> WeightSource:
@@ -202,30 +212,28 @@ def _resolve_hub(spec: HubSpec) -> WeightSource:
 def resolve_commit(spec: HubSpec) -> str:
     """Asks the endpoint which commit the revision is; every failure is one sentence."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    name = f"{spec.repo_id} at {spec.endpoint}"
     token = hub_token(spec.endpoint)
     try:
         api = HfApi(endpoint=spec.endpoint, token=token)
         info = api.model_info(spec.repo_id, revision=spec.revision, timeout=20)
         api.auth_check(spec.repo_id)  # the listing of a gated repository is public, its files are not
-    except GatedRepoError as error:
-        raise Invalid(
-            f"{name} is gated: ask for access there and give GATEHOUSE_HUB_TOKEN a token that has it."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise Invalid(f"{name} has no revision {spec.revision}: check its name.") from error
-    except RepositoryNotFoundError as error:
-        raise Invalid(
-            f"{name} was not found: check the name, or whether GATEHOUSE_HUB_TOKEN may read it."
-        ) from error
     except Exception as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Invalid(
-            f"{name} could not be asked ({why}): check the address and the network, then try again."
-        ) from error
+        raise Invalid(refusal(spec, error)) from error
+    name = f"{spec.repo_id} at {spec.endpoint}"
     return _check_listing(name, info.sha, [sibling.rfilename for sibling in info.siblings or []])
+
+
+def refusal(spec: HubSpec, error: Exception) -> str:
+    """The far side's refusal in one sentence."""
+    return farside.refused_because(
+        error,
+        repo_id=spec.repo_id,
+        endpoint=spec.endpoint,
+        revision=spec.revision,
+        own=spec.endpoint == settings.GATEHOUSE_HUB_ENDPOINT,
+        token=bool(hub_token(spec.endpoint)),
+    )
 
 
 def _check_listing(name: str, commit: str | None, files: list[str]) -> str:
