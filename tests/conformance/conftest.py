@@ -1,0 +1,34 @@
+"""A live portal for upstream's tests: gunicorn as it is started for users, with its limits off."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.model_ops.hub.conftest import CHECKOUT, Portal, hub_environment, served
+
+__all__ = ["hub_environment"]
+SEEDING = "import django; django.setup(); from tests.conformance import seeding; seeding.main()"
+NO_LIMITS = {
+    "GATEHOUSE_TOKEN_RATE": "0",
+    "GATEHOUSE_ADDRESS_RATE": "0",
+    "GATEHOUSE_MOST_BODIES_EACH": "56",
+}
+
+
+@pytest.fixture(scope="session")
+def seeded_portal(hub_environment: dict[str, str]) -> Generator[Portal]:
+    """An empty portal, and a process that makes what upstream's tests ask for; both serve every version in turn."""
+    state = Path(hub_environment["GATEHOUSE_STATE"])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        environment = hub_environment | {"GATEHOUSE_URL": address} | NO_LIMITS
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment, check=True
+        )
+        yield from served(listening, address, environment, state, seeder_code=SEEDING)
