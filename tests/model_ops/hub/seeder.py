@@ -15,9 +15,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from access_requests.enums import Outcome, ReasonCode, Role, TokenKind
-from access_requests.models import Event, GatedModel, Grant
-from access_requests.services import catalogue, grants, naming, requests, tokens
+from access_requests.enums import Gate, Outcome, ReasonCode, Role, TokenKind
+from access_requests.models import AccessToken, Event, GatedModel, Grant, ModelRole
+from access_requests.services import catalogue, editing, grants, naming, requests, tokens
 from model_ops import tasks
 from model_ops.enums import DownloadState, Method, RecoveryState, SourceKind
 from model_ops.models import Blob, Download, ModelWeights, Recovery, Ref, RepoFile, Revision, WeightSource
@@ -25,6 +25,7 @@ from model_ops.services.blobs import blob_path, store_bytes
 from model_ops.services.publishing import publish_revision
 from model_ops.services.repository import commit_id, is_lfs
 from portal.accounts.models import User
+from tests.model_ops.hub.seeding_tokens import TOKEN_ORDERS
 
 ELSEWHERE = "elsewhere/open-door"  # a model that everybody has a grant of, so that strangers have a token
 ANSWERS = {"f1": "To test."}
@@ -215,6 +216,18 @@ def _decides(role: Role) -> Callable[[User, GatedModel], str]:
     return assign
 
 
+def _user_token(user: User, towards: GatedModel) -> str:
+    """A live grant, and a token that stands for its person."""
+    _granted(user, towards)
+    return person_token(user, TokenKind.USER)
+
+
+def _superuser(user: User, towards: GatedModel) -> str:
+    User.objects.filter(pk=user.pk).update(is_superuser=True)
+    user.refresh_from_db()
+    return person_token(user, TokenKind.REVIEWER)
+
+
 def _ended_token(user: User, towards: GatedModel) -> str:
     """A live grant, and a token of it that was revoked."""
     secret = _granted(user, towards)
@@ -248,6 +261,8 @@ STATES: dict[str, Callable[[User, GatedModel], str | None]] = {
     "reviewer": _reviewer,
     "decider": _decides(Role.REVIEWER),
     "owner": _decides(Role.OWNER),
+    "user_token": _user_token,
+    "superuser": _superuser,
     "ended_token": _ended_token,
     "disabled": _disabled,
     "out_of_scope": _out_of_scope,
@@ -257,6 +272,36 @@ STATES: dict[str, Callable[[User, GatedModel], str | None]] = {
 def revoke(name: str, repo_id: str) -> dict[str, Any]:
     grants.revoke_access(model=GatedModel.objects.get(repo_id=repo_id), user=User.objects.get(username=name))
     return {}
+
+
+def end(name: str, repo_id: str, how: str) -> dict[str, Any]:
+    """Takes a person's right to a model away, in one of the ways of `ENDS`."""
+    user = User.objects.filter(username=name).first()
+    ENDS[how](user, GatedModel.objects.get(repo_id=repo_id))
+    return {}
+
+
+def _end_tokens(user: User | None, towards: GatedModel) -> None:
+    assert user
+    for token in AccessToken.objects.filter(user=user):
+        tokens.revoke_token(token=token, user=user)
+
+
+ENDS: dict[str, Callable[[Any, GatedModel], object]] = {
+    "grant revoked": lambda user, towards: grants.revoke_access(model=towards, user=user),
+    "grant over": lambda user, towards: Grant.objects.filter(user=user, model=towards).update(
+        starts_at=timezone.now() - timedelta(days=9), ends_at=timezone.now() - timedelta(seconds=1)
+    ),
+    "token revoked": _end_tokens,
+    "token over": lambda user, towards: AccessToken.objects.filter(user=user).update(
+        expires_at=timezone.now() - timedelta(seconds=1)
+    ),
+    "account disabled": lambda user, towards: User.objects.filter(pk=user.pk).update(is_active=False),
+    "role taken away": lambda user, towards: ModelRole.objects.filter(user=user, model=towards).delete(),
+    "no superuser": lambda user, towards: User.objects.filter(pk=user.pk).update(is_superuser=False),
+    "gate switched on": lambda user, towards: editing.change_some_settings(model=towards, gate=Gate.MANUAL),
+    "nothing": lambda user, towards: None,
+}
 
 
 def downloads(repo_id: str) -> list[dict[str, Any]]:
@@ -320,6 +365,7 @@ ORDERS = {
         recovery,
         person,
         revoke,
+        end,
         downloads,
         move_downloads,
         blob,
@@ -327,7 +373,7 @@ ORDERS = {
         rename,
         events,
     )
-}
+} | TOKEN_ORDERS
 
 
 def main() -> None:
