@@ -11,7 +11,8 @@ from django.db.models import Q, QuerySet
 from django_countries import countries
 
 from access_requests.cards import GateField, GateForm
-from access_requests.enums import WAITING_STATES
+from access_requests.cases import case_of as standing_case
+from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
 from access_requests.markdown import plain_text
 from access_requests.models import AccessRequest, Event, Grant
@@ -88,6 +89,21 @@ def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
         "events": Event.objects.filter(Q(request=request) | Q(grant__request=request)).order_by("number"),
         "waiting": request.state in WAITING_STATES,
         "why_not": why_not(request, reviewer),
+        **ways_back(request),
+    }
+
+
+def ways_back(request: AccessRequest) -> dict[str, Any]:
+    """What a reviewer can take back here: only of the request by which the person stands where they stand."""
+    case = standing_case(request.applicant, request.model)
+    if case.request != request or request.state in WAITING_STATES or not request.model.is_gated:
+        return {"may_reopen": False, "may_reset": False}
+    asks_for_changes = request.state == RequestState.CHANGES_REQUESTED
+    return {
+        "may_reopen": not request.is_open,
+        "may_reset": asks_for_changes or case.place in {Place.ACCEPTED, Place.REJECTED},
+        "has_access": case.place == Place.ACCEPTED,
+        "seen": case.decision or 0,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -20,11 +21,13 @@ from django_countries import countries
 
 from access_requests.admin.base import ReadOnlyAdmin
 from access_requests.admin.case import case_of
-from access_requests.enums import WAITING_STATES, Outcome, ReasonCode, RequestState
+from access_requests.cases import case_of as standing_case
+from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest
 from access_requests.panels import CASE_PANELS, show_panels
 from access_requests.services.requests import open_review, record_decision
+from access_requests.services.reviewing import change_place
 
 WAITING = Case(When(state__in=WAITING_STATES, then=Value(0)), default=Value(1), output_field=IntegerField())
 
@@ -74,6 +77,19 @@ class DecisionForm(forms.Form):
     )
 
 
+class WayBackForm(forms.Form):
+    """What becomes of a request that was decided, and the newest decision that the reviewer saw on the page."""
+
+    to = forms.ChoiceField(choices=[(Place.PENDING, "reopen"), (Place.RESET, "reset")])
+    seen = forms.IntegerField(min_value=0)
+    back_words = forms.CharField(
+        label="Words to the applicant",
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
+    )
+
+
 @admin.register(AccessRequest)
 class AccessRequestAdmin(ReadOnlyAdmin):
     """Waiting ones first, the longest waiting on top. Drafts are nobody's but their writer's."""
@@ -106,7 +122,12 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             self.admin_site.admin_view(require_POST(self.decide_view)),
             name="access_requests_accessrequest_decide",
         )
-        return [decide, *super().get_urls()]
+        back = path(
+            "<path:object_id>/back/",
+            self.admin_site.admin_view(require_POST(self.back_view)),
+            name="access_requests_accessrequest_back",
+        )
+        return [decide, back, *super().get_urls()]
 
     @admin.display(description="person", ordering="last_name")
     def person(self, request: AccessRequest) -> str:
@@ -142,7 +163,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         return self._show(request, case, DecisionForm())
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Approve, reject or ask for changes: the button's value says which."""
+        """Approve, reject, ask for changes or reset: the button's value says which."""
         case = self._case(request, object_id)
         if case is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
@@ -163,6 +184,34 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         messages.success(request, self._done(case, Outcome(decision.outcome)))
         return redirect("admin:access_requests_accessrequest_change", case.pk)
 
+    def back_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Reopens or resets a request that was decided: the button's value says which."""
+        case = self._case(request, object_id)
+        if case is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        back = WayBackForm(request.POST)
+        if not back.is_valid():
+            return self._show(request, case, DecisionForm(), back=back, status=422)
+        typed = back.cleaned_data
+        to = Place(typed["to"])
+        try:
+            now = standing_case(case.applicant, case.model)
+            change_place(
+                model=case.model,
+                person=case.applicant,
+                to=to,
+                reviewer=request.user,
+                words=typed["back_words"],
+                seen=replace(now, request=case, decision=typed["seen"] or None),
+            )
+        except RuleError as error:
+            case.refresh_from_db()
+            back.add_error("back_words" if error.field == "words" else None, error.sentence)
+            return self._show(request, case, DecisionForm(), back=back, status=error.status)
+        done = "is open again" if to == Place.PENDING else "is reset: the person may ask again"
+        messages.success(request, f"Request #{case.pk} {done}. A mail tells {case.full_name}.")
+        return redirect("admin:access_requests_accessrequest_change", case.pk)
+
     def _case(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
         case = self.get_object(request, unquote(object_id))
         return case if case is not None and self.has_view_permission(request, case) else None
@@ -172,16 +221,24 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             Outcome.APPROVED: "is approved: the grant is made, and the weights follow",
             Outcome.REJECTED: "is rejected",
             Outcome.CHANGES_REQUESTED: "goes back to the applicant for changes",
+            Outcome.RESET: "is reset: the person may ask again",
         }
         return f"Request #{case.pk} {done[outcome]}. A mail tells {case.full_name}."
 
     def _show(
-        self, request: HttpRequest, case: AccessRequest, form: DecisionForm, status: int = 200
+        self,
+        request: HttpRequest,
+        case: AccessRequest,
+        form: DecisionForm,
+        *,
+        back: WayBackForm | None = None,
+        status: int = 200,
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             **case_of(case, request.user),
             "form": form,
+            "back": back or WayBackForm(),
             "opts": self.opts,
             "title": f"{case.full_name} asks for {case.model}",
             "panels": show_panels(CASE_PANELS, case, request),

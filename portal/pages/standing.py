@@ -23,6 +23,7 @@ BADGES: dict[AccessCode, tuple[str, str]] = {
     AccessCode.CHANGES_REQUESTED: ("changes_requested", "changes requested"),
     AccessCode.REJECTED: ("rejected", "rejected"),
     AccessCode.WITHDRAWN: ("withdrawn", "withdrawn"),
+    AccessCode.RESET: ("reset", "reset: you may ask again"),
     AccessCode.EXPIRED: ("expired", "your access has ended"),
     AccessCode.REVOKED: ("revoked", "your access was revoked"),
 }
