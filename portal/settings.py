@@ -155,6 +155,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "uploads-left": {
+        "task": "model_ops.tasks.clean_uploads",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
     "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},
 }

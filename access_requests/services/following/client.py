@@ -8,9 +8,11 @@ huggingface_hub come the headers and the reading of rate limits.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -78,7 +80,10 @@ class FarClient:
         self._base = f"{endpoint}/api/models/{far_id}/user-access-request"
         headers = {**build_hf_headers(token=token, library_name="gatehouse"), "accept": "application/json"}
         self._http = httpx2.Client(
-            headers=headers, follow_redirects=False, timeout=httpx2.Timeout(READ, connect=CONNECT)
+            headers=headers,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(READ, connect=CONNECT),
+            verify=_trusted(),
         )
 
     def __enter__(self) -> FarClient:
@@ -162,6 +167,12 @@ class FarClient:
             self._closed(min(limit.reset_in_seconds, 3600))
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Read once for a process: it takes longer than a call."""
+    return httpx2.create_ssl_context()
+
+
 def _read(answer: httpx2.Response) -> bytes:
     deadline, parts, size = time.monotonic() + LONGEST_CALL, [], 0
     for part in answer.iter_bytes():
@@ -192,12 +203,14 @@ def _seconds_to_wait(answer: httpx2.Response) -> int:
 
 def _failure(method: str, answer: httpx2.Response, content: bytes) -> FarError:
     status, code, said = answer.status_code, answer.headers.get("x-error-code", ""), _said(answer, content)
-    if status in {401, 403}:
-        return TokenRefused(said)
+    if status == 401 or (status == 403 and method == "GET"):
+        return TokenRefused(
+            said
+        )  # who may read the lists may decide; a write refused alone is about that person
     if 300 <= status < 400:
         path = one_line(urlsplit(answer.headers.get("location", "")).path)[:200]
         return RepositoryGone(f"it leads elsewhere ({path}): the repository may have another name now")
-    if status == 404:
+    if status in {404, 409}:
         unknown = method == "GET" or code == "RepoNotFound"
         return RepositoryGone(said) if unknown else NotThere(said)
     if status >= 500 or status in {408, 425}:

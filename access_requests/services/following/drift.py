@@ -85,13 +85,19 @@ def plan_push(
     None when the far side says so already, as far as we know; `anyway` tells it all the same.
     """
     locked = RemoteRequest.objects.select_for_update().get(pk=remote.pk)
+    push = locked.pushes.filter(state=PushState.DUE).first()
+    if push is not None and push.status == status:  # an approval is two events: the decision, and its grant
+        return push
     locked.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
     before = locked.pushes.filter(state=PushState.CLAIMED).order_by("-pk").first()
-    expects = before.status if before else locked.far_status
-    push = None
+    expects, push = (before.status if before else locked.far_status), None
     if anyway or expects != status:
         push = RemotePush.objects.create(
-            remote=locked, status=status, expects=expects, words=cut_words(words), actor_name=actor_name[:200]
+            remote=locked,
+            status=status,
+            expects=expects,
+            words=cut_words(words),
+            actor_name=actor_name[:200],
         )
         enqueue_on_commit("access_requests.tasks.push_decision", push.pk)
     settle(locked.pk)
