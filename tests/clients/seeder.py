@@ -1,0 +1,63 @@
+"""The hub's seeder, and what only these tests order: a person's tokens, their browser, their trusted repositories."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from access_requests.enums import TokenKind
+from access_requests.models import AccessToken, Machine
+from access_requests.services import tokens
+from access_requests.services.oauth import codes, trusted
+from portal.accounts.models import User
+from tests.model_ops.hub import seeder
+
+
+def approve(name: str, user_code: str, machine: str) -> dict[str, Any]:
+    """What the person's click does."""
+    user = User.objects.get(username=name)
+    code = codes.find_waiting(typed=user_code, user=user, address=None)
+    return {"machine": codes.approve(code=code, user=user, name=machine).pk, "client": code.client}
+
+
+def deny(name: str, user_code: str) -> dict[str, Any]:
+    user = User.objects.get(username=name)
+    codes.deny(code=codes.find_waiting(typed=user_code, user=user, address=None), user=user)
+    return {}
+
+
+def machines(name: str) -> list[dict[str, Any]]:
+    """The person's machines, each with the names of its tokens."""
+    return [
+        {"name": machine.name, "live": machine.is_live(), "tokens": machine.refresh_tokens.count()}
+        for machine in Machine.objects.filter(user__username=name).order_by("pk")
+    ]
+
+
+def trust(name: str, **fields: str) -> dict[str, Any]:
+    made = trusted.trust_repository(user=User.objects.get(username=name), **fields)
+    return {"trusted": made.pk}
+
+
+def expire(secret: str) -> dict[str, Any]:
+    """The token has ended an hour ago."""
+    found = AccessToken.objects.filter(digest=tokens.digest(secret))
+    return {"tokens": found.update(expires_at=timezone.now() - timedelta(hours=1))}
+
+
+def person_token(name: str, kind: str) -> dict[str, Any]:
+    made = tokens.issue_person_token(
+        user=User.objects.get(username=name),
+        kind=TokenKind(kind),
+        name=f"{kind} {AccessToken.objects.count()}",
+    )
+    return {"token": made.secret}
+
+
+def main() -> None:
+    seeder.ORDERS |= {
+        order.__name__: order for order in (approve, deny, machines, trust, expire, person_token)
+    }
+    seeder.main()
