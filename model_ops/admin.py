@@ -1,4 +1,4 @@
-"""Recoveries and revisions in the admin: to be read; a recovery can be cancelled and tried again."""
+"""Recoveries in the admin: to be read, cancelled and tried again; revisions and downloads have files of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models, is_owner
 from model_ops.admin_downloads import DownloadAdmin
-from model_ops.models import ModelWeights, Recovery, Revision
+from model_ops.admin_revisions import RevisionAdmin, UploadRuleAdmin
+from model_ops.models import ModelWeights, Recovery
 from model_ops.panels import is_moving
 from model_ops.queries import smoke_run
 from model_ops.services.smoking import ask_again, can_be_asked
@@ -168,19 +169,4 @@ def owns_all(request: HttpRequest, recovery: Recovery) -> bool:
     return bool(owned) and all(owned)
 
 
-@admin.register(Revision)
-class RevisionAdmin(ReadOnlyAdmin):
-    list_display = ["model", "commit", "title", "has_weights", "author", "created_at"]
-    list_filter = ["has_weights"]
-    search_fields = ["model__repo_id", "commit"]
-    list_select_related = ["model"]
-    readonly_fields = ["file_list"]
-
-    @admin.display(description="files")
-    def file_list(self, revision: Revision) -> SafeString:
-        files = revision.files.select_related("blob").order_by("path")
-        lines = "\n".join(f"{file.blob.size:>16,}  {file.blob_id}  {file.path}" for file in files)
-        return format_html("<pre>{}</pre>", lines)
-
-
-__all__ = ["DownloadAdmin", "RecoveryAdmin", "RevisionAdmin"]
+__all__ = ["DownloadAdmin", "RecoveryAdmin", "RevisionAdmin", "UploadRuleAdmin"]

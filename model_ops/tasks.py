@@ -17,6 +17,7 @@ from model_ops.services import (
     smoking,
     spreading,
 )
+from model_ops.services.uploads import staging
 
 DAY = 24 * 3600
 
@@ -69,3 +70,9 @@ def move_downloads() -> None:
 def copy_to_bucket() -> None:
     """Copies published files into the bucket; a second message beside it finds it busy."""
     bucket.copy_missing()
+
+
+@shared_task(soft_time_limit=600, time_limit=700)
+def clean_uploads() -> None:
+    """Removes what was uploaded and not committed for a day."""
+    staging.clean()

@@ -140,7 +140,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         model = self._owned(request, object_id)
         if model is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        form = SourcesForm(request.POST or None)
+        form = SourcesForm(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             try:
                 prepared = _prepared(form.cleaned_data, request.user)

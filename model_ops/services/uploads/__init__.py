@@ -6,5 +6,7 @@ addresses   signed addresses to which one object's bytes may be sent for a while
 objects     which large objects still have to be sent, and where to
 committing  a commit: operations on the branch's files, as one new revision
 holding     held revisions: what they would change, publishing and discarding them
+rules       whether a model publishes uploads at once
+sources     an upload as a weight source
 creating    repositories and branches that a client makes
 """

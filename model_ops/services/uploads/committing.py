@@ -13,7 +13,7 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import understand_card, update_card
-from model_ops.models import Ref, Revision, UploadRule
+from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
 from model_ops.recovery.git_ids import blob_id, in_lfs, pointer_id
 from model_ops.services.blobs import blob_path, is_stored, store_bytes, store_file
@@ -31,6 +31,7 @@ from model_ops.services.uploads.errors import NoBranch, NoFile, NotSent, Stale
 from model_ops.services.uploads.holding import card_text, publish_upload
 from model_ops.services.uploads.objects import contents_of
 from model_ops.services.uploads.paths import check_path, check_together
+from model_ops.services.uploads.rules import publishes_uploads
 from model_ops.services.uploads.staging import Staged, is_staged, staged_path
 
 if TYPE_CHECKING:
@@ -120,10 +121,6 @@ def commit_files(
         if at_once:
             return Committed(publish_upload(revision=revision, actor=user), notes)
     return Committed(revision, notes)
-
-
-def publishes_uploads(model: GatedModel) -> bool:
-    return UploadRule.objects.filter(model=model, publish_uploads=True).exists()
 
 
 def upload_head(model: GatedModel, branch: str) -> Revision:

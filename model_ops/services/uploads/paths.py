@@ -89,11 +89,11 @@ def _rule(line: str) -> tuple[re.Pattern[str], bool] | None:
     body = line.removeprefix("!").removeprefix("\\")
     folders_only = body.endswith("/")
     body = body.rstrip("/")
+    if not body or len(re.findall(r"\*+", body)) > MOST_STARS:
+        return None
     anchored = "/" in body
     expression = "" if anchored else "(?:.*/)?"
     expression += _translated(body.removeprefix("/")) + ("/" if folders_only else "/?")
-    if len(re.findall(r"\*+", body)) > MOST_STARS:
-        return None
     try:
         return re.compile(expression), verdict
     except re.error:  # a range the wrong way round

@@ -19,7 +19,7 @@ from model_ops.services.sources import check_unchanged, hub_token, list_files, p
 from model_ops.services.weights import PLANNED_LATER, prepare_weights, want_recovery
 from tests.model_ops.conftest import published_files
 
-HOW = "write a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
+HOW = "write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT"
 
 
 def refusal(text: str, **options: Any) -> str:

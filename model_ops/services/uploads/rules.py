@@ -1,0 +1,36 @@
+"""Whether a model publishes what its owners upload, or holds it for a look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from access_requests.models import GatedModel
+from access_requests.services.audit import append_event, recorded
+from model_ops.models import UploadRule
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+def publishes_uploads(model: GatedModel) -> bool:
+    """False for a model of which nothing was said."""
+    return UploadRule.objects.filter(model=model, publish_uploads=True).exists()
+
+
+def set_upload_rule(*, model: GatedModel, publish_uploads: bool, actor: User | None = None) -> UploadRule:
+    """From now on; what is held already stays held."""
+    with recorded():
+        GatedModel.objects.select_for_update().get(pk=model.pk)
+        before = publishes_uploads(model)
+        rule, _ = UploadRule.objects.update_or_create(
+            model=model, defaults={"publish_uploads": publish_uploads}
+        )
+        if before != publish_uploads:
+            append_event(
+                kind="model.settings_changed",
+                actor=actor,
+                actor_name="" if actor else "operator",
+                model=model,
+                data={"publish_uploads": publish_uploads},
+            )
+    return rule
