@@ -17,10 +17,10 @@ from typing import Protocol
 
 from django.conf import settings
 from django.db import connection
-from django.utils import timezone
 
 from access_requests.models import AccessToken, GatedModel
 from access_requests.queries import access_of
+from access_requests.services.tokens.issuing import live_tokens
 
 log = logging.getLogger(__name__)
 
@@ -114,23 +114,15 @@ def without_right(bodies: Iterable[Sending]) -> list[Sending]:
 
 
 def still_holds(right: Right) -> bool:
-    """Whether the same person with the same token would be let in now."""
+    """Whether a new request with the same token would be let in now; a token that has ended names nobody."""
     model = GatedModel.objects.filter(pk=right.model_id).first()
-    if model is None:
-        return False
-    token = None
-    if right.token_id is not None:
-        tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user")
-        token = tokens.filter(pk=right.token_id).first()
-        if token is None or not _is_live(token):
-            return False
-    user = token.user if token else None  # only a token names a person
-    return access_of(user, model, token=token).allowed
+    token = _live_token(right.token_id) if right.token_id is not None else None
+    return model is not None and access_of(token.user if token else None, model, token=token).allowed
 
 
-def _is_live(token: AccessToken) -> bool:
-    ended = token.expires_at is not None and token.expires_at <= timezone.now()
-    return token.revoked_at is None and not ended and token.user.is_active
+def _live_token(token_id: int) -> AccessToken | None:
+    tokens = live_tokens(AccessToken.objects.filter(pk=token_id, user__is_active=True))
+    return tokens.select_related("grant__model", "grant__request", "user").first()
 
 
 running = Running()
