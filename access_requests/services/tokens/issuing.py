@@ -14,7 +14,7 @@ from django.utils import timezone
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken, Grant
-from access_requests.permissions import decides_somewhere, is_owner
+from access_requests.permissions import decides_somewhere, is_reviewer
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.mail import queue_mail
 from access_requests.services.tokens.networks import check_networks
@@ -189,12 +189,12 @@ def say_of_token(
 
 
 def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
-    """Ends a token at once; twice is once. Its person may, a superuser, and an owner of its grant's model.
+    """Ends a token at once; twice is once. Its person may, a superuser, and who decides for its grant's model.
 
     Who did not do it themselves is told by mail.
     """
     mine = token.user_id == user.pk
-    if not (mine or user.is_superuser or (token.grant and is_owner(user, token.grant.model))):
+    if not (mine or user.is_superuser or (token.grant and is_reviewer(user, token.grant.model))):
         raise NotAllowed("This token belongs to somebody else.")
     reason = " ".join(reason.split())[:200]
     with recorded():

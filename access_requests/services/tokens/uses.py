@@ -70,7 +70,9 @@ class Uses:
         done = 0
         try:
             for token_id, use in sorted(due.items()):
-                with suppress(DataError, ValueError):  # one that can never be written must not hold up the others
+                with suppress(
+                    DataError, ValueError
+                ):  # one that can never be written must not hold up the others
                     _write(token_id, use)
                 done += 1
         except Exception:

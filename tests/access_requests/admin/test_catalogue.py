@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from access_requests.enums import AccessCode
 from access_requests.models import GatedModel, ModelRole
+from access_requests.queries import access_of
+from access_requests.services.grants import grant_access
 from access_requests.services.requests import gate_form
 from tests.conftest import TULU_CARD
 
@@ -225,6 +228,16 @@ def test_licences_are_added_renewed_and_retired(desk: Any) -> None:
     broken = SimpleUploadedFile("L.txt", b"\xff\xfe")
     assert "is not UTF-8 text" in page(desk.olga_browser.post(address, {"language": "en", "file": broken}))
     assert current.get().name == "licence.txt"
+
+
+def test_licence_may_be_demanded_of_those_with_access(desk: Any) -> None:
+    grant_access(model=desk.model, email=desk.ada.email, days=3)
+    address = f"{MODELS}{desk.model.pk}/licences/"
+    wishes = {"name": "licence.txt", "language": "en", "text": "Be better.\n", "must_accept": "on"}
+    shown = page(desk.olga_browser.post(address, wishes, follow=True))
+    assert "must agree to it now, and were mailed: 1." in shown
+    assert "must accept it" in shown
+    assert access_of(desk.ada, desk.model).code == AccessCode.LICENCE_OWED
 
 
 def test_owner_says_how_fields_were_meant(desk: Any) -> None:

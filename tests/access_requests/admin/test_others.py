@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from access_requests.enums import MailState
-from access_requests.models import Event, Grant, OutgoingMail
+from access_requests.enums import MailState, TokenKind
+from access_requests.models import AccessToken, Event, Grant, OutgoingMail
 from access_requests.services.grants import grant_access
-from access_requests.services.tokens import issue_token
+from access_requests.services.tokens import issue_person_token, issue_token
 
 pytestmark = pytest.mark.django_db
 
@@ -99,3 +100,51 @@ def test_index_names_the_desk(desk: Any) -> None:
     assert "Gatehouse" in shown
     assert "Access requests" in shown
     assert "Outgoing mails" not in shown
+
+
+def test_token_is_revoked_with_its_reason_and_its_person_told(desk: Any) -> None:
+    grant = grant_access(model=desk.model, email=desk.ada.email, days=3).grant
+    issued = issue_token(grant=grant, user=desk.ada, name="laptop", networks=["192.0.2.0/24"])
+    listed = page(desk.rita_browser.get(f"{BASE}/accesstoken/"))
+    shown = page(desk.rita_browser.get(f"{BASE}/accesstoken/{issued.token.pk}/change/"))
+    assert "192.0.2.0/24" in shown
+    for text in (listed, shown):
+        assert issued.token.hint in text
+        assert issued.token.digest not in text
+    address = f"{BASE}/accesstoken/{issued.token.pk}/revoke/"
+    assert desk.rita_browser.get(address).status_code == 200
+    assert AccessToken.objects.get().revoked_at is None
+    desk.rita_browser.post(address, {"reason": "Seen in a paste."})
+    stored = AccessToken.objects.get()
+    assert (stored.revoked_at is None, stored.revoke_reason) == (False, "Seen in a paste.")
+    assert grant.is_live()
+    mail = OutgoingMail.objects.get(key=f"token-revoked:{stored.pk}")
+    assert "The reason: Seen in a paste." in mail.text
+    assert Event.objects.get(kind="token.revoked").actor == desk.rita
+    assert "has ended already" in page(desk.rita_browser.post(address, follow=True))
+
+
+def test_tokens_of_other_models_and_of_persons_stay_out_of_reach(desk: Any) -> None:
+    grant = grant_access(model=desk.model, email=desk.ada.email, days=3).grant
+    mine = issue_token(grant=grant, user=desk.ada, name="laptop").token
+    own = issue_person_token(user=desk.ada, kind=TokenKind.USER, name="everything").token
+    for browser, token in ((desk.sam_browser, mine), (desk.rita_browser, own)):
+        assert token.hint not in page(browser.get(f"{BASE}/accesstoken/"))
+        assert browser.get(f"{BASE}/accesstoken/{token.pk}/change/")["Location"] == "/admin/"
+        assert browser.post(f"{BASE}/accesstoken/{token.pk}/revoke/")["Location"] == "/admin/"
+    assert AccessToken.objects.filter(revoked_at=None).count() == 2
+    assert own.hint in page(desk.root_browser.get(f"{BASE}/accesstoken/"))
+    assert desk.root_browser.get(f"{BASE}/accesstoken/{own.pk}/delete/").status_code == 403
+    assert desk.root_browser.get(f"{BASE}/accesstoken/add/").status_code == 403
+
+
+@pytest.mark.parametrize("standing", ["live", "ended", "revoked", "nonsense"])
+def test_tokens_are_filtered_by_standing(desk: Any, standing: str) -> None:
+    grant = grant_access(model=desk.model, email=desk.ada.email, days=3).grant
+    for name in ("live", "ended", "revoked"):
+        issue_token(grant=grant, user=desk.ada, name=f"the {name} one")
+    AccessToken.objects.filter(name="the ended one").update(expires_at=timezone.now())
+    AccessToken.objects.filter(name="the revoked one").update(revoked_at=timezone.now())
+    shown = page(desk.rita_browser.get(f"{BASE}/accesstoken/?standing={standing}"))
+    for name in ("live", "ended", "revoked"):
+        assert (f"the {name} one" in shown) == (standing in {name, "nonsense"})

@@ -280,6 +280,61 @@ def test_grant_without_a_token_says_null(
     assert absent.json == {"error": "There is no account of who@example.org: check the address."}
 
 
+def test_grant_with_an_empty_token_name_is_refused_and_grants_nothing(
+    manage: Callable[..., Said], add_files_model: Callable[..., Any]
+) -> None:
+    add_files_model("ai/x")
+    options = ("--email", "new@example.org", "--days", "3", "--token", "", "--json")
+
+    given = manage("grant_access", "ai/x", *options)
+
+    said = "Give the token a name of 1 to 100 visible characters, so that you know it again."
+    assert (given.status, given.json) == (1, {"error": said})
+    assert not Grant.objects.exists()
+
+
+def test_add_licence_publishes_the_text_and_asks_holders(
+    manage: Callable[..., Said], add_files_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = add_files_model("ai/x")
+    manage("grant_access", "ai/x", "--email", "new@example.org", "--days", "3")
+    text = tmp_path / "TERMS.txt"
+    text.write_text("Be better.\n")
+
+    added = manage("add_licence", "ai/x", f"{text}:de", "--must-accept", "--json")
+    again = manage("add_licence", "ai/x", f"{text}:de", "--json")
+
+    version = model.licence_versions.get(name="TERMS.txt")
+    told = {
+        "model": "ai/x",
+        "licence": "TERMS.txt",
+        "language": "de",
+        "sha256": version.sha256,
+        "fresh": True,
+        "must_accept": True,
+        "asked": 1,
+    }
+    assert added.json == told
+    assert again.json == told | {"fresh": False, "asked": 0}
+    published = main_revision(model)
+    assert published
+    assert "TERMS.txt" in " ".join(published.files.values_list("path", flat=True))
+    assert OutgoingMail.objects.filter(key__startswith=f"licence:{version.pk}:").count() == 1
+
+
+def test_add_licence_refuses_in_one_sentence(
+    manage: Callable[..., Said], add_files_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    add_files_model("ai/x")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\0")
+
+    for name in ("absent.txt", "empty.txt", "binary.txt"):
+        refused = manage("add_licence", "ai/x", str(tmp_path / name), "--json")
+        assert (refused.status, set(refused.json)) == (1, {"error"})
+    assert manage("add_licence", "ai/none", str(tmp_path / "empty.txt")).status == 1
+
+
 def test_verify_audit_names_the_first_bad_event(
     manage: Callable[..., Said], add_files_model: Callable[..., Any]
 ) -> None:

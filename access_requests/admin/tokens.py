@@ -1,0 +1,154 @@
+"""Tokens: read here by who decides about the grants behind them, ended here by a service that tells the person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.errors import RuleError
+from access_requests.models import AccessToken
+from access_requests.services.tokens import revoke_token
+
+
+class StandingFilter(admin.SimpleListFilter):
+    """By whether a token still works, as far as it lies with the token."""
+
+    title = "standing"
+    parameter_name = "standing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("live", "live"), ("ended", "ended"), ("revoked", "revoked")]
+
+    def queryset(self, request: HttpRequest, tokens: Any) -> Any:
+        ended = {"revoked_at__isnull": True, "expires_at__lte": timezone.now()}
+        match self.value():
+            case "live":
+                return tokens.filter(revoked_at__isnull=True).exclude(**ended)
+            case "ended":
+                return tokens.filter(**ended)
+            case "revoked":
+                return tokens.filter(revoked_at__isnull=False)
+        return tokens
+
+
+class RevokeForm(forms.Form):
+    reason = forms.CharField(
+        required=False, max_length=200, help_text="Reaches the person by mail. Their access stays as it is."
+    )
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(ReadOnlyAdmin):
+    """Only digests are stored, and no page shows those."""
+
+    to_model = "grant__model"
+    list_display = ["name", "hint", "person", "for_what", "standing", "created_at", "ends", "last_use"]
+    list_filter = [StandingFilter, "kind", "origin"]
+    list_select_related = ["user", "grant__model"]
+    search_fields = [
+        "name",
+        "hint",
+        "user__username",
+        "user__email",
+        "grant__model__repo_id",
+        "last_used_address",
+    ]
+    fields = [
+        "name",
+        "hint",
+        "kind",
+        "user",
+        "grant",
+        "standing",
+        "origin",
+        "networks",
+        "created_at",
+        "expires_at",
+        "replaced_by",
+        "last_used_at",
+        "last_used_address",
+        "last_used_client",
+    ]
+    readonly_fields = ["standing"]
+    change_form_template = "admin/access_requests/accesstoken/change_form.html"
+    list_per_page = 50
+
+    def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> list[str]:
+        ended = ["revoked_at", "revoke_reason"] if obj and obj.revoked_at else []
+        return [*self.fields, *ended]
+
+    def get_urls(self) -> list[URLPattern]:
+        revoke = path(
+            "<path:object_id>/revoke/",
+            self.admin_site.admin_view(self.revoke_view),
+            name="access_requests_accesstoken_revoke",
+        )
+        return [revoke, *super().get_urls()]
+
+    @admin.display(description="person", ordering="user__username")
+    def person(self, token: AccessToken) -> str:
+        return f"{token.user.get_full_name()} ({token.user.username})"
+
+    @admin.display(description="for")
+    def for_what(self, token: AccessToken) -> str:
+        return str(token.grant.model) if token.grant else token.get_kind_display()
+
+    @admin.display(description="ends", ordering="expires_at")
+    def ends(self, token: AccessToken) -> str:
+        end = token.expires_at
+        if token.grant and (end is None or end > token.grant.ends_at):
+            end = token.grant.ends_at
+        return f"{end:%Y-%m-%d}" if end else "when it is revoked"
+
+    @admin.display(description="last use", ordering="last_used_at")
+    def last_use(self, token: AccessToken) -> str:
+        if token.last_used_at is None:
+            return "never"
+        return (
+            f"{token.last_used_at:%Y-%m-%d %H:%M} UTC from {token.last_used_address or 'an unknown address'}"
+        )
+
+    @admin.display(description="standing")
+    def standing(self, token: AccessToken) -> SafeString:
+        over = token.expires_at is not None and token.expires_at <= timezone.now()
+        word = "revoked" if token.revoked_at else "ended" if over else "live"
+        return format_html('<span class="state {}">{}</span>', word, word)
+
+    def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks for the reason, then ends the token."""
+        token = self.get_object(request, unquote(object_id))
+        if token is None or not self.has_view_permission(request, token):
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        back = redirect("admin:access_requests_accesstoken_change", token.pk)
+        if token.revoked_at:
+            messages.warning(request, "This token has ended already, so there is nothing to revoke.")
+            return back
+        form = RevokeForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                revoke_token(token=token, user=request.user, reason=form.cleaned_data["reason"])
+            except RuleError as error:
+                say(request, error)
+            else:
+                messages.success(request, f"The token “{token.name}” of {token.user} is revoked.")
+            return back
+        context = {
+            **self.admin_site.each_context(request),
+            "token": token,
+            "original": token,
+            "form": form,
+            "opts": self.opts,
+            "title": f"Revoke the token “{token.name}” of {token.user}",
+        }
+        return TemplateResponse(request, "admin/access_requests/accesstoken/revoke.html", context)
