@@ -120,6 +120,8 @@ def _reason(body: dict[str, Any]) -> str:
         if value and (len(value) > LONGEST_REASON or not _storable(value)):
             raise bad_field(name, f"must be a text of at most {LONGEST_REASON} characters.")
         reasons[place] = value or ""
+    if _place(body) == Place.REJECTED and not reasons[Place.REJECTED].strip():
+        raise bad_field(REASONS[Place.REJECTED], "write a sentence to the applicant: why not.")
     return reasons.get(_place(body), "")
 
 
