@@ -9,10 +9,11 @@ from django.http.response import HttpResponseBase
 
 from model_ops.hub.address import revision_and_path
 from model_ops.hub.refusals import bad_request
-from model_ops.hub.route import hub_route, json_answer
+from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
 from model_ops.hub.uploads.receiving import json_of
 from model_ops.hub.uploads.right import owned_repo
+from model_ops.hub.uploads.xet import SENTENCE as XET
 from model_ops.models import RepoFile, Revision
 from model_ops.recovery.git_ids import in_lfs
 from model_ops.services.blobs import blob_path
@@ -23,6 +24,8 @@ from model_ops.services.uploads.paths import Ignored, check_path
 MOST_FILES = 1000  # clients ask for 256 at once
 GITIGNORE = ".gitignore"
 LARGEST_GITIGNORE = 2**18
+# Said here already: whoever has Xet switched on asks for its token next, by a library that shows no answer's words.
+BEFORE_XET = f"If the upload stops at xet-write-token: {XET}"
 
 
 @hub_route("POST")
@@ -37,7 +40,11 @@ def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     paths = [path for path, _ in asked]
     had = {file.path: file for file in head.files.select_related("blob").filter(path__in=paths)}
     ignored = Ignored(_gitignore(data, head))
-    return json_answer({"files": [_answer(path, size, had.get(path), ignored) for path, size in asked]})
+    files = [_answer(path, size, had.get(path), ignored) for path, size in asked]
+    response = json_answer({"files": files})
+    if any(file["uploadMode"] == "lfs" for file in files):
+        warn(response, "xet", BEFORE_XET)
+    return response
 
 
 def _files(data: dict[str, Any]) -> list[tuple[str, int]]:
