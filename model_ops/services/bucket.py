@@ -59,10 +59,10 @@ class Content:
 
     @property
     def checksum(self) -> str:
-        """As S3 states it: of one part its own, of several that of their digests, with their number."""
+        """As S3 states it, without the number of parts: of one part its own, of several that of their digests."""
         if len(self.digests) == 1:
             return _base64(self.digests[0])
-        return f"{_base64(hashlib.sha256(b''.join(self.digests)).digest())}-{len(self.digests)}"
+        return _base64(hashlib.sha256(b"".join(self.digests)).digest())
 
     def parts(self) -> Iterator[bytes]:
         """The file once more, part by part."""
@@ -102,7 +102,8 @@ def _client(endpoint: str, region: str) -> Any:
         read_timeout=60,
         retries={"max_attempts": 4, "mode": "standard"},
     )
-    return boto3.client("s3", endpoint_url=endpoint or None, region_name=region, config=config)
+    session = boto3.session.Session()  # the default one is not made for several threads
+    return session.client("s3", endpoint_url=endpoint or None, region_name=region, config=config)
 
 
 def link(sha256: str, *, seconds: int, disposition: str, content_type: str) -> str:
@@ -240,7 +241,8 @@ def _is_there(blob: Blob, content: Content) -> bool:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return False
         raise
-    return bool(head["ContentLength"] == content.size and head.get("ChecksumSHA256") == content.checksum)
+    stated = str(head.get("ChecksumSHA256", "")).partition("-")[0]
+    return bool(head["ContentLength"] == content.size and stated == content.checksum)
 
 
 def _where(blob: Blob) -> dict[str, Any]:

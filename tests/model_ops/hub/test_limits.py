@@ -50,14 +50,15 @@ def within_a_minute(ask: Callable[[int], T]) -> T:
     ],
 )
 def test_token_is_told_to_wait_where_clients_do(strict: Portal, name: str, path: str) -> None:
-    token = strict.order("person", name=name, repo_id=MODEL, state="granted")["token"]
     path = path.format(model=MODEL, commit=strict.commit)
-    address = f"192.0.2.{name[-1]}"
 
-    def ask(number: int) -> list[Answer]:
-        return [strict.ask("GET", path, token=token, x_forwarded_for=address) for _ in range(TOKEN_RATE + 1)]
+    def ask(number: int) -> tuple[str, str, list[Answer]]:
+        address = f"192.0.2.{10 * int(name[-1]) + number}"
+        token = strict.order("person", name=f"{name}-{number}", repo_id=MODEL, state="granted")["token"]
+        asked = [strict.ask("GET", path, token=token, x_forwarded_for=address) for _ in range(TOKEN_RATE + 1)]
+        return token, address, asked
 
-    answers = within_a_minute(ask)
+    token, address, answers = within_a_minute(ask)
     assert [answer.status for answer in answers] == [200] * TOKEN_RATE + [429]
     late = answers[-1].headers
     assert late["retry-after"].isdecimal()
