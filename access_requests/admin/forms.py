@@ -117,7 +117,8 @@ class RoleForm(forms.ModelForm):
 
     def clean_person(self) -> str:
         named = self.cleaned_data["person"].strip()
-        person = get_user_model().objects.filter(Q(username__iexact=named) | Q(email__iexact=named)).first()
+        people = get_user_model().objects.filter(imported=False)
+        person = people.filter(Q(username__iexact=named) | Q(email__iexact=named)).first()
         if person is None:
             raise ValidationError(f"“{named}” has no account here: ask them to sign up first.")
         self.instance.user = person

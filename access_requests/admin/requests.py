@@ -26,6 +26,7 @@ from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, Re
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest
 from access_requests.panels import CASE_PANELS, show_panels
+from access_requests.services.following.drift import remote_of
 from access_requests.services.requests import open_review, record_decision
 from access_requests.services.reviewing import change_place
 
@@ -209,7 +210,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             back.add_error("back_words" if error.field == "words" else None, error.sentence)
             return self._show(request, case, DecisionForm(), back=back, status=error.status)
         done = "is open again" if to == Place.PENDING else "is reset: the person may ask again"
-        messages.success(request, f"Request #{case.pk} {done}. A mail tells {case.full_name}.")
+        messages.success(request, f"Request #{case.pk} {done}. {self._told(case)}")
         return redirect("admin:access_requests_accessrequest_change", case.pk)
 
     def _case(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
@@ -223,7 +224,12 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             Outcome.CHANGES_REQUESTED: "goes back to the applicant for changes",
             Outcome.RESET: "is reset: the person may ask again",
         }
-        return f"Request #{case.pk} {done[outcome]}. A mail tells {case.full_name}."
+        return f"Request #{case.pk} {done[outcome]}. {self._told(case)}"
+
+    def _told(self, case: AccessRequest) -> str:
+        """How the person learns of it: by mail, or where they asked."""
+        remote = remote_of(case)
+        return f"It is told at {remote.followed.host}." if remote else f"A mail tells {case.full_name}."
 
     def _show(
         self,

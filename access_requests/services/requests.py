@@ -66,7 +66,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
     try:
         with recorded():
             request = AccessRequest(model=model, applicant=applicant, form=model.form)
-            _set_answers(request, prefilled_answers(model=model, applicant=applicant))
+            set_answers(request, prefilled_answers(model=model, applicant=applicant))
             request.save(force_insert=True)
             append_event(kind="request.started", actor=applicant, model=model, request=request)
     except IntegrityError:
@@ -84,7 +84,7 @@ def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> 
         if locked.state == RequestState.DRAFT:
             answers = carried_answers(old=locked.form, new=model.form, answers=locked.answers)
             locked.form = model.form
-            _set_answers(locked, answers)
+            set_answers(locked, answers)
             locked.save()
     return locked
 
@@ -124,7 +124,7 @@ def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str,
             raise Conflict(
                 f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes."
             )
-        _set_answers(locked, answers)
+        set_answers(locked, answers)
         locked.save()
     return locked
 
@@ -150,7 +150,7 @@ def submit_request(
                 "The owner changed the form while you filled it in: your answers are kept, look through them again."
             )
         form = GateForm.from_json(locked.form.schema)
-        _set_answers(locked, answers)
+        set_answers(locked, answers)
         _check_complete(form, locked)
         locked.address = address
         locked.save()
@@ -169,7 +169,7 @@ def _own(request: AccessRequest, applicant: User) -> AccessRequest:
     return lock(request)
 
 
-def _set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
+def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
     """Stores the answers by key, and those whose meaning is known in their columns as well."""
     form = GateForm.from_json(request.form.schema)
     request.answers = {field.key: answers[field.key] for field in form.fields if field.key in answers}
@@ -270,6 +270,11 @@ def record_decision(
         check_may_decide(request=locked, reviewer=reviewer)
         if locked.state not in WAITING_STATES:
             raise Conflict(what_happened(locked))
+        if outcome == Outcome.CHANGES_REQUESTED and locked.applicant.imported:
+            raise Conflict(
+                "The person asked at a followed repository, which knows no request for changes, and cannot answer here: "
+                "write to them, then approve, reject or reset."
+            )
         open_if_new(locked, reviewer)
         return decide(locked, reviewer, Outcome(outcome), reason_code, words)
 

@@ -17,7 +17,7 @@ from access_requests.models import AccessRequest, FollowedRepo, RemotePerson, Re
 from access_requests.publications import says_none
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.following.reading import FarItem
-from access_requests.services.requests import _set_answers as set_answers
+from access_requests.services.requests import set_answers
 
 if TYPE_CHECKING:
     from portal.accounts.models import User

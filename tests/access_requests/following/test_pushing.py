@@ -15,6 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from access_requests.enums import FarStatus, FollowState, PushState
+from access_requests.errors import Conflict
 from access_requests.models import Event, FollowedRepo, Grant, OutgoingMail, RemotePush, RemoteRequest
 from access_requests.services.following import pushing
 from access_requests.services.following.drift import cut_words
@@ -104,9 +105,10 @@ def test_reason_of_exactly_200_characters_is_left_whole() -> None:
     assert cut_words("  a \n b\0 ") == "a b"
 
 
-def test_request_for_changes_stays_here(sides: Sides) -> None:
+def test_request_for_changes_is_refused_and_stays_pending_on_both_sides(sides: Sides) -> None:
     name = imported(sides)
-    decide(sides, name, "changes_requested", "Say more.")
+    with pytest.raises(Conflict, match="knows no request for changes, and cannot answer here"):
+        decide(sides, name, "changes_requested", "Say more.")
     assert sides.tell() == []
     in_step(sides, name, "pending")
 

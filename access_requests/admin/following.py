@@ -1,0 +1,338 @@
+"""Repositories followed elsewhere, and what both sides say of their people: seen by who decides, changed by services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.enums import FarStatus, FollowState, Gate, PushState, Role
+from access_requests.errors import RuleError
+from access_requests.models import FollowedRepo, GatedModel, RemoteRequest
+from access_requests.permissions import is_owner
+from access_requests.services.following.credentials import known_endpoints
+from access_requests.services.following.drift import (
+    OPEN_PUSHES,
+    asked_again,
+    drifts,
+    status_here,
+    with_standing,
+)
+from access_requests.services.following.managing import (
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
+    change_following,
+    follow,
+    pause,
+    sync_now,
+    unfollow,
+)
+from access_requests.services.following.taking import push_ours, take_theirs
+
+
+def owned_models(user: Any) -> QuerySet[GatedModel]:
+    """The models that this person may let follow something."""
+    rows = GatedModel.objects.exclude(gate=Gate.NONE)
+    return rows if user.is_superuser else rows.filter(roles__user=user, roles__role=Role.OWNER)
+
+
+class FollowForm(forms.Form):
+    """Only endpoints that an operator gave a token for can be chosen: the portal calls no other address."""
+
+    model = forms.ModelChoiceField(queryset=GatedModel.objects.none(), label="Model here")
+    endpoint = forms.ChoiceField(help_text="Those that an operator gave a token for.")
+    far_id = forms.CharField(
+        label="Repository there",
+        required=False,
+        max_length=193,
+        help_text="NAMESPACE/NAME; left empty, the same as here.",
+    )
+
+    def __init__(self, user: Any, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["model"].queryset = owned_models(user).exclude(
+            followed_repos__in=FollowedRepo.objects.exclude(state=FollowState.ENDED)
+        )
+        self.fields["endpoint"].choices = [(address, address) for address in known_endpoints()]
+
+
+class FollowingForm(forms.Form):
+    poll_every = forms.IntegerField(
+        label="Seconds between two polls", min_value=SHORTEST_PAUSE, max_value=LONGEST_PAUSE
+    )
+    mail_applicants = forms.BooleanField(
+        label="Mail decisions from here too",
+        required=False,
+        help_text="To the address that the far side gave, which nobody here has confirmed. It sends mails of its own.",
+    )
+
+
+@admin.register(FollowedRepo)
+class FollowedRepoAdmin(ReadOnlyAdmin):
+    """What is followed, how the last poll went, and what differs."""
+
+    list_display = ["model", "there", "shown_state", "differ", "untold", "polled_at", "problem"]
+    list_filter = ["state"]
+    list_select_related = ["model"]
+    search_fields = ["model__repo_id", "far_id", "endpoint"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FollowedRepo]:
+        drifted = Count("remote_requests", filter=~Q(remote_requests__drifted_at=None), distinct=True)
+        open_ones = Q(remote_requests__pushes__state__in=OPEN_PUSHES)
+        telling = Count("remote_requests__pushes", filter=open_ones, distinct=True)
+        return super().get_queryset(request).annotate(drifted=drifted, telling=telling).defer("model__card")
+
+    def get_urls(self) -> list[URLPattern]:
+        info = "access_requests_followedrepo"
+        routes = {
+            "ask": self.ask_view,
+            "pause": self.pause_view,
+            "end": self.end_view,
+            "settings": self.settings_view,
+        }
+        own = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(require_POST(view)),
+                name=f"{info}_{name}",
+            )
+            for name, view in routes.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.is_staff and owned_models(request.user).exists())
+
+    @admin.display(description="followed", ordering="far_id")
+    def there(self, followed: FollowedRepo) -> SafeString:
+        return format_html('<a href="{}" rel="noopener noreferrer">{}</a>', followed.far_address, followed)
+
+    @admin.display(description="state", ordering="state")
+    def shown_state(self, followed: FollowedRepo) -> SafeString:
+        return format_html('<span class="state {}">{}</span>', followed.state, followed.get_state_display())
+
+    @admin.display(description="differ", ordering="drifted")
+    def differ(self, followed: FollowedRepo) -> int:
+        return followed.drifted
+
+    @admin.display(description="to be told", ordering="telling")
+    def untold(self, followed: FollowedRepo) -> int:
+        return followed.telling
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request):
+            return self._get_obj_does_not_exist_redirect(request, self.opts, "add")
+        form = FollowForm(request.user, request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                followed = follow(actor=request.user, **form.cleaned_data)
+            except RuleError as error:
+                form.add_error(None, error.sentence)
+            else:
+                messages.success(
+                    request, f"{followed.model} follows {followed}; the first poll is on its way."
+                )
+                return redirect("admin:access_requests_followedrepo_change", followed.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "form": form,
+            "opts": self.opts,
+            "title": "Follow a repository elsewhere",
+        }
+        status = 422 if form.errors else 200
+        return TemplateResponse(
+            request, "admin/access_requests/followedrepo/follow.html", context, status=status
+        )
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        followed = self.get_object(request, unquote(object_id))
+        if followed is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        return self._show(request, followed, self._form(followed))
+
+    def _form(self, followed: FollowedRepo, data: Any = None) -> FollowingForm:
+        known = {"poll_every": followed.poll_every, "mail_applicants": followed.mail_applicants}
+        return FollowingForm(data, initial=known)
+
+    def _show(
+        self, request: HttpRequest, followed: FollowedRepo, form: FollowingForm, status: int = 200
+    ) -> HttpResponse:
+        differing = with_standing(followed.remote_requests.exclude(drifted_at=None)).order_by("drifted_at")
+        failed = followed.remote_requests.filter(pushes__state__in=OPEN_PUSHES, pushes__attempts__gt=0)
+        context = {
+            **self.admin_site.each_context(request),
+            "followed": followed,
+            "known": followed.remote_requests.count(),
+            "differing": [{"row": row, "here": status_here(row)} for row in differing[:200]],
+            "struggling": failed.select_related("person").distinct()[:50],
+            "mine": is_owner(request.user, followed.model),
+            "form": form,
+            "opts": self.opts,
+            "title": f"{followed.model} follows {followed}",
+        }
+        return TemplateResponse(
+            request, "admin/access_requests/followedrepo/page.html", context, status=status
+        )
+
+    def _do(self, request: HttpRequest, object_id: str, act: Callable[..., None], done: str) -> HttpResponse:
+        followed = self.get_object(request, unquote(object_id))
+        if followed is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        try:
+            act(followed=followed, actor=request.user)
+        except RuleError as error:
+            say(request, error)
+        else:
+            messages.success(request, done)
+        return redirect("admin:access_requests_followedrepo_change", followed.pk)
+
+    def ask_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(request, object_id, sync_now, "It is asked in a moment: load this page again then.")
+
+    def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(request, object_id, pause, "Paused: nothing is asked or told there until “Ask now”.")
+
+    def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(
+            request, object_id, unfollow, "It is not followed any more. Requests and grants stay."
+        )
+
+    def settings_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        followed = self.get_object(request, unquote(object_id))
+        if followed is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = self._form(followed, request.POST)
+        if form.is_valid():
+            try:
+                change_following(followed=followed, actor=request.user, **form.cleaned_data)
+            except RuleError as error:
+                form.add_error(error.field if error.field in form.fields else None, error.sentence)
+            else:
+                messages.success(request, "Saved.")
+                return redirect("admin:access_requests_followedrepo_change", followed.pk)
+        return self._show(request, followed, form, status=422)
+
+
+class DriftFilter(admin.SimpleListFilter):
+    title = "both sides"
+    parameter_name = "sides"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("differ", "differ"), ("agree", "agree")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
+        if self.value() == "differ":
+            return rows.exclude(drifted_at=None)
+        return rows.filter(drifted_at=None) if self.value() == "agree" else rows
+
+
+@admin.register(RemoteRequest)
+class RemoteRequestAdmin(ReadOnlyAdmin):
+    """One line for each person of a followed repository: what it says there, what it says here."""
+
+    to_model = "followed__model"
+    list_display = ["person_there", "followed", "here", "there", "drifted_at", "seen_at"]
+    list_filter = [DriftFilter, "far_status", ("followed", admin.RelatedOnlyFieldListFilter)]
+    list_select_related = ["person", "followed", "request"]
+    search_fields = ["person__name", "person__full_name", "person__email", "far_request_id"]
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RemoteRequest]:
+        return with_standing(super().get_queryset(request)).defer("followed__model__card")
+
+    def get_ordering(self, request: HttpRequest) -> list[Any]:
+        return ["drifted_at", "-pk"]
+
+    def get_urls(self) -> list[URLPattern]:
+        routes = {"take": self.take_view, "push": self.push_view}
+        own = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(require_POST(view)),
+                name=f"access_requests_remoterequest_{name}",
+            )
+            for name, view in routes.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    @admin.display(description="person", ordering="person__name")
+    def person_there(self, remote: RemoteRequest) -> str:
+        return f"{remote.person.full_name or remote.person} ({remote.person.name or 'name hidden'})"
+
+    @admin.display(description="here")
+    def here(self, remote: RemoteRequest) -> SafeString:
+        return state(status_here(remote))
+
+    @admin.display(description="there", ordering="far_status")
+    def there(self, remote: RemoteRequest) -> SafeString:
+        return state(FarStatus(remote.far_status))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        remote = self.get_object(request, unquote(object_id))
+        if remote is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        context = {
+            **self.admin_site.each_context(request),
+            **sides_of(remote),
+            "pushes": remote.pushes.order_by("-pk")[:20],
+            "opts": self.opts,
+            "title": f"{remote.person} at {remote.followed.host}",
+        }
+        return TemplateResponse(request, "admin/access_requests/remoterequest/page.html", context)
+
+    def take_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._settle(request, object_id, take_theirs, "is taken over here")
+
+    def push_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._settle(request, object_id, push_ours, "is overwritten: ours is told in a moment")
+
+    def _settle(
+        self, request: HttpRequest, object_id: str, act: Callable[..., None], done: str
+    ) -> HttpResponse:
+        remote = self.get_object(request, unquote(object_id))
+        if remote is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        try:
+            act(remote=remote, actor=request.user, seen=request.POST.get("seen", ""))
+        except RuleError as error:
+            say(request, error)
+        else:
+            messages.success(request, f"What {remote.followed.host} says of {remote.person} {done}.")
+        return redirect("admin:access_requests_remoterequest_change", remote.pk)
+
+
+def state(status: FarStatus) -> SafeString:
+    return format_html('<span class="state {}">{}</span>', status.value, status.label)
+
+
+def sides_of(remote: RemoteRequest) -> dict[str, Any]:
+    """Both sides for a template; the row is one of `with_standing`."""
+    failed = remote.pushes.filter(state=PushState.FAILED).order_by("-pk").first()
+    there, here = FarStatus(remote.far_status), status_here(remote)
+    return {
+        "remote": remote,
+        "followed": remote.followed,
+        "here": here,
+        "there": there,
+        "differ": drifts(remote),
+        "again": asked_again(remote),
+        "open_push": remote.pushes.filter(state__in=OPEN_PUSHES).order_by("-pk").first(),
+        "failed_push": failed,
+        "may_push": here == FarStatus.ACCEPTED or FarStatus.MISSING not in {there, here},
+    }
