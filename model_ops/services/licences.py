@@ -43,12 +43,13 @@ def split_language(text: str) -> tuple[Path, str]:
 def licences_beside(card_file: Path) -> list[LicenceText]:
     """Files in the card's folder that are named like a licence."""
     folder = card_file.resolve().parent
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if LIKE_A_LICENCE.match(path.name) and path.suffix.lower() in _suffixes(path) and path.is_file()
-    ]
+    found = [path for path in sorted(folder.iterdir()) if is_licence(path) and path.is_file()]
     return [read_licence(path, _language_in(path.name)) for path in found]
+
+
+def is_licence(path: Path) -> bool:
+    """Whether a text file is named like a licence."""
+    return bool(LIKE_A_LICENCE.match(path.name)) and path.suffix.lower() in _suffixes(path)
 
 
 def _suffixes(path: Path) -> set[str]:

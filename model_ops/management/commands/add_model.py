@@ -1,4 +1,4 @@
-"""`manage.py add_model REPO_ID --card README.md (--base SOURCE --diff SOURCE | --files SOURCE)`"""
+"""`manage.py add_model REPO_ID (--card README.md | --from hf:REPO_ID[@REVISION]) (--base SOURCE --diff SOURCE | --files SOURCE)`"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from access_requests.management.operator import Answer, OperatorCommand
 from access_requests.services.catalogue import LicenceText, understand_card
 from model_ops.management.weights import add_weight_options, choices_from, sources_from, weights_from
 from model_ops.services.adding import add_model_with_weights, check_new, find_owner
+from model_ops.services.importing import import_card, texts_of
 from model_ops.services.licences import find_licences, read_text
 
 
@@ -20,11 +21,23 @@ class Command(OperatorCommand):
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID", help="namespace/name")
-        parser.add_argument("--card", required=True, type=Path, metavar="README.md")
+        card = parser.add_mutually_exclusive_group(required=True)
+        card.add_argument("--card", type=Path, metavar="README.md")
+        card.add_argument(
+            "--from",
+            dest="origin",
+            default="",
+            metavar="hf:REPO_ID[@REVISION]",
+            help="card, licence files and gate of a repository on the Hub, or hf+https://HOST/REPO_ID",
+        )
         parser.add_argument(
             "--licence", action="append", default=[], metavar="FILE[:LANG]", help="may be given several times"
         )
-        parser.add_argument("--gate", choices=[Gate.MANUAL.value, Gate.AUTO.value], default=Gate.MANUAL.value)
+        parser.add_argument(
+            "--gate",
+            choices=[Gate.MANUAL.value, Gate.AUTO.value],
+            help="default: as it is where the card comes from, else manual",
+        )
         parser.add_argument("--days", type=int, default=365, metavar="N", help="how long a grant lasts")
         parser.add_argument("--hidden", action="store_true", help="not listed for those who may not read it")
         parser.add_argument(
@@ -32,19 +45,26 @@ class Command(OperatorCommand):
         )
         add_weight_options(parser)
 
-    def answer(self, *, repo_id: str, card: Path, licence: list[str], **options: Any) -> Answer:
+    def answer(
+        self, *, repo_id: str, card: Path | None, origin: str, licence: list[str], **options: Any
+    ) -> Answer:
         check_new(repo_id)
         owner = find_owner(options["owner"])
-        text = read_text(card, "card")
+        imported = import_card(text=origin) if card is None else None
+        text = imported.card if imported else read_text(card or Path(), "card")
         read = understand_card(text)
-        licences = find_licences(given=licence, card_file=card, prompt=read.form.prompt)
+        if imported and not licence:
+            licences = texts_of(imported, prompt=read.form.prompt)
+        else:
+            licences = find_licences(given=licence, card_file=card or Path(), prompt=read.form.prompt)
+        gate = options["gate"] or (imported.gate if imported else "") or Gate.MANUAL.value
         prepared = weights_from(sources_from(options), choices_from(options))
         model, weights = add_model_with_weights(
             repo_id=repo_id,
             prepared=prepared,
             card=text,
             licences=licences,
-            gate=options["gate"],
+            gate=gate,
             days=options["days"],
             listed=not options["hidden"],
             owner=owner,
@@ -56,6 +76,8 @@ class Command(OperatorCommand):
             "warnings": read.warnings,
             "licences": [{"name": text.name, "language": text.language} for text in licences],
             "weights": prepared.plan,
+            "gate": str(gate),
+            "origin": imported.origin if imported else None,
         }
         return Answer({"model": model.repo_id, "plan": plan}, describe(model.repo_id, plan, licences))
 
@@ -64,6 +86,8 @@ def describe(repo_id: str, plan: dict[str, Any], licences: list[LicenceText]) ->
     """The plan for a person at a terminal."""
     lines = [f"{repo_id} is in the catalogue. Its form was read so:", *(f"  {line}" for line in plan["form"])]
     lines += [f"  note: {warning}" for warning in plan["warnings"]]
+    if plan["origin"]:
+        lines.append(f"Card and licences are those of {plan['origin']}; the gate here is {plan['gate']}.")
     agreed = ", ".join(f"{text.name} ({text.language})" for text in licences)
     lines.append(
         f"Licence to agree to: {agreed}." if agreed else "No licence text: there is nothing to agree to."

@@ -23,14 +23,14 @@ REPO = "maker/killed"
 SIZE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def path(portal: Portal) -> str:
     portal.order("model", repo_id=REPO)
     add = {"large.bin": base64.b64encode(os.urandom(1_000_000) * 40).decode(), "small.json": "e30="}
     return f"/{REPO}/resolve/{portal.order('commit', repo_id=REPO, add=add)['commit']}/"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def token(portal: Portal, path: str) -> str:
     return str(portal.order("person", name="walter", repo_id=REPO, state="granted")["token"])
 

@@ -37,7 +37,7 @@ CARD = "---\nlicense: other\n---\n# Mirrored\n"
 LARGE = 3_000_000  # bytes
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def far(portal: Portal) -> dict[str, str]:
     """A gated repository of its own on the far side: its commit, and the token of somebody who may read it."""
     portal.order("model", repo_id=REPO)
