@@ -91,15 +91,22 @@ def collect_files(*, model: GatedModel, content: Content) -> list[StoredFile]:
     found = _uploaded_files(content.upload) if content.upload else []
     if content.recovery and not content.upload:
         found = recovered_files(content.recovery)
-    return with_own_files(model=model, files={file.path: file for file in found})
+    attributes = content.upload is None or content.upload.files.filter(path=GITATTRIBUTES).exists()
+    return with_own_files(model=model, files={file.path: file for file in found}, attributes=attributes)
 
 
-def with_own_files(*, model: GatedModel, files: Mapping[str, StoredFile]) -> list[StoredFile]:
-    """These files with the portal's card, licences and `.gitattributes` over them, by path."""
+def with_own_files(
+    *, model: GatedModel, files: Mapping[str, StoredFile], attributes: bool = True
+) -> list[StoredFile]:
+    """These files with the portal's card, licences and `.gitattributes` over them, by path.
+
+    Without `attributes` there is no `.gitattributes`: an uploader deleted it.
+    """
     own = {path: store_bytes(path=path, content=content) for path, content in own_files(model).items()}
     found = {**files, **own}
     found.pop(GITATTRIBUTES, None)
-    found[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(found.values()))
+    if attributes:
+        found[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(found.values()))
     return [found[path] for path in sorted(found)]
 
 

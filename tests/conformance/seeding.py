@@ -22,7 +22,7 @@ from model_ops.services.repository import gitattributes
 from portal.accounts.models import User
 from tests.model_ops.hub import seeder
 
-CARD = "---\nlicense: mit\n---\n# A model\n"
+CARD = ""  # a new repository has none
 
 
 def user(name: str, full_name: str, org: str = "", org_name: str = "") -> dict[str, Any]:

@@ -76,3 +76,12 @@ def test_upstreams_tests_pass_against_a_live_portal(
 ) -> None:
     outcome = run_upstream(version, seeded_portal, tmp_path)
     assert outcome == Outcome(PASSED[version], [], SKIPPED[version])
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", PASSED)
+def test_upstreams_tests_pass_with_uploads_in_place_of_seeded_commits(
+    seeded_portal: Portal, tmp_path: Path, version: str
+) -> None:
+    outcome = run_upstream(version, seeded_portal, tmp_path, uploads=True)
+    assert outcome == Outcome(PASSED[version], [], SKIPPED[version])

@@ -113,7 +113,8 @@ def commit_files(
             if card is not None:
                 update_card(model=model, card=card, actor=user)
             notes += _kept(model, files)
-            files = {file.path: file for file in with_own_files(model=model, files=files)}
+            own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
+            files = {file.path: file for file in own}
         _check_files(files)
         if _content(files) == _content(before):
             return Committed(head, [*notes, "Nothing was changed, so there is no new commit."])
@@ -153,12 +154,15 @@ def _apply(
     model: GatedModel, before: dict[str, StoredFile], operations: Sequence[Operation]
 ) -> tuple[dict[str, StoredFile], list[str]]:
     """The files after the operations, in their order."""
-    files, notes = dict(before), []
+    files, notes, attributes = dict(before), [], GITATTRIBUTES in before
     large = {one.sha256 for one in operations if isinstance(one, AddedLarge)}
     held = contents_of(model, sorted(large))
     for one in operations:
         if one.path == GITATTRIBUTES:
-            notes.append(f"{GITATTRIBUTES} is written by the portal and was left as it is.")
+            attributes = not isinstance(one, Deleted)
+            notes += (
+                [f"{GITATTRIBUTES} is written by the portal and was left as it is."] if attributes else []
+            )
         elif isinstance(one, Deleted):
             _delete(files, one)
         elif isinstance(one, Copied):
@@ -171,7 +175,8 @@ def _apply(
         files[CARD] = before[CARD]
         notes.append(f"{CARD} holds the gate and was not deleted.")
     files.pop(GITATTRIBUTES, None)
-    files[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(files.values()))
+    if attributes:
+        files[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(files.values()))
     return files, notes
 
 

@@ -248,6 +248,19 @@ def test_gitattributes_are_the_portals(at_once: Uploads) -> None:
     assert done.notes == [".gitattributes is written by the portal and was left as it is."]
 
 
+def test_deleted_gitattributes_stay_away_until_they_are_uploaded_again(at_once: Uploads) -> None:
+    at_once.commit({"a.txt": b"a"})
+    gone = at_once.commit(delete=(".gitattributes",))
+    assert gone.notes == []
+    later = at_once.commit({"b.txt": b"b"})
+    publish_revision(model=at_once.model)
+    shown = Ref.objects.get(model=at_once.model, name="main").revision
+    for revision in (gone.revision, later.revision, shown):
+        assert not revision.files.filter(path=".gitattributes").exists()
+    back = at_once.commit({".gitattributes": b"* binary\n"})
+    assert back.revision.files.filter(path=".gitattributes").exists()
+
+
 def test_uploaded_files_stay_when_the_portal_publishes_again(at_once: Uploads) -> None:
     at_once.commit({"README.md": CARD.encode(), "model.safetensors": WEIGHTS, "a.txt": b"a"})
     replace_licences(model=at_once.model, licences=[LicenceText("LICENSE", "en", "Be good.\n")])
