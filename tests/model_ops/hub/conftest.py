@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL = "maker/tiny"
 LARGE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
 SEEDER = "import django; django.setup(); from tests.model_ops.hub import seeder; seeder.main()"
-STATES = ["stranger", "draft", "pending", "changes_requested", "rejected", "withdrawn", "expired", "revoked", "granted", "ends_soon", "reviewer", "decider", "owner", "ended_token", "disabled", "out_of_scope"]  # fmt: skip
+STATES = ["stranger", "draft", "pending", "changes_requested", "rejected", "reset", "withdrawn", "expired", "revoked", "granted", "ends_soon", "reviewer", "decider", "owner", "ended_token", "disabled", "out_of_scope"]  # fmt: skip
 
 
 @dataclass

@@ -253,6 +253,7 @@ STATES: dict[str, Callable[[User, GatedModel], str | None]] = {
     "pending": _pending,
     "changes_requested": _decided(Outcome.CHANGES_REQUESTED),
     "rejected": _decided(Outcome.REJECTED),
+    "reset": _decided(Outcome.RESET),
     "withdrawn": _withdrawn,
     "expired": _expired,
     "revoked": _revoked,
