@@ -33,7 +33,8 @@ class RecoveryAdmin(ReadOnlyAdmin):
     list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
     list_filter = ["state", "method"]
     readonly_fields = [
-        "models", "percent_done", "spread_over", "test_prompt", "written_as", "plan_text", "files_made"
+        "models", "percent_done", "spread_over", "test_prompt", "written_as", "plan_text", "files_made",
+        "hashes_compared",
     ]  # fmt: skip
     exclude = ["options", "plan", "manifest", "lease_owner", "run_id", "bytes_done", "bytes_total"]
     actions = ["try_again"]
@@ -66,6 +67,12 @@ class RecoveryAdmin(ReadOnlyAdmin):
     @admin.display(description="shards")
     def spread_over(self, recovery: Recovery) -> str:
         return render_to_string("model_ops/shards.html", {"shards": recovery.shards.all()})
+
+    @admin.display(description="after fetching")
+    def hashes_compared(self, recovery: Recovery) -> str:
+        sources = [source for source in (recovery.base, recovery.diff, recovery.files) if source]
+        found = [f"{source}: {source.checked}" for source in sources if source.checked]
+        return "; ".join(found) or "nothing was fetched"
 
     @admin.display(description="plan")
     def plan_text(self, recovery: Recovery) -> SafeString:
