@@ -6,6 +6,7 @@ from access_requests.admin.following import FollowedRepoAdmin, RemoteRequestAdmi
 from access_requests.admin.grants import GrantAdmin
 from access_requests.admin.log import EventAdmin, OutgoingMailAdmin
 from access_requests.admin.requests import AccessRequestAdmin
+from access_requests.admin.sign_ins import MachineAdmin, TrustedRepositoryAdmin
 from access_requests.admin.tokens import AccessTokenAdmin
 from access_requests.panels import CASE_PANELS
 
@@ -18,6 +19,8 @@ __all__ = [
     "FollowedRepoAdmin",
     "GatedModelAdmin",
     "GrantAdmin",
+    "MachineAdmin",
     "OutgoingMailAdmin",
     "RemoteRequestAdmin",
+    "TrustedRepositoryAdmin",
 ]

@@ -1,0 +1,120 @@
+"""Signed-in machines and trusted repositories: read and ended here by a superuser; only their person makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from access_requests.admin.base import ReadOnlyAdmin
+from access_requests.models import Machine, TokenExchange, TrustedRepository
+from access_requests.services.oauth.machines import sign_out
+from access_requests.services.oauth.trusted import remove_trusted
+
+
+class SuperuserAdmin(ReadOnlyAdmin):
+    """Rows that belong to a person and to no model."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_module_permission(request)
+
+
+@admin.register(Machine)
+class MachineAdmin(SuperuserAdmin):
+    """One row for each `hf auth login` that was approved."""
+
+    list_display = ["name", "user", "address", "signed_in_at", "refreshed_at", "ends_at", "signed_out_at"]
+    list_filter = [("signed_out_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user"]
+    search_fields = ["name", "user__username", "user__email", "address", "client"]
+    fields = [
+        "name",
+        "user",
+        "client_id",
+        "client",
+        "address",
+        "signed_in_at",
+        "refreshed_at",
+        "ends_at",
+        "signed_out_at",
+        "signed_out_why",
+    ]
+    actions = ["sign_out_machines"]
+    list_per_page = 50
+
+    @admin.action(description="Sign the chosen machines out", permissions=["view"])
+    def sign_out_machines(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
+        """Ends each with its tokens; its person sees why on their page."""
+        ended = sum(
+            sign_out(machine=machine, why="signed out by an administrator", actor=request.user)
+            for machine in machines
+        )
+        messages.success(request, f"Signed out: {ended}.")
+
+
+class ExchangeInline(admin.TabularInline):
+    model = TokenExchange
+    fields = readonly_fields = ["at", "address", "token", "claims"]
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "the last exchanges"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TokenExchange]:
+        newest = TokenExchange.objects.order_by("-pk").values("pk")[:50]
+        return super().get_queryset(request).filter(pk__in=newest).select_related("token")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(TrustedRepository)
+class TrustedRepositoryAdmin(SuperuserAdmin):
+    """Whose jobs may read, as whom, and under which conditions."""
+
+    list_display = [
+        "repository",
+        "user",
+        "model",
+        "ref",
+        "environment",
+        "workflow",
+        "last_used_at",
+        "removed_at",
+    ]
+    list_filter = ["issuer", ("removed_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user", "model"]
+    search_fields = ["repository", "user__username", "user__email", "model__repo_id"]
+    fields = [
+        "user",
+        "issuer",
+        "repository",
+        "repository_id",
+        "ref",
+        "environment",
+        "workflow",
+        "model",
+        "created_at",
+        "last_used_at",
+        "removed_at",
+    ]
+    readonly_fields = ["repository_id"]
+    inlines = [ExchangeInline]
+    actions = ["remove_trust"]
+    list_per_page = 50
+
+    @admin.action(description="Trust the chosen repositories no more", permissions=["view"])
+    def remove_trust(self, request: HttpRequest, repositories: QuerySet[TrustedRepository]) -> None:
+        """Ends each with the tokens that it gave."""
+        ended = sum(remove_trusted(trusted=trusted, user=request.user) for trusted in repositories)
+        messages.success(request, f"Not trusted any more; tokens ended with that: {ended}.")
