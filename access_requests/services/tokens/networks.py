@@ -47,14 +47,15 @@ def _networks(part: str) -> list[Network]:
         return [ipaddress.ip_network(part if slash else address)]
     except ValueError as error:
         raise Invalid(
-            f"{part[:80]!r} is no network ({_why(part, error)}): {EXAMPLES}.", field="networks"
+            f"{part[:80]!r} is no network{_why(part, error)}: {EXAMPLES}.", field="networks"
         ) from error
 
 
 def _why(part: str, error: ValueError) -> str:
+    """In brackets, where there is more to say than that it is none."""
     if "host bits" in str(error):
-        return f"it has more than its network's part, which is {ipaddress.ip_network(part, strict=False)}"
-    return " ".join(str(error).split())[:200]
+        return f" (it has more than its network's part, which is {ipaddress.ip_network(part, strict=False)})"
+    return "" if isinstance(error, ipaddress.AddressValueError) or "appear" in str(error) else f" ({error})"
 
 
 def _address(text: str) -> Address:
