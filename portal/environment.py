@@ -314,3 +314,15 @@ def oidc_issuers() -> dict[str, str]:
             )
         issuers[address] = dialect
     return issuers
+
+
+def bucket_endpoint(delivery: str, portal: str) -> str:
+    """`GATEHOUSE_S3_ENDPOINT`: on a host of its own, since huggingface_hub 1 takes another port for the same server."""
+    value = http_address("GATEHOUSE_S3_ENDPOINT") if delivery == "s3" else ""
+    if value and urlsplit(value).hostname == urlsplit(portal).hostname:
+        raise refuse(
+            "GATEHOUSE_S3_ENDPOINT",
+            f"is {value!r}, on the host of GATEHOUSE_URL: give the bucket a host name of its own,"
+            " or clients send it their tokens.",
+        )
+    return value

@@ -65,7 +65,7 @@ def running_bucket() -> Generator[Bucket]:
     bucket = Bucket()
     application = bucket.wrap(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
-    bucket.url = f"http://127.0.0.1:{server.server_port}"
+    bucket.url = f"http://localhost:{server.server_port}"  # another host than the portal's
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -49,6 +49,11 @@ def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str,
         ("GATEHOUSE_URL", "http://models.example.org:99999"),
         ("GATEHOUSE_PROXIES", "10.0.0.0/8,proxy.example.org"),
         ("GATEHOUSE_HUB_ENDPOINT", "huggingface"),
+        ("GATEHOUSE_FOLLOW_TOKENS", "hf_secret"),
+        ("GATEHOUSE_FOLLOW_TOKENS", "example.org=hf_secret"),
+        ("GATEHOUSE_FOLLOW_TOKENS", "https://example.org="),
+        ("GATEHOUSE_FOLLOW_TOKENS", "https://[bad=hf_secret"),
+        ("GATEHOUSE_FOLLOW_TOKENS", "https://a.example.org=t ftp://b.example.org=hf_secret"),
         ("EMAIL_URL", "mail.example.org"),
         ("EMAIL_URL", "smtp+tls://user@host:port"),
         ("EMAIL_URL", "smtp://[host"),
@@ -60,6 +65,10 @@ def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str,
         ("GATEHOUSE_SHARED_WEIGHTS", "perhaps"),
         ("GATEHOUSE_MOST_BODIES", "0"),
         ("GATEHOUSE_MOST_BODIES", "ten"),
+        ("GATEHOUSE_MOST_BODIES_EACH", "0"),
+        ("GATEHOUSE_TOKEN_RATE", "-1"),
+        ("GATEHOUSE_ADDRESS_RATE", "many"),
+        ("GATEHOUSE_DELIVERY", "ftp"),
         ("GATEHOUSE_DEMO", "maybe"),
         ("GATEHOUSE_DEMO", "1"),
     ],
@@ -70,6 +79,31 @@ def test_wrong_value_is_refused_in_one_sentence_that_names_it(tmp_path: Path, na
     assert name in sentence
     assert sentence.startswith("django.core.exceptions.ImproperlyConfigured: ")
     assert sentence.endswith(".") or "http" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEHOUSE_S3_BUCKET", ""),
+        ("GATEHOUSE_S3_BUCKET", "s3://weights"),
+        ("GATEHOUSE_S3_BUCKET", "Weights"),
+        ("GATEHOUSE_S3_PREFIX", "a//b"),
+        ("GATEHOUSE_S3_PREFIX", "a b"),
+        ("GATEHOUSE_S3_PREFIX", "a" * 201),
+        ("GATEHOUSE_S3_ENDPOINT", "minio:9000"),
+        ("GATEHOUSE_S3_ENDPOINT", "http://127.0.0.1:9000"),
+    ],
+)
+def test_wrong_bucket_is_refused_in_one_sentence_that_names_it(tmp_path: Path, name: str, value: str) -> None:
+    well = {
+        "GATEHOUSE_DELIVERY": "s3",
+        "GATEHOUSE_S3_BUCKET": "weights",
+        "GATEHOUSE_URL": "http://127.0.0.1:8000",
+    }
+    assert settings(tmp_path, **well)[0] == 0
+    status, sentence, _ = settings(tmp_path, **(well | {name: value}))
+    assert (status, name in sentence) == (1, True)
+    assert sentence.startswith("django.core.exceptions.ImproperlyConfigured: ")
 
 
 def test_mail_server_is_taken_from_its_address(tmp_path: Path) -> None:
@@ -113,3 +147,14 @@ def test_demo_answers_to_its_own_names_alone(tmp_path: Path) -> None:
         tmp_path, "settings.ALLOWED_HOSTS", GATEHOUSE_DEMO="1", GATEHOUSE_URL="http://127.0.0.1:8000"
     )
     assert json.loads(shown) == ["127.0.0.1", "localhost", "[::1]"]
+
+
+def test_follow_tokens_are_read_and_never_repeated(tmp_path: Path) -> None:
+    pairs = "https://a.example.org/=hf_a=b \n http://127.0.0.1:8000=gth_b"
+    _, _, shown = settings(tmp_path, "settings.GATEHOUSE_FOLLOW_TOKENS", GATEHOUSE_FOLLOW_TOKENS=pairs)
+    assert json.loads(shown) == {"https://a.example.org": "hf_a=b", "http://127.0.0.1:8000": "gth_b"}
+    status, said, _ = settings(tmp_path, GATEHOUSE_FOLLOW_TOKENS="example.org=hf_secret")
+    assert (status, "hf_secret" in said) == (1, False)
+    assert said.endswith(
+        "GATEHOUSE_FOLLOW_TOKENS cannot be read: write https://HOST=TOKEN pairs, apart by blanks."
+    )
