@@ -20,6 +20,7 @@ from model_ops.hub.refusals import Refused, bad_request
 
 PIECE = 2**16  # bytes; one piece must arrive within SLOWEST, or the body has ended
 SLOWEST = 60.0  # seconds
+DRAIN_WITHIN = 3.0
 LOOK_EVERY = 5.0
 RETRY = 2  # seconds; clients try again by themselves after a 503
 DRAINED = 2**20  # bytes of a refused body that are read, so that the client reads the refusal
@@ -29,9 +30,14 @@ Pieces = Iterator[bytes]
 class Receiving:
     """One body. A thread closes the connection of one that has stood still."""
 
-    def __init__(self, request: HttpRequest) -> None:
+    def __init__(self, request: HttpRequest, *, wanted: bool = True) -> None:
         self.socket: socket.socket | None = request.META.get("gunicorn.socket")
         self.moved = time.monotonic()
+        self.wanted = wanted
+
+    def stands_still(self) -> bool:
+        """A wanted body is given time for each piece, one that is only drained for all of them."""
+        return time.monotonic() - self.moved > (SLOWEST if self.wanted else DRAIN_WITHIN)
 
     def cut(self) -> None:
         with contextlib.suppress(OSError):
@@ -48,11 +54,11 @@ class Bodies:
         self._watching = False
 
     @contextlib.contextmanager
-    def room(self, request: HttpRequest) -> Iterator[Receiving]:
-        """A place among those received at once, or a 503 that clients wait after."""
-        body = Receiving(request)
+    def room(self, request: HttpRequest, *, wanted: bool = True) -> Iterator[Receiving]:
+        """A place among those received at once, or a 503 that clients wait after; drained ones have their own."""
+        body = Receiving(request, wanted=wanted)
         with self._lock:
-            if len(self._bodies) >= settings.GATEHOUSE_MOST_UPLOADS:
+            if sum(one.wanted is wanted for one in self._bodies) >= settings.GATEHOUSE_MOST_UPLOADS:
                 raise busy()
             self._bodies.add(body)
             if not self._watching:
@@ -68,12 +74,11 @@ class Bodies:
     def _watch(self) -> None:
         while True:
             time.sleep(LOOK_EVERY)
-            limit = time.monotonic() - SLOWEST
             with self._lock:
                 if not self._bodies:
                     self._watching = False
                     return
-                still = [body for body in self._bodies if body.moved < limit]
+                still = [body for body in self._bodies if body.stands_still()]
             for body in still:
                 body.cut()
 
@@ -102,7 +107,8 @@ def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
     """The body; it ends early where the client goes away or stands still."""
     try:
         while piece := request.read(PIECE):
-            body.moved = time.monotonic()
+            if body.wanted:
+                body.moved = time.monotonic()
             yield piece
     except (OSError, UnreadablePostError):
         return
@@ -110,7 +116,7 @@ def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
 
 def drain(request: HttpRequest) -> None:
     """Reads a little of a body that is not wanted: a connection that is closed with unread bytes loses the answer."""
-    with contextlib.suppress(Refused), bodies.room(request) as body:
+    with contextlib.suppress(Refused), bodies.room(request, wanted=False) as body:
         left = DRAINED
         for piece in pieces_of(request, body):
             left -= len(piece)

@@ -27,6 +27,7 @@ class Maker:
     portal: Portal
     repo_id: str
     token: str
+    pk: int
 
     @property
     def api(self) -> HfApi:
@@ -34,8 +35,8 @@ class Maker:
 
     @property
     def staged(self) -> list[str]:
-        """What lies in the staging folder of the portal."""
-        root = Path(self.portal.environment["GATEHOUSE_STATE"]) / "weights" / "uploads"
+        """What lies in the model's staging folder."""
+        root = Path(self.portal.environment["GATEHOUSE_STATE"]) / "weights" / "uploads" / str(self.pk)
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
@@ -72,8 +73,8 @@ def make_maker(uploads_portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Calla
     def make(*, at_once: bool = True) -> Maker:
         name = f"maker{next(NUMBER)}-{os.getpid()}"
         repo_id = f"{name}/model"
-        token = uploads_portal.order("empty", repo_id=repo_id, owner=name, at_once=at_once)["token"]
-        return Maker(uploads_portal, repo_id, token)
+        made = uploads_portal.order("empty", repo_id=repo_id, owner=name, at_once=at_once)
+        return Maker(uploads_portal, repo_id, made["token"], made["pk"])
 
     return make
 

@@ -18,7 +18,7 @@ from tests.model_ops.hub import seeder
 def token(name: str, kind: str = TokenKind.REVIEWER) -> dict[str, Any]:
     """A token of that kind of a person, who is made if need be."""
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
-    return {"token": tokens.issue_person_token(user=user, kind=kind, name="upload").secret}
+    return {"token": tokens.issue_person_token(user=user, kind=kind, name=f"to upload as {kind}").secret}
 
 
 def empty(repo_id: str, owner: str, at_once: bool = False) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def empty(repo_id: str, owner: str, at_once: bool = False) -> dict[str, Any]:
     model = create_repository(repo_id=repo_id, user=root)
     catalogue.assign_role(model=model, user=User.objects.get(username=owner), role=Role.OWNER)
     UploadRule.objects.create(model=model, publish_uploads=at_once)
-    return token(owner)
+    return token(owner) | {"pk": model.pk}
 
 
 def rule(repo_id: str, at_once: bool) -> dict[str, Any]:
