@@ -48,14 +48,14 @@ class UserAdmin(admin.ModelAdmin):
         "is_staff",
         "date_joined",
     ]
-    list_filter = ["is_active", "is_staff", "is_superuser"]
+    list_filter = ["is_active", "is_staff", "is_superuser", "imported"]
     search_fields = ["username", "first_name", "last_name", "email", "institution", "orcid"]
-    readonly_fields = ["email", "date_joined", "last_login"]
+    readonly_fields = ["email", "imported", "date_joined", "last_login"]
     inlines = [EmailAddressInline]
     fieldsets = [
         (None, {"fields": ["email", "username", "first_name", "last_name"]}),
         ("Profile", {"fields": ["institution", "country", "orcid"]}),
-        ("Rights", {"fields": ["is_active", "is_staff", "is_superuser", "user_permissions"]}),
+        ("Rights", {"fields": ["imported", "is_active", "is_staff", "is_superuser", "user_permissions"]}),
         ("Dates", {"fields": ["date_joined", "last_login"]}),
     ]
     filter_horizontal = ["user_permissions"]
@@ -74,11 +74,10 @@ class UserAdmin(admin.ModelAdmin):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Only a superuser hands out rights."""
+        """Only a superuser hands out rights, and nobody to people from elsewhere, who cannot sign in."""
         fields = list(self.readonly_fields)
-        return (
-            fields if request.user.is_superuser else [*fields, "is_staff", "is_superuser", "user_permissions"]
-        )
+        may = request.user.is_superuser and not (obj and obj.imported)
+        return fields if may else [*fields, "is_staff", "is_superuser", "user_permissions"]
 
 
 @admin.register(Authenticator)

@@ -105,6 +105,8 @@ def _checked(email: str) -> str:
 
 
 def _holder(address: str) -> User | None:
+    if not address:
+        return None  # people from elsewhere have none, and are never meant
     user = User.objects.filter(email__iexact=address).first()
     if user is None:
         row = EmailAddress.objects.filter(email__iexact=address, verified=True).select_related("user").first()
