@@ -81,6 +81,11 @@ def test_login_by_the_browser(signed_out: Driver, portal: Portal) -> None:
     assert fetched.status == 0, fetched.stderr
     assert Path(signed_out.folder, fetched.stdout.strip()).read_bytes() == portal.files["config.json"]
     assert "the cluster" in signed_out.hf("auth", "list").stdout
+    secret = stored(signed_out)["the cluster"]["hf_token"]
+    asks = portal.ask(
+        "POST", f"/{MODEL}/ask-access", token=secret, body=b"{}", content_type="application/json"
+    )
+    assert (asks.status, "only reads" in asks.headers["x-error-message"]) == (403, True)
     assert signed_out.hf("auth", "logout").status == 0
     assert "Not logged in" in signed_out.hf("auth", "whoami").said
     assert portal.order("machines", name="granted")[-1] == {"name": "the cluster", "live": True, "tokens": 1}

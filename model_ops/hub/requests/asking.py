@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 from access_requests.answers import as_posted, by_label
 from access_requests.cards import GateField, GateForm
 from access_requests.cases import case_of
-from access_requests.enums import Place, RequestState, TokenKind
+from access_requests.enums import Place, RequestState, TokenKind, TokenOrigin
 from access_requests.errors import Conflict, RuleError
 from access_requests.forms import RequestForm, build_request_form
 from access_requests.markdown import plain_text
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 ASKERS = {TokenKind.USER, TokenKind.REVIEWER}
+ONLY_READ = {TokenOrigin.DEVICE, TokenOrigin.OIDC}  # nobody agreed that these sign anything in their name
 LONGEST_LABEL = 80  # characters of a label in a sentence
 MOST_NAMED = 5
 KEPT = "Nothing was submitted. What you gave is kept as a draft: go on at {page}/request, or send it again."
@@ -80,6 +81,11 @@ def _asker(repo: Repo) -> User:
     if token is None or token.kind not in ASKERS:
         page = f"{settings.GATEHOUSE_URL}/me/tokens"
         raise no_right(f"This token reads one model: make one that stands for you at {page}")
+    if token.origin in ONLY_READ:
+        page = f"{settings.GATEHOUSE_URL}/me/tokens"
+        raise no_right(
+            f"A signed-in machine or a CI job only reads: ask on the model's page, or with a token made at {page}"
+        )
     return person
 
 
