@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from access_requests.enums import Outcome, ReasonCode
+from access_requests.enums import Outcome, Place, ReasonCode
 from access_requests.models import OutgoingMail
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests import appeal_request, record_decision
+from access_requests.services.reviewing import change_place
 from tests.conftest import TULU_ANSWERS
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +84,38 @@ def test_appeal_reaches_the_reviewers(people: Any, submit: Any) -> None:
     told = mail("appealed")
     assert told.subject == f"Appeal #{request.pk} for ai/tulu"
     assert "Look again." in told.text
+
+
+@pytest.mark.parametrize(
+    ("begins", "to", "subject", "said", "address"),
+    [
+        (
+            "submitted",
+            Place.RESET,
+            "Your request for ai/tulu was reset",
+            "you may ask again",
+            f"{PAGE}/request",
+        ),
+        ("rejected", Place.PENDING, "Your request for ai/tulu is open again", "waits for a decision", PAGE),
+        ("approved", Place.PENDING, "Your request for ai/tulu is open again", "taken back your access", PAGE),
+        ("approved", Place.REJECTED, "Your request for ai/tulu was rejected", "It ended with that", PAGE),
+    ],
+)
+def test_decision_taken_back_reaches_the_applicant(
+    people: Any, submit: Any, begins: str, to: Place, subject: str, said: str, address: str
+) -> None:
+    request = submit(people.ada, people.model)
+    if begins != "submitted":
+        record_decision(
+            request=request, reviewer=people.rita, outcome=begins, reason_code="other", words="First."
+        )
+    change_place(model=people.model, person=people.ada, to=to, reviewer=people.olga, words="It's <this>.")
+    told = mail("decision")
+    assert (told.subject, told.to) == (subject, people.ada.email)
+    assert "It's <this>." in told.text
+    assert "First." not in told.text
+    assert said in told.text
+    assert address in told.text.split("\n")
 
 
 def test_operators_grant_invitation_and_revocation(people: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from access_requests.enums import Gate, Outcome, ReasonCode
+from access_requests.enums import Gate, Outcome, Place, ReasonCode
 from access_requests.models import Grant
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
@@ -22,6 +22,7 @@ from access_requests.services.requests import (
     start_request,
     withdraw_request,
 )
+from access_requests.services.reviewing import change_place
 from tests.conftest import TULU_CARD
 
 pytestmark = pytest.mark.django_db
@@ -116,6 +117,30 @@ def test_rejected_shows_reason_words_and_one_appeal(people: Any) -> None:
 def test_withdrawn_can_ask_again(people: Any) -> None:
     withdraw_request(request=people.ask(), applicant=people.ada)
     assert "You withdrew your request" in people.page()
+
+
+def test_reset_shows_the_words_and_offers_the_form_again(people: Any) -> None:
+    request = people.ask()
+    decide(request, people.rita, Outcome.RESET, words="The form is <new>.")
+    page = people.page()
+    assert f"A reviewer closed request #{request.pk}" in page
+    assert "The form is &lt;new&gt;." in page
+    assert 'href="/ai/tulu/request"' in page
+    assert "Appeal" not in page
+    catalogue = text_of(people.browser.get("/"))
+    assert "reset: you may ask again" in catalogue
+    assert '<span class="badge reset">reset</span>' in text_of(people.browser.get("/me/"))
+    form = text_of(people.browser.get("/ai/tulu/request"))
+    assert 'value="Analytical Society"' in form
+
+
+def test_reopened_request_is_in_review_again_without_access(people: Any) -> None:
+    request = people.ask()
+    decide(request, people.rita, Outcome.APPROVED)
+    change_place(model=people.model, person=people.ada, to=Place.PENDING, reviewer=people.olga)
+    page = people.page()
+    assert "A reviewer is looking at your request" in page
+    assert "Download and token" not in page
 
 
 def test_granted_leads_to_the_download_page(people: Any) -> None:
