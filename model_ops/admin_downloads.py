@@ -36,7 +36,6 @@ class DownloadAdmin(ReadOnlyAdmin):
         "path",
         "user",
         "bytes_sent",
-        "bytes_asked",
         "state",
         "mode",
         "address",

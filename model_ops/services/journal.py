@@ -73,7 +73,7 @@ def begin(entry: Begun) -> None:
 def end(request_id: str, *, bytes_sent: int, seconds: float) -> None:
     """Notes that a body has ended. Never raises: a line that the disk did not take is tried again until it does."""
     facts = {"request_id": request_id, "bytes_sent": bytes_sent, "seconds": round(seconds, 3)}
-    _journal().owe({"end": facts})
+    _journal().owe({"end": facts}, close=not _background)
 
 
 def ingest() -> int:
@@ -118,11 +118,11 @@ class Journal:
             self._append(data)
         self._written.set()
 
-    def owe(self, line: dict[str, object]) -> None:
-        """A line that must be written, if not now then later."""
+    def owe(self, line: dict[str, object], *, close: bool = False) -> None:
+        """A line that must be written, if not now then later; `close` where no thread of ours moves it."""
         with self._lock:
             self._owed.append(line)
-        self.settle(close=False)
+        self.settle(close=close)
         self._written.set()
 
     def settle(self, *, close: bool = True) -> None:

@@ -89,6 +89,15 @@ def test_begin_then_end_is_one_row_with_every_fact(folder: Path, begun: Callable
     assert list(folder.glob("*.jsonl")) == []
 
 
+def test_process_without_a_thread_leaves_ended_bodies_for_the_scheduled_job(
+    folder: Path, begun: Callable[..., Begun]
+) -> None:
+    begin(begun("a"))
+    end("a", bytes_sent=100, seconds=1)
+    assert downloads.move(folder) == 2
+    assert states() == {"a": ("complete", 100)}
+
+
 def test_end_before_the_last_byte_is_partial_and_exact(folder: Path, begun: Callable[..., Begun]) -> None:
     begin(begun("a"))
     end("a", bytes_sent=99, seconds=1)
@@ -221,8 +230,7 @@ def test_end_that_a_full_disk_did_not_take_is_written_when_there_is_room(
     folder: Path, begun: Callable[..., Begun]
 ) -> None:
     begin(begun("a"))
-    size = next(folder.glob("*.jsonl")).stat().st_size
-    with full_disk(size + 5):
+    with full_disk(20):
         end("a", bytes_sent=40, seconds=1)
         ingest()
         assert states() == {"a": ("running", None)}
