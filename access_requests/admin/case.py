@@ -15,7 +15,7 @@ from access_requests.cases import case_of as standing_case
 from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
 from access_requests.markdown import plain_text
-from access_requests.models import AccessRequest, Event, Grant
+from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
 from access_requests.permissions import decidable_models
 from access_requests.services.requests import check_may_decide
 
@@ -80,7 +80,7 @@ def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
             user=person, email__iexact=person.email, verified=True
         ).exists(),
         "answers": answers_of(request),
-        "acceptances": request.acceptances.select_related("licence").defer("licence__text").order_by("pk"),
+        "acceptances": _acceptances(request),
         "decisions": request.decisions.select_related("reviewer"),
         "other_requests": _of(AccessRequest, person, mine, "applicant")
         .exclude(pk=request.pk)
@@ -105,6 +105,13 @@ def ways_back(request: AccessRequest) -> dict[str, Any]:
         "has_access": case.place == Place.ACCEPTED,
         "seen": case.decision or 0,
     }
+
+
+def _acceptances(request: AccessRequest) -> QuerySet[LicenceAcceptance]:
+    """With the request, and of texts that were demanded since."""
+    later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
+    found = LicenceAcceptance.objects.filter(Q(request=request) | later)
+    return found.select_related("licence").defer("licence__text").order_by("pk")
 
 
 def _of(

@@ -78,7 +78,8 @@ def gated(model: GatedModel, access: Access, *, problem: str = "") -> Refused:
 
 
 def with_page(sentence: str, page: str) -> str:
-    return sentence if page in sentence else f"{sentence} See {page}"
+    """With that page's address, unless it names one of ours already."""
+    return sentence if settings.GATEHOUSE_URL in sentence else f"{sentence} See {page}"
 
 
 def not_ready(sentence: str) -> Refused:

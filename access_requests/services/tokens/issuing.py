@@ -91,7 +91,7 @@ def issue_person_token(
         raise ValueError("a grant's token is made by issue_token")
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
-        _check_person(user, kind)
+        check_person(user, kind)
         if origin == TokenOrigin.PAGE:
             _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, "You have")
         return write_token(
@@ -116,7 +116,8 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
     return name
 
 
-def _check_person(user: User, kind: TokenKind) -> None:
+def check_person(user: User, kind: TokenKind) -> None:
+    """Refuses a kind that this person may not have."""
     if not user.is_active:
         raise NotAllowed("This account is disabled: no token is made for it.")
     if kind == TokenKind.REVIEWER and not decides_somewhere(user):

@@ -15,7 +15,7 @@ from access_requests.services.audit import recorded
 from access_requests.services.tokens.issuing import (
     MOST_TOKENS,
     Issued,
-    _check_person,
+    check_person,
     live_tokens,
     own_tokens,
     say_of_token,
@@ -94,7 +94,7 @@ def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
     if old.grant is not None:
         usable_grant(old.grant, user)
     else:
-        _check_person(user, TokenKind(old.kind))
+        check_person(user, TokenKind(old.kind))
 
 
 def _check_number(old: AccessToken, user: User, *, stays: bool) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +18,8 @@ from huggingface_hub.errors import GatedRepoError
 from access_requests.enums import TokenKind
 from access_requests.services import tokens
 from access_requests.services.grants import grant_access
-from tests.model_ops.hub.conftest import MODEL, Portal
+from portal.embedded.supervisor import web_command
+from tests.model_ops.hub.conftest import CHECKOUT, MODEL, Portal
 
 FILE = f"/{MODEL}/resolve/main/config.json"
 LOG_IN = (
@@ -77,6 +82,23 @@ def test_use_is_written_by_the_server_meanwhile(portal: Portal, holder: str) -> 
     while not (use := portal.order("last_use", pk=made["pk"]))["address"] and time.monotonic() < deadline:
         time.sleep(0.2)
     assert use == {"address": "192.0.2.7", "client": "hf_hub/2.4"}
+
+
+def test_use_is_written_when_the_server_ends(portal: Portal, holder: str, tmp_path: Path) -> None:
+    """At once after the use: before the thread that writes has woken."""
+    made = portal.order("token", name=holder, called="last moment")
+    with socket.create_server(("127.0.0.1", 0)) as listening, (tmp_path / "web.log").open("w") as log:
+        web = subprocess.Popen(
+            web_command(listening.fileno(), scratch=tmp_path),
+            cwd=CHECKOUT, env=portal.environment, stdout=log, stderr=log, pass_fds=[listening.fileno()],
+        )  # fmt: skip
+        try:
+            other = replace(portal, url=f"http://127.0.0.1:{listening.getsockname()[1]}")
+            other.ask("GET", FILE, token=made["token"], user_agent="curl/8", x_forwarded_for="192.0.2.8")
+        finally:
+            web.terminate()
+            web.wait(30)
+    assert portal.order("last_use", pk=made["pk"]) == {"address": "192.0.2.8", "client": "curl/8"}
 
 
 def test_demanded_licence_refuses_holders_until_they_accept(portal: Portal, tmp_path: Any) -> None:
