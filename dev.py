@@ -9,6 +9,7 @@
     ./dev.py lint                       every check of style, types, imports, templates and migrations
     ./dev.py bench                      start times, page times and the engine's rate on this machine
     ./dev.py bench recovery [options]   the recovery engine against the fastest copy of the same bytes
+    ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
 
 Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
 that is .gatehouse/ beside this file. Standard library only.
@@ -243,6 +244,8 @@ def test(arguments: list[str]) -> None:
     chromium = find_chromium() or install_chromium()
     if chromium:
         os.environ["CHROMIUM"] = chromium
+    if not has_nginx():
+        install_nginx()
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         os.environ["GATEHOUSE_REQUIRE_BROWSER"] = "1"
     os.chdir(CHECKOUT)
@@ -257,18 +260,37 @@ def find_chromium() -> str:
 
 def install_chromium() -> str:
     """Root on Debian may install one; anybody else is told that browser tests will skip."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        say("Installing Chromium for the browser tests")
-        for command in ("apt-get -q update", "apt-get -qq -y install chromium"):
-            result = _run(command.split(), {**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-            if result.returncode != 0:
-                lines = result.stderr.strip().splitlines() or ["it said nothing"]
-                say(f"{command} failed: {lines[-1]}")
-                break
+    _apt_install("Chromium for the browser tests", "chromium")
     found = find_chromium()
     if not found:
         say("There is no Chromium here, so the browser tests skip (CHROMIUM may name one)")
     return found
+
+
+def has_nginx() -> bool:
+    """Whether nginx is here, and envsubst, which fills in its configuration."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin:/sbin"
+    return all(shutil.which(name, path=path) for name in ("nginx", "envsubst"))
+
+
+def install_nginx() -> None:
+    """As for Chromium."""
+    _apt_install("nginx for the tests of its configuration", "nginx-light", "gettext-base")
+    if not has_nginx():
+        say("There is no nginx with envsubst here, so the tests of nginx skip")
+
+
+def _apt_install(what: str, *packages: str) -> None:
+    """Where root is on Debian; a failure is said and no more."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    say(f"Installing {what}")
+    for command in ("apt-get -q update", f"apt-get -qq -y install {' '.join(packages)}"):
+        result = _run(command.split(), {**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        if result.returncode != 0:
+            lines = result.stderr.strip().splitlines() or ["it said nothing"]
+            say(f"{command} failed: {lines[-1]}")
+            return
 
 
 def _run(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":

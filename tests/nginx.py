@@ -58,6 +58,7 @@ def nginx_environment(
         "PATH": search_path(),
         "NGINX_SCHEME": scheme,
         "NGINX_PORT": f"127.0.0.1:{port}",
+        "NGINX_PROTO": "$scheme",
         "NGINX_PORTAL": portal,
         "NGINX_STORE": str(store),
         "NGINX_CONF": str(folder / "conf"),

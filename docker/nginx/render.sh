@@ -3,7 +3,8 @@
 # a variable: nginx has its own. Then becomes nginx, in the foreground; -t and the like are passed on.
 set -eu
 here=$(dirname "$0")
-names='$NGINX_SCHEME $NGINX_PORT $NGINX_PORTAL $NGINX_STORE $NGINX_CONF $NGINX_RUN $NGINX_CERTIFICATES $GATEHOUSE_NGINX_LOG $GATEHOUSE_MOST_BODIES_EACH'
+mkdir -p "$NGINX_CONF" "$NGINX_RUN"
+names='$NGINX_SCHEME $NGINX_PORT $NGINX_PROTO $NGINX_PORTAL $NGINX_STORE $NGINX_CONF $NGINX_RUN $NGINX_CERTIFICATES $GATEHOUSE_NGINX_LOG $GATEHOUSE_MOST_BODIES_EACH'
 for template in "$here"/*.template; do
     envsubst "$names" < "$template" > "$NGINX_CONF/$(basename "$template" .template)"
 done

@@ -231,9 +231,8 @@ def test_uploads_are_not_kept_back_by_nginx(behind: Behind) -> None:
     answer = connection.getresponse()
     assert (answer.status, answer.headers["X-Error-Code"]) == (413, "TooLarge")
     connection.close()
-    upload = f"/{MODEL}.git/info/lfs/nothing"
-    body = bytes(17 * 2**20)
-    assert behind.portal.ask("PUT", upload, body=body).status not in {413, 502}
+    answer = behind.portal.ask("PUT", "/api/uploads/not-signed", body=bytes(17 * 2**20))
+    assert answer.headers["x-error-code"] not in {"TooLarge", "PortalAway"}
 
 
 def make_certificate(folder: Path) -> None:
