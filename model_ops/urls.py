@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from model_ops.hub import history, info, models, others, reports, resolve, settings, tree, whoami
+from model_ops.hub import history, info, models, others, reports, resolve, safetensors, settings, tree, whoami
 from model_ops.hub.requests.urls import request_urls
 from model_ops.hub.uploads.urls import upload_urls
 from model_ops.views import progress
@@ -32,6 +32,7 @@ urlpatterns = [
     re_path(rf"^api/models/{ID}/commits/{REST}$", history.commits),
     re_path(rf"^api/models/{ID}/auth-check$", whoami.auth_check),
     re_path(rf"^api/models/{ID}/auth-check/write$", whoami.auth_check, {"write": True}),
+    re_path(rf"^api/models/{ID}/safetensors-metadata/{REST}$", safetensors.metadata),
     re_path(rf"^api/models/{ID}/settings$", settings.change),
     re_path(rf"^api/models/{ID}/{REST}$", others.unserved_of_model),
     re_path(rf"^api/models/{ONE_PART}$", others.unknown_repo),

@@ -22,6 +22,11 @@ def revision_and_path(request: HttpRequest, *, skip: int) -> tuple[str, str]:
     return revision, decoded("/".join(segments[1:]), LONGEST_PATH).strip("/")
 
 
+def path_after(request: HttpRequest, *, skip: int) -> str:
+    """The segments behind the first `skip`, all of them a path."""
+    return decoded("/".join(raw_path(request).split("/")[1 + skip :]), LONGEST_PATH).strip("/")
+
+
 def raw_path(request: HttpRequest) -> str:
     """The path as it was sent (gunicorn's RAW_URI); under another server, re-encoded from the decoded one."""
     uri: str = request.META.get("RAW_URI") or ""

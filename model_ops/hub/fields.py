@@ -17,6 +17,7 @@ from model_ops.hub.listing import Item, file_item
 from model_ops.hub.refusals import bad_request
 from model_ops.hub.route import moment
 from model_ops.models import Download, RepoFile, Revision
+from model_ops.services.content import config_facts
 
 COUNTED = timedelta(days=30)  # `downloads` on the Hub are those of the last 30 days
 OMIT = object()
@@ -31,6 +32,7 @@ class Facts:
     files: Callable[[], Sequence[RepoFile]]
     downloads: Mapping[int, int] = field(default_factory=dict)
     downloads_all_time: Mapping[int, int] = field(default_factory=dict)
+    config: Callable[[], Mapping[str, Any]] = dict  # read from config.json, for those who may read that
 
     def card(self, key: str) -> Any:
         return self.model.card_data.get(key) or OMIT
@@ -73,7 +75,7 @@ FIELDS: dict[str, Callable[[Facts], Any]] = {
     "baseModels": lambda facts: OMIT,
     "cardData": lambda facts: facts.model.card_data,
     "childrenModelCount": lambda facts: OMIT,
-    "config": lambda facts: {},
+    "config": lambda facts: facts.config(),
     "createdAt": lambda facts: moment(facts.model.created_at),
     "disabled": lambda facts: False,
     "downloads": lambda facts: facts.downloads.get(facts.model.pk, 0),
@@ -161,6 +163,11 @@ def sibling_with_blob(file: RepoFile, masked: bool) -> Item:
     if lfs := item.get("lfs"):
         sibling["lfs"] = {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
     return sibling
+
+
+def config_of(files: Iterable[RepoFile]) -> dict[str, Any]:
+    """What the Hub shows of the model's config.json; the caller must be allowed to read it."""
+    return next((config_facts(file.blob) for file in files if file.path == "config.json"), {})
 
 
 def count_downloads(models: Iterable[GatedModel], *, all_time: bool = False) -> dict[int, int]:

@@ -12,6 +12,7 @@ from model_ops.hub.fields import (
     ONE_MODEL,
     Facts,
     asked_fields,
+    config_of,
     count_downloads,
     model_json,
     sibling_with_blob,
@@ -42,6 +43,8 @@ def _info(request: HttpRequest, repo: Repo, revision: Revision) -> HttpResponseB
     expand = asked_fields(request)
     names = expand or ONE_MODEL
     facts = Facts(repo.model, revision, cache(lambda: repo.files(revision)))
+    if repo.access.allowed:
+        facts.config = cache(lambda: config_of(facts.files()))
     if "downloads" in names:
         facts.downloads = count_downloads([repo.model])
     if "downloadsAllTime" in names:

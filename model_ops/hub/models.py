@@ -8,14 +8,16 @@ from typing import Any
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from access_requests.enums import AccessCode
 from access_requests.models import GatedModel
-from access_requests.queries import visible_models
-from model_ops.hub.caller import caller_of
+from access_requests.queries import codes_for, visible_models
+from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.fields import (
     FULL,
     IN_A_LIST,
     Facts,
     asked_fields,
+    config_of,
     count_downloads,
     gated,
     model_json,
@@ -47,6 +49,8 @@ def list_models(request: HttpRequest) -> HttpResponseBase:
     names = expand or IN_A_LIST + FULL * wants(request, "full") + ["cardData"] * wants(request, "cardData")
     names += ["config"] * wants(request, "config")
     _read_more(page, names)
+    if "config" in names:
+        _read_configs(page, caller)
     response = json_answer([_item(facts, names, bool(expand)) for facts in page])
     link(response, following)
     if caller.problem:
@@ -107,3 +111,24 @@ def _read_more(page: Iterable[Facts], names: list[str]) -> None:
         counts = count_downloads([facts.model for facts in page], all_time=True)
         for facts in page:
             facts.downloads_all_time = counts
+
+
+def _read_configs(page: Iterable[Facts], caller: Caller) -> None:
+    """Of the models that this caller may read, by one query for all their config.json."""
+    readable = _readable([facts.model for facts in page], caller)
+    revisions = {f.revision.pk: f for f in page if f.revision and f.model.pk in readable}
+    rows = RepoFile.objects.filter(revision__in=revisions, path="config.json").select_related("blob")
+    for file in rows:
+        revisions[file.revision_id].config = lambda file=file: config_of([file])  # type: ignore[misc]
+
+
+def _readable(models: list[GatedModel], caller: Caller) -> set[int]:
+    """As `access_of` for each of them; a grant's token reads its own model and the open ones."""
+    codes = codes_for(caller.user, models)
+    own = caller.token.grant.model_id if caller.token and caller.token.grant else None
+    may = {AccessCode.GRANTED, AccessCode.STAFF} if own is None else {AccessCode.GRANTED}
+    return {
+        key
+        for key, code in codes.items()
+        if code == AccessCode.OPEN_MODEL or (code in may and own in (None, key))
+    }

@@ -345,6 +345,10 @@ def namespace(name: str, full_name: str) -> dict[str, Any]:
     return {}
 
 
+def known(repo_id: str) -> dict[str, Any]:
+    return {"known": GatedModel.objects.filter(repo_id=repo_id).exists()}
+
+
 def rename(repo_id: str, to: str) -> dict[str, Any]:
     naming.rename_model(model=GatedModel.objects.get(repo_id=repo_id), to=to)
     return {}
@@ -372,6 +376,7 @@ ORDERS = {
         blob,
         namespace,
         rename,
+        known,
         events,
     )
 } | TOKEN_ORDERS

@@ -50,7 +50,7 @@ PATHS = [
     ("get", "/api/models/ai/tulu/refs", 3),
     ("get", "/api/models/ai/tulu/commits/main", 5),
     ("get", "/api/models/ai/tulu/auth-check", 2),
-    ("get", "/api/models?full=true&config=true", 8),
+    ("get", "/api/models?full=true&config=true", 9),
     ("head", "/ai/tulu/resolve/main/a.bin", 3),
     ("get", "/ai/tulu/raw/main/a.bin", 3),
 ]

@@ -1,0 +1,73 @@
+"""The headers of all of a model's shards in one answer: `get_sharded_safetensors_metadata`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from posixpath import dirname, join, normpath
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from model_ops.hub import refusals
+from model_ops.hub.address import path_after
+from model_ops.hub.repo import Repo, open_repo
+from model_ops.hub.route import hub_route, json_answer
+from model_ops.models import RepoFile, Revision
+from model_ops.queries import MAIN
+from model_ops.services.content import Unreadable, safetensors_header, shard_index
+
+MOST_SHARDS = 1000
+METADATA = "__metadata__"
+
+
+@hub_route("GET")
+def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """`GET /api/models/{id}/safetensors-metadata/{file}` of `main`: content, so it is gated like the file itself."""
+    path = path_after(request, skip=5)
+    repo = open_repo(request, repo_id)
+    repo.require_access()
+    revision, file = repo.file_at(MAIN, path)
+    if path.endswith(".safetensors"):
+        header = _read(repo, file, safetensors_header)
+        index: dict[str, Any] = {
+            "metadata": header.get(METADATA, {}),
+            "weight_map": dict.fromkeys(_tensors(header), path),
+        }
+        headers = {path: header}
+    elif path.endswith(".json"):
+        index = _read(repo, file, shard_index)
+        headers = _headers(repo, revision, path, index["weight_map"])
+    else:
+        raise refusals.bad_request(f"{path[:300]} is neither a safetensors file nor an index of them.")
+    response = json_answer({"index": index, "headers": headers})
+    response["X-Repo-Commit"] = revision.commit
+    return repo.add_warning(response)
+
+
+def _headers(
+    repo: Repo, revision: Revision, path: str, weight_map: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Each shard's header by its name in the index; two queries for all of them."""
+    names = sorted(set(weight_map.values()))
+    if len(names) > MOST_SHARDS:
+        raise refusals.bad_request(f"{path[:300]} names {len(names)} files: read their headers one by one.")
+    places = {name: normpath(join(dirname(path), name)) for name in names}
+    rows = RepoFile.objects.filter(revision=revision, path__in=places.values()).select_related("blob")
+    files = {file.path: file for file in rows}
+    if missing := [place for place in places.values() if place not in files]:
+        raise refusals.no_entry(repo.model.repo_id, missing[0], revision.commit)
+    return {name: _read(repo, files[place], safetensors_header) for name, place in places.items()}
+
+
+def _tensors(header: Mapping[str, Any]) -> list[str]:
+    return [name for name in header if name != METADATA]
+
+
+def _read(repo: Repo, file: RepoFile, read: Any) -> dict[str, Any]:
+    try:
+        return dict(read(file.blob))
+    except Unreadable as error:
+        raise refusals.bad_request(f"{file.path[:300]} cannot be read: {error}.") from error
+    except OSError as error:
+        raise refusals.damaged(repo.model, file.path) from error

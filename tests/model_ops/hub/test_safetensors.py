@@ -1,0 +1,146 @@
+"""Headers of shards and facts of config.json: content, so they are gated, bounded, and refused when they are odd."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError
+
+from tests.model_ops.hub.conftest import MODEL, Portal
+
+REPO = "maker/sharded"
+SECRET = "hidden_projection.weight"
+INDEX = "model.safetensors.index.json"
+PATH = f"/api/models/{REPO}/safetensors-metadata"
+
+
+def safetensors(name: str, metadata: dict[str, str] | None = None) -> bytes:
+    header: dict[str, Any] = {name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
+    if metadata:
+        header["__metadata__"] = metadata
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(16)
+
+
+def index(**shards: str) -> bytes:
+    return json.dumps({"metadata": {"total_size": 32}, "weight_map": shards}).encode()
+
+
+FILES = {
+    "model-00001-of-00002.safetensors": safetensors("a.weight", {"format": "pt"}),
+    "model-00002-of-00002.safetensors": safetensors(SECRET),
+    INDEX: json.dumps(
+        {
+            "metadata": {"total_size": 32},
+            "weight_map": {
+                "a.weight": "model-00001-of-00002.safetensors",
+                SECRET: "model-00002-of-00002.safetensors",
+            },
+        }
+    ).encode(),
+    "sub/one.safetensors": safetensors("b"),
+    "sub/one.index.json": index(b="one.safetensors"),
+    "config.json": b'{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 77}',
+}
+ODD = {
+    "empty.safetensors": b"",
+    "short.safetensors": b"1234567",
+    "long.safetensors": (2**63).to_bytes(8, "little") + b"{}",
+    "zero.safetensors": bytes(8) + b"{}",
+    "text.safetensors": (4).to_bytes(8, "little") + b"nope",
+    "list.safetensors": (2).to_bytes(8, "little") + b"[]",
+    "nan.safetensors": (10).to_bytes(8, "little") + b'{"a": NaN}',
+    "deep.safetensors": (90_000).to_bytes(8, "little") + b'{"a":' + b"[" * 89_995,
+    "no-map.json": b"{}",
+    "odd-map.json": b'{"weight_map": {"a": 1}}',
+    "many.json": index(**{f"t{n}": f"{n}.safetensors" for n in range(1001)}),
+    "pickle.bin": b"\x80\x04",
+}
+
+
+@pytest.fixture(scope="module")
+def sharded(portal: Portal) -> Portal:
+    portal.order("model", repo_id=REPO)
+    added = {path: base64.b64encode(content).decode() for path, content in (FILES | ODD).items()}
+    portal.order("commit", repo_id=REPO, add=added)
+    for state in ("granted", "pending"):
+        made = portal.order("person", name=f"sharded-{state}", repo_id=REPO, state=state)
+        portal.tokens[f"sharded-{state}"] = made["token"]
+    return portal
+
+
+def test_client_reads_every_shards_header_in_one_request(sharded: Portal) -> None:
+    api = HfApi(sharded.url, token=sharded.tokens["sharded-granted"])
+    found = api.get_sharded_safetensors_metadata(REPO)
+    assert found.metadata == {"total_size": 32}
+    assert found.weight_map == json.loads(FILES[INDEX])["weight_map"]
+    assert {name: file.metadata for name, file in found.files_metadata.items()} == {
+        "model-00001-of-00002.safetensors": {"format": "pt"},
+        "model-00002-of-00002.safetensors": {},
+    }
+    assert found.parameter_count == {"F32": 8}
+    with pytest.raises(GatedRepoError):
+        HfApi(sharded.url, token=sharded.tokens["sharded-pending"]).get_sharded_safetensors_metadata(REPO)
+
+
+def test_header_of_one_file_and_of_an_index_in_a_folder(sharded: Portal) -> None:
+    one = sharded.get(f"{PATH}/sub/one.safetensors", "sharded-granted").json
+    assert one["index"] == {"metadata": {}, "weight_map": {"b": "sub/one.safetensors"}}
+    assert one["headers"]["sub/one.safetensors"]["b"]["shape"] == [2, 2]
+    for path in ("sub/one.index.json", "sub%2Fone.index.json"):
+        answer = sharded.get(f"{PATH}/{path}", "sharded-granted")
+        assert list(answer.json["headers"]) == ["one.safetensors"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_content_is_a_bad_request_with_a_sentence(sharded: Portal, name: str) -> None:
+    answer = sharded.get(f"{PATH}/{name}", "sharded-granted")
+    assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest")
+    assert name in answer.json["error"]
+
+
+@pytest.mark.parametrize("place", ["gone.safetensors", "../../etc/passwd", "/etc/passwd", "sub/../../x", ""])
+def test_index_that_names_a_file_that_is_not_there_is_an_absent_entry(sharded: Portal, place: str) -> None:
+    repo_id = "maker/astray"
+    if not sharded.order("known", repo_id=repo_id)["known"]:
+        sharded.order("model", repo_id=repo_id)
+        sharded.tokens["astray"] = sharded.order("person", name="astray", repo_id=repo_id, state="granted")[
+            "token"
+        ]
+    content = base64.b64encode(index(a=place)).decode()
+    sharded.order("commit", repo_id=repo_id, add={"a.index.json": content})
+    answer = sharded.get(f"/api/models/{repo_id}/safetensors-metadata/a.index.json", "astray")
+    assert (answer.status, answer.headers["x-error-code"]) == (404, "EntryNotFound")
+
+
+@pytest.mark.parametrize("who", ["anonymous", "stranger", "sharded-pending"])
+def test_no_tensor_name_or_config_reaches_the_refused(sharded: Portal, who: str) -> None:
+    paths = [f"{PATH}/{INDEX}", f"{PATH}/model-00002-of-00002.safetensors", f"{PATH}/gone.safetensors"]
+    assert SECRET in sharded.get(paths[0], "sharded-granted").text  # now in the cache
+    for path in paths:
+        answer = sharded.get(path, who)
+        assert answer.headers["x-error-code"] == "GatedRepo"
+        assert SECRET not in answer.text
+    info = sharded.get(f"/api/models/{REPO}", who)
+    listed = sharded.get("/api/models?search=sharded&config=true", who)
+    assert (info.json["config"], listed.json[0]["config"]) == ({}, {})
+
+
+def test_config_facts_are_shown_to_those_who_may_read_the_file(sharded: Portal) -> None:
+    facts = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    for who in ("sharded-granted", "sharded-granted"):
+        assert sharded.get(f"/api/models/{REPO}", who).json["config"] == facts
+        assert sharded.get(f"/api/models/{REPO}?expand=config", who).json["config"] == facts
+        assert sharded.get("/api/models?search=sharded&config=true", who).json[0]["config"] == facts
+    # A token of another model's grant reads this one's config no more than its files.
+    elsewhere = sharded.get(f"/api/models?search={MODEL.partition('/')[2]}&config=true", "out_of_scope")
+    assert [one["config"] for one in elsewhere.json if one["id"] == MODEL] == [{}]
+    assert [
+        one["config"]["model_type"]
+        for one in sharded.get("/api/models?search=tiny&config=true", "granted").json
+        if one["id"] == MODEL
+    ] == ["llama"]
