@@ -259,3 +259,15 @@ def test_admin_lists_and_saves_what_the_visitor_decides_for(
     people["eve"].is_staff = True
     people["eve"].save(update_fields=["is_staff"])
     assert as_person(people["eve"]).get("/admin/model_ops/download/csv/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("BOB@", 2), ("ai/ot", 1), ("ada", 1), ("nothing", 0), ("model.safe", 0)]
+)
+def test_admin_finds_people_and_models(
+    scene: Any, make_person: Callable[..., Any], settings: Any, words: str, found: int
+) -> None:
+    settings.GATEHOUSE_DEMO = True
+    client = as_person(make_person("root", is_staff=True, is_superuser=True))
+    listed = client.get("/admin/model_ops/download/", {"q": words})
+    assert len(listed.context["cl"].result_list) == found
