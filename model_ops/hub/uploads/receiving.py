@@ -65,7 +65,8 @@ class Bodies:
                 self._watching = True
                 threading.Thread(target=self._watch, name="uploads-that-stand-still", daemon=True).start()
         try:
-            connection.close()  # a slow body holds none
+            if not connection.in_atomic_block:
+                connection.close()  # a slow body holds none
             yield body
         finally:
             with self._lock:
