@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from access_requests.models import AccessRequest, AccessToken, Decision, Grant
-from access_requests.services.tokens.issuing import live_tokens
+from access_requests.services.tokens.issuing import BY_HAND, live_tokens
 
 
 @login_required
@@ -19,7 +19,9 @@ from access_requests.services.tokens.issuing import live_tokens
 def mine(request: HttpRequest) -> HttpResponse:
     """Everything of this person's, newest first."""
     decisions = Prefetch("decisions", Decision.objects.order_by("-pk"), to_attr="newest_decisions")
-    tokens = Prefetch("tokens", live_tokens(AccessToken.objects.all()), to_attr="usable_tokens")
+    tokens = Prefetch(
+        "tokens", live_tokens(AccessToken.objects.filter(origin__in=BY_HAND)), to_attr="usable_tokens"
+    )
     context = {
         "requests": AccessRequest.objects.filter(applicant=request.user)
         .select_related("model")

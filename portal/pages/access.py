@@ -19,6 +19,7 @@ from access_requests.panels import ACCESS_PANELS, show_panels
 from access_requests.queries import access_of, live_grant, owed_licences
 from access_requests.services.licences import accept_licences
 from access_requests.services.tokens import issue_token, revoke_token, show_first_token
+from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.views.common import known_model
 from portal.pages.card import card_body, chat_format
 from portal.pages.commands import commands
@@ -121,6 +122,6 @@ def _page(
         return render(request, "portal/licence_owed.html", context, status=status)
     if not access.allowed or (model.is_gated and access.grant is None):
         return render(request, "portal/no_access.html", context, status=200 if access.allowed else 403)
-    tokens = access.grant.tokens.select_related("grant") if access.grant else ()
+    tokens = access.grant.tokens.filter(origin__in=BY_HAND).select_related("grant") if access.grant else ()
     context |= {"grant": access.grant, "rows": rows(tokens), "form": form or TokenForm()}
     return render(request, "portal/access.html", context, status=status)

@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from access_requests.enums import TokenKind, TokenOrigin
+from access_requests.enums import TokenKind
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, Grant
 from access_requests.permissions import decidable_models, decides_somewhere
@@ -32,6 +32,7 @@ from access_requests.services.tokens import (
     revoke_token,
     rotate_token,
 )
+from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.services.tokens.networks import read_networks
 from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
 
@@ -40,7 +41,6 @@ KINDS = {
     TokenKind.USER: "Read: all models that you may read",
     TokenKind.REVIEWER: "Decide: requests for the models you review, and settings and uploads where you are owner; it reads as well",
 }
-BY_HAND = (TokenOrigin.PAGE, TokenOrigin.OPERATOR)
 
 
 class TokenForm(forms.Form):

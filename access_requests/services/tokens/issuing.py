@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 FIRST_TOKEN_NAME = "First token"  # noqa: S105 - a name
+BY_HAND = (TokenOrigin.PAGE, TokenOrigin.OPERATOR)  # what machines and CI jobs get has bounds of its own
 MOST_TOKENS = 20  # live ones per grant, and per person beside grants
 
 
@@ -62,7 +63,7 @@ def issue_token(
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
         grant = usable_grant(grant, user)
-        _check_room(live_tokens(grant.tokens.all()), name, "This grant has")
+        _check_room(live_tokens(grant.tokens.filter(origin__in=BY_HAND)), name, "This grant has")
         return write_token(
             actor=actor or user,
             user=grant.user,

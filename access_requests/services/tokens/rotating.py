@@ -13,6 +13,7 @@ from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken
 from access_requests.services.audit import recorded
 from access_requests.services.tokens.issuing import (
+    BY_HAND,
     MOST_TOKENS,
     Issued,
     check_person,
@@ -100,7 +101,7 @@ def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
 def _check_number(old: AccessToken, user: User, *, stays: bool) -> None:
     """Tokens in their overlap count as well, else rotating would make any number of them."""
     beside = old.grant.tokens.all() if old.grant else own_tokens(user)
-    if live_tokens(beside).count() + stays > MOST_TOKENS:
+    if live_tokens(beside.filter(origin__in=BY_HAND)).count() + stays > MOST_TOKENS:
         raise Conflict(
             f"There are {MOST_TOKENS} live tokens already: revoke one first, or let the old one end now."
         )

@@ -442,6 +442,25 @@ def test_a_trust_of_one_model_gives_a_token_of_its_grant(
             trade(issuer.identity(SITE), resource)
 
 
+def test_a_busy_ci_leaves_room_for_the_persons_own_tokens(
+    client: Client, ada: Any, issuer: Issuer, make_model: Callable[..., Any]
+) -> None:
+    model = make_model("ai/one")
+    grant = give(model, ada)
+    trust_repository(user=ada, issuer=issuer.url, repository="acme/eval", model=model)
+    for _ in range(tokens.MOST_TOKENS):
+        trade(issuer.identity(SITE))
+    name = AccessToken.objects.values_list("name", flat=True)[0]
+    made = tokens.issue_token(grant=grant, user=ada, name=name)
+    assert tokens.rotate_token(token=made.token, user=ada, overlap="1d").token.name == name
+    client.force_login(ada)
+    by_ci = set(AccessToken.objects.filter(origin=TokenOrigin.OIDC).values_list("hint", flat=True))
+    for page in ("/ai/one/access", "/me/", "/me/tokens"):
+        shown = client.get(page).content.decode()
+        assert made.token.hint in shown, page
+        assert [hint for hint in by_ci if hint in shown] == [], page
+
+
 def test_a_resource_narrows_a_wide_trust(
     trusted: TrustedRepository, issuer: Issuer, ada: Any, make_model: Callable[..., Any]
 ) -> None:
