@@ -245,7 +245,7 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
     """One line for each person of a followed repository: what it says there, what it says here."""
 
     to_model = "followed__model"
-    list_display = ["person_there", "followed", "here", "there", "drifted_at", "seen_at"]
+    list_display = ["person_there", "here", "there", "drifted_at", "seen_at", "followed"]
     list_filter = [DriftFilter, "far_status", ("followed", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["person", "followed", "request"]
     search_fields = ["person__name", "person__full_name", "person__email", "far_request_id"]

@@ -17,12 +17,14 @@ from django.utils import timezone
 from access_requests.enums import FarStatus, FollowState, PushState
 from access_requests.errors import Conflict
 from access_requests.models import Event, FollowedRepo, Grant, OutgoingMail, RemotePush, RemoteRequest
-from access_requests.services.following import pushing
+from access_requests.services.following import polling, pushing
 from access_requests.services.following.drift import cut_words
 from access_requests.services.following.managing import change_following, pause, sync_now
 from access_requests.services.grants import close_ended_grants, revoke_access
 from access_requests.services.requests import record_decision
 from access_requests.services.reviewing import change_place
+from model_ops.models import Recovery
+from model_ops.services.delivering import deliver_grant
 from tests.access_requests.following.conftest import CHECKOUT, Sides
 from tests.access_requests.following.proxy import Reply
 
@@ -73,7 +75,11 @@ def test_approval_is_told_and_the_grant_stays_here(sides: Sides) -> None:
     assert sides.place(name) == "pending"
     assert sides.tell() == [True]
     assert sides.proxy.wrote() == [{"user": name, "status": "accepted"}]
-    assert Grant.objects.get().user == sides.remote(name).person.user
+    grant = Grant.objects.get()
+    assert grant.user == sides.remote(name).person.user
+    OutgoingMail.objects.all().delete()
+    deliver_grant(grant_id=grant.pk)  # there are no weights here, so none are made and nobody is mailed
+    assert (Recovery.objects.count(), OutgoingMail.objects.count()) == (0, 0)
     event = Event.objects.get(kind="remote.told")
     assert event.data == {"to": "accepted", "at": sides.followed.host, "words": ""}
     assert event.actor_name == "rita"
@@ -211,8 +217,6 @@ def test_list_that_still_shows_what_was_before_our_write_is_no_drift(sides: Side
     sides.tell()
     RemoteRequest.objects.update(wrote_at=timezone.now())
     FollowedRepo.objects.update(next_poll_at=timezone.now() - LATER)
-    from access_requests.services.following import polling
-
     polling.poll(followed_id=sides.followed.pk)
     remote = sides.remote(name)
     assert (remote.far_status, remote.drifted_at) == (FarStatus.ACCEPTED, None)
