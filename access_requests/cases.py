@@ -12,17 +12,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from access_requests.enums import Place, RequestState
-from access_requests.models import AccessRequest, GatedModel, Grant
+from access_requests.enums import OPEN_STATES, Place, RequestState
+from access_requests.models import AccessRequest, FormVersion, GatedModel, Grant
 from access_requests.queries import NEWEST_FIRST, is_older
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
 UNCOUNTED = (RequestState.DRAFT, RequestState.WITHDRAWN)
+# The columns by which a place in a list is found; there may be many rows.
+OF_REQUESTS = ("applicant", "model", "state", "created_at", "submitted_at", "closed_at")
+OF_GRANTS = ("user", "model", "granted_by", "starts_at", "ends_at", "revoked_at")
 GRANT_ID = "grant-"  # how the id of an entry without a request begins
 
 
@@ -106,7 +109,7 @@ def place_of(request: AccessRequest | None, grant: Grant | None) -> Place | None
 
 def case_of(person: Any, model: GatedModel) -> Case:
     """Where this person stands now; without a place for somebody who never asked."""
-    found = next(iter(_cases(model, Q(pk=person.pk))), Case(person.pk))
+    found = next(iter(_cases(model, pk=person.pk)), Case(person.pk))
     if found.request is None:
         return found
     decision = found.request.decisions.order_by("-pk").values_list("pk", flat=True).first()
@@ -142,8 +145,10 @@ def cases_in(
     before: datetime | None = None,
 ) -> list[Case]:
     """The entries of these lists, the longest waiting first: `name` begins the user name, `after` and `before` bound when it was asked."""
-    wanted, who = set(places), Q(username__istartswith=name) if name else Q()
-    found = [case for case in _cases(model, who) if case.place in wanted]
+    wanted = set(places)
+    who = {"username__istartswith": name} if name else {}
+    waiting = wanted == {Place.PENDING}
+    found = [case for case in _cases(model, waiting=waiting, **who) if case.place in wanted]
     if after is not None:
         found = [case for case in found if case.asked_at and case.asked_at > after]
     if before is not None:
@@ -156,48 +161,54 @@ def order(case: Case) -> tuple[datetime, int]:
     return case.asked_at or timezone.now(), case.person_id
 
 
-def entries(cases: Iterable[Case]) -> list[Entry]:
-    """The cases with people, forms and who gave access."""
+def entries(cases: Iterable[Case], *, answers: bool = True) -> list[Entry]:
+    """The cases with people and who gave access; with `answers` also with the whole request and its form."""
     cases = list(cases)
     people = get_user_model().objects.in_bulk(
         {case.person_id for case in cases}
         | {case.grant.granted_by_id for case in cases if case.grant and case.grant.granted_by_id}
     )
-    shown = AccessRequest.objects.select_related("form").in_bulk({c.shown.pk for c in cases if c.shown})
+    whole = _whole_requests(cases) if answers else {}
     return [
         Entry(
             case,
             people[case.person_id],
-            shown[case.shown.pk] if case.shown else None,
+            whole.get(case.shown.pk, case.shown) if case.shown else None,
             people.get(case.grant.granted_by_id) if case.grant and case.place == Place.ACCEPTED else None,
         )
         for case in cases
     ]
 
 
-def _cases(model: GatedModel, who: Q) -> list[Case]:
-    """Everybody's, of the people that `who` lets through."""
-    people = get_user_model().objects.filter(who).values("pk") if who else None
+def _whole_requests(cases: Iterable[Case]) -> dict[int, AccessRequest]:
+    """By key, with forms that many share."""
+    requests = AccessRequest.objects.in_bulk({case.shown.pk for case in cases if case.shown})
+    forms = FormVersion.objects.in_bulk({request.form_id for request in requests.values()})
+    for request in requests.values():
+        request.form = forms[request.form_id]
+    return requests
+
+
+def _cases(model: GatedModel, *, waiting: bool = False, **who: Any) -> list[Case]:
+    """Everybody's, of the people that `who` lets through; `waiting`: of those with an open request, who are few."""
     asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
     given = Grant.objects.filter(model=model).select_related("request")
-    if people is not None:
-        asked, given = asked.filter(applicant__in=people), given.filter(user__in=people)
-    requests = {
-        request.applicant_id: request
-        for request in asked.defer("answers", "intended_use", "publications", "appeal")
-        .order_by("applicant_id", *NEWEST_FIRST)
-        .distinct("applicant_id")
-    }
-    grants = {
-        grant.user_id: grant
-        for grant in given.defer("revoke_reason").order_by("user_id", "-pk").distinct("user_id")
-    }
-    return [
-        Case(
-            person,
-            place_of(requests.get(person), grants.get(person)),
-            requests.get(person),
-            grants.get(person),
-        )
-        for person in requests.keys() | grants.keys()
-    ]
+    asked = asked.filter(**{f"applicant__{name}": value for name, value in who.items()})
+    given = given.filter(**{f"user__{name}": value for name, value in who.items()})
+    if waiting:
+        asked = asked.filter(state__in=OPEN_STATES)
+        given = given.filter(user__in=asked.values("applicant"))
+    requests, grants = _newest_requests(asked), _newest_grants(given)
+    both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
+    return [Case(person, place_of(*pair), *pair) for person, pair in both.items()]
+
+
+def _newest_requests(asked: QuerySet[AccessRequest]) -> dict[int, AccessRequest]:
+    newest = asked.order_by("applicant_id", *NEWEST_FIRST).distinct("applicant_id")
+    return {request.applicant_id: request for request in newest.only(*OF_REQUESTS)}
+
+
+def _newest_grants(given: QuerySet[Grant]) -> dict[int, Grant]:
+    newest = given.order_by("user_id", "-pk").distinct("user_id")
+    shown = [*OF_GRANTS, *(f"request__{name}" for name in OF_REQUESTS)]
+    return {grant.user_id: grant for grant in newest.only(*shown)}

@@ -45,7 +45,8 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
 def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /{id}/user-access-report`: everybody in any of the lists, as a file."""
     repo, _ = reviewed(request, repo_id)
-    response = json_answer([report_item(entry) for entry in entries(cases_in(repo.model))])
+    everybody = entries(cases_in(repo.model), answers=False)
+    response = json_answer([report_item(entry) for entry in everybody])
     name = f"user-access-report-{repo.model.namespace}-{repo.model.name}.json"
     response["Content-Disposition"] = f"attachment; filename={name}"
     return response

@@ -505,10 +505,10 @@ def test_list_holds_each_person_once_in_the_order_of_asking(
     stand(people, submit, "rejected")
     submit(people.ada, people.model)
     grant_access(model=people.model, email=people.sam.email, days=3)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         waiting = entries(cases_in(people.model, [P.PENDING]))
     assert [entry.person.username for entry in waiting] == ["Zoe", "bob", "Bea", "ada"]
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         everybody = entries(cases_in(people.model))
     assert [entry.person.username for entry in everybody] == ["Zoe", "bob", "Bea", "ada", "sam"]
     assert [case.person_id for case in cases_in(people.model, name="B")] == [
