@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -414,3 +416,47 @@ def test_metadata_names_the_addresses(client: Client, settings: Any) -> None:
     told = client.get("/.well-known/oauth-authorization-server").json()
     assert told["issuer"] == settings.GATEHOUSE_URL
     assert told["token_endpoint"] == f"{settings.GATEHOUSE_URL}/oauth/token"
+
+
+def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
+    """What each of several threads got, or the class of what it was refused with."""
+    results: list[Any] = []
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        try:
+            barrier.wait(30)
+            results.append(act(number))
+        except RuleError as error:
+            results.append(type(error))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_do_the_same_at_once_one_wins(ada: Any) -> None:
+    begun = begin()
+    code = find(begun, ada)
+    approved = at_once(4, lambda n: codes.approve(code=code, user=ada, name=f"tab {n}"))
+    assert approved.count(Conflict) == 3
+    assert Machine.objects.count() == 1
+    fetched = at_once(4, lambda n: fetch(begun))
+    # The others' use gave the code away, so that what the winner got has ended as well.
+    assert fetched.count(OAuthError) == 3
+    assert not machines.live_machines(ada).exists()
+    assert AccessToken.objects.filter(revoked_at=None).count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_processes_that_refresh_at_once_all_go_on(ada: Any) -> None:
+    first = signed_in(ada)
+    pairs = at_once(3, lambda n: machines.refresh(secret=first.refresh_secret))
+    assert [tokens.authenticate(pair.access.secret).user for pair in pairs] == [ada] * 3
+    assert verify_chain().ok
