@@ -27,8 +27,14 @@ def _measure(arguments: list[str]) -> int:
         from tests.bench.recovery.cli import main as measure_recovery
 
         return measure_recovery(arguments[1:])
+    if arguments[:1] == ["delivery"]:
+        from tests.bench.delivery import main as measure_delivery
+
+        return measure_delivery(arguments[1:])
     if arguments:
-        raise BenchError(f"bench does not know {arguments[0]!r}; say bench, or bench recovery.")
+        raise BenchError(
+            f"bench does not know {arguments[0]!r}; say bench, bench recovery or bench delivery."
+        )
     from tests.bench.site import measure_site
 
     return measure_site()

@@ -35,7 +35,7 @@ def measure_site() -> int:
 
 
 def _measure() -> None:
-    with _temporary_state() as state:
+    with temporary_state() as state:
         with _portal(state, "portal, new state folder, until ready"):
             pass
         with _portal(state, "portal, existing state folder, until ready") as address:
@@ -48,7 +48,7 @@ def _measure() -> None:
 
 
 @contextmanager
-def _temporary_state() -> Iterator[Path]:
+def temporary_state() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as folder:
         state = Path(folder) / "state"
         yield state
