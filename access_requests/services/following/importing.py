@@ -26,17 +26,17 @@ TRUE, FALSE = {"true", "on", "yes", "1", "checked"}, {"false", "off", "no", "0",
 
 
 def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | None:
-    """A pending entry as a submitted request; None when its person has one under way here already.
+    """A pending entry as a submitted request; None when its person is known here by now, or has one under way.
 
     It waits for a reviewer whatever the model's gate says, and it accepts no licence of ours: what was agreed to over
     there is among the answers.
     """
     with recorded():
         person = _person(followed, item)
-        remote = RemoteRequest.objects.filter(followed=followed, person=person).first()
-        if remote is None and _has_open_request(person.user, followed):
+        known = RemoteRequest.objects.filter(followed=followed, person=person)
+        if known.exists() or _has_open_request(person.user, followed):
             return None
-        return _begin(followed, person, item, remote)
+        return _begin(followed, person, item, RemoteRequest(followed=followed, person=person))
 
 
 def import_again(*, remote: RemoteRequest, item: FarItem) -> RemoteRequest:
@@ -52,14 +52,13 @@ def _has_open_request(user: User, followed: FollowedRepo) -> bool:
 
 
 def _begin(
-    followed: FollowedRepo, person: RemotePerson, item: FarItem, remote: RemoteRequest | None
+    followed: FollowedRepo, person: RemotePerson, item: FarItem, remote: RemoteRequest
 ) -> RemoteRequest:
     now = timezone.now()
-    asked = min(item.asked_at or now, now)
+    asked = item.asked_at or now
     request, others = _request(followed, person, item)
-    request.submitted_at = asked
+    request.submitted_at = min(asked, now)  # a clock there may be ahead of ours
     request.save(force_insert=True)
-    remote = remote or RemoteRequest(followed=followed, person=person)
     remote.request, remote.other_answers = request, others
     remote.far_request_id = item.request_id or remote.far_request_id
     remote.far_status, remote.far_asked_at, remote.answered_at = item.status, asked, asked

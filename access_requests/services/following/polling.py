@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.conf import settings
+from django.db import IntegrityError
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from access_requests.enums import FarStatus, FollowState
+from access_requests.errors import RuleError
 from access_requests.models import FollowedRepo, RemoteRequest
 from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
@@ -72,7 +74,7 @@ def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, obj
         return refused(followed, token, problem)
     try:
         seen, unread = _look(followed, held, token)
-        _apply(followed, held, seen, started=now)
+        unread += _apply(followed, held, seen, started=now)
     except TokenRefused as error:
         return refused(followed, token, lost_right(followed, str(error)))
     except Limited as error:
@@ -179,25 +181,59 @@ class _Known:
             found = named if len(ids) < 2 else None
         return found
 
+    def sort(self, seen: Seen) -> tuple[dict[int, FarItem], list[FarItem]]:
+        """What was seen of each row, and pending entries of nobody here; of one that moved while we looked, the later list tells."""
+        entries: dict[int, FarItem] = {}
+        new: list[FarItem] = []
+        for status in LISTS:
+            for item in seen[status]:
+                if row := self.find(item):
+                    entries[row.pk] = item
+                elif status == FarStatus.PENDING:
+                    new.append(item)
+        return entries, new
 
-def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime) -> None:
+
+def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime) -> int:
+    """Takes in what was seen; returns how many entries could not be, each of which stands in nobody's way."""
     known = _Known(followed)
-    entries: dict[int, FarItem] = {}
+    entries, new = known.sort(seen)
     fresh: list[RemoteRequest] = []
-    for status in LISTS:
-        for item in seen[status]:
-            if row := known.find(item):
-                entries[row.pk] = item  # of one that moved while we looked, the later list tells
-            elif status == FarStatus.PENDING:
-                renew(held)
-                fresh += filter(None, [import_request(followed=followed, item=item)])
-    for pk in known.rows:
+    failed = 0
+    steps = [partial(import_request, followed=followed, item=item) for item in new]
+    steps += [
+        partial(_compare, pk, entries.get(pk), started)
+        for pk, row in known.rows.items()
+        if not _unchanged(row, entries.get(pk))
+    ]
+    for step in steps:
         renew(held)
-        fresh += filter(None, [_compare(pk, entries.get(pk), started)])
-    shown = RemoteRequest.objects.filter(pk__in=entries)
-    shown.update(seen_at=timezone.now())
+        try:
+            fresh += filter(None, [step()])
+        except (IntegrityError, RuleError) as error:
+            log.warning("%s: an entry was left out: %s", followed, error)
+            failed += 1
+    RemoteRequest.objects.filter(pk__in=entries).update(seen_at=timezone.now())
     if fresh:
         _tell_reviewers(followed, fresh)
+    return failed
+
+
+def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
+    """Most rows at most polls: nothing is to be written, and no lock is taken for them."""
+    if item is None or row.missed or (row.drifted_at is not None) != drifts(row):
+        return False
+    pairs = (
+        (item.status, row.far_status),
+        (item.asked_at, row.far_asked_at),
+        (item.fields, row.far_fields),
+        (item.request_id, row.far_request_id),
+        (item.name, row.person.name),
+        (item.user_id, row.person.far_user_id),
+        (item.full_name, row.person.full_name),
+        (item.email, row.person.email),
+    )
+    return all(not now or now == known for now, known in pairs)
 
 
 def _compare(pk: int, item: FarItem | None, started: datetime) -> RemoteRequest | None:

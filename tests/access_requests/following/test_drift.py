@@ -53,6 +53,7 @@ def stand(sides: Sides, name: str) -> str:
     return str(case_of(sides.remote(name).person.user, sides.model).place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("here", "there"), PAIRS)
 def test_difference_is_shown_and_nothing_is_changed(sides: Sides, here: str, there: str) -> None:
     name = apart(sides, here, there)
@@ -78,6 +79,7 @@ def test_their_word_is_taken(sides: Sides, here: str, there: str) -> None:
     assert verify_chain().ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("here", "there"), PAIRS)
 def test_our_word_is_told(sides: Sides, here: str, there: str) -> None:
     name = apart(sides, here, there)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access_requests.enums import FarStatus, FollowState, RequestState
@@ -254,7 +255,14 @@ def test_limit_is_waited_for_and_is_no_failure(sides: Sides) -> None:
     assert len(sides.proxy.calls) == calls  # nobody calls before the time is over
 
 
-@pytest.mark.parametrize("reply", [Reply(503, {}), Reply(200, b"<html>"), Reply(200, {"error": "no list"})])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(503, {}),
+        pytest.param(Reply(200, b"<html>"), marks=pytest.mark.slow),
+        pytest.param(Reply(200, {"error": "no list"}), marks=pytest.mark.slow),
+    ],
+)
 def test_far_side_in_trouble_is_asked_again_later_and_later(sides: Sides, reply: Reply) -> None:
     name = sides.ask()
     sides.poll()
@@ -331,7 +339,7 @@ def test_paused_and_ended_ones_are_not_polled(sides: Sides) -> None:
     assert sides.proxy.calls == []
 
 
-@pytest.mark.parametrize("where", ["pending", "accepted"])
+@pytest.mark.parametrize("where", ["pending", pytest.param("accepted", marks=pytest.mark.slow)])
 def test_entry_seen_once_nowhere_is_not_taken_for_gone(sides: Sides, where: str) -> None:
     """It may have moved from a list that was read later to one that was read before."""
     name = sides.ask()
@@ -348,3 +356,42 @@ def test_entry_seen_once_nowhere_is_not_taken_for_gone(sides: Sides, where: str)
     sides.proxy.clear()
     sides.poll()
     assert (sides.remote(name).far_status, sides.remote(name).drifted_at) == (where, None)
+
+
+def test_entry_that_cannot_be_taken_in_stands_in_nobodys_way(sides: Sides) -> None:
+    """Two people under one request id, one person twice: whatever that side means by it."""
+    name = sides.ask()
+
+    def twist(items: list) -> list:
+        other = {**items[0], "user": {"user": f"{name}-b", "_id": "b"}}
+        last = {**items[0], "user": {"user": f"{name}-c", "_id": "c"}, "requestId": "c1"}
+        return [*items, other, items[0], last, last]
+
+    sides.proxy.change("/pending", twist)
+    followed = sides.poll()
+    assert (followed.problem, followed.unread) == ("", 1)
+    assert set(RemotePerson.objects.values_list("name", flat=True)) == {name, f"{name}-c"}
+    assert AccessRequest.objects.count() == 2
+
+
+def test_clock_there_that_is_ahead_is_no_difference(sides: Sides) -> None:
+    name = sides.ask()
+    ahead = (timezone.now() + timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    sides.proxy.change("/pending", lambda items: [item | {"timestamp": ahead} for item in items])
+    sides.poll()
+    sides.poll()
+    remote = sides.remote(name)
+    assert (remote.drifted_at, remote.request.submitted_at <= timezone.now()) == (None, True)
+
+
+def test_poll_that_sees_nothing_new_takes_no_query_for_each_person(
+    sides: Sides,
+) -> None:
+    counts = []
+    for _ in range(2):
+        sides.ask()
+        sides.poll()
+        with CaptureQueriesContext(connection) as queries:
+            sides.poll()
+        counts.append(len(queries))
+    assert counts[0] == counts[1]

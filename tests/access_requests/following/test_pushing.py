@@ -95,15 +95,19 @@ def test_rejection_is_told_with_its_words(sides: Sides) -> None:
 
 
 @pytest.mark.parametrize("words", ["word " * 100, "x" * 300, "🦙" * 150, "ab 🦙" * 80])
-def test_long_reason_is_cut_at_a_word_to_what_the_far_side_takes(sides: Sides, words: str) -> None:
+def test_long_reason_is_cut_at_a_word_to_what_the_far_side_takes(words: str) -> None:
     told = cut_words(words)
     assert len(told.encode("utf-16-le")) // 2 <= 200
     assert told.endswith(" …")
     assert words.startswith(told.removesuffix(" …"))
+
+
+def test_long_reason_reaches_the_far_side_cut(sides: Sides) -> None:
+    words = "ab 🦙" * 80
     name = imported(sides)
     decide(sides, name, "rejected", words)
     assert sides.tell() == [True]
-    assert sides.decisions(name) == [["rejected", told]]
+    assert sides.decisions(name) == [["rejected", cut_words(words)]]
 
 
 def test_reason_of_exactly_200_characters_is_left_whole() -> None:
@@ -141,7 +145,7 @@ def test_access_that_ran_out_is_reset_there(sides: Sides) -> None:
     in_step(sides, name, "reset")
 
 
-@pytest.mark.parametrize("first", ["approved", "rejected"])
+@pytest.mark.parametrize("first", ["approved", pytest.param("rejected", marks=pytest.mark.slow)])
 def test_reopened_request_is_pending_there_again(sides: Sides, first: str) -> None:
     name = imported(sides)
     decide(sides, name, first, "No." if first == "rejected" else "")
@@ -224,7 +228,12 @@ def test_list_that_still_shows_what_was_before_our_write_is_no_drift(sides: Side
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(500, {}), Reply(502, b"<html>"), Reply(409, {"error": "somebody was faster"}), Reply(404, {})],
+    [
+        Reply(500, {}),
+        pytest.param(Reply(502, b"<html>"), marks=pytest.mark.slow),
+        pytest.param(Reply(409, {"error": "somebody was faster"}), marks=pytest.mark.slow),
+        Reply(404, {}),
+    ],
 )
 def test_write_that_failed_is_tried_again(sides: Sides, reply: Reply) -> None:
     name = imported(sides)

@@ -65,8 +65,10 @@ def test_database_refuses_address_password_and_rights(change: dict[str, Any]) ->
         User.objects.filter(pk=user.pk).update(**change)
 
 
-@pytest.mark.parametrize("login", ["", "clem.huggingface.co", "clem@huggingface.co", " "])
-@pytest.mark.parametrize("password", ["", "!", "a good password"])
+@pytest.mark.parametrize(
+    ("login", "password"),
+    [("", ""), ("", "!"), ("clem.huggingface.co", "a good password"), ("clem@huggingface.co", "!")],
+)
 def test_nobody_signs_in_as_one_of_them(client: Client, login: str, password: str) -> None:
     user, other = imported(), imported("other")
     assert not client.login(username=login, email=login, password=password)
