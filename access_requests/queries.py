@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, F, FilteredRelation, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Lower
-from django.db.models.lookups import Exact, IsNull
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from access_requests.enums import OPEN_STATES, WAITING_STATES, AccessCode, RequestState, Role
@@ -19,12 +18,11 @@ from access_requests.models import (
     AccessToken,
     GatedModel,
     Grant,
-    LicenceAcceptance,
-    LicenceVersion,
     ModelRole,
     Namespace,
 )
 from access_requests.permissions import decidable_models, is_person, is_reviewer
+from access_requests.standing import Standing, owing, standing_by_name, standing_in
 
 
 @dataclass(frozen=True)
@@ -75,22 +73,11 @@ REQUEST_CODES = {
 }
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What a person is to a model: their live grant and what it waits for, their role, whether they came here before."""
-
-    grant: Grant | None
-    owes_licence: bool
-    role: str
-    was_here: bool
-
-
 def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None) -> Access:
     """The one answer that everything serving bytes asks for; a token can only narrow it."""
     if not is_person(user):
         return _access_of_nobody(user, model)
-    row = _with_standing(GatedModel.objects.filter(pk=model.pk).defer("card", "card_data"), user).get()
-    return _access(user, model, _standing(row, user), token)
+    return _access(user, model, standing_in(model, user), token)
 
 
 def model_and_access(
@@ -100,17 +87,16 @@ def model_and_access(
 
     None: there is no such model, or none that this caller may know of.
     """
-    models = models_named(repo_id).defer("card")
     if not is_person(user):
-        found = models.first()
-        return (found, _access_of_nobody(user, found)) if found and found.listed else None
-    found = _with_standing(models, user).first()
+        model = models_named(repo_id).defer("card").first()
+        return (model, _access_of_nobody(user, model)) if model and model.listed else None
+    found = standing_by_name(repo_id, user)
     if found is None:
         return None
-    standing = _standing(found, user)
-    if not (found.listed or standing.role or standing.was_here):
+    model, standing = found
+    if not (model.listed or standing.role or standing.was_here):
         return None
-    return found, _access(user, found, standing, token)
+    return model, _access(user, model, standing, token)
 
 
 def _access_of_nobody(user: Any, model: GatedModel) -> Access:
@@ -132,59 +118,6 @@ def _access(user: Any, model: GatedModel, standing: Standing, token: AccessToken
     if grant:
         return _answer(AccessCode.GRANTED, model, grant=grant, role=role)
     return _answer(AccessCode.STAFF, model, role=role) if role else _refusal(user, model)
-
-
-def _with_standing(models: QuerySet[GatedModel], user: Any) -> QuerySet[GatedModel]:
-    """With what `_standing` reads, in the same query."""
-    now = timezone.now()
-    live = Q(grants__user=user, grants__revoked_at__isnull=True)
-    live &= Q(grants__starts_at__lte=now, grants__ends_at__gt=now)
-    return models.annotate(
-        standing_grant=FilteredRelation("grants", condition=live),
-        standing_owes=Exists(_owed("standing_grant__")),
-        standing_role=Subquery(ModelRole.objects.filter(model=OuterRef("pk"), user=user).values("role")[:1]),
-        standing_was_here=Exists(Grant.objects.filter(model=OuterRef("pk"), user=user))
-        | Exists(AccessRequest.objects.filter(model=OuterRef("pk"), applicant=user)),
-    ).select_related("standing_grant")  # type: ignore[misc]  # the plugin knows no filtered relations
-
-
-def _standing(row: Any, user: Any) -> Standing:
-    role = Role.OWNER.value if user.is_superuser else row.standing_role or ""
-    grant = getattr(row, "standing_grant", None)  # not set where the join found none
-    return Standing(grant, row.standing_owes, role, row.standing_was_here)
-
-
-def _owed(grant: str = "") -> QuerySet[LicenceVersion]:
-    """Texts that a grant's holder must accept first, for `Exists` on a row whose grant's fields begin with `grant`.
-
-    Who was granted access without a request has vouched for texts of that time, and owes only newer ones.
-    """
-    accepted = LicenceAcceptance.objects.filter(
-        user=OuterRef(OuterRef(f"{grant}user")),
-        licence__model=OuterRef("model"),
-        licence__name=OuterRef("name"),
-        licence__language=OuterRef("language"),
-        accepted_at__gte=OuterRef("must_accept_at"),
-    )
-    newer = Q(must_accept_at__gt=OuterRef(f"{grant}starts_at"))
-    return LicenceVersion.objects.filter(
-        newer | Q(IsNull(OuterRef(f"{grant}request"), False)),
-        ~Exists(accepted),
-        model=OuterRef(f"{grant}model"),
-        retired_at__isnull=True,
-        must_accept_at__isnull=False,
-    )
-
-
-def owing(grants: QuerySet[Grant]) -> QuerySet[Any]:
-    """Grants with `owes`: whether their holder must accept a licence text first."""
-    return grants.annotate(owes=Exists(_owed()))
-
-
-def owed_licences(grant: Grant) -> list[LicenceVersion]:
-    """The texts that the holder of this grant must accept before downloading goes on."""
-    owed = Grant.objects.filter(pk=grant.pk).values_list(ArraySubquery(_owed().values("pk")), flat=True).get()
-    return list(LicenceVersion.objects.filter(pk__in=owed).order_by("pk"))
 
 
 def _refusal(user: Any, model: GatedModel) -> Access:

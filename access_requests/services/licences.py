@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel, Grant, LicenceAcceptance, LicenceVersion, ModelRole
-from access_requests.queries import live_grant, owed_licences, owing
+from access_requests.queries import live_grant
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.mail import queue_mail
+from access_requests.standing import owed_licences, owing
 
 if TYPE_CHECKING:
     from portal.accounts.models import User

@@ -16,10 +16,11 @@ from access_requests.enums import AccessCode
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, GatedModel
 from access_requests.panels import ACCESS_PANELS, show_panels
-from access_requests.queries import access_of, live_grant, owed_licences
+from access_requests.queries import access_of, live_grant
 from access_requests.services.licences import accept_licences
 from access_requests.services.tokens import issue_token, revoke_token, show_first_token
 from access_requests.services.tokens.issuing import BY_HAND
+from access_requests.standing import owed_licences
 from access_requests.views.common import known_model
 from portal.pages.card import card_body, chat_format
 from portal.pages.commands import commands

@@ -10,10 +10,11 @@ from django.utils import timezone
 
 from access_requests.enums import AccessCode, Gate, TokenKind
 from access_requests.models import GatedModel, Grant, LicenceVersion
-from access_requests.queries import access_of, codes_for, model_and_access, owed_licences
+from access_requests.queries import access_of, codes_for, model_and_access
 from access_requests.services import tokens
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
+from access_requests.standing import owed_licences
 
 pytestmark = pytest.mark.django_db
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from access_requests.errors import RuleError
-from access_requests.models import AccessToken
+from access_requests.models import AccessToken, GatedModel, Grant
+from access_requests.prepared import SAMPLE_TEXT, Prepared, columns, instance
 from access_requests.services.tokens.issuing import token_page
 from access_requests.services.tokens.networks import works_from
 from access_requests.services.tokens.secret import digest, looks_right
@@ -25,18 +32,58 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
     """
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")
-    token = (
-        AccessToken.objects.select_related("grant__model", "user")
-        .defer("grant__model__card", "grant__model__card_data")
-        .filter(digest=digest(secret))
-        .first()
-    )
+    token = _find(secret)
     if token is None:
         raise TokenRefused("This token is not known here: make a new one on the model's access page.")
     if problem := _problem(token, address):
         raise TokenRefused(problem)
     uses.note(token.pk, address=address, client=client)
     return token
+
+
+def _find(secret: str) -> AccessToken | None:
+    queries = _prepared()
+    rows = queries.by_digest(digest=digest(secret))
+    if not rows:
+        return None
+    row = list(rows[0])
+    token: AccessToken = instance(AccessToken, queries.of_token, _cut(row, queries.of_token))
+    token.user = instance(get_user_model(), queries.of_user, _cut(row, queries.of_user))
+    of_grant, of_model = _cut(row, queries.of_grant), _cut(row, queries.of_model)
+    if token.grant_id is not None:
+        token.grant = instance(Grant, queries.of_grant, of_grant)
+        token.grant.model = instance(GatedModel, queries.of_model, of_model)
+    return token
+
+
+def _cut(row: list[Any], names: list[str]) -> list[Any]:
+    """The row's next values, taken off it."""
+    taken = row[: len(names)]
+    del row[: len(names)]
+    return taken
+
+
+@dataclass(frozen=True)
+class _Queries:
+    of_token: list[str]
+    of_user: list[str]
+    of_grant: list[str]
+    of_model: list[str]
+    by_digest: Prepared
+
+
+@cache
+def _prepared() -> _Queries:
+    of_token = columns(AccessToken)
+    of_user = columns(get_user_model(), but=["password"], prefix="user__")
+    of_grant = columns(Grant, prefix="grant__")
+    of_model = columns(GatedModel, but=["card", "card_data"], prefix="grant__model__")
+
+    def by_digest(digest: str) -> QuerySet[Any, Any]:
+        rows = AccessToken.objects.filter(digest=digest).order_by()
+        return rows.values_list(*of_token, *of_user, *of_grant, *of_model)
+
+    return _Queries(of_token, of_user, of_grant, of_model, Prepared(by_digest, digest=SAMPLE_TEXT))
 
 
 def _problem(token: AccessToken, address: str | None) -> str:
