@@ -28,7 +28,7 @@ from access_requests.services.requests import save_draft, start_request, submit_
 from model_ops.hub.body import json_object
 from model_ops.hub.refusals import Refused, bad_request, one_line
 from model_ops.hub.repo import Repo, open_repo
-from model_ops.hub.requests.words import NOTHING_PENDING, no_right, not_found, require_gate
+from model_ops.hub.requests.words import NOTHING_PENDING, no_right, not_found, person_of, require_gate
 from model_ops.hub.route import hub_route, json_answer, warn
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def cancel(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _asker(repo: Repo) -> User:
-    person, token = repo.caller.person(), repo.caller.token
+    person, token = person_of(repo), repo.caller.token
     if token is None or token.kind not in ASKERS:
         page = f"{settings.GATEHOUSE_URL}/me/tokens"
         raise no_right(f"This token reads one model: make one that stands for you at {page}")

@@ -26,12 +26,20 @@ NOT_GATED = "Repo is not gated"
 def reviewed(request: HttpRequest, repo_id: str) -> tuple[Repo, User]:
     """The model and the reviewer: 401 for nobody, 404 for a model that is unknown or hidden, 403 without the right."""
     repo = open_repo(request, repo_id)
+    person_of(repo)
     try:
         return repo, rights.require_reviewer(repo)
     except Refused as refused:
-        if refused.status != HTTPStatus.FORBIDDEN:
-            raise
         raise no_right(refused.message) from refused
+
+
+def person_of(repo: Repo) -> User:
+    """Who asks; nobody is a 401 without a code, as on the Hub."""
+    try:
+        return repo.caller.person()
+    except Refused as refused:
+        refused.code = ""
+        raise
 
 
 def no_right(sentence: str) -> Refused:
