@@ -142,7 +142,7 @@ def bad_token(sentence: str) -> Refused:
 
 def forbidden(sentence: str) -> Refused:
     """The token names a person, and is not one that may do this."""
-    return Refused(HTTPStatus.FORBIDDEN, "Forbidden", sentence, warning="access")
+    return Refused(HTTPStatus.FORBIDDEN, "NotAllowed", sentence, warning="access")
 
 
 def damaged(model: GatedModel, path: str) -> Refused:

@@ -42,7 +42,7 @@ def hub_route(*methods: str, limited: bool = False) -> Callable[[View], View]:
             except Refused as refused:
                 response = refusal(request, refused)
             except RuleError as error:
-                response = refusal(request, Refused(error.status, error.code, error.sentence))
+                response = refusal(request, Refused(error.status, _code(error), error.sentence))
             response.headers.setdefault("Cache-Control", "private, no-cache")
             response.headers["Vary"] = "Authorization"
             return response
@@ -50,6 +50,11 @@ def hub_route(*methods: str, limited: bool = False) -> Callable[[View], View]:
         return answer
 
     return decorate
+
+
+def _code(error: RuleError) -> str:
+    """A rule's code as the Hub writes its own: `not_allowed` is NotAllowed."""
+    return "".join(word[:1].upper() + word[1:] for word in error.code.split("_"))
 
 
 def _check(request: HttpRequest, allowed: set[str]) -> None:

@@ -345,6 +345,17 @@ def namespace(name: str, full_name: str) -> dict[str, Any]:
     return {}
 
 
+def stand(name: str, repo_id: str, state: str) -> dict[str, Any]:
+    """A person, known or new, in that state or role towards one more model; no token but a grant's."""
+    user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
+    towards = GatedModel.objects.get(repo_id=repo_id)
+    if state in Role.values:
+        catalogue.assign_role(model=towards, user=user, role=state)
+    else:
+        STATES[state](user, towards)
+    return {}
+
+
 def known(repo_id: str) -> dict[str, Any]:
     return {"known": GatedModel.objects.filter(repo_id=repo_id).exists()}
 
@@ -377,6 +388,7 @@ ORDERS = {
         namespace,
         rename,
         known,
+        stand,
         events,
     )
 } | TOKEN_ORDERS

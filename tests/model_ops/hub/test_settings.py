@@ -73,10 +73,10 @@ def test_client_changes_settings_and_reads_why_it_may_not(knobs: Portal) -> None
     [
         ("anonymous", 401, "InvalidToken"),
         ("unknown", 401, "InvalidToken"),
-        ("stranger", 403, "Forbidden"),
-        ("knobs-granted", 403, "Forbidden"),
-        ("knobs-decider", 403, "Forbidden"),
-        ("owner", 403, "Forbidden"),  # of another model
+        ("stranger", 403, "NotAllowed"),
+        ("knobs-granted", 403, "NotAllowed"),
+        ("knobs-decider", 403, "NotAllowed"),
+        ("owner", 403, "NotAllowed"),  # of another model
     ],
 )
 def test_nobody_else_changes_anything(knobs: Portal, who: str, status: int, code: str) -> None:
