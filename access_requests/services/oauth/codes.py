@@ -15,6 +15,7 @@ from access_requests.enums import DeviceState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import DeviceCode, Machine
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.mail import queue_mail
 from access_requests.services.oauth import limits
 from access_requests.services.oauth.errors import OAuthError
 from access_requests.services.oauth.machines import (
@@ -133,6 +134,12 @@ def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
             kind="machine.approved",
             actor=user,
             data={"machine": machine.pk, "name": name, "client": code.client, "address": code.address},
+        )
+        queue_mail(
+            key=f"machine:{machine.pk}",
+            to=user.email,
+            template="mails/machine_signed_in.txt",
+            context={"person": user, "machine": machine},
         )
     return machine
 

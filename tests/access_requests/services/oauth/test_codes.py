@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from access_requests.enums import DeviceState, TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotFound, RuleError
-from access_requests.models import AccessToken, DeviceCode, Event, Machine, RefreshToken
+from access_requests.models import AccessToken, DeviceCode, Event, Machine, OutgoingMail, RefreshToken
 from access_requests.services import tokens
 from access_requests.services.audit import verify_chain
 from access_requests.services.oauth import codes, limits, machines
@@ -63,6 +63,18 @@ def test_codes_are_readable_and_only_digests_are_stored(ada: Any) -> None:
     assert begun.code.user_code in stored
     for secret in (begun.device_code, pair.access.secret, pair.refresh_secret):
         assert secret not in stored
+
+
+def test_the_person_is_told_by_mail(ada: Any) -> None:
+    begun = begin()
+    machine = codes.approve(code=find(begun, ada), user=ada, name="<lab> & “cluster”")
+    told = OutgoingMail.objects.get()
+    assert (told.to, told.subject) == (ada.email, "“<lab> & “cluster”” was signed in")
+    assert "from 203.0.113.7" in told.text
+    assert told.text.count("/me/machines") == 1
+    codes.deny(code=find(begin(), ada), user=ada)
+    assert OutgoingMail.objects.count() == 1
+    assert machine.is_live()
 
 
 def test_a_code_is_found_however_it_is_typed(ada: Any) -> None:
