@@ -42,6 +42,7 @@ urlpatterns = [
     re_path(rf"^{KIND}/(?P<repo_id>[^/]+(?:/[^/]+)?)/(?:resolve|raw)/{REST}$", others.unknown_repo),
     re_path(rf"^{ID}/resolve/{REST}$", resolve.resolve),
     re_path(rf"^{ID}/raw/{REST}$", resolve.raw),
+    re_path(rf"^{ID}/(?:blob|tree|commit|commits|discussions)(?:/{REST})?$", others.page_of_the_hub),
     re_path(rf"^{ONE_PART}/(?:resolve|raw)/{REST}$", others.unknown_repo),
     path("<str:namespace>/<str:name>/access/progress", progress, name="progress"),
 ]

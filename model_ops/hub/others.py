@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 
 from model_ops.hub import refusals
 from model_ops.hub.refusals import Refused
-from model_ops.hub.repo import no_such_route
+from model_ops.hub.repo import REPO_ID, no_such_route
 from model_ops.hub.route import hub_route, json_answer
 
 ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /accounts/\nDisallow: /admin/\nDisallow: /*/resolve/\nDisallow: /*/raw/\n"
@@ -43,6 +43,14 @@ def nothing_of_that_kind(request: HttpRequest) -> HttpResponseBase:
 def unknown_repo(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """One-part ids, and repositories of another kind."""
     raise refusals.no_repo(repo_id)
+
+
+@hub_route("GET")
+def page_of_the_hub(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+    """Addresses of pages that clients print (`blob`, `tree`, `commit`): the model's page has what there is to see."""
+    if not REPO_ID.fullmatch(repo_id):
+        raise refusals.no_repo(repo_id)
+    return HttpResponseRedirect(f"/{repo_id}")
 
 
 @hub_route(*ANY)

@@ -175,6 +175,12 @@ GROUPS: dict[str, list[Route]] = {
         Route("GET", "/{model}/raw/main/README.md", GATED, "nothing is public here, as on the Hub"),
         Route("GET", "/{model}/raw/main/a%00b", all_get("400 BadRequest"), "what cannot be a name"),
         Route(
+            "GET",
+            "/{model}/blob/main/config.json",
+            all_get("302"),
+            "pages of the Hub lead to the model's page",
+        ),
+        Route(
             "PUT",
             "/{model}/resolve/main/config.json",
             all_get("405 MethodNotAllowed"),

@@ -11,7 +11,7 @@ from tests.model_ops.hub.conftest import Answer, Portal
 from tests.model_ops.hub.routes_table import GROUPS, MODELS, PAGE, PEOPLE, Route, as_markdown
 
 ROUTES = list(itertools.chain.from_iterable(GROUPS.values()))
-PREFIXES = ("api/", "oauth/", "resolve/", "raw/", "ask-access", "user-access", "lfs/")
+PREFIXES = ("api/", "oauth/", "resolve", "raw/", "blob", "ask-access", "user-access", "lfs/")
 
 
 @pytest.fixture(scope="module")
