@@ -72,7 +72,10 @@ def test_model_is_added_with_the_card_licences_and_gate_of_a_gated_repository(
     assert ["Institution" in line for line in said["plan"]["form"]].count(True) == 1
 
 
-@pytest.mark.parametrize(("there", "given", "gate"), [("auto", [], "auto"), ("manual", [], "manual"), ("none", [], "manual"), ("auto", ["--gate", "manual"], "manual")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("there", "given", "gate"),
+    [("none", [], "manual"), ("auto", ["--gate", "manual"], "manual"), ("auto", [], "auto")],
+)
 def test_gate_is_that_of_the_repository_unless_another_is_given(
     hub: None,
     portal: Portal,
