@@ -15,7 +15,9 @@ from django.utils import timezone
 from access_requests.enums import Outcome, RequestState
 from access_requests.models import AccessRequest, Decision, Event
 from access_requests.panels import CASE_PANELS
-from access_requests.services.catalogue import update_card
+from access_requests.services.catalogue import LicenceText, update_card
+from access_requests.services.editing import add_licence
+from access_requests.services.licences import accept_licences
 from access_requests.services.requests import appeal_request, record_decision, start_request, withdraw_request
 from tests.conftest import TULU_ANSWERS, TULU_CARD
 
@@ -141,6 +143,16 @@ def test_page_has_everything_to_decide(desk: Any, submit: Any) -> None:
     ):
         assert text in shown
     assert f"#{elsewhere.pk} ai/other" not in shown
+
+
+def test_page_shows_texts_that_were_accepted_later(desk: Any, submit: Any) -> None:
+    request = submit(desk.ada, desk.model)
+    decide(desk.rita_browser, request, "approved")
+    text = LicenceText("later.txt", "en", "Be better.\n")
+    licence = add_licence(model=desk.model, licence=text, must_accept=True).licence
+    assert licence.sha256 not in page(desk.rita_browser.get(case(request)))
+    accept_licences(model=desk.model, user=desk.ada, shown=[licence.pk])
+    assert licence.sha256 in page(desk.rita_browser.get(case(request)))
 
 
 def test_approving_makes_the_grant(desk: Any, submit: Any) -> None:
