@@ -126,19 +126,19 @@ def test_list_is_searched_by_the_beginning_of_the_user_name_and_bounded_by_time(
     assert desk.names("pending", "?after=2020-01-01&before=2020-01-02") == []
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("limit=5", "limit"), ("limit=9", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"),
-        ("limit=-10", "limit"), ("limit=%D9%A1%D9%A1", "limit"), ("q=%00", "q"), ("q=" + "a" * 251, "q"),
-        ("after=yesterday", "after"), ("before=2020-13-01", "before"), ("cursor=x", "cursor"),
-        ("cursor=x~1", "cursor"), ("cursor=2020-01-01~" + "9" * 30, "cursor"),
-    ],
-)  # fmt: skip
-def test_bad_query_is_refused_by_its_name(desk: Any, query: str, field: str) -> None:
-    answer = desk.list("pending", f"?{query}")
-    assert answer.status_code == 400
-    assert answer.headers["X-Error-Message"].startswith(f"{field}: ")
+BAD_QUERIES = [
+    ("limit=5", "limit"), ("limit=9", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"),
+    ("limit=-10", "limit"), ("limit=%D9%A1%D9%A1", "limit"), ("q=%00", "q"), ("q=" + "a" * 251, "q"),
+    ("after=yesterday", "after"), ("before=2020-13-01", "before"), ("cursor=x", "cursor"),
+    ("cursor=x~1", "cursor"), ("cursor=2020-01-01~" + "9" * 30, "cursor"),
+]  # fmt: skip
+
+
+def test_bad_query_is_refused_by_its_name(desk: Any) -> None:
+    for query, field in BAD_QUERIES:
+        answer = desk.list("pending", f"?{query}")
+        assert answer.status_code == 400, query
+        assert answer.headers["X-Error-Message"].startswith(f"{field}: "), query
 
 
 def test_list_of_many_costs_as_many_queries_as_of_one(desk: Any, submit: Any, make_person: Any) -> None:
