@@ -3,7 +3,7 @@
 
     ./dev.py up [--host H] [--port N]   the portal, in the foreground (127.0.0.1:8000)
     ./dev.py demo [--exit]              the whole job on a real model, then a portal to look around in
-    ./dev.py test [pytest arguments]    the tests, against real servers
+    ./dev.py test [pytest arguments]    the tests, against real servers; -m conformance: huggingface_hub's own
     ./dev.py manage COMMAND ...         Django's command line, on the running portal's servers or on its own
     ./dev.py shell                      a Python shell with the models at hand
     ./dev.py lint                       every check of style, types, imports, templates and migrations
