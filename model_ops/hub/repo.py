@@ -19,6 +19,7 @@ from access_requests.queries import Access, find_renamed, may_know_of, model_and
 from model_ops.hub import refusals
 from model_ops.hub.address import raw_path
 from model_ops.hub.caller import Caller, caller_of
+from model_ops.hub.files import find_file
 from model_ops.hub.refusals import Refused
 from model_ops.hub.route import warn
 from model_ops.models import RepoFile, Revision
@@ -27,6 +28,7 @@ from model_ops.services.publishing import in_language
 
 REPO_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+HEADS_AND_TAGS = re.compile(r"^refs/(heads|tags)/")
 # Readable by anybody on `resolve`, in the repository's root, in this spelling: the Hub's list.
 PUBLIC_NAMES = frozenset({"README.md", "LICENSE", "LICENSE.md", "LICENSE.txt"})
 WARN_BEFORE_END = timedelta(days=7)
@@ -86,10 +88,11 @@ class Repo:
 
     def file_at(self, name: str, path: str) -> tuple[Revision, RepoFile]:
         """A file by revision and path, or why there is none; one query where there is."""
-        rows = RepoFile.objects.filter(
-            self._visible("revision__"), self._named(name, "revision__"), path=path
-        )
-        file = rows.select_related("revision", "blob").order_by("revision").first()
+        is_commit = COMMIT.fullmatch(name) is not None
+        short = name if is_commit else re.sub(HEADS_AND_TAGS, "", name)
+        file = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
+        if file and file.revision.held_at and not self.sees_held:
+            file = None
         if file and file.revision.has_weights:
             return file.revision, file
         revision = self.revision(name, path=path)
@@ -100,12 +103,16 @@ class Repo:
     def _visible(self, prefix: str = "") -> Q:
         """The model's revisions; held ones only for those who may publish them."""
         of_model = Q(**{f"{prefix}model": self.model})
-        sees_held = self.access.allowed and self.access.role == Role.OWNER
-        return of_model if sees_held else of_model & Q(**{f"{prefix}held_at": None})
+        return of_model if self.sees_held else of_model & Q(**{f"{prefix}held_at": None})
+
+    @property
+    def sees_held(self) -> bool:
+        """Whether the caller may publish held revisions."""
+        return self.access.allowed and self.access.role == Role.OWNER
 
     @staticmethod
     def _named(name: str, prefix: str = "") -> Q:
-        short = re.sub(r"^refs/(heads|tags)/", "", name)
+        short = re.sub(HEADS_AND_TAGS, "", name)
         named = Q(**{f"{prefix}refs__name": short})
         return named | Q(**{f"{prefix}commit": name}) if COMMIT.fullmatch(name) else named
 

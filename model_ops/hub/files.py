@@ -1,0 +1,45 @@
+"""The file behind an address, by a query that is compiled once: every download asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from django.db.models import QuerySet
+
+from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_TEXT, Prepared, columns, instance
+from model_ops.models import Blob, RepoFile, Revision
+
+SAMPLE_NAME = "the sample of a name"
+
+
+def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> RepoFile | None:
+    """The file at a commit, or at a branch or tag, with its revision and its content; held revisions included."""
+    of_file, of_revision, of_blob, ask = _prepared(is_commit)
+    rows = ask(model_id=model_id, name=name, path=path)
+    if not rows:
+        return None
+    values = iter(rows[0])
+    parts = [[next(values) for _ in names] for names in (of_file, of_revision, of_blob)]
+    file: RepoFile = instance(RepoFile, of_file, parts[0])
+    file.revision = instance(Revision, of_revision, parts[1])
+    file.blob = instance(Blob, of_blob, parts[2])
+    return file
+
+
+@cache
+def _prepared(
+    is_commit: bool,
+) -> tuple[list[str], list[str], list[str], Callable[..., list[tuple[Any, ...]]]]:
+    of_file = columns(RepoFile)
+    of_revision = columns(Revision, but=["message"], prefix="revision__")
+    of_blob = columns(Blob, prefix="blob__")
+    by = "revision__commit" if is_commit else "revision__refs__name"
+
+    def named(model_id: int, name: str, path: str) -> QuerySet[Any, Any]:
+        rows = RepoFile.objects.filter(revision__model=model_id, path=path, **{by: name})
+        return rows.order_by().values_list(*of_file, *of_revision, *of_blob)
+
+    prepared = Prepared(named, model_id=SAMPLE_NUMBER, name=SAMPLE_NAME, path=SAMPLE_TEXT)
+    return of_file, of_revision, of_blob, prepared
