@@ -11,7 +11,6 @@ from django.db.models import Q
 from access_requests.models import AccessToken, GatedModel, Grant
 from model_ops.enums import DownloadMode, DownloadState
 
-
 BADGES = {
     DownloadState.COMPLETE: "ok",
     DownloadState.RUNNING: "info",
