@@ -108,6 +108,36 @@ def test_expanded_tree_names_the_commit_of_each_item(portal: Portal) -> None:
     assert items["a"]["title"] == "Second"
 
 
+def test_history_follows_parents_and_not_other_branches(portal: Portal) -> None:
+    repo_id = "maker/branched"
+    portal.order("model", repo_id=repo_id, gate="none")
+    one, two = "b25l", "dHdv"
+    first = portal.order("commit", repo_id=repo_id, add={"a.txt": one, "b.txt": one}, message="first")
+    portal.order("branch", repo_id=repo_id, name="side")
+    portal.order("commit", repo_id=repo_id, add={"side.txt": one}, revision="side", message="aside")
+    portal.order("commit", repo_id=repo_id, add={"a.txt": two}, message="changed")
+    portal.order("commit", repo_id=repo_id, add={"a.txt": one}, message="changed back")
+
+    def titles(revision: str) -> list[str]:
+        answer = portal.get(f"/api/models/{repo_id}/commits/{revision}")
+        return [commit["title"] for commit in answer.json]
+
+    def last(revision: str) -> dict[str, str]:
+        answer = portal.get(f"/api/models/{repo_id}/tree/{revision}?expand=true")
+        return {
+            i["path"]: i["lastCommit"]["title"]
+            for i in answer.json
+            if i["path"] in {"a.txt", "b.txt", "side.txt"}
+        }
+
+    begin = titles(first["commit"])
+    assert begin[0] == "first"
+    assert titles("main") == ["changed back", "changed", *begin]
+    assert titles("side") == ["aside", *begin]
+    assert last("main") == {"a.txt": "changed back", "b.txt": "first"}
+    assert last("side") == {"a.txt": "first", "b.txt": "first", "side.txt": "aside"}
+
+
 def test_paths_info_takes_forms_and_json(portal: Portal) -> None:
     url = f"/api/models/{MODEL}/paths-info/main"
     form = portal.ask(

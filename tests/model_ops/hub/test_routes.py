@@ -8,7 +8,8 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, resolve
 
 from tests.model_ops.hub.conftest import Answer, Portal
-from tests.model_ops.hub.routes_table import GROUPS, MODELS, PAGE, PEOPLE, Route, as_markdown
+from tests.model_ops.hub.routes_page import PAGE, as_markdown
+from tests.model_ops.hub.routes_table import GROUPS, MODELS, PEOPLE, Route
 
 ROUTES = list(itertools.chain.from_iterable(GROUPS.values()))
 PREFIXES = ("api/", "oauth/", "resolve", "raw/", "blob", "ask-access", "user-access", "lfs/")
