@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_ops.delivery import NotSatisfiable, Span, asked_span
+from model_ops.delivery.ranges import NotSatisfiable, Span, asked_span
 
 
 @pytest.mark.parametrize(
