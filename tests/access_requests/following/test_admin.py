@@ -102,6 +102,8 @@ def test_problem_of_the_token_is_one_sentence_on_the_page(sides: Sides, staff_br
     assert FollowedRepo.objects.get().state == FollowState.FOLLOWING
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_owner_pauses_changes_and_ends_it(sides: Sides, staff_browser: Any) -> None:
     rita = staff_browser(sides.rita)
     bad = rita.post(page("followedrepo", sides.followed, action="settings"), {"poll_every": "5"})

@@ -66,6 +66,7 @@ def test_difference_is_shown_and_nothing_is_changed(sides: Sides, here: str, the
     assert (sides.remote(name).drifted_at, sides.proxy.wrote()) == (since, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("here", "there"), PAIRS)
 def test_their_word_is_taken(sides: Sides, here: str, there: str) -> None:
     name = apart(sides, here, there)
@@ -101,6 +102,7 @@ def test_accepted_there_while_undecided_here_becomes_a_grant_of_who_takes_it_ove
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_withdrawn_there_is_shown_and_withdrawn_here_when_taken(sides: Sides) -> None:
     name = sides.ask()
     sides.poll()
@@ -121,6 +123,7 @@ def test_withdrawn_there_is_shown_and_withdrawn_here_when_taken(sides: Sides) ->
     assert (remote.request.state, remote.drifted_at) == (RequestState.WITHDRAWN, None)
 
 
+@pytest.mark.slow
 def test_access_that_is_gone_there_can_be_given_again_or_ended_here(sides: Sides) -> None:
     names = []
     for _ in range(2):
@@ -165,6 +168,7 @@ def test_what_changed_since_the_reviewer_looked_is_not_taken(sides: Sides) -> No
     assert Grant.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_stranger_takes_nothing(sides: Sides, make_person) -> None:
     name = apart(sides, "pending", "accepted")
     for act in (take_theirs, push_ours):

@@ -29,6 +29,7 @@ from tests.access_requests.following.proxy import Reply
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.slow
 def test_pending_request_is_imported_with_person_and_answers(sides: Sides) -> None:
     name = sides.ask()
     followed = sides.poll()
@@ -146,6 +147,7 @@ def test_entry_that_cannot_be_understood_is_counted(sides: Sides) -> None:
     assert RemoteRequest.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_person_who_was_renamed_there_stays_the_same_person(sides: Sides) -> None:
     name = sides.ask()
     sides.poll()
@@ -171,6 +173,7 @@ def test_name_that_somebody_else_took_is_somebody_else(sides: Sides) -> None:
     assert second.person.user != first.person.user
 
 
+@pytest.mark.slow
 def test_person_here_with_that_name_or_address_is_not_taken_for_them(sides: Sides, make_person) -> None:
     name = "zoe-local"
     here = make_person(name, email=f"{name}@far.example.org")
@@ -199,6 +202,7 @@ def test_person_withdrew_and_asked_again_after_a_reset_is_a_new_request(sides: S
     assert old.state == RequestState.RESET
 
 
+@pytest.mark.slow
 def test_token_that_lost_its_right_is_one_sentence_and_stops_polls_until_it_changes(
     sides: Sides, settings
 ) -> None:
@@ -255,6 +259,7 @@ def test_limit_is_waited_for_and_is_no_failure(sides: Sides) -> None:
     assert len(sides.proxy.calls) == calls  # nobody calls before the time is over
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [
@@ -297,6 +302,7 @@ def test_two_workers_at_once_poll_once(sides: Sides) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_poll_that_lost_its_lease_writes_nothing_more(sides: Sides) -> None:
     sides.ask()
@@ -339,6 +345,7 @@ def test_paused_and_ended_ones_are_not_polled(sides: Sides) -> None:
     assert sides.proxy.calls == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["pending", pytest.param("accepted", marks=pytest.mark.slow)])
 def test_entry_seen_once_nowhere_is_not_taken_for_gone(sides: Sides, where: str) -> None:
     """It may have moved from a list that was read later to one that was read before."""
@@ -374,6 +381,7 @@ def test_entry_that_cannot_be_taken_in_stands_in_nobodys_way(sides: Sides) -> No
     assert AccessRequest.objects.count() == 2
 
 
+@pytest.mark.slow
 def test_clock_there_that_is_ahead_is_no_difference(sides: Sides) -> None:
     name = sides.ask()
     ahead = (timezone.now() + timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M:%S.000Z")

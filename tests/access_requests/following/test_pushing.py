@@ -94,6 +94,7 @@ def test_rejection_is_told_with_its_words(sides: Sides) -> None:
     in_step(sides, name, "rejected")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["word " * 100, "x" * 300, "🦙" * 150, "ab 🦙" * 80])
 def test_long_reason_is_cut_at_a_word_to_what_the_far_side_takes(words: str) -> None:
     told = cut_words(words)
@@ -123,6 +124,7 @@ def test_request_for_changes_is_refused_and_stays_pending_on_both_sides(sides: S
     in_step(sides, name, "pending")
 
 
+@pytest.mark.slow
 def test_revoked_access_is_reset_there(sides: Sides) -> None:
     name = imported(sides)
     decide(sides, name, "approved")
@@ -145,6 +147,8 @@ def test_access_that_ran_out_is_reset_there(sides: Sides) -> None:
     in_step(sides, name, "reset")
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["approved", pytest.param("rejected", marks=pytest.mark.slow)])
 def test_reopened_request_is_pending_there_again(sides: Sides, first: str) -> None:
     name = imported(sides)
@@ -191,6 +195,7 @@ def test_lost_answer_after_the_write_is_found_out_and_not_written_again(sides: S
     in_step(sides, name, "accepted")
 
 
+@pytest.mark.slow
 def test_lists_that_lag_behind_a_lost_answer_end_in_one_decision(sides: Sides) -> None:
     """It looks undecided, so it is written again: the far side says that there is nothing to do, and it is done."""
     name = imported(sides)
@@ -226,6 +231,7 @@ def test_list_that_still_shows_what_was_before_our_write_is_no_drift(sides: Side
     assert (remote.far_status, remote.drifted_at) == (FarStatus.ACCEPTED, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [
@@ -262,6 +268,7 @@ def test_limit_is_waited_for_and_costs_no_attempt(sides: Sides) -> None:
     assert len(sides.proxy.calls) == calls
 
 
+@pytest.mark.slow
 def test_write_that_makes_no_sense_there_is_given_up_and_shown(sides: Sides) -> None:
     name = imported(sides)
     decide(sides, name, "approved")
@@ -285,6 +292,7 @@ def test_refusal_about_one_person_does_not_stop_the_others(sides: Sides) -> None
     assert (RemotePush.objects.get().state, sides.poll().state) == (PushState.FAILED, FollowState.FOLLOWING)
 
 
+@pytest.mark.slow
 def test_token_that_lost_its_right_stops_telling_until_asked_again(sides: Sides) -> None:
     name = imported(sides)
     decide(sides, name, "approved")
@@ -313,6 +321,7 @@ def test_pause_keeps_decisions_until_it_goes_on(sides: Sides) -> None:
     in_step(sides, name, "accepted")
 
 
+@pytest.mark.slow
 def test_somebody_elses_decision_there_is_not_overwritten(sides: Sides) -> None:
     name = imported(sides)
     decide(sides, name, "approved")
@@ -338,6 +347,7 @@ def test_same_decision_there_meanwhile_is_done(sides: Sides) -> None:
     in_step(sides, name, "accepted")
 
 
+@pytest.mark.slow
 def test_person_who_was_renamed_since_the_last_poll_is_found(sides: Sides) -> None:
     name = imported(sides)
     sides.far.order("rename", name=name, to=f"{name}-x")
@@ -346,6 +356,7 @@ def test_person_who_was_renamed_since_the_last_poll_is_found(sides: Sides) -> No
     assert sides.proxy.wrote() == [{"user": f"{name}-x", "status": "accepted"}]
 
 
+@pytest.mark.slow
 def test_person_who_withdrew_there_cannot_be_decided_about(sides: Sides) -> None:
     name = imported(sides)
     decide(sides, name, "rejected", "No.")
@@ -358,6 +369,7 @@ def test_person_who_withdrew_there_cannot_be_decided_about(sides: Sides) -> None
     assert sides.proxy.wrote() == []
 
 
+@pytest.mark.slow
 def test_later_decision_waits_for_the_one_under_way_and_replaces_one_that_died(sides: Sides) -> None:
     """The worker of the first died before it wrote: its decision is out of date and is not told any more."""
     name = imported(sides)
@@ -378,6 +390,7 @@ def test_later_decision_waits_for_the_one_under_way_and_replaces_one_that_died(s
     in_step(sides, name, "reset")
 
 
+@pytest.mark.slow
 def test_later_decision_goes_over_an_earlier_one_whose_answer_was_lost(sides: Sides) -> None:
     name = imported(sides)
     decide(sides, name, "approved")
