@@ -7,11 +7,9 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 application = get_wsgi_application()
 
-from access_requests.services.tokens.uses import uses  # noqa: E402 - models are there only now
-
-uses.write_in_background()
-
-from model_ops.services import journal  # noqa: E402 - needs the application
-
 if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no thread that outlives the test
+    from access_requests.services.tokens.uses import uses
+    from model_ops.services import journal
+
+    uses.write_in_background()
     journal.move_in_background()
