@@ -171,15 +171,23 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
         mine = DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(
             state=DeviceState.USED
         )
-        if mine and code.machine:
-            return first_pair(code.machine)
+        machine = Machine.objects.select_related("user").get(device_code=code)
+        if mine and machine.is_live():
+            return first_pair(machine)
     return _refuse_second_use(code)
 
 
 def _refuse_second_use(code: DeviceCode) -> Pair:
-    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew."""
+    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew.
+
+    A machine that its person signed out before it fetched anything is told so.
+    """
     machine = Machine.objects.get(device_code=code)
-    sign_out(machine=machine, why="its device code came a second time")
+    if not sign_out(machine=machine, why="its device code came a second time"):
+        raise OAuthError(
+            "invalid_grant",
+            f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
+        )
     raise OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
 
 

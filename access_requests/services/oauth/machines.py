@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from access_requests.enums import TokenKind, TokenOrigin
+from access_requests.enums import DeviceState, TokenKind, TokenOrigin
 from access_requests.errors import Invalid, NotAllowed
-from access_requests.models import AccessToken, Machine, RefreshToken
+from access_requests.models import AccessToken, DeviceCode, Machine, RefreshToken
 from access_requests.services import tokens
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.oauth.errors import OAuthError
@@ -144,7 +144,10 @@ def _rotate(old: RefreshToken) -> Pair:
 
 
 def sign_out(*, machine: Machine, why: str, actor: User | None = None) -> bool:
-    """Ends the machine with every token it ever got; twice is once. False: it was signed out before."""
+    """Ends the machine with every token it ever got, and the sign-in that it has not fetched yet.
+
+    Twice is once. False: it was signed out before.
+    """
     if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
         raise NotAllowed("This machine belongs to somebody else.")
     with recorded():
@@ -154,6 +157,7 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None) -> bool:
         )
         if not mine:
             return False
+        DeviceCode.objects.filter(machine=machine, state=DeviceState.APPROVED).update(state=DeviceState.USED)
         ended = AccessToken.objects.filter(refresh__machine=machine, revoked_at=None).update(
             revoked_at=now, revoke_reason=f"its machine was signed out: {why}"[:200]
         )

@@ -117,6 +117,26 @@ def test_two_tabs_approve_once(ada: Any, make_person: Callable[..., Any]) -> Non
     assert list(Machine.objects.values_list("name", "user__username")) == [("one", "ada")]
 
 
+def test_a_machine_signed_out_before_it_fetched_gets_nothing(ada: Any) -> None:
+    begun = begin()
+    machine = codes.approve(code=find(begun, ada), user=ada, name="laptop")
+    assert machines.sign_out(machine=machine, why="signed out on its page", actor=ada)
+    for _ in range(2):
+        with pytest.raises(OAuthError, match="signed out: signed out on its page") as raised:
+            fetch(begun)
+        assert raised.value.code == "invalid_grant"
+    assert not AccessToken.objects.exists()
+    assert not RefreshToken.objects.exists()
+
+
+def test_a_code_of_a_machine_that_lives_no_more_gets_nothing(ada: Any) -> None:
+    begun = begin()
+    machine = codes.approve(code=find(begun, ada), user=ada, name="laptop")
+    Machine.objects.filter(pk=machine.pk).update(ends_at=timezone.now())
+    assert refused(begun) == "invalid_grant"
+    assert not AccessToken.objects.exists()
+
+
 def test_an_ended_code_can_neither_be_approved_nor_fetched(ada: Any) -> None:
     waiting, approved = begin(), begin()
     codes.approve(code=find(approved, ada), user=ada, name="x")
