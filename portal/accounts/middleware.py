@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from allauth.mfa.utils import is_mfa_enabled
-from django.conf import settings
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+
+from portal.accounts.factors import lacks_second_factor, to_second_factor
 
 GUARDED = ("/admin/", "/outbox/")
 SENTENCE = (
@@ -23,16 +21,6 @@ class StaffSecondFactorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path.startswith(GUARDED) and self._lacks_second_factor(request):
-            messages.warning(request, SENTENCE)
-            return redirect("mfa_index")
+        if request.path.startswith(GUARDED) and request.user.is_staff and lacks_second_factor(request.user):
+            return to_second_factor(request, SENTENCE)
         return self.get_response(request)
-
-    def _lacks_second_factor(self, request: HttpRequest) -> bool:
-        user = request.user
-        return (
-            not settings.GATEHOUSE_DEMO
-            and user.is_authenticated
-            and user.is_staff
-            and not is_mfa_enabled(user)
-        )

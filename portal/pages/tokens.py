@@ -34,6 +34,7 @@ from access_requests.services.tokens import (
 )
 from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.services.tokens.networks import read_networks
+from portal.accounts.factors import lacks_second_factor, to_second_factor
 from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
 
 MOST_ENDED = 20  # ended tokens that stay in sight
@@ -41,6 +42,12 @@ KINDS = {
     TokenKind.USER: "Read: all models that you may read",
     TokenKind.REVIEWER: "Decide: requests for the models you review, and settings and uploads where you are owner; it reads as well",
 }
+
+
+NEEDS_FACTOR = (
+    "A token that decides needs a second factor, as the reviewers' pages do: add an authenticator app or a passkey here "
+    "first, then make the token."
+)
 
 
 class TokenForm(forms.Form):
@@ -154,12 +161,18 @@ def my_tokens(request: HttpRequest) -> HttpResponse:
     form = PersonTokenForm(request.POST, decides=decides)
     if not form.is_valid():
         return _page(request, form, status=422)
+    if _needs_factor(request, form.kind_chosen()):
+        return to_second_factor(request, NEEDS_FACTOR)
     try:
         issued = issue_person_token(user=request.user, kind=form.kind_chosen(), **form.wishes())
     except RuleError as error:
         form.take(error)
         return _page(request, form, status=error.status)
     return show_secret(request, issued)
+
+
+def _needs_factor(request: HttpRequest, kind: str) -> bool:
+    return kind == TokenKind.REVIEWER and lacks_second_factor(request.user)
 
 
 def _page(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> HttpResponse:
@@ -178,6 +191,8 @@ def _page(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> Htt
 def rotate(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks how long the old token shall go on, then shows its successor once."""
     token = _own(request, pk)
+    if _needs_factor(request, token.kind):
+        return to_second_factor(request, NEEDS_FACTOR)
     form = RotateForm(request.POST or None)
     status = 200
     if request.method == "POST":

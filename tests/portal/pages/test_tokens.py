@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils import timezone
 
@@ -96,12 +97,42 @@ def test_bad_wishes_get_a_sentence_and_make_nothing(
     assert not AccessToken.objects.exists()
 
 
+def add_second_factor(person: Any) -> None:
+    Authenticator.objects.create(user=person, type=Authenticator.Type.TOTP, data={})
+
+
+@pytest.mark.parametrize("is_superuser", [True, False])
+def test_reviewers_token_is_made_and_rotated_with_a_second_factor_alone(
+    people: Any, make_person: Any, client: Client, is_superuser: bool
+) -> None:
+    rita = make_person("rita", is_superuser=is_superuser, is_staff=is_superuser)
+    assign_role(model=people.model, user=rita, role="reviewer")
+    old = tokens.issue_person_token(user=rita, kind=TokenKind.REVIEWER, name="old").token
+    reads = tokens.issue_person_token(user=rita, kind=TokenKind.USER, name="reads").token
+    client.force_login(rita)
+    asked = [
+        (PAGE, {"kind": "reviewer", "name": "desk"}),
+        (f"{PAGE}/{old.pk}/rotate", {"overlap": "now"}),
+    ]
+    for address, data in asked:
+        refused = client.post(address, data, follow=True)
+        assert refused.redirect_chain == [("/accounts/2fa/", 302)]
+        assert "A token that decides needs a second factor" in page(refused)
+    assert AccessToken.objects.filter(user=rita, kind=TokenKind.REVIEWER).count() == 1
+    assert client.post(PAGE, {"kind": "user", "name": "x"}).status_code == 200
+    assert client.post(f"{PAGE}/{reads.pk}/rotate", {"overlap": "now"}).status_code == 200
+    add_second_factor(rita)
+    for address, data in asked:
+        assert SECRET.search(page(client.post(address, data)))
+
+
 def test_only_those_with_a_role_may_make_a_reviewers_token(people: Any, client: Client) -> None:
     assert "Decide: requests" not in page(people.browser.get(PAGE))
     people.browser.post(PAGE, {"name": "x", "kind": "reviewer"})
     assert AccessToken.objects.get().kind == TokenKind.USER
     assign_role(model=people.model, user=people.sam, role="reviewer")
     client.force_login(people.sam)
+    add_second_factor(people.sam)
     assert "Decide: requests" in page(client.get(PAGE))
     shown = page(client.post(PAGE, {"name": "desk", "kind": "reviewer"}))
     assert 'api.list_pending_access_requests("ai/tulu")' in shown
