@@ -6,32 +6,39 @@ is 0 only if both are well.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WITHOUT_SERVERS = ("tests/model_ops/recovery", "tests/attacks")
-PYTEST = (sys.executable, "-P", "-m", "pytest")
 
 
 def main() -> int:
-    ignored = [f"--ignore={folder}" for folder in WITHOUT_SERVERS]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end ends both
     with tempfile.TemporaryFile() as output:
-        engine = subprocess.Popen([*PYTEST, *WITHOUT_SERVERS], cwd=CHECKOUT, stdout=output, stderr=output)
+        runs = [
+            _pytest("tests", *(f"--ignore={folder}" for folder in WITHOUT_SERVERS)),
+            _pytest(*WITHOUT_SERVERS, output=output),
+        ]
         try:
-            portal = subprocess.run([*PYTEST, "tests", *ignored], cwd=CHECKOUT, check=False).returncode
-            recovery = engine.wait()
-        except BaseException:
-            engine.terminate()
-            engine.wait()
-            raise
+            portal, engine = (run.wait() for run in runs)
+        finally:
+            for run in runs:
+                run.send_signal(signal.SIGINT)
+                run.wait()
         output.seek(0)
-        sys.stdout.flush()
         sys.stdout.buffer.write(output.read())
-    sys.stdout.write(f"tests: portal {_word(portal)}, engine and attacks {_word(recovery)}\n")
-    return portal or recovery
+    print(f"tests: portal {_word(portal)}, engine and attacks {_word(engine)}")
+    return portal or engine
+
+
+def _pytest(*arguments: str, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "pytest", *arguments]
+    return subprocess.Popen(command, cwd=CHECKOUT, stdout=output, stderr=output)
 
 
 def _word(status: int) -> str:

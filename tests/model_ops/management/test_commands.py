@@ -133,7 +133,7 @@ def refusals(folder: Path) -> list[tuple[list[str], str]]:
         (["ai/x", *card, *files, "--days", "0"], "0 days cannot be granted: give 1 to 36500."),
         (["ai/x", *card, *files, "--licence", "/no/l.txt:de"], "The licence /no/l.txt cannot be read: No such file or directory."),
         (["ai/x", *card, *files, "--owner", "nobody@example.org"], "nobody@example.org has no staff account here: make one in the admin, or give another --owner."),
-        (["ai/x", *card, "--files", "/no/folder"], "The weight source /no/folder is not an existing folder: write a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION."),
+        (["ai/x", *card, "--files", "/no/folder"], "The weight source /no/folder is not an existing folder: write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT."),
         (["ai/x", *card, *files, "--days", "many"], "Argument --days: invalid int value: 'many': --help shows how the command is used."),
         (["ai/x", *files], "The following arguments are required: --card: --help shows how the command is used."),
     ]  # fmt: skip
