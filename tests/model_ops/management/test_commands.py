@@ -135,7 +135,7 @@ def refusals(folder: Path) -> list[tuple[list[str], str]]:
         (["ai/x", *card, *files, "--owner", "nobody@example.org"], "nobody@example.org has no staff account here: make one in the admin, or give another --owner."),
         (["ai/x", *card, "--files", "/no/folder"], "The weight source /no/folder is not an existing folder: write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT."),
         (["ai/x", *card, *files, "--days", "many"], "Argument --days: invalid int value: 'many': --help shows how the command is used."),
-        (["ai/x", *files], "The following arguments are required: --card: --help shows how the command is used."),
+        (["ai/x", *files], "One of the arguments --card --from is required: --help shows how the command is used."),
     ]  # fmt: skip
 
 
