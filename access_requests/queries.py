@@ -248,6 +248,16 @@ def visible_models(user: Any) -> QuerySet[GatedModel]:
     return GatedModel.objects.filter(Q(listed=True) | mine).distinct()
 
 
+def readable_models(user: Any) -> list[GatedModel]:
+    """The gated models that this person may read now, by grant or by role; no cards. For a superuser these are all."""
+    now = timezone.now()
+    granted = Grant.objects.filter(user=user, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
+    mine = Q(pk__in=granted.values("model")) | Q(pk__in=decidable_models(user).values("pk"))
+    models = list(GatedModel.objects.filter(mine).order_by("repo_id").defer("card", "card_data"))
+    codes = codes_for(user, models)
+    return [model for model in models if codes[model.pk] in {AccessCode.GRANTED, AccessCode.STAFF}]
+
+
 def find_model(repo_id: str) -> GatedModel | None:
     """By id, whatever its case."""
     return models_named(repo_id).select_related("form").first()

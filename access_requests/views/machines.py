@@ -15,7 +15,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from access_requests.errors import RuleError
-from access_requests.models import DeviceCode, Grant, Machine
+from access_requests.models import DeviceCode, Machine
+from access_requests.queries import readable_models
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.machines import TOKEN_DAYS, UNUSED_DAYS, sign_out
 
@@ -97,8 +98,7 @@ def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
 
 def _ask(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -> HttpResponse:
     """Who asks, as far as it can be known, and what a yes would give."""
-    own, now = _address(request), timezone.now()
-    readable = Grant.objects.filter(user=request.user, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
+    own, everything = _address(request), request.user.is_superuser
     context: dict[str, Any] = {
         "code": code,
         "shown": codes.shown(code.user_code),
@@ -106,7 +106,8 @@ def _ask(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -
         "own_address": own,
         "same_address": own is not None and own == code.address,
         "form": form or NameForm(initial={"name": f"hf at {code.address}" if code.address else "hf"}),
-        "models": list(readable.order_by("model__repo_id").values_list("model__repo_id", flat=True)),
+        "everything": everything,
+        "models": [] if everything else [model.repo_id for model in readable_models(request.user)],
         "token_days": TOKEN_DAYS,
         "unused_days": UNUSED_DAYS,
     }

@@ -10,6 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from access_requests.models import DeviceCode, Machine, TrustedRepository
+from access_requests.services.catalogue import assign_role
+from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
 
@@ -52,6 +54,31 @@ def page(answer: Any) -> str:
 
 def link(begun: codes.Begun) -> str:
     return f"/oauth/activate?user_code={codes.shown(begun.code.user_code)}"
+
+
+def test_the_page_says_what_a_yes_would_give(
+    browser_of: Callable[[Any], Client],
+    make_person: Callable[..., Any],
+    make_model: Callable[..., Any],
+    ada: Any,
+    begun: codes.Begun,
+) -> None:
+    granted, reviewed, other = (make_model(f"ai/{name}") for name in ("granted", "reviewed", "other"))
+    grant_access(model=granted, email=ada.email, days=30)
+    assign_role(model=reviewed, user=ada, role="reviewer")
+    revoked = make_model("ai/revoked")
+    grant_access(model=revoked, email=ada.email, days=30)
+    revoke_access(model=revoked, user=ada, reason="Resold.", actor=None)
+    shown = page(browser_of(ada).get(link(begun)))
+    assert (
+        "every model that you may read: <code>ai/granted</code>, <code>ai/reviewed</code>, and those" in shown
+    )
+    assert "At present that is none" not in shown
+    root = browser_of(make_person("root", is_superuser=True))
+    assert "every model of this portal: you are a superuser." in page(root.get(link(begun)))
+    bob = browser_of(make_person("bob"))
+    assert "At present that is none" in page(bob.get(link(begun)))
+    assert other.repo_id not in shown
 
 
 def approve(browser: Client, begun: codes.Begun, **fields: str) -> Any:
