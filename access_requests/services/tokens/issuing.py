@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FIRST_TOKEN_NAME = "First token"  # noqa: S105 - a name
 BY_HAND = (TokenOrigin.PAGE, TokenOrigin.OPERATOR)  # what machines and CI jobs get has bounds of its own
+LONGEST_LIFE = timedelta(days=3653)  # ten years
 MOST_TOKENS = 20  # live ones per grant, and per person beside grants
 
 
@@ -112,8 +113,13 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
         raise Invalid(
             "Give the token a name of 1 to 100 visible characters, so that you know it again.", field="name"
         )
-    if expires_at is not None and expires_at <= timezone.now():
+    now = timezone.now()
+    if expires_at is not None and expires_at <= now:
         raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
+    if expires_at is not None and expires_at > now + LONGEST_LIFE:
+        raise Invalid(
+            "A last day is at most ten years from now: choose an earlier one, or none.", field="expires_at"
+        )
     return name
 
 

@@ -14,6 +14,7 @@ from access_requests.models import AccessToken
 from access_requests.services.audit import recorded
 from access_requests.services.tokens.issuing import (
     BY_HAND,
+    LONGEST_LIFE,
     MOST_TOKENS,
     Issued,
     check_person,
@@ -72,7 +73,7 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
             name=old.name,
             networks=old.networks,
             origin=old.origin,
-            expires_at=now + (old.expires_at - old.created_at) if old.expires_at else None,
+            expires_at=now + min(old.expires_at - old.created_at, LONGEST_LIFE) if old.expires_at else None,
         )
         _leave(old, made.token, now, length)
         lives_until = old.revoked_at or old.expires_at

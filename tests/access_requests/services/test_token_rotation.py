@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from access_requests.services import tokens
 from access_requests.services.audit import verify_chain
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
+from access_requests.services.tokens.issuing import LONGEST_LIFE
 from tests.threads import all_at_once
 
 
@@ -166,3 +167,12 @@ def test_rotation_and_revocation_at_once_leave_no_forgotten_live_token(grant: Gr
     assert token.revoked_at is not None
     assert AccessToken.objects.filter(revoked_at=None).count() == (1 if token.replaced_by_id else 0)
     assert verify_chain().ok
+
+
+@pytest.mark.django_db
+def test_successor_of_a_token_with_a_far_end_lives_for_ten_years(grant: Grant) -> None:
+    old = made(grant)
+    AccessToken.objects.filter(pk=old.token.pk).update(expires_at=datetime(9999, 12, 31, tzinfo=UTC))
+    new = tokens.rotate_token(token=old.token, user=grant.user, overlap="1d")
+    assert new.token.expires_at is not None
+    assert abs(new.token.expires_at - timezone.now() - LONGEST_LIFE) < timedelta(minutes=1)

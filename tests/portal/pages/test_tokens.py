@@ -83,6 +83,7 @@ def test_person_makes_a_token_that_is_shown_once_with_commands(people: Any) -> N
     [
         ({"name": ""}, 422, "There is a problem"),
         ({"name": "x", "expires": "2001-01-01"}, 400, "would have ended already"),
+        ({"name": "x", "expires": "9999-12-31"}, 400, "at most ten years from now"),
         ({"name": "x", "networks": "10.0.0.0/8, everywhere"}, 422, "'everywhere' is no network"),
         ({"name": "x", "networks": "10.1.2.3/8"}, 422, "which is 10.0.0.0/8"),
         ({"name": "\x07"}, 400, "visible characters"),
