@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from functools import wraps
@@ -23,6 +24,7 @@ from access_requests.services.oauth.errors import OAuthError, TooMany
 from access_requests.services.tokens import Issued
 
 LARGEST_BODY = 65_536  # bytes
+UNFIT = re.compile(r"[\0\ud800-\udfff]")  # what neither UTF-8 nor the database holds
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the type's name
@@ -86,8 +88,8 @@ def parameters(request: HttpRequest) -> Parameters:
             found = {name: _once(name, request.POST.getlist(name)) for name in request.POST}
     except (SuspiciousOperation, UnreadablePostError, MultiPartParserError, UnicodeError) as error:
         raise OAuthError("invalid_request", "The request cannot be read.") from error
-    if any("\0" in value for value in found.values()):
-        raise OAuthError("invalid_request", "A parameter holds a NUL character.")
+    if any(UNFIT.search(value) for value in found.values()):
+        raise OAuthError("invalid_request", "A parameter holds a NUL character or half a surrogate pair.")
     return found
 
 

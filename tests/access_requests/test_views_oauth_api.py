@@ -111,3 +111,14 @@ def test_metadata_names_the_addresses(client: Client, settings: Any) -> None:
     told = client.get("/.well-known/oauth-authorization-server").json()
     assert told["issuer"] == settings.GATEHOUSE_URL
     assert told["token_endpoint"] == f"{settings.GATEHOUSE_URL}/oauth/token"
+
+
+@pytest.mark.parametrize("wrong", ["a/\\ud800", "\\udfff", "a\\u0000b"])
+def test_text_that_no_database_holds_is_refused(client: Client, wrong: str) -> None:
+    grant = "urn:ietf:params:oauth:grant-type:token-exchange"
+    for name in ("resource", "subject_token", "client_id"):
+        body = f'{{"grant_type": "{grant}", "{name}": "{wrong}"}}'
+        for path in ("/oauth/token", "/oauth/device", "/oauth/revoke"):
+            answer = client.post(path, body, content_type="application/json")
+            assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+            assert "half a surrogate pair" in answer.headers["X-Error-Message"]
