@@ -15,7 +15,7 @@ from access_requests.enums import Gate, Role
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
 from access_requests.models.catalogue import LONGEST_GRANT
-from access_requests.queries import find_model, find_renamed
+from access_requests.queries import find_model, find_renamed, may_know_of
 from access_requests.services.audit import append_event, recorded
 
 if TYPE_CHECKING:
@@ -82,17 +82,23 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
-def check_free(repo_id: str, *, besides: GatedModel | None = None) -> None:
-    """Refuses an id that a model has, or once had: whoever still asks for that one must not be given another's files."""
-    known = find_model(repo_id)
-    if known and known != besides:
+def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User | None = None) -> None:
+    """Refuses an id that a model has, or once had: whoever still asks for that one must not be given another's files.
+
+    The model is named to an operator (no `asker`), and to those who may know of it.
+    """
+    known, former = find_model(repo_id), find_renamed(repo_id)
+    taken = next((model for model in (known, former) if model and model != besides), None)
+    if taken is None:
+        return
+    if asker is not None and not may_know_of(asker, taken):
+        raise Conflict(f"{repo_id} is taken: choose another name.", field="repo_id")
+    if taken == known:
         raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
-    former = find_renamed(repo_id)
-    if former and former != besides:
-        raise Conflict(
-            f"{repo_id} is a former name of {former}, which it leads to: choose another, "
-            f"or let go of it with rename_model --let-go {repo_id}."
-        )
+    raise Conflict(
+        f"{repo_id} is a former name of {taken}, which it leads to: choose another, "
+        f"or let go of it with rename_model --let-go {repo_id}."
+    )
 
 
 def check_days(days: int) -> None:
@@ -125,7 +131,7 @@ def add_model(
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose manual or auto.")
     check_days(days)
-    check_free(repo_id)
+    check_free(repo_id, asker=actor)
     read = understand_card(card)
     try:
         with recorded():

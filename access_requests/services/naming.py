@@ -31,8 +31,8 @@ def rename_model(
         old = locked.repo_id
         if to == old:
             raise Conflict(f"{old} is its name already.", field="repo_id")
-        check_free(to, besides=locked)
         _check_namespace(locked, to, actor)
+        check_free(to, besides=locked, asker=actor)
         _former(to).delete()
         if keep_old and to.lower() != old.lower():
             FormerId.objects.create(model=locked, repo_id=old)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from access_requests.errors import Conflict, Invalid, NotFound
-from access_requests.models import Event, FormerId, Namespace
+from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
+from access_requests.models import Event, FormerId, GatedModel, Namespace
 from access_requests.queries import find_model, find_renamed
-from access_requests.services.catalogue import add_model
+from access_requests.services.catalogue import add_model, assign_role
 from access_requests.services.naming import let_go_of_name, name_namespace, rename_model
 
 pytestmark = pytest.mark.django_db
@@ -106,3 +106,25 @@ def test_namespace_is_named_once_whatever_its_case() -> None:
 def test_namespace_with_a_name_that_cannot_be_shown_is_refused(full_name: str) -> None:
     with pytest.raises(Invalid):
         name_namespace(name="ai", full_name=full_name)
+
+
+def test_renaming_tells_nobody_of_models_that_they_may_not_know_of(make_model: Any, make_person: Any) -> None:
+    eve = make_person("eve")
+    mine, beside, secret = make_model("eve/own"), make_model("lab/mine"), make_model("lab/secret")
+    assign_role(model=mine, user=eve, role="owner")
+    rename_model(model=secret, to="lab/secret-two")
+    GatedModel.objects.filter(pk=secret.pk).update(listed=False)
+    said = set()
+    for name in ("secret-two", "secret", "none"):
+        with pytest.raises(NotAllowed) as raised:
+            rename_model(model=mine, to=f"lab/{name}", actor=eve)
+        said.add(raised.value.sentence)
+    assert said == {"You own no model of lab: ask an administrator to move it there."}
+    assign_role(model=beside, user=eve, role="owner")
+    for name in ("secret-two", "Secret"):
+        with pytest.raises(Conflict) as raised:
+            rename_model(model=mine, to=f"lab/{name}", actor=eve)
+        assert raised.value.sentence == f"lab/{name} is taken: choose another name."
+    assign_role(model=secret, user=eve, role="reviewer")
+    with pytest.raises(Conflict, match="is a former name of lab/secret-two"):
+        rename_model(model=mine, to="lab/secret", actor=eve)
