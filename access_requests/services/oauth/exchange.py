@@ -103,7 +103,6 @@ def _issue(claims: dict[str, Any], job: Job, *, resource: str, address: str | No
     issuer = claims["iss"]
     with recorded():
         trusted, model = _trusted_for(issuer, job, resource)
-        _same_repository(trusted, job)
         issued = _new_token(trusted, model, job)
         digest = hashlib.sha256(f"{issuer}\n{claims['jti']}".encode()).hexdigest()
         try:
@@ -140,10 +139,11 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
     else:
         model = None
         rows = [row for row in rows if row.user.username.lower() == name.lower()]
-        whole = [row for row in rows if row.model_id is None]
-        rows = whole or rows
     if not rows:
         raise OAuthError("invalid_target", _not_trusted(job, resource))
+    rows = _of_this_repository(rows, job)
+    if model is None:
+        rows = [row for row in rows if row.model_id is None] or rows
     if len({row.user_id for row in rows}) > 1:
         raise OAuthError(
             "invalid_target", "Several people trust this repository: set HF_OIDC_RESOURCE to one user name."
@@ -178,14 +178,16 @@ def _not_trusted(job: Job, resource: str) -> str:
     )
 
 
-def _same_repository(trusted: TrustedRepository, job: Job) -> None:
+def _of_this_repository(rows: list[TrustedRepository], job: Job) -> list[TrustedRepository]:
     """The first exchange fixes the repository's number: who takes over a name later is somebody else."""
-    if trusted.repository_id and trusted.repository_id != job.repository_id:
+    same = [row for row in rows if row.repository_id in {"", job.repository_id}]
+    if not same:
         raise OAuthError(
             "invalid_target",
             f"{job.repository} is another repository than the one that was trusted under this name: "
-            f"trust it anew at {settings.GATEHOUSE_URL}/me/trusted",
+            f"remove it and trust it anew at {settings.GATEHOUSE_URL}/me/trusted",
         )
+    return same
 
 
 def _new_token(trusted: TrustedRepository, model: GatedModel | None, job: Job) -> tokens.Issued:

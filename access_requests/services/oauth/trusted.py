@@ -60,7 +60,11 @@ def trust_repository(
             )
         mine = TrustedRepository.objects.filter(user=user, removed_at=None)
         if mine.filter(issuer=issuer, model=model, **conditions).exists():
-            raise Conflict("You trust this repository under these conditions already.", field="repository")
+            raise Conflict(
+                "You trust this repository under these conditions already: if it was deleted and made anew, "
+                "remove it here first.",
+                field="repository",
+            )
         if mine.count() >= MOST_TRUSTED:
             raise Invalid(f"You trust {MOST_TRUSTED} repositories already: remove one first.")
         trusted = TrustedRepository.objects.create(user=user, issuer=issuer, model=model, **conditions)

@@ -77,6 +77,27 @@ def test_who_takes_over_a_repositorys_name_is_refused(trusted: TrustedRepository
     assert trade(issuer.identity(SITE))
 
 
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_repository_that_was_made_anew_is_trusted_anew(
+    trusted: TrustedRepository, issuer: Issuer, ada: Any, removed: bool
+) -> None:
+    trade(issuer.identity(SITE))
+    anew = {"repository_id": "4712", "ref": "refs/heads/main"}
+    with pytest.raises(OAuthError, match="remove it and trust it anew"):
+        trade(issuer.identity(SITE, **anew))
+    if removed:
+        remove_trusted(trusted=trusted, user=ada)
+    again = trust_repository(
+        user=ada, issuer=issuer.url, repository="acme/eval", ref="" if removed else "refs/heads/main"
+    )
+    issued = trade(issuer.identity(SITE, **anew))
+    assert issued.token.exchange.trusted == again
+    again.refresh_from_db()
+    assert again.repository_id == "4712"
+    with pytest.raises(OAuthError, match="another repository"):
+        trade(issuer.identity(SITE, repository_id="4713", ref="refs/heads/main"))
+
+
 def test_a_trust_is_the_persons_who_made_it(
     trusted: TrustedRepository, issuer: Issuer, make_person: Callable[..., Any]
 ) -> None:
