@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from access_requests.errors import Invalid
 
 LONGEST = 500  # characters, as the database has room for
 MOST_RULES = 1000
-MOST_STARS = 8  # of one rule; more would let a rule take seconds
+MOST_WORK = 50_000_000  # characters looked at, by all rules together: a second or two at worst
 RULE = (
     "a path is written as folder/name, of at most 500 printable characters, without '.', '..' or '.git' as a "
     "part, without a backslash and without a slash at either end"
@@ -63,8 +64,10 @@ class Ignored:
     """The rules of one .gitignore; the last one that fits a path decides."""
 
     def __init__(self, text: str) -> None:
-        lines = (line.rstrip("\r\n") for line in text.splitlines()[:MOST_RULES])
+        lines = (line.rstrip("\r") for line in text.split("\n", MOST_RULES)[:MOST_RULES])
         self._rules = [rule for line in lines if (rule := _rule(line))]
+        self._known: dict[str, bool] = {}
+        self._left = MOST_WORK
 
     def __contains__(self, path: str) -> bool:
         parts = path.split("/")
@@ -72,51 +75,101 @@ class Ignored:
         return any(self._last_word(name) for name in [*above, path])
 
     def _last_word(self, name: str) -> bool:
-        ignored = False
-        for pattern, verdict in self._rules:
-            if pattern.fullmatch(name):
-                ignored = verdict
-        return ignored
+        """The verdict on one name; folders come again with each file in them."""
+        if name not in self._known:
+            self._left -= len(name) * len(self._rules)
+            if self._left < 0:
+                raise Invalid(
+                    f"{len(self._rules)} rules of .gitignore are too many for these names: shorten it."
+                )
+            base = name[name.rstrip("/").rfind("/") + 1 :]
+            fits = [rule.ignores for rule in self._rules if rule.fits(name, base)]
+            self._known[name] = bool(fits) and fits[-1]
+        return self._known[name]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern for whole names, or if it is not `anchored` for their last parts; a folder's name ends in a slash."""
+
+    pattern: re.Pattern[str]
+    ignores: bool
+    anchored: bool
+
+    def fits(self, name: str, base: str) -> bool:
+        return self.pattern.fullmatch(name if self.anchored else base) is not None
 
 
 @lru_cache(maxsize=1024)
-def _rule(line: str) -> tuple[re.Pattern[str], bool] | None:
-    """One line as a pattern over `folder/` and `file` names, and whether what fits is left out."""
-    line = re.sub(r"(?<!\\) +$", "", line)[:LONGEST]
-    if not line or line.startswith("#"):
+def _rule(line: str) -> Rule | None:
+    body = _without_spaces(line)
+    if not 0 < len(body) <= LONGEST or body.startswith("#"):
         return None
-    verdict = not line.startswith("!")
-    body = line.removeprefix("!").removeprefix("\\")
+    ignores = not body.startswith("!")
+    body = body.removeprefix("!")
     folders_only = body.endswith("/")
     body = body.rstrip("/")
-    if not body or len(re.findall(r"\*+", body)) > MOST_STARS:
+    if not body:
         return None
-    anchored = "/" in body
-    expression = "" if anchored else "(?:.*/)?"
-    expression += _translated(body.removeprefix("/")) + ("/" if folders_only else "/?")
+    expression = _expression(body.removeprefix("/").split("/")) + ("/" if folders_only else "/?")
     try:
-        return re.compile(expression), verdict
+        return Rule(re.compile(expression), ignores, anchored="/" in body)
     except re.error:  # a range the wrong way round
         return None
 
 
-GLOBS = {"**/": "(?:[^/]+/)*", "/**": "/.+", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-ESCAPED_DASH = "\\-"
-PIECE = re.compile(r"\*\*/|/\*\*$|\*+|\?|\[!?[^]/]+\]|\\.|.")
+def _without_spaces(line: str) -> str:
+    """Spaces at the end do not count, but one that is escaped."""
+    bare = line.rstrip(" ")
+    return f"{bare} " if bare.endswith("\\") and bare != line else bare
 
 
-def _translated(glob: str) -> str:
-    out = []
-    for found in PIECE.finditer(glob):
-        piece = found[0]
-        if piece in GLOBS:
-            out.append(GLOBS[piece])
-        elif piece.startswith("*"):
-            out.append("[^/]*")
-        elif len(piece) > 2 and piece.startswith("["):
-            inside = piece[1:-1].removeprefix("!")
-            negated = "^/" if piece[1] == "!" else ""
-            out.append(f"[{negated}{re.escape(inside).replace(ESCAPED_DASH, '-')}]")
+PIECE = re.compile(r"\*+|\?|\[!?[^]/]+\]|\\.|.")
+RANGE_OR_ONE = re.compile(r"(.)-(.)|(.)")
+
+
+def _expression(parts: Sequence[str]) -> str:
+    """A rule's parts as one expression that takes time in proportion to its length and the name's.
+
+    What stands between two stars, or between two `**/`, has a fixed length. So where it is found first is as good as
+    anywhere further on, and an atomic group keeps the search from trying those as well.
+    """
+    runs: list[list[str]] = [[]]
+    for part in parts:
+        if part == "**" and len(parts) > 1:
+            runs.append([])
         else:
-            out.append(re.escape(piece[-1] if piece.startswith("\\") else piece))
-    return "".join(out)
+            runs[-1].append(_part(part))
+    first, *others = ("/".join(run) for run in runs)
+    if not others:
+        return first
+    *between, last = others
+    found = "".join(f"(?>(?:[^/]+/)*?{run}/)" for run in between if run)
+    return (f"{first}/" if first else "") + found + (f"(?:[^/]+/)*{last}" if last else ".+")
+
+
+def _part(glob: str) -> str:
+    chunks = [""]
+    for found in PIECE.finditer(glob):
+        if found[0].startswith("*"):
+            chunks.append("")
+        else:
+            chunks[-1] += _character(found[0])
+    first, *others = chunks
+    if not others:
+        return first
+    *between, last = others
+    return first + "".join(f"(?>[^/]*?{chunk})" for chunk in between) + f"[^/]*{last}"
+
+
+def _character(piece: str) -> str:
+    if piece == "?":
+        return "[^/]"
+    if len(piece) > 2:
+        inside = RANGE_OR_ONE.sub(_range_or_one, piece[1:-1].removeprefix("!"))
+        return f"[^/{inside}]" if piece[1] == "!" else f"[{inside}]"
+    return re.escape(piece[-1])
+
+
+def _range_or_one(found: re.Match[str]) -> str:
+    return re.escape(found[3]) if found[3] else f"{re.escape(found[1])}-{re.escape(found[2])}"

@@ -75,3 +75,52 @@ def test_gitignore_leaves_out_what_git_would(path: str, left_out: bool) -> None:
 
 def test_gitignore_that_makes_no_sense_leaves_nothing_out() -> None:
     assert "a/b" not in Ignored("[z-a]\n[\n\\\n" + "*a" * 50 + "\n" + "!" * 500)
+
+
+HARD = [
+    ("*a" * 8 + "*b", "a" * 255, False),
+    ("*a" * 8 + "*b", "a" * 254 + "b", True),
+    ("*a" * 240 + "*b", "a" * 255, False),
+    ("x*" * 8 + "/y", "x" * 255 + "/y", True),
+    ("**/a/" * 60 + "b", "a/" * 200 + "c", False),
+    ("**/a/" * 60 + "b", "a/" * 200 + "b", True),
+    ("x" + " " * 250_000 + "y", "x", False),
+]
+
+
+@pytest.mark.parametrize(("rule", "path", "left_out"), HARD)
+def test_gitignore_that_is_made_to_take_long_is_answered(rule: str, path: str, left_out: bool) -> None:
+    assert (path in Ignored(rule)) is left_out
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "left_out"),
+    [
+        ("a**b", "axxb", True),
+        ("a**b", "ax/xb", False),
+        ("**/x", "x", True),
+        ("a/**", "a/b/c", True),
+        ("a/**", "a", False),
+        ("**", "a", True),
+        ("a?c*", "abcd", True),
+        ("[!a-c]x", "bx", False),
+        ("[!a-c]x", "dx", True),
+        ("[a--b]", "a", False),
+        ("[[a]x", "[x", True),
+        ("\\*", "a", False),
+        ("\\*", "*", True),
+        ("a\\ ", "a ", True),
+        ("a  ", "a", True),
+        ("x/", "deep/x/y", True),
+        ("/x/*/z", "x/y/z", True),
+        ("/x/*/z", "x/y/y/z", False),
+    ],
+)
+def test_one_rule_means_what_git_says(rule: str, path: str, left_out: bool) -> None:
+    assert (path in Ignored(rule)) is left_out
+
+
+def test_rules_and_names_that_are_too_much_together_are_refused() -> None:
+    ignored = Ignored("\n".join(f"*a{number}" for number in range(1000)))
+    with pytest.raises(Invalid, match="too many for these names"):
+        [f"{number}/{'a/' * 200}" in ignored for number in range(1000)]
