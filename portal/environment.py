@@ -112,6 +112,26 @@ def _split(address: str) -> SplitResult:
     return parts
 
 
+def hub_endpoint(default: str) -> str:
+    """`GATEHOUSE_HUB_ENDPOINT`, as repositories that are followed there store it."""
+    value = http_address("GATEHOUSE_HUB_ENDPOINT", default)
+    endpoint = _endpoint(value)
+    if value and not endpoint:
+        raise refuse(
+            "GATEHOUSE_HUB_ENDPOINT", "names a user or a password: write scheme, host, port and path alone."
+        )
+    return endpoint
+
+
+def _endpoint(address: str) -> str:
+    """Scheme and host in lower case, the path as it is; "" for anything that is more or less than an address."""
+    parts = _split(address)
+    more = parts.query or parts.fragment or parts.username is not None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or more:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+
+
 def public_address(default: str) -> str:
     """`GATEHOUSE_URL`: scheme, host and port alone, since the portal's pages stand at the root of their host."""
     value = http_address("GATEHOUSE_URL", default)
@@ -242,18 +262,12 @@ def follow_tokens() -> dict[str, str]:
     tokens: dict[str, str] = {}
     for pair in os.environ.get("GATEHOUSE_FOLLOW_TOKENS", "").split():
         address, sign, token = pair.partition("=")
-        parts = _split(address)
-        if (
-            parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or parts.query
-            or not sign
-            or not token
-        ):
+        endpoint = _endpoint(address.rstrip("/"))
+        if not endpoint or not sign or not token:
             raise refuse(
                 "GATEHOUSE_FOLLOW_TOKENS", "cannot be read: write https://HOST=TOKEN pairs, apart by blanks."
             )
-        tokens[address.rstrip("/")] = token
+        tokens[endpoint] = token
     return tokens
 
 

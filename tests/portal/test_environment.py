@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from access_requests.services.following.credentials import check_endpoint
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 GOOD = {
     "DATABASE_URL": "postgresql://u:p@localhost/x",
@@ -49,6 +51,9 @@ def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str,
         ("GATEHOUSE_URL", "http://models.example.org:99999"),
         ("GATEHOUSE_PROXIES", "10.0.0.0/8,proxy.example.org"),
         ("GATEHOUSE_HUB_ENDPOINT", "huggingface"),
+        ("GATEHOUSE_HUB_ENDPOINT", "https://ada:secret@hub.example.org"),
+        ("GATEHOUSE_FOLLOW_TOKENS", "https://ada:secret@hub.example.org=t"),
+        ("GATEHOUSE_FOLLOW_TOKENS", "https://hub.example.org#x=t"),
         ("GATEHOUSE_FOLLOW_TOKENS", "hf_secret"),
         ("GATEHOUSE_FOLLOW_TOKENS", "example.org=hf_secret"),
         ("GATEHOUSE_FOLLOW_TOKENS", "https://example.org="),
@@ -142,6 +147,18 @@ def test_hub_endpoint_of_a_client_is_never_read(tmp_path: Path) -> None:
         tmp_path, "settings.GATEHOUSE_HUB_ENDPOINT", HF_ENDPOINT="https://elsewhere.example.org"
     )
     assert json.loads(shown) == "https://huggingface.co"
+
+
+def test_endpoints_are_kept_as_followed_ones_are_stored(tmp_path: Path) -> None:
+    _, _, shown = settings(
+        tmp_path,
+        "[settings.GATEHOUSE_HUB_ENDPOINT, settings.GATEHOUSE_FOLLOW_TOKENS]",
+        GATEHOUSE_HUB_ENDPOINT="HTTPS://Hub.Example.ORG:8443/Way/",
+        GATEHOUSE_FOLLOW_TOKENS="https://A.Example.org/=hf_A",
+    )
+    hub, tokens = json.loads(shown)
+    assert (hub, tokens) == ("https://hub.example.org:8443/Way", {"https://a.example.org": "hf_A"})
+    assert [check_endpoint(address) for address in (hub, *tokens)] == [hub, *tokens]
 
 
 def test_demo_answers_to_its_own_names_alone(tmp_path: Path) -> None:
