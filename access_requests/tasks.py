@@ -1,4 +1,4 @@
-"""What the worker does for the people side: mail and the ends of grants."""
+"""What the worker does for the people side: mail, the ends of grants and of sign-ins, repositories followed elsewhere."""
 
 from __future__ import annotations
 

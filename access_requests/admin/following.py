@@ -172,13 +172,13 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, followed: FollowedRepo, form: FollowingForm, status: int = 200
     ) -> HttpResponse:
         differing = with_standing(followed.remote_requests.exclude(drifted_at=None)).order_by("drifted_at")
-        failed = followed.remote_requests.filter(pushes__state__in=OPEN_PUSHES, pushes__attempts__gt=0)
+        tried = followed.remote_requests.filter(pushes__state__in=OPEN_PUSHES, pushes__attempts__gt=0)
         context = {
             **self.admin_site.each_context(request),
             "followed": followed,
             "known": followed.remote_requests.count(),
             "differing": [{"row": row, "here": status_here(row)} for row in differing[:200]],
-            "struggling": failed.select_related("person").distinct()[:50],
+            "struggling": tried.select_related("person").distinct()[:50],
             "mine": is_owner(request.user, followed.model),
             "form": form,
             "opts": self.opts,

@@ -33,24 +33,25 @@ class Move:
         return self.who.split(" or ")
 
 
+GONE = "by a reviewer: withdrawn where it was asked"
 MOVES = (
     Move(S.DRAFT, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"),
     Move(S.DRAFT, S.WITHDRAWN, "applicant or reviewer", "an earlier one is reopened", "request.withdrawn"),
     Move(S.SUBMITTED, S.IN_REVIEW, "reviewer", "", "request.opened"),
     Move(S.SUBMITTED, S.APPROVED, "policy", "gate is auto", "request.approved"),
-    Move(S.SUBMITTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.SUBMITTED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
     Move(S.IN_REVIEW, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
     Move(S.IN_REVIEW, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.IN_REVIEW, S.CHANGES_REQUESTED, "reviewer", "words", "request.changes_requested"),
     Move(S.IN_REVIEW, S.RESET, "reviewer", "", "request.reset"),
-    Move(S.IN_REVIEW, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.IN_REVIEW, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
     Move(
         S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"
     ),
     Move(S.CHANGES_REQUESTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
     Move(S.CHANGES_REQUESTED, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.CHANGES_REQUESTED, S.RESET, "reviewer", "", "request.reset"),
-    Move(S.CHANGES_REQUESTED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.CHANGES_REQUESTED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
     Move(S.APPROVED, S.APPROVED, "reviewer", "the access has ended", "request.approved"),
     Move(S.APPROVED, S.IN_REVIEW, "reviewer", "the access is revoked", "request.reopened"),
     Move(S.APPROVED, S.REJECTED, "reviewer", "reason and words, the access is revoked", "request.rejected"),
@@ -63,7 +64,7 @@ MOVES = (
     Move(S.RESET, S.IN_REVIEW, "reviewer", "", "request.reopened"),
     Move(S.RESET, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
-    Move(S.APPEALED, S.WITHDRAWN, "applicant", "", "request.withdrawn"),
+    Move(S.APPEALED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
 )
 ALLOWED = {(move.source, move.target): move for move in MOVES}
 
@@ -85,25 +86,32 @@ def move(
     actor: User | None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile."""
+    """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile.
+
+    What is done to a closed request begins anew: an appeal that was heard is over, its words stay in the event.
+    """
     allowed = ALLOWED.get((RequestState(request.state), target))
     if allowed is None or who not in allowed.makers:
         raise Conflict(what_happened(request))
     now = timezone.now()
+    data = data or {}
+    if request.appealed_at is not None and request.state in CLOSED_STATES:
+        data = {**data, "appeal_before": request.appeal}
+        request.appeal, request.appealed_at = "", None
     request.state = target
     if target == S.SUBMITTED:
         request.submitted_at = now
     if target == S.APPEALED:
         request.appealed_at = now
     request.closed_at = now if target in CLOSED_STATES else None
-    request.save(update_fields=["state", "submitted_at", "appealed_at", "closed_at", "updated_at"])
+    request.save(update_fields=["state", "submitted_at", "appeal", "appealed_at", "closed_at", "updated_at"])
     append_event(
         kind=allowed.event,
         actor=actor,
         actor_name="" if actor else "policy",
         model=request.model,
         request=request,
-        data={"from": allowed.source.value, "to": target.value, **(data or {})},
+        data={"from": allowed.source.value, "to": target.value, **data},
     )
 
 

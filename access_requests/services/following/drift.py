@@ -39,7 +39,8 @@ def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
         ends_at__gt=now,
     )
     telling = RemotePush.objects.filter(remote=OuterRef("pk"), state__in=OPEN_PUSHES)
-    return rows.select_related("request", "person__user", "followed__model__form").annotate(
+    joined = rows.select_related("request", "person__user", "followed__model")
+    return joined.defer("followed__model__card", "followed__model__card_data").annotate(
         live=Exists(live), telling=Exists(telling)
     )
 
@@ -90,8 +91,8 @@ def plan_push(
         return push
     locked.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
     before = locked.pushes.filter(state=PushState.CLAIMED).order_by("-pk").first()
-    expects, push = (before.status if before else locked.far_status), None
-    if anyway or expects != status:
+    expects, push = FarStatus(before.status if before else locked.far_status), None
+    if anyway or _is_news(locked, status, expects, in_hand=before is not None):
         push = RemotePush.objects.create(
             remote=locked,
             status=status,
@@ -102,6 +103,22 @@ def plan_push(
         enqueue_on_commit("access_requests.tasks.push_decision", push.pk)
     settle(locked.pk)
     return push
+
+
+def _is_news(remote: RemoteRequest, status: FarStatus, expects: FarStatus, *, in_hand: bool) -> bool:
+    """Whether the far side has to be told: not what it says already, and nothing of somebody who is not there."""
+    if not in_hand and unheard(remote).exists():  # it may say either by now
+        return True
+    if not in_hand and expects == FarStatus.MISSING and status != FarStatus.ACCEPTED:
+        return False
+    return expects != status
+
+
+def unheard(remote: RemoteRequest) -> QuerySet[RemotePush]:
+    """Pushes that were tried and then gave way to a later one: nobody knows whether they arrived."""
+    tried = remote.pushes.filter(state=PushState.REPLACED, attempts__gt=0)
+    done = remote.pushes.filter(state=PushState.DONE).order_by("-pk").first()
+    return tried.filter(pk__gt=done.pk) if done else tried
 
 
 def cut_words(words: str) -> str:

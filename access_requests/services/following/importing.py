@@ -140,7 +140,7 @@ def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     The account cannot sign in, has no address, and bears the far side's host in its user name: nothing joins it to
     somebody of this portal, whatever name or address the far side gives.
     """
-    known = _known_person(followed.endpoint, item) if item.name else None
+    known = _known_person(followed.endpoint, item)
     if known is not None:
         update_person(known, item)
         return known
@@ -161,6 +161,8 @@ def _known_person(endpoint: str, item: FarItem) -> RemotePerson | None:
     people = RemotePerson.objects.filter(endpoint=endpoint).select_related("user")
     if item.user_id and (same := people.filter(far_user_id=item.user_id).first()):
         return same
+    if not item.name:
+        return None
     named = people.filter(name__iexact=item.name).order_by("-pk")
     return (named.filter(far_user_id="") if item.user_id else named).first()
 

@@ -45,13 +45,7 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
     try:
         with recorded():
             followed = _row(model, endpoint, far_id)
-            append_event(
-                kind="following.began",
-                actor=actor,
-                actor_name=_name(actor),
-                model=model,
-                data=_place(followed),
-            )
+            _note(followed, "following.began", actor)
             enqueue_on_commit("access_requests.tasks.poll_followed", followed.pk)
     except IntegrityError as error:
         raise Conflict(
@@ -80,13 +74,7 @@ def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
         RemotePush.objects.filter(remote__followed=followed, state=PushState.DUE).update(
             state=PushState.REPLACED
         )
-        append_event(
-            kind="following.ended",
-            actor=actor,
-            actor_name=_name(actor),
-            model=followed.model,
-            data=_place(followed),
-        )
+        _note(followed, "following.ended", actor)
 
 
 def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
@@ -94,31 +82,18 @@ def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
     _check_owner(followed.model, actor)
     with recorded():
         _set(followed, FollowState.PAUSED, [FollowState.FOLLOWING, FollowState.REFUSED])
-        append_event(
-            kind="following.paused",
-            actor=actor,
-            actor_name=_name(actor),
-            model=followed.model,
-            data=_place(followed),
-        )
+        _note(followed, "following.paused", actor)
 
 
 def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
     """Polls in a moment, whatever stopped it: also after a pause, and with a token whose rights were mended."""
-    if actor is not None and not is_owner(actor, followed.model):
-        raise NotAllowed(f"You are not an owner of {followed.model}: ask one.")
+    _check_owner(followed.model, actor)
     with recorded():
         going = [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
         _set(followed, FollowState.FOLLOWING, going, next_poll_at=timezone.now(), refused_token="")
         due = RemotePush.objects.filter(remote__followed=followed, state=PushState.DUE)
         due.update(next_try_at=timezone.now())
-        append_event(
-            kind="following.asked",
-            actor=actor,
-            actor_name=_name(actor),
-            model=followed.model,
-            data=_place(followed),
-        )
+        _note(followed, "following.asked", actor)
         enqueue_on_commit("access_requests.tasks.poll_followed", followed.pk)
 
 
@@ -136,13 +111,7 @@ def change_following(
         FollowedRepo.objects.filter(pk=followed.pk).update(
             poll_every=poll_every, mail_applicants=mail_applicants
         )
-        append_event(
-            kind="following.changed",
-            actor=actor,
-            actor_name=_name(actor),
-            model=followed.model,
-            data={**_place(followed), "every": poll_every, "mails": mail_applicants},
-        )
+        _note(followed, "following.changed", actor, every=poll_every, mails=mail_applicants)
 
 
 def followed_by(model: GatedModel) -> FollowedRepo:
@@ -155,7 +124,9 @@ def followed_by(model: GatedModel) -> FollowedRepo:
 
 
 def _set(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
-    if not FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed).update(state=to, **fields):
+    """The new state; a poll under way loses its lease, and with it the right to write a state of its own."""
+    rows = FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed)
+    if not rows.update(state=to, lease_owner="", lease_until=None, **fields):
         followed.refresh_from_db()
         raise Conflict(f"{followed} is {followed.get_state_display()}, so this cannot be done now.")
     followed.refresh_from_db()
@@ -166,9 +137,11 @@ def _check_owner(model: GatedModel, actor: User | None) -> None:
         raise NotAllowed(f"You are not an owner of {model}: ask one.")
 
 
-def _name(actor: User | None) -> str:
-    return "" if actor else "operator"
-
-
-def _place(followed: FollowedRepo) -> dict[str, Any]:
-    return {"endpoint": followed.endpoint, "repository": followed.far_id}
+def _note(followed: FollowedRepo, kind: str, actor: User | None, **data: Any) -> None:
+    append_event(
+        kind=kind,
+        actor=actor,
+        actor_name="" if actor else "operator",
+        model=followed.model,
+        data={"endpoint": followed.endpoint, "repository": followed.far_id, **data},
+    )

@@ -56,13 +56,14 @@ def poll(*, followed_id: int) -> bool:
     if not owner:
         return False
     held = FollowedRepo.objects.filter(pk=followed_id, lease_owner=owner)
-    followed = held.select_related("model__form").get()
+    followed = held.select_related("model__form").first()
+    if followed is None:  # paused or ended in this very moment
+        return False
     try:
         changes = _poll(followed, held)
     except Lost:
         return False
-    held.update(lease_owner="", lease_until=None, **changes)
-    return True
+    return bool(held.update(lease_owner="", lease_until=None, **changes))
 
 
 def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, object]:
@@ -221,7 +222,11 @@ def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, 
 
 def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
     """Most rows at most polls: nothing is to be written, and no lock is taken for them."""
-    if item is None or row.missed or (row.drifted_at is not None) != drifts(row):
+    if (row.drifted_at is not None) != drifts(row):
+        return False
+    if item is None:
+        return row.far_status == FarStatus.MISSING
+    if row.missed:
         return False
     pairs = (
         (item.status, row.far_status),

@@ -25,7 +25,7 @@ from access_requests.services.following.client import (
     TokenRefused,
 )
 from access_requests.services.following.credentials import token_for
-from access_requests.services.following.drift import LAG, settle
+from access_requests.services.following.drift import LAG, settle, unheard
 from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.polling import client_for, lost_right, refused
 from access_requests.services.following.reading import FarItem
@@ -98,10 +98,8 @@ def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
 
 def _ours(row: RemotePush) -> set[str]:
     """What may be replaced: what we knew, and what an earlier write of ours that nobody answered may have made of it."""
-    done = row.remote.pushes.filter(state=PushState.DONE, pk__lt=row.pk).order_by("-pk").first()
-    tried = row.remote.pushes.filter(state=PushState.REPLACED, attempts__gt=0, pk__lt=row.pk)
-    unheard = tried.filter(pk__gt=done.pk) if done else tried
-    return {row.expects, *(str(value) for push in unheard for value in (push.expects, push.status))}
+    earlier = unheard(row.remote).filter(pk__lt=row.pk)
+    return {row.expects, *(str(value) for push in earlier for value in (push.expects, push.status))}
 
 
 def _surprise(row: RemotePush, found: FarStatus) -> FarError:
@@ -175,12 +173,11 @@ def _mail_applicant(row: RemotePush) -> None:
     person, followed = row.remote.person, row.remote.followed
     if not followed.mail_applicants or not person.email or row.status == FarStatus.PENDING:
         return
-    decision = row.remote.request.decisions.order_by("-pk").first()
     queue_mail(
         key=f"far-decision:{row.pk}",
         to=person.email,
         template="mails/far_decision.txt",
-        context={"person": person, "followed": followed, "push": row, "decision": decision},
+        context={"person": person, "followed": followed, "push": row},
     )
 
 

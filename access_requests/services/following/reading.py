@@ -71,7 +71,8 @@ def _identifier(value: Any, longest: int) -> str:
 
 
 def _address(value: Any) -> str:
-    text = one_line(value)
+    """In lower case, as addresses here are compared."""
+    text = one_line(value).lower()
     try:
         validate_email(text)
     except ValidationError:

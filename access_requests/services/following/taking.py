@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from access_requests.enums import FarStatus, FollowState, Place, PushState, RequestState
 from access_requests.errors import Conflict, NotAllowed
-from access_requests.models import RemoteRequest
+from access_requests.models import Grant, RemoteRequest
 from access_requests.permissions import is_reviewer
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.following.drift import (
@@ -54,6 +54,7 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
                 reviewer=actor,
                 words="" if there == FarStatus.ACCEPTED else f"As decided at {row.followed.host}.",
             )
+        row.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
         settle(row.pk)
 
 
@@ -70,7 +71,7 @@ def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
                 f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take its state."
             )
         row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
-        plan_push(row, here, words=_words(row), actor_name=actor.username, anyway=True)
+        plan_push(row, here, words=_words(row, here), actor_name=actor.username, anyway=True)
         append_event(
             kind="remote.pushed",
             actor=actor,
@@ -91,19 +92,30 @@ def _drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
     return row
 
 
-def _words(row: RemoteRequest) -> str:
+def _words(row: RemoteRequest, told: FarStatus) -> str:
+    """The reason of the state that is told: of the decision that made it, else of the end of the access."""
+    if told not in {FarStatus.REJECTED, FarStatus.RESET}:
+        return ""
     decision = row.request.decisions.order_by("-pk").first()
-    return decision.words if decision else ""
+    if decision and decision.outcome == told:
+        return decision.words
+    grants = Grant.objects.filter(user=row.person.user, model=row.followed.model)
+    ended = grants.exclude(revoked_at=None).order_by("-revoked_at").first()
+    return ended.revoke_reason if ended and told == FarStatus.RESET else ""
 
 
 def _let_go(row: RemoteRequest, actor: User) -> None:
     """The person withdrew there, or is no more: what waits here is withdrawn, access ends."""
     if row.request.is_open:
-        data = {"at": row.followed.host, "by": actor.username}
-        move(lock(row.request), RequestState.WITHDRAWN, who="applicant", actor=row.person.user, data=data)
+        _withdraw(row, actor)
     else:
         reason = f"{row.person} is in none of the lists of {row.followed.host} any more."
         revoke_access(model=row.followed.model, user=row.person.user, reason=reason, actor=actor)
+
+
+def _withdraw(row: RemoteRequest, actor: User) -> None:
+    data = {"at": row.followed.host}
+    move(lock(row.request), RequestState.WITHDRAWN, who="reviewer", actor=actor, data=data)
 
 
 def _begin_anew(row: RemoteRequest, actor: User) -> None:
@@ -112,10 +124,8 @@ def _begin_anew(row: RemoteRequest, actor: User) -> None:
     if row.live:  # type: ignore[attr-defined]
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)
     if row.request.is_open:
-        data = {"at": row.followed.host, "by": actor.username}
-        move(lock(row.request), RequestState.WITHDRAWN, who="applicant", actor=person, data=data)
+        _withdraw(row, actor)
     row.refresh_from_db()
-    row.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
     item = FarItem(
         status=FarStatus.PENDING,
         request_id=row.far_request_id,

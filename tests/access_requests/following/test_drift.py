@@ -121,9 +121,9 @@ def test_withdrawn_there_is_shown_and_withdrawn_here_when_taken(sides: Sides) ->
     take_theirs(remote=remote, actor=sides.rita, seen="missing")
     remote = sides.remote(name)
     assert (remote.request.state, remote.drifted_at) == (RequestState.WITHDRAWN, None)
+    assert Event.objects.get(kind="request.withdrawn").actor == sides.rita
 
 
-@pytest.mark.slow
 def test_access_that_is_gone_there_can_be_given_again_or_ended_here(sides: Sides) -> None:
     names = []
     for _ in range(2):
@@ -135,6 +135,8 @@ def test_access_that_is_gone_there_can_be_given_again_or_ended_here(sides: Sides
     assert (kept.far_status, kept.drifted_at is None) == ("missing", False)
     take_theirs(remote=ended, actor=sides.rita, seen="missing")
     assert live_grant(ended.person.user, sides.model) is None
+    assert sides.tell() == []  # nobody is there to be told about
+    assert sides.remote(names[1]).drifted_at is None
     push_ours(remote=kept, actor=sides.rita, seen="missing")
     sides.tell()
     assert sides.proxy.wrote("grant") == [{"user": names[0]}]
@@ -153,6 +155,7 @@ def test_asked_again_there_while_waiting_here_is_shown_and_begins_anew_when_take
     old.refresh_from_db()
     new = sides.remote(name).request
     assert (old.state, new.state, new.intended_use) == ("withdrawn", "submitted", "Something else.")
+    assert Event.objects.get(kind="request.withdrawn").actor == sides.rita
     sides.poll()
     assert sides.remote(name).drifted_at is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -19,8 +20,8 @@ from access_requests.models import (
     RemotePerson,
     RemoteRequest,
 )
-from access_requests.services.following import budget
-from access_requests.services.following.managing import pause, sync_now, unfollow
+from access_requests.services.following import budget, polling
+from access_requests.services.following.managing import follow, pause, sync_now, unfollow
 from access_requests.services.requests import record_decision
 from portal.accounts.models import User
 from tests.access_requests.following.conftest import Sides
@@ -145,6 +146,34 @@ def test_entry_that_cannot_be_understood_is_counted(sides: Sides) -> None:
     sides.proxy.change("/pending", lambda items: [*items, {"user": None}, 7])
     assert sides.poll().unread == 2
     assert RemoteRequest.objects.count() == 1
+
+
+def test_person_with_hidden_name_is_the_same_person_in_a_second_repository(
+    sides: Sides, make_model: Any
+) -> None:
+    hidden = {"user": {"_id": "65a1"}}
+    sides.proxy.change("/pending", lambda items: [item | hidden for item in items])
+    sides.ask()
+    sides.poll()
+    other = follow(model=make_model("ai/other"), endpoint=sides.proxy.url, far_id=sides.far_id + "-b")
+    sides.proxy.instead("/pending", Reply(200, [{**hidden, "requestId": "b1", "status": "pending"}]))
+    for name in ("accepted", "rejected", "reset"):
+        sides.proxy.instead(f"/{name}", Reply(200, []))
+    assert polling.poll(followed_id=other.pk) is True
+    other.refresh_from_db()
+    assert (other.problem, other.unread) == ("", 0)
+    (person,) = RemotePerson.objects.all()
+    assert person.remote_requests.count() == 2
+
+
+def test_address_is_kept_in_lower_case(sides: Sides) -> None:
+    sides.proxy.change(
+        "/pending",
+        lambda items: [item | {"user": {**item["user"], "email": "Clem@Example.ORG"}} for item in items],
+    )
+    sides.ask()
+    sides.poll()
+    assert RemotePerson.objects.get().email == "clem@example.org"
 
 
 @pytest.mark.slow
@@ -321,6 +350,32 @@ def test_poll_that_lost_its_lease_writes_nothing_more(sides: Sides) -> None:
     assert FollowedRepo.objects.get().lease_owner == "another"
 
 
+@pytest.mark.parametrize(
+    ("act", "state"),
+    [
+        (pause, FollowState.PAUSED),
+        pytest.param(unfollow, FollowState.ENDED, marks=pytest.mark.slow),
+        (sync_now, FollowState.FOLLOWING),
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_what_the_owner_does_during_a_poll_is_not_undone_by_it(
+    sides: Sides, act: Any, state: FollowState
+) -> None:
+    """The poll has read its last list by then, and has nothing to do but to write down how it went."""
+
+    def meanwhile(items: list) -> list:
+        act(followed=FollowedRepo.objects.get(), actor=sides.rita)
+        connection.close()
+        return items
+
+    sides.proxy.change("/reset", meanwhile)
+    followed = sides.poll()
+    assert (followed.state, followed.polled_at) == (state, None)
+    assert followed.next_poll_at <= timezone.now()
+    assert polling.due().exists() == (act is sync_now)
+
+
 def test_budget_is_shared_and_leaves_room_for_decisions(sides: Sides) -> None:
     name = sides.ask()
     sides.poll()
@@ -403,3 +458,22 @@ def test_poll_that_sees_nothing_new_takes_no_query_for_each_person(
             sides.poll()
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_poll_takes_no_lock_for_people_who_left_the_lists_and_reads_no_card(sides: Sides) -> None:
+    names = [sides.ask() for _ in range(2)]
+    sides.poll()
+    for name in names:
+        sides.far.order("withdraw", name=name, repo_id=sides.far_id)
+    for _ in range(2):
+        sides.poll()
+    assert set(RemoteRequest.objects.values_list("far_status", flat=True)) == {"missing"}
+    with CaptureQueriesContext(connection) as queries:
+        sides.poll()
+    told = [query["sql"] for query in queries]
+    assert [sql for sql in told if "advisory" in sql] == []
+    of_people = [
+        sql for sql in told if sql.startswith("SELECT") and 'FROM "access_requests_remoterequest"' in sql
+    ]
+    assert len(of_people) == 1
+    assert [sql for sql in of_people if '"card' in sql or '"schema"' in sql] == []
