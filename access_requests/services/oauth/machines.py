@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ from access_requests.services.oauth.errors import OAuthError
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-PREFIX = "gthr_"
 TOKEN_DAYS = 30  # the client refreshes when less than a day remains
 UNUSED_DAYS = 90  # a machine that refreshes nothing for so long is signed out
 OVERLAP = timedelta(days=1)  # a process that runs on keeps the token it began with for so long
@@ -84,7 +82,7 @@ def _new_pair(machine: Machine, *, follows: RefreshToken | None) -> Pair:
         origin=TokenOrigin.DEVICE,
         expires_at=timezone.now() + timedelta(days=TOKEN_DAYS),
     )
-    secret = PREFIX + secrets.token_urlsafe(32)
+    secret = tokens.make_secret(tokens.REFRESH_PREFIX)
     RefreshToken.objects.create(machine=machine, token=access.token, follows=follows, digest=digest(secret))
     return Pair(machine, access, secret)
 
@@ -143,10 +141,10 @@ def _rotate(old: RefreshToken) -> Pair:
     return _new_pair(machine, follows=old)
 
 
-def sign_out(*, machine: Machine, why: str, actor: User | None = None) -> bool:
+def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: str = "") -> bool:
     """Ends the machine with every token it ever got, and the sign-in that it has not fetched yet.
 
-    Twice is once. False: it was signed out before.
+    Twice is once. False: it was signed out before. `place` is where a leaked secret of it was seen.
     """
     if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
         raise NotAllowed("This machine belongs to somebody else.")
@@ -164,7 +162,8 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None) -> bool:
         append_event(
             kind="machine.signed_out",
             actor=actor,
-            data={"machine": machine.pk, "name": machine.name, "why": why, "tokens": ended},
+            data={"machine": machine.pk, "name": machine.name, "why": why, "tokens": ended}
+            | ({"place": place} if place else {}),
         )
     return True
 

@@ -19,6 +19,7 @@ from access_requests.services.tokens.rotating import OVERLAPS, Overlap, rotate_t
 from access_requests.services.tokens.secret import (
     ALPHABET,
     PREFIX,
+    REFRESH_PREFIX,
     checksum,
     digest,
     looks_right,
@@ -32,6 +33,7 @@ __all__ = [
     "MOST_TOKENS",
     "OVERLAPS",
     "PREFIX",
+    "REFRESH_PREFIX",
     "Issued",
     "Overlap",
     "TokenRefused",

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from access_requests.models import AccessToken, Machine
+from access_requests.models import AccessToken, Machine, RefreshToken
 from access_requests.services.audit import recorded
 from access_requests.services.oauth.machines import sign_out
 from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
-from access_requests.services.tokens.secret import PATTERN, digest, hint, looks_right
+from access_requests.services.tokens.secret import PATTERN, REFRESH_PREFIX, digest, hint, looks_right
 
 LEAKED = "it was found where others could read it"
 LONGEST_PLACE = 500  # characters
@@ -41,19 +41,45 @@ class Answer:
 def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
     """Ends each real, living token at once, with an event and a mail to its person that says where it was seen.
 
-    One of a signed-in machine signs the machine out, which would get the next token else.
+    One of a signed-in machine, be it a refresh token, signs the machine out, which would get the next token else.
     """
-    digests = {one.secret: digest(one.secret) for one in found if looks_right(one.secret)}
+    digests = {one.secret: digest(one.secret) for one in found if _is_secret(one.secret)}
     tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
         digest__in=set(digests.values())
     )
     known = {token.digest: token for token in tokens}
     live = set(live_tokens(tokens).values_list("pk", flat=True))
+    refreshes = {
+        refresh.digest: refresh
+        for refresh in RefreshToken.objects.select_related("machine", "token__user").filter(
+            digest__in=set(digests.values())
+        )
+    }
     answers = []
     for one in found:
-        token = known.get(digests.get(one.secret, ""))
-        answers.append(Answer(hint(one.secret), _end(token, one, live) if token else Result.UNKNOWN))
+        key, result = digests.get(one.secret, ""), Result.UNKNOWN
+        if token := known.get(key):
+            result = _end(token, one, live)
+        elif refresh := refreshes.get(key):
+            result = _end_machine(refresh, one)
+        answers.append(Answer(hint(one.secret), result))
     return answers
+
+
+def _is_secret(text: str) -> bool:
+    return looks_right(text) or looks_right(text, REFRESH_PREFIX)
+
+
+def _end_machine(refresh: RefreshToken, found: Found) -> Result:
+    """A refresh token counts as long as its machine lives: one that was used before ends the machine too."""
+    place = plain(found.place)
+    with recorded():
+        refresh.machine.refresh_from_db()
+        if not refresh.machine.is_live():
+            return Result.ENDED
+        sign_out(machine=refresh.machine, why=LEAKED, place=place)
+        tell_of_end(refresh.token, reason=LEAKED, found=place)
+    return Result.REVOKED
 
 
 def _end(token: AccessToken, found: Found, live: set[int]) -> Result:

@@ -1,4 +1,4 @@
-"""The form of a secret: `gth_`, 32 random base62 characters, 6 characters of checksum."""
+"""The form of a secret: `gth_` (a machine's refresh token: `gthr_`), 32 random base62 characters, 6 of checksum."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import string
 import zlib
 
 PREFIX = "gth_"
+REFRESH_PREFIX = "gthr_"
 BODY_LENGTH = 32  # base62 characters: 190 bits
 CHECK_LENGTH = 6  # CRC-32 of prefix and body in base62, so that secret scanners tell real tokens from noise
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 # What secret scanners look for (docs/tokens.md); what it finds in a longer run of letters is cut by the checksum.
-PATTERN = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{BODY_LENGTH + CHECK_LENGTH}}}")
+PATTERN = re.compile(rf"gthr?_[0-9A-Za-z]{{{BODY_LENGTH + CHECK_LENGTH}}}")
 
 
-def make_secret() -> str:
-    """`gth_` + 32 base62 characters + 6 characters of CRC-32 in base62."""
+def make_secret(prefix: str = PREFIX) -> str:
+    """The prefix + 32 base62 characters + 6 characters of CRC-32 in base62."""
     body = "".join(secrets.choice(ALPHABET) for _ in range(BODY_LENGTH))
-    return PREFIX + body + checksum(PREFIX + body)
+    return prefix + body + checksum(prefix + body)
 
 
 def checksum(text: str) -> str:
@@ -31,13 +32,13 @@ def checksum(text: str) -> str:
     return digits
 
 
-def looks_right(secret: str) -> bool:
+def looks_right(secret: str, prefix: str = PREFIX) -> bool:
     """Prefix, length, alphabet and checksum; nothing is looked up."""
     body, check = secret[:-CHECK_LENGTH], secret[-CHECK_LENGTH:]
     return (
-        len(secret) == len(PREFIX) + BODY_LENGTH + CHECK_LENGTH
-        and body.startswith(PREFIX)
-        and set(body[len(PREFIX) :]) <= set(ALPHABET)
+        len(secret) == len(prefix) + BODY_LENGTH + CHECK_LENGTH
+        and body.startswith(prefix)
+        and set(body[len(prefix) :]) <= set(ALPHABET)
         and secrets.compare_digest(checksum(body).encode(), check.encode())
     )
 

@@ -13,6 +13,7 @@ from access_requests.services import tokens
 from access_requests.services.audit import verify_chain
 from access_requests.services.grants import grant_access
 from access_requests.services.tokens.reports import Found, Result, report_tokens
+from access_requests.services.tokens.secret import PATTERN
 from tests.threads import all_at_once
 
 
@@ -82,3 +83,32 @@ def test_machine_of_a_leaked_token_is_signed_out(grant: Grant) -> None:
     assert not machine.is_live()
     with pytest.raises(Exception, match="signed out"):
         refresh(secret=pair.refresh_secret)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("used", [True, False])
+def test_leaked_refresh_token_signs_its_machine_out(grant: Grant, used: bool) -> None:
+    from access_requests.models import Machine
+    from access_requests.services.oauth.machines import first_pair, refresh
+
+    machine = Machine.objects.create(user=grant.user, name="box", ends_at=timezone.now() + timedelta(days=30))
+    leaked = first_pair(machine).refresh_secret
+    access = refresh(secret=leaked).access if used else None
+    assert PATTERN.fullmatch(leaked)
+    assert tokens.looks_right(leaked, tokens.REFRESH_PREFIX)
+    assert not tokens.looks_right(leaked)
+    false = leaked[:-1] + ("a" if leaked[-1] != "a" else "b")
+    seen = [Found(false), Found(leaked, f"a page with {leaked}"), Found(leaked)]
+    results = [answer.result for answer in report_tokens(found=seen)]
+    assert results == [Result.UNKNOWN, Result.REVOKED, Result.ENDED]
+    machine.refresh_from_db()
+    assert machine.signed_out_why == "it was found where others could read it"
+    if access is not None:
+        with pytest.raises(tokens.TokenRefused):
+            tokens.authenticate(access.secret)
+    event, mail = Event.objects.get(kind="machine.signed_out"), OutgoingMail.objects.get()
+    assert event.data["place"] == "a page with gth_..."
+    assert mail.to == grant.user.email
+    assert "a page with gth_..." in mail.text
+    assert leaked not in mail.text + repr(event.data)
+    assert verify_chain().ok
