@@ -231,7 +231,7 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
         locked.appeal = words
         locked.save(update_fields=["appeal"])
         move(locked, RequestState.APPEALED, who="applicant", actor=applicant)
-        _tell_reviewers(locked, f"appealed:{locked.pk}", appealed=True)
+        _tell_reviewers(locked, f"appealed:{locked.pk}:{locked.appealed_at:%Y%m%d%H%M%S%f}", appealed=True)
     return locked
 
 
@@ -297,13 +297,21 @@ def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
     """The one who rejected hears the appeal only when there is nobody else."""
-    if request.appealed_at is None or not _rejected_before(request, reviewer):
+    if not _on_appeal(request) or not _rejected_before(request, reviewer):
         return True
     return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
 
 
+def _on_appeal(request: AccessRequest) -> bool:
+    """Appealed, and not decided since."""
+    return request.appealed_at is not None and request.is_open
+
+
 def _rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
-    return request.decisions.filter(reviewer=reviewer, outcome=Outcome.REJECTED, on_appeal=False).exists()
+    """Whether the rejection that is appealed, the last one, was this person's."""
+    rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
+    last = rejections.order_by("-pk").first()
+    return last is not None and reviewer is not None and last.reviewer_id == reviewer.pk
 
 
 def decide(
@@ -317,7 +325,7 @@ def decide(
 ) -> Decision:
     """Moves a locked request, and writes decision, grant and mail; `ended` is a grant that ends with it."""
     data: dict[str, Any] = {"reason": reason_code, "words": words}
-    if request.appealed_at is not None and _rejected_before(request, reviewer):
+    if _on_appeal(request) and _rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
     who = "reviewer" if reviewer else "policy"
     move(request, STATE_AFTER[outcome], who=who, actor=reviewer, data=data)

@@ -325,6 +325,31 @@ def test_appeal_is_heard_by_another_reviewer_here_too(people: Any, submit: Any, 
     assert put(people, to, by=people.olga).place == to
 
 
+def test_request_that_was_reopened_after_an_appeal_begins_anew(people: Any, submit: Any) -> None:
+    stand(people, submit, "rejected")
+    appeal_request(request=AccessRequest.objects.get(), applicant=people.ada, words="Look again.")
+    put(people, P.ACCEPTED, by=people.olga)
+    put(people, P.PENDING)  # rita's: the appeal was heard
+    request = AccessRequest.objects.get()
+    assert (request.appeal, request.appealed_at) == ("", None)
+    assert Event.objects.filter(kind="request.reopened").get().data["appeal_before"] == "Look again."
+    put(people, P.REJECTED, by=people.olga)
+    decision = Decision.objects.order_by("-pk")[0]
+    assert not decision.on_appeal
+    told = OutgoingMail.objects.filter(to=people.ada.email).order_by("-pk")[0].text
+    assert "you can appeal once" in told
+    assert "ends the appeal" not in told
+    asked = OutgoingMail.objects.filter(to=people.rita.email).count()
+    appeal_request(request=AccessRequest.objects.get(), applicant=people.ada, words="And again.")
+    assert OutgoingMail.objects.filter(to=people.rita.email).count() == asked + 1
+    with pytest.raises(NotAllowed, match="another reviewer must hear the appeal"):
+        put(people, P.ACCEPTED, by=people.olga)
+    put(people, P.ACCEPTED)
+    assert Decision.objects.order_by("-pk")[0].on_appeal
+    assert "heard_own_appeal" not in Event.objects.filter(kind="request.approved").latest("number").data
+    assert verify_chain().ok
+
+
 def test_decision_through_the_admin_does_not_override_one(people: Any, submit: Any) -> None:
     """What the table of moves allows to a change of mind stays closed to a decision made too late."""
     stand(people, submit, "rejected")
