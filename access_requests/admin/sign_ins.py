@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
 from access_requests.admin.base import ReadOnlyAdmin
 from access_requests.models import Machine, TokenExchange, TrustedRepository
 from access_requests.services.oauth.machines import sign_out
 from access_requests.services.oauth.trusted import remove_trusted
+
+MOST_EXCHANGES = 50  # that a trusted repository's page shows
 
 
 class SuperuserAdmin(ReadOnlyAdmin):
@@ -58,6 +60,8 @@ class MachineAdmin(SuperuserAdmin):
 
 
 class ExchangeInline(admin.TabularInline):
+    """What a trusted repository was given last."""
+
     model = TokenExchange
     fields = readonly_fields = ["at", "address", "token", "claims"]
     extra = 0
@@ -65,8 +69,9 @@ class ExchangeInline(admin.TabularInline):
     verbose_name_plural = "the last exchanges"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TokenExchange]:
-        newest = TokenExchange.objects.order_by("-pk").values("pk")[:50]
-        return super().get_queryset(request).filter(pk__in=newest).select_related("token")
+        of_the_same = TokenExchange.objects.filter(trusted=OuterRef("trusted")).order_by("-pk")
+        newest = of_the_same.values("pk")[:MOST_EXCHANGES]
+        return super().get_queryset(request).filter(pk__in=Subquery(newest)).select_related("token")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

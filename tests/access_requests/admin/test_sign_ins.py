@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from access_requests.enums import Role
-from access_requests.models import Machine, TrustedRepository
+from access_requests.admin import sign_ins
+from access_requests.enums import Role, TokenKind, TokenOrigin
+from access_requests.models import Machine, TokenExchange, TrustedRepository
 from access_requests.services.catalogue import assign_role
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
+from access_requests.services.tokens import issue_person_token
 
 pytestmark = pytest.mark.django_db
 PAGES = ["/admin/access_requests/machine/", "/admin/access_requests/trustedrepository/"]
@@ -57,3 +60,22 @@ def test_others_on_the_staff_see_none(
     for path in PAGES:
         assert signed_in(reviewer).get(path).status_code == 403
         assert "/admin/login/" in signed_in(make_person(f"u{len(path)}")).get(path).url
+
+
+def test_a_quiet_repository_shows_its_exchanges_beside_a_busy_one(
+    rows: Any, make_person: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_ins, "MOST_EXCHANGES", 2)
+    _, quiet = rows
+    busy = trust_repository(user=quiet.user, issuer=quiet.issuer, repository="acme/busy")
+    for number, trusted in enumerate([quiet, busy, busy, busy]):
+        token = issue_person_token(
+            user=quiet.user, kind=TokenKind.USER, name=f"ci {number}", origin=TokenOrigin.OIDC
+        ).token
+        TokenExchange.objects.create(
+            trusted=trusted, token=token, identity=f"{number:064}", address=f"192.0.2.{number}"
+        )
+    root = signed_in(make_person("root", is_staff=True, is_superuser=True))
+    shown = [root.get(f"{PAGES[1]}{row.pk}/change/").content.decode() for row in (quiet, busy)]
+    seen = [re.findall(r"192\.0\.2\.\d", page) for page in shown]
+    assert [sorted(set(addresses)) for addresses in seen] == [["192.0.2.0"], ["192.0.2.2", "192.0.2.3"]]
