@@ -18,7 +18,6 @@ from access_requests.enums import FarStatus, FollowState, PushState
 from access_requests.errors import Conflict
 from access_requests.models import Event, FollowedRepo, Grant, OutgoingMail, RemotePush, RemoteRequest
 from access_requests.services.following import polling, pushing
-from access_requests.services.following.drift import cut_words
 from access_requests.services.following.managing import change_following, pause, sync_now
 from access_requests.services.grants import close_ended_grants, revoke_access
 from access_requests.services.requests import record_decision
@@ -94,28 +93,6 @@ def test_rejection_is_told_with_its_words(sides: Sides) -> None:
     in_step(sides, name, "rejected")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("words", ["word " * 100, "x" * 300, "🦙" * 150, "ab 🦙" * 80])
-def test_long_reason_is_cut_at_a_word_to_what_the_far_side_takes(words: str) -> None:
-    told = cut_words(words)
-    assert len(told.encode("utf-16-le")) // 2 <= 200
-    assert told.endswith(" …")
-    assert words.startswith(told.removesuffix(" …"))
-
-
-def test_long_reason_reaches_the_far_side_cut(sides: Sides) -> None:
-    words = "ab 🦙" * 80
-    name = imported(sides)
-    decide(sides, name, "rejected", words)
-    assert sides.tell() == [True]
-    assert sides.decisions(name) == [["rejected", cut_words(words)]]
-
-
-def test_reason_of_exactly_200_characters_is_left_whole() -> None:
-    assert cut_words("a" * 200) == "a" * 200
-    assert cut_words("  a \n b\0 ") == "a b"
-
-
 def test_request_for_changes_is_refused_and_stays_pending_on_both_sides(sides: Sides) -> None:
     name = imported(sides)
     with pytest.raises(Conflict, match="knows no request for changes, and cannot answer here"):
@@ -170,16 +147,6 @@ def test_accepted_one_that_is_rejected_is_told_once(sides: Sides) -> None:
     assert sides.tell() == [True]
     assert [entry["status"] for entry in sides.proxy.wrote()] == ["accepted", "rejected"]
     in_step(sides, name, "rejected")
-
-
-def test_decision_that_was_taken_back_before_it_was_told_is_never_told(sides: Sides) -> None:
-    name = imported(sides)
-    decide(sides, name, "approved")
-    person = sides.remote(name).person.user
-    change_place(model=sides.model, person=person, to="pending", reviewer=sides.rita)
-    assert sides.tell() == []
-    assert sides.proxy.wrote() == []
-    in_step(sides, name, "pending")
 
 
 def test_lost_answer_after_the_write_is_found_out_and_not_written_again(sides: Sides) -> None:
@@ -367,41 +334,6 @@ def test_person_who_withdrew_there_cannot_be_decided_about(sides: Sides) -> None
         == f"{sides.followed.host}: {name} is in none of its lists any more"
     )
     assert sides.proxy.wrote() == []
-
-
-@pytest.mark.slow
-def test_later_decision_waits_for_the_one_under_way_and_replaces_one_that_died(sides: Sides) -> None:
-    """The worker of the first died before it wrote: its decision is out of date and is not told any more."""
-    name = imported(sides)
-    decide(sides, name, "approved")
-    first = RemotePush.objects.get()
-    RemotePush.objects.update(
-        state=PushState.CLAIMED, lease_owner="dead", lease_until=timezone.now() + LATER, attempts=1
-    )
-    revoke_access(model=sides.model, user=sides.remote(name).person.user, reason="Over.", actor=sides.rita)
-    second = RemotePush.objects.latest("pk")
-    assert pushing.push(push_id=second.pk) is False  # the first is in hand
-    RemotePush.objects.filter(pk=first.pk).update(lease_until=timezone.now() - LATER)
-    assert pushing.push(push_id=first.pk) is False
-    first.refresh_from_db()
-    assert first.state == PushState.REPLACED
-    assert pushing.push(push_id=second.pk) is True
-    assert [entry["status"] for entry in sides.proxy.wrote()] == ["reset"]
-    in_step(sides, name, "reset")
-
-
-@pytest.mark.slow
-def test_later_decision_goes_over_an_earlier_one_whose_answer_was_lost(sides: Sides) -> None:
-    name = imported(sides)
-    decide(sides, name, "approved")
-    first = RemotePush.objects.get()
-    sides.proxy.lose("/handle")
-    assert push_now(sides) is False  # it is accepted there, and we do not know
-    revoke_access(model=sides.model, user=sides.remote(name).person.user, reason="Over.", actor=sides.rita)
-    first.refresh_from_db()
-    assert first.state == PushState.REPLACED
-    assert push_now(sides) is True
-    in_step(sides, name, "reset")
 
 
 def test_nothing_is_mailed_to_them_unless_the_owner_wants_it(sides: Sides) -> None:
