@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -41,6 +43,20 @@ def store_file(*, file: StoredFile, source: Path) -> None:
     source.chmod(MODE)
     source.rename(target)
     sync_folder(target.parent)
+
+
+def link_files(files: Mapping[StoredFile, Path]) -> None:
+    """Puts finished, synced files into the store by a further link; those that are there, or gone, are passed over."""
+    folders = set()
+    for file, source in files.items():
+        if is_stored(file):
+            continue
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            source.chmod(MODE)
+            (_folder_for(file.sha256) / file.sha256).hardlink_to(source)
+            folders.add(blob_path(file.sha256).parent)
+    for folder in folders:
+        sync_folder(folder)
 
 
 def store_bytes(*, path: str, content: bytes) -> StoredFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Any
 
@@ -168,27 +169,37 @@ def write_revision(
 
     `fields` are further ones of the row.
     """
-    now = timezone.now()
     told = f"{title}\n\n{message}" if message else title
+    commit, at = _free_commit(
+        model, files=files, parent=parent.commit if parent else None, author=author, message=told
+    )
     _write_blobs(files)
     revision = Revision.objects.create(
         model=model,
-        commit=commit_id(
-            files=files, parent=parent.commit if parent else None, author=author, at=now, message=told
-        ),
+        commit=commit,
         parent=parent,
         recovery=recovery,
         has_weights=recovery is not None or any(file.path.endswith(WEIGHT_SUFFIXES) for file in files),
         title=title,
         message=message,
         author=author,
-        created_at=now,
+        created_at=at,
         **fields,
     )
     RepoFile.objects.bulk_create(
         [RepoFile(revision=revision, path=f.path, blob_id=f.sha256, is_lfs=is_lfs(f)) for f in files]
     )
     return revision
+
+
+def _free_commit(model: GatedModel, **facts: Any) -> tuple[str, datetime]:
+    """The commit's id and time, a second on where the model has just this commit already, on another branch."""
+    at = timezone.now()
+    while True:
+        commit = commit_id(at=at, **facts)
+        if not Revision.objects.filter(model=model, commit=commit).exists():
+            return commit, at
+        at += timedelta(seconds=1)
 
 
 def _write_blobs(files: Sequence[StoredFile]) -> None:

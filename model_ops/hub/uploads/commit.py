@@ -23,17 +23,19 @@ from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import (
     LONGEST_MESSAGE,
     LONGEST_TITLE,
-    Added,
-    AddedLarge,
     Committed,
-    Copied,
-    Deleted,
-    Header,
-    Operation,
     commit_files,
     upload_head,
 )
 from model_ops.services.uploads.objects import check_object
+from model_ops.services.uploads.operations import (
+    Added,
+    AddedLarge,
+    Copied,
+    Deleted,
+    Header,
+    Operation,
+)
 from model_ops.services.uploads.paths import LONGEST, check_path
 
 LONGEST_LINE = LARGE * 4 // 3 + 2**16  # one small file in Base64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
@@ -15,8 +14,8 @@ from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import understand_card, update_card
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
-from model_ops.recovery.git_ids import blob_id, in_lfs, pointer_id
-from model_ops.services.blobs import blob_path, is_stored, store_bytes, store_file
+from model_ops.recovery.git_ids import blob_id
+from model_ops.services.blobs import is_stored, store_bytes, store_file
 from model_ops.services.publishing import (
     CARD,
     GITATTRIBUTES,
@@ -27,12 +26,13 @@ from model_ops.services.publishing import (
 )
 from model_ops.services.repository import StoredFile, gitattributes
 from model_ops.services.sources import WEIGHT_SUFFIXES
-from model_ops.services.uploads.errors import NoBranch, NoFile, NotSent, Stale
+from model_ops.services.uploads.contents import ABSENT, Contents
+from model_ops.services.uploads.errors import NoBranch, NoFile, Stale
 from model_ops.services.uploads.holding import card_text, publish_upload
-from model_ops.services.uploads.objects import contents_of
+from model_ops.services.uploads.operations import Deleted, Header, Operation
 from model_ops.services.uploads.paths import check_path, check_together
 from model_ops.services.uploads.rules import publishes_uploads
-from model_ops.services.uploads.staging import Staged, is_staged, staged_path
+from model_ops.services.uploads.staging import staged_path
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -40,49 +40,6 @@ if TYPE_CHECKING:
 MOST_FILES = 100_000  # of one revision
 LONGEST_TITLE = 200
 LONGEST_MESSAGE = 65_536
-ABSENT = "A file with this name doesn't exist"  # the client looks for these words
-
-
-@dataclass(frozen=True)
-class Header:
-    summary: str
-    description: str = ""
-    parent: str = ""
-
-
-@dataclass(frozen=True)
-class Added:
-    """A small file whose content came within the commit and is staged."""
-
-    path: str
-    content: Staged
-
-
-@dataclass(frozen=True)
-class AddedLarge:
-    """A file whose content was sent before, or is in the model already; a copy names no size."""
-
-    path: str
-    sha256: str
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class Deleted:
-    path: str
-    is_folder: bool = False
-
-
-@dataclass(frozen=True)
-class Copied:
-    """A file of a commit of the same model, or of the branch itself, under another name."""
-
-    path: str
-    source: str
-    commit: str = ""
-
-
-Operation = Added | AddedLarge | Deleted | Copied
 
 
 @dataclass(frozen=True)
@@ -101,12 +58,15 @@ def commit_files(
     Of two commits at once the second one sees the first: with a `parent` it is `Stale`, without it comes on top.
     A commit that changes nothing makes no revision.
     """
+    _check_parent(upload_head(model, branch), header, branch)
+    contents = Contents(model, operations)
+    contents.store()
     with recorded():
         model = GatedModel.objects.select_for_update().get(pk=model.pk)
         head = upload_head(model, branch)
         _check_parent(head, header, branch)
         before = {file.path: file for file in revision_files(head)}
-        files, notes = _apply(model, before, operations)
+        files, notes = _apply(contents, before, operations)
         card = _new_card(model, files) if branch == MAIN else None
         at_once = publishes_uploads(model)
         if at_once and branch == MAIN:
@@ -117,21 +77,25 @@ def commit_files(
             files = {file.path: file for file in own}
         _check_files(files)
         if _content(files) == _content(before):
-            return Committed(head, [*notes, "Nothing was changed, so there is no new commit."])
-        revision = _write(model, branch, head, header, files, user)
-        if at_once:
-            return Committed(publish_upload(revision=revision, actor=user), notes)
+            revision = head
+            notes.append("Nothing was changed, so there is no new commit.")
+        else:
+            revision = _write(model, branch, head, header, files, user)
+            if at_once:
+                revision = publish_upload(revision=revision, actor=user)
+    contents.forget()
     return Committed(revision, notes)
 
 
 def upload_head(model: GatedModel, branch: str) -> Revision:
     """What the next upload to the branch comes on top of: its newest held revision, else what it points at.
 
-    One that weights are made from is put aside: it was a diff or a base, and not what the branch shall show.
+    One that weights are made from is put aside: it was a diff or a base, and not what the branch shall show. So is all
+    that is held where uploads are published at once: nobody has looked at it, and publishing takes along what is below.
     """
     held = Revision.objects.filter(model=model, branch=branch, held_at__isnull=False, sources=None)
     newest = held.order_by("-pk").first()
-    if newest is not None:
+    if newest is not None and not publishes_uploads(model):
         return newest
     ref = Ref.objects.filter(model=model, name=branch, is_tag=False).select_related("revision").first()
     if ref is None:
@@ -151,12 +115,10 @@ def _check_parent(head: Revision, header: Header, branch: str) -> None:
 
 
 def _apply(
-    model: GatedModel, before: dict[str, StoredFile], operations: Sequence[Operation]
+    contents: Contents, before: dict[str, StoredFile], operations: Sequence[Operation]
 ) -> tuple[dict[str, StoredFile], list[str]]:
     """The files after the operations, in their order."""
     files, notes, attributes = dict(before), [], GITATTRIBUTES in before
-    large = {one.sha256 for one in operations if isinstance(one, AddedLarge)}
-    held = contents_of(model, sorted(large))
     for one in operations:
         if one.path == GITATTRIBUTES:
             attributes = not isinstance(one, Deleted)
@@ -165,12 +127,8 @@ def _apply(
             )
         elif isinstance(one, Deleted):
             _delete(files, one)
-        elif isinstance(one, Copied):
-            files[check_path(one.path)] = _copied(model, files, one)
-        elif isinstance(one, Added):
-            files[check_path(one.path)] = one.content.as_file(one.path)
         else:
-            files[check_path(one.path)] = _large(model, one, held)
+            files[check_path(one.path)] = contents.of(one, files)
     if CARD in before and CARD not in files:
         files[CARD] = before[CARD]
         notes.append(f"{CARD} holds the gate and was not deleted.")
@@ -188,34 +146,6 @@ def _delete(files: dict[str, StoredFile], one: Deleted) -> None:
         raise NoFile(f"{ABSENT}: {one.path[:300]}")
     for name in gone:
         del files[name]
-
-
-def _copied(model: GatedModel, files: dict[str, StoredFile], one: Copied) -> StoredFile:
-    found = files.get(one.source)
-    if one.commit:
-        revision = Revision.objects.filter(model=model, commit=one.commit).first()
-        rows = revision.files.select_related("blob").filter(path=one.source) if revision else []
-        found = next((StoredFile(f.path, f.blob_id, f.blob.git_oid, f.blob.size) for f in rows), None)
-    if found is None:
-        raise NoFile(f"{ABSENT}: {one.source[:300]}")
-    return _named(one.path, found.sha256, found.size, blob_path(found.sha256))
-
-
-def _large(model: GatedModel, one: AddedLarge, held: dict[str, int]) -> StoredFile:
-    size = one.size if one.size is not None else held.get(one.sha256)
-    if size is not None and held.get(one.sha256) == size:
-        return _named(one.path, one.sha256, size, blob_path(one.sha256))
-    if size is not None and is_staged(model.pk, one.sha256, size):
-        return _named(one.path, one.sha256, size, staged_path(model.pk, one.sha256))
-    raise NotSent(
-        f"The content of {one.path[:300]} ({one.sha256}) has not been sent for this model: upload it again."
-    )
-
-
-def _named(path: str, sha256: str, size: int, content: Path) -> StoredFile:
-    """Git's id of a large file is its pointer's; a small one that came the large way is read for its own."""
-    git_oid = pointer_id(sha256, size) if in_lfs(path, size) else blob_id(content.read_bytes())
-    return StoredFile(path, sha256, git_oid, size)
 
 
 def _new_card(model: GatedModel, files: dict[str, StoredFile]) -> str | None:
@@ -278,10 +208,11 @@ def _weights(files: Iterable[StoredFile]) -> set[tuple[str, str]]:
 
 
 def _store(model: GatedModel, files: Sequence[StoredFile]) -> None:
-    """Moves what was staged into the store; after a failure from here on, the client sends it again."""
+    """Makes sure of all contents once nothing can be cleaned away any more; most were stored before."""
     for file in files:
+        if is_stored(file):
+            continue
         source = staged_path(model.pk, file.sha256)
-        if source.is_file():
-            store_file(file=file, source=source)
-        elif not is_stored(file):
+        if not source.is_file():
             raise Conflict(f"The content of {file.path} is gone from the server: upload it again.")
+        store_file(file=file, source=source)

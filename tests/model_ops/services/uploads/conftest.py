@@ -17,15 +17,9 @@ from model_ops.models import Revision
 from model_ops.recovery.git_ids import in_lfs
 from model_ops.services.blobs import blob_path
 from model_ops.services.uploads import staging
-from model_ops.services.uploads.committing import (
-    Added,
-    AddedLarge,
-    Committed,
-    Deleted,
-    Header,
-    commit_files,
-)
+from model_ops.services.uploads.committing import Committed, commit_files
 from model_ops.services.uploads.creating import create_repository
+from model_ops.services.uploads.operations import Added, AddedLarge, Deleted, Header
 from model_ops.services.uploads.rules import set_upload_rule
 
 WEIGHTS = b"\x08\0\0\0\0\0\0\0{}      "

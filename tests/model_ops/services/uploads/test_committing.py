@@ -4,11 +4,14 @@ import hashlib
 import subprocess
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
 from access_requests.cards import read_card
 from access_requests.errors import Invalid, RuleError
@@ -16,15 +19,15 @@ from access_requests.models import Event, GatedModel
 from access_requests.services.catalogue import LicenceText, replace_licences
 from model_ops.models import Ref, Revision
 from model_ops.queries import main_revision
+from model_ops.recovery.git_ids import blob_id
 from model_ops.services.publishing import publish_revision
-from model_ops.services.uploads.committing import (
-    AddedLarge,
-    Copied,
-    Header,
-    commit_files,
-    upload_head,
-)
+from model_ops.services.uploads import staging
+from model_ops.services.uploads.committing import commit_files, upload_head
+from model_ops.services.uploads.creating import create_branch
 from model_ops.services.uploads.errors import NoBranch, NoFile, NotSent, Stale
+from model_ops.services.uploads.objects import has_content
+from model_ops.services.uploads.operations import Added, AddedLarge, Copied, Header
+from model_ops.services.uploads.rules import set_upload_rule
 from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
 
 CARD = "---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Mine\n"
@@ -303,3 +306,68 @@ def test_commit_that_is_refused_late_changes_nothing(at_once: Uploads) -> None:
         at_once.commit({"README.md": CARD.encode(), "a": b"a", "A": b"b"})
     assert GatedModel.objects.get(pk=at_once.model.pk).card == card
     assert Revision.objects.filter(model=at_once.model).count() == 1
+
+
+def test_file_that_the_same_commit_adds_is_copied(at_once: Uploads) -> None:
+    operations = [
+        Added("a.txt", staging.stage_bytes(model_id=at_once.model.pk, content=b"new")),
+        Copied("b.txt", "a.txt"),
+        AddedLarge("m.bin", at_once.stage(b"weights"), 7),
+        Copied("n.dat", "m.bin"),
+    ]
+    done = commit_files(
+        model=at_once.model, branch="main", header=Header("Copy"), operations=operations, user=at_once.owner
+    )
+    assert at_once.content(done.revision) == {
+        "a.txt": b"new", "b.txt": b"new", "m.bin": b"weights", "n.dat": b"weights",
+    }  # fmt: skip
+    ids = {file.path: file.etag for file in done.revision.files.select_related("blob")}
+    assert (ids["b.txt"], ids["n.dat"]) == (blob_id(b"new"), blob_id(b"weights"))
+
+
+def test_same_commit_on_two_branches_is_two_revisions(
+    at_once: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        create_branch(model=at_once.model, name=name, start="", user=at_once.owner)
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    first, second = (at_once.commit({"a.txt": b"a"}, branch=name).revision for name in ("one", "two"))
+    assert second.created_at - first.created_at == timedelta(seconds=1)
+    refs = Ref.objects.filter(model=at_once.model, name__in=["one", "two"]).order_by("name")
+    assert [ref.revision for ref in refs] == [first, second]
+
+
+def test_what_was_held_before_uploads_are_published_at_once_stays_held(held: Uploads) -> None:
+    unseen = held.commit({"secret.txt": b"unseen"}).revision
+    set_upload_rule(model=held.model, publish_uploads=True)
+    done = held.commit({"a.txt": b"a"})
+    assert held.content(done.revision) == {"a.txt": b"a"}
+    assert main_revision(held.model) == done.revision
+    unseen.refresh_from_db()
+    assert unseen.held_at is not None
+
+
+def test_copies_are_looked_up_and_stored_before_the_events_are_locked(
+    at_once: Uploads, django_assert_max_num_queries: Any
+) -> None:
+    names = [f"{number}.txt" for number in range(100)]
+    first = at_once.commit({name: name.encode() for name in names}).revision
+    operations = [Copied(f"copy/{name}", name, first.commit) for name in names]
+    with django_assert_max_num_queries(60) as asked:
+        commit_files(
+            model=at_once.model, branch="main", header=Header("Copy"), operations=operations, user=at_once.owner
+        )  # fmt: skip
+    said = [one["sql"] for one in asked.captured_queries]
+    locked = next(number for number, sql in enumerate(said) if "pg_advisory" in sql)
+    read = next(number for number, sql in enumerate(said) if "model_ops_repofile" in sql and "IN (" in sql)
+    assert read < locked
+
+
+def test_large_file_of_a_refused_commit_need_not_be_sent_again(held: Uploads) -> None:
+    sha256 = held.stage(WEIGHTS)
+    with pytest.raises(Invalid, match="cannot be in one repository"):
+        held.commit({"a": b"a", "A": b"b", "model.safetensors": WEIGHTS})
+    assert has_content(held.model, sha256, len(WEIGHTS))
+    held.commit({"model.safetensors": WEIGHTS})
+    assert not staging.is_staged(held.model.pk, sha256, len(WEIGHTS))

@@ -1,0 +1,94 @@
+"""The contents that a commit's operations name. All slow work on them is done before the event log is locked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from access_requests.models import GatedModel
+from model_ops.models import RepoFile
+from model_ops.recovery.git_ids import blob_id, in_lfs, pointer_id
+from model_ops.services.blobs import blob_path, link_files
+from model_ops.services.repository import StoredFile
+from model_ops.services.uploads.errors import NoFile, NotSent
+from model_ops.services.uploads.objects import contents_of
+from model_ops.services.uploads.operations import Added, AddedLarge, Copied, Operation
+from model_ops.services.uploads.staging import is_staged, staged_path
+
+ABSENT = "A file with this name doesn't exist"  # the client looks for these words
+
+
+class Contents:
+    """Those of one commit; what was not sent, or is in no revision that it names, is refused at once."""
+
+    def __init__(self, model: GatedModel, operations: Sequence[Operation]) -> None:
+        self._model_id = model.pk
+        self._git_ids: dict[str, str] = {}
+        large = [one for one in operations if isinstance(one, AddedLarge)]
+        copied = [one for one in operations if isinstance(one, Copied) and one.commit]
+        held = contents_of(model, sorted({one.sha256 for one in large}))
+        sources = _sources(model, copied)
+        self._known: dict[Operation, StoredFile] = {one: self._sent(one, held) for one in large}
+        self._known |= {one: self._copy(one, sources.get((one.commit, one.source))) for one in copied}
+        self._known |= {one: one.content.as_file(one.path) for one in operations if isinstance(one, Added)}
+
+    def of(self, one: Added | AddedLarge | Copied, files: Mapping[str, StoredFile]) -> StoredFile:
+        """The file that the operation makes, where `files` are what the ones before it made."""
+        if isinstance(one, Copied) and not one.commit:
+            return self._copy(one, files.get(one.source))
+        return self._known[one]
+
+    def store(self) -> None:
+        """Puts what was staged into the store as well: after a refusal it need not be sent again."""
+        link_files({file: staged_path(self._model_id, file.sha256) for file in self._known.values()})
+
+    def forget(self) -> None:
+        """Once the commit is there, nothing of it is staged any more."""
+        for file in self._known.values():
+            staged_path(self._model_id, file.sha256).unlink(missing_ok=True)
+
+    def _sent(self, one: AddedLarge, held: Mapping[str, int]) -> StoredFile:
+        size = one.size if one.size is not None else held.get(one.sha256)
+        here = size is not None and (
+            held.get(one.sha256) == size or is_staged(self._model_id, one.sha256, size)
+        )
+        if size is None or not here:
+            raise NotSent(
+                f"The content of {one.path[:300]} ({one.sha256}) has not been sent for this model: upload it again."
+            )
+        return self._named(one.path, one.sha256, size)
+
+    def _copy(self, one: Copied, found: StoredFile | None) -> StoredFile:
+        if found is None:
+            raise NoFile(f"{ABSENT}: {one.source[:300]}")
+        if not in_lfs(found.path, found.size):
+            self._git_ids[found.sha256] = found.git_oid
+        return self._named(one.path, found.sha256, found.size)
+
+    def _named(self, path: str, sha256: str, size: int) -> StoredFile:
+        """Git's id of a large file is its pointer's; a small one that came the large way is read for its own."""
+        if in_lfs(path, size):
+            return StoredFile(path, sha256, pointer_id(sha256, size), size)
+        if sha256 not in self._git_ids:
+            self._git_ids[sha256] = blob_id(self._read(sha256))
+        return StoredFile(path, sha256, self._git_ids[sha256], size)
+
+    def _read(self, sha256: str) -> bytes:
+        try:
+            return blob_path(sha256).read_bytes()
+        except FileNotFoundError:
+            return staged_path(self._model_id, sha256).read_bytes()
+
+
+def _sources(model: GatedModel, copied: Sequence[Copied]) -> dict[tuple[str, str], StoredFile]:
+    """The files that are copied out of commits, by commit and path."""
+    paths: dict[str, set[str]] = defaultdict(set)
+    for one in copied:
+        paths[one.commit].add(one.source)
+    found = {}
+    for commit, wanted in paths.items():
+        rows = RepoFile.objects.filter(revision__model=model, revision__commit=commit, path__in=wanted)
+        for row in rows.select_related("blob"):
+            file = StoredFile(row.path, row.blob_id, row.blob.git_oid, row.blob.size)
+            found[commit, row.path] = file
+    return found
