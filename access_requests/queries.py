@@ -213,10 +213,12 @@ def live_grant(user: Any, model: GatedModel) -> Grant | None:
 
 
 def latest_request(user: Any, model: GatedModel) -> AccessRequest | None:
+    """The person's open request for the model, else the one that was closed last."""
     return model.requests.filter(applicant=user).order_by(*NEWEST_FIRST).first() if is_person(user) else None
 
 
 def open_request(user: Any, model: GatedModel) -> AccessRequest | None:
+    """The one request of this person that is still under way."""
     return model.requests.filter(applicant=user, state__in=OPEN_STATES).first()
 
 

@@ -34,6 +34,7 @@ class Machine(models.Model):
         return f"{self.name} of {self.user}"
 
     def is_live(self) -> bool:
+        """Signed in, and used within its time."""
         return self.signed_out_at is None and timezone.now() < self.ends_at
 
 

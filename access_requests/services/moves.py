@@ -30,6 +30,7 @@ class Move:
 
     @property
     def makers(self) -> list[str]:
+        """Who may make it, one by one."""
         return self.who.split(" or ")
 
 

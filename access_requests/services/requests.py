@@ -245,6 +245,7 @@ def open_review(*, request: AccessRequest, reviewer: User) -> AccessRequest:
 
 
 def open_if_new(request: AccessRequest, reviewer: User) -> None:
+    """What nobody has looked at goes to in review, if this reviewer may look."""
     if request.state == RequestState.SUBMITTED or (
         request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
     ):
@@ -341,6 +342,7 @@ def decide(
 def write_decision(
     request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
 ) -> Decision:
+    """The decision's row, on appeal if the request is."""
     return Decision.objects.create(
         request=request,
         reviewer=reviewer,

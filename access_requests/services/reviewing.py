@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 
 class NotGated(Invalid):
+    """There is nothing to decide: anybody may read this model."""
+
     code = "RepoNotGated"
 
 

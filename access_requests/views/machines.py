@@ -43,6 +43,8 @@ class CodeForm(forms.Form):
 
 
 class NameForm(forms.Form):
+    """What the person calls a machine that they let in."""
+
     name = forms.CharField(
         max_length=100,
         label="Name of the machine",

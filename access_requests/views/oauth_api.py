@@ -110,6 +110,7 @@ def _once(name: str, values: list[str]) -> str:
 
 
 def needed(given: Parameters, name: str) -> str:
+    """The parameter's value; a missing or empty one is `OAuthError`."""
     if not given.get(name):
         raise OAuthError("invalid_request", f"The parameter {name} is missing.")
     return given[name]

@@ -107,10 +107,13 @@ class PersonTokenForm(TokenForm):
             self.fields.pop("kind")
 
     def kind_chosen(self) -> TokenKind:
+        """A reader's, for who had no choice."""
         return TokenKind(self.cleaned_data.get("kind", TokenKind.USER))
 
 
 class RotateForm(forms.Form):
+    """How long the old token works beside its successor."""
+
     overlap = forms.ChoiceField(
         label="How long does the old one go on working beside the new one?",
         choices=[(key, overlap.words.capitalize()) for key, overlap in OVERLAPS.items()],
@@ -128,6 +131,7 @@ class Row:
 
     @property
     def rotatable(self) -> bool:
+        """Made by hand, still alive and not replaced yet."""
         return self.usable and not self.token.replaced_by_id and self.token.origin in BY_HAND
 
     @property

@@ -20,6 +20,8 @@ from access_requests.services.tokens.uses import uses
 
 
 class TokenRefused(RuleError):
+    """A token that does not work; the text says why, in one line."""
+
     code = "token_refused"
     status = 401
 

@@ -17,6 +17,8 @@ LONGEST_PLACE = 500  # characters
 
 
 class Result(StrEnum):
+    """What became of a secret that was reported."""
+
     REVOKED = "revoked"
     ENDED = "ended before"
     UNKNOWN = "not a token of this portal"

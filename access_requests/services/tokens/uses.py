@@ -31,6 +31,8 @@ MOST_NOTED = 100_000  # tokens; beyond that a use is not noted, rather than memo
 
 @dataclass(frozen=True)
 class Use:
+    """When, from where and by what a token was used last."""
+
     at: datetime
     address: str | None
     client: str
@@ -47,6 +49,7 @@ class Uses:
         self._in_background = False
 
     def note(self, token_id: int, *, address: str | None, client: str) -> None:
+        """Keeps a use in memory; the newest of each token is written later."""
         use = Use(timezone.now(), address, client.replace("\0", "")[:200])
         with self._lock:
             if token_id in self._waiting or len(self._waiting) < MOST_NOTED:
