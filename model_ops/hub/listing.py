@@ -91,14 +91,24 @@ def path_items(
     return items
 
 
-def add_last_commits(items: Iterable[Item], files: Sequence[RepoFile], history: Sequence[int]) -> None:
+def add_last_commits(items: Sequence[Item], files: Sequence[RepoFile], history: Sequence[int]) -> None:
     """`lastCommit` of each item: the newest of the `history`'s commits that changed it; two queries."""
-    changed = _last_changes(files, history)
-    commits = Revision.objects.in_bulk(set(changed.values()))
+    newest = _with_folders(_last_changes(files, history))
+    commits = Revision.objects.in_bulk({newest[item["path"]] for item in items})
     for item in items:
-        inside = [changed[file.path] for file in files if f"{file.path}/".startswith(f"{item['path']}/")]
-        commit = commits[max(inside)]
+        commit = commits[newest[item["path"]]]
         item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}
+
+
+def _with_folders(changed: Mapping[str, int]) -> dict[str, int]:
+    """Beside each file's last change that of every folder above it: the newest of what is inside."""
+    newest = dict(changed)
+    for path, revision in changed.items():
+        end = path.rfind("/")
+        while end > 0:
+            newest[path[:end]] = max(newest.get(path[:end], 0), revision)
+            end = path.rfind("/", 0, end)
+    return newest
 
 
 def _last_changes(files: Sequence[RepoFile], history: Sequence[int]) -> Mapping[str, int]:

@@ -17,7 +17,8 @@ from model_ops.hub.repo import open_repo
 from model_ops.hub.route import hub_route, json_answer, wants
 
 EXPANDED_PAGE = 100  # with last commits, as on the Hub
-MOST_PATHS = 10_000
+MOST_PATHS = 10_000  # of one paths-info
+MOST_EXPANDED = 1_000
 
 
 @hub_route("GET", limited=True)
@@ -45,6 +46,10 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /api/models/{id}/paths-info/{rev}` with a form or JSON body of `paths` and `expand`."""
     name, _ = revision_and_path(request, skip=5)
     paths, expand = _asked(request)
+    if expand and len(paths) > MOST_EXPANDED:
+        raise refusals.bad_request(
+            f"The request asks for the last commits of {len(paths)} paths: ask for at most {MOST_EXPANDED} at once."
+        )
     repo = open_repo(request, repo_id)
     revision = repo.revision(name)
     files = repo.files(revision)
@@ -78,4 +83,6 @@ def _from_json(body: str) -> tuple[list[str], bool]:
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise ValueError("paths is no list of names")
+    if len(paths) > MOST_PATHS:
+        raise ValueError("too many paths")
     return [checked(path) for path in paths], data.get("expand") is True

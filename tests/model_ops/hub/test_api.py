@@ -95,16 +95,20 @@ def test_tree_is_paged_by_absolute_links_on_the_clients_own_origin(portal: Porta
 def test_expanded_tree_names_the_commit_of_each_item(portal: Portal) -> None:
     portal.order("model", repo_id="maker/history")
     first = portal.order(
-        "commit", repo_id="maker/history", add={"a/x.txt": "YQ==", "b.txt": "YQ=="}, message="First"
+        "commit",
+        repo_id="maker/history",
+        add={"a/x.txt": "YQ==", "a/b/c/y.txt": "YQ==", "a.d/z.txt": "YQ==", "b.txt": "YQ=="},
+        message="First",
     )["commit"]
     second = portal.order("commit", repo_id="maker/history", add={"a/x.txt": "Yg=="}, message="Second")[
         "commit"
     ]
     items = {
         item["path"]: item["lastCommit"]
-        for item in portal.get("/api/models/maker/history/tree/main?expand=true").json
+        for item in portal.get("/api/models/maker/history/tree/main?expand=true&recursive=true").json
     }
-    assert {path: items[path]["id"] for path in ("a", "b.txt")} == {"a": second, "b.txt": first}
+    expected = {"a": second, "a/x.txt": second} | dict.fromkeys(["a/b", "a/b/c", "a.d", "b.txt"], first)
+    assert {path: items[path]["id"] for path in expected} == expected
     assert items["a"]["title"] == "Second"
 
 
@@ -155,6 +159,24 @@ def test_paths_info_takes_forms_and_json(portal: Portal) -> None:
     answer = portal.ask("POST", url, content_length="6000000")
     assert (answer.status, answer.headers["x-error-code"]) == (400, "BadRequest")
     assert "too large" in answer.json["error"]
+
+
+@pytest.mark.parametrize(("expand", "most"), [(False, 10_000), (True, 1_000)])
+def test_paths_info_takes_so_many_paths(portal: Portal, expand: bool, most: int) -> None:
+    """Those who are not signed in ask as well, and their clients can't be slowed down."""
+    url = f"/api/models/{MODEL}/paths-info/main"
+    for count, status in ((most, 200), (most + 1, 400)):
+        body = json.dumps({"paths": ["a"] * (count - 1) + ["config.json"], "expand": expand}).encode()
+        answer = portal.ask("POST", url, body=body, content_type="application/json")
+        assert answer.status == status
+        form = f"expand={expand}{'&paths=a' * (count - 1)}&paths=config.json".encode()
+        if expand:
+            as_form = portal.ask("POST", url, body=form, content_type="application/x-www-form-urlencoded")
+            assert (as_form.status, as_form.json) == (status, answer.json)
+    assert (answer.headers["x-error-code"], str(most) in answer.json["error"].replace(",", "")) == (
+        "BadRequest",
+        True,
+    )
 
 
 def test_refs_and_commits(portal: Portal) -> None:

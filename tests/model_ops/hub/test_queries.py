@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from pytest_django import Settings
 from access_requests.enums import TokenKind
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
+from model_ops.hub.listing import add_last_commits
+from model_ops.models import Revision
 from tests.model_ops.hub import seeder
 
 
@@ -70,6 +72,33 @@ def test_hub_route_asks_as_much_of_many_as_of_one(
         make_model(f"ai/more-{number}")
         seeder.commit(f"ai/more-{number}", {"a.bin": "AAAA", "config.json": "e30="})
     assert queries(granted, method, path) == before
+
+
+class Watched(list[Any]):
+    """A list that counts how often somebody goes through it."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_last_commits_of_many_paths_go_through_the_files_as_often_as_of_one(
+    make_model: Callable[..., Any], settings: Settings, tmp_path: Path
+) -> None:
+    settings.WEIGHTS_ROOT = tmp_path
+    make_model("ai/tulu")
+    commit = seeder.commit("ai/tulu", {f"in/{n}.txt": "YQ==" for n in range(20)})["commit"]
+    revision = Revision.objects.get(commit=commit)
+    walks = []
+    for count in (1, 20):
+        files = Watched(revision.files.all())
+        items: list[dict[str, Any]] = [{"path": file.path} for file in files[:count]]
+        add_last_commits(items, files, [revision.pk])
+        assert {item["lastCommit"]["id"] for item in items} == {commit}
+        walks.append(files.walks)
+    assert walks[0] == walks[1]
 
 
 @pytest.mark.parametrize("kind", ["grant", "user", "role"])
