@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from posixpath import dirname, join, normpath
-from typing import Any
+from typing import Any, TypeVar
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -13,12 +13,14 @@ from model_ops.hub import refusals
 from model_ops.hub.address import path_after
 from model_ops.hub.repo import Repo, open_repo
 from model_ops.hub.route import hub_route, json_answer
-from model_ops.models import RepoFile, Revision
+from model_ops.models import Blob, RepoFile, Revision
 from model_ops.queries import MAIN
-from model_ops.services.content import Unreadable, safetensors_header, shard_index
+from model_ops.services.content import Unreadable, header_size, safetensors_header, shard_index
 
 MOST_SHARDS = 1000
+LARGEST_ANSWER = 32 * 2**20  # bytes of headers
 METADATA = "__metadata__"
+Found = TypeVar("Found")
 
 
 @hub_route("GET")
@@ -48,25 +50,33 @@ def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 def _headers(
     repo: Repo, revision: Revision, path: str, weight_map: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Each shard's header by its name in the index; two queries for all of them."""
+    """Each shard's header by its name in the index; one query for all of them, and each content read once."""
     names = sorted(set(weight_map.values()))
     if len(names) > MOST_SHARDS:
         raise refusals.bad_request(f"{path[:300]} names {len(names)} files: read their headers one by one.")
     places = {name: normpath(join(dirname(path), name)) for name in names}
-    rows = RepoFile.objects.filter(revision=revision, path__in=places.values()).select_related("blob")
-    files = {file.path: file for file in rows}
-    if missing := [place for place in places.values() if place not in files]:
+    found = {file.path: file for file in repo.files(revision)}  # a name may be one that no database takes
+    if missing := [place for place in places.values() if place not in found]:
         raise refusals.no_entry(repo.model.repo_id, missing[0], revision.commit)
-    return {name: _read(repo, files[place], safetensors_header) for name, place in places.items()}
+    files = {name: found[place] for name, place in places.items()}
+    size = sum(_read(repo, file, header_size) for file in files.values())
+    if size > LARGEST_ANSWER:
+        raise refusals.bad_request(
+            f"{path[:300]} names files with {size:,} bytes of headers, more than {LARGEST_ANSWER:,}: "
+            "read them one by one."
+        )
+    blobs = {file.blob_id: file for file in files.values()}
+    headers = {blob: _read(repo, file, safetensors_header) for blob, file in blobs.items()}
+    return {name: headers[file.blob_id] for name, file in files.items()}
 
 
 def _tensors(header: Mapping[str, Any]) -> list[str]:
     return [name for name in header if name != METADATA]
 
 
-def _read(repo: Repo, file: RepoFile, read: Any) -> dict[str, Any]:
+def _read(repo: Repo, file: RepoFile, read: Callable[[Blob], Found]) -> Found:
     try:
-        return dict(read(file.blob))
+        return read(file.blob)
     except Unreadable as error:
         raise refusals.bad_request(f"{file.path[:300]} cannot be read: {error}.") from error
     except OSError as error:

@@ -6,7 +6,7 @@ Only a bounded beginning is read, and what was read is kept in the cache by the 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.cache import cache
 
@@ -27,6 +27,12 @@ class Unreadable(Exception):
 def safetensors_header(blob: Blob) -> dict[str, Any]:
     """The header of a safetensors file: tensor name to dtype, shape and place. Nothing behind it is read."""
     return _kept(blob, "safetensors", _header_bytes)
+
+
+def header_size(blob: Blob) -> int:
+    """How many bytes `safetensors_header` would read."""
+    with blob_path(blob.sha256).open("rb") as stream:
+        return _length(stream, blob)
 
 
 def shard_index(blob: Blob) -> dict[str, Any]:
@@ -75,10 +81,14 @@ def _no_constant(name: str) -> None:
 
 def _header_bytes(blob: Blob) -> bytes:
     with blob_path(blob.sha256).open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= min(blob.size - 8, LARGEST_HEADER):
-            raise Unreadable("it does not begin with the length of a header")
-        return stream.read(length)
+        return stream.read(_length(stream, blob))
+
+
+def _length(stream: BinaryIO, blob: Blob) -> int:
+    length = int.from_bytes(stream.read(8), "little")
+    if not 2 <= length <= min(blob.size - 8, LARGEST_HEADER):
+        raise Unreadable("it does not begin with the length of a header")
+    return length
 
 
 def _whole(blob: Blob, most: int) -> bytes:

@@ -103,7 +103,9 @@ def test_odd_content_is_a_bad_request_with_a_sentence(sharded: Portal, name: str
     assert name in answer.json["error"]
 
 
-@pytest.mark.parametrize("place", ["gone.safetensors", "../../etc/passwd", "/etc/passwd", "sub/../../x", ""])
+@pytest.mark.parametrize(
+    "place", ["gone.safetensors", "../../etc/passwd", "/etc/passwd", "sub/../../x", "", "a\0b", "\ud800"]
+)
 def test_index_that_names_a_file_that_is_not_there_is_an_absent_entry(sharded: Portal, place: str) -> None:
     repo_id = "maker/astray"
     if not sharded.order("known", repo_id=repo_id)["known"]:
@@ -115,6 +117,31 @@ def test_index_that_names_a_file_that_is_not_there_is_an_absent_entry(sharded: P
     sharded.order("commit", repo_id=repo_id, add={"a.index.json": content})
     answer = sharded.get(f"/api/models/{repo_id}/safetensors-metadata/a.index.json", "astray")
     assert (answer.status, answer.headers["x-error-code"]) == (404, "EntryNotFound")
+
+
+def test_headers_of_one_answer_are_bounded_in_sum(sharded: Portal) -> None:
+    """Few bytes of an upload name one large header again and again."""
+    large = (
+        json.dumps({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode().ljust(9 * 2**20)
+    )
+    content = len(large).to_bytes(8, "little") + large
+    added = {"l/large.safetensors": content} | {
+        f"l/{count}.json": index(**{f"t{n}": "./" * n + "large.safetensors" for n in range(count)})
+        for count in (3, 4)
+    }
+    repo_id = "maker/heavy"
+    sharded.order("model", repo_id=repo_id)
+    sharded.order(
+        "commit", repo_id=repo_id, add={path: base64.b64encode(text).decode() for path, text in added.items()}
+    )
+    token = sharded.order("person", name="heavy", repo_id=repo_id, state="granted")["token"]
+    url = f"/api/models/{repo_id}/safetensors-metadata"
+    most = sharded.ask("GET", f"{url}/l/3.json", token=token)
+    assert (most.status, {tuple(header) for header in most.json["headers"].values()}) == (200, {("a",)})
+    over = sharded.ask("GET", f"{url}/l/4.json", token=token)
+    assert (over.status, over.headers["x-error-code"]) == (400, "BadRequest")
+    assert "read them one by one" in over.json["error"]
+    assert sharded.ask("GET", f"{url}/l/large.safetensors", token=token).status == 200
 
 
 @pytest.mark.parametrize("who", ["anonymous", "stranger", "sharded-pending"])
