@@ -124,8 +124,8 @@ def link(sha256: str, *, seconds: int, disposition: str, content_type: str) -> s
 
 
 def missing() -> QuerySet[Blob]:
-    """Content of large files, published or held, whose copy isn't in the bucket; oldest first."""
-    large = RepoFile.objects.filter(blob=OuterRef("pk"), is_lfs=True)
+    """Content of published large files whose copy isn't in the bucket, oldest first; what is held may be discarded."""
+    large = RepoFile.objects.filter(blob=OuterRef("pk"), is_lfs=True, revision__held_at=None)
     return Blob.objects.filter(Exists(large)).exclude(bucket=place()).order_by("created_at", "pk")
 
 

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 
 from django.core import signing
-from django.utils import timezone
 
 from access_requests.errors import NotAllowed
 from access_requests.models import AccessToken, GatedModel
 from access_requests.permissions import is_owner
+from access_requests.services.tokens.issuing import live_tokens
 from access_requests.services.tokens.networks import works_from
 
 SALT = "gatehouse.uploads"
@@ -63,10 +63,9 @@ def read(text: str) -> Address:
 
 def check_right(address: Address, *, client_address: str | None) -> None:
     """Refuses unless the token it was given to still stands, works from here, and its person still owns the model."""
-    token = AccessToken.objects.select_related("user").filter(pk=address.token_id).first()
+    token = live_tokens(AccessToken.objects.filter(pk=address.token_id)).select_related("user").first()
     model = GatedModel.objects.filter(pk=address.model_id).first()
-    ended = token is None or token.revoked_at or (token.expires_at and token.expires_at <= timezone.now())
-    if token is None or model is None or ended or not is_owner(token.user, model):
+    if token is None or model is None or not is_owner(token.user, model):
         raise NotAllowed(REFUSED.format(why="was given to somebody who may not upload here any more"))
     if not works_from(token.networks, client_address):
         raise NotAllowed(REFUSED.format(why="does not work from your network"))

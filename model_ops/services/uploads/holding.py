@@ -22,6 +22,7 @@ from model_ops.models import Delivery, ModelWeights, Ref, Revision
 from model_ops.queries import MAIN
 from model_ops.recovery.git_ids import blob_id
 from model_ops.services.blobs import blob_path
+from model_ops.services.bucket import expect_copies
 from model_ops.services.delivering import DELIVER
 from model_ops.services.licences import DEFAULT_LANGUAGE, LIKE_A_LICENCE
 from model_ops.services.publishing import (
@@ -185,6 +186,7 @@ def _only_own_files_moved(model: GatedModel, base: Revision | None, now: Revisio
 
 def _release(line: Sequence[Revision]) -> None:
     Revision.objects.filter(pk__in=[one.pk for one in line]).update(held_at=None)
+    expect_copies()
     for one in line:
         one.held_at = None
 

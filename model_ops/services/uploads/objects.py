@@ -20,7 +20,7 @@ from model_ops.services.uploads.errors import TooLarge
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_OBJECTS = 1000  # of one question
-MOST_PARTS = 10_000
+MOST_PARTS = 10_000  # of one answer, and one more for each object
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,20 @@ def check_object(oid: object, size: object) -> tuple[str, int]:
 def plan_uploads(
     *, model: GatedModel, token: AccessToken, objects: Sequence[tuple[str, int]], in_parts: bool
 ) -> list[Wanted]:
-    """What is to be sent, object by object; `in_parts` says that the client knows how."""
+    """What is to be sent, once for each object; `in_parts` says that the client knows how.
+
+    The parts of one answer are bounded together: the more there is to send, the larger they are.
+    """
     if len(objects) > MOST_OBJECTS:
         raise Invalid(
             f"{len(objects)} objects are too many for one question: ask for {MOST_OBJECTS} at once."
         )
-    held = contents_of(model, [sha256 for sha256, _ in objects])
-    room = sum(size for sha256, size in set(objects) if held.get(sha256) != size)
-    return [_wanted(model, token, sha256, size, held, in_parts, room) for sha256, size in objects]
+    sizes = dict(objects)
+    if changed := [sha256 for sha256, size in objects if sizes[sha256] != size]:
+        raise Invalid(f"{changed[0]} is named with two sizes: an object has one.")
+    held = contents_of(model, list(sizes))
+    room = sum(size for sha256, size in sizes.items() if held.get(sha256) != size)
+    return [_wanted(model, token, sha256, size, held, in_parts, room) for sha256, size in sizes.items()]
 
 
 def contents_of(model: GatedModel, hashes: Sequence[str]) -> dict[str, int]:
@@ -87,7 +93,7 @@ def _wanted(
     whole = Address(token.pk, model.pk, sha256, size)
     if not in_parts or size <= settings.GATEHOUSE_UPLOAD_PART:
         return Wanted(sha256, size, sign(whole))
-    chunk = max(settings.GATEHOUSE_UPLOAD_PART, -(-size // MOST_PARTS))
+    chunk = max(settings.GATEHOUSE_UPLOAD_PART, -(-room // MOST_PARTS))
     whole = Address(token.pk, model.pk, sha256, size, chunk)
     parts = [
         sign(Address(token.pk, model.pk, sha256, size, chunk, part)) for part in range(1, whole.parts + 1)

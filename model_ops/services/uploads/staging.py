@@ -5,7 +5,7 @@
     .RANDOM                    being written by one request
 
 A file gets its name by a rename after its last byte, so a dead client or process leaves a nameless one behind at
-most. What nobody commits is cleaned away after a day.
+most. What nobody commits is cleaned away a day after the last of it arrived.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from model_ops.services.repository import StoredFile
 from model_ops.services.uploads.errors import NoRoom, NotSent
 
 KEPT = 24 * 3600  # seconds after the last write
+LONGEST_KEPT = 7 * KEPT
 RESERVE = 512 * 2**20  # bytes of the disk that uploads leave free
 BLOCK = 2**20
 
@@ -215,14 +216,29 @@ def stage_bytes(*, model_id: int, content: bytes) -> Staged:
 
 
 def clean(*, now: float | None = None) -> int:
-    """Removes what nobody has written to or committed for a day; how many files and folders of parts went."""
-    limit, gone = (now or time.time()) - KEPT, 0
-    for path in root().glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):
-            if _last_written(path) < limit:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-                gone += 1
+    """Removes what nobody has committed; how many files and folders of parts went.
+
+    All that a model has stays for a day after the last of it arrived, as one upload may take days; but a week at most.
+    """
+    gone, now = 0, now or time.time()
+    for folder in root().glob("*"):
+        written = _written_in(folder)
+        newest = max(written.values(), default=0.0)
+        for path, last in written.items():
+            kept = last if path.name.startswith(".") else min(newest, last + LONGEST_KEPT - KEPT)
+            if kept < now - KEPT:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    gone += 1
     return gone
+
+
+def _written_in(folder: Path) -> dict[Path, float]:
+    found = {}
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path] = _last_written(path)
+    return found
 
 
 def _last_written(path: Path) -> float:

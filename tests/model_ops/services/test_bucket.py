@@ -218,3 +218,14 @@ def test_link_needs_credentials(
     settings.GATEHOUSE_S3_REGION = "eu-north-1"  # another client than the one that has credentials
     with pytest.raises(bucket.NoLink):
         bucket.link("0" * 64, seconds=60, disposition="inline", content_type="text/plain")
+
+
+def test_held_content_is_copied_once_it_is_published(far: Bucket, publish: Callable[..., Blob]) -> None:
+    blob = publish(os.urandom(1000))
+    Revision.objects.update(held_at=timezone.now(), branch="main")
+    assert bucket.copy_missing() == 0
+    assert not bucket.missing().exists()
+    Revision.objects.update(held_at=None)
+    assert bucket.copy_missing() == 1
+    blob.refresh_from_db()
+    assert blob.bucket == bucket.place()

@@ -119,3 +119,17 @@ def test_clean_takes_what_is_a_day_old_and_nothing_else(root: Path) -> None:
     os.utime(root / "1" / f"{SHA256}.300000.parts", (past, past))
     assert staging.clean() == 3
     assert left(root) == [f"2/{fresh.sha256}"]
+
+
+def test_clean_keeps_the_first_files_of_an_upload_that_takes_days(root: Path) -> None:
+    send()
+    folder = root / "1"
+    older = {"a" * 64: 2, "b" * 64: 8, ".dead": 2}  # days
+    for name, days in older.items():
+        (folder / name).write_bytes(b"x")
+        past = time.time() - days * 24 * 3600 - 60
+        os.utime(folder / name, (past, past))
+    assert staging.clean() == 2
+    assert left(root) == sorted([f"1/{SHA256}", f"1/{'a' * 64}"])
+    assert staging.clean(now=time.time() + staging.KEPT + 60) == 2
+    assert left(root) == []
