@@ -68,7 +68,7 @@ def narrowed(
         rows = rows.filter(Q(user__username__iexact=person) | Q(user__email__iexact=person))
     if since:
         rows = rows.filter(started_at__gte=_midnight(since))
-    if until:
+    if until and until < date.max:  # behind the last day there is none
         rows = rows.filter(started_at__lt=_midnight(until) + timedelta(days=1))
     return rows
 
