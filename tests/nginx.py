@@ -49,7 +49,15 @@ def require_nginx() -> None:
 
 
 def nginx_environment(
-    folder: Path, *, port: int, portal: str, store: Path, scheme: str = "http", each: int = 16
+    folder: Path,
+    *,
+    port: int,
+    portal: str,
+    store: Path,
+    scheme: str = "http",
+    each: int = 16,
+    most: int = 1000,
+    before: str = "",
 ) -> dict[str, str]:
     """What the templates take, with every folder below the given one."""
     for name in ("conf", "run", "log"):
@@ -65,6 +73,8 @@ def nginx_environment(
         "NGINX_RUN": str(folder / "run"),
         "NGINX_CERTIFICATES": str(folder / "certificates"),
         "GATEHOUSE_NGINX_LOG": str(folder / "log" / "downloads.log"),
+        "NGINX_BEFORE": before,
+        "GATEHOUSE_MOST_BODIES": str(most),
         "GATEHOUSE_MOST_BODIES_EACH": str(each),
     }
 

@@ -190,6 +190,37 @@ def test_person_has_so_many_large_bodies_at_once(
         assert behind.portal.ask("GET", small, token=token).body == b"{}"
 
 
+def test_front_before_nginx_says_the_address_and_all_have_so_many_bodies(
+    portal: Portal, large: tuple[str, bytes], tmp_path: Path
+) -> None:
+    """Behind another server each client keeps its own address; what a client wrote before that is not believed."""
+    require_nginx()
+    path, _ = large
+    names = ("first-of-all", "last-of-all")
+    tokens = [portal.order("person", name=n, repo_id="maker/large", state="granted")["token"] for n in names]
+    with ExitStack() as stack:
+        networks = "192.0.2.0/24,127.0.0.0/8"
+        through, _ = stack.enter_context(behind_nginx(portal, tmp_path, most=1, before=networks))
+        forwarded = "198.51.100.1, 203.0.113.9, 192.0.2.8"
+        small = path.replace("large.bin", "small.json")
+        assert through.ask("GET", small, token=tokens[0], x_forwarded_for=forwarded).body == b"{}"
+        assert stack.enter_context(slow_download(through, path, tokens[0])).status == 200
+        refused = stack.enter_context(slow_download(through, path, tokens[1]))
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "30")
+        assert through.ask("GET", small, token=tokens[1]).body == b"{}"
+
+        def addresses() -> list[object]:
+            through.order("move_downloads")
+            rows = through.order("downloads", repo_id="maker/large")
+            return [
+                row["address"]
+                for row in rows
+                if row["user"] == names[0] and row["path"].endswith("small.json")
+            ]
+
+        assert wait_until(addresses) == ["203.0.113.9"]
+
+
 def test_portal_that_is_away_is_said_in_a_sentence(tmp_path: Path) -> None:
     require_nginx()
     port = free_port()

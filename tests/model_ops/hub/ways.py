@@ -39,7 +39,14 @@ def beside(portal: Portal, *, url: str = "", **settings: str) -> Generator[Porta
 
 @contextmanager
 def behind_nginx(
-    portal: Portal, folder: Path, *, scheme: str = "http", each: int = 16, **settings: str
+    portal: Portal,
+    folder: Path,
+    *,
+    scheme: str = "http",
+    each: int = 16,
+    most: int = 1000,
+    before: str = "",
+    **settings: str,
 ) -> Generator[tuple[Portal, Portal]]:
     """The portal as seen through nginx, and straight."""
     port = free_port()
@@ -47,7 +54,14 @@ def behind_nginx(
     with beside(portal, url=url, GATEHOUSE_DELIVERY="nginx", **settings) as straight:
         store = Path(portal.environment["GATEHOUSE_STATE"]) / "weights"
         environment = nginx_environment(
-            folder, port=port, portal=urlsplit(straight.url).netloc, store=store, scheme=scheme, each=each
+            folder,
+            port=port,
+            portal=urlsplit(straight.url).netloc,
+            store=store,
+            scheme=scheme,
+            each=each,
+            most=most,
+            before=before,
         )
         log = portal.environment["GATEHOUSE_NGINX_LOG"]
         with running_nginx(environment | {"GATEHOUSE_NGINX_LOG": log}):
