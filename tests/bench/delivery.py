@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from portal.embedded.prepare import CHECKOUT
 from portal.embedded.supervisor import run_portal, web_command
+from tests.bench.delivery_targets import judged
 from tests.bench.errors import BenchError
 from tests.bench.site import temporary_state
 from tests.nginx import free_port, main_options, missing, nginx_environment, running_nginx, search_path
@@ -85,7 +86,7 @@ def main(arguments: list[str]) -> int:
     show(figures)
     if chosen.json:
         chosen.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+    return judged(figures)
 
 
 @contextmanager
@@ -255,10 +256,10 @@ class SlowCrowd:
     def __init__(self, base: str, running: Site, number: int) -> None:
         self._base, self._running = base, running
         self._stop = threading.Event()
+        self.ended = 0
         self._sockets = [self._begun(n) for n in range(number)]
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        self.ended = 0
 
     def _begun(self, number: int) -> socket.socket:
         parts = urlsplit(self._base)

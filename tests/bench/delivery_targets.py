@@ -1,0 +1,31 @@
+"""What the figures of `./dev.py bench delivery` are held against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def rows(figures: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
+    """What, the figure, its target, and whether that is met."""
+    shares, gate = figures["throughput"], figures["gate"]
+    least = {f"share of nginx alone, {way}": (shares[way]["of nginx alone"], target) for way, target in (("own", 0.8), ("nginx", 0.95))}  # fmt: skip
+    most: dict[str, tuple[float, float]] = {}
+    for name, cost in gate["milliseconds of processor"].items():
+        most[f"ms of processor, {name}"] = (cost, 5)
+    for method, count in gate["queries"].items():
+        most[f"queries, {method}"] = (count, 3)
+    for way, found in figures["slow clients"].items():
+        for when, times in found.items():
+            most[f"p95 of pages in ms, {way}, {when}"] = (times["p95"], 200)
+    for way, found in figures["small files"].items():
+        most[f"errors of small files, {way}"] = (found["errors"], 0)
+    reached = [(what, figure, target, figure >= target) for what, (figure, target) in least.items()]
+    return reached + [(what, figure, target, figure <= target) for what, (figure, target) in most.items()]
+
+
+def judged(figures: dict[str, Any]) -> int:
+    """Prints met or missed for each target; 1 where one is missed."""
+    found = rows(figures)
+    for what, figure, target, met in found:
+        print(f"{'met' if met else 'missed'}: {what}: {figure} (target {target})", flush=True)
+    return int(not all(met for *_, met in found))
