@@ -12,6 +12,8 @@ import sys
 import traceback
 from typing import Any
 
+from django.db import close_old_connections
+
 from access_requests.enums import Gate, Role, TokenKind, TokenOrigin
 from access_requests.models import GatedModel
 from access_requests.queries import find_model, find_renamed
@@ -83,6 +85,7 @@ ORDERS = {
 def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
+        close_old_connections()  # a test may have restarted the server since the last order
         try:
             answer = ORDERS[order.pop("op")](**order)
         except Exception:

@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from typing import Any
 
+from django.db import close_old_connections
+
 from access_requests.cases import case_of
 from access_requests.enums import Place, TokenKind
 from access_requests.models import Decision, GatedModel
@@ -101,4 +103,5 @@ ORDERS = {
 def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
+        close_old_connections()  # a test may have restarted the server since the last order
         print(json.dumps(ORDERS[order.pop("op")](**order)), flush=True)  # noqa: T201 - the answer

@@ -114,18 +114,23 @@ def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[
     sockets = folder.partition("@/")[2]
     state = tmp_path_factory.mktemp("hub-state")
     (state / "logs").mkdir()
-    with psycopg.connect(dbname="postgres", user="gatehouse", host=sockets, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield os.environ | {
-            "DATABASE_URL": f"{folder}/{name}",
-            "REDIS_URL": f"{os.environ['REDIS_URL']}?db=7",
-            "GATEHOUSE_STATE": str(state),
-            "GATEHOUSE_NGINX_LOG": str(state / "logs" / "nginx-downloads.log"),
-            "GATEHOUSE_UPLOAD_PART": "1000000",
-            "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
-            "PYTHONWARNINGS": "default",
-        }
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def on_server(statement: str) -> None:
+        """On a connection of its own: a test may restart the server meanwhile."""
+        with psycopg.connect(dbname="postgres", user="gatehouse", host=sockets, autocommit=True) as server:
+            server.execute(statement)
+
+    on_server(f"CREATE DATABASE {name}")
+    yield os.environ | {
+        "DATABASE_URL": f"{folder}/{name}",
+        "REDIS_URL": f"{os.environ['REDIS_URL']}?db=7",
+        "GATEHOUSE_STATE": str(state),
+        "GATEHOUSE_NGINX_LOG": str(state / "logs" / "nginx-downloads.log"),
+        "GATEHOUSE_UPLOAD_PART": "1000000",
+        "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
+        "PYTHONWARNINGS": "default",
+    }
+    on_server(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.db import close_old_connections
 from django.utils import timezone
 
 from access_requests.enums import Gate, Outcome, ReasonCode, Role, TokenKind
@@ -397,4 +398,5 @@ ORDERS = {
 def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
+        close_old_connections()  # a test may have restarted the server since the last order
         print(json.dumps(ORDERS[order.pop("op")](**order)), flush=True)  # noqa: T201 - the answer

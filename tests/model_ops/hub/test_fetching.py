@@ -37,18 +37,19 @@ CARD = "---\nlicense: other\n---\n# Mirrored\n"
 LARGE = 3_000_000  # bytes
 
 
+FAR = {
+    "model.safetensors": os.urandom(LARGE),
+    "config.json": b"{}\n",
+    "sub/part.bin": os.urandom(200_000),
+}
+
+
 @pytest.fixture(scope="session")
 def far(portal: Portal) -> dict[str, str]:
     """A gated repository of its own on the far side: its commit, and the token of somebody who may read it."""
     portal.order("model", repo_id=REPO)
-    content = {
-        "model.safetensors": os.urandom(LARGE),
-        "config.json": b"{}\n",
-        "sub/part.bin": os.urandom(200_000),
-    }
-    add = {path: base64.b64encode(data).decode() for path, data in content.items()}
+    add = {path: base64.b64encode(data).decode() for path, data in FAR.items()}
     commit = portal.order("commit", repo_id=REPO, add=add)["commit"]
-    portal.files |= {f"far/{path}": data for path, data in content.items()}
     return {
         "commit": commit,
         "token": portal.order("person", name="fetcher", repo_id=REPO, state="granted")["token"],
@@ -108,7 +109,7 @@ def test_gated_repository_is_fetched_at_the_pinned_commit_and_its_hashes_compare
     assert source.checked == "6 of 6 files have the hashes that the far side names."
     stored = published_files(recovery.weights.get().model)
     for path in ("model.safetensors", "config.json", "sub/part.bin"):
-        assert stored[path].read_bytes() == portal.files[f"far/{path}"]
+        assert stored[path].read_bytes() == FAR[path]
     folder = next((weights_root / "sources").glob(f"*/*/{far['commit']}"))
     assert not (folder / ".cache").exists()
 
@@ -252,7 +253,7 @@ def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
     assert lines[-1] == {"checked": "6 of 6 files have the hashes that the far side names."}
     assert lines[0]["bytes_total"] == told["bytes_total"]
     assert lines[0]["bytes_done"] > 200_000  # what was there already counts
-    assert (folder / "model.safetensors").read_bytes() == portal.files["far/model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == FAR["model.safetensors"]
     rows = portal.finished_downloads(REPO, before + 7)[before:]
     assert sorted(row["path"] for row in rows) == sorted([*small, "model.safetensors", "model.safetensors"])
 
@@ -260,7 +261,7 @@ def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
 def test_flipped_byte_is_found_removed_and_fetched_anew(
     portal: Portal, far: dict[str, str], tmp_path: Path
 ) -> None:
-    right = portal.files["far/model.safetensors"]
+    right = FAR["model.safetensors"]
     blob = Path(portal.order("blob", sha256=hashlib.sha256(right).hexdigest())["path"])
     blob.chmod(0o644)
     blob.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
