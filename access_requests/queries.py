@@ -54,7 +54,7 @@ SENTENCES: dict[AccessCode, str] = {
     AccessCode.REVOKED: "Your access was revoked on {until}: read why at {page}",
     AccessCode.RESET: "A reviewer reset your request #{number}: ask again at {page}",
     AccessCode.LICENCE_OWED: "The licence of {model} changed: read it and agree at {page}/access",
-    AccessCode.TOKEN_OUT_OF_SCOPE: "This token belongs to another grant: take one for this model at {page}/access",
+    AccessCode.TOKEN_OUT_OF_SCOPE: "This token belongs to another grant, of another model or one that has ended: take one for this model at {page}/access",
     AccessCode.DISABLED: "Your account is disabled: write to the owner of {page}",
 }
 

@@ -157,7 +157,9 @@ class Repo:
             warn(
                 response,
                 "access",
-                refusals.one_line(f"{self.access.sentence} Ask again at {self.model.address()}"),
+                refusals.one_line(
+                    f"{self.access.sentence} After that you can ask again at {self.model.address()}"
+                ),
             )
         return response
 

@@ -53,7 +53,7 @@ def commands_for(repo_id: str, *, token: str) -> list[Command]:
         Command("vLLM", f"vllm serve {repo_id}"),
         Command(
             "curl",
-            f"curl -L -C - -O {header}\\\n  {endpoint}/{repo_id}/resolve/main/config.json",
+            f"curl -fL -C - -O {header}\\\n  {endpoint}/{repo_id}/resolve/main/config.json",
             "One file; -C - resumes a part that is there already.",
         ),
     ]

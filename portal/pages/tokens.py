@@ -39,8 +39,8 @@ from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_command
 
 MOST_ENDED = 20  # ended tokens that stay in sight
 KINDS = {
-    TokenKind.USER: "Read: all models that you may read",
-    TokenKind.REVIEWER: "Decide: requests for the models you review, and settings and uploads where you are owner; it reads as well",
+    TokenKind.USER: "User token: reads all models that you may read",
+    TokenKind.REVIEWER: "Reviewer token: decides requests of the models you review, changes settings and uploads where you are owner, and reads",
 }
 
 

@@ -80,7 +80,7 @@ def test_first_token_is_shown_once_and_not_stored_by_the_browser(people: Any) ->
         f'    endpoint="http://127.0.0.1:8000",\n    token="{secret}",\n)',
         'AutoModelForCausalLM.from_pretrained("ai/tulu")',
         "vllm serve ai/tulu",
-        'curl -L -C - -O -H "Authorization: Bearer $HF_TOKEN"',
+        'curl -fL -C - -O -H "Authorization: Bearer $HF_TOKEN"',
         "  http://127.0.0.1:8000/ai/tulu/resolve/main/config.json",
     ):
         assert command in page(shown)

@@ -128,13 +128,13 @@ def test_reviewers_token_is_made_and_rotated_with_a_second_factor_alone(
 
 
 def test_only_those_with_a_role_may_make_a_reviewers_token(people: Any, client: Client) -> None:
-    assert "Decide: requests" not in page(people.browser.get(PAGE))
+    assert "Reviewer token: decides" not in page(people.browser.get(PAGE))
     people.browser.post(PAGE, {"name": "x", "kind": "reviewer"})
     assert AccessToken.objects.get().kind == TokenKind.USER
     assign_role(model=people.model, user=people.sam, role="reviewer")
     client.force_login(people.sam)
     add_second_factor(people.sam)
-    assert "Decide: requests" in page(client.get(PAGE))
+    assert "Reviewer token: decides" in page(client.get(PAGE))
     shown = page(client.post(PAGE, {"name": "desk", "kind": "reviewer"}))
     assert 'api.list_pending_access_requests("ai/tulu")' in shown
     assert people.sam.access_tokens.get().kind == TokenKind.REVIEWER
