@@ -1,7 +1,7 @@
-"""The whole suite as two runs at once: the engine and the attacks on it need no server, so nothing is shared.
+"""The whole suite as three runs at once, each with servers of its own, so nothing is shared.
 
-`./dev.py test` without arguments comes here. The first run prints as it goes, the other's output follows it; the status
-is 0 only if both are well.
+`./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it; the status
+is 0 only if all are well.
 """
 
 from __future__ import annotations
@@ -10,34 +10,43 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-WITHOUT_SERVERS = ("tests/model_ops/recovery", "tests/attacks")
+ENGINE = ("tests/model_ops/recovery", "tests/attacks")
+WEIGHTS = ("tests/model_ops", "tests/clients", "tests/conformance")
+RUNS = {  # what each run takes, and what it leaves to others
+    "people and pages": (("tests",), (*ENGINE, *WEIGHTS)),
+    "weights and clients": (WEIGHTS, ENGINE),
+    "engine and attacks": (ENGINE, ()),
+}
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end ends both
-    with tempfile.TemporaryFile() as output:
-        runs = [
-            _pytest("tests", *(f"--ignore={folder}" for folder in WITHOUT_SERVERS)),
-            _pytest(*WITHOUT_SERVERS, output=output),
-        ]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end ends them all
+    with ExitStack() as stack:
+        outputs = [None, *(stack.enter_context(tempfile.TemporaryFile()) for _ in range(len(RUNS) - 1))]
+        runs = [_pytest(*parts, output) for parts, output in zip(RUNS.values(), outputs, strict=True)]
         try:
-            portal, engine = (run.wait() for run in runs)
+            statuses = [run.wait() for run in runs]
         finally:
             for run in runs:
                 run.send_signal(signal.SIGINT)
                 run.wait()
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
-    print(f"tests: portal {_word(portal)}, engine and attacks {_word(engine)}")
-    return portal or engine
+        for output in filter(None, outputs):
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
+    print("tests:", ", ".join(f"{name} {_word(status)}" for name, status in zip(RUNS, statuses, strict=True)))
+    return max(map(abs, statuses))
 
 
-def _pytest(*arguments: str, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "pytest", *arguments]
+def _pytest(
+    taken: tuple[str, ...], left: tuple[str, ...], output: IO[bytes] | None
+) -> subprocess.Popen[bytes]:
+    ignored = [f"--ignore={folder}" for folder in left]
+    command = [sys.executable, "-P", "-m", "pytest", *taken, *ignored]
     return subprocess.Popen(command, cwd=CHECKOUT, stdout=output, stderr=output)
 
 

@@ -47,14 +47,14 @@ def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
     """
     digests = {one.secret: digest(one.secret) for one in found if _is_secret(one.secret)}
     tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
-        digest__in=set(digests.values())
+        digest__in={key for secret, key in digests.items() if not secret.startswith(REFRESH_PREFIX)}
     )
     known = {token.digest: token for token in tokens}
     live = set(live_tokens(tokens).values_list("pk", flat=True))
     refreshes = {
         refresh.digest: refresh
         for refresh in RefreshToken.objects.select_related("machine", "token__user").filter(
-            digest__in=set(digests.values())
+            digest__in={key for secret, key in digests.items() if secret.startswith(REFRESH_PREFIX)}
         )
     }
     answers = []
