@@ -1,6 +1,7 @@
 """What gunicorn serves."""
 
 import os
+import resource
 
 from django.core.wsgi import get_wsgi_application
 
@@ -8,6 +9,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 application = get_wsgi_application()
 
 if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no thread that outlives the test
+    # Each connection is an open file, idle ones too, and gunicorn takes 1000: more than the usual soft limit leaves.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
     from access_requests.services.tokens.uses import uses
     from model_ops.services import journal
 

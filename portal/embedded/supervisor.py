@@ -38,6 +38,7 @@ RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, 
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
 NAMED_BY = {"database": "database (DATABASE_URL)", "broker": "broker (REDIS_URL)"}
 THREADS = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
+KEPT = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes
 READY_WITHIN = 60.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
@@ -84,7 +85,8 @@ def web_command(descriptor: int, *, scratch: Path) -> list[str]:
     memory = Path("/dev/shm")  # noqa: S108 - gunicorn's own choice for its worker's sign of life
     return python(
         "-m", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "gthread",
-        "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--no-control-socket",
+        "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--keep-alive", str(KEPT),
+        "--no-control-socket",
         "--worker-tmp-dir", str(memory if os.access(memory, os.W_OK) else scratch),
     )  # fmt: skip
 

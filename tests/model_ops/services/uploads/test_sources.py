@@ -24,7 +24,7 @@ def test_upload_is_a_source_as_links_to_its_contents(held: Uploads) -> None:
     text = f"gatehouse:{held.model.repo_id}@{revision.commit}"
     source = resolve_source(text=text)
     assert (source.kind, source.spec, source.revision) == (SourceKind.UPLOAD, text, revision)
-    assert resolve_source(text=f" {text.replace('ada', 'ADA')} ") == source
+    assert resolve_source(text=f" {text.replace('ada/', 'ADA/')} ") == source
     folder = fetched_folder(source)
     assert sorted(list_files(folder)) == ["deep/config.json", "model.safetensors"]
     stored = blob_path(revision.files.get(path="model.safetensors").blob_id)
