@@ -1,42 +1,80 @@
-"""A request's JSON body: an object of the expected types, or a 400 with a sentence."""
+"""A request's small body: an object of JSON and the texts in it, or a refusal with a sentence.
+
+The portal takes so many bytes (413), only UTF-8, and no text that a database does not take. Bodies that are read in
+pieces are `uploads.receiving`'s.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, TypeGuard
 
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 
-from model_ops.hub.refusals import bad_request
+from model_ops.hub.refusals import Refused, bad_request
+from model_ops.hub.uploads.receiving import drain
+
+DRAINED = 16 * 2**20  # bytes, what docker/nginx lets through to these routes
+NO_OBJECT = "The request is not a JSON object in UTF-8: send one, as in {}."
+BROKEN_OFF = "The request broke off before its end: send it again."
+TOO_LARGE = "The request is larger than {most:,} bytes: send less at once."
 
 
 def json_object(request: HttpRequest, *, empty: bool = False) -> dict[str, Any]:
     """The body as an object; `empty`: no body at all counts as `{}`."""
-    try:
+    with reading(request):
         body = request.body
-    except RequestDataTooBig as error:
-        raise bad_request("The request is too large.") from error
-    except UnreadablePostError as error:
-        raise bad_request("The request broke off before its end: send it again.") from error
     if empty and not body.strip():
         return {}
     try:
-        data = json.loads(body)
+        data = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise bad_request("The request is not JSON: send an object, as in {}.") from error
+        raise bad_request(NO_OBJECT) from error
     if not isinstance(data, dict):
-        raise bad_request("The request must be a JSON object, as in {}.")
+        raise bad_request(NO_OBJECT)
     return data
 
 
-def text(data: dict[str, Any], name: str, *, longest: int, default: str | None = None) -> str:
-    """A string of the object, without NULs; missing or null is the default where there is one."""
+@contextlib.contextmanager
+def reading(request: HttpRequest) -> Iterator[None]:
+    """Turns what Django raises where it reads a body into refusals; a large one is read to its end where that is near."""
+    try:
+        yield
+    except RequestDataTooBig as error:
+        drain(request, most=DRAINED)
+        raise too_large(TOO_LARGE.format(most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)) from error
+    except UnreadablePostError as error:
+        raise bad_request(BROKEN_OFF) from error
+
+
+def too_large(sentence: str) -> Refused:
+    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", sentence)
+
+
+def text(data: dict[str, Any], name: str, *, longest: int, default: str = "") -> str:
+    """A text of the object; one that is missing or null is the default."""
     value = data.get(name)
-    if value is None and default is not None:
+    if value is None:
         return default
-    if not isinstance(value, str):
-        raise bad_request(f"{name} must be a text.")
-    if "\0" in value or len(value) > longest:
-        raise bad_request(f"{name} must be a text of at most {longest} characters.")
+    if not is_text(value, longest=longest):
+        raise bad_request(f"{name} {wanted(longest)}")
     return value
+
+
+def is_text(value: object, *, longest: int) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= longest and is_storable(value)
+
+
+def wanted(longest: int) -> str:
+    """How a sentence about a wrong text ends."""
+    return f"must be a text of at most {longest:,} characters, without NULs and halves of character pairs."
+
+
+def is_storable(value: str) -> bool:
+    """Whether a database takes it: it has no NULs, and no halves of character pairs, which JSON can spell."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

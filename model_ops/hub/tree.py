@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from urllib.parse import parse_qs
 
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, UnreadablePostError
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from model_ops.hub import refusals
 from model_ops.hub.address import checked, revision_and_path
+from model_ops.hub.body import reading
 from model_ops.hub.listing import add_last_commits, mask_for, path_items, tree_items
 from model_ops.hub.paging import link, page_of
 from model_ops.hub.repo import open_repo
@@ -60,14 +60,14 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _asked(request: HttpRequest) -> tuple[list[str], bool]:
+    with reading(request):
+        content = request.body
     try:
-        body = request.body.decode("utf-8")
+        body = content.decode("utf-8")
         if request.content_type == "application/json":
             return _from_json(body)
         form = parse_qs(body, max_num_fields=MOST_PATHS)
-    except RequestDataTooBig as error:
-        raise refusals.bad_request("The request is too large: ask for fewer paths at once.") from error
-    except (ValueError, RecursionError, UnreadablePostError) as error:
+    except (ValueError, RecursionError) as error:
         raise refusals.bad_request(
             f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
         ) from error

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
@@ -25,7 +25,7 @@ from access_requests.markdown import plain_text
 from access_requests.models import AccessRequest, GatedModel
 from access_requests.queries import access_of, open_request
 from access_requests.services.requests import save_draft, start_request, submit_request, withdraw_request
-from model_ops.hub.body import json_object
+from model_ops.hub.body import json_object, reading
 from model_ops.hub.refusals import Refused, bad_request, one_line
 from model_ops.hub.repo import Repo, open_repo
 from model_ops.hub.requests.words import NOTHING_PENDING, no_right, not_found, person_of, require_gate
@@ -100,10 +100,9 @@ def _given(request: HttpRequest) -> dict[str, Any]:
     if request.content_type not in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         return json_object(request, empty=True)
     try:
-        return dict(request.POST.items())
-    except RequestDataTooBig as error:
-        raise bad_request("The request is too large.") from error
-    except (SuspiciousOperation, MultiPartParserError, UnreadablePostError) as error:
+        with reading(request):
+            return dict(request.POST.items())
+    except (SuspiciousOperation, MultiPartParserError) as error:
         raise bad_request("The form cannot be read: send label=answer, once for each field.") from error
 
 

@@ -14,7 +14,7 @@ from access_requests.enums import Place
 from access_requests.errors import NotAllowed, NotFound, RuleError
 from access_requests.models import GatedModel
 from access_requests.services.reviewing import change_place, grant_to
-from model_ops.hub.body import json_object
+from model_ops.hub.body import is_text, json_object, wanted
 from model_ops.hub.refusals import Refused
 from model_ops.hub.requests import words
 from model_ops.hub.requests.words import bad_field, no_right, not_found, require_gate, reviewed
@@ -115,10 +115,8 @@ def _reason(body: dict[str, Any]) -> str:
     reasons = {}
     for place, name in REASONS.items():
         value = body.get(name)
-        if value is not None and not isinstance(value, str):
-            raise bad_field(name, "must be a text.")
-        if value and (len(value) > LONGEST_REASON or not _storable(value)):
-            raise bad_field(name, f"must be a text of at most {LONGEST_REASON} characters.")
+        if value is not None and not is_text(value, longest=LONGEST_REASON):
+            raise bad_field(name, wanted(LONGEST_REASON))
         reasons[place] = value or ""
     if _place(body) == Place.REJECTED and not reasons[Place.REJECTED].strip():
         raise bad_field(REASONS[Place.REJECTED], "write a sentence to the applicant: why not.")
@@ -131,8 +129,8 @@ def _namer(body: Any, names: tuple[str, ...] = NAMERS) -> tuple[str, str]:
     if len(given) != 1:
         raise bad_field(" or ".join(names), "exactly one of them must be given.")
     value = body[given[0]]
-    if not isinstance(value, str) or not value or len(value) > LONGEST_NAME or not _storable(value):
-        raise bad_field(given[0], f"must be a text of 1 to {LONGEST_NAME} characters.")
+    if not value or not is_text(value, longest=LONGEST_NAME):
+        raise bad_field(given[0], wanted(LONGEST_NAME))
     return given[0], value
 
 
@@ -141,10 +139,6 @@ def _namers(body: dict[str, Any]) -> list[tuple[str, str]]:
     if not isinstance(requests, list) or not 1 <= len(requests) <= MOST_AT_ONCE:
         raise bad_field("requests", f"must be a list of 1 to {MOST_AT_ONCE} people.")
     return [_namer(item) for item in requests]
-
-
-def _storable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _person(model: GatedModel, namer: str, value: str) -> User:

@@ -6,17 +6,17 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from model_ops.hub.address import revision_and_path
-from model_ops.hub.refusals import Refused, bad_request, one_line
+from model_ops.hub.body import text, too_large
+from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
-from model_ops.hub.uploads.receiving import Pieces, bodies, drain, length_of, pieces_of, text_of
+from model_ops.hub.uploads.receiving import Pieces, bodies, drain, length_of, pieces_of
 from model_ops.hub.uploads.right import owned_repo
 from model_ops.recovery.git_ids import LARGE
 from model_ops.services.uploads import staging
@@ -61,9 +61,7 @@ def _commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     upload_head(repo.model, branch)  # an unknown branch is refused before the files are read
     length = length_of(request)
     if length > LARGEST_BODY:
-        raise _too_large(
-            f"The commit has {length:,} bytes and {LARGEST_BODY:,} fit: commit in several steps."
-        )
+        raise too_large(f"The commit has {length:,} bytes and {LARGEST_BODY:,} fit: commit in several steps.")
     with bodies.room(request) as body:
         header, operations, received = _read(pieces_of(request, body), repo.model.pk)
     if received != length:
@@ -90,10 +88,6 @@ def _answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpResponse
     if notes:
         warn(response, "upload", one_line(" ".join(notes)))
     return response
-
-
-def _too_large(sentence: str) -> Refused:
-    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", sentence)
 
 
 def _read(pieces: Pieces, model_id: int) -> tuple[Header, list[Operation], int]:
@@ -139,7 +133,7 @@ def _lines(pieces: _Counted) -> Iterator[bytes]:
             yield from filter(None, (line.strip() for line in lines))
             rest = bytearray(last)
         if len(rest) > LONGEST_LINE:
-            raise _too_large(
+            raise too_large(
                 f"A file within a commit may have {LARGE:,} bytes: send larger ones as large files (uploadMode lfs)."
             )
     if line := bytes(rest).strip():
@@ -160,35 +154,35 @@ def _entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
 
 
 def _header(value: dict[str, Any]) -> Header:
-    summary = text_of(value, "summary", longest=LONGEST_MESSAGE).strip()
+    summary = text(value, "summary", longest=LONGEST_MESSAGE).strip()
     if not summary:
         raise bad_request("The commit's summary is empty: say in one line what was changed.")
     title, _, rest = summary.partition("\n")
-    description = text_of(value, "description", longest=LONGEST_MESSAGE)
+    description = text(value, "description", longest=LONGEST_MESSAGE)
     more = (title[LONGEST_TITLE:], rest.strip(), description)
     return Header(
-        title[:LONGEST_TITLE], "\n\n".join(filter(None, more)), text_of(value, "parentCommit", longest=40)
+        title[:LONGEST_TITLE], "\n\n".join(filter(None, more)), text(value, "parentCommit", longest=40)
     )
 
 
 def _file(value: dict[str, Any], model_id: int) -> Operation:
     path = check_path(value.get("path"))
-    text = value.get("content")
-    if not isinstance(text, str):
+    given = value.get("content")
+    if not isinstance(given, str):
         raise bad_request(f"{path}: content is missing.")
     encoding = value.get("encoding", "utf-8")
     if encoding == "base64":
-        content = _decoded(path, text)
+        content = _decoded(path, given)
     elif encoding == "utf-8":
-        content = text.encode("utf-8", "replace")
+        content = given.encode("utf-8", "replace")
     else:
         raise bad_request(f"{path}: the encoding must be base64 or utf-8.")
     return Added(path, staging.stage_bytes(model_id=model_id, content=content))
 
 
-def _decoded(path: str, text: str) -> bytes:
+def _decoded(path: str, given: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError) as error:
         raise bad_request(f"{path}: the content is not Base64.") from error
 
@@ -203,16 +197,16 @@ def _large(value: dict[str, Any], model_id: int) -> Operation:
 
 
 def _deleted_file(value: dict[str, Any], model_id: int) -> Operation:
-    return Deleted(text_of(value, "path", longest=LONGEST))
+    return Deleted(text(value, "path", longest=LONGEST))
 
 
 def _deleted_folder(value: dict[str, Any], model_id: int) -> Operation:
-    return Deleted(text_of(value, "path", longest=LONGEST), is_folder=True)
+    return Deleted(text(value, "path", longest=LONGEST), is_folder=True)
 
 
 def _copied(value: dict[str, Any], model_id: int) -> Operation:
-    source = text_of(value, "srcPath", longest=LONGEST)
-    return Copied(check_path(value.get("path")), source, text_of(value, "srcRevision", longest=40))
+    source = text(value, "srcPath", longest=LONGEST)
+    return Copied(check_path(value.get("path")), source, text(value, "srcRevision", longest=40))
 
 
 OPERATIONS: dict[str, Callable[[dict[str, Any], int], Operation]] = {

@@ -11,9 +11,9 @@ from django.http.response import HttpResponseBase
 from access_requests.cards import CardRefused, read_card
 from access_requests.errors import Conflict
 from model_ops.hub.address import revision_and_path
+from model_ops.hub.body import json_object, text
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, warn
-from model_ops.hub.uploads.receiving import json_of, text_of
 from model_ops.hub.uploads.right import owned_repo, uploader
 from model_ops.services.uploads.creating import create_branch, create_repository
 
@@ -25,11 +25,11 @@ LONGEST_NAME = 200
 def create_repo(request: HttpRequest) -> HttpResponseBase:
     """`POST /api/repos/create`; a known id is a 409 whose body has the address, for `exist_ok`."""
     person, _ = uploader(request)
-    data = json_of(request)
-    if (kind := text_of(data, "type", longest=20) or "model") != "model":
+    data = json_object(request)
+    if (kind := text(data, "type", longest=20) or "model") != "model":
         raise bad_request(f"Gatehouse keeps models only: {kind!r} repositories cannot be created.")
-    namespace = text_of(data, "organization", longest=LONGEST_NAME) or person.username
-    repo_id = f"{namespace}/{text_of(data, 'name', longest=LONGEST_NAME)}"
+    namespace = text(data, "organization", longest=LONGEST_NAME) or person.username
+    repo_id = f"{namespace}/{text(data, 'name', longest=LONGEST_NAME)}"
     listed = _is_listed(data)
     try:
         model = create_repository(repo_id=repo_id, user=person, listed=listed)
@@ -57,7 +57,7 @@ def create_repo(request: HttpRequest) -> HttpResponseBase:
 
 def _is_listed(data: dict[str, Any]) -> bool:
     """Only where it is said: `visibility` of today's clients, `private` of older ones."""
-    visibility = text_of(data, "visibility", longest=20)
+    visibility = text(data, "visibility", longest=20)
     if visibility not in VISIBILITIES:
         raise bad_request(f"visibility must be public or private, not {visibility!r}.")
     private = data.get("private")
@@ -77,7 +77,7 @@ def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /api/models/{id}/branch/{name}`, which `hf upload --revision` needs for a new one."""
     name, more = revision_and_path(request, skip=5)
     repo, person, _ = owned_repo(request, repo_id)
-    start = text_of(json_of(request) if request.body else {}, "startingPoint", longest=LONGEST_NAME)
+    start = text(json_object(request, empty=True), "startingPoint", longest=LONGEST_NAME)
     made = create_branch(model=repo.model, name=f"{name}/{more}" if more else name, start=start, user=person)
     return json_answer({"name": made.name, "ref": f"refs/heads/{made.name}"})
 
@@ -85,7 +85,7 @@ def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 @hub_route("POST")
 def validate_yaml(request: HttpRequest) -> HttpResponseBase:
     """`POST /api/validate-yaml`: the card reader's errors and warnings, before anything is sent."""
-    data = json_of(request)
+    data = json_object(request)
     content = data.get("content")
     if not isinstance(content, str):
         raise bad_request("content must be the text of a README.md.")

@@ -9,9 +9,10 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from access_requests.models import GatedModel
+from model_ops.hub.body import json_object
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer
-from model_ops.hub.uploads.receiving import bodies, drain, json_of, length_of, pieces_of
+from model_ops.hub.uploads.receiving import bodies, drain, length_of, pieces_of
 from model_ops.hub.uploads.right import owned_repo
 from model_ops.services.uploads import addresses, staging
 from model_ops.services.uploads.addresses import Address
@@ -25,7 +26,7 @@ CONTENT_TYPE = "application/vnd.git-lfs+json"
 def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /{id}.git/info/lfs/objects/batch`: basic, or in parts where the client offers that and the object is large."""
     repo, _, token = owned_repo(request, repo_id)
-    data = json_of(request)
+    data = json_object(request)
     if data.get("operation") != "upload":
         raise bad_request(
             "Large files are downloaded by their address, /resolve/: only operation upload is served here."
@@ -118,7 +119,7 @@ def _receive(request: HttpRequest, address: Address) -> HttpResponseBase:
 def _complete(request: HttpRequest, address: Address) -> HttpResponseBase:
     if not address.chunk or address.part:
         raise bad_request("There are no parts to join at this address.")
-    digests = _digests(json_of(request), address)
+    digests = _digests(json_object(request), address)
     with bodies.room(request):
         staging.complete_object(
             model_id=address.model_id, sha256=address.sha256, size=address.size, digests=digests
@@ -147,7 +148,7 @@ def verify(request: HttpRequest, signed: str) -> HttpResponseBase:
     """`POST .../verify`: whether the object has arrived whole."""
     address = addresses.read(signed)
     addresses.check_right(address, client_address=getattr(request, "client_address", None))
-    sha256, size = check_object(*(json_of(request).get(name) for name in ("oid", "size")))
+    sha256, size = check_object(*(json_object(request).get(name) for name in ("oid", "size")))
     if (sha256, size) != (address.sha256, address.size):
         raise bad_request("This address is another object's: verify each at its own.")
     if not has_content(GatedModel.objects.get(pk=address.model_id), sha256, size):

@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from model_ops.hub.address import revision_and_path
+from model_ops.hub.body import json_object
 from model_ops.hub.refusals import bad_request
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
-from model_ops.hub.uploads.receiving import json_of
 from model_ops.hub.uploads.right import owned_repo
 from model_ops.hub.uploads.xet import SENTENCE as XET
 from model_ops.models import RepoFile, Revision
@@ -34,7 +34,7 @@ def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     name, more = revision_and_path(request, skip=5)
     repo, _, _ = owned_repo(request, repo_id)
     refuse_pull_request(request)
-    data = json_of(request)
+    data = json_object(request)
     asked = _files(data)
     head = upload_head(repo.model, f"{name}/{more}" if more else name)
     paths = [path for path, _ in asked]

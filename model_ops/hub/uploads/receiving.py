@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
 from django.db import connection
 from django.http import HttpRequest, UnreadablePostError
 
-from model_ops.hub.refusals import Refused, bad_request
+from model_ops.hub.refusals import Refused
 
 PIECE = 2**16  # bytes; one piece must arrive within SLOWEST, or the body has ended
 SLOWEST = 60.0  # seconds
@@ -115,39 +112,11 @@ def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
         return
 
 
-def drain(request: HttpRequest) -> None:
+def drain(request: HttpRequest, *, most: int = DRAINED) -> None:
     """Reads a little of a body that is not wanted: a connection that is closed with unread bytes loses the answer."""
     with contextlib.suppress(Refused), bodies.room(request, wanted=False) as body:
-        left = DRAINED
+        left = most
         for piece in pieces_of(request, body):
             left -= len(piece)
             if left <= 0:
                 return
-
-
-def json_of(request: HttpRequest) -> dict[str, Any]:
-    """A small body as a JSON object."""
-    try:
-        data = json.loads(request.body.decode("utf-8"))
-    except RequestDataTooBig as error:
-        raise Refused(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "TooLarge",
-            f"The request is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes: send less at once.",
-        ) from error
-    except (ValueError, RecursionError, UnreadablePostError) as error:
-        raise bad_request("The request can't be read: send a JSON object.") from error
-    if not isinstance(data, dict):
-        raise bad_request("The request can't be read: send a JSON object.")
-    return data
-
-
-def text_of(data: dict[str, Any], name: str, *, longest: int, default: str = "") -> str:
-    """A text field without NULs or halves of character pairs, which no database takes."""
-    value = data.get(name, default)
-    value = default if value is None else value
-    if not isinstance(value, str) or "\0" in value or len(value) > longest:
-        raise bad_request(f"{name} must be a text of at most {longest} characters.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise bad_request(f"{name} holds half of a character pair: send UTF-8.")
-    return value
