@@ -85,14 +85,20 @@ def main_options(more: str = "") -> str:
 
 
 @contextmanager
-def running_nginx(environment: Mapping[str, str], *, more: str = "") -> Generator[Nginx]:
-    """nginx on loopback until the block ends."""
+def running_nginx(
+    environment: Mapping[str, str], *, more: str = "", listening: socket.socket | None = None
+) -> Generator[Nginx]:
+    """nginx on loopback until the block ends; on a socket that is open already, nobody takes its port before it starts."""
     folder = Path(environment["NGINX_RUN"])
     port = int(environment["NGINX_PORT"].rpartition(":")[2])
+    kept = [listening.fileno()] if listening else []
+    inherited = {"NGINX": "".join(f"{number};" for number in kept)} if kept else {}
     with (folder / "stderr").open("wb") as stderr:
-        process = subprocess.Popen([RENDER, "-g", main_options(more)], env=dict(environment), stderr=stderr)
+        process = subprocess.Popen(
+            [RENDER, "-g", main_options(more)], env={**environment, **inherited}, stderr=stderr, pass_fds=kept
+        )
     try:
-        _wait_for(port, process, folder / "stderr")
+        _wait_for(folder / "nginx.pid", port, process, folder / "stderr")
         yield Nginx(
             f"{environment['NGINX_SCHEME']}://127.0.0.1:{port}",
             Path(environment["GATEHOUSE_NGINX_LOG"]),
@@ -101,14 +107,15 @@ def running_nginx(environment: Mapping[str, str], *, more: str = "") -> Generato
         )
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
-    deadline = time.monotonic() + 20
+def _wait_for(written: Path, port: int, process: subprocess.Popen[bytes], said: Path) -> None:
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            written.stat()  # nginx writes it once it has opened its sockets
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
         except OSError:
             time.sleep(0.02)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from tests.certificates import write_certificate
 from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import MODEL, Behind, Portal
 from tests.model_ops.hub.ways import behind_nginx, slow_download
-from tests.nginx import RENDER, free_port, main_options, nginx_environment, require_nginx, running_nginx
+from tests.nginx import RENDER, main_options, nginx_environment, require_nginx, running_nginx
 
 OF_THE_SERVER = {"server", "date", "connection"}
 
@@ -223,10 +224,16 @@ def test_front_before_nginx_says_the_address_and_all_have_so_many_bodies(
 
 def test_portal_that_is_away_is_said_in_a_sentence(tmp_path: Path) -> None:
     require_nginx()
-    port = free_port()
-    environment = nginx_environment(tmp_path, port=port, portal=f"127.0.0.1:{free_port()}", store=tmp_path)
-    with running_nginx(environment) as nginx, pytest.raises(HTTPError) as refused:
-        urlopen(f"{nginx.url}/api/models/ai/tulu")
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as away:
+        away.bind(("127.0.0.1", 0))  # and listens to nobody
+        environment = nginx_environment(
+            tmp_path,
+            port=listening.getsockname()[1],
+            portal=f"127.0.0.1:{away.getsockname()[1]}",
+            store=tmp_path,
+        )
+        with running_nginx(environment, listening=listening) as nginx, pytest.raises(HTTPError) as refused:
+            urlopen(f"{nginx.url}/api/models/ai/tulu")
     with refused.value as answer:
         assert answer.code == 502
         assert (
@@ -241,7 +248,7 @@ def test_file_through_nginx_over_tls(portal: Portal, tmp_path: Path) -> None:
     with behind_nginx(portal, tmp_path, scheme="https") as (through, _):
         context = ssl.create_default_context(cafile=tmp_path / "certificates" / "fullchain.pem")
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", urlsplit(through.url).port, context=context, timeout=30
+            "127.0.0.1", urlsplit(through.url).port, context=context, timeout=60
         )
         headers = {"Authorization": f"Bearer {portal.tokens['granted']}"}
         connection.request("GET", f"/{MODEL}/resolve/{portal.commit}/config.json", headers=headers)
@@ -257,7 +264,7 @@ def test_file_through_nginx_over_tls(portal: Portal, tmp_path: Path) -> None:
 def test_uploads_are_not_kept_back_by_nginx(behind: Behind) -> None:
     """What is longer than a page may send reaches the portal on the routes of uploads; elsewhere nginx says so."""
     headers = {"Content-Length": str(17 * 2**20)}  # and nothing of it: who reads answers before it comes
-    connection = http.client.HTTPConnection(urlsplit(behind.portal.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(behind.portal.url).netloc, timeout=60)
     connection.request("POST", "/accounts/login/", headers=headers)
     answer = connection.getresponse()
     assert (answer.status, answer.headers["X-Error-Code"]) == (413, "TooLarge")

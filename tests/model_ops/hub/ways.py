@@ -6,14 +6,14 @@ import http.client
 import socket
 import subprocess
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from portal.embedded.supervisor import web_command
 from tests.model_ops.hub.conftest import CHECKOUT, Portal
-from tests.nginx import free_port, nginx_environment, running_nginx
+from tests.nginx import nginx_environment, running_nginx
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def beside(portal: Portal, *, url: str = "", **settings: str) -> Generator[Porta
             yield replace(portal, url=address, environment=environment, log=log)
         finally:
             web.terminate()
-            web.wait(20)
+            web.wait(60)
 
 
 @contextmanager
@@ -49,9 +49,11 @@ def behind_nginx(
     **settings: str,
 ) -> Generator[tuple[Portal, Portal]]:
     """The portal as seen through nginx, and straight."""
-    port = free_port()
-    url = f"{scheme}://127.0.0.1:{port}"
-    with beside(portal, url=url, GATEHOUSE_DELIVERY="nginx", **settings) as straight:
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = listening.getsockname()[1]
+        url = f"{scheme}://127.0.0.1:{port}"
+        straight = stack.enter_context(beside(portal, url=url, GATEHOUSE_DELIVERY="nginx", **settings))
         store = Path(portal.environment["GATEHOUSE_STATE"]) / "weights"
         environment = nginx_environment(
             folder,
@@ -64,8 +66,8 @@ def behind_nginx(
             before=before,
         )
         log = portal.environment["GATEHOUSE_NGINX_LOG"]
-        with running_nginx(environment | {"GATEHOUSE_NGINX_LOG": log}):
-            yield replace(straight, url=url), straight
+        stack.enter_context(running_nginx(environment | {"GATEHOUSE_NGINX_LOG": log}, listening=listening))
+        yield replace(straight, url=url), straight
 
 
 @contextmanager
