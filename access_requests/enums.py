@@ -102,6 +102,7 @@ class DeviceState(TextChoices):
     APPROVED = "approved", "approved, not fetched yet"
     DENIED = "denied", "denied"
     USED = "used", "fetched"
+    ENDED = "ended", "ended before it was fetched"
 
 
 class AccessCode(TextChoices):

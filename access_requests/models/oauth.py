@@ -58,7 +58,10 @@ class DeviceCode(models.Model):
         ordering = ["-pk"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(state__in=[DeviceState.APPROVED, DeviceState.USED], machine__isnull=False)
+                condition=Q(
+                    state__in=[DeviceState.APPROVED, DeviceState.USED, DeviceState.ENDED],
+                    machine__isnull=False,
+                )
                 | Q(state__in=[DeviceState.WAITING, DeviceState.DENIED], machine__isnull=True),
                 name="device_code_approved_has_machine",
             ),
@@ -148,12 +151,16 @@ class TokenExchange(models.Model):
 
 
 class IssuerKeys(models.Model):
-    """An issuer's public keys as last fetched; `tried_at` bounds how often they are asked for."""
+    """An issuer's public keys as last fetched; `tried_at` bounds how often they are asked for.
+
+    Whoever sets `fetching_until` is the one that asks; a process that died gives way when that moment has passed.
+    """
 
     issuer = models.CharField(max_length=200, unique=True)
     keys = models.JSONField(default=list)
     fetched_at = models.DateTimeField(null=True, blank=True)
     tried_at = models.DateTimeField(null=True, blank=True)
+    fetching_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name_plural = "issuers' keys"

@@ -38,6 +38,7 @@ LIFE = timedelta(minutes=15)
 INTERVAL = 2  # seconds between polls
 SLOWER_BY, SLOWEST = 5, 60
 TOLERANCE = 0.5  # seconds that a poll may come early: networks are not even
+NEVER_FETCHED = "it never fetched its tokens"
 KEPT = timedelta(days=1)  # how long an ended code is kept, to say what became of it
 CODE = re.compile(rf"[{LETTERS}]{{{CODE_LENGTH}}}")
 
@@ -97,6 +98,11 @@ def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
 def _still_waits(code: DeviceCode) -> None:
     if code.state == DeviceState.DENIED:
         raise Conflict("This sign-in was denied already; nothing was given.", field="user_code")
+    if code.state == DeviceState.ENDED:
+        raise Conflict(
+            "This sign-in was ended before the machine fetched its token: start again in the terminal.",
+            field="user_code",
+        )
     if code.state != DeviceState.WAITING:
         raise Conflict(
             "This sign-in was approved already: go back to your terminal. Was it not you? Sign the machine out below.",
@@ -162,39 +168,52 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     if code.state == DeviceState.DENIED:
         raise OAuthError("access_denied", "The sign-in was denied in the browser.")
     if code.state == DeviceState.USED:
-        return _refuse_second_use(code)
-    if code.expires_at <= timezone.now():
-        return _refuse_ended(code)
-    if code.state == DeviceState.WAITING:
+        raise _second_use(code)
+    if code.state == DeviceState.ENDED:
+        raise _ended(code)
+    if code.state == DeviceState.WAITING and code.expires_at > timezone.now():
         raise _still_pending(code)
+    if code.state == DeviceState.WAITING:
+        raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
     with recorded():
-        mine = DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(
-            state=DeviceState.USED
-        )
         machine = Machine.objects.select_related("user").get(device_code=code)
-        if mine and machine.is_live():
+        if why := _why_too_late(code, machine):
+            sign_out(machine=machine, why=why)
+        elif DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(state=DeviceState.USED):
             return first_pair(machine)
-    return _refuse_second_use(code)
+    code.refresh_from_db()
+    raise _second_use(code) if code.state == DeviceState.USED else _ended(code)
 
 
-def _refuse_second_use(code: DeviceCode) -> Pair:
-    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew.
+def _why_too_late(code: DeviceCode, machine: Machine) -> str:
+    """Why an approved machine gets nothing any more; empty when it does."""
+    if machine.signed_out_at is not None:
+        return machine.signed_out_why
+    if not machine.user.is_active:
+        return "its account is disabled"
+    return NEVER_FETCHED if min(code.expires_at, machine.ends_at) <= timezone.now() else ""
 
-    A machine that its person signed out before it fetched anything is told so.
-    """
+
+def _ended(code: DeviceCode) -> OAuthError:
+    """An approval that was taken back is a denial; one that nobody came for in time has expired."""
+    machine = Machine.objects.get(device_code=code)
+    if machine.signed_out_why == NEVER_FETCHED:
+        return OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+    return OAuthError(
+        "access_denied",
+        f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
+    )
+
+
+def _second_use(code: DeviceCode) -> OAuthError:
+    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew."""
     machine = Machine.objects.get(device_code=code)
     if not sign_out(machine=machine, why="its device code came a second time"):
-        raise OAuthError(
+        return OAuthError(
             "invalid_grant",
             f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
         )
-    raise OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
-
-
-def _refuse_ended(code: DeviceCode) -> Pair:
-    if code.machine:
-        sign_out(machine=code.machine, why="it never fetched its tokens")
-    raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+    return OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
 
 
 def _still_pending(code: DeviceCode) -> OAuthError:
@@ -208,6 +227,13 @@ def _still_pending(code: DeviceCode) -> OAuthError:
 
 
 def forget_ended_codes() -> int:
-    """Deletes codes that ended a day ago; what became of them is in the event log."""
+    """Deletes codes that ended a day ago; what became of them is in the event log.
+
+    A machine that never came for its tokens is signed out before: its person would go on seeing it among the others.
+    """
+    for machine in Machine.objects.filter(
+        device_code__state=DeviceState.APPROVED, device_code__expires_at__lt=timezone.now()
+    ):
+        sign_out(machine=machine, why=NEVER_FETCHED)
     deleted, _ = DeviceCode.objects.filter(expires_at__lt=timezone.now() - KEPT).delete()
     return deleted

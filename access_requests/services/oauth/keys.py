@@ -7,7 +7,7 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from access_requests.models import IssuerKeys
@@ -23,12 +24,15 @@ from access_requests.services.oauth.errors import OAuthError
 
 log = logging.getLogger(__name__)
 
+RENEWED = timedelta(hours=1)  # after which the issuer is asked again, while known keys go on
 FRESH = timedelta(hours=6)  # keys that were taken away are believed for so long at most
 AGAIN = timedelta(minutes=1)  # between two fetches, whoever asks: unknown keys must not become a flood
+PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between looks at what another process fetches: 12 in all
 LARGEST = 256 * 1024
 PATIENCE = 5.0  # seconds for one step of a fetch, and for the whole body
 MOST_KEYS = 50
 SHORTEST_RSA = 2048
+MEMBERS = ("kid", "kty", "alg", "use", "n", "e", "crv", "x", "y")
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -37,21 +41,39 @@ class Unreachable(Exception):
 
 
 def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
-    """The issuer's key of that id for that algorithm; one that is not known is looked for again, but not at every call."""
+    """The issuer's key of that id for that algorithm; one that is not known is looked for again, but not at every call.
+
+    Of all who miss one at the same time, one asks the issuer, outside of any transaction; the others wait for the row.
+    """
     row, _ = IssuerKeys.objects.get_or_create(issuer=issuer)
-    key = _chosen(row, kid, algorithm)
-    if key is None or row.fetched_at is None or row.fetched_at < timezone.now() - FRESH:
-        row = _fetched_again(issuer, seen=row)
-        key = _chosen(row, kid, algorithm)
-    if row.fetched_at is None or row.fetched_at < timezone.now() - FRESH:
+    if not _younger(row, RENEWED) or _chosen(row, kid, algorithm) is None:
+        row = _fetched_again(row)
+    for pause in PAUSES:
+        if _believed(row, kid, algorithm) or not _is_fetched_now(row):
+            break
+        time.sleep(pause)
+        row = IssuerKeys.objects.get(pk=row.pk)
+    if key := _believed(row, kid, algorithm):
+        return key
+    if not _younger(row, FRESH) or _is_fetched_now(row):
         raise OAuthError(
             "temporarily_unavailable",
             f"The keys of {issuer} cannot be fetched: try again in a minute.",
             status=503,
         )
-    if key is None:
-        raise OAuthError("invalid_grant", f"The identity is signed with a key that {issuer} does not show.")
-    return key
+    raise OAuthError("invalid_grant", f"The identity is signed with a key that {issuer} does not show.")
+
+
+def _younger(row: IssuerKeys, age: timedelta) -> bool:
+    return row.fetched_at is not None and row.fetched_at >= timezone.now() - age
+
+
+def _is_fetched_now(row: IssuerKeys) -> bool:
+    return row.fetching_until is not None and row.fetching_until > timezone.now()
+
+
+def _believed(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
+    return _chosen(row, kid, algorithm) if _younger(row, FRESH) else None
 
 
 def _chosen(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
@@ -74,20 +96,29 @@ def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
     return made if fits else None
 
 
-def _fetched_again(issuer: str, *, seen: IssuerKeys) -> IssuerKeys:
-    """The row after one fetch: by us, or by somebody while we waited, or by nobody if the last try was a moment ago."""
-    with transaction.atomic():
-        row = IssuerKeys.objects.select_for_update().get(issuer=issuer)
-        now = timezone.now()
-        if row.tried_at != seen.tried_at or (row.tried_at and row.tried_at > now - AGAIN):
-            return row
-        row.tried_at = now
-        try:
-            row.keys, row.fetched_at = fetch_keys(issuer), now
-        except Unreachable as error:
-            log.warning("The keys of an issuer could not be fetched: %s", error)
-        row.save(update_fields=["keys", "tried_at", "fetched_at"])
-        return row
+def _fetched_again(row: IssuerKeys) -> IssuerKeys:
+    """The row after our fetch, if it was ours to do: not when another is at it, or the last try was a moment ago."""
+    claimed = _claim(row)
+    if claimed is None:
+        return IssuerKeys.objects.get(pk=row.pk)
+    found: dict[str, Any] = {}
+    try:
+        found = {"keys": fetch_keys(row.issuer), "fetched_at": claimed}
+    except Unreachable as error:
+        log.warning("The keys of an issuer could not be fetched: %s", error)
+    finally:
+        ours = IssuerKeys.objects.filter(pk=row.pk, tried_at=claimed)
+        ours.update(fetching_until=None, **found)
+    return IssuerKeys.objects.get(pk=row.pk)
+
+
+def _claim(row: IssuerKeys) -> datetime | None:
+    """The moment that marks our try, or None. Durable: a caller's transaction would hold the row while we fetch."""
+    now = timezone.now()
+    due = Q(tried_at=None) | Q(tried_at__lte=now - AGAIN)
+    with transaction.atomic(durable=True):
+        ours = IssuerKeys.objects.filter(due, pk=row.pk).update(tried_at=now, fetching_until=now + AGAIN)
+    return now if ours else None
 
 
 def fetch_keys(issuer: str) -> list[dict[str, Any]]:
@@ -105,11 +136,16 @@ def fetch_keys(issuer: str) -> list[dict[str, Any]]:
     keys = _get_json(address).get("keys")
     if not isinstance(keys, list):
         raise Unreachable(f"{address} holds no keys")
-    return [
-        key
-        for key in keys[:MOST_KEYS]
-        if isinstance(key, dict) and isinstance(key.get("kid"), str) and "d" not in key
-    ]
+    return [kept for key in keys[:MOST_KEYS] if (kept := _kept(key))]
+
+
+def _kept(key: Any) -> dict[str, str]:
+    """What is stored of a public key: its members in plain text; nothing of a private, nameless or strange one."""
+    if not isinstance(key, dict) or "d" in key or "kid" not in key:
+        return {}
+    members = {name: key[name] for name in MEMBERS if name in key}
+    fit = all(isinstance(value, str) and value.isprintable() for value in members.values())
+    return members if fit else {}
 
 
 def _origin(address: str) -> tuple[str, str, int | None]:

@@ -155,7 +155,7 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: st
         )
         if not mine:
             return False
-        DeviceCode.objects.filter(machine=machine, state=DeviceState.APPROVED).update(state=DeviceState.USED)
+        DeviceCode.objects.filter(machine=machine, state=DeviceState.APPROVED).update(state=DeviceState.ENDED)
         ended = AccessToken.objects.filter(refresh__machine=machine, revoked_at=None).update(
             revoked_at=now, revoke_reason=f"its machine was signed out: {why}"[:200]
         )

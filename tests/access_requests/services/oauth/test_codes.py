@@ -124,7 +124,10 @@ def test_a_machine_signed_out_before_it_fetched_gets_nothing(ada: Any) -> None:
     for _ in range(2):
         with pytest.raises(OAuthError, match="signed out: signed out on its page") as raised:
             fetch(begun)
-        assert raised.value.code == "invalid_grant"
+        assert raised.value.code == "access_denied"
+    assert DeviceCode.objects.get().state == DeviceState.ENDED
+    with pytest.raises(Conflict, match="ended before the machine fetched"):
+        find(begun, ada)
     assert not AccessToken.objects.exists()
     assert not RefreshToken.objects.exists()
 
@@ -133,8 +136,17 @@ def test_a_code_of_a_machine_that_lives_no_more_gets_nothing(ada: Any) -> None:
     begun = begin()
     machine = codes.approve(code=find(begun, ada), user=ada, name="laptop")
     Machine.objects.filter(pk=machine.pk).update(ends_at=timezone.now())
-    assert refused(begun) == "invalid_grant"
+    assert [refused(begun), refused(begun)] == ["expired_token", "expired_token"]
     assert not AccessToken.objects.exists()
+
+
+def test_a_code_of_an_account_that_was_disabled_meanwhile_gets_nothing(ada: Any) -> None:
+    begun = begin()
+    codes.approve(code=find(begun, ada), user=ada, name="laptop")
+    type(ada).objects.update(is_active=False)
+    assert [refused(begun), refused(begun)] == ["access_denied", "access_denied"]
+    assert Machine.objects.get().signed_out_why == "its account is disabled"
+    assert (DeviceCode.objects.get().state, AccessToken.objects.count()) == (DeviceState.ENDED, 0)
 
 
 def test_an_ended_code_can_neither_be_approved_nor_fetched(ada: Any) -> None:
@@ -143,7 +155,10 @@ def test_an_ended_code_can_neither_be_approved_nor_fetched(ada: Any) -> None:
     DeviceCode.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     with pytest.raises(Conflict, match="ended"):
         find(waiting, ada)
-    assert [refused(waiting), refused(approved)] == ["expired_token", "expired_token"]
+    for _ in range(2):
+        assert [refused(waiting), refused(approved)] == ["expired_token", "expired_token"]
+    states = [DeviceState.ENDED, DeviceState.WAITING]
+    assert list(DeviceCode.objects.values_list("state", flat=True)) == states
     assert not machines.live_machines(ada).exists()
     assert not AccessToken.objects.exists()
 
@@ -215,6 +230,20 @@ def test_ended_codes_are_forgotten_after_a_day(ada: Any) -> None:
     DeviceCode.objects.exclude(pk=waiting.code.pk).update(expires_at=timezone.now() - timedelta(days=2))
     assert codes.forget_ended_codes() == 1
     assert tokens.authenticate(pair.access.secret)
+
+
+def test_a_machine_that_never_came_for_its_tokens_is_signed_out(ada: Any) -> None:
+    fetched, missed, begun = signed_in(ada), begin(), begin()
+    codes.approve(code=find(missed, ada), user=ada, name="missed")
+    codes.approve(code=find(begun, ada), user=ada, name="still in time")
+    late = DeviceCode.objects.exclude(pk=begun.code.pk)
+    late.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert codes.forget_ended_codes() == 0
+    assert {machine.name for machine in machines.live_machines(ada)} == {"laptop", "still in time"}
+    assert Machine.objects.get(name="missed").signed_out_why == codes.NEVER_FETCHED
+    assert [refused(missed), refused(missed)] == ["expired_token", "expired_token"]
+    assert tokens.authenticate(fetched.access.secret)
+    assert fetch(begun)
 
 
 @pytest.mark.django_db(transaction=True)

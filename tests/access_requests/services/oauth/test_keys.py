@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from access_requests.errors import RuleError
@@ -18,15 +21,27 @@ from access_requests.services.oauth.errors import OAuthError
 from portal import environment
 from tests.access_requests.services.oauth.trading import SITE, part, refused, trade
 from tests.issuer import Issuer
+from tests.model_ops.conftest import wait_until
 
 pytestmark = pytest.mark.django_db
+ASKED_ONCE = ["/.well-known/openid-configuration", "/keys"]
+ASKING = """
+import sys
+import django
+from django.conf import settings
+settings.DATABASES["default"]["NAME"] = sys.argv[1]
+settings.GATEHOUSE_OIDC_ISSUERS = {sys.argv[2]: "github"}
+django.setup()
+from access_requests.services.oauth.keys import key_of
+key_of(sys.argv[2], kid="first", algorithm="RS256")
+"""
 
 
 def test_a_flood_of_unknown_keys_asks_the_issuer_once(trusted: TrustedRepository, issuer: Issuer) -> None:
     claims = issuer.claims(SITE)
     for n in range(20):
         refused(jwt.encode(claims, issuer.private["first"], "RS256", {"kid": f"unknown-{n}"}))
-    assert issuer.asked == ["/.well-known/openid-configuration", "/keys"]
+    assert issuer.asked == ASKED_ONCE
     assert trade(issuer.identity(SITE))
 
 
@@ -122,27 +137,157 @@ def test_an_issuer_cannot_lead_elsewhere(trusted: TrustedRepository, issuer: Iss
     assert "/secret" not in issuer.asked
 
 
+@pytest.fixture
+def slow(issuer: Issuer) -> Generator[threading.Event]:
+    """The issuer shows its keys once the event is set."""
+    answers = threading.Event()
+
+    def wait() -> tuple[int, dict[str, str], bytes]:
+        assert answers.wait(60)
+        return 200, {}, json.dumps({"keys": issuer.keys}).encode()
+
+    issuer.answers["/keys"] = wait
+    yield answers
+    answers.set()
+
+
+def traded_at_once(issuer: Issuer, count: int, meanwhile: Callable[[], Any]) -> list[str]:
+    """Who each of so many jobs got a token for, or why not; `meanwhile` runs here while they wait."""
+
+    def job(n: int) -> str:
+        try:
+            return trade(issuer.identity(SITE, jti=f"job-{n}")).token.user.username
+        except RuleError as error:
+            return error.sentence
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(count) as pool:
+        jobs = [pool.submit(job, n) for n in range(count)]
+        meanwhile()
+        return [job.result(60) for job in jobs]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_twenty_jobs_at_once_after_a_rotation_ask_once(
     ada: Any, issuer: Issuer, trusted: TrustedRepository
 ) -> None:
-    results: list[str] = []
+    assert traded_at_once(issuer, 20, lambda: None) == ["ada"] * 20
+    assert issuer.asked == ASKED_ONCE
 
-    def job(n: int) -> None:
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_issuer_holds_no_row(
+    ada: Any, issuer: Issuer, trusted: TrustedRepository, slow: threading.Event
+) -> None:
+    def meanwhile() -> None:
+        wait_until(lambda: issuer.asked == ASKED_ONCE)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start < now() AND state LIKE 'idle in transaction%'"
+            )
+            assert cursor.fetchone() == (0,)
+        with transaction.atomic():
+            IssuerKeys.objects.select_for_update(nowait=True).get()
+        assert IssuerKeys.objects.update(keys=[]) == 1
+        slow.set()
+
+    assert traded_at_once(issuer, 4, meanwhile) == ["ada"] * 4
+    assert issuer.asked == ASKED_ONCE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_known_keys_go_on_while_a_slow_issuer_is_asked_for_an_unknown_one(
+    ada: Any, issuer: Issuer, trusted: TrustedRepository, slow: threading.Event
+) -> None:
+    slow.set()
+    assert trade(issuer.identity(SITE))
+    slow.clear()
+    issuer.asked.clear()
+    IssuerKeys.objects.update(tried_at=timezone.now() - keys.AGAIN)
+    issuer.add_key("rotated")
+
+    def rotated() -> str:
         try:
-            results.append(trade(issuer.identity(SITE, jti=f"job-{n}")).token.user.username)
-        except RuleError as error:
-            results.append(error.sentence)
+            return trade(issuer.sign(issuer.claims(SITE), kid="rotated")).token.user.username
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=job, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert results == ["ada"] * 8
-    assert issuer.asked == ["/.well-known/openid-configuration", "/keys"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(rotated)
+        wait_until(lambda: issuer.asked == ASKED_ONCE)
+        assert trade(issuer.identity(SITE)).token.user == ada
+        slow.set()
+        assert waiting.result(60) == "ada"
+    assert issuer.asked == ASKED_ONCE
+
+
+def test_keys_are_renewed_before_they_are_too_old_to_be_believed(
+    trusted: TrustedRepository, issuer: Issuer
+) -> None:
+    assert trade(issuer.identity(SITE))
+    issuer.asked.clear()
+    an_hour_ago = timezone.now() - keys.RENEWED
+    IssuerKeys.objects.update(tried_at=an_hour_ago, fetched_at=an_hour_ago)
+    issuer.answers["/keys"] = lambda: (500, {}, b"")
+    for _ in range(3):
+        assert trade(issuer.identity(SITE))
+    assert issuer.asked == ASKED_ONCE
+    IssuerKeys.objects.update(tried_at=an_hour_ago)
+    del issuer.answers["/keys"]
+    assert trade(issuer.identity(SITE))
+    assert IssuerKeys.objects.get().fetched_at > timezone.now() - keys.AGAIN
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_died_while_it_asked_gives_way(
+    ada: Any,
+    issuer: Issuer,
+    trusted: TrustedRepository,
+    slow: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", ASKING, str(connection.settings_dict["NAME"]), issuer.url]
+    )
+    try:
+        wait_until(lambda: issuer.asked == ASKED_ONCE)
+    finally:
+        child.kill()
+        child.wait(20)
+    slow.set()
+    assert IssuerKeys.objects.get().fetching_until > timezone.now()
+    monkeypatch.setattr(keys, "PAUSES", (0.01,) * 3)
+    with pytest.raises(OAuthError, match="try again in a minute") as raised:
+        trade(issuer.identity(SITE))
+    assert (raised.value.code, raised.value.status) == ("temporarily_unavailable", 503)
+    assert issuer.asked == ASKED_ONCE
+    row = IssuerKeys.objects.get()
+    row.tried_at, row.fetching_until = row.tried_at - keys.AGAIN, row.fetching_until - keys.AGAIN
+    row.save()
+    assert trade(issuer.identity(SITE))
+    assert IssuerKeys.objects.get().fetching_until is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_issuer_is_asked_inside_a_transaction(issuer: Issuer) -> None:
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        keys.key_of(issuer.url, kid="first", algorithm="RS256")
+    assert issuer.asked == []
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "\u202e"])
+def test_keys_that_no_table_can_hold_stand_in_nobodys_way(
+    trusted: TrustedRepository, issuer: Issuer, text: str
+) -> None:
+    good = issuer.keys[0]
+    issuer.keys += [{**good, "kid": text}, {**good, "kid": "x", "e": text}, {**good, "kid": "y", text: text}]
+    issuer.keys += [
+        {**good, "kid": "private", "d": "secret"},
+        {**good, "kid": "odd", "use": 5, "x": float("nan")},
+    ]
+    assert trade(issuer.identity(SITE))
+    assert [key["kid"] for key in IssuerKeys.objects.get().keys] == ["first", "second", "curve", "y"]
 
 
 @pytest.mark.parametrize(
