@@ -1,7 +1,7 @@
 """Publications, one per line: what is taken, in which spelling, and which line is named."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from access_requests.publications import parse_publications
@@ -78,6 +78,7 @@ def test_more_than_a_hundred_are_refused():
     assert (len(found), len(problems)) == (101, 1)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_gives_publications_or_sentences(text: str):
     found, problems = parse_publications(text)

@@ -14,6 +14,8 @@ import pytest
 
 from tests.tiny_models import make_tiny_pair, write_tiny_card
 
+WORKER_ENDS = 120.0  # seconds that a worker in a thread gets for its last task
+
 
 @pytest.fixture(scope="session")
 def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -90,11 +92,17 @@ def worker(weights_root: Path, transactional_db: None) -> Generator[None]:
     from portal.celery import app
 
     app.control.purge()
-    with start_worker(app, pool="solo", perform_ping_check=False, queues=["default", "recovery"]):
+    with start_worker(
+        app,
+        pool="solo",
+        perform_ping_check=False,
+        queues=["default", "recovery"],
+        shutdown_timeout=WORKER_ENDS,
+    ):
         yield
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 120) -> Any:
     """The first true answer; fails when none came in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

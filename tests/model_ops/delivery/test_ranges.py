@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_ops.delivery.ranges import NotSatisfiable, Span, asked_span
@@ -47,6 +47,7 @@ def test_asked_span_outside_the_file(header: str, size: int) -> None:
         asked_span(header, size)
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(0, 1000))
 def test_asked_span_is_within_the_file_whatever_is_asked(text: str, size: int) -> None:
     for header in (text, f"bytes={text}"):

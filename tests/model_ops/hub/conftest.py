@@ -97,7 +97,7 @@ class Portal:
 
     def finished_downloads(self, repo_id: str, at_least: int) -> list[dict[str, Any]]:
         """The model's rows of bodies that have ended, once there are that many: they are written a moment later."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             rows = [row for row in self.order("downloads", repo_id=repo_id) if row["state"] != "waiting"]
             if len(rows) >= at_least or time.monotonic() > deadline:
@@ -128,6 +128,7 @@ def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[
         "GATEHOUSE_NGINX_LOG": str(state / "logs" / "nginx-downloads.log"),
         "GATEHOUSE_UPLOAD_PART": "1000000",
         "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
+        "GATEHOUSE_ADDRESS_RATE": "100000",  # all tests have one address
         "PYTHONWARNINGS": "default",
     }
     on_server(f"DROP DATABASE {name} WITH (FORCE)")
@@ -171,7 +172,7 @@ def served(
             for process in (seeder, web):
                 process.terminate()
             for process in (seeder, web):
-                process.wait(20)
+                process.wait(60)
             assert seeder.stdin
             assert seeder.stdout
             seeder.stdin.close()

@@ -73,6 +73,7 @@ def commit(
         has_weights=weights,
         title=message,
         author=author,
+        branch="" if revision == "main" else revision,
     )
     RepoFile.objects.bulk_create(
         [RepoFile(revision=made, path=path, blob_id=f[0], is_lfs=f[3]) for path, f in files.items()]
@@ -93,6 +94,8 @@ def branch(repo_id: str, name: str, source: str = "main", tag: bool = False) -> 
     owner = GatedModel.objects.get(repo_id=repo_id)
     revision = Revision.objects.filter(model=owner, commit=source).first()
     revision = revision or Ref.objects.get(model=owner, name=source).revision
+    if not tag:  # as if it had been published there: an empty branch is its owners' alone
+        Revision.objects.filter(pk=revision.pk).update(branch=name)
     Ref.objects.update_or_create(model=owner, name=name, defaults={"revision": revision, "is_tag": tag})
     return {"commit": revision.commit}
 

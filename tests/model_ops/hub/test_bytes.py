@@ -6,7 +6,6 @@ import base64
 import hashlib
 import http.client
 import os
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from django.conf import settings
 
 from model_ops.delivery import RETRY_AFTER
+from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import LARGE, MODEL, Portal
 from tests.model_ops.hub.ways import slow_download
 
@@ -124,7 +124,7 @@ def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tu
         assert portal.ask("HEAD", path, token=crowd[0]).status == 200
         small = portal.ask("GET", path.replace("large.bin", "small.json"), token=crowd[0])
         assert (small.status, small.body) == (200, b"{}")
-        assert connections_held(portal) <= 2
+        wait_until(lambda: connections_held(portal) <= 2)  # its threads use some now and then, for a moment
         assert own[0].read() == content
     rows = portal.finished_downloads("maker/large", before + most + 1)
     assert len(rows) == before + most + 1
@@ -155,7 +155,4 @@ def test_damaged_blob_is_a_coded_refusal(portal: Portal, harm: str) -> None:
         answer = portal.ask(method, f"/{MODEL}/resolve/{commit}/x.bin", token=portal.tokens["granted"])
         assert (answer.status, answer.headers["x-error-code"]) == (403, "GatedRepo")
         assert "cannot be read on this server" in answer.headers["x-error-message"]
-    deadline = time.monotonic() + 10
-    while "The content of x.bin" not in portal.log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert "The content of x.bin" in portal.log.read_text()
+    wait_until(lambda: "The content of x.bin" in portal.log.read_text())

@@ -51,7 +51,7 @@ def other_web(portal: Portal) -> Generator[tuple[int, subprocess.Popen[bytes]]]:
         finally:
             if web.poll() is None:
                 os.killpg(web.pid, signal.SIGKILL)
-            web.wait(20)
+            web.wait(60)
 
 
 def ask(port: int, path: str, token: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
@@ -88,7 +88,7 @@ def test_web_server_killed_in_mid_transfer_leaves_one_cut_row(
     assert response.status == 200
     assert len(response.read(100_000)) == 100_000
     os.killpg(web.pid, signal.SIGKILL)
-    web.wait(20)
+    web.wait(60)
     connection.close()
 
     def moved() -> bool:

@@ -234,8 +234,9 @@ def stall(portal: Portal) -> Generator[Stall]:
 def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
     portal: Portal, far: dict[str, str], stall: Stall, tmp_path: Path
 ) -> None:
-    folder, before = tmp_path / "fetched", len(portal.finished_downloads(REPO, 0))
-    first = fetch(stall.url, folder, far["commit"], far["token"])
+    folder = tmp_path / "fetched"
+    token = portal.order("person", name="goes-on", repo_id=REPO, state="granted")["token"]
+    first = fetch(stall.url, folder, far["commit"], token)
     assert stall.stalled.wait(60)
     small = [".gitattributes", "README.md", "config.json", "sub/part.bin", "tiny_license.txt"]
     notes = tmp_path / "fetched.partial" / ".cache" / "huggingface" / "download"
@@ -246,7 +247,7 @@ def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
     first.communicate()
     assert not folder.exists()
     stall.go.set()
-    second = fetch(stall.url, folder, far["commit"], far["token"])
+    second = fetch(stall.url, folder, far["commit"], token)
     out, err = second.communicate(timeout=120)
     assert (second.returncode, err) == (0, "")
     lines = [json.loads(line) for line in out.splitlines()]
@@ -254,7 +255,11 @@ def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
     assert lines[0]["bytes_total"] == told["bytes_total"]
     assert lines[0]["bytes_done"] > 200_000  # what was there already counts
     assert (folder / "model.safetensors").read_bytes() == FAR["model.safetensors"]
-    rows = portal.finished_downloads(REPO, before + 7)[before:]
+
+    def sent() -> list[dict[str, Any]]:
+        return [row for row in portal.order("downloads", repo_id=REPO) if row["user"] == "goes-on"]
+
+    rows = wait_until(lambda: len(found := sent()) >= 7 and found)
     assert sorted(row["path"] for row in rows) == sorted([*small, "model.safetensors", "model.safetensors"])
 
 

@@ -94,7 +94,7 @@ def test_former_id_of_a_hidden_model_leads_only_those_who_may_know_of_it(
 )
 def test_no_odd_address_is_led_off_the_portal(moved: Portal, target: str) -> None:
     parts = urlsplit(moved.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     connection.putrequest("GET", target)
     connection.endheaders()
     response = connection.getresponse()

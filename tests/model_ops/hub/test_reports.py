@@ -29,9 +29,9 @@ def _fresh_counts() -> Generator[None]:
 
 @pytest.fixture
 def leaked(make_person: Callable[..., Any]) -> list[str]:
-    ada = make_person("ada", first_name="Ada", last_name="Lovelace")
+    countess = make_person("countess", first_name="Augusta", last_name="Lovelace")
     return [
-        tokens.issue_person_token(user=ada, kind=TokenKind.USER, name=f"secret project {n}").secret
+        tokens.issue_person_token(user=countess, kind=TokenKind.USER, name=f"secret project {n}").secret
         for n in range(3)
     ]
 
@@ -82,7 +82,7 @@ def test_answer_tells_nothing_of_the_person(leaked: list[str]) -> None:
         ],
     }
     seen = answer.content.decode() + repr(answer.headers)
-    for secret in ("ada", "Ada", "Lovelace", "secret project", leaked[0]):
+    for secret in ("countess", "Augusta", "Lovelace", "secret project", leaked[0]):
         assert secret not in seen
     assert send([leaked[0]]).json()["tokens"][0]["result"] == "ended before"
 

@@ -89,7 +89,7 @@ def test_use_is_written_when_the_server_ends(portal: Portal, holder: str, tmp_pa
     made = portal.order("token", name=holder, called="last moment")
     with socket.create_server(("127.0.0.1", 0)) as listening, (tmp_path / "web.log").open("w") as log:
         web = subprocess.Popen(
-            web_command(listening.fileno(), scratch=tmp_path),
+            [*web_command(listening.fileno(), scratch=tmp_path), "--graceful-timeout", "60"],
             cwd=CHECKOUT, env=portal.environment, stdout=log, stderr=log, pass_fds=[listening.fileno()],
         )  # fmt: skip
         try:
@@ -97,7 +97,7 @@ def test_use_is_written_when_the_server_ends(portal: Portal, holder: str, tmp_pa
             other.ask("GET", FILE, token=made["token"], user_agent="curl/8", x_forwarded_for="192.0.2.8")
         finally:
             web.terminate()
-            web.wait(30)
+            web.wait(90)
     assert portal.order("last_use", pk=made["pk"]) == {"address": "192.0.2.8", "client": "curl/8"}
 
 

@@ -28,7 +28,7 @@ from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
-from tests.model_ops.conftest import copy_pair, engines, published_files, sha256, wait_until
+from tests.model_ops.conftest import WORKER_ENDS, copy_pair, engines, published_files, sha256, wait_until
 
 
 def run_now(model: Any) -> Recovery:
@@ -146,7 +146,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(add_files_model: Callable[.
         Recovery.objects.filter(pk=recovery.pk).update(lease_owner="another")
         assert lease.held().update(bytes_done=7) == 0
         lease.report(done=5, total=9)
-        assert lease.lost.wait(10)
+        assert lease.lost.wait(60)
 
     recovery.refresh_from_db()
     assert (recovery.lease_owner, recovery.bytes_done) == ("another", 0)
@@ -225,7 +225,7 @@ def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: C
     with leases.Lease(Recovery.objects.filter(pk=recovery.pk), owner) as lease:
         cancel_recovery(recovery=recovery)
         assert lease.held().update(state=RecoveryState.READY) == 0
-        assert lease.lost.wait(10)
+        assert lease.lost.wait(60)
 
     assert Recovery.objects.get().state == RecoveryState.CANCELLED
     assert published(model) is None
@@ -315,7 +315,13 @@ def test_lost_messages_are_made_good_by_beat(
     given = grant(model, "ada")
     Delivery.objects.all().delete()
     app.control.purge()
-    with start_worker(app, pool="solo", perform_ping_check=False, queues=["default", "recovery"]):
+    with start_worker(
+        app,
+        pool="solo",
+        perform_ping_check=False,
+        queues=["default", "recovery"],
+        shutdown_timeout=WORKER_ENDS,
+    ):
         resume_work()
         wait_until(lambda: Delivery.objects.filter(grant=given, state=DeliveryState.READY).exists())
     assert published(model) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -21,12 +22,13 @@ from model_ops.queries import current_recovery, published
 from model_ops.recovery.git_ids import blob_id
 from model_ops.recovery.smoke import PROMPT
 from model_ops.services.blobs import blob_path, store_file
-from model_ops.services.child import Ended
+from model_ops.services.child import Ended, run_child
 from model_ops.services.recoveries import output_folder
 from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.smoking import ask_again, expect_answer, read_outcome, smoke_recovery
-from tests.model_ops.conftest import sha256, wait_until
+from tests.model_ops.conftest import WORKER_ENDS, sha256, wait_until
+from tests.threads import once_main_thread_waits_in
 
 
 @pytest.fixture(autouse=True)
@@ -168,9 +170,11 @@ def test_worker_that_is_told_to_go_gives_it_back(made: Callable[..., Recovery]) 
     recovery = made()
     ask_again(recovery=recovery)
     before = signal.signal(signal.SIGALRM, lambda *_: sys.exit("told to go"))
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
-        with pytest.raises(SystemExit):
+        with (
+            once_main_thread_waits_in(run_child, lambda: os.kill(os.getpid(), signal.SIGALRM)),
+            pytest.raises(SystemExit),
+        ):
             smoke_recovery(recovery_id=recovery.pk)
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -187,7 +191,13 @@ def test_lost_message_is_made_good_by_beat(made: Callable[..., Recovery]) -> Non
     recovery = made(without="tokenizer.json")
     ask_again(recovery=recovery)
     app.control.purge()
-    with start_worker(app, pool="solo", perform_ping_check=False, queues=["default", "recovery"]):
+    with start_worker(
+        app,
+        pool="solo",
+        perform_ping_check=False,
+        queues=["default", "recovery"],
+        shutdown_timeout=WORKER_ENDS,
+    ):
         resume_work()
         wait_until(lambda: SmokeRun.objects.filter(state=SmokeState.REFUSED).exists())
 

@@ -18,12 +18,14 @@ from model_ops.enums import RecoveryState, ShardState
 from model_ops.models import Recovery, RecoveryShard, Revision
 from model_ops.queries import current_recovery
 from model_ops.services import leases
+from model_ops.services.child import run_child
 from model_ops.services.recoveries import finish_recovery, run_recovery
 from model_ops.services.resuming import resume_work
 from model_ops.services.spreading import add_up, is_worth_spreading, run_shard
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
 from tests.model_ops.conftest import copy_pair, wait_until
+from tests.threads import once_main_thread_waits_in
 
 SMALL = {"max_shard_size": "1MB"}  # three shards of the tiny pair
 
@@ -148,7 +150,7 @@ def test_worker_of_a_cancelled_recovery_loses_its_shard_and_no_other_gets_one(
     with leases.Lease(rows, owner) as lease:
         cancel_recovery(recovery=recovery)
         assert lease.held().update(state=ShardState.DONE) == 0
-        assert lease.lost.wait(10)
+        assert lease.lost.wait(60)
 
     assert leases.claim_shard(shard_id=second.pk, worker="two@here") is None
     assert leases.claim_finishing(recovery_id=recovery.pk) is None
@@ -266,8 +268,7 @@ def test_interrupted_shard_is_free_again_at_once(
 ) -> None:
     """A shutdown reaches the worker while its engine runs: the next one need not wait for the lease to run out."""
     shard = spread().shards.earliest("pk")
-    threading.Timer(0.5, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
+    with once_main_thread_waits_in(run_child, _thread.interrupt_main), pytest.raises(KeyboardInterrupt):
         run_shard(shard_id=shard.pk)
 
     shard.refresh_from_db()

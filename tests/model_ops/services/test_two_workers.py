@@ -54,11 +54,11 @@ class Workers:
 
     def wait_ready(self) -> None:
         def answer() -> bool:
-            return {name for reply in current_app.control.ping(timeout=0.5) for name in reply} >= set(
+            return {name for reply in current_app.control.ping(timeout=2) for name in reply} >= set(
                 self.processes
             )
 
-        wait_until(answer)
+        wait_until(answer, seconds=200)
 
     def kill(self, name: str) -> None:
         """The worker, its pool and its engine, as the machine's end would."""

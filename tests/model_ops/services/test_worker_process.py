@@ -87,13 +87,13 @@ def test_worker_killed_in_a_recovery_is_made_good(
     os.kill(worker.pid, signal.SIGSTOP)  # so that nobody tidies up while the rest is killed
     kill(worker)
 
-    wait_until(lambda: not engines(output), seconds=10)
+    wait_until(lambda: not engines(output))
     recovery.refresh_from_db()
     assert recovery.state == RecoveryState.RUNNING
     assert published(model) is None
     assert not list(output.parent.parent.glob("blobs/*/[0-9a-f]*.safetensors"))
     start_worker()
-    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY, seconds=60)
+    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY)
 
     assert Recovery.objects.get().attempts == 2
     files = published_files(model)
@@ -174,10 +174,10 @@ def test_approval_without_a_broker_stands_and_is_delivered_when_it_is_back(
         valkey_server.start()
         valkey_server.wait_ready()
 
-    wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY, seconds=90)
+    wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY)
     assert published(model) is not None
     decided = OutgoingMail.objects.get(to=ada.email, key__startswith="decision:")
-    wait_until(lambda: OutgoingMail.objects.get(pk=decided.pk).state == MailState.SENT, seconds=90)
+    wait_until(lambda: OutgoingMail.objects.get(pk=decided.pk).state == MailState.SENT)
 
 
 def test_recovery_outlives_a_database_restart(
@@ -199,6 +199,6 @@ def test_recovery_outlives_a_database_restart(
     postgres_server.start()
     postgres_server.wait_ready()
 
-    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY, seconds=90)
+    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY)
     tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
     assert sha256(published_files(model)["model.safetensors"]) == tuned

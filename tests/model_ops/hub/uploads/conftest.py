@@ -55,7 +55,7 @@ def uploads_portal(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory
         yield portal
     finally:
         seeder.terminate()
-        seeder.wait(20)
+        seeder.wait(60)
         assert seeder.stdin
         assert seeder.stdout
         seeder.stdin.close()

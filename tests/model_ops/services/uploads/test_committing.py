@@ -284,7 +284,7 @@ def test_of_two_commits_at_once_with_a_parent_one_is_stale(held: Uploads) -> Non
 
     def run(name: str) -> None:
         try:
-            both.wait(10)
+            both.wait(60)
             ended.append(held.commit({name: b"x"}, parent=main.commit).revision.title)
         except RuleError as error:
             ended.append(type(error).__name__)
@@ -295,7 +295,7 @@ def test_of_two_commits_at_once_with_a_parent_one_is_stale(held: Uploads) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sorted(ended) == ["Stale", "Upload"]
     assert Revision.objects.filter(model=held.model).count() == 2
 
