@@ -54,7 +54,13 @@ def move(journals: Path) -> int:
     """Moves what nobody writes any more; returns how many lines. Raises when the database does not take them."""
     if not journals.is_dir():
         return 0
-    moved = sum(_move_segment(path, process) for process, path in _segments(journals))
+    moved, held = 0, set[str]()
+    for process, path in _segments(journals):
+        if process not in held:
+            lines = _move_segment(path, process)
+            moved += lines or 0
+            if lines is None and path.exists():
+                held.add(process)  # an end must not come before the begin that another process moves just now
     for alive in journals.glob("*.alive"):
         _bury(alive)
     return moved
@@ -100,10 +106,11 @@ def _left_alone(path: Path) -> Iterator[int | None]:
         os.close(opened)
 
 
-def _move_segment(path: Path, process: str) -> int:
+def _move_segment(path: Path, process: str) -> int | None:
+    """How many lines it had; None where somebody else has it or had it."""
     with _left_alone(path) as opened:
         if opened is None:
-            return 0
+            return None
         content = os.pread(opened, os.fstat(opened).st_size, 0)
         lines = content.split(b"\n")
         with transaction.atomic(), connection.cursor() as cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import resource
 from collections.abc import Callable, Iterator
@@ -152,6 +153,18 @@ def test_segment_that_comes_back_after_it_was_moved_makes_no_second_row(
     segment.write_bytes(content)
     assert ingest() == 3
     assert states() == {"a": ("partial", 60), "b": ("cut", None)}
+    assert not (folder / downloads.REFUSED).exists()
+
+
+def test_end_waits_while_another_process_moves_the_begin(folder: Path, begun: Callable[..., Begun]) -> None:
+    first = write_dead(folder, [as_line(begun("a"))])
+    second = first.with_name("other-1-aa.2.jsonl")
+    second.write_text(json.dumps({"end": {"request_id": "a", "bytes_sent": 100, "seconds": 1}}) + "\n")
+    with first.open() as moved_elsewhere:
+        fcntl.flock(moved_elsewhere, fcntl.LOCK_EX)
+        assert downloads.move(folder) == 0
+    assert downloads.move(folder) == 2
+    assert states() == {"a": ("complete", 100)}
     assert not (folder / downloads.REFUSED).exists()
 
 
