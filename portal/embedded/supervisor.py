@@ -84,7 +84,7 @@ def web_command(descriptor: int, *, scratch: Path) -> list[str]:
     """gunicorn with threads on a socket that is already open."""
     memory = Path("/dev/shm")  # noqa: S108 - gunicorn's own choice for its worker's sign of life
     return python(
-        "-m", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "gthread",
+        "-m", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
         "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--keep-alive", str(KEPT),
         "--no-control-socket",
         "--worker-tmp-dir", str(memory if os.access(memory, os.W_OK) else scratch),

@@ -1,0 +1,109 @@
+"""The web server under clients that are silent or do not close: a real gunicorn with few places, and a small application."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portal import webworker
+
+if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
+    webworker.HEAD_WITHIN = 2.0
+
+CHECKOUT = Path(__file__).parent.parent.parent
+PLACES = 40
+LARGE = 4_000_000  # bytes: more than the sockets on both sides hold
+WITHIN = 20.0  # seconds until a client gives up, half of what twenty lingering clients would cost one after another
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Says which process answers; `/large` sends many bytes."""
+    body = b"x" * LARGE if environ["PATH_INFO"] == "/large" else str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+@pytest.fixture
+def port() -> Generator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = subprocess.Popen(
+            [
+                sys.executable, "-P", "-m", "gunicorn", "tests.portal.test_webworker:application",
+                "--bind", f"fd://{listening.fileno()}", "--worker-class", "portal.webworker.Worker",
+                "--workers", "1", "--threads", "4", "--worker-connections", str(PLACES), "--keep-alive", "600",
+                "--graceful-timeout", "2", "--no-control-socket", "--log-level", "error",
+            ],
+            cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, pass_fds=[listening.fileno()],
+        )  # fmt: skip
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.terminate()
+            assert server.wait(20) == 0
+
+
+def ask(port: int, path: str = "/") -> bytes:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WITHIN)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+
+
+def hold(stack: ExitStack, port: int, *lines: str) -> socket.socket:
+    """A client that asks (where there are lines), reads its answer if one comes, and never closes."""
+    held = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WITHIN))
+    if lines:
+        held.sendall("\r\n".join([*lines, "Host: here", "", ""]).encode())
+        assert held.recv(4096).startswith(b"HTTP/1.1 200")
+    return held
+
+
+def test_clients_that_do_not_close_keep_nobody_waiting(port: int) -> None:
+    first = ask(port)
+    with ExitStack() as stack:
+        for _ in range(20):
+            hold(stack, port, "GET / HTTP/1.1", "Connection: close")
+        assert ask(port) == first
+
+
+@pytest.mark.parametrize("lines", [("GET / HTTP/1.1",), ()])
+def test_silent_connections_make_room(port: int, lines: tuple[str, ...]) -> None:
+    first = ask(port)
+    with ExitStack() as stack:
+        for _ in range(2 * PLACES):
+            hold(stack, port, *lines)
+        assert ask(port) == first
+
+
+def test_client_that_stops_within_a_head_is_cut(port: int) -> None:
+    with ExitStack() as stack:
+        half = [hold(stack, port) for _ in range(4)]  # one for each thread
+        for client in half:
+            client.sendall(b"GET / HTTP/1.1\r\nHost:")
+            client.settimeout(60)
+        assert {client.recv(4096) for client in half} == {b""}
+    assert ask(port).isdigit()
+
+
+def test_client_that_still_sends_gets_its_whole_answer(port: int) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WITHIN))
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n" + b"y" * 20_000)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert answer.partition(b"\r\n\r\n")[2] == b"x" * LARGE
+
+
+def test_client_that_never_stops_sending_is_cut(port: int) -> None:
+    with ExitStack() as stack:
+        client = hold(stack, port, "GET / HTTP/1.1", "Connection: close")
+        with pytest.raises(OSError, match=r"reset|[Pp]ipe"):  # noqa: PT012 - whichever of them is the first to fail
+            for _ in range(1_000_000):
+                client.sendall(b"y" * 4096)
