@@ -8,6 +8,7 @@ tests and the attacks on it, or one that only lists, starts no servers.
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ HIDDEN = (
     "GATEHOUSE_OIDC_ISSUERS",
 )  # fmt: skip
 PREFIX = "gatehouse-tests-"
+STARTING = 60.0  # seconds between a run's making of its lock and its taking of it, at most
 SERVERS = pytest.StashKey[EmbeddedServers | None]()
 
 
@@ -47,6 +49,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         SECRET_KEY="a-key-of-the-test-run-and-of-nothing-else",
         HF_HOME=str(state / "hf-home"),
         HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_ETAG_TIMEOUT="60",  # seconds, as several runs may share a small machine
+        HF_HUB_DOWNLOAD_TIMEOUT="60",
         GATEHOUSE_SMOKE="0",  # seconds for each recovery; the tests of it switch it on
         DATABASE_URL=f"postgres://gatehouse@/{state}/not-started/gatehouse",
         REDIS_URL=f"unix://{state}/not-started/valkey.sock",
@@ -111,9 +115,10 @@ def _temporary_state(stack: ExitStack) -> Path:
 
 
 def _remove_if_dead(state: Path) -> None:
-    """Only a folder of ours that a test run once locked: one without a lock file may be starting just now."""
+    """Only a folder of ours that a test run locked some time ago: one without a lock, or with a new one, may be starting."""
     with suppress(OSError, StartError):
-        if state.stat().st_uid == os.geteuid() and (state / "run" / "lock").exists():
+        locked = (state / "run" / "lock").stat().st_mtime
+        if state.stat().st_uid == os.geteuid() and time.time() - locked > STARTING:
             with StateLock(state, purpose="a clean-up"):
                 pass
             _remove(state)

@@ -34,6 +34,7 @@ def page(begun: Any, browser: Any, settings: Any, live_server: Any) -> Iterator[
     settings.CSRF_TRUSTED_ORIGINS = [live_server.url]
     complaints: list[str] = []
     page = browser.new_page(base_url=live_server.url)
+    page.set_default_timeout(60_000)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page

@@ -169,7 +169,7 @@ def naive(code: str, folder: Path, *, memory: int | None = None) -> subprocess.C
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 

@@ -48,13 +48,13 @@ def worker(site: str, tmp_path: Path) -> Generator[None]:
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(30)
 
 
-def wait_until(what: Any, sentence: str, seconds: float = 60) -> Any:
+def wait_until(what: Any, sentence: str, seconds: float = 120) -> Any:
     """The first true answer."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -50,7 +50,7 @@ def page(request: pytest.FixtureRequest, site: str, session: str, settings: Any)
     context = browser.new_context(base_url=site, viewport={"width": 1280, "height": 900})
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": site}])
     opened = context.new_page()
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(60_000)
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
@@ -121,7 +121,8 @@ def test_tokens_are_made_rotated_and_revoked_by_keyboard(page: Any) -> None:
     page.wait_for_selector(".badge:has-text('replaced')")
     picture(page, "tokens")
     for _ in range(2):
-        press(page, "button[aria-label='Revoke cluster']")
+        with page.expect_navigation():  # the page before shows the same sentence
+            press(page, "button[aria-label='Revoke cluster']")
         page.wait_for_selector("text=is revoked: nothing can be done with it any more")
     assert page.locator("button[aria-label='Revoke cluster']").count() == 0
     assert page.locator(".badge:has-text('revoked')").count() == 2

@@ -57,7 +57,7 @@ def visit(browser: Any, site: str) -> Any:
 
     def enter() -> Any:
         page = browser.new_context(base_url=site, viewport={"width": 1280, "height": 900}).new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         return page
@@ -91,7 +91,7 @@ def totp_code() -> str:
     """A code that still holds when it arrives: one at the end of its half minute is waited out."""
     from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 
-    if time.time() % 30 > 25:
+    if time.time() % 30 > 20:
         time.sleep(30 - time.time() % 30)
     return str(format_hotp_value(hotp_value(TOTP_SECRET, int(time.time()) // 30)))
 
@@ -164,6 +164,7 @@ def tab_to(page: Any, selector: str) -> None:
 def approve(page: Any) -> None:
     page.goto("/admin/access_requests/accessrequest/")
     page.click("text=Ada Lovelace")
+    page.wait_for_url("**/change/**")
     for text in ("Analytical Society", "United Kingdom", "A study.", "ada@example.org", "confirmed"):
         assert page.locator("main", has_text=text).count(), text
     page.fill("textarea[name=words]", "Good luck with the study!")
@@ -182,6 +183,7 @@ def take_token(page: Any) -> str:
     assert not SECRET.search(page.content())
     page.click("text=Show my token")
     page.wait_for_selector("text=This is the only time it is shown.")
+    page.wait_for_load_state()
     found = SECRET.search(page.inner_text("#secret"))
     assert found is not None
     assert f"export HF_TOKEN={found[0]}" in page.content()

@@ -109,7 +109,7 @@ def https_portal(
             yield replace(portal, url=address, log=folder / "web.log")
         finally:
             web.terminate()
-            web.wait(20)
+            web.wait(60)
 
 
 @pytest.fixture(scope="session")

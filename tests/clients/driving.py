@@ -50,7 +50,7 @@ class Running:
     def stdout(self) -> str:
         return (self.folder / "stdout").read_text() if (self.folder / "stdout").exists() else ""
 
-    def until(self, what: Callable[[str], Any], seconds: float = 60) -> Any:
+    def until(self, what: Callable[[str], Any], seconds: float = 120) -> Any:
         """The first true answer about what it has printed."""
         deadline = time.monotonic() + seconds
         while not (answer := what(self.stdout())):
@@ -116,5 +116,5 @@ class Driver:
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(60)
         self.process.stdout.close()

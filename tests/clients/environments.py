@@ -59,6 +59,7 @@ def client_environment(*, endpoint: str, home: Path, token: str = "", **more: st
         if not name.upper().startswith(("HF_", "HUGGING", "PYTHON", "DJANGO")) and "PROXY" not in name.upper()
     }
     ours = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    ours |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # a busy machine takes its time
     return inherited | ours | ({"HF_TOKEN": token} if token else {}) | more
 
 

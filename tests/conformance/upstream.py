@@ -29,7 +29,7 @@ MODELS_ONLY = (
 )  # fmt: skip
 INI = """[pytest]
 addopts = -q --tb=short -p no:cacheprovider
-timeout = 60
+timeout = 200
 """
 
 

@@ -61,7 +61,7 @@ def far_portal(bare_portal: Portal) -> Generator[FarPortal]:
         finally:
             proxy.close()
             seeder.terminate()
-            seeder.wait(20)
+            seeder.wait(60)
             assert seeder.stdin
             assert seeder.stdout
             seeder.stdin.close()
@@ -85,7 +85,7 @@ class Sides:
 
     def ask(self, name: str = "", **fields: Any) -> str:
         """Somebody asks over there; names differ between tests, which share the portal."""
-        name = name or f"clem-{secrets.token_hex(3)}"
+        name = name or f"clem-{secrets.token_hex(8)}"
         fields.setdefault("answers", TULU_ANSWERS)
         fields.setdefault("first_name", "Clem")
         fields.setdefault("last_name", "Delangue")

@@ -101,7 +101,7 @@ class FaultProxy:
 
         def act(call: Call, reply: Reply | None) -> Reply | None:
             happened.set()
-            go_on.wait(30)
+            go_on.wait(120)
             return reply
 
         self._add(text, act, before=False, times=1)
@@ -151,7 +151,7 @@ class FaultProxy:
 
     def _forward(self, call: Call) -> Reply:
         there = urlsplit(self.upstream)
-        connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=30)
+        connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)
         kept = {
             k: v
             for k, v in call.headers.items()

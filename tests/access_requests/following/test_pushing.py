@@ -375,13 +375,13 @@ def test_two_workers_at_once_write_once(sides: Sides) -> None:
 
     first = threading.Thread(target=work)
     first.start()
-    assert happened.wait(20)
+    assert happened.wait(60)
     second = threading.Thread(target=work)
     second.start()
-    second.join(20)
+    second.join(60)
     assert results == [False]
     go_on.set()
-    first.join(20)
+    first.join(60)
     assert results == [False, True]
     assert len(sides.proxy.wrote()) == 1
     assert sides.decisions(name) == [["approved", ""]]
@@ -404,7 +404,7 @@ def test_worker_killed_between_write_and_record_leaves_one_decision(sides: Sides
     worker = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, env=environment)
     assert happened.wait(60)
     worker.send_signal(signal.SIGKILL)
-    worker.wait(20)
+    worker.wait(60)
     go_on.set()
     row.refresh_from_db()
     assert (row.state, sides.place(name)) == (PushState.CLAIMED, "accepted")

@@ -30,12 +30,14 @@ def hf(portal: Portal, who: str, home: Path, *arguments: str) -> subprocess.Comp
         "HF_ENDPOINT": portal.url,
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_ETAG_TIMEOUT": "60",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "60",
         "NO_COLOR": "1",
     }
     if portal.tokens[who]:
         environment["HF_TOKEN"] = str(portal.tokens[who])
     command = [str(Path(sys.executable).with_name("hf")), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
 def content_of(folder: str | Path) -> dict[str, bytes]:

@@ -100,7 +100,7 @@ def test_signal_while_torch_is_imported_ends_there(pair, tmp_path, number):
         time.sleep(0.01)
     for _ in range(3):
         child.send_signal(number)
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=120)
     assert child.returncode == 1
     assert errors == "The run was cancelled; finished shards are kept, and the same command resumes it.\n"
     assert not (tmp_path / "out").exists()

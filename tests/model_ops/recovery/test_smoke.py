@@ -301,7 +301,7 @@ def test_signal_ends_it_wherever_it_is(folder, number):
     while not waits_for(child.pid, number):
         time.sleep(0.01)
     child.send_signal(number)
-    out, errors = child.communicate(timeout=30)
+    out, errors = child.communicate(timeout=120)
     assert (child.returncode, out, errors) == (1, "", "The run was cancelled.\n")
 
 

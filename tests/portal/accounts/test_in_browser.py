@@ -20,6 +20,7 @@ def page(browser: Any, settings: Any, live_server: Any) -> Iterator[Page]:
     settings.CSRF_TRUSTED_ORIGINS = [address]
     complaints: list[str] = []
     page = browser.new_page(base_url=address)
+    page.set_default_timeout(60_000)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page

@@ -29,7 +29,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(CHECKOUT), **extra}
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 30.0) -> bool:
+def wait_for(condition: Callable[[], object], *, seconds: float = 60.0) -> bool:
     """Whether `condition` became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -42,7 +42,7 @@ def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
 
     def run(number: int) -> None:
         try:
-            barrier.wait(30)
+            barrier.wait(60)
             results.append(act(number))
         except RuleError as error:
             results.append(type(error))
