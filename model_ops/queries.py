@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import F, Q
+
 from access_requests.models import GatedModel
 from model_ops.enums import RecoveryState
 from model_ops.models import ModelWeights, Recovery, Ref, Revision, SmokeRun
 
 MAIN = "main"
+
+
+def shown_refs(prefix: str = "", revision: str = "revision__") -> Q:
+    """Names that everybody who knows of the model may know: `main`, tags, and branches that something was published on.
+
+    Any other branch waits for its first upload, or one that broke off left it behind: its owners alone see it.
+    """
+    published = Q(**{f"{revision}branch": F(f"{prefix}name")})
+    return Q(**{f"{prefix}name": MAIN}) | Q(**{f"{prefix}is_tag": True}) | published
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -11,15 +12,17 @@ from model_ops.hub.paging import link, page_of
 from model_ops.hub.repo import open_repo
 from model_ops.hub.route import hub_route, json_answer, moment, wants
 from model_ops.models import Ref, Revision
+from model_ops.queries import shown_refs
 
 COMMITS_PAGE = 50  # as on the Hub
 
 
 @hub_route("GET")
 def refs(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}/refs`."""
+    """`GET /api/models/{id}/refs`; branches that nothing was published on are their owners' alone."""
     repo = open_repo(request, repo_id)
-    named = Ref.objects.filter(model=repo.model).select_related("revision").order_by("name")
+    seen = Q() if repo.sees_held else shown_refs()
+    named = Ref.objects.filter(seen, model=repo.model).select_related("revision").order_by("name")
     answer: dict[str, list[Item]] = {"branches": [], "converts": [], "tags": []}
     for ref in named:
         kind, folder = ("tags", "tags") if ref.is_tag else ("branches", "heads")

@@ -22,8 +22,8 @@ from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.files import find_file
 from model_ops.hub.refusals import Refused
 from model_ops.hub.route import warn
-from model_ops.models import RepoFile, Revision
-from model_ops.queries import weights_state
+from model_ops.models import Ref, RepoFile, Revision
+from model_ops.queries import MAIN, shown_refs, weights_state
 from model_ops.services.publishing import in_language
 
 REPO_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
@@ -91,7 +91,7 @@ class Repo:
         is_commit = COMMIT.fullmatch(name) is not None
         short = name if is_commit else re.sub(HEADS_AND_TAGS, "", name)
         file = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
-        if file and file.revision.held_at and not self.sees_held:
+        if file and not self.sees_held and (file.revision.held_at or not self._shows(short, file.revision)):
             file = None
         if file and file.revision.has_weights:
             return file.revision, file
@@ -100,21 +100,27 @@ class Repo:
             raise refusals.no_entry(self.model.repo_id, path, revision.commit)
         return revision, file
 
-    def _visible(self, prefix: str = "") -> Q:
+    def _visible(self) -> Q:
         """The model's revisions; held ones only for those who may publish them."""
-        of_model = Q(**{f"{prefix}model": self.model})
-        return of_model if self.sees_held else of_model & Q(**{f"{prefix}held_at": None})
+        of_model = Q(model=self.model)
+        return of_model if self.sees_held else of_model & Q(held_at=None)
+
+    def _shows(self, name: str, revision: Revision) -> bool:
+        """Whether the caller may know of the name by which the revision was found; asked where it is an odd one."""
+        if name in {MAIN, revision.commit, revision.branch}:
+            return True
+        return Ref.objects.filter(shown_refs(), model=self.model, name=name).exists()
 
     @property
     def sees_held(self) -> bool:
         """Whether the caller may publish held revisions."""
         return self.access.allowed and self.access.role == Role.OWNER
 
-    @staticmethod
-    def _named(name: str, prefix: str = "") -> Q:
-        short = re.sub(HEADS_AND_TAGS, "", name)
-        named = Q(**{f"{prefix}refs__name": short})
-        return named | Q(**{f"{prefix}commit": name}) if COMMIT.fullmatch(name) else named
+    def _named(self, name: str) -> Q:
+        named = Q(refs__name=re.sub(HEADS_AND_TAGS, "", name))
+        if not self.sees_held:
+            named &= shown_refs("refs__", revision="")
+        return named | Q(commit=name) if COMMIT.fullmatch(name) else named
 
     def history(self, revision: Revision) -> list[int]:
         """The keys of the revision and of all before it, newest first; one query."""

@@ -15,7 +15,7 @@ from model_ops.hub.body import json_object, text
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.right import owned_repo, uploader
-from model_ops.services.uploads.creating import create_branch, create_repository
+from model_ops.services.uploads.creating import create_branch, create_repository, delete_branch
 
 VISIBILITIES = {"public": True, "private": False, "": False}
 LONGEST_NAME = 200
@@ -72,13 +72,17 @@ def _coded(response: JsonResponse, code: str, sentence: str) -> JsonResponse:
     return response
 
 
-@hub_route("POST")
+@hub_route("POST", "DELETE")
 def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /api/models/{id}/branch/{name}`, which `hf upload --revision` needs for a new one."""
-    name, more = revision_and_path(request, skip=5)
+    """`POST /api/models/{id}/branch/{name}`, which `hf upload --revision` needs for a new one; `DELETE` removes it."""
+    first, more = revision_and_path(request, skip=5)
+    name = f"{first}/{more}" if more else first
     repo, person, _ = owned_repo(request, repo_id)
+    if request.method == "DELETE":
+        delete_branch(model=repo.model, name=name, user=person)
+        return json_answer({})
     start = text(json_object(request, empty=True), "startingPoint", longest=LONGEST_NAME)
-    made = create_branch(model=repo.model, name=f"{name}/{more}" if more else name, start=start, user=person)
+    made = create_branch(model=repo.model, name=name, start=start, user=person)
     return json_answer({"name": made.name, "ref": f"refs/heads/{made.name}"})
 
 

@@ -28,7 +28,7 @@ from model_ops.services.repository import StoredFile, gitattributes
 from model_ops.services.sources import WEIGHT_SUFFIXES
 from model_ops.services.uploads.contents import ABSENT, Contents
 from model_ops.services.uploads.errors import NoBranch, NoFile, Stale
-from model_ops.services.uploads.holding import card_text, publish_upload
+from model_ops.services.uploads.holding import card_text, newest_held, publish_upload
 from model_ops.services.uploads.operations import Deleted, Header, Operation
 from model_ops.services.uploads.paths import check_path, check_together
 from model_ops.services.uploads.rules import publishes_uploads
@@ -90,19 +90,16 @@ def commit_files(
 def upload_head(model: GatedModel, branch: str) -> Revision:
     """What the next upload to the branch comes on top of: its newest held revision, else what it points at.
 
-    One that weights are made from is put aside: it was a diff or a base, and not what the branch shall show. So is all
-    that is held where uploads are published at once: nobody has looked at it, and publishing takes along what is below.
+    All that is held is put aside where uploads are published at once: nobody has looked at it, and publishing takes
+    along what is below.
     """
-    held = Revision.objects.filter(model=model, branch=branch, held_at__isnull=False, sources=None)
-    newest = held.order_by("-pk").first()
-    if newest is not None and not publishes_uploads(model):
-        return newest
     ref = Ref.objects.filter(model=model, name=branch, is_tag=False).select_related("revision").first()
     if ref is None:
         raise NoBranch(
             f"Invalid rev id: {branch[:100]}. {model.repo_id} has no branch of that name to upload to."
         )
-    return ref.revision
+    held = None if publishes_uploads(model) else newest_held(ref)
+    return held or ref.revision
 
 
 def _check_parent(head: Revision, header: Header, branch: str) -> None:

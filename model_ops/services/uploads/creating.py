@@ -1,4 +1,4 @@
-"""Repositories and branches that a client makes."""
+"""Repositories and branches that a client makes, and branches that it removes."""
 
 from __future__ import annotations
 
@@ -77,3 +77,26 @@ def create_branch(*, model: GatedModel, name: str, start: str, user: User) -> Re
             f"Reference already exists: {model.repo_id} has a branch or tag {name[:100]}."
         ) from error
     return made
+
+
+def delete_branch(*, model: GatedModel, name: str, user: User) -> None:
+    """Takes the name away; what was published under it stays readable by its commits.
+
+    Not while uploads to it are held: they would have nowhere to go.
+    """
+    if name == MAIN:
+        raise Invalid(f"{MAIN} is what readers of {model.repo_id} get, and cannot be deleted.")
+    with recorded():
+        model = GatedModel.objects.select_for_update().get(pk=model.pk)
+        ref = Ref.objects.filter(model=model, name=name, is_tag=False).select_related("revision").first()
+        if ref is None:
+            raise NoBranch(f"Invalid rev id: {name[:100]}. {model.repo_id} has no branch of that name.")
+        held = Revision.objects.filter(model=model, branch=name, held_at__isnull=False).count()
+        if held:
+            raise Conflict(
+                f"{held} uploaded {'revision is' if held == 1 else 'revisions are'} held on {name[:100]}: publish or "
+                f"discard before the branch is deleted; see {model.address()}"
+            )
+        ref.delete()
+        data = {"branch": name, "commit": ref.revision.commit}
+        append_event(kind="branch.deleted", actor=user, model=model, data=data)

@@ -18,7 +18,7 @@ from access_requests.services.catalogue import LicenceText, update_card
 from access_requests.services.editing import add_licence
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState
-from model_ops.models import Delivery, ModelWeights, Ref, Revision
+from model_ops.models import Delivery, ModelWeights, Ref, RepoFile, Revision
 from model_ops.queries import MAIN
 from model_ops.recovery.git_ids import blob_id
 from model_ops.services.blobs import blob_path
@@ -56,6 +56,7 @@ class Difference:
     form: str  # the same of the form's questions
     card_problem: str
     licences: Sequence[str]  # uploaded texts that differ from those people accept, or are new
+    outrun: str  # why it cannot be published any more, empty where it can
 
 
 def difference(revision: Revision) -> Difference:
@@ -72,6 +73,7 @@ def difference(revision: Revision) -> Difference:
         form=form,
         card_problem=problem,
         licences=_licence_names(revision.model, new) if revision.branch == MAIN else [],
+        outrun=_outrun(revision, _line(revision)[-1].parent, ref.revision if ref else None),
     )
 
 
@@ -143,13 +145,11 @@ def publish_upload(
         model = GatedModel.objects.select_for_update().get(pk=revision.model_id)
         revision = _held(model, revision.pk)
         line = _line(revision)
-        base, ref = line[-1].parent, Ref.objects.get(model=model, name=revision.branch, is_tag=False)
+        base = line[-1].parent
+        ref = Ref.objects.filter(model=model, name=revision.branch, is_tag=False).first()
+        if ref is None or (outrun := _outrun(revision, base, ref.revision)):
+            raise Conflict(outrun if ref else f"{model.repo_id} has no branch {revision.branch} any more.")
         moved = base is None or ref.revision_id != base.pk
-        if moved and not _only_own_files_moved(model, base, ref.revision):
-            raise Conflict(
-                f"{ref.name} has other files by now than when {revision.commit[:8]} was uploaded: upload again on top "
-                "of it, and discard this one."
-            )
         _release(line)
         if revision.branch != MAIN:
             Ref.objects.filter(pk=ref.pk).update(revision=revision)
@@ -174,13 +174,41 @@ def _line(revision: Revision) -> list[Revision]:
     return line
 
 
-def _only_own_files_moved(model: GatedModel, base: Revision | None, now: Revision) -> bool:
+def newest_held(ref: Ref) -> Revision | None:
+    """The newest upload to the branch that could be published on what it points at now: the next one stands on it.
+
+    One that weights are made from is put aside, and so is one that was outrun: what stands on it would be lost with it.
+    """
+    held = Revision.objects.filter(model=ref.model_id, branch=ref.name, held_at__isnull=False)
+    bases: dict[int, int | None] = {}
+    for pk, parent in held.order_by("pk").values_list("pk", "parent"):
+        bases[pk] = bases.get(parent, parent) if parent else None
+    free = list(held.filter(sources=None).order_by("-pk").values_list("pk", flat=True))
+    found = next((pk for pk in free if bases[pk] == ref.revision_id), None)
+    if found is None and free and _only_own_files_moved(ref.model_id, bases[free[0]], ref.revision_id):
+        found = free[0]
+    return held.get(pk=found) if found else None
+
+
+def _outrun(revision: Revision, base: Revision | None, now: Revision | None) -> str:
+    """Why the upload cannot be published, where the branch has moved on from the base that it was made for."""
+    if base and now and (base == now or _only_own_files_moved(revision.model_id, base.pk, now.pk)):
+        return ""
+    return (
+        f"{revision.branch} has other files by now than when {revision.commit[:8]} was uploaded: upload again on top "
+        "of it, and discard this one."
+    )
+
+
+def _only_own_files_moved(model_id: int, base: int | None, now: int) -> bool:
     """Whether the branch differs from what the upload stands on by the portal's own files alone."""
     if base is None:
         return False
+    model = GatedModel.objects.get(pk=model_id)
     names = LicenceVersion.objects.filter(model=model).values_list("name", flat=True)
     own = {CARD, GITATTRIBUTES, *own_files(model), *names}
-    old, new = ({(f.path, f.sha256) for f in revision_files(one)} for one in (base, now))
+    files = RepoFile.objects.order_by().values_list("revision", "path", "blob")
+    old, new = ({row[1:] for row in files.filter(revision=one)} for one in (base, now))
     return all(path in own for path, _ in old ^ new)
 
 

@@ -352,6 +352,7 @@ GROUPS: dict[str, list[Route]] = {
             headers={"content_type": "application/x-ndjson"},
         ),
         Route("POST", f"{INFO}/branch/by-{{who}}", CHANGES, "a branch", body={}),
+        Route("DELETE", f"{INFO}/branch/by-{{who}}", CHANGES, "that branch goes again"),
         Route(
             "GET",
             f"{INFO}/xet-write-token/main",

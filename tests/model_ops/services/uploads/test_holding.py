@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from access_requests.errors import Conflict, Invalid
+from access_requests.errors import Conflict, Invalid, NotFound
 from access_requests.models import Event, LicenceVersion
 from access_requests.services.catalogue import LicenceText, replace_licences
 from access_requests.services.grants import grant_access
@@ -14,8 +16,10 @@ from model_ops.models import Delivery, ModelWeights, Recovery, Ref, Revision, We
 from model_ops.queries import current_weights, main_revision
 from model_ops.services import delivering
 from model_ops.services.publishing import publish_revision
-from model_ops.services.uploads.creating import create_branch
+from model_ops.services.uploads.committing import upload_head
+from model_ops.services.uploads.creating import create_branch, delete_branch
 from model_ops.services.uploads.holding import difference, discard_upload, publish_upload
+from model_ops.services.uploads.rules import set_upload_rule
 from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
 
 CARD = "---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Mine\n"
@@ -66,6 +70,65 @@ def test_upload_is_refused_where_main_has_other_files_by_now(held: Uploads) -> N
         publish_upload(revision=one)
     one.refresh_from_db()
     assert one.held_at is not None
+
+
+def test_outrun_upload_is_told_so_and_later_ones_do_not_stand_on_it(held: Uploads) -> None:
+    """Held, then published at once past it, then held again."""
+    old = held.commit({"old.txt": b"old"}).revision
+    set_upload_rule(model=held.model, publish_uploads=True)
+    shown = held.commit({"a.txt": b"a"}).revision
+    set_upload_rule(model=held.model, publish_uploads=False)
+    assert upload_head(held.model, "main") == main_revision(held.model) == shown
+    new = held.commit({"b.txt": b"b"}, parent=shown.commit).revision
+    newer = held.commit({"c.txt": b"c"}).revision
+    assert (new.parent, newer.parent) == (shown, new)
+
+    told = f"main has other files by now than when {old.commit[:8]} was uploaded"
+    assert (difference(old).outrun.startswith(told), difference(newer).outrun) == (True, "")
+    with pytest.raises(Conflict, match=told):
+        publish_upload(revision=old)
+    assert main_revision(held.model) == shown
+    assert discard_upload(revision=old) == [old.commit]
+    top = publish_upload(revision=newer)
+    assert (top, main_revision(held.model)) == (newer, newer)
+    assert held.content(top) == {"a.txt": b"a", "b.txt": b"b", "c.txt": b"c"}
+
+
+def test_upload_that_was_held_first_is_published_where_main_has_not_moved(held: Uploads) -> None:
+    """Switching alone moves nothing; nor does a change of the portal's own files."""
+    old = held.commit({"old.txt": b"old"}).revision
+    set_upload_rule(model=held.model, publish_uploads=True)
+    replace_licences(model=held.model, licences=[LicenceText("LICENSE", "en", "Be good.\n")])
+    moved = publish_revision(model=held.model)
+    assert upload_head(held.model, "main") == moved  # what is held waits for its owner
+    set_upload_rule(model=held.model, publish_uploads=False)
+    assert (upload_head(held.model, "main"), difference(old).outrun) == (old, "")
+    top = publish_upload(revision=old)
+    assert held.content(top) == {"LICENSE": b"Be good.\n", "old.txt": b"old"}
+
+
+def test_upload_goes_on_top_of_weights_that_came_meanwhile(held: Uploads) -> None:
+    """Not on an upload that was held before them, which could only be discarded, and all on top of it with it."""
+    old = held.commit({"old.txt": b"old"}).revision
+    other = Revision.objects.create(
+        model=held.model, commit="f" * 40, title="x", author="x", parent=old.parent
+    )
+    other.files.create(path="z.txt", blob=old.files.get(path="old.txt").blob, is_lfs=False)
+    Ref.objects.filter(model=held.model, name="main").update(revision=other)
+    assert upload_head(held.model, "main") == other
+    assert held.commit({"new.txt": b"new"}).revision.parent == other
+
+
+def test_head_is_found_by_as_many_questions_however_much_is_held(held: Uploads) -> None:
+    counts = []
+    for _ in range(2):
+        held.commit({f"{len(counts)}.txt": b"x"})
+        with CaptureQueriesContext(connection) as asked:
+            upload_head(held.model, "main")
+        counts.append(len(asked))
+        for number in range(5):
+            held.commit({f"{len(counts)}-{number}.txt": b"x"})
+    assert counts[0] == counts[1]
 
 
 def test_licence_is_taken_only_where_it_is_named(held: Uploads) -> None:
@@ -127,6 +190,33 @@ def test_branch_moves_alone(held: Uploads) -> None:
     held.model.refresh_from_db()
     assert (main_revision(held.model), held.model.card) == (main, "")
     assert Ref.objects.get(model=held.model, name="diff").revision == upload
+
+
+def test_branch_is_deleted_once_nothing_is_held_on_it(held: Uploads) -> None:
+    model, owner = held.model, held.owner
+    create_branch(model=model, name="work/diff", start="", user=owner)
+    upload = held.commit({"a.txt": b"a"}, branch="work/diff").revision
+    with pytest.raises(Conflict, match="1 uploaded revision is held on work/diff: publish or discard"):
+        delete_branch(model=model, name="work/diff", user=owner)
+    publish_upload(revision=upload)
+    delete_branch(model=model, name="work/diff", user=owner)
+    assert list(Ref.objects.filter(model=model).values_list("name", flat=True)) == ["main"]
+    event = Event.objects.filter(model=model).latest("pk")
+    assert (event.kind, event.actor, event.data) == (
+        "branch.deleted", owner, {"branch": "work/diff", "commit": upload.commit},
+    )  # fmt: skip
+    assert Revision.objects.filter(pk=upload.pk).exists()  # by its commit it is still there
+    with pytest.raises(NotFound, match="has no branch of that name"):
+        delete_branch(model=model, name="work/diff", user=owner)
+
+
+def test_main_and_tags_are_not_deleted_as_branches(held: Uploads) -> None:
+    with pytest.raises(Invalid, match="main is what readers of ada/model get, and cannot be deleted"):
+        delete_branch(model=held.model, name="main", user=held.owner)
+    Ref.objects.create(model=held.model, name="v1", is_tag=True, revision=main_revision(held.model))
+    with pytest.raises(NotFound):
+        delete_branch(model=held.model, name="v1", user=held.owner)
+    assert Ref.objects.filter(model=held.model).count() == 2
 
 
 def test_whoever_waits_for_weights_is_told(held: Uploads, make_person: Callable[..., Any]) -> None:
