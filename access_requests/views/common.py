@@ -1,10 +1,12 @@
-"""What every page about a model does first."""
+"""What every page about a model does first, and what is asked before something ends for good."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import quote
 
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from access_requests.models import GatedModel
 from access_requests.queries import find_model, find_renamed, may_know_of
@@ -35,3 +37,21 @@ def known_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
     if model is None or not may_know_of(request.user, model):
         raise Http404(f"There is no model {repo_id} here.")
     return model
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What cannot be brought back once it ends: named, with what follows, and the way back to `back`."""
+
+    question: str
+    facts: list[tuple[str, str]]  # those without a value are left out
+    follows: list[str]
+    button: str
+    back: str
+    keep: str = "Keep it"
+    instead: tuple[str, str] | None = None  # address and words of a gentler way
+
+
+def ask_before(request: HttpRequest, ending: Ending) -> HttpResponse:
+    """The page whose button posts to this same address."""
+    return render(request, "access_requests/end.html", {"ending": ending})

@@ -10,15 +10,17 @@ from django.contrib.auth.decorators import login_required
 from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from access_requests.errors import RuleError
 from access_requests.models import DeviceCode, Machine
 from access_requests.queries import readable_models
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.machines import TOKEN_DAYS, UNUSED_DAYS, sign_out
+from access_requests.views.common import Ending, ask_before
 
 KNOWN_CLIENTS = {"26be6b09-91c5-47da-9861-d2d2bb7a7e36": "hf auth login (huggingface_hub)"}
 ENDED_SHOWN = 10
@@ -139,14 +141,35 @@ def machines(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def machine_sign_out(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ends one machine with all its tokens."""
+    """Asks, and on a POST ends one machine with all its tokens."""
     machine = Machine.objects.filter(pk=pk, user=request.user).first()
     if machine is None:
         raise Http404(f"You have no machine {pk}.")
+    if request.method != "POST":
+        return ask_before(request, _sign_out(machine)) if machine.is_live() else redirect("machines")
     sign_out(machine=machine, why="signed out on the page", actor=request.user)
     messages.success(
         request, f"“{machine.name}” is signed out: nothing can be read with its tokens any more."
     )
     return redirect("machines")
+
+
+def _sign_out(machine: Machine) -> Ending:
+    return Ending(
+        question=f"Sign “{machine.name}” out?",
+        facts=[
+            ("From", machine.address or "an unknown address"),
+            ("Signed in", f"{machine.signed_in_at:%Y-%m-%d %H:%M} UTC"),
+        ],
+        follows=[
+            "All its tokens end: every program that uses them is refused at once, and a download that is running may break off.",
+            "What was downloaded there stays, and so does what you may read.",
+            "To let it in again, run hf auth login there and approve it here.",
+        ],
+        button="Sign it out",
+        back=reverse("machines"),
+        keep="Leave it signed in",
+    )

@@ -10,14 +10,16 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel, TrustedRepository
 from access_requests.services.oauth.issuers import issuers
 from access_requests.services.oauth.trusted import remove_trusted, trust_repository, trusted_by
+from access_requests.views.common import Ending, ask_before
 
 
 class TrustForm(forms.Form):
@@ -92,13 +94,34 @@ def trusted(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def trusted_remove(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ends one trust and the tokens that it gave."""
+    """Asks, and on a POST ends one trust and the tokens that it gave."""
     row = TrustedRepository.objects.filter(pk=pk, user=request.user).first()
     if row is None:
         raise Http404(f"You trust no repository {pk}.")
+    if request.method != "POST":
+        return redirect("trusted") if row.removed_at else ask_before(request, _removal(row))
     ended = remove_trusted(trusted=row, user=request.user)
     tokens = f", and {ended} of its tokens ended" if ended else ""
     messages.success(request, f"{row.repository} is not trusted any more{tokens}.")
     return redirect("trusted")
+
+
+def _removal(row: TrustedRepository) -> Ending:
+    return Ending(
+        question=f"Trust {row.repository} no more?",
+        facts=[
+            ("Reads", row.model.repo_id if row.model else "every model that you may read"),
+            ("Branch or tag", row.ref),
+            ("Environment", row.environment),
+            ("Workflow file", row.workflow),
+        ],
+        follows=[
+            "Its jobs get no token any more, and those that run now are refused at once.",
+            "What you may read stays. You can trust it again, under the same conditions or others.",
+        ],
+        button="Remove it",
+        back=reverse("trusted"),
+    )

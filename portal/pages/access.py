@@ -9,8 +9,9 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from access_requests.enums import AccessCode
 from access_requests.errors import RuleError
@@ -18,13 +19,13 @@ from access_requests.models import AccessToken, GatedModel
 from access_requests.panels import ACCESS_PANELS, show_panels
 from access_requests.queries import access_of, live_grant
 from access_requests.services.licences import accept_licences
-from access_requests.services.tokens import issue_token, revoke_token, show_first_token
+from access_requests.services.tokens import issue_token, show_first_token
 from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.standing import owed_licences
 from access_requests.views.common import known_model
 from portal.pages.card import card_body, chat_format
 from portal.pages.commands import commands
-from portal.pages.tokens import TokenForm, rows, show_secret
+from portal.pages.tokens import TokenForm, revoke_asked, rows, show_secret
 
 NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -72,16 +73,16 @@ def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResponse:
-    """Ends one token; the grant and its other tokens stay."""
+    """Asks, and on a POST ends one token; the grant and its other tokens stay."""
     model = known_model(request, namespace, name)
-    token = AccessToken.objects.filter(pk=pk, user=request.user, grant__model=model).first()
+    mine = AccessToken.objects.filter(pk=pk, user=request.user, grant__model=model)
+    token = mine.select_related("grant__model").first()
     if token is None:
         raise Http404(f"You have no token {pk} for {model}.")
-    revoke_token(token=token, user=request.user)
-    messages.success(request, f"The token “{token.name}” is revoked: nothing can be read with it any more.")
-    return redirect("access_page", model.namespace, model.name)
+    return revoke_asked(request, token, back=reverse("access_page", args=[model.namespace, model.name]))
 
 
 @login_required

@@ -19,7 +19,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from access_requests.enums import TokenKind
 from access_requests.errors import RuleError
@@ -34,6 +34,7 @@ from access_requests.services.tokens import (
 )
 from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.services.tokens.networks import read_networks
+from access_requests.views.common import Ending, ask_before
 from portal.accounts.factors import lacks_second_factor, to_second_factor
 from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
 
@@ -215,13 +216,52 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ends one token; what its person may do stays."""
-    token = _own(request, pk)
+    """Asks, and on a POST ends one token; what its person may do stays."""
+    return revoke_asked(request, _own(request, pk), back=reverse("my_tokens"))
+
+
+def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> HttpResponse:
+    """The same for every page that lists tokens: asked first, ended by the POST, then back there."""
+    if request.method != "POST":
+        row = Row(token, _usable(token, timezone.now()))
+        return ask_before(request, _revocation(row, back)) if row.usable else redirect(back)
     revoke_token(token=token, user=request.user)
     messages.success(request, f"The token “{token.name}” is revoked: nothing can be done with it any more.")
-    return redirect("my_tokens")
+    return redirect(back)
+
+
+def _revocation(row: Row, back: str) -> Ending:
+    token = row.token
+    used = f"{token.last_used_at:%Y-%m-%d %H:%M} UTC" if token.last_used_at else "never"
+    gentler = (
+        reverse("my_token_rotate", args=[token.pk]),
+        "To replace it without a break, rotate it instead",
+    )
+    return Ending(
+        question=f"Revoke “{token.name}”?",
+        facts=[
+            ("Token", token.hint),
+            ("For", _purpose(token)),
+            ("Last use", f"{used} from {token.last_used_address}" if token.last_used_address else used),
+        ],
+        follows=[
+            "It cannot be brought back: every program that uses it is refused at once, and a download that is running may break off.",
+            "What you may do stays as it is, and you can make another token.",
+        ],
+        button="Revoke the token",
+        back=back,
+        instead=gentler if row.rotatable else None,
+    )
+
+
+def _purpose(token: AccessToken) -> str:
+    if token.grant is not None:
+        return f"downloading {token.grant.model.repo_id}"
+    deciding = token.kind == TokenKind.REVIEWER
+    return "deciding about requests, and reading" if deciding else "downloading all your models"
 
 
 def _own(request: HttpRequest, pk: int) -> AccessToken:

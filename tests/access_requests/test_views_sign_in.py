@@ -143,9 +143,14 @@ def test_approval_and_sign_out(browser_of: Callable[[Any], Client], begun: codes
     again = approve(browser, begun, name="second tab")
     assert (again.status_code, Machine.objects.count()) == (409, 1)
     assert "approved already" in page(again)
+    asked = page(browser.get(f"/me/machines/{machine.pk}/sign-out"))
+    for words in ("Sign “My laptop” out?", "203.0.113.7", "every program that uses them is refused at once"):
+        assert words in asked, words
+    assert Machine.objects.get().is_live()
     shown = page(browser.post(f"/me/machines/{machine.pk}/sign-out", follow=True))
     assert "“My laptop” is signed out" in shown
     assert "signed out on the page" in shown
+    assert browser.get(f"/me/machines/{machine.pk}/sign-out")["Location"] == "/me/machines"
 
 
 def test_denial(browser_of: Callable[[Any], Client], begun: codes.Begun, ada: Any) -> None:
@@ -203,7 +208,7 @@ def test_machines_are_seen_and_signed_out_by_their_person_alone(
     assert "own laptop" in page(browser_of(ada).get("/me/machines"))
     assert "own laptop" not in page(eve.get("/me/machines"))
     assert eve.post(f"/me/machines/{machine.pk}/sign-out").status_code == 404
-    assert eve.get(f"/me/machines/{machine.pk}/sign-out").status_code == 405
+    assert eve.get(f"/me/machines/{machine.pk}/sign-out").status_code == 404
     assert machine.is_live()
     assert Machine.objects.get().signed_out_at is None
     for path in ("/me/machines", "/me/trusted", "/oauth/activate"):
@@ -230,6 +235,10 @@ def test_a_repository_is_trusted_and_removed(
     assert (twice.status_code, TrustedRepository.objects.count()) == (409, 1)
     row = TrustedRepository.objects.get()
     assert browser_of(make_person("eve")).post(f"/me/trusted/{row.pk}/remove").status_code == 404
+    asked = page(browser.get(f"/me/trusted/{row.pk}/remove"))
+    for words in ("Trust acme/eval no more?", "ai/one", "refs/heads/main", "those that run now are refused"):
+        assert words in asked, words
+    assert TrustedRepository.objects.get().removed_at is None
     assert "not trusted any more" in page(browser.post(f"/me/trusted/{row.pk}/remove", follow=True))
     assert (
         browser.post("/me/trusted", {"issuer": "https://evil.example", "repository": "a/b"}).status_code

@@ -132,7 +132,11 @@ def test_token_is_revoked_by_its_person_alone(people: Any, client: Client) -> No
     grant_access(model=people.model, email=people.sam.email, days=1)
     client.force_login(people.sam)
     assert client.post(f"{PAGE}/tokens/{token.pk}/revoke").status_code == 404
-    assert people.browser.get(f"{PAGE}/tokens/{token.pk}/revoke").status_code == 405
+    assert client.get(f"{PAGE}/tokens/{token.pk}/revoke").status_code == 404
+    asked = page(people.browser.get(f"{PAGE}/tokens/{token.pk}/revoke"))
+    assert f"Revoke “{token.name}”?" in asked
+    assert f'<a class="button secondary" href="{PAGE}">Keep it</a>' in asked
+    assert AccessToken.objects.get().revoked_at is None
     assert people.browser.post(f"{PAGE}/tokens/{token.pk}/revoke")["Location"] == PAGE
     token.refresh_from_db()
     assert token.revoked_at is not None

@@ -196,17 +196,31 @@ def test_token_of_another_person_is_not_found(people: Any, client: Client) -> No
     for number in (token.pk, 10**17, 10**30):
         assert client.get(f"{PAGE}/{number}/rotate").status_code == 404
         assert client.post(f"{PAGE}/{number}/rotate", {"overlap": "now"}).status_code == 404
+        assert client.get(f"{PAGE}/{number}/revoke").status_code == 404
         assert client.post(f"{PAGE}/{number}/revoke").status_code == 404
     assert AccessToken.objects.get().revoked_at is None
 
 
 def test_revoked_token_stays_in_sight(people: Any) -> None:
     token = tokens.issue_token(grant=people.grant, user=people.ada, name="laptop").token
-    assert people.browser.get(f"{PAGE}/{token.pk}/revoke").status_code == 405
+    asked = people.browser.get(f"{PAGE}/{token.pk}/revoke")
+    for words in (
+        "Revoke “laptop”?",
+        token.hint,
+        "downloading ai/tulu",
+        "never",
+        "It cannot be brought back",
+    ):
+        assert words in page(asked), words
+    assert f'href="{PAGE}/{token.pk}/rotate"' in page(asked)
+    assert "no-store" in asked["Cache-Control"]
+    token.refresh_from_db()
+    assert token.revoked_at is None
     assert people.browser.post(f"{PAGE}/{token.pk}/revoke")["Location"] == PAGE
     shown = page(people.browser.get(PAGE))
     assert 'class="badge revoked"' in shown
     assert f"/me/tokens/{token.pk}/rotate" not in shown
+    assert people.browser.get(f"{PAGE}/{token.pk}/revoke")["Location"] == PAGE
 
 
 def test_end_beyond_the_grants_is_said_to_be_cut(people: Any) -> None:
