@@ -12,7 +12,7 @@ from model_ops.hub.repo import Repo
 from model_ops.hub.route import moment
 from model_ops.models import RepoFile, Revision
 from model_ops.recovery.git_ids import pointer_id
-from model_ops.services.repository import StoredFile, pointer, tree_id
+from model_ops.services.repository import StoredFile, pointer, tree_ids
 
 MASKED_SHA256 = "*" * 64  # as on the Hub
 MASKED_SHA1 = "*" * 40
@@ -48,9 +48,27 @@ def file_item(file: RepoFile, masked: bool) -> Item:
     return item
 
 
-def folder_item(path: str, below: Iterable[RepoFile], masked: bool) -> Item:
-    oid = MASKED_SHA1 if masked else tree_id(stored(file).below(path) for file in below)
-    return {"type": "directory", "oid": oid, "size": 0, "path": path}
+def folder_items(files: Iterable[RepoFile], masked: Mapping[str, bool]) -> dict[str, Item]:
+    """The items of these folders of the revision, by path; all ids come of one pass over its files."""
+    ids = {} if all(masked.values()) else tree_ids(map(stored, files))
+    return {
+        path: {"type": "directory", "oid": MASKED_SHA1 if hidden else ids[path], "size": 0, "path": path}
+        for path, hidden in masked.items()
+    }
+
+
+def _folders(files: Iterable[RepoFile], is_masked: Callable[[RepoFile], bool]) -> dict[str, bool]:
+    """Every folder by path, and whether anything in it is masked; the way up is gone once for each folder with files."""
+    direct: dict[str, bool] = {}
+    for file in files:
+        folder = file.path.rpartition("/")[0]
+        direct[folder] = direct.get(folder, False) or is_masked(file)
+    found: dict[str, bool] = {}
+    for folder, hidden in direct.items():
+        while folder:
+            found[folder] = found.get(folder, False) or hidden
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def tree_items(
@@ -58,17 +76,13 @@ def tree_items(
 ) -> list[Item]:
     """The items in a folder (empty: the root) by path, its sub-folders as one item each or with all they hold."""
     prefix = f"{folder}/" if folder else ""
-    items: list[Item] = []
-    folders: dict[str, list[RepoFile]] = {}
-    for file in files:
-        if not file.path.startswith(prefix):
-            continue
-        *parents, _ = file.path.removeprefix(prefix).split("/")
-        for depth in range(len(parents) if recursive else min(1, len(parents))):
-            folders.setdefault(prefix + "/".join(parents[: depth + 1]), []).append(file)
-        if recursive or not parents:
-            items.append(file_item(file, is_masked(file)))
-    items += [folder_item(path, below, any(map(is_masked, below))) for path, below in folders.items()]
+
+    def is_listed(path: str) -> bool:
+        return path.startswith(prefix) and (recursive or "/" not in path[len(prefix) :])
+
+    items = [file_item(file, is_masked(file)) for file in files if is_listed(file.path)]
+    folders = {path: hidden for path, hidden in _folders(files, is_masked).items() if is_listed(path)}
+    items += folder_items(files, folders).values()
     return sorted(items, key=lambda item: item["path"])
 
 
@@ -77,17 +91,15 @@ def path_items(
 ) -> list[Item]:
     """The items of the named paths, in their order; unknown ones are left out."""
     by_path = {file.path: file for file in files}
-    folders: dict[str, list[RepoFile]] = {}
-    for file in files:
-        parents = file.path.split("/")[:-1]
-        for depth in range(len(parents)):
-            folders.setdefault("/".join(parents[: depth + 1]), []).append(file)
+    asked = dict.fromkeys(path.strip("/") for path in paths)
+    masked = {path: hidden for path, hidden in _folders(files, is_masked).items() if path in asked}
+    folders = folder_items(files, masked)
     items = []
-    for path in dict.fromkeys(path.strip("/") for path in paths):
+    for path in asked:
         if path in by_path:
             items.append(file_item(by_path[path], is_masked(by_path[path])))
-        elif below := folders.get(path):
-            items.append(folder_item(path, below, any(map(is_masked, below))))
+        elif path in folders:
+            items.append(folders[path])
     return items
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,10 +29,6 @@ class StoredFile:
         """As a recovery's row keeps it."""
         return {"path": self.path, "sha256": self.sha256, "git_oid": self.git_oid, "size": self.size}
 
-    def below(self, folder: str) -> StoredFile:
-        """The same file as seen from inside the folder."""
-        return replace(self, path=self.path.removeprefix(f"{folder}/"))
-
 
 def is_lfs(file: StoredFile) -> bool:
     """Whether it is published as an LFS file: by its name, or because it is large."""
@@ -53,6 +49,17 @@ def pointer(file: StoredFile) -> bytes:
 
 def tree_id(files: Iterable[StoredFile]) -> str:
     """Git's id of the folder that holds these files, LFS files as their pointers."""
+    return _tree_id(_nested(files))
+
+
+def tree_ids(files: Iterable[StoredFile]) -> dict[str, str]:
+    """The ids of all folders by path, the root's under the empty one; each file is looked at once."""
+    ids: dict[str, str] = {}
+    _tree_id(_nested(files), ids=ids)
+    return ids
+
+
+def _nested(files: Iterable[StoredFile]) -> dict[str, Any]:
     folder: dict[str, Any] = {}
     for file in files:
         *parents, name = file.path.split("/")
@@ -60,17 +67,21 @@ def tree_id(files: Iterable[StoredFile]) -> str:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[name] = pointer_id(file.sha256, file.size) if is_lfs(file) else file.git_oid
-    return _tree_id(folder)
+    return folder
 
 
-def _tree_id(folder: dict[str, Any]) -> str:
+def _tree_id(folder: dict[str, Any], path: str = "", ids: dict[str, str] | None = None) -> str:
+    """`ids` takes the id of every folder by its path, this one's too."""
     entries = []
     for name, value in folder.items():
         is_folder = isinstance(value, dict)
-        oid = _tree_id(value) if is_folder else value
+        oid = _tree_id(value, f"{path}/{name}" if path else name, ids) if is_folder else value
         line = f"{'40000' if is_folder else '100644'} {name}\0".encode() + bytes.fromhex(oid)
         entries.append((name.encode() + (b"/" if is_folder else b""), line))
-    return git_id("tree", b"".join(line for _, line in sorted(entries)))
+    oid = git_id("tree", b"".join(line for _, line in sorted(entries)))
+    if ids is not None:
+        ids[path] = oid
+    return oid
 
 
 def commit_id(

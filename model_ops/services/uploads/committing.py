@@ -28,6 +28,7 @@ from model_ops.services.repository import StoredFile, gitattributes
 from model_ops.services.sources import WEIGHT_SUFFIXES
 from model_ops.services.uploads.contents import ABSENT, Contents
 from model_ops.services.uploads.errors import NoBranch, NoFile, Stale
+from model_ops.services.uploads.files import Files
 from model_ops.services.uploads.holding import card_text, newest_held, publish_upload
 from model_ops.services.uploads.operations import Deleted, Header, Operation
 from model_ops.services.uploads.paths import check_path, check_together
@@ -115,7 +116,7 @@ def _apply(
     contents: Contents, before: dict[str, StoredFile], operations: Sequence[Operation]
 ) -> tuple[dict[str, StoredFile], list[str]]:
     """The files after the operations, in their order."""
-    files, notes, attributes = dict(before), [], GITATTRIBUTES in before
+    files, notes, attributes = Files(before.values()), list[str](), GITATTRIBUTES in before
     for one in operations:
         if one.path == GITATTRIBUTES:
             attributes = not isinstance(one, Deleted)
@@ -132,17 +133,17 @@ def _apply(
     files.pop(GITATTRIBUTES, None)
     if attributes:
         files[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(files.values()))
-    return files, notes
+    return dict(files), notes
 
 
-def _delete(files: dict[str, StoredFile], one: Deleted) -> None:
+def _delete(files: Files, one: Deleted) -> None:
     path = one.path.rstrip("/")
-    inside = [name for name in files if name.startswith(f"{path}/")] if one.is_folder else []
-    gone = inside or ([path] if path in files and not one.is_folder else [])
-    if not gone:
+    if one.is_folder:
+        is_gone = files.delete_folder(path) > 0
+    else:
+        is_gone = files.pop(path, None) is not None
+    if not is_gone:
         raise NoFile(f"{ABSENT}: {one.path[:300]}")
-    for name in gone:
-        del files[name]
 
 
 def _new_card(model: GatedModel, files: dict[str, StoredFile]) -> str | None:

@@ -16,8 +16,8 @@ from pytest_django import Settings
 from access_requests.enums import TokenKind
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
-from model_ops.hub.listing import add_last_commits
-from model_ops.models import Revision
+from model_ops.hub.listing import add_last_commits, path_items, tree_items
+from model_ops.models import Blob, RepoFile, Revision
 from tests.model_ops.hub import seeder
 
 
@@ -99,6 +99,23 @@ def test_last_commits_of_many_paths_go_through_the_files_as_often_as_of_one(
         assert {item["lastCommit"]["id"] for item in items} == {commit}
         walks.append(files.walks)
     assert walks[0] == walks[1]
+
+
+def test_ids_of_many_folders_come_of_one_pass_over_the_files() -> None:
+    """Every folder of a deep chain holds all files: to hash them for each of the folders would take minutes."""
+    deep = "/".join("d" * 240)
+    files = [
+        RepoFile(path=f"{deep}/{n}", blob=Blob(sha256=f"{n:064x}", git_oid=f"{n:040x}", size=1), is_lfs=False)
+        for n in range(5_000)
+    ]
+    chain = ["/".join("d" * depth) for depth in range(1, 241)]
+    found = path_items(files, chain, is_masked=lambda file: False)
+    assert [item["path"] for item in found] == chain
+    assert len({item["oid"] for item in found}) == 240
+    listed = tree_items(files, folder="", recursive=True, is_masked=lambda file: False)
+    assert [item for item in listed if item["type"] == "directory"] == found
+    masked = path_items(files, chain, is_masked=lambda file: file.path.endswith("/7"))
+    assert {item["oid"] for item in masked} == {"*" * 40}
 
 
 @pytest.mark.parametrize("kind", ["grant", "user", "role"])

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from model_ops.recovery.git_ids import LARGE, blob_id
-from model_ops.services.repository import StoredFile, commit_id, gitattributes, is_lfs, pointer, tree_id
+from model_ops.services.repository import (
+    StoredFile,
+    commit_id,
+    gitattributes,
+    is_lfs,
+    pointer,
+    tree_id,
+    tree_ids,
+)
 
 CONTENT = {
     "README.md": b"# Hello\n",
@@ -45,6 +53,8 @@ def test_ids_are_those_of_git(tmp_path: Path) -> None:
     commit = git(tmp_path, "commit-tree", tree, "-m", "Add files")
 
     assert tree_id(files) == tree
+    folders = {path: git(tmp_path, "rev-parse", f"{tree}:{path}") for path in ("sub", "sub/deep")}
+    assert tree_ids(files) == {"": tree, **folders}
     at = datetime.fromtimestamp(1700000000, UTC)
     assert commit_id(files=files, parent=None, author="ada", at=at, message="Add files") == commit
     child = git(tmp_path, "commit-tree", tree, "-p", commit, "-m", "Again")
