@@ -10,8 +10,10 @@ from django.utils import timezone
 
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
+from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import understand_card, update_card
+from access_requests.services.mail import queue_mail
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
 from model_ops.recovery.git_ids import blob_id
@@ -84,6 +86,8 @@ def commit_files(
             revision = _write(model, branch, head, header, files, user)
             if at_once:
                 revision = publish_upload(revision=revision, actor=user)
+            else:
+                _tell_owners(revision, user, len(files))
     contents.forget()
     return Committed(revision, notes)
 
@@ -199,6 +203,18 @@ def _write(
     data = {"commit": revision.commit, "parent": head.commit, "branch": branch, "files": len(files)}
     append_event(kind="revision.uploaded", actor=user, model=model, data=data)
     return revision
+
+
+def _tell_owners(revision: Revision, uploader: User, files: int) -> None:
+    """A mail to each owner but who uploaded it: the client has told them already."""
+    model = revision.model
+    for person in people_to_tell(model, owners_only=True).exclude(pk=uploader.pk):
+        queue_mail(
+            key=f"upload-held:{revision.pk}:{person.pk}",
+            to=person.email,
+            template="mails/upload_held.txt",
+            context={"person": person, "model": model, "revision": revision, "files": files},
+        )
 
 
 def _weights(files: Iterable[StoredFile]) -> set[tuple[str, str]]:

@@ -14,9 +14,10 @@ from django.db import connection
 from django.utils import timezone
 
 from access_requests.cards import read_card
+from access_requests.enums import Role
 from access_requests.errors import Invalid, RuleError
-from access_requests.models import Event, GatedModel
-from access_requests.services.catalogue import LicenceText, replace_licences
+from access_requests.models import Event, GatedModel, OutgoingMail
+from access_requests.services.catalogue import LicenceText, assign_role, replace_licences
 from model_ops.models import Ref, Revision
 from model_ops.queries import main_revision
 from model_ops.recovery.git_ids import blob_id
@@ -43,6 +44,31 @@ def test_commit_is_held_and_main_stays(held: Uploads) -> None:
     )  # fmt: skip
     assert held.content(revision) == {"config.json": b"{}", "model.safetensors": WEIGHTS}
     assert (revision.has_weights, upload_head(held.model, "main")) == (True, revision)
+
+
+def test_other_owners_get_one_mail_about_each_held_commit(
+    held: Uploads, make_person: Callable[..., Any]
+) -> None:
+    held.model.roles.exclude(user=held.owner).delete()
+    held.commit({"a.txt": b"a"})
+    assert not OutgoingMail.objects.filter(key__startswith="upload-held:").exists()  # the only owner knows
+    for name, role in (("grace", Role.OWNER), ("rita", Role.REVIEWER)):
+        assign_role(model=held.model, user=make_person(name), role=role)
+    revision = held.commit({"b.txt": b"b"}, title="Add b & c").revision
+    held.commit({"b.txt": b"b"})  # changes nothing
+    mail = OutgoingMail.objects.get(key__startswith="upload-held:")
+    grace = held.model.roles.get(user__username="grace").user
+    assert (mail.to, mail.subject) == (grace.email, "An upload to ada/model waits to be published")
+    assert f"Add b & c (commit {revision.commit})" in mail.text
+    assert f"/admin/model_ops/revision/{revision.pk}/change/" in mail.text
+
+
+def test_upload_that_is_published_at_once_is_no_mail(
+    at_once: Uploads, make_person: Callable[..., Any]
+) -> None:
+    assign_role(model=at_once.model, user=make_person("grace"), role=Role.OWNER)
+    at_once.commit({"a.txt": b"a"})
+    assert not OutgoingMail.objects.filter(key__startswith="upload-held:").exists()
 
 
 def test_commit_is_published_where_the_owner_said_so(at_once: Uploads) -> None:
