@@ -33,6 +33,7 @@ class Facts:
     downloads: Mapping[int, int] = field(default_factory=dict)
     downloads_all_time: Mapping[int, int] = field(default_factory=dict)
     config: Callable[[], Mapping[str, Any]] = dict  # read from config.json, for those who may read that
+    safetensors: Callable[[], Mapping[str, Any]] = dict  # likewise, counted from the weights' headers
 
     def card(self, key: str) -> Any:
         return self.model.card_data.get(key) or OMIT
@@ -93,7 +94,7 @@ FIELDS: dict[str, Callable[[Facts], Any]] = {
     "pipeline_tag": lambda facts: facts.card("pipeline_tag"),
     "private": lambda facts: not facts.model.listed,
     "resourceGroup": lambda facts: OMIT,
-    "safetensors": lambda facts: OMIT,
+    "safetensors": lambda facts: facts.safetensors() or OMIT,
     "sha": lambda facts: facts.revision.commit if facts.revision else None,
     "siblings": lambda facts: [{"rfilename": file.path} for file in facts.files()],
     "spaces": lambda facts: [],

@@ -20,6 +20,7 @@ from model_ops.hub.fields import (
 from model_ops.hub.listing import mask_for
 from model_ops.hub.repo import Repo, open_repo
 from model_ops.hub.route import hub_route, json_answer, wants
+from model_ops.hub.safetensors import parameters_of
 from model_ops.models import Revision
 from model_ops.queries import MAIN
 
@@ -45,6 +46,7 @@ def _info(request: HttpRequest, repo: Repo, revision: Revision) -> HttpResponseB
     facts = Facts(repo.model, revision, cache(lambda: repo.files(revision)))
     if repo.access.allowed:
         facts.config = cache(lambda: config_of(facts.files()))
+        facts.safetensors = lambda: parameters_of(facts.files())
     if "downloads" in names:
         facts.downloads = count_downloads([repo.model])
     if "downloadsAllTime" in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from posixpath import dirname, join, normpath
 from typing import Any, TypeVar
 
@@ -15,10 +15,17 @@ from model_ops.hub.repo import Repo, open_repo
 from model_ops.hub.route import hub_route, json_answer
 from model_ops.models import Blob, RepoFile, Revision
 from model_ops.queries import MAIN
-from model_ops.services.content import Unreadable, header_size, safetensors_header, shard_index
+from model_ops.services.content import (
+    Unreadable,
+    header_size,
+    parameter_count,
+    safetensors_header,
+    shard_index,
+)
 
 MOST_SHARDS = 1000
 LARGEST_ANSWER = 32 * 2**20  # bytes of headers
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 METADATA = "__metadata__"
 Found = TypeVar("Found")
 
@@ -45,6 +52,30 @@ def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     response = json_answer({"index": index, "headers": headers})
     response["X-Repo-Commit"] = revision.commit
     return repo.add_warning(response)
+
+
+def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
+    """`{parameters: {dtype: count}, total}` of the weights in the root, one file or all that the index names.
+
+    Nothing where there are none, where a file is odd, or where their headers are more than one answer may read.
+    """
+    found = {file.path: file for file in files}
+    try:
+        if WHOLE in found:
+            shards = [found[WHOLE]]
+        elif INDEX in found:
+            names = set(shard_index(found[INDEX].blob)["weight_map"].values())
+            shards = [found[normpath(name)] for name in names] if len(names) <= MOST_SHARDS else []
+        else:
+            return {}
+        if not shards or sum(header_size(file.blob) for file in shards) > LARGEST_ANSWER:
+            return {}
+        counted = [parameter_count(file.blob) for file in shards]
+    except (Unreadable, OSError, KeyError):
+        return {}
+    dtypes = sorted({dtype for counts in counted for dtype in counts})
+    parameters = {dtype: sum(counts.get(dtype, 0) for counts in counted) for dtype in dtypes}
+    return {"parameters": parameters, "total": sum(parameters.values())}
 
 
 def _headers(

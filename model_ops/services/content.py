@@ -6,6 +6,8 @@ Only a bounded beginning is read, and what was read is kept in the cache by the 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from math import prod
 from typing import Any, BinaryIO
 
 from django.core.cache import cache
@@ -27,6 +29,28 @@ class Unreadable(Exception):
 def safetensors_header(blob: Blob) -> dict[str, Any]:
     """The header of a safetensors file: tensor name to dtype, shape and place. Nothing behind it is read."""
     return _kept(blob, "safetensors", _header_bytes)
+
+
+def parameter_count(blob: Blob) -> dict[str, int]:
+    """Numbers in a safetensors file by their dtype, out of its header; what was counted is kept apart, since it is small."""
+    counts = _kept(blob, "parameters", lambda blob: json.dumps(_counted(safetensors_header(blob))).encode())
+    return {str(dtype): int(count) for dtype, count in counts.items()}
+
+
+def _counted(header: Mapping[str, Any]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        dtype, shape = (
+            (tensor.get("dtype"), tensor.get("shape")) if isinstance(tensor, dict) else (None, None)
+        )
+        if not isinstance(dtype, str) or not isinstance(shape, list):
+            raise Unreadable("a tensor has no dtype and shape")
+        if not all(type(length) is int and 0 <= length < 2**63 for length in shape) or len(shape) > 100:
+            raise Unreadable("a tensor's shape holds something else than sizes")
+        counts[dtype] = counts.get(dtype, 0) + prod(shape)
+    return counts
 
 
 def header_size(blob: Blob) -> int:

@@ -96,6 +96,56 @@ def test_header_of_one_file_and_of_an_index_in_a_folder(sharded: Portal) -> None
         assert list(answer.json["headers"]) == ["one.safetensors"]
 
 
+def test_numbers_are_counted_by_dtype_for_those_who_may_read_the_weights(sharded: Portal) -> None:
+    for _ in range(2):  # the second time out of the cache
+        api = HfApi(sharded.url, token=sharded.tokens["sharded-granted"])
+        found = api.model_info(REPO, expand=["safetensors"]).safetensors
+        assert found is not None
+        assert (found.parameters, found.total) == ({"F32": 8}, 8)
+    for who in ("anonymous", "sharded-pending"):
+        assert "safetensors" not in sharded.get(f"/api/models/{REPO}?expand=safetensors", who).json
+
+
+WRONG = {
+    "dtype": {"a": {"dtype": 7, "shape": [1]}},
+    "shape": {"a": {"dtype": "F32", "shape": "no"}},
+    "minus": {"a": {"dtype": "F32", "shape": [-1]}},
+    "truth": {"a": {"dtype": "F32", "shape": [True]}},
+    "list": {"a": [1]},
+}
+
+
+def test_numbers_of_one_file_and_of_what_cannot_be_counted(sharded: Portal) -> None:
+    repo_id = "maker/counted"
+    sharded.order("model", repo_id=repo_id, gate="none")
+    path = f"/api/models/{repo_id}?expand=safetensors"
+
+    def count(**files: bytes) -> object:
+        added = {
+            name.replace("_", "."): base64.b64encode(content).decode() for name, content in files.items()
+        }
+        sharded.order("commit", repo_id=repo_id, add=added)
+        return sharded.get(path).json.get("safetensors")
+
+    assert count(a_txt=b"") is None
+    assert count(model_safetensors_index_json=index(a="gone.safetensors")) is None
+    for header in WRONG.values():
+        text = json.dumps(header).encode()
+        assert count(model_safetensors=len(text).to_bytes(8, "little") + text) is None, header
+    assert count(model_safetensors=b"short") is None
+    mixed = {
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "BF16", "shape": [3, 4], "data_offsets": [0, 24]},
+        "b": {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]},
+        "c": {"dtype": "I8", "shape": [0, 9], "data_offsets": [26, 26]},
+    }
+    text = json.dumps(mixed).encode()
+    assert count(model_safetensors=len(text).to_bytes(8, "little") + text + bytes(26)) == {
+        "parameters": {"BF16": 13, "I8": 0},
+        "total": 13,
+    }
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_odd_content_is_a_bad_request_with_a_sentence(sharded: Portal, name: str) -> None:
     answer = sharded.get(f"{PATH}/{name}", "sharded-granted")
