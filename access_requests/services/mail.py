@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -24,22 +25,47 @@ FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(hours=4)
 
 
-def queue_mail(*, key: str, to: str, template: str, context: dict[str, Any]) -> OutgoingMail | None:
+def queue_mail(
+    *, key: str, to: str, template: str, context: dict[str, Any], hold: timedelta | None = None
+) -> OutgoingMail | None:
     """Stores the mail in the caller's transaction and wakes a worker; the same key is mailed once.
 
     Somebody without an address, imported from elsewhere, gets none. `template` is a text file whose first line is `Subject: ...`.
+    With `hold` it leaves after that time: until then `revise_mail` changes what it says, and `release_mail` lets it go.
     """
     if not to:
         return None
-    text = render_to_string(template, {"portal": settings.GATEHOUSE_URL, **context})
-    first, _, body = text.lstrip().partition("\n")
-    subject = " ".join(first.removeprefix("Subject:").split())[:300]
     mail, created = OutgoingMail.objects.get_or_create(
-        key=key, defaults={"to": to, "subject": subject, "text": body.strip() + "\n"}
+        key=key, defaults={"to": to, **_written(template, context, hold)}
     )
-    if created:
+    if created and not hold:
         enqueue_on_commit("access_requests.tasks.send_mail", mail.pk)
     return mail
+
+
+def _written(template: str, context: dict[str, Any], hold: timedelta | None) -> dict[str, Any]:
+    text = render_to_string(template, {"portal": settings.GATEHOUSE_URL, **context})
+    first, _, body = text.lstrip().partition("\n")
+    return {
+        "subject": " ".join(first.removeprefix("Subject:").split())[:300],
+        "text": body.strip() + "\n",
+        "next_try_at": timezone.now() + (hold or timedelta(0)),
+    }
+
+
+def revise_mail(*, key: str, template: str, context: dict[str, Any], hold: timedelta) -> bool:
+    """Writes a mail anew that nobody has tried to send, and holds it anew; False where there is none."""
+    unsent = OutgoingMail.objects.filter(key=key, state=MailState.WAITING, attempts=0)
+    return bool(unsent.update(**_written(template, context, hold)))
+
+
+def release_mail(*, keys: Collection[str]) -> None:
+    """Lets mails go that were held and wakes a worker for each."""
+    with transaction.atomic():
+        held = OutgoingMail.objects.filter(key__in=keys, state=MailState.WAITING, attempts=0)
+        held.update(next_try_at=timezone.now())
+        for pk in held.values_list("pk", flat=True):
+            enqueue_on_commit("access_requests.tasks.send_mail", pk)
 
 
 def send_mail_now(*, mail_id: int) -> bool:

@@ -7,7 +7,6 @@ import random
 from datetime import datetime, timedelta
 from functools import partial
 
-from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
@@ -16,7 +15,6 @@ from django.utils import timezone
 from access_requests.enums import FarStatus, FollowState
 from access_requests.errors import RuleError
 from access_requests.models import FollowedRepo, RemoteRequest
-from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.following import budget
 from access_requests.services.following.client import (
@@ -31,8 +29,8 @@ from access_requests.services.following.credentials import token_for, token_mark
 from access_requests.services.following.drift import LAG, drifts, status_here, with_standing
 from access_requests.services.following.importing import import_again, import_request, update_person
 from access_requests.services.following.leases import Lost, claim, renew
+from access_requests.services.following.noticing import Notice
 from access_requests.services.following.reading import FarItem
-from access_requests.services.mail import queue_mail
 
 log = logging.getLogger(__name__)
 
@@ -199,25 +197,40 @@ def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, 
     """Takes in what was seen; returns how many entries could not be, each of which stands in nobody's way."""
     known = _Known(followed)
     entries, new = known.sort(seen)
-    fresh: list[RemoteRequest] = []
-    failed = 0
     steps = [partial(import_request, followed=followed, item=item) for item in new]
     steps += [
         partial(_compare, pk, entries.get(pk), started)
         for pk, row in known.rows.items()
         if not _unchanged(row, entries.get(pk))
     ]
-    for step in steps:
-        renew(held)
-        try:
-            fresh += filter(None, [step()])
-        except (IntegrityError, RuleError) as error:
-            log.warning("%s: an entry was left out: %s", followed, error)
-            failed += 1
+    notice = Notice(followed)
+    try:
+        failed = sum(not _taken_in(step, followed, held, notice) for step in steps)
+    finally:
+        notice.send()
     RemoteRequest.objects.filter(pk__in=entries).update(seen_at=timezone.now())
-    if fresh:
-        _tell_reviewers(followed, fresh)
     return failed
+
+
+def _taken_in(
+    step: partial[RemoteRequest | None],
+    followed: FollowedRepo,
+    held: QuerySet[FollowedRepo],
+    notice: Notice,
+) -> bool:
+    """One entry; a request that it brings and the mail of it are there both, or neither."""
+    renew(held)
+    try:
+        with recorded():
+            remote = step()
+            if remote:
+                notice.write(remote)
+    except (IntegrityError, RuleError) as error:
+        log.warning("%s: an entry was left out: %s", followed, error)
+        return False
+    if remote:
+        notice.keep(remote)
+    return True
 
 
 def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
@@ -315,21 +328,3 @@ def _note_change(row: RemoteRequest, was: str) -> None:
         request=row.request,
         data={"was": str(was), "is": str(row.far_status), "here": str(status_here(row))},
     )
-
-
-def _tell_reviewers(followed: FollowedRepo, fresh: list[RemoteRequest]) -> None:
-    """One mail for all that one poll brought."""
-    newest = max(remote.request_id for remote in fresh)
-    for person in people_to_tell(followed.model):
-        queue_mail(
-            key=f"imported:{followed.pk}:{newest}:{person.pk}",
-            to=person.email,
-            template="mails/imported_requests.txt",
-            context={
-                "person": person,
-                "followed": followed,
-                "model": followed.model,
-                "count": len(fresh),
-                "queue": f"{settings.GATEHOUSE_URL}/admin/access_requests/accessrequest/?state=waiting",
-            },
-        )
