@@ -26,6 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 LINGER = 2.0  # seconds; gunicorn's own
 UNREAD = 65_536  # bytes of a closing client that are taken off the line before it is cut
 HEAD_WITHIN = 20.0  # seconds
+STOPPING = 0.5  # seconds in which a request that is on its way to a stopping worker is still answered
 ROOM = 20  # of so many places one is made free
 
 
@@ -83,6 +84,13 @@ class Worker(ThreadWorker):
                     conn.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
         if self.alive and self.nr_conns >= self.worker_connections:
             self._make_room()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """A stopping worker lets go of silent clients at once, so that it ends before its master loses patience."""
+        soon = min(deadline, time.monotonic() + STOPPING)
+        super()._cap_keepalive(soon)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, soon)
 
     def _linger(self, conn: TConn) -> None:
         conn.timeout, conn.unread = time.monotonic() + LINGER, UNREAD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import os
 import socket
@@ -18,6 +19,7 @@ from portal import webworker
 
 if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
     webworker.HEAD_WITHIN = 2.0
+    atexit.register(lambda: Path(os.environ["ENDED"]).write_text("in peace"))
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PLACES = 40
@@ -33,7 +35,13 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 @pytest.fixture
-def port() -> Generator[int]:
+def ended(tmp_path: Path) -> Path:
+    """What a worker writes that was not killed."""
+    return tmp_path / "ended"
+
+
+@pytest.fixture
+def port(ended: Path) -> Generator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = subprocess.Popen(
             [
@@ -42,13 +50,18 @@ def port() -> Generator[int]:
                 "--workers", "1", "--threads", "4", "--worker-connections", str(PLACES), "--keep-alive", "600",
                 "--graceful-timeout", "2", "--no-control-socket", "--log-level", "error",
             ],
-            cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, pass_fds=[listening.fileno()],
+            cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": str(CHECKOUT), "ENDED": str(ended)}, pass_fds=[listening.fileno()],
         )  # fmt: skip
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            server.terminate()
-            assert server.wait(20) == 0
+        with ExitStack() as silent:
+            try:
+                yield listening.getsockname()[1]
+                for _ in range(3):
+                    hold(silent, listening.getsockname()[1])
+                    hold(silent, listening.getsockname()[1], "GET / HTTP/1.1")
+            finally:
+                server.terminate()
+                assert server.wait(60) == 0
+        assert ended.read_text() == "in peace"
 
 
 def ask(port: int, path: str = "/") -> bytes:
