@@ -12,7 +12,7 @@ from access_requests.services.catalogue import LicenceText, assign_role, replace
 from model_ops.models import Revision, UploadRule
 from model_ops.queries import main_revision
 from model_ops.services.publishing import publish_revision
-from model_ops.services.uploads.rules import publishes_uploads
+from model_ops.services.uploads.rules import publishes_uploads, set_upload_rule
 from tests.model_ops.services.uploads import conftest
 from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
 
@@ -53,6 +53,18 @@ def test_owner_sees_what_would_change_and_publishes(uploaded: tuple[Uploads, Rev
     assert (done.status_code, main_revision(uploads.model)) == (302, revision)
     assert uploads.content(revision)["LICENSE"] == b"Be better.\n"
     assert "Publish on main" not in client.get(f"{LIST}{revision.pk}/change/").text
+
+
+def test_page_of_an_upload_that_main_has_outrun_offers_to_discard_it_alone(
+    uploaded: tuple[Uploads, Revision], client: Any
+) -> None:
+    uploads, revision = uploaded
+    set_upload_rule(model=uploads.model, publish_uploads=True)
+    uploads.commit({"other.txt": b"newer"})
+    client.force_login(uploads.owner)
+    page = client.get(f"{LIST}{revision.pk}/change/").text
+    assert f"main has other files by now than when {revision.commit[:8]} was uploaded" in page
+    assert ("Publish on main" in page, "Discard" in page) == (False, True)
 
 
 def test_reviewer_and_strangers_do_not_see_what_is_held(
