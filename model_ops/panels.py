@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Sum
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from access_requests.models import AccessRequest, GatedModel
 from access_requests.permissions import is_owner, is_reviewer
@@ -46,11 +47,18 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         "revision": revision,
         "bytes_published": revision.files.aggregate(size=Sum("blob__size"))["size"] if revision else 0,
         "moving": is_moving(recovery),
+        "granted": bool(recovery and not revision and _somebody_waits(model)),
         "replacing": bool(revision and recovery and recovery.state != RecoveryState.READY),
         "smoke": smoke_run(recovery) if reviewer else None,
         "shows_plan": reviewer,
         "shows_error": owner,
     }
+
+
+def _somebody_waits(model: GatedModel) -> bool:
+    """A live grant: its message may still be on the way, or lost until the next look for such grants."""
+    now = timezone.now()
+    return model.grants.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now).exists()
 
 
 def is_moving(recovery: Recovery | None) -> bool:

@@ -1,6 +1,8 @@
-"""Texts of a gate, written by a model's owner, as safe HTML."""
+"""Texts that strangers wrote, for pages: a gate's as safe HTML, a client's name for itself in plain words."""
 
 from __future__ import annotations
+
+import re
 
 from django import template
 from django.utils.safestring import SafeString
@@ -8,6 +10,31 @@ from django.utils.safestring import SafeString
 from access_requests.markdown import plain_text, render_inline, render_markdown
 
 register = template.Library()
+
+PRODUCT = re.compile(r"([\w.-]{1,40})/([\w.+-]{1,40})")
+COMMAND_LINES = {"hf", "huggingface-cli"}
+SAY_NOTHING = {"unknown", "python", "httpx", "httpx2", "python-httpx", "python-httpx2", "python-requests", "python-urllib3", "python-urllib"}  # fmt: skip
+
+
+@register.filter
+def client_words(agent: str) -> str:
+    """What a `User-Agent` says in plain words; "" where it names nothing but an HTTP library.
+
+    It is the client's own claim and proves nothing. One that is not a list of products is given back as it is.
+    """
+    parts = [part for part in re.split(r"[; ]+", agent.strip()) if part]
+    named = [PRODUCT.fullmatch(part) for part in parts]
+    if not all(named):
+        return agent
+    products = {found[1].lower(): found[2] for found in named if found}
+    hub = products.pop("hf_hub", "")
+    words = [
+        f"{name} {version}" for name, version in products.items() if name not in SAY_NOTHING | COMMAND_LINES
+    ]
+    if not hub:
+        return ", ".join([f"{n} {products[n]}" for n in products if n in COMMAND_LINES] + words)
+    line = next((name for name in products if name in COMMAND_LINES), "")
+    return ", ".join([f"{line} {hub} (huggingface_hub)" if line else f"huggingface_hub {hub}", *words])
 
 
 @register.filter

@@ -119,7 +119,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         )
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
-        check_new(fields["repo_id"])
+        check_new(fields["repo_id"], asker=request.user)
         prepared = _prepared(given, request.user)
         if not fields["licences"]:
             fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)

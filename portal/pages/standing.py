@@ -16,7 +16,7 @@ from portal.pages.stages import Stage, stages
 BADGES: dict[AccessCode, tuple[str, str]] = {
     AccessCode.OPEN_MODEL: ("", "not gated"),
     AccessCode.GRANTED: ("active", "you have access"),
-    AccessCode.LICENCE_OWED: ("changes_requested", "agree to the new licence"),
+    AccessCode.LICENCE_OWED: ("changes_requested", "accept the new licence"),
     AccessCode.STAFF: ("info", "you review this model"),
     AccessCode.DRAFT: ("draft", "your draft is not submitted"),
     AccessCode.PENDING: ("submitted", "your request is waiting"),

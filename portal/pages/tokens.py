@@ -124,6 +124,16 @@ class RotateForm(forms.Form):
 
 
 @dataclass(frozen=True)
+class Ended:
+    """Since when and why a token is over that nobody revoked."""
+
+    badge: str
+    word: str
+    since: datetime
+    why: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One token as the tables show it."""
 
@@ -140,6 +150,19 @@ class Row:
         """Its own end, if it has one, comes after the grant's."""
         token = self.token
         return token.grant is not None and not (token.expires_at and token.expires_at < token.grant.ends_at)
+
+    @property
+    def ended(self) -> Ended:
+        """Its own end, or its grant's, whichever came first."""
+        grant, own = self.token.grant, self.token.expires_at
+        over = grant and (grant.revoked_at or grant.ends_at)
+        if over and not (own and own < over):
+            if not grant.revoked_at:
+                return Ended("expired", "ended", over, "your access ended")
+            why = f": {grant.revoke_reason}" if grant.revoke_reason else ""
+            return Ended("revoked", "access revoked", over, f"your access was revoked{why}")
+        why = "replaced by rotation" if self.token.replaced_by_id else "its last day is over"
+        return Ended("expired", "ended", own, why)
 
 
 def rows(tokens: Iterable[AccessToken]) -> list[Row]:

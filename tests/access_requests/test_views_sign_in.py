@@ -43,7 +43,7 @@ def browser_of(client: Client) -> Callable[[Any], Client]:
 def begun() -> codes.Begun:
     return codes.begin_sign_in(
         client_id="26be6b09-91c5-47da-9861-d2d2bb7a7e36",
-        client="python-httpx2/1.0 <script>",
+        client="hf/2.4.0 <script>",
         address="203.0.113.7",
     )
 
@@ -107,7 +107,7 @@ def test_the_page_names_who_asks_and_what_it_allows(
     for words in (
         codes.shown(begun.code.user_code),
         "hf auth login (huggingface_hub)",
-        "python-httpx2/1.0 &lt;script&gt;",
+        "It calls itself hf/2.4.0 &lt;script&gt;: its own claim",
         "203.0.113.7",
         "not this browser&#x27;s address (198.51.100.7)",
         "<code>ai/one</code>",

@@ -191,8 +191,10 @@ def test_holder_reads_the_demanded_text_and_agrees_before_the_tokens(
     assert "tokens-title" not in page(response)
     for path in ("/", "/ai/tulu", "/me/"):
         assert people.browser.get(path).status_code == 200
-    assert "Agree to the new licence first" in page(people.browser.get("/ai/tulu"))
-    assert "agree to the new licence" in page(people.browser.get("/"))
+    assert "Accept the new licence first" in page(people.browser.get("/ai/tulu"))
+    assert "Read and accept the licence" in page(people.browser.get("/ai/tulu"))
+    assert "once your request is approved" not in page(people.browser.get("/ai/tulu"))
+    assert "accept the new licence" in page(people.browser.get("/"))
     refused = people.browser.post(f"{PAGE}/licence", {"licence": demanded.pk})
     assert refused.status_code == 400
     assert "Tick that you agree" in page(refused)

@@ -17,7 +17,7 @@ from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.models import AccessToken, Event, Grant
 from access_requests.services import tokens
 from access_requests.services.catalogue import assign_role
-from access_requests.services.grants import grant_access
+from access_requests.services.grants import grant_access, revoke_access
 
 pytestmark = pytest.mark.django_db
 
@@ -238,6 +238,27 @@ def test_tokens_of_an_ended_grant_are_shown_as_ended(people: Any) -> None:
     shown = page(people.browser.get(PAGE))
     assert 'class="badge expired"' in shown
     assert "Revoke laptop" not in shown
+    assert "your access ended" in shown
+
+
+def test_tokens_of_a_revoked_grant_say_since_when_and_why(people: Any) -> None:
+    tokens.issue_token(grant=people.grant, user=people.ada, name="laptop")
+    revoke_access(model=people.model, user=people.ada, reason="Found on a <b>public</b> server.")
+    answer = people.browser.get(PAGE)
+    assert b"<b>public</b>" not in answer.content
+    assert "your access was revoked: Found on a <b>public</b> server." in page(answer)
+    assert f'access revoked</span> <span class="nowrap">{timezone.now():%Y-%m-%d}' in page(answer)
+
+
+@pytest.mark.parametrize(
+    ("rotated", "why"), [(False, "its last day is over"), (True, "replaced by rotation")]
+)
+def test_token_that_ended_by_itself_says_why(people: Any, rotated: bool, why: str) -> None:
+    token = tokens.issue_token(grant=people.grant, user=people.ada, name="laptop").token
+    if rotated:
+        tokens.rotate_token(token=token, user=people.ada, overlap="1h")
+    AccessToken.objects.filter(pk=token.pk).update(expires_at=timezone.now() - timedelta(minutes=1))
+    assert why in page(people.browser.get(PAGE))
 
 
 def test_names_and_networks_are_inert(people: Any) -> None:
