@@ -20,6 +20,7 @@ class SuperuserAdmin(ReadOnlyAdmin):
     """Rows that belong to a person and to no model."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
+        """A superuser's alone: a role for a model says nothing about people's machines."""
         return bool(request.user.is_active and request.user.is_superuser)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -69,6 +70,7 @@ class ExchangeInline(admin.TabularInline):
     verbose_name_plural = "the last exchanges"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TokenExchange]:
+        """The newest of each repository: a busy one has thousands."""
         of_the_same = TokenExchange.objects.filter(trusted=OuterRef("trusted")).order_by("-pk")
         newest = of_the_same.values("pk")[:MOST_EXCHANGES]
         return super().get_queryset(request).filter(pk__in=Subquery(newest)).select_related("token")

@@ -35,10 +35,13 @@ def add_model_with_weights(
     return model, weights
 
 
-def check_new(repo_id: str) -> None:
-    """Refuses early what `add_model_with_weights` would refuse after looking at gigabytes of headers."""
+def check_new(repo_id: str, *, asker: User | None = None) -> None:
+    """Refuses early what `add_model_with_weights` would refuse after looking at gigabytes of headers.
+
+    As there, a model that the asker may not know of is not named.
+    """
     catalogue.check_repo_id(repo_id)
-    catalogue.check_free(repo_id)
+    catalogue.check_free(repo_id, asker=asker)
 
 
 def update_model(

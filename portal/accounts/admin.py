@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account import admin as account_admin
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
 from allauth.mfa import admin as mfa_admin  # noqa: F401 - likewise
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is taken out below
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions import admin as session_admin
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth import admin as auth_admin  # noqa: F401 - likewise
 from django.contrib.auth.models import Group
@@ -19,9 +22,25 @@ from portal.accounts.models import User
 from portal.accounts.people import save_account
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
-for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken):
+for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, EmailAddress, UserSession):
     if admin.site.is_registered(unused):
         admin.site.unregister(unused)
+
+
+@admin.register(EmailAddress)
+class EmailAddressAdmin(account_admin.EmailAddressAdmin):
+    """Addresses of accounts; a new one is given and confirmed by its holder."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(session_admin.UserSessionAdmin):
+    """Where people are signed in; only signing in begins a session."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
 
 class EmailAddressInline(admin.TabularInline):
