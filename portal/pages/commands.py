@@ -80,6 +80,11 @@ def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
             f"\\\n  {endpoint}/api/models/{repo_id}/user-access-request/pending",
             "The waiting requests, as JSON.",
         ),
+        Command(
+            "Upload",
+            f"export HF_HUB_DISABLE_XET=1\nhf upload {repo_id} ./folder .",
+            "For owners of the model; the upload is held until one of them publishes it.",
+        ),
         Command("Command line", f"hf download {repo_id}", "It reads as well."),
     ]
 
