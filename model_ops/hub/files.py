@@ -14,8 +14,11 @@ from model_ops.models import Blob, RepoFile, Revision
 SAMPLE_NAME = "the sample of a name"
 
 
-def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> RepoFile | None:
-    """The file at a commit, or at a branch or tag, with its revision and its content; held revisions included."""
+def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> tuple[RepoFile, bool] | None:
+    """The file at a commit, or at a branch or tag, with its revision and its content, and whether a tag named it.
+
+    Held revisions are included. One query.
+    """
     of_file, of_revision, of_blob, ask = _prepared(is_commit)
     rows = ask(model_id=model_id, name=name, path=path)
     if not rows:
@@ -25,7 +28,7 @@ def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> RepoFi
     file: RepoFile = instance(RepoFile, of_file, parts[0])
     file.revision = instance(Revision, of_revision, parts[1])
     file.blob = instance(Blob, of_blob, parts[2])
-    return file
+    return file, any(values)
 
 
 @cache
@@ -36,10 +39,11 @@ def _prepared(
     of_revision = columns(Revision, but=["message"], prefix="revision__")
     of_blob = columns(Blob, prefix="blob__")
     by = "revision__commit" if is_commit else "revision__refs__name"
+    tagged = [] if is_commit else ["revision__refs__is_tag"]
 
     def named(model_id: int, name: str, path: str) -> QuerySet[Any, Any]:
         rows = RepoFile.objects.filter(revision__model=model_id, path=path, **{by: name})
-        return rows.order_by().values_list(*of_file, *of_revision, *of_blob)
+        return rows.order_by().values_list(*of_file, *of_revision, *of_blob, *tagged)
 
     prepared = Prepared(named, model_id=SAMPLE_NUMBER, name=SAMPLE_NAME, path=SAMPLE_TEXT)
     return of_file, of_revision, of_blob, prepared

@@ -22,7 +22,7 @@ from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.files import find_file
 from model_ops.hub.refusals import Refused
 from model_ops.hub.route import warn
-from model_ops.models import Ref, RepoFile, Revision
+from model_ops.models import RepoFile, Revision
 from model_ops.queries import MAIN, shown_refs, weights_state
 from model_ops.services.publishing import in_language
 
@@ -90,8 +90,9 @@ class Repo:
         """A file by revision and path, or why there is none; one query where there is."""
         is_commit = COMMIT.fullmatch(name) is not None
         short = name if is_commit else re.sub(HEADS_AND_TAGS, "", name)
-        file = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
-        if file and not self.sees_held and (file.revision.held_at or not self._shows(short, file.revision)):
+        found = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
+        file, tagged = found or (None, False)
+        if file and not self._shows(file.revision, short, tagged=tagged):
             file = None
         if file and file.revision.has_weights:
             return file.revision, file
@@ -105,11 +106,11 @@ class Repo:
         of_model = Q(model=self.model)
         return of_model if self.sees_held else of_model & Q(held_at=None)
 
-    def _shows(self, name: str, revision: Revision) -> bool:
-        """Whether the caller may know of the name by which the revision was found; asked where it is an odd one."""
-        if name in {MAIN, revision.commit, revision.branch}:
+    def _shows(self, revision: Revision, name: str, *, tagged: bool) -> bool:
+        """Whether the caller may know of the revision and of the name that it was found by: `queries.shown_refs`."""
+        if self.sees_held:
             return True
-        return Ref.objects.filter(shown_refs(), model=self.model, name=name).exists()
+        return not revision.held_at and (tagged or name in {MAIN, revision.commit, revision.branch})
 
     @property
     def sees_held(self) -> bool:

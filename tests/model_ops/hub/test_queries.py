@@ -17,7 +17,7 @@ from access_requests.enums import TokenKind
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
 from model_ops.hub.listing import add_last_commits, path_items, tree_items
-from model_ops.models import Blob, RepoFile, Revision
+from model_ops.models import Blob, Ref, RepoFile, Revision
 from tests.model_ops.hub import seeder
 
 
@@ -136,8 +136,9 @@ def test_file_costs_three_questions_by_every_kind_of_token(
     person_kind = {"user": TokenKind.USER, "role": TokenKind.REVIEWER}
     secret = granted.secret if kind == "grant" else seeder.person_token(person, person_kind[kind])
     client = Client(headers={"Authorization": f"Bearer {secret}"}, REMOTE_ADDR="192.0.2.7")
+    Ref.objects.create(model=model, name="v1", is_tag=True, revision=Revision.objects.get(commit=commit))
     for name in ("a.bin", "a.json"):
-        for revision in ("main", commit):
+        for revision in ("main", "v1", commit):
             path = f"/ai/tulu/resolve/{revision}/{name}"
             assert [queries(client, method, path) for method in ("head", "get")] == [3, 3], path
 
