@@ -25,8 +25,8 @@ def uploader(request: HttpRequest) -> tuple[User, AccessToken]:
     if caller.token is None or not caller.decides:
         kind = caller.token.kind if caller.token else "page"
         sentence = (
-            f"This is a {kind} token, which only reads: uploading takes a reviewer token of an owner; "
-            f"make one at {settings.GATEHOUSE_URL}/me/tokens"
+            f"This is a {kind} token, which only reads: uploading takes a reviewer token, which "
+            f"a model's owner makes at {settings.GATEHOUSE_URL}/me/tokens"
         )
         raise Refused(HTTPStatus.FORBIDDEN, "NotAllowed", sentence, warning="upload")
     return person, caller.token
