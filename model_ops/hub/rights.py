@@ -40,5 +40,7 @@ def require_deciding_token(caller: Caller) -> User:
     person = caller.person()
     if not caller.decides:
         page = f"{settings.GATEHOUSE_URL}/me/tokens"
-        raise refusals.forbidden(f"This token only reads: reviewers and owners make one of the kind 'reviewer' at {page}")
+        raise refusals.forbidden(
+            f"This token only reads: reviewers and owners make one of the kind 'reviewer' at {page}"
+        )
     return person

@@ -166,14 +166,14 @@ def _end(read: dict[str, Any]) -> End | None:
 
 
 def _join(ends: list[End]) -> int:
-    """Writes the ends into their rows; those whose rows are not there yet are kept."""
+    """Writes the ends into their rows; those whose rows are not there yet are kept.
+
+    A row may come between the two questions: that it is there proves nothing, that it is closed does.
+    """
     waiting = [end for end in ends if not _end_row(end)]
-    known = set(
-        Download.objects.filter(request_id__in=[end.request_id for end in waiting]).values_list(
-            "request_id", flat=True
-        )
-    )
-    missing = [UnjoinedEnd(**vars(end)) for end in waiting if end.request_id not in known]
+    there = Download.objects.filter(request_id__in=[end.request_id for end in waiting])
+    closed = set(there.exclude(state__in=ENDED_BY_NGINX).values_list("request_id", flat=True))
+    missing = [UnjoinedEnd(**vars(end)) for end in waiting if end.request_id not in closed]
     UnjoinedEnd.objects.bulk_create(missing, ignore_conflicts=True)
     return len(ends) - len(waiting)
 

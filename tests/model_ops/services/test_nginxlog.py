@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from model_ops.models import Download, UnjoinedEnd
@@ -211,6 +213,29 @@ def test_end_that_comes_before_its_row_is_joined_later(log: Path, waiting: Calla
     assert read_log(log) == 1
     assert ends() == {"a": DONE}
     assert not UnjoinedEnd.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_row_that_comes_while_its_line_is_read_is_joined(log: Path, waiting: Callable[..., None]) -> None:
+    names = [f"r{number}" for number in range(300)]
+
+    def run() -> None:
+        try:
+            for name in names:
+                write(log, line(name))
+                waiting(name)
+        finally:
+            connection.close()
+
+    write(log, line("earlier"))
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(run)
+        while not writing.done():
+            read_log(log)
+        writing.result()
+    read_log(log)
+    assert read_log(log) == 0
+    assert ends() == dict.fromkeys(names, DONE)
 
 
 def test_end_that_comes_after_a_day_still_counts(log: Path, waiting: Callable[..., None]) -> None:
