@@ -50,9 +50,9 @@ class RevisionAdmin(ReadOnlyAdmin):
     list_select_related = ["model"]
     fields = [
         "state", "model", "commit", "parent", "title", "message", "author", "uploader", "branch", "created_at",
-        "has_weights", "recovery", "source", "file_list",
+        "with_weights", "recovery", "source", "file_list",
     ]  # fmt: skip
-    readonly_fields = ["state", "source", "file_list"]
+    readonly_fields = ["state", "with_weights", "source", "file_list"]
     change_form_template = "admin/model_ops/revision/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Revision]:
@@ -62,6 +62,11 @@ class RevisionAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, revision: Revision) -> str:
         return "held" if revision.held_at else "published"
+
+    @admin.display(description="has weights", boolean=True)
+    def with_weights(self, revision: Revision) -> bool:
+        """Without the column's help text, which says what *no* means."""
+        return revision.has_weights
 
     @admin.display(description="as a weight source")
     def source(self, revision: Revision) -> str:

@@ -6,7 +6,8 @@ What differs from `gthread` (gunicorn 27):
   poller, not in the main loop, which would accept nobody meanwhile and, with fifteen such clients, be taken for dead
   and killed with all its downloads.
 - A new connection holds a thread only once its client has sent something, not for the five seconds before.
-- A request's head must be there within `HEAD_WITHIN` seconds; a thread would wait for the rest for ever.
+- A request's head must be there within `HEAD_WITHIN` seconds, each further piece of it within `PIECE_WITHIN`, and of an
+  answer something must be taken every `TAKEN_WITHIN` seconds; a thread would wait for ever.
 - When all places are taken, the connections that have been silent longest make room: a client that finds its idle
   connection closed opens another.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import struct
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -26,6 +28,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 LINGER = 2.0  # seconds; gunicorn's own
 UNREAD = 65_536  # bytes of a closing client that are taken off the line before it is cut
 HEAD_WITHIN = 20.0  # seconds
+PIECE_WITHIN = 60  # seconds
+TAKEN_WITHIN = 120  # seconds; `delivery.own` says its own for the bodies of files
 STOPPING = 0.5  # seconds in which a request that is on its way to a stopping worker is still answered
 ROOM = 20  # of so many places one is made free
 
@@ -36,15 +40,14 @@ class Worker(ThreadWorker):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.lingering: deque[TConn] = deque()
-        self.reading: dict[
-            TConn, float
-        ] = {}  # whose heads are being read, and since when; written by the threads
+        self.reading: dict[TConn, float] = {}  # by the threads: whose heads they read, and since when
 
     def enqueue_req(self, conn: TConn) -> None:
         """To a thread if the client has sent something, else to the poller until it does."""
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)
         else:
+            _give_up_on(conn.sock)
             conn.sock.setblocking(False)
             conn.set_timeout()
             self.pending_conns.append(conn)
@@ -99,7 +102,7 @@ class Worker(ThreadWorker):
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
-        except (OSError, ValueError):  # gone already
+        except (OSError, ValueError, KeyError):  # gone already
             self._end(conn)
 
     def _drain(self, conn: TConn, sock: socket.socket) -> None:
@@ -129,3 +132,10 @@ class Worker(ThreadWorker):
             self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
+
+
+def _give_up_on(sock: socket.socket) -> None:
+    """Has the kernel end what a thread waits for: reading fails, and a client that takes nothing is cut."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PIECE_WITHIN, 0))
+    if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * TAKEN_WITHIN)

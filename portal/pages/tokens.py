@@ -284,7 +284,11 @@ def _purpose(token: AccessToken) -> str:
     if token.grant is not None:
         return f"downloading {token.grant.model.repo_id}"
     deciding = token.kind == TokenKind.REVIEWER
-    return "deciding about requests, and reading" if deciding else "downloading all your models"
+    return (
+        "deciding about requests, settings, uploads, and reading"
+        if deciding
+        else "downloading all your models"
+    )
 
 
 def _own(request: HttpRequest, pk: int) -> AccessToken:

@@ -19,16 +19,20 @@ from portal import webworker
 
 if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
     webworker.HEAD_WITHIN = 2.0
+    webworker.PIECE_WITHIN = webworker.TAKEN_WITHIN = 2
     atexit.register(lambda: Path(os.environ["ENDED"]).write_text("in peace"))
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PLACES = 40
 LARGE = 4_000_000  # bytes: more than the sockets on both sides hold
-WITHIN = 20.0  # seconds until a client gives up, half of what twenty lingering clients would cost one after another
+WITHIN = (
+    30.0  # seconds until a client gives up, less than twenty lingering clients would cost one after another
+)
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Says which process answers; `/large` sends many bytes."""
+    """Reads the body and says which process answers; `/large` sends many bytes."""
+    environ["wsgi.input"].read()
     body = b"x" * LARGE if environ["PATH_INFO"] == "/large" else str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -104,6 +108,17 @@ def test_client_that_stops_within_a_head_is_cut(port: int) -> None:
             client.settimeout(60)
         assert {client.recv(4096) for client in half} == {b""}
     assert ask(port).isdigit()
+
+
+@pytest.mark.parametrize("lines", [("POST / HTTP/1.1", "Content-Length: 100"), ("GET /large HTTP/1.1",)])
+def test_client_that_sends_no_body_or_takes_no_answer_is_cut(port: int, lines: tuple[str, ...]) -> None:
+    with ExitStack() as stack:
+        for _ in range(4):  # one for each thread
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port))
+            client.sendall("\r\n".join([*lines, "Host: here", "", ""]).encode())
+        assert ask(port).isdigit()
 
 
 def test_client_that_still_sends_gets_its_whole_answer(port: int) -> None:

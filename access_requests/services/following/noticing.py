@@ -12,9 +12,8 @@ from access_requests.services.following.leases import LEASE
 from access_requests.services.mail import queue_mail, release_mail, revise_mail
 
 TEMPLATE = "mails/imported_requests.txt"
-HOLD = LEASE + timedelta(
-    seconds=30
-)  # longer than one entry takes, so that a poll that goes on has its mail in hand
+# Longer than one entry takes, so that a poll that goes on has its mail in hand.
+HOLD = LEASE + timedelta(seconds=30)
 
 
 class Notice:
@@ -26,12 +25,16 @@ class Notice:
 
     def __init__(self, followed: FollowedRepo) -> None:
         self._followed = followed
-        self._brought: list[int] = []
+        self._told: dict[
+            int, list[int]
+        ] = {}  # by person: the requests in the mail that is open to further ones
+        self._written: dict[int, list[int]] = {}
         self._keys: set[str] = set()
 
     def write(self, remote: RemoteRequest) -> None:
         """Inside the transaction that imported it; `keep` follows once that is through."""
         number = remote.request_id
+        self._written = {}
         for person in people_to_tell(self._followed.model):
             context = {
                 "person": person,
@@ -39,27 +42,26 @@ class Notice:
                 "model": self._followed.model,
                 "queue": f"{settings.GATEHOUSE_URL}/admin/access_requests/accessrequest/?state=waiting",
             }
-            first, *others = [*self._brought, number]
-            joined = {**context, "count": 1 + len(others)}
-            if others and revise_mail(
-                key=self._key(first, person.pk), template=TEMPLATE, context=joined, hold=HOLD
-            ):
-                continue
-            alone = {**context, "count": 1}
-            queue_mail(
-                key=self._key(number, person.pk), to=person.email, template=TEMPLATE, context=alone, hold=HOLD
-            )
+            told = [*self._told.get(person.pk, []), number]
+            key, joined = self._key(told[0], person.pk), {**context, "count": len(told)}
+            if len(told) == 1 or not revise_mail(key=key, template=TEMPLATE, context=joined, hold=HOLD):
+                told = [number]
+                queue_mail(
+                    key=self._key(number, person.pk), to=person.email, template=TEMPLATE,
+                    context={**context, "count": 1}, hold=HOLD,
+                )  # fmt: skip
+            self._written[person.pk] = told
 
     def _key(self, number: int, person: int) -> str:
         key = f"imported:{self._followed.pk}:{number}:{person}"
         self._keys.add(key)
         return key
 
-    def keep(self, remote: RemoteRequest) -> None:
-        """The request is imported: the next mail speaks of it too."""
-        self._brought.append(remote.request_id)
+    def keep(self) -> None:
+        """The request that was written last is imported: the next mail speaks of it too."""
+        self._told |= self._written
 
     def send(self) -> None:
         """The poll is over, whichever way: nothing more comes."""
-        if self._brought:
+        if self._told:
             release_mail(keys=self._keys)

@@ -229,7 +229,7 @@ def _taken_in(
         log.warning("%s: an entry was left out: %s", followed, error)
         return False
     if remote:
-        notice.keep(remote)
+        notice.keep()
     return True
 
 

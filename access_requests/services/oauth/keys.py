@@ -55,7 +55,8 @@ def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
         row = IssuerKeys.objects.get(pk=row.pk)
     if key := _believed(row, kid, algorithm):
         return key
-    if not _younger(row, FRESH) or _is_fetched_now(row):
+    failed = row.fetched_at is not None and (row.tried_at or row.fetched_at) > row.fetched_at
+    if failed or not _younger(row, FRESH) or _is_fetched_now(row):
         raise OAuthError(
             "temporarily_unavailable",
             f"The keys of {issuer} cannot be fetched: try again in a minute.",

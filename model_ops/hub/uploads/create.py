@@ -46,7 +46,7 @@ def create_repo(request: HttpRequest) -> HttpResponseBase:
     )
     warn(
         response,
-        "upload",
+        "repository",  # the client prints one line for each topic, and the commit's is still to come
         one_line(
             f"{model.repo_id} is {'listed' if model.listed else 'not listed'} and a reviewer decides who reads it; "
             f"an owner changes that in the admin: {model.address()}"

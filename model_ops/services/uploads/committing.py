@@ -86,7 +86,7 @@ def commit_files(
             revision = _write(model, branch, head, header, files, user)
             if at_once:
                 revision = publish_upload(revision=revision, actor=user)
-            else:
+            elif head.held_at is None:  # they know already that uploads wait on this branch
                 _tell_owners(revision, user, len(files))
     contents.forget()
     return Committed(revision, notes)

@@ -95,7 +95,8 @@ def delete_branch(*, model: GatedModel, name: str, user: User) -> None:
         if held:
             raise Conflict(
                 f"{held} uploaded {'revision is' if held == 1 else 'revisions are'} held on {name[:100]}: publish or "
-                f"discard before the branch is deleted; see {model.address()}"
+                f"discard {'it' if held == 1 else 'them'} before the branch is deleted (one that is a weight source stays, and the "
+                f"branch with it); see {model.address()}"
             )
         ref.delete()
         data = {"branch": name, "commit": ref.revision.commit}

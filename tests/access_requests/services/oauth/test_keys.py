@@ -72,6 +72,23 @@ def test_keys_are_believed_for_hours_and_not_longer(trusted: TrustedRepository, 
     assert raised.value.status == 503
 
 
+def test_an_unknown_key_while_the_issuer_is_away_is_a_matter_of_time(
+    trusted: TrustedRepository, issuer: Issuer
+) -> None:
+    assert trade(issuer.identity(SITE))
+    issuer.add_key("rotated")
+    shown, issuer.answers["/keys"] = issuer.answers.get("/keys"), lambda: (500, {}, b"")
+    a_while_ago = timezone.now() - keys.AGAIN
+    IssuerKeys.objects.update(tried_at=a_while_ago, fetched_at=a_while_ago)
+    rotated = issuer.sign(issuer.claims(SITE), kid="rotated")
+    with pytest.raises(OAuthError, match="try again") as raised:
+        trade(rotated)
+    assert raised.value.status == 503
+    issuer.answers.pop("/keys") if shown is None else issuer.answers.update({"/keys": shown})
+    IssuerKeys.objects.update(tried_at=a_while_ago)
+    assert trade(rotated)
+
+
 def test_weak_and_strange_keys_are_not_used(trusted: TrustedRepository, issuer: Issuer) -> None:
     issuer.add_key("weak", bits=1024)
     issuer.keys += [

@@ -26,6 +26,7 @@ from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import commit_files, upload_head
 from model_ops.services.uploads.creating import create_branch
 from model_ops.services.uploads.errors import NoBranch, NoFile, NotSent, Stale
+from model_ops.services.uploads.holding import publish_upload
 from model_ops.services.uploads.objects import has_content
 from model_ops.services.uploads.operations import Added, AddedLarge, Copied, Header
 from model_ops.services.uploads.rules import set_upload_rule
@@ -46,16 +47,18 @@ def test_commit_is_held_and_main_stays(held: Uploads) -> None:
     assert (revision.has_weights, upload_head(held.model, "main")) == (True, revision)
 
 
-def test_other_owners_get_one_mail_about_each_held_commit(
+def test_other_owners_get_one_mail_while_uploads_to_a_branch_are_held(
     held: Uploads, make_person: Callable[..., Any]
 ) -> None:
     held.model.roles.exclude(user=held.owner).delete()
-    held.commit({"a.txt": b"a"})
+    first = held.commit({"a.txt": b"a"}).revision
     assert not OutgoingMail.objects.filter(key__startswith="upload-held:").exists()  # the only owner knows
+    publish_upload(revision=first, actor=held.owner)
     for name, role in (("grace", Role.OWNER), ("rita", Role.REVIEWER)):
         assign_role(model=held.model, user=make_person(name), role=role)
     revision = held.commit({"b.txt": b"b"}, title="Add b & c").revision
     held.commit({"b.txt": b"b"})  # changes nothing
+    held.commit({"c.txt": b"c"})  # comes on top of what they know to be held
     mail = OutgoingMail.objects.get(key__startswith="upload-held:")
     grace = held.model.roles.get(user__username="grace").user
     assert (mail.to, mail.subject) == (grace.email, "An upload to ada/model waits to be published")
