@@ -13,11 +13,10 @@ from model_ops.recovery.devices import is_out_of_memory
 from model_ops.recovery.diff_facts import TensorFact, find_fitting
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.memory import BLOCK_SIZE
+from model_ops.recovery.page_cache import KEPT_IN_CACHE
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
-
-_KEPT_IN_CACHE = 4 * 1024**3  # a base up to this size stays in the page cache until it is added
 
 
 def check_base(plan: Plan, control: Control, jobs: int) -> None:
@@ -27,7 +26,7 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
     """
     wanted = [(find_fitting(plan.base, name, fact), fact) for name, fact in plan.base_tensors.items()]
     wanted.sort(key=lambda pair: (pair[0].path, pair[0].offset))
-    drop = sum(ref.nbytes for ref, _ in wanted) > _KEPT_IN_CACHE
+    drop = sum(ref.nbytes for ref, _ in wanted) > KEPT_IN_CACHE
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_check_some, wanted[start::jobs], drop, control) for start in range(jobs)]
         control.gather(futures)

@@ -1,48 +1,63 @@
-"""How an embedding's columns are taken for the mean of its rows: in blocks whose width is a multiple of 32.
+"""How an embedding is cut for the mean of its rows, and the memory that takes: known before anything is read.
 
-Such blocks have the bits of the whole mean. A block holds every row, so only an embedding of very many rows
-makes it larger than it should be; `mean_memory` says how large, before anything is read.
+Rows are taken in chunks, wide ones in panels of some of their columns. Where torch adds rows in an order that
+`row_sums` does not know, blocks of columns that hold every row are taken instead. Both stay within `MEAN_MEMORY`.
 """
 
 from __future__ import annotations
 
 from model_ops.recovery.tensors import TensorRef
 
-GROUP = 32
-KEPT = 32 * 1024 * 1024  # bytes of columns as they are stored
-CONVERTED = 16 * 1024 * 1024  # bytes of some of them as float32
-READ = 4 * 1024 * 1024  # bytes of whole rows at a time
+GROUP = 32  # the widths of blocks are multiples of it
+STREAMS = 4  # in which the columns after the last full group are added
+READ = 4 * 1024 * 1024  # bytes of rows read at once
+CONVERTED = 1024 * 1024  # bytes of float32 that are added at once; they stay in the processor's cache
+MEAN_MEMORY = 40 * 1024 * 1024
+_WIDEST = 4 * 1024 * 1024  # bytes of float32 in the least rows of a panel
+_LEAST_STEP = 4  # as a power of two
+_PANEL_GROUP = 64  # the widths of panels are multiples of it
+_COLUMN_BLOCK = MEAN_MEMORY - READ - READ // 2  # bytes of float32 in a block that holds every row
 
 
-def kept_blocks(ref: TensorRef) -> list[tuple[int, int]]:
-    """(first column, first one behind) of the blocks that are read."""
+def cascade_step(rows: int) -> int:
+    """Return how many rows are added one after the other before their sum is carried."""
+    return 1 << max(_LEAST_STEP, (max(rows, 1) - 1).bit_length() // 4)
+
+
+def panels(ref: TensorRef) -> list[tuple[int, int]]:
+    """Return (first column, first one behind) of parts of about the same width; most embeddings are one."""
     rows, columns = ref.shape
-    return _blocks(columns, KEPT // ref.item_size // rows)
+    most = max(_PANEL_GROUP, _WIDEST // (4 * STREAMS * cascade_step(rows)) // _PANEL_GROUP * _PANEL_GROUP)
+    width = -(-columns // -(-columns // most))
+    return _cut(columns, -(-width // _PANEL_GROUP) * _PANEL_GROUP)
 
 
-def converted_blocks(block: tuple[int, int], rows: int) -> list[tuple[int, int]]:
-    """The block cut into what is float32 at once."""
-    begin, end = block
-    return [(begin + start, begin + stop) for start, stop in _blocks(end - begin, CONVERTED // 4 // rows)]
+def rows_at_once(rows: int, row_size: int, limit: int) -> int:
+    """Return the rows of `row_size` bytes in a chunk of about `limit` bytes: whole steps of every stream."""
+    unit = STREAMS * cascade_step(rows)
+    return max(1, limit // (row_size * unit)) * unit
 
 
-def widest(blocks: list[tuple[int, int]]) -> int:
-    """Columns of the widest block."""
-    return max(stop - start for start, stop in blocks)
+def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
+    """Return (first column, first one behind) of blocks that hold every row, none where such a block is too large.
+
+    A rest under 32 columns joins the last block, since alone it would be added in another order.
+    """
+    rows, columns = ref.shape
+    most = min(_COLUMN_BLOCK // 4 // rows, READ // ref.item_size)
+    if columns <= most:
+        return [(0, columns)]
+    width = (most - GROUP + 1) // GROUP * GROUP if columns % GROUP else most // GROUP * GROUP
+    return _cut(columns, width) if width >= GROUP else []
 
 
 def mean_memory(ref: TensorRef) -> int:
-    """Bytes that taking the mean holds at most, its own values included."""
+    """Return the bytes that taking the mean holds at most, its own values included."""
     rows, columns = ref.shape
-    stored, converted = (
-        min(columns, max(GROUP, size // item // rows) + GROUP) * rows * item
-        for size, item in ((KEPT, ref.item_size), (CONVERTED, 4))
-    )
-    return stored + converted * 3 // 2 + READ + columns * 4
+    small = rows * columns * (ref.item_size + 8) + 64 * columns
+    return min(MEAN_MEMORY, small) + 2 * 4 * columns
 
 
-def _blocks(columns: int, width: int) -> list[tuple[int, int]]:
-    """A rest under 32 columns joins the last block, since alone it would be summed in another order."""
-    width = max(GROUP, width // GROUP * GROUP)
+def _cut(columns: int, width: int) -> list[tuple[int, int]]:
     starts = [start for start in range(0, columns, width) if start == 0 or columns - start >= GROUP]
     return list(zip(starts, [*starts[1:], columns], strict=True))

@@ -1,6 +1,4 @@
-"""What a run takes in memory, from the plan alone. It does not grow with the model, nor with its largest tensor,
-but for an embedding of over 100,000 rows that is grown by its mean: 32 of its columns are held at once.
-"""
+"""What a run takes in memory, from the plan alone. It grows neither with the model nor with its largest tensor."""
 
 from __future__ import annotations
 

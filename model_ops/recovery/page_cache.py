@@ -8,6 +8,7 @@ from pathlib import Path
 
 # File systems cache in folios of up to this size; one that reaches out of the range given back is kept whole.
 FOLIO = 2 * 1024 * 1024
+KEPT_IN_CACHE = 4 * 1024**3  # what will be read again soon stays in the page cache, up to this size
 
 
 def drop_pages(descriptor: int, offset: int = 0, size: int = 0) -> None:
