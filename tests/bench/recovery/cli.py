@@ -13,12 +13,13 @@ from typing import Any
 
 from tests.bench.errors import BenchError
 from tests.bench.recovery import report
+from tests.bench.recovery.added_row import ROW_COLUMNS, add_row
 from tests.bench.recovery.engine import plan
 from tests.bench.recovery.memory import peaks
 from tests.bench.recovery.processes import CHECKOUT
 from tests.bench.recovery.race import Round, medians, race, same_everywhere
 from tests.bench.recovery.rivals import check_peer, compare, rates
-from tests.bench.recovery.sets import MEMORY_SETS, SETS, WeightSet, ensure_set
+from tests.bench.recovery.sets import MEMORY_SETS, ROW_SETS, SETS, WeightSet, ensure_set
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--memory-sets", action="store_true", help="peak memory on two larger sets, made and deleted"
     )
+    parser.add_argument(
+        "--added-row",
+        action="store_true",
+        help="instead: one row added to an embedding of 262,144, by the mean and by zeros (4 GB, made and deleted)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure")
     return parser
 
@@ -46,14 +52,27 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     _check(options)
     folder = (options.folder or _default_folder()).absolute()
-    weights = ensure_set(folder, options.size)
-    try:
-        figures = _measure(weights, options)
-    finally:
-        weights.clear_output()
+    figures = _measure_row(folder, options) if options.added_row else _measure_set(folder, options)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def _measure_row(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    facts = report.machine("cpu")
+    _say(report.machine_line(facts))
+    added = add_row(folder, ROW_SETS[options.size], rounds=options.rounds)
+    _say(added.heading())
+    _say(report.table(ROW_COLUMNS, added.rows()))
+    return {"machine": facts, "added_row": added.to_json()}
+
+
+def _measure_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    weights = ensure_set(folder, options.size)
+    try:
+        return _measure(weights, options)
+    finally:
+        weights.clear_output()
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -62,6 +81,8 @@ def _check(options: argparse.Namespace) -> None:
         raise BenchError("--rounds needs a number of 1 or more.")
     if options.memory_sets and options.size not in MEMORY_SETS:
         raise BenchError(f"--memory-sets goes with --size {' or '.join(MEMORY_SETS)}.")
+    if options.added_row and options.size not in ROW_SETS:
+        raise BenchError(f"--added-row goes with --size {' or '.join(ROW_SETS)}.")
     if options.json and not options.json.absolute().parent.is_dir():
         raise BenchError(f"The folder of --json {options.json} is not there.")
 

@@ -48,10 +48,16 @@ _TEXTS = ("output", "errors")
 
 
 def recover(
-    weights: WeightSet, *, device: str = "cpu", shard_size: str = "2500MB", jobs: int | None = None
+    weights: WeightSet,
+    *,
+    device: str = "cpu",
+    shard_size: str = "2500MB",
+    jobs: int | None = None,
+    resize_policy: str = "mean",
 ) -> EngineRun:
     """One recovery of the set into its output folder."""
     options = ["--device", device, "--max-shard-size", shard_size, *(["--jobs", str(jobs)] if jobs else [])]
+    options += ["--resize-policy", resize_policy]
     return _run("recover", *_folders(weights), *options)
 
 

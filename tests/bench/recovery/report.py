@@ -56,12 +56,19 @@ def _cuda_name() -> str:
     return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "no CUDA"
 
 
+def machine_line(facts: dict[str, Any]) -> str:
+    """Return the date and the machine on one line."""
+    return (
+        f"{facts['date']}, {facts['cores']} cores ({facts['processor']}), {facts['memory_gb']} GB,"
+        f" {facts['gpu']}, Python {facts['python']}, torch {facts['torch']}, load {facts['load']}"
+    )
+
+
 def heading(facts: dict[str, Any], weights: WeightSet) -> str:
     """Two lines: the machine, the set."""
     shape = weights.shape
     return (
-        f"{facts['date']}, {facts['cores']} cores ({facts['processor']}), {facts['memory_gb']} GB,"
-        f" {facts['gpu']}, Python {facts['python']}, torch {facts['torch']}, load {facts['load']}\n"
+        f"{machine_line(facts)}\n"
         f"Set {weights.name}: {shape.values() / 1e9:.3f}B values; base float16 {shape.base_bytes / 1e9:.2f} GB in"
         f" {len(weights.base_files)} files, diff float32 {shape.diff_bytes / 1e9:.2f} GB. Seconds."
     )

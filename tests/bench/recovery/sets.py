@@ -66,6 +66,15 @@ class Shape:
         return 4 * self.values(rows=self.vocab + 1)
 
 
+class EmbeddingShape(Shape):
+    """An embedding and a norm: what an added row costs, and little else."""
+
+    def tensors(self, *, rows: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes in the order in which a loaded model is saved."""
+        yield "model.embed_tokens.weight", (rows, self.hidden)
+        yield "model.norm.weight", (self.hidden,)
+
+
 SETS = {
     "tiny": Shape(hidden=64, layers=2, intermediate=96, vocab=320),
     "tiny-2x": Shape(hidden=64, layers=5, intermediate=96, vocab=320),
@@ -74,10 +83,14 @@ SETS = {
     "1b": Shape(hidden=2048, layers=20, intermediate=5504, vocab=32_000),
     "2b": Shape(hidden=2048, layers=43, intermediate=5504, vocab=32_000),
     "1b-vocab": Shape(hidden=2048, layers=20, intermediate=5504, vocab=128_000),
+    "tiny-row": EmbeddingShape(hidden=64, layers=0, intermediate=96, vocab=320),
+    "1b-row": EmbeddingShape(hidden=2560, layers=0, intermediate=0, vocab=262_144, base_shards=1),
 }
 
 # Twice as many values, and a largest tensor four times as large.
 MEMORY_SETS = {"tiny": ("tiny-2x", "tiny-vocab"), "1b": ("2b", "1b-vocab")}
+# An embedding to which one row is added.
+ROW_SETS = {"tiny": "tiny-row", "1b": "1b-row"}
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,24 @@ def test_figures_hold_bytes_and_hashes(measured):
     assert run["peak_rss_bytes"] >= run["process"]["peak_rss"]
 
 
+def test_added_row_reads_the_embedding_at_most_twice(tmp_path):
+    figures = tmp_path / "figures"
+    done = bench(
+        "recovery", "--size", "tiny", "--rounds", 1, "--added-row", "--folder", tmp_path, "--json", figures
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| new row | cache " in done.stdout
+    found = json.loads(figures.read_text())["added_row"]
+    assert found["embedding_bytes"] == 320 * 64 * 2
+    assert {(run["policy"], run["cache"]) for run in found["runs"]} == {
+        (policy, cache) for policy in ("mean", "zero") for cache in ("cold", "warm")
+    }
+    for run in found["runs"]:
+        again = found["embedding_bytes"] if run["policy"] == "mean" else 0
+        assert run["bytes_read"] == found["bytes_to_read"] + again
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
 def test_tables_and_verdicts_are_printed(measured):
     _, output, _ = measured
     assert "| cache | round " in output
@@ -100,6 +118,7 @@ def test_peer_makes_the_same_file_and_larger_sets_go_again(tmp_path):
         (("everything",), "bench does not know 'everything'; say bench, bench recovery or bench delivery.\n"),
         (("recovery", "--rounds", 0), "--rounds needs a number of 1 or more.\n"),
         (("recovery", "--size", "2b", "--memory-sets"), "--memory-sets goes with --size tiny or 1b.\n"),
+        (("recovery", "--size", "small", "--added-row"), "--added-row goes with --size tiny or 1b.\n"),
         (("recovery", "--json", "/nowhere/at/all"), "The folder of --json /nowhere/at/all is not there.\n"),
     ],
 )
