@@ -18,9 +18,8 @@ from model_ops.recovery.output import write_parts, write_small
 from model_ops.recovery.parameter_sum import check_parameter_sum
 from model_ops.recovery.planned import INDEX, Copy, Plan, ShardPlan
 from model_ops.recovery.reading import Reader
+from model_ops.recovery.restored import check_restored
 from model_ops.recovery.result import non_finite_tensors, round_trip
-from model_ops.recovery.safetensors_format import read_safetensors
-from model_ops.recovery.torch_zip import read_torch_zip
 
 NON_FINITE = ("refuse", "report")
 _PART = 4 * 1024 * 1024
@@ -29,7 +28,7 @@ _PART = 4 * 1024 * 1024
 def check_shard(plan: Plan, shard: ShardPlan, record: dict[str, Any], folder: Path, non_finite: str) -> None:
     """Fail where a finished shard holds what must not be."""
     _check_finite(record, non_finite)
-    _check_restored(plan, shard, folder)
+    check_restored(plan, shard, folder)
 
 
 def check_inputs(plan: Plan) -> None:
@@ -56,22 +55,6 @@ def _check_finite(record: dict[str, Any], non_finite: str) -> None:
             f"{name} would hold {count} value(s) that are NaN or infinite{others}, so nothing was made; "
             "--non-finite report makes the weights nevertheless."
         )
-
-
-def _check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
-    """A file made by exclusive or with another base is no checkpoint at all; its header shows it."""
-    if plan.options["method"] != "xor" or plan.action != "recover":
-        return
-    path, readers = folder / shard.file, {".safetensors": read_safetensors, ".bin": read_torch_zip}
-    if path.suffix not in readers:
-        return
-    try:
-        readers[path.suffix](path)
-    except Refusal as refusal:
-        raise Failure(
-            f"{path.name} comes out as no checkpoint, so this is not the very base, file for file, that the "
-            "diff was made from."
-        ) from refusal
 
 
 def _small_files(plan: Plan, folder: Path, control: Control) -> list[dict[str, Any]]:

@@ -52,7 +52,9 @@ def _sum_panel(
     scratch = torch.empty(part, width)
     sums = RowSum(rows, width, group)
     for first in range(0, rows, count):
-        chunk = _read_rows(ref, reader, panel, first, stored[: min(count, rows - first) * width * ref.item_size])
+        chunk = _read_rows(
+            ref, reader, panel, first, stored[: min(count, rows - first) * width * ref.item_size]
+        )
         for values in chunk.split(part):
             block = scratch[: len(values)].copy_(values.half() if half_steps else values)
             sums.add(block.numpy())

@@ -146,7 +146,7 @@ class Plan:
     def bytes_to_read(self) -> int:
         """Every range that is read at least once; mean rows and the check of the base read some twice."""
         tasks = [task for shard in self.shards for task in shard.tasks]
-        ranges = sum(task.first.nbytes + sum(term.nbytes for term in task.terms) for task in tasks)
+        ranges = sum(task.first.bytes_to_read + sum(term.nbytes for term in task.terms) for task in tasks)
         return ranges + sum(file.source.size for file in self.copies)
 
     def to_json(self) -> dict[str, Any]:
@@ -246,6 +246,8 @@ def _identity_checks(plan: Plan) -> list[str]:
         checks.append("checked against the diff's manifest before anything is written")
     if plan.expected:
         checks.append(f"{plan.expected.describe()}, compared before the result becomes visible")
+    if not checks and plan.options["method"] == "xor":
+        return ["not named by the diff; compare the base files with the checksums that the publisher lists"]
     return checks or ["not named by the diff"]
 
 

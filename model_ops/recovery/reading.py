@@ -7,7 +7,9 @@ from pathlib import Path
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure
+from model_ops.recovery.gzip_files import GzipReader
 from model_ops.recovery.page_cache import ReadBehind
+from model_ops.recovery.tensors import TensorRef
 
 
 class Reader:
@@ -19,6 +21,17 @@ class Reader:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._open: dict[str, ReadBehind] = {}
+        self._packed: dict[str, GzipReader] = {}
+
+    def read_tensor(self, ref: TensorRef, offset: int, view: memoryview) -> None:
+        """Fill `view` as `read_into` does; a compressed file is decoded, so its offsets should only grow."""
+        if ref.packed is None:
+            self.read_into(ref.path, offset, view)
+            return
+        packed = self._packed.get(ref.path)
+        if packed is None or offset < packed.position:
+            packed = self._packed[ref.path] = GzipReader(ref, self.read_into)
+        packed.read_into(offset, view)
 
     def read_into(self, path: str, offset: int, view: memoryview, *, drop: bool = True) -> None:
         """Fill `view` with the bytes at `offset`; with `drop` their cached pages are given back.

@@ -132,7 +132,7 @@ class _Pipeline:
         slot = self.slots[index]
         for piece in self.blocks[number].pieces:
             for ref, offset, size, place in piece.reads():
-                self.reader.read_into(ref.path, offset, slot.input_view[place : place + size])
+                self.reader.read_tensor(ref, offset, slot.input_view[place : place + size])
 
     def _start(self, number: int) -> None:
         slot, block = self.slots[number % len(self.slots)], self.blocks[number]

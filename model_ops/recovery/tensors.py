@@ -10,7 +10,10 @@ from model_ops.recovery.dtypes import ITEM_SIZE
 
 @dataclass(frozen=True)
 class TensorRef:
-    """`nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements."""
+    """`nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements.
+
+    `packed`: the file is compressed with gzip in so many bytes; `nbytes` and `shape` are what it decodes to.
+    """
 
     name: str
     path: str
@@ -18,6 +21,12 @@ class TensorRef:
     nbytes: int
     dtype: str
     shape: tuple[int, ...]
+    packed: int | None = None
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Bytes in the file."""
+        return self.nbytes if self.packed is None else self.packed
 
     @property
     def item_size(self) -> int:

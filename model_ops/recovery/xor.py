@@ -1,6 +1,7 @@
 """The byte-wise diff (`--method xor`): each file exclusive-or the base's file of the same name.
 
-As OpenAssistant's xor_codec: the base is cut or padded with zeros to the file's length. Always exact, whatever the
+As OpenAssistant's xor_codec: the base is cut or padded with zeros to the file's length, and others' payloads may be
+compressed with gzip. Always exact, whatever the
 numbers mean, but only the very same base files bring the weights back. Ours leaves all files but the weights as they
 are; in others' payloads every file that has a namesake in the base is taken as coded, unless it is plain JSON.
 """
@@ -20,6 +21,7 @@ from model_ops.recovery.folder import (
     paths_in,
     read_json_file,
 )
+from model_ops.recovery.gzip_files import as_packed
 from model_ops.recovery.identity import identify
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.planned import Copy, Placed, Plan, ShardPlan
@@ -34,7 +36,10 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
     only_weights = action == "make_diff" or facts is not None
     names = _files(first_folder)
     coded = [name for name in names if _is_coded(first_folder, base_folder, name, only_weights)]
-    shards = tuple(_shard(_whole(first_folder, name), _namesake(base_folder, name)) for name in coded)
+    shards = tuple(
+        _shard(_whole(first_folder, name), _namesake(base_folder, name), may_be_packed=not only_weights)
+        for name in coded
+    )
     if not any(task.terms for shard in shards for task in shard.tasks):
         raise Refusal(
             "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
@@ -59,7 +64,10 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
         base_tensors=facts.base_tensors if facts else {},
         dropped=(),
         resized=(),
-        notes=tuple(f"{name} has no namesake in the base and is taken as it is." for name in alone),
+        notes=(
+            *(f"{name} has no namesake in the base and is taken as it is." for name in alone),
+            *(f"{ref.name} is compressed with gzip and is decoded." for ref in coded_refs if ref.packed),
+        ),
         peak_memory=peak_memory([shard.tasks for shard in shards], "U8"),
     )
 
@@ -97,7 +105,8 @@ def _namesake(base: Path, name: str) -> TensorRef | None:
     return _whole(base, name) if (base / name).exists() else None
 
 
-def _shard(first: TensorRef, base: TensorRef | None) -> ShardPlan:
+def _shard(first: TensorRef, base: TensorRef | None, *, may_be_packed: bool) -> ShardPlan:
+    first = as_packed(first, base) if may_be_packed else first
     terms: tuple[TensorRef, ...] = ()
     if base is not None:
         size = min(first.nbytes, base.nbytes)

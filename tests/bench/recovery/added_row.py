@@ -14,7 +14,15 @@ from tests.bench.recovery.race import prepare
 from tests.bench.recovery.sets import Shape, WeightSet, ensure_set
 
 POLICIES = ("mean", "zero")
-ROW_COLUMNS = ("new row", "cache", "median s", "least s", "most s", "read GB", "times the embedding read again")
+ROW_COLUMNS = (
+    "new row",
+    "cache",
+    "median s",
+    "least s",
+    "most s",
+    "read GB",
+    "times the embedding read again",
+)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_mean_by_columns_has_the_same_bits(tmp_path, rows, columns, dtype):
 
 def test_mean_by_columns_that_does_not_fit_fails_and_says_what_helps(tmp_path):
     ref = TensorRef("e", str(tmp_path / "none"), 0, 400_000 * 64 * 2, "F16", (400_000, 64))
-    with pytest.raises(Failure, match="mean of the 400000 rows of e does not fit.*install PyTorch"):
+    with pytest.raises(Failure, match=r"mean of the 400000 rows of e does not fit.*install PyTorch"):
         taken(ref, mean_rows.mean_by_columns)
 
 
@@ -89,7 +89,9 @@ def test_row_sum_of_random_sizes_equals_torch_for_one_thread_and_two():
     try:
         for number in range(120):
             rows = int(2 ** (18 * torch.rand(1, generator=generator).item()))
-            columns = 8 + int(2 ** (min(16, 21 - rows.bit_length()) * torch.rand(1, generator=generator).item()))
+            columns = 8 + int(
+                2 ** (min(16, 21 - rows.bit_length()) * torch.rand(1, generator=generator).item())
+            )
             values = torch.randn(rows, columns, generator=generator)
             torch.set_num_threads(1 + number % 2)
             assert torch.equal(added(values, 1 + number % 5), values.sum(0)), (rows, columns)
