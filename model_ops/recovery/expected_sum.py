@@ -2,7 +2,8 @@
 
 stanford_alpaca compares its sum absolutely, alpaca_farm publishes `model_sum.txt` beside the diff and compares
 relatively. Both sum the state dict of the recovered model: tied names count twice, and so do the rotary buffers
-that old diffs store, whether or not they are written. It can only be known at the end.
+that old diffs store, whether or not they are written (see `buffer_sums` for those that they do not store). It can only
+be known at the end.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ class ExpectedSum:
     value: float
     tolerance: float
     source: str
+
+    @property
+    def way_out(self) -> str:
+        """What to do where the number is wrong."""
+        return f"take {SUM_FILE} away" if self.source == SUM_FILE else f"leave {self.source} out"
+
+    def fits(self, found: float) -> bool:
+        """Whether this is the sum; never where a value is not finite."""
+        return abs(found - self.value) <= self.tolerance
 
     def to_json(self) -> dict[str, Any]:
         """For the plan as JSON."""

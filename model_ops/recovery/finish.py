@@ -15,7 +15,7 @@ from model_ops.recovery.folder import inner_file
 from model_ops.recovery.identity import check_unchanged
 from model_ops.recovery.manifest import build_manifest
 from model_ops.recovery.output import write_parts, write_small
-from model_ops.recovery.parameter_sum import check_parameter_sum
+from model_ops.recovery.parameter_sum import ParameterSum, check_parameter_sum
 from model_ops.recovery.planned import INDEX, Copy, Plan, ShardPlan
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.restored import check_restored
@@ -37,7 +37,9 @@ def check_inputs(plan: Plan) -> None:
     check_unchanged(plan.first.folder, plan.first_files)
 
 
-def write_rest(plan: Plan, records: list[dict[str, Any]], folder: Path, control: Control) -> float | None:
+def write_rest(
+    plan: Plan, records: list[dict[str, Any]], folder: Path, control: Control
+) -> ParameterSum | None:
     """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
     parameter_sum = check_parameter_sum(plan, records, control)
     lines = [*records, *_small_files(plan, folder, control)]
@@ -102,7 +104,7 @@ def _statistics(plan: Plan, seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _facts(
-    plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: float | None
+    plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: ParameterSum | None
 ) -> dict[str, Any]:
     """The manifest's content; make_diff adds the base's digests and the check of its round trip."""
     counts = {name: seen for record in records for name, seen in record["tensors"].items()}
@@ -127,7 +129,9 @@ def _facts(
         "dropped": list(plan.dropped),
     }
     if parameter_sum is not None:
-        facts["parameter_sum"] = parameter_sum
+        facts["parameter_sum"] = parameter_sum.value
+        if parameter_sum.note:
+            facts["parameter_sum_note"] = parameter_sum.note
     if plan.action == "make_diff":
         facts["round_trip"] = round_trip(plan, records)
         facts["base_tensors"] = {

@@ -12,13 +12,14 @@ from typing import Any
 from model_ops.recovery.control import Control
 from model_ops.recovery.devices import OUT_OF_MEMORY
 from model_ops.recovery.dtypes import LONG_NAMES
+from model_ops.recovery.parameter_sum import ParameterSum
 from model_ops.recovery.planned import Plan, ShardPlan
 
 
 @dataclass(frozen=True)
 class Result:
     """What a run did. `values` and `not_restored` only of make_diff: the check of its own round trip;
-    `parameter_sum` only where one was expected; `let_go` only where finished files of another plan were.
+    `parameter_sum` only where one was expected, `sum_note` where the expected one counts more; `let_go` only where finished files of another plan were.
     """
 
     seconds: float
@@ -31,6 +32,7 @@ class Result:
     values: int | None = None
     not_restored: int | None = None
     parameter_sum: float | None = None
+    sum_note: str | None = None
     let_go: int | None = None
     already_there: bool = False
 
@@ -49,7 +51,7 @@ class Result:
     @property
     def notes(self) -> list[str]:
         """What a person should know although all is done."""
-        notes = []
+        notes = [self.sum_note] if self.sum_note else []
         if self.let_go:
             notes.append(f"{self.let_go} finished file(s) of other inputs or options were let go.")
         if OUT_OF_MEMORY in self.device:
@@ -67,7 +69,7 @@ def made_result(
     records: list[dict[str, Any]],
     control: Control,
     devices: set[str],
-    parameter_sum: float | None,
+    parameter_sum: ParameterSum | None,
     seconds: float,
 ) -> Result:
     """Of a run that did something, or found all of it done; `records` are those of the shards asked for."""
@@ -82,7 +84,8 @@ def made_result(
         non_finite=sum(non_finite_tensors(records).values()),
         values=trip.get("values"),
         not_restored=trip.get("not_restored"),
-        parameter_sum=parameter_sum,
+        parameter_sum=parameter_sum.value if parameter_sum else None,
+        sum_note=parameter_sum.note if parameter_sum else None,
     )
 
 
@@ -102,6 +105,7 @@ def unchanged_result(manifest: dict[str, Any], shards: Sequence[ShardPlan], seco
         values=trip.get("values"),
         not_restored=trip.get("not_restored"),
         parameter_sum=manifest.get("parameter_sum"),
+        sum_note=_text(manifest.get("parameter_sum_note")),
         already_there=True,
     )
 
@@ -127,6 +131,11 @@ def round_trip(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _shard_line(entry: dict[str, Any]) -> dict[str, Any]:
     return {"file": entry["path"], "bytes": entry["size"], "sha256": entry["sha256"]}
+
+
+def _text(value: Any) -> str | None:
+    """Return a text of a manifest, which may be a stranger's."""
+    return value if isinstance(value, str) else None
 
 
 def _peak_rss() -> int:

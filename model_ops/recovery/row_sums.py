@@ -128,4 +128,5 @@ def _agrees(values: torch.Tensor, group: int) -> bool:
     for start in range(0, rows, most):
         sums.add(values[start : start + most].contiguous().numpy())
     total = torch.from_numpy(sums.total())
-    return torch.equal(total, values.sum(0)) and torch.equal(total.div_(rows), values.mean(0))
+    same_sum = torch.equal(total, values.sum(0))
+    return same_sum and bool(torch.equal(total.div_(rows), values.mean(0)))

@@ -24,6 +24,7 @@ from model_ops.recovery.existing import existing_result
 from model_ops.recovery.finish import check_inputs, check_shard, write_rest
 from model_ops.recovery.memory import DEFAULT_MEMORY, fitting_buffers
 from model_ops.recovery.page_cache import drop_file
+from model_ops.recovery.parameter_sum import ParameterSum
 from model_ops.recovery.partial import Partial, has_finished, open_partial, partial_folder
 from model_ops.recovery.plan import check_disk
 from model_ops.recovery.planned import Plan, ShardPlan
@@ -235,7 +236,7 @@ def _make_shard(work: _Work, partial: Partial, shard: ShardPlan, used: set[str])
     return record
 
 
-def _finish(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> float | None:
+def _finish(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> ParameterSum | None:
     """All is made: the rest beside it, and the rename; returns the sum of the parameters if one was expected."""
     partial.close_off(work.control)
     parameter_sum = write_rest(work.plan, records, partial.result, work.control)
