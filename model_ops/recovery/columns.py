@@ -25,7 +25,7 @@ def cascade_step(rows: int) -> int:
 
 
 def panels(ref: TensorRef) -> list[tuple[int, int]]:
-    """Return (first column, first one behind) of parts of about the same width; most embeddings are one."""
+    """Return (first column, one past the last) of parts of about the same width; most embeddings are one."""
     rows, columns = ref.shape
     most = max(_PANEL_GROUP, _WIDEST // (4 * STREAMS * cascade_step(rows)) // _PANEL_GROUP * _PANEL_GROUP)
     width = -(-columns // -(-columns // most))
@@ -39,7 +39,7 @@ def rows_at_once(rows: int, row_size: int, limit: int) -> int:
 
 
 def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
-    """Return (first column, first one behind) of blocks that hold every row, none where such a block is too large.
+    """Return (first column, one past the last) of blocks that hold every row, none where such a block is too large.
 
     A rest under 32 columns joins the last block, since alone it would be added in another order.
     """
