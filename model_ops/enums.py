@@ -49,7 +49,13 @@ class ResizePolicy(TextChoices):
     MEAN = "mean", "mean of the base's rows"
     ZERO = "zero", "zero"
     SKIP = "skip", "the diff's row as it is"
+    CUT = "cut", "none: the base has more rows, its first ones are taken"
     ERROR = "error", "refuse"
+
+
+class DiffOnly(TextChoices):
+    REFUSE = "refuse", "refuse"
+    COPY = "copy", "taken from the diff as they are"
 
 
 class DeliveryState(TextChoices):

@@ -7,13 +7,14 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from model_ops.enums import Compat, DiffMethod, Dtype, ResizePolicy
+from model_ops.enums import Compat, DiffMethod, DiffOnly, Dtype, ResizePolicy
 from model_ops.services.weights import Prepared, prepare_weights
 
 SOURCE_HELP = "a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
 SOURCES = ("base", "diff", "files")
 CHOICES = (
     "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
+    "tied", "diff_only",
 )  # fmt: skip
 
 
@@ -28,6 +29,14 @@ def add_weight_options(parser: CommandParser) -> None:
         "--resize-policy",
         choices=ResizePolicy.values,
         help="rows that the base lacks (default: what the diff's manifest says, else mean)",
+    )
+    parser.add_argument(
+        "--tied",
+        metavar="NAMES",
+        help="names of one tensor, NAME=NAME, or none, where the sources do not say",
+    )
+    parser.add_argument(
+        "--diff-only", choices=DiffOnly.values, help="tensors that the base does not have (default: refuse)"
     )
     parser.add_argument("--max-shard-size", metavar="SIZE", help="like 5GB, 2500MB (default: 5GB)")
     parser.add_argument("--keep-rotary", action=BooleanOptionalAction, help="rotary_emb.inv_freq buffers")

@@ -14,6 +14,7 @@ from typing import Any
 
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.ties import names_of
 
 _ROTARY = "rotary_emb.inv_freq"
 _THETA = 10_000.0  # where the configuration is silent
@@ -53,8 +54,7 @@ def _diff_only(plan: Plan) -> list[TensorRef]:
 
 def _base_only(plan: Plan) -> list[TensorRef]:
     """Return rotary frequencies, masks and the like; tied names are counted elsewhere."""
-    ties = [tie for tie in (plan.first.tie, plan.base.tie) if tie]
-    tied = {name for tie in ties for name in (tie.input, tie.output)}
+    tied = names_of(plan.first.ties + plan.base.ties)
     return [
         ref
         for name, ref in plan.base.tensors.items()

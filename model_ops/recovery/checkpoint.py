@@ -1,27 +1,20 @@
-"""One checkpoint folder: which tensors it holds, where they lie, and which two are tied."""
+"""One checkpoint folder: which tensors it holds, where they lie, and which names are one tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model_ops.recovery.config import declared_tie, read_config
+from model_ops.recovery.config import read_config
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import inner_file, open_folder, paths_in, read_json_file
 from model_ops.recovery.safetensors_format import read_safetensors
 from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.ties import Tie, find_ties
 from model_ops.recovery.torch_zip import read_torch_zip
 
-# (input embedding, output embedding) by architecture; the input's name is the one that is stored when tied.
-EMBEDDINGS = (
-    ("model.embed_tokens.weight", "lm_head.weight"),
-    ("transformer.wte.weight", "lm_head.weight"),
-    ("transformer.word_embeddings.weight", "lm_head.weight"),
-    ("gpt_neox.embed_in.weight", "embed_out.weight"),
-    ("model.decoder.embed_tokens.weight", "lm_head.weight"),
-)
 _LAYOUTS: tuple[tuple[str, str, Callable[[Path], dict[str, TensorRef]]], ...] = (
     ("model.safetensors", "safetensors", read_safetensors),
     ("model.safetensors.index.json", "safetensors", read_safetensors),
@@ -30,15 +23,6 @@ _LAYOUTS: tuple[tuple[str, str, Callable[[Path], dict[str, TensorRef]]], ...] = 
 )
 MAX_TENSORS = 500_000
 MAX_NAME = 500  # characters
-
-
-@dataclass(frozen=True)
-class Tie:
-    """Two names for one embedding; `stored` is the name (or one of the names) in the files."""
-
-    stored: str
-    input: str
-    output: str
 
 
 @dataclass(frozen=True)
@@ -51,15 +35,14 @@ class Checkpoint:
     files: tuple[str, ...]
     tensors: dict[str, TensorRef]
     config: dict[str, Any]
-    tie: Tie | None
+    ties: tuple[Tie, ...] = ()
 
     def find(self, name: str) -> TensorRef | None:
-        """The tensor of that name, also where only its tied twin is stored."""
+        """Return the tensor of that name, also where it is stored under another of its names."""
         if name in self.tensors:
             return self.tensors[name]
-        if self.tie and name in {self.tie.input, self.tie.output}:
-            return self.tensors[self.tie.stored]
-        return None
+        stored = next((tie.stored for tie in self.ties if name in tie.names), None)
+        return self.tensors[stored] if stored else None
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -77,12 +60,23 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
             files = _files_of_index(folder, first)
         tensors = _read_files(folder, files, read)
         config = read_config(folder)
-        tie = _find_tie(tensors, declared_tie(config), role)
     except Refusal as refusal:
         raise Refusal(f"The {role} cannot be used: {_lower_first(str(refusal))}") from refusal
     except OSError as error:
         raise Refusal(f"The {role} folder {str(path)!r} cannot be read: {error.strerror}.") from error
-    return Checkpoint(folder, role, kind, tuple(files), tensors, config, tie)
+    return Checkpoint(folder, role, kind, tuple(files), tensors, config)
+
+
+def with_ties(checkpoint: Checkpoint, *, said: str | None, other: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with its ties; without a config.json of its own the other side's counts.
+
+    Raises Refusal where nobody can know which names are one tensor.
+    """
+    config = checkpoint.config or other.config
+    try:
+        return replace(checkpoint, ties=find_ties(checkpoint.tensors, config, checkpoint.role, said))
+    except Refusal as refusal:
+        raise Refusal(f"The {checkpoint.role} cannot be used: {refusal}") from refusal
 
 
 def _lower_first(sentence: str) -> str:
@@ -144,28 +138,3 @@ def _check_index(file: str, expected: set[str], found: set[str]) -> None:
         raise Refusal(f"The index puts {min(missing)[:200]!r} into {file}, but it is not there.")
     if extra := found - expected:
         raise Refusal(f"{file} holds {min(extra)[:200]!r}, which the index does not list there.")
-
-
-def _find_tie(tensors: dict[str, TensorRef], declared: bool | None, role: str) -> Tie | None:
-    if declared is False:
-        return None
-    for source, target in EMBEDDINGS:
-        root = source.split(".", 1)[0] + "."
-        if source in tensors and target not in tensors:
-            return Tie(source, source, target)
-        if target in tensors and source not in tensors and any(name.startswith(root) for name in tensors):
-            return Tie(target, source, target)
-        if source in tensors and target in tensors:
-            return _tie_of_both(tensors[source], tensors[target], declared, role)
-    return None
-
-
-def _tie_of_both(source: TensorRef, target: TensorRef, declared: bool | None, role: str) -> Tie | None:
-    if (source.path, source.offset, source.shape) == (target.path, target.offset, target.shape):
-        return Tie(source.name, source.name, target.name)
-    if declared and role != "base":
-        raise Refusal(
-            f"config.json says that the embeddings are tied, but {source.name} and {target.name} are stored "
-            "apart; set tie_word_embeddings to false, or leave one of them out."
-        )
-    return None

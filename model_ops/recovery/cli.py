@@ -24,7 +24,14 @@ from model_ops.recovery.errors import RecoveryError, Refusal, one_line
 from model_ops.recovery.finish import NON_FINITE
 from model_ops.recovery.layout import parse_size
 from model_ops.recovery.memory import peak_memory
-from model_ops.recovery.options import COMPATS, DEFAULT_SHARD_SIZE, METHODS, RESIZE_POLICIES, Options
+from model_ops.recovery.options import (
+    COMPATS,
+    DEFAULT_SHARD_SIZE,
+    DIFF_ONLY,
+    METHODS,
+    RESIZE_POLICIES,
+    Options,
+)
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.progress import choose_report
@@ -88,7 +95,18 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
     parser.add_argument(
         "--resize-policy",
         choices=RESIZE_POLICIES,
-        help="rows that the base lacks (default: what the diff's manifest says, else mean)",
+        help="rows that the base lacks, or has too many (default: what the diff's manifest says, else mean)",
+    )
+    parser.add_argument(
+        "--tied",
+        metavar="NAMES",
+        help="names of one tensor, like lm_head.weight=model.embed_tokens.weight, or none, where the checkpoints do not say",
+    )
+    parser.add_argument(
+        "--diff-only",
+        choices=DIFF_ONLY,
+        default="refuse",
+        help="tensors that the base does not have: copy takes them as they are (default: refuse)",
     )
     parser.add_argument(
         "--max-shard-size",
@@ -213,6 +231,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         keep_rotary=arguments.keep_rotary,
         expected_sum=arguments.expected_sum,
         sum_tolerance=arguments.sum_tolerance,
+        tied=arguments.tied,
+        diff_only=arguments.diff_only,
     )
 
 

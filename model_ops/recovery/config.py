@@ -11,8 +11,6 @@ from typing import Any
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import inner_file, parse_json, read_json_file
 
-# Architectures whose configuration, when it is silent, means untied embeddings.
-UNTIED_BY_DEFAULT = frozenset(("llama", "mistral", "mixtral", "gpt_neox", "olmo", "olmo2", "qwen2", "phi"))
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
 
@@ -21,14 +19,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         return {}
     return read_json_file(inner_file(folder, "config.json"))
-
-
-def declared_tie(config: dict[str, Any]) -> bool | None:
-    """Whether input and output embeddings are one tensor; None where the configuration does not say."""
-    for table in (config, config.get("text_config")):
-        if isinstance(table, dict) and isinstance(table.get("tie_word_embeddings"), bool):
-            return bool(table["tie_word_embeddings"])
-    return False if str(config.get("model_type")) in UNTIED_BY_DEFAULT else None
 
 
 def has_pad_token(folder: Path) -> bool:

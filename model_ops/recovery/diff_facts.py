@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from model_ops.recovery.dtypes import ADDABLE
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import inner_file
 from model_ops.recovery.manifest import read_manifest
-from model_ops.recovery.options import COMPATS, METHODS, RESIZE_POLICIES
+from model_ops.recovery.options import COMPATS, DIFF_ONLY, METHODS, RESIZE_POLICIES, Options
 from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.ties import parse_tied
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_DIMENSIONS = 16
@@ -33,13 +34,21 @@ class TensorFact:
 class DiffFacts:
     """What our own make_diff recorded: how the diff is to be recovered, and from which base it was made.
 
-    `compat` is None of bytes, `resize_policy` None where no row was new.
+    `compat` is None of bytes, `resize_policy` None where no row was new; `tied` and `diff_only` as its maker said.
     """
 
     method: str
     compat: str | None
     resize_policy: str | None
     base_tensors: dict[str, TensorFact]
+    tied: str | None = None
+    diff_only: str = "refuse"
+
+    def completed(self, options: Options) -> Options:
+        """Return the options with what the maker of the diff said and the person who recovers did not."""
+        tied = self.tied if options.tied is None else options.tied
+        diff_only = self.diff_only if options.diff_only == "refuse" else options.diff_only
+        return replace(options, tied=tied, diff_only=diff_only)
 
 
 def read_diff_facts(folder: Path) -> DiffFacts | None:
@@ -56,8 +65,24 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
         return DiffFacts("xor", None, None, _tensor_facts(tensors, ("U8",)))
     policy = _known(options, "resize_policy", (None, *RESIZE_POLICIES))
     return DiffFacts(
-        "add", _known(options, "compat", tuple(COMPATS)), policy, _tensor_facts(tensors, ADDABLE)
+        "add",
+        _known(options, "compat", tuple(COMPATS)),
+        policy,
+        _tensor_facts(tensors, ADDABLE),
+        tied=_tied(options.get("tied")),
+        diff_only=_known({"diff_only": "refuse", **options}, "diff_only", DIFF_ONLY),
     )
+
+
+def _tied(value: Any) -> str | None:
+    """Return what the maker said of ties, checked."""
+    if value is not None and not isinstance(value, str):
+        raise Refusal(
+            f"The diff's {MANIFEST} says of tied tensors what is not understood: {str(value)[:100]!r}."
+        )
+    if value is not None:
+        parse_tied(value)
+    return value
 
 
 def _check_files(folder: Path, entries: list[Any]) -> None:

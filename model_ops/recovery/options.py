@@ -13,10 +13,12 @@ from typing import Any
 from model_ops.recovery.dtypes import LONG_NAMES, parse_dtype
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.layout import parse_shard_size
+from model_ops.recovery.ties import parse_tied
 
 METHODS = ("add", "xor")
 COMPATS = {"weight_diff": "F32", "fastchat": "F16"}  # tool -> the dtype it writes
-RESIZE_POLICIES = ("mean", "zero", "skip", "error")
+RESIZE_POLICIES = ("mean", "zero", "skip", "cut", "error")
+DIFF_ONLY = ("refuse", "copy")
 DEFAULT_SHARD_SIZE = "5GB"
 
 
@@ -26,7 +28,8 @@ class Options:
 
     `dtype` None is what the compat tool writes. `resize_policy` None is what the diff's own manifest says, else
     `mean` where weight_diff would have grown the base too. `expected_sum` is the sum of all recovered parameters
-    that a publisher names, `sum_tolerance` how far off (absolutely) it may be.
+    that a publisher names, `sum_tolerance` how far off (absolutely) it may be. `tied` says which names are one tensor
+    where the checkpoints do not (`none`, or `NAME=NAME`), `diff_only` what becomes of tensors that the base lacks.
     """
 
     method: str = "add"
@@ -37,6 +40,8 @@ class Options:
     keep_rotary: bool = False
     expected_sum: float | None = None
     sum_tolerance: float | None = None
+    tied: str | None = None
+    diff_only: str = "refuse"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -48,6 +53,10 @@ class Options:
             raise Refusal(f"The resize policy {self.resize_policy!r} is not known; use {known}.")
         if self.dtype is not None:
             parse_dtype(self.dtype)
+        if self.tied is not None:
+            parse_tied(self.tied)
+        if self.diff_only not in DIFF_ONLY:
+            raise Refusal(f"--diff-only {self.diff_only!r} is not known; use one of {', '.join(DIFF_ONLY)}.")
         parse_shard_size(self.max_shard_size)
         self._check_sum()
         if self.method == "xor":

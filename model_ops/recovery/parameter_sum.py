@@ -13,6 +13,7 @@ from model_ops.recovery.expected_sum import ExpectedSum
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.ties import names_of
 
 _CHUNK = 1024 * 1024  # bytes read at once
 
@@ -49,14 +50,13 @@ def _note(expected: ExpectedSum, gap: Gap) -> str:
 
 
 def _counted(plan: Plan, records: list[dict[str, Any]]) -> list[float]:
-    """Each tensor of the diff's state dict; both names of a tied one."""
-    tie, result = plan.first.tie, []
+    """Each tensor of the diff's state dict, a tied one once for each of its names."""
+    times = {tie.written: len(tie.names) for tie in plan.first.ties}
+    result: list[float] = []
     for record in records:
         for name, seen in record["tensors"].items():
-            if tie and name == tie.input:
-                result += [seen["total"]] * 2
-            elif name in plan.first.tensors:
-                result.append(seen["total"])
+            if name in times or name in plan.first.tensors:
+                result += [seen["total"]] * times.get(name, 1)
     return result
 
 
@@ -64,8 +64,7 @@ def _sum_of_dropped(plan: Plan, reader: Reader) -> float:
     """Buffers that the diff stores and the result does not: a few thousand values."""
     total = 0.0
     for name in plan.dropped:
-        twin = plan.first.tie is not None and name == plan.first.tie.output
-        mine = None if twin else plan.first.tensors.get(name)
+        mine = None if name in names_of(plan.first.ties) else plan.first.tensors.get(name)
         theirs = plan.base.tensors.get(name) if mine else None
         total += sum(_sum(ref, reader) for ref in (mine, theirs) if ref)
     return total

@@ -7,21 +7,23 @@ plan from the same folders get the same shards, and `identity` says whether they
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from model_ops.recovery import layout
-from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint
+from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint, with_ties
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.diff_facts import DiffFacts, TensorFact, check_headers, read_diff_facts
 from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, open_folder
+from model_ops.recovery.growing import first_rows_alone
 from model_ops.recovery.identity import identify
 from model_ops.recovery.manifest import check_role
 from model_ops.recovery.memory import peak_memory
+from model_ops.recovery.names import with_names_of
 from model_ops.recovery.options import DEFAULTS, Options
 from model_ops.recovery.planned import Copy, Placed, Plan, ShardPlan
 from model_ops.recovery.rules import Rules, TensorTask, match_tensors
@@ -58,8 +60,8 @@ def make_diff_plan(
     if options.method == "xor":
         return _with_room(plan_xor("make_diff", base, tuned, None), target)
     policy = options.resize_policy or ("error" if options.compat == "fastchat" else "mean")
-    checkpoints = read_checkpoint(base, "base"), read_checkpoint(tuned, "tuned")
-    return _with_room(_plan("make_diff", *checkpoints, options, policy, {}), target)
+    pair = _read_pair(base, tuned, "tuned", options)
+    return _with_room(_plan("make_diff", pair, options, policy, {}), target)
 
 
 def _open_both(base: Path | str, first: Path | str, role: str) -> Path:
@@ -75,6 +77,26 @@ def _open_both(base: Path | str, first: Path | str, role: str) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """Both sides under the same names, their ties found; `notes` about how that was done."""
+
+    base: Checkpoint
+    first: Checkpoint
+    notes: tuple[str, ...]
+
+
+def _read_pair(base: Path | str, first: Path | str, role: str, options: Options) -> _Pair:
+    """Read the headers of both sides; Refusal where one cannot be used."""
+    theirs, mine = read_checkpoint(base, "base"), read_checkpoint(first, role)
+    theirs, note = with_names_of(theirs, mine)
+    return _Pair(
+        with_ties(theirs, said=options.tied, other=mine),
+        with_ties(mine, said=options.tied, other=theirs),
+        (note,) if note else (),
+    )
+
+
 def _check_made_for(facts: DiffFacts | None, options: Options) -> None:
     """A diff made here says which method and whose arithmetic restores it."""
     if facts and facts.method != options.method:
@@ -84,12 +106,15 @@ def _check_made_for(facts: DiffFacts | None, options: Options) -> None:
 
 
 def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: DiffFacts | None) -> Plan:
-    checkpoints = read_checkpoint(base, "base"), read_checkpoint(diff, "diff")
     if facts is None:
-        return _plan("recover", *checkpoints, options, options.resize_policy, {})
-    check_headers(facts.base_tensors, checkpoints[0])
+        return _plan("recover", _read_pair(base, diff, "diff", options), options, options.resize_policy, {})
+    options = facts.completed(options)
+    pair = _read_pair(base, diff, "diff", options)
     policy = options.resize_policy or facts.resize_policy
-    plan = _plan("recover", *checkpoints, options, policy, facts.base_tensors)
+    if policy == "cut":
+        pair = replace(pair, base=first_rows_alone(pair.base, pair.first))
+    check_headers(facts.base_tensors, pair.base)
+    plan = _plan("recover", pair, options, policy, facts.base_tensors)
     if plan.resized and policy != facts.resize_policy:
         raise Refusal(f"The diff was made with --resize-policy {facts.resize_policy}, not {policy}.")
     return plan
@@ -118,30 +143,31 @@ def _facts(options: Options, policy: str | None) -> dict[str, Any]:
         "resize_policy": policy,
         "max_shard_size": options.shard_limit,
         "keep_rotary": options.keep_rotary,
+        **({"tied": options.tied} if options.tied is not None else {}),
+        **({"diff_only": options.diff_only} if options.diff_only != DEFAULTS.diff_only else {}),
     }
 
 
 def _plan(
-    action: str,
-    base: Checkpoint,
-    first: Checkpoint,
-    options: Options,
-    policy: str | None,
-    base_tensors: dict[str, TensorFact],
+    action: str, pair: _Pair, options: Options, policy: str | None, base_tensors: dict[str, TensorFact]
 ) -> Plan:
+    base, first = pair.base, pair.first
     rules = match_tensors(
         base,
         first,
         compat=options.compat,
         resize_policy=policy,
         keep_rotary=options.keep_rotary,
+        diff_only=options.diff_only,
         making=action == "make_diff",
     )
     if not rules.tasks:
-        raise Refusal(f"The {first.role} holds nothing but rotary buffers, so there is nothing to make.")
+        raise Refusal(f"The {first.role} holds nothing but buffers, so there is nothing to make.")
     dtype = options.out_dtype
     shards = _shards(rules, dtype, options.shard_limit)
-    notes = rules.notes if first.config else (*rules.notes, f"The {first.role} has no config.json.")
+    notes = (*pair.notes, *rules.notes)
+    if not first.config:
+        notes = (*notes, f"The {first.role} has no config.json.")
     return Plan(
         action=action,
         base=base,

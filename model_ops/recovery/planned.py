@@ -181,7 +181,7 @@ def _input_facts(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> dic
         "format": checkpoint.format,
         "dtypes": list(checkpoint.dtypes),
         "tensors": len(checkpoint.tensors),
-        "tied": checkpoint.tie is not None,
+        "tied": [list(tie.names) for tie in checkpoint.ties],
         "files": [{"file": file.name, "bytes": file.size} for file in files],
     }
 

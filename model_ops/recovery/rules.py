@@ -6,17 +6,17 @@ while nothing has been written.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from model_ops.recovery.checkpoint import EMBEDDINGS, Checkpoint, Tie
-from model_ops.recovery.config import has_pad_token
+from model_ops.recovery.buffers import is_buffer, is_rotary
+from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.dtypes import ADDABLE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.growing import Growing
 from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.ties import Tie, keeps_buffer
 
-_ROTARY = re.compile(r"(?:.+\.)?rotary_emb\.inv_freq")
-_EMBEDDING_NAMES = frozenset(name for pair in EMBEDDINGS for name in pair)
+_TIMES = {2: "twice", 3: "three times", 4: "four times"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TensorTask:
 class Rules:
     """The table, and what a person should know about it.
 
-    `dropped` names what is stored and not written: rotary buffers, and the tied twin of a stored embedding.
+    `dropped` names what is stored and not written: buffers, and the other names of a tied tensor.
     """
 
     tasks: tuple[TensorTask, ...]
@@ -58,62 +58,78 @@ def match_tensors(
     compat: str,
     resize_policy: str | None,
     keep_rotary: bool,
+    diff_only: str,
     making: bool,
 ) -> Rules:
     """Decide for every tensor of both sides; `making`: `first` is a tuned model to subtract from."""
-    matcher = _Matcher(base, first, compat, resize_policy, making)
-    rotary = {name for name in [*base.tensors, *first.tensors] if _ROTARY.fullmatch(name)}
+    growing = Growing(base, first.role, compat, resize_policy, making=making)
+    matcher = _Matcher(base, first, compat, growing, diff_only, making)
+    buffers = _buffers_of(base, first)
     for name, ref in first.tensors.items():
-        if name not in rotary:
+        if name not in buffers:
             matcher.add(name, ref)
-    if keep_rotary:
-        for name in sorted(rotary):
-            matcher.keep(name)
-    matcher.check_base_only(rotary)
+    for name in sorted(filter(is_rotary, buffers)) if keep_rotary else ():
+        matcher.keep(name)
+    matcher.check_base_only(buffers)
+    growing.check_together([(task.name, task.first, task.terms) for task in matcher.tasks])
     written = {task.name for task in matcher.tasks}
-    dropped = tuple(sorted((rotary | matcher.twins) - written))
-    return Rules(tuple(matcher.tasks), dropped, tuple(matcher.resized), tuple(matcher.notes))
+    dropped = tuple(sorted((buffers | matcher.others) - written))
+    return Rules(tuple(matcher.tasks), dropped, tuple(growing.resized), tuple(matcher.notes))
+
+
+def _buffers_of(base: Checkpoint, first: Checkpoint) -> set[str]:
+    """Return the names of buffers on either side, but for those on both sides that the architecture saves."""
+    found = {ref.name for ref in (*base.tensors.values(), *first.tensors.values()) if is_buffer(ref)}
+    config = first.config or base.config
+    both = base.tensors.keys() & first.tensors.keys()
+    return {name for name in found if name not in both or not keeps_buffer(config, name)}
 
 
 class _Matcher:
     def __init__(
-        self, base: Checkpoint, first: Checkpoint, compat: str, resize_policy: str | None, making: bool
+        self, base: Checkpoint, first: Checkpoint, compat: str, growing: Growing, diff_only: str, making: bool
     ) -> None:
         self.base, self.first, self.making = base, first, making
-        self.compat, self.policy = compat, resize_policy
+        self.compat, self.growing, self.diff_only = compat, growing, diff_only
         self.tasks: list[TensorTask] = []
-        self.resized: list[str] = []
         self.notes: list[str] = []
         self.used: set[str] = set()
-        self.twins: set[str] = set()
+        self.others: set[str] = set()
 
     def add(self, name: str, ref: TensorRef) -> None:
-        tie = self.first.tie
-        if tie and name in {tie.input, tie.output}:
-            if name == tie.stored:
-                self._add_tied(tie, ref)
-            return
-        self._task(name, "add", ref, (self._base_tensor(name, ref),))
+        """Add the task of a tensor of the diff or the tuned model."""
+        tie = next((tie for tie in self.first.ties if name in tie.names), None)
+        if tie is None and self.diff_only == "copy" and self.base.find(name) is None:
+            self.notes.append(f"{name} is only in the {self.first.role} and is taken as it is.")
+            self._task(name, "copy", ref, ())
+        elif tie is None:
+            self._task(name, "add", ref, (self._base_tensor(name, ref),))
+        elif name == tie.stored:
+            self._add_tied(tie, ref)
 
     def _add_tied(self, tie: Tie, ref: TensorRef) -> None:
-        """Both names reach the one tensor, so the peers add (and subtract) twice."""
+        """Each name reaches the one tensor, so the peers add (and subtract) once for each."""
+        others = [name for name in tie.names if name != tie.written]
         if self.compat == "fastchat":
             raise Refusal(
-                f"The {self.first.role}'s embeddings are tied ({tie.input}, {tie.output}), which FastChat's "
+                f"The {self.first.role}'s embeddings are tied ({tie.written}, {', '.join(others)}), which FastChat's "
                 "own tools do not restore; use --compat weight_diff."
             )
-        terms = (self._base_tensor(tie.input, ref), self._base_tensor(tie.output, ref))
-        if terms[0].shape != terms[1].shape:
-            raise Refusal(
-                f"The base has {terms[0].describe()} and {terms[1].describe()}, yet they must be tied."
-            )
-        word = "subtracted" if self.making else "added"
-        self.twins |= {tie.output} & (self.base.tensors.keys() | self.first.tensors.keys())
+        terms = tuple(self._base_tensor(name, ref) for name in tie.names)
+        for term in terms[1:]:
+            if term.shape != terms[0].shape:
+                raise Refusal(
+                    f"The base has {terms[0].describe()} and {term.describe()}, yet they must be tied."
+                )
+        self.others |= set(others) & (self.base.tensors.keys() | self.first.tensors.keys())
+        count = len(terms)
+        times = _TIMES.get(count, f"{count} times")
         self.notes.append(
-            f"{tie.input} and {tie.output} are tied and written once, as {tie.input}; the base is {word} twice, as "
-            "weight_diff does."
+            f"{' and '.join([tie.written, *others])} are tied and written once, as {tie.written}; the base is "
+            f"{'subtracted' if self.making else 'added'} {times}, as weight_diff does."
         )
-        self._task(tie.input, "add_twice", ref, terms)
+        rule = "add_twice" if count == 2 else f"add_{count}_times"
+        self._task(tie.written, rule, ref, terms)
 
     def keep(self, name: str) -> None:
         """A rotary buffer: added where both have it, else carried."""
@@ -128,7 +144,10 @@ class _Matcher:
     def _base_tensor(self, name: str, ref: TensorRef) -> TensorRef:
         found = self.base.find(name)
         if found is None:
-            raise Refusal(f"The {self.first.role} has {ref.describe()}, but the base has no tensor {name}.")
+            raise Refusal(
+                f"The {self.first.role} has {ref.describe()}, but the base has no tensor {name}. If it was added to"
+                f" the model, --diff-only copy takes it from the {self.first.role} as it is."
+            )
         self.used.add(found.name)
         self.used.add(name)
         return found
@@ -138,44 +157,21 @@ class _Matcher:
             if tensor.dtype not in ADDABLE:
                 allowed = ", ".join(LONG_NAMES.values())
                 raise Refusal(f"Tensor {tensor.name} has dtype {tensor.dtype}; only {allowed} can be added.")
-        if all(term.shape == ref.shape for term in terms):
-            self.tasks.append(TensorTask(name, rule, ref, terms))
-        else:
-            self.tasks.append(self._grow(name, rule, ref, terms))
+        fill = None
+        if any(term.shape != ref.shape for term in terms):
+            fill, terms = self.growing.grow(name, ref, terms)
+            rule = "skip" if not terms else f"{rule}_grown" if fill else rule
+        self.tasks.append(TensorTask(name, rule, ref, terms, fill=fill))
 
-    def _grow(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> TensorTask:
-        policy, old, new = self.policy or "mean", terms[0].shape, ref.shape
-        shapes = f"{name} has shape {list(new)} in the {self.first.role} but {list(old)} in the base"
-        grows = len(new) == len(old) == 2 and new[1] == old[1] > 0 and new[0] > old[0] > 0
-        if not grows or name not in _EMBEDDING_NAMES:
-            raise Refusal(f"{shapes}; they do not belong together.")
-        if policy == "error" or (self.policy is None and self.compat == "fastchat"):
-            raise Refusal(
-                f"{shapes}, and rows are not added under this resize policy; choose mean, zero or skip."
-            )
-        self._check_pad_token(shapes)
-        self.resized.append(f"{name}: {old[0]} -> {new[0]} rows ({policy})")
-        if policy == "skip":
-            return TensorTask(name, "skip", ref, ())
-        return TensorTask(name, f"{rule}_grown", ref, terms, fill=policy)
-
-    def _check_pad_token(self, shapes: str) -> None:
-        """weight_diff grows the base only when its tokenizer has no padding token, and fails otherwise."""
-        if self.policy is None and not self.making and has_pad_token(self.base.folder):
-            raise Refusal(
-                f"{shapes}, and the base's tokenizer already has a padding token, so weight_diff would not "
-                "grow it; name --resize-policy to grow it nevertheless."
-            )
-
-    def check_base_only(self, rotary: set[str]) -> None:
-        """A tied base has both names, so its twin may not be missing either."""
+    def check_base_only(self, buffers: set[str]) -> None:
+        """Refuse what the base alone has. A tied base has all its names, so none of them may be missing either."""
         for name, ref in self.base.tensors.items():
-            if name not in self.used and name not in rotary:
+            if name not in self.used and name not in buffers:
                 raise Refusal(f"The base has {ref.describe()}, which is missing in the {self.first.role}.")
-        tie = self.base.tie
-        for name in (tie.input, tie.output) if tie else ():
-            if name not in self.used:
-                raise Refusal(
-                    f"The base has {name} (tied to {tie.stored if tie else name}), which is missing in the "
-                    f"{self.first.role}, whose configuration says that its embeddings are not tied."
-                )
+        for tie in self.base.ties:
+            for name in tie.names:
+                if name not in self.used:
+                    raise Refusal(
+                        f"The base has {name} (tied to {tie.stored}), which is missing in the {self.first.role}, "
+                        "whose configuration says that its embeddings are not tied."
+                    )

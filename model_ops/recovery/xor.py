@@ -119,4 +119,4 @@ def _shard(first: TensorRef, base: TensorRef | None, *, may_be_packed: bool) -> 
 def _as_checkpoint(folder: Path, role: str, refs: list[TensorRef]) -> Checkpoint:
     """Files as tensors of bytes; of the base's only the part that is combined."""
     names = tuple(ref.name for ref in refs)
-    return Checkpoint(folder, role, "files", names, {ref.name: ref for ref in refs}, {}, None)
+    return Checkpoint(folder, role, "files", names, {ref.name: ref for ref in refs}, {})

@@ -18,7 +18,7 @@ from access_requests.admin.forms import AddModelForm
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel
 from access_requests.services.catalogue import understand_card
-from model_ops.enums import Compat, DiffMethod, Dtype, ResizePolicy
+from model_ops.enums import Compat, DiffMethod, DiffOnly, Dtype, ResizePolicy
 from model_ops.queries import current_recovery, weights_state
 from model_ops.services.adding import add_model_with_weights, check_new, update_model
 from model_ops.services.licences import prompt_as_licence
@@ -29,6 +29,7 @@ SOURCE = "A folder below GATEHOUSE_SOURCES on the server, hf:REPO_ID@REVISION, o
 SOURCES = ["base", "diff", "files"]
 CHOICES = [
     "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
+    "tied", "diff_only",
 ]  # fmt: skip
 LINE = forms.TextInput(attrs={"size": 80, "class": "vTextField"})
 
@@ -64,6 +65,17 @@ class SourcesForm(forms.Form):
         required=False,
         min_value=0,
         help_text="If left empty: 0.01, or a millionth of a large sum.",
+    )
+    tied = forms.CharField(
+        label="Names of one tensor",
+        max_length=1000,
+        required=False,
+        help_text="Only where the sources do not say it: lm_head.weight=model.embed_tokens.weight, or none.",
+    )
+    diff_only = forms.ChoiceField(
+        label="Tensors that only the diff has",
+        choices=[("", "as the diff says, else refuse"), *DiffOnly.choices],
+        required=False,
     )
 
 

@@ -39,13 +39,13 @@ def random_state(seed, shapes, dtypes=(torch.float32,)):
 
 
 def write_state(folder, state, *, kind="safetensors"):
-    """One file of weights and a silent configuration."""
+    """One file of weights, and the configuration of a model that has no output which could be tied."""
     folder.mkdir(parents=True)
     if kind == "bin":
         torch.save(state, folder / "pytorch_model.bin")
     else:
         save_file(state, folder / "model.safetensors", metadata=METADATA)
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text('{"architectures": ["LlamaModel"], "model_type": "llama"}')
     return folder
 
 

@@ -97,9 +97,3 @@ def test_fifo_instead_of_a_file_is_refused(folder):
 
     os.mkfifo(folder / "model.safetensors")
     assert "is not a regular file" in refused(folder)
-
-
-def test_tie_declared_but_stored_apart_is_refused_for_a_diff(folder):
-    (folder / "config.json").write_text('{"tie_word_embeddings": true}')
-    with pytest.raises(Refusal, match="are stored apart"):
-        read_checkpoint(folder, "diff")

@@ -77,7 +77,7 @@ def test_make_diff_equals_make_delta_and_counts_what_apply_delta_does_not_restor
 
 def test_new_rows_with_policy_zero_are_the_delta_s_as_in_the_forks_of_fastchat(tmp_path):
     """Chimera: the base is resized, its new rows are zero; then all is float16."""
-    grown = {**SHAPES, "lm_head.weight": (100, 65), "model.embed_tokens.weight": (101, 65)}
+    grown = {**SHAPES, "lm_head.weight": (101, 65), "model.embed_tokens.weight": (101, 65)}
     base = plain.random_state(1, SHAPES, (torch.bfloat16,))
     delta = plain.random_state(2, grown, (torch.float16,))
     resized = {name: torch.zeros_like(delta[name]) for name in grown}

@@ -34,7 +34,7 @@ def write_zeros(folder, dtype, shapes):
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text('{"architectures": ["LlamaModel"], "model_type": "llama"}')
     return folder
 
 

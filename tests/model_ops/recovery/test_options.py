@@ -14,7 +14,7 @@ from model_ops.recovery.options import Options
         ({"method": "sub"}, "The method 'sub' is not known; use one of add, xor."),
         ({"compat": "vicuna"}, "The compat tool 'vicuna' is not known; use one of weight_diff, fastchat."),
         ({"dtype": "float8"}, "The dtype 'float8' is not known; use one of float32, float16, bfloat16."),
-        ({"resize_policy": "max"}, "The resize policy 'max' is not known; use mean, zero, skip, error."),
+        ({"resize_policy": "max"}, "The resize policy 'max' is not known; use mean, zero, skip, cut, error."),
         ({"max_shard_size": "0GB"}, "The size '0GB' is not understood; write it like 5GB, 2500MB or 200KB."),
         ({"max_shard_size": "51GB"}, "The shard size '51GB' is over 50GB, more than Hugging Face clients download."),
         ({"expected_sum": float("inf")}, "The expected sum inf is not a finite number."),
@@ -58,5 +58,7 @@ def test_default_options_are_what_the_card_of_a_weight_diff_expects():
         "keep_rotary": False,
         "expected_sum": None,
         "sum_tolerance": None,
+        "tied": None,
+        "diff_only": "refuse",
     }
     assert (Options().dtype_name, Options(compat="fastchat").dtype_name) == ("float32", "float16")

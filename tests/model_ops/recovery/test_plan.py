@@ -30,7 +30,7 @@ def test_plan_as_text_says_what_is_read_written_grown_and_dropped(pair, tmp_path
         "diff: 3 tensors, float32, safetensors, 1 file(s), 1.1 KB\n"
         "recover: weight_diff arithmetic, written as float32 in 1 weight file(s) and 1 other(s)\n"
         "written: model.safetensors, 1.1 KB\n"
-        "written: config.json, 23 B\n"
+        "written: config.json, 56 B\n"
         "grown: lm_head.weight: 10 -> 12 rows (mean)\n"
         "grown: model.embed_tokens.weight: 10 -> 12 rows (mean)\n"
         + "".join(f"dropped: {name}\n" for name in sorted(BUFFERS)[:19])

@@ -161,7 +161,10 @@ def test_row_8_values_that_are_not_finite_are_refused_or_counted(tmp_path, side)
 def test_row_9_name_in_the_diff_alone_is_refused(tmp_path):
     """Row 9: a KeyError of weight_diff."""
     folders = pair(tmp_path, base=state(1, model__norm__weight=None))
-    assert refusal(*folders) == f"The diff has {NORM} with shape [64], but the base has no tensor {NORM}."
+    assert refusal(*folders) == (
+        f"The diff has {NORM} with shape [64], but the base has no tensor {NORM}. If it was added to the model,"
+        " --diff-only copy takes it from the diff as it is."
+    )
 
 
 def test_row_9_name_in_the_base_alone_is_refused(tmp_path):

@@ -1,0 +1,313 @@
+"""Write `model_ops/recovery/ties.json`: which names transformers makes one tensor, observed on its own models.
+
+    python -m tests.model_ops.recovery.ties_table
+
+For every class a tiny model is made on the meta device, with each switch for tying on alone and with all of them off;
+names of one parameter are a group. The names in files are those that saving would write. What a configuration's JSON
+says of a switch is read through transformers' own configuration class, for every combination of the outer and the
+inner `tie_word_embeddings`. Needs transformers; `test_ties_table.py` compares the table with the installed version.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.modeling_utils import remove_tied_weights_from_state_dict
+from transformers.models.auto import modeling_auto
+
+from model_ops.recovery import ties
+from model_ops.recovery.buffers import is_buffer
+from model_ops.recovery.tensors import TensorRef
+from tests.model_ops.recovery.architectures import (
+    CannotBuildError,
+    all_classes,
+    configs_in,
+    limited_time,
+    tiny_config,
+)
+
+TABLE = Path(ties.__file__).with_name("ties.json")
+SAID = (None, True, False)
+MOST_GROUPS = 5  # more of them, and their number may depend on the model's size
+_PLAIN = re.compile(r"[A-Za-z0-9_.]+(weight|bias|codec_head)")
+_MODEL_KINDS = (
+    "MODEL_FOR_CAUSAL_LM", "MODEL_FOR_IMAGE_TEXT_TO_TEXT", "MODEL_FOR_MULTIMODAL_LM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ", "MODEL_FOR_MASKED_LM", "MODEL_FOR_PRETRAINING",
+)  # fmt: skip
+
+
+# Classes with many groups whose number does not depend on the size.
+_FIXED = ("BarkFineModel", "BarkModel", "PPDocLayoutV3ForObjectDetection", "PPDocLayoutV3Model")
+# Classes whose groups do: (each, names with a star for the number), see `ties._expanded`.
+_BOX = tuple(f"layers.{n}.{part}" for n in range(3) for part in ("weight", "bias"))
+_EACH_INDEX = tuple(
+    ("index", (f"model.decoder.{name}", name))
+    for name in ("class_embed.*.weight", "class_embed.*.bias", *(f"bbox_embed.*.{part}" for part in _BOX))
+)
+_ALL_BOXES = tuple(
+    ("decoder_layers", (f"model.decoder.bbox_embed.*.{part}", f"bbox_embed.*.{part}")) for part in _BOX
+)
+_ALL_BIASES = ("decoder_layers", ("model.decoder.class_embed.*.bias", "class_embed.*.bias"))
+_HEAD = ("", ("model.embed_tokens.weight", "lm_head.weight"))
+_SIZED: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "Deimv2ForObjectDetection": _EACH_INDEX,
+    "RTDetrV2ForObjectDetection": _EACH_INDEX,
+    "GroundingDinoForObjectDetection": _ALL_BOXES,
+    "MMGroundingDinoForObjectDetection": (*_ALL_BOXES, _ALL_BIASES),
+    "ZambaForCausalLM": (_HEAD, ("shared", ("model.layers.*.shared_transf.",))),
+    "ZambaForSequenceClassification": (("shared", ("model.layers.*.shared_transf.",)),),
+    "ZambaModel": (("shared", ("layers.*.shared_transf.",)),),
+    "Zamba2ForCausalLM": (_HEAD, ("shared", ("model.layers.*.shared_transformer.",))),
+    "Zamba2ForSequenceClassification": (("shared", ("model.layers.*.shared_transformer.",)),),
+    "Zamba2Model": (("shared", ("layers.*.shared_transformer.",)),),
+}
+
+
+SIZED: list[Group] = []  # what `groups_of` returns where the size decides
+_SHORT = {torch.bool: "BOOL", torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Names of one parameter in the order of the state dict: as files spell them and, if that differs, as the model does.
+
+    `stored` is the place of the one that is saved. `each` says how names with a star are expanded. `when` has a letter, T or F, for each of None, True, False in the outer configuration (and, with `inner`, for each
+    of them times each in that inner one): whether the group is then tied.
+    """
+
+    spellings: tuple[tuple[str, ...], ...]
+    stored: int
+    prefix: str
+    inner: str
+    when: str
+    each: str = ""
+
+
+def build_table() -> dict[str, Any]:
+    """Return the table as it is stored."""
+    groups: dict[Group, list[str]] = defaultdict(list)
+    untied, sized, embeddings, kept = [], [], set(), set()
+    for name, cls in all_classes().items():
+        found = groups_of(cls)
+        embeddings |= embedding_names(cls)
+        kept |= kept_buffers(cls)
+        if found is None:
+            continue
+        if found is SIZED or (_are_many(found) and name not in (*_FIXED, *_SIZED)):
+            sized.append(name)
+        elif not found:
+            untied.append(name)
+        else:
+            for group in found:
+                groups[group].append(name)
+    lines = [{**asdict(group), "architectures": names} for group, names in groups.items()]
+    return {
+        "transformers": transformers.__version__,
+        "ties": sorted(lines, key=lambda line: (line["spellings"], line["when"], line["architectures"])),
+        "sized": sized,
+        "untied": untied,
+        "embeddings": sorted(embeddings),
+        "kept_buffers": sorted(kept),
+        "by_model_type": default_classes(),
+    }
+
+
+def default_classes() -> dict[str, str]:
+    """Return model type -> the class that a causal language model of that type has, else the nearest kind's."""
+    chosen: dict[str, str] = {}
+    for kind in _MODEL_KINDS:
+        for model_type, names in getattr(modeling_auto, f"{kind}_MAPPING_NAMES").items():
+            chosen.setdefault(model_type, names if isinstance(names, str) else names[0])
+    return dict(sorted(chosen.items()))
+
+
+def groups_of(cls: type[PreTrainedModel]) -> list[Group] | None:
+    """Return every group that some configuration ties; None where neither a model nor the class tells, SIZED where
+    the groups depend on the model's size in a way that is not described here.
+    """
+    if cls.__name__ in _SIZED:
+        inner, when = _switch(cls.config_class, "")
+        prefix = cls.base_model_prefix or ""
+        return [Group((names,), len(names) - 1 if each == "decoder_layers" else 0, prefix, inner, when, each)
+                for each, names in _SIZED[cls.__name__]]  # fmt: skip
+    try:
+        config = tiny_config(cls)
+    except CannotBuildError:
+        return _declared_groups(cls)
+    untied = _model(cls, on=())
+    file_names, always = names_in_files(untied), _aliases(untied)
+    found = [_group(cls, names, names[0], file_names, "", "TTT") for names in always]
+    for path in _switches(config) if _can_tie(untied) else ():
+        try:
+            model = _model(cls, on=(path,))
+        except AttributeError:  # what it would tie does not exist: no such model can be loaded
+            continue
+        kept = set(remove_tied_weights_from_state_dict(model.state_dict(), model))
+        for names in _aliases(model):
+            if names not in always:
+                stored = next(name for name in names if name in kept)
+                inner, when = _switch(cls.config_class, path)
+                found.append(_group(cls, names, stored, file_names, inner, when))
+    return found
+
+
+def _group(
+    cls: type[PreTrainedModel],
+    names: list[str],
+    stored: str,
+    file_names: dict[str, str],
+    inner: str,
+    when: str,
+) -> Group:
+    spelt = dict.fromkeys((tuple(file_names.get(name, name) for name in names), tuple(names)))
+    return Group(tuple(spelt), names.index(stored), cls.base_model_prefix or "", inner, when)
+
+
+@lru_cache(maxsize=4)
+def _model(cls: type[PreTrainedModel], on: tuple[str, ...]) -> PreTrainedModel:
+    """Return a tiny model on the meta device whose switches are off but for those at the paths `on`."""
+    config = tiny_config(cls)
+    for path, inner in _switches(config).items():
+        inner.tie_word_embeddings = path in on
+    with limited_time(60), torch.device("meta"):
+        return cls(config)
+
+
+def _switches(config: PretrainedConfig) -> dict[str, PretrainedConfig]:
+    """Return path -> configuration of all that have a switch for tying."""
+    return {
+        p: inner for p, inner in configs_in(config) if getattr(inner, "tie_word_embeddings", None) is not None
+    }
+
+
+def _can_tie(model: PreTrainedModel) -> bool:
+    return any(getattr(part, "_tied_weights_keys", None) for part in model.modules())
+
+
+def _aliases(model: PreTrainedModel) -> list[list[str]]:
+    """Return the groups of names that are one parameter or buffer, each in the state dict's order."""
+    groups = defaultdict(list)
+    for name in model.state_dict():
+        groups[id(model.get_parameter_or_buffer(name))].append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def names_in_files(model: PreTrainedModel) -> dict[str, str]:
+    """Return name in the model -> name in its files, for tensors that are saved as they are."""
+    state = model.state_dict()
+    by_tensor = {id(tensor): name for name, tensor in state.items()}
+    with suppress(Exception):
+        written = revert_weight_conversion(model, dict(state))
+        return {by_tensor[id(tensor)]: name for name, tensor in written.items() if id(tensor) in by_tensor}
+    return {name: name for name in state}
+
+
+@cache
+def _switch(config_class: type[PretrainedConfig], path: str) -> tuple[str, str]:
+    """Return (inner configuration that has a say, the letters of `Group.when`) for the switch at `path`."""
+    inner = path or ("text_config" if "text_config" in (config_class.sub_configs or {}) else "")
+    letters = "".join(
+        "T" if _switched(config_class, path, inner, outer_said, inner_said) else "F"
+        for outer_said, inner_said in itertools.product(SAID, SAID if inner else (None,))
+    )
+    if inner and all(len(set(letters[start : start + 3])) == 1 for start in (0, 3, 6)):
+        return "", letters[::3]
+    return inner, letters
+
+
+def _switched(
+    config_class: type[PretrainedConfig],
+    path: str,
+    inner: str,
+    outer_said: bool | None,
+    inner_said: bool | None,
+) -> bool:
+    """Return what transformers makes of the switch at `path` when a config.json says this."""
+    default = config_class()
+    written: dict[str, Any] = {"model_type": config_class.model_type}
+    if outer_said is not None:
+        written["tie_word_embeddings"] = outer_said
+    if inner and inner_said is not None:
+        table, config = written, default
+        for part in inner.split("."):
+            config = getattr(config, part)
+            table = table.setdefault(part, {"model_type": config.model_type})
+        table["tie_word_embeddings"] = inner_said
+    try:
+        read = config_class.from_dict(written)
+    except Exception:  # a configuration inside that cannot be made of a few words: each says for itself
+        own = inner_said if path else outer_said
+        return bool(dict(configs_in(default))[path].tie_word_embeddings) if own is None else own
+    return bool(getattr(dict(configs_in(read))[path], "tie_word_embeddings", False))
+
+
+def _declared_groups(cls: type[PreTrainedModel]) -> list[Group] | None:
+    """Return what the class itself declares, of a class of which no tiny model can be made."""
+    declared = cls._tied_weights_keys
+    if not declared:
+        return None
+    if not isinstance(declared, dict) or not all(map(_PLAIN.fullmatch, [*declared, *declared.values()])):
+        return SIZED
+    try:
+        inner, when = _switch(cls.config_class, "")
+    except Exception:
+        return SIZED
+    by_source = defaultdict(list)
+    for target, source in declared.items():
+        by_source[source].append(target)
+    prefix = cls.base_model_prefix or ""
+    return [Group(((source, *targets),), 0, prefix, inner, when) for source, targets in by_source.items()]
+
+
+def embedding_names(cls: type[PreTrainedModel]) -> set[str]:
+    """Return the names, as the model and as its files spell them, of what grows with the vocabulary."""
+    try:
+        model = _model(cls, on=())
+    except CannotBuildError:
+        return set()
+    found, file_names = set(), names_in_files(model)
+    for get in (model.get_input_embeddings, model.get_output_embeddings):
+        with suppress(Exception):
+            weight = get().weight
+            name = next(name for name, value in model.named_parameters() if value is weight)
+            found |= {name, file_names.get(name, name)} if weight.dim() == 2 else set()
+    return found
+
+
+def kept_buffers(cls: type[PreTrainedModel]) -> set[str]:
+    """Return "CLASS NAME" of each saved tensor that `is_buffer` would take for one that is not; NAME has stars for numbers."""
+    try:
+        model = _model(cls, on=())
+    except CannotBuildError:
+        return set()
+    refs = (
+        TensorRef(name, "", 0, 0, _SHORT.get(value.dtype, "F32"), tuple(value.shape))
+        for name, value in model.state_dict().items()
+    )
+    return {f"{cls.__name__} {re.sub(r'[0-9]+', '*', ref.name)}" for ref in refs if is_buffer(ref)}
+
+
+def _are_many(groups: list[Group]) -> bool:
+    return len(groups) > MOST_GROUPS or any(len(group.spellings[0]) > MOST_GROUPS for group in groups)
+
+
+def main() -> None:
+    """Write the table."""
+    text = json.dumps(build_table(), separators=(",", ":"))
+    TABLE.write_text(text.replace('{"spellings"', '\n{"spellings"').replace('],"', '],\n"') + "\n")
+
+
+if __name__ == "__main__":
+    main()
