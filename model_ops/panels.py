@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Max, Q, Sum
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -12,8 +12,12 @@ from django.utils import timezone
 from access_requests.models import AccessRequest, GatedModel
 from access_requests.permissions import is_owner, is_reviewer
 from model_ops.enums import RecoveryState
-from model_ops.models import Recovery
+from model_ops.models import Recovery, Revision
 from model_ops.queries import current_recovery, published, smoke_run
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.inspection.reading import read_part
+from model_ops.recovery.inspection.tree import MANIFEST_HEAD, is_diff
+from model_ops.services.blobs import blob_path
 
 MOVING = (RecoveryState.PLANNED, RecoveryState.RUNNING)
 
@@ -40,12 +44,14 @@ def _render(template: str, model: GatedModel, http_request: HttpRequest) -> str:
 def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, Any]:
     """What the panels' templates use."""
     recovery, revision = current_recovery(model), published(model)
+    facts = _published_facts(revision)
     owner, reviewer = is_owner(http_request.user, model), is_reviewer(http_request.user, model)
     return {
         "model": model,
         "recovery": recovery,
         "revision": revision,
-        "bytes_published": revision.files.aggregate(size=Sum("blob__size"))["size"] if revision else 0,
+        "bytes_published": facts["size"] or 0,
+        "is_diff": _is_diff(facts["manifest"]),
         "moving": is_moving(recovery),
         "granted": bool(recovery and not revision and _somebody_waits(model)),
         "replacing": bool(revision and recovery and recovery.state != RecoveryState.READY),
@@ -53,6 +59,19 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         "shows_plan": reviewer,
         "shows_error": owner,
     }
+
+
+def _published_facts(revision: Revision | None) -> dict[str, Any]:
+    """The bytes of what is published, and the SHA-256 of its manifest."""
+    if revision is None:
+        return {"size": 0, "manifest": None}
+    manifest = Max("blob_id", filter=Q(path=MANIFEST))
+    return revision.files.aggregate(size=Sum("blob__size"), manifest=manifest)
+
+
+def _is_diff(manifest: str | None) -> bool:
+    """Whether what is published is a diff, by the beginning of its manifest."""
+    return manifest is not None and is_diff(read_part(blob_path(manifest), 0, MANIFEST_HEAD))
 
 
 def _somebody_waits(model: GatedModel) -> bool:

@@ -9,25 +9,26 @@ from typing import Any
 
 from model_ops.recovery.config import read_config
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import inner_file, open_folder, paths_in, read_json_file
+from model_ops.recovery.folder import inner_file, open_folder
+from model_ops.recovery.inspection.folder import inspect_folder, quantised_note
+from model_ops.recovery.inspection.roles import Found
+from model_ops.recovery.inspection.tensors import check_tensors
 from model_ops.recovery.safetensors_format import read_safetensors
 from model_ops.recovery.tensors import TensorRef
 from model_ops.recovery.ties import Tie, find_ties
 from model_ops.recovery.torch_zip import read_torch_zip
 
-_LAYOUTS: tuple[tuple[str, str, Callable[[Path], dict[str, TensorRef]]], ...] = (
-    ("model.safetensors", "safetensors", read_safetensors),
-    ("model.safetensors.index.json", "safetensors", read_safetensors),
-    ("pytorch_model.bin", "bin", read_torch_zip),
-    ("pytorch_model.bin.index.json", "bin", read_torch_zip),
-)
+_READERS: dict[str, Callable[[Path], dict[str, TensorRef]]] = {
+    "safetensors": read_safetensors,
+    "bin": read_torch_zip,
+}
 MAX_TENSORS = 500_000
 MAX_NAME = 500  # characters
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the headers of a folder say; `files` are the names of its weight files in order."""
+    """What the headers of a folder say; `files` are the names of its weight files in order, `notes` for its owner."""
 
     folder: Path
     role: str
@@ -36,6 +37,7 @@ class Checkpoint:
     tensors: dict[str, TensorRef]
     config: dict[str, Any]
     ties: tuple[Tie, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def find(self, name: str) -> TensorRef | None:
         """Return the tensor of that name, also where it is stored under another of its names."""
@@ -54,17 +56,19 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
     """Parse every header of a folder. `role` (base, diff, tuned) is how messages call it."""
     folder = open_folder(path, role)
     try:
-        first, kind, read = _find_layout(folder)
-        files: dict[str, set[str] | None] = {first: None}
-        if first.endswith(".json"):
-            files = _files_of_index(folder, first)
-        tensors = _read_files(folder, files, read)
+        found = inspect_folder(folder, role, shown=str(path))
+        kind = found.weights.kind
+        tensors = _read_files(folder, found.listed, _READERS[kind], found.weights.index)
+        check_tensors(tensors, role)
         config = read_config(folder)
+    except Found:
+        raise
     except Refusal as refusal:
         raise Refusal(f"The {role} cannot be used: {_lower_first(str(refusal))}") from refusal
     except OSError as error:
         raise Refusal(f"The {role} folder {str(path)!r} cannot be read: {error.strerror}.") from error
-    return Checkpoint(folder, role, kind, tuple(files), tensors, config)
+    notes = (*found.notes, *filter(None, [quantised_note(config, role)]))
+    return Checkpoint(folder, role, kind, tuple(found.listed), tensors, config, notes=notes)
 
 
 def with_ties(checkpoint: Checkpoint, *, said: str | None, other: Checkpoint) -> Checkpoint:
@@ -85,41 +89,17 @@ def _lower_first(sentence: str) -> str:
     return sentence[0].lower() + sentence[1:] if first in {"The", "Tensor", "Entries"} else sentence
 
 
-def _find_layout(folder: Path) -> tuple[str, str, Callable[[Path], dict[str, TensorRef]]]:
-    for name, kind, read in _LAYOUTS:
-        if (folder / name).exists() or (folder / name).is_symlink():
-            inner_file(folder, name)
-            return name, kind, read
-    single = [path.name for path in paths_in(folder) if path.suffix == ".safetensors"]
-    if len(single) == 1:
-        return single[0], "safetensors", read_safetensors
-    raise Refusal(f"{folder.name} holds no weights; expected one of {', '.join(n for n, _, _ in _LAYOUTS)}.")
-
-
-def _files_of_index(folder: Path, index_name: str) -> dict[str, set[str] | None]:
-    """File -> the tensors that the index puts there, files in name order."""
-    weight_map = read_json_file(inner_file(folder, index_name), unique=True).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise Refusal(f"{index_name} has no weight_map.")
-    suffix = ".safetensors" if "safetensors" in index_name else ".bin"
-    files: dict[str, set[str] | None] = {}
-    for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not file.endswith(suffix):
-            raise Refusal(f"{index_name} puts {tensor[:200]!r} into something that is not a {suffix} file.")
-        names = files.setdefault(file, set())
-        if names is not None:
-            names.add(tensor)
-    return dict(sorted(files.items()))
-
-
 def _read_files(
-    folder: Path, files: dict[str, set[str] | None], read: Callable[[Path], dict[str, TensorRef]]
+    folder: Path,
+    files: dict[str, set[str] | None],
+    read: Callable[[Path], dict[str, TensorRef]],
+    index: str,
 ) -> dict[str, TensorRef]:
     tensors: dict[str, TensorRef] = {}
     for file, expected in files.items():
         found = read(inner_file(folder, file))
         if expected is not None:
-            _check_index(file, expected, set(found))
+            _check_index(index, file, expected, set(found))
         if twice := tensors.keys() & found.keys():
             raise Refusal(f"Tensor {min(twice)[:200]!r} is in more than one file.")
         tensors.update(found)
@@ -133,8 +113,15 @@ def _read_files(
     return tensors
 
 
-def _check_index(file: str, expected: set[str], found: set[str]) -> None:
+def _check_index(index: str, file: str, expected: set[str], found: set[str]) -> None:
+    """transformers reads every tensor of a file, whatever the index lists; other loaders only those that are listed."""
     if missing := expected - found:
-        raise Refusal(f"The index puts {min(missing)[:200]!r} into {file}, but it is not there.")
+        raise Refusal(
+            f"The index puts {min(missing)[:200]!r} into {file}, but it is not there. Download {index} again together "
+            "with the weights."
+        )
     if extra := found - expected:
-        raise Refusal(f"{file} holds {min(extra)[:200]!r}, which the index does not list there.")
+        raise Refusal(
+            f"{file} holds {min(extra)[:200]!r}, which the index does not list there, and loaders differ in whether they read "
+            f"it. Delete {index} if the tensor belongs to the model; else take the tensor out of the file."
+        )

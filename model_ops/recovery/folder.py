@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
+from model_ops.recovery.inspection.names import is_left_beside
+from model_ops.recovery.whereabouts import why_missing
 
 MAX_JSON = 32 * 1024 * 1024  # bytes
 MAX_JSON_ITEMS = (
@@ -38,14 +40,12 @@ def open_folder(path: Path | str, role: str) -> Path:
             return folder
     except (OSError, RuntimeError, ValueError):
         pass
-    raise Refusal(f"The {role} folder {str(path)!r} does not exist or cannot be read.")
+    raise Refusal(why_missing(path, role))
 
 
 def inner_file(folder: Path, name: str) -> Path:
     """`folder/name` if that is a regular file which belongs to the folder."""
-    odd = not name.isprintable() or name != Path(name).name or name in {"", ".", ".."} or "\\" in name
-    if odd or len(name.encode()) > MAX_NAME:
-        raise Refusal(f"{folder.name} names the file {name[:200]!r}, which is not a plain file name.")
+    check_plain(folder, name)
     path = folder / name
     try:
         target = path.resolve(strict=True)
@@ -54,12 +54,20 @@ def inner_file(folder: Path, name: str) -> Path:
         raise Refusal(f"{name[:200]!r} is missing in {folder.name} or cannot be read.") from error
     if not stat.S_ISREG(mode):
         raise Refusal(f"{name[:200]!r} in {folder.name} is not a regular file.")
-    if not _belongs(folder, target):
+    if not belongs(folder, target):
         raise Refusal(f"{name[:200]!r} in {folder.name} is a link out of the folder, which is not followed.")
     return path
 
 
-def _belongs(folder: Path, target: Path) -> bool:
+def check_plain(folder: Path, name: str) -> None:
+    """Refuse a name that is more than a file's name, or none."""
+    odd = not name.isprintable() or name != Path(name).name or name in {"", ".", ".."} or "\\" in name
+    if odd or len(name.encode()) > MAX_NAME:
+        raise Refusal(f"{folder.name} names the file {name[:200]!r}, which is not a plain file name.")
+
+
+def belongs(folder: Path, target: Path) -> bool:
+    """Whether a resolved path is a file of the folder: in it, or in the store of the Hub cache it is a snapshot of."""
     if target.parent == folder:
         return True
     return folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
@@ -126,16 +134,24 @@ def paths_in(folder: Path) -> list[Path]:
 
 
 def files_to_copy(folder: Path) -> list[str]:
-    """Names of the files beside the weights (configuration, tokenizer, licence), sorted.
+    """Names of the files beside the weights (configuration, tokenizer, licence), sorted; each may be opened.
 
-    Left out: weights in any format and their indexes, the card, hidden files, folders, earlier manifests.
+    Left out: weights in any format and their indexes, the card, hidden files, folders, earlier manifests, and what
+    trainers, systems and downloads leave.
     """
+    names = names_to_copy(folder)
+    for name in names:
+        inner_file(folder, name)
+    return names
+
+
+def names_to_copy(folder: Path) -> list[str]:
+    """As `files_to_copy`, by the names alone."""
     names = []
     for path in paths_in(folder):
         name = path.name
         is_weights = path.suffix.lower() in WEIGHT_SUFFIXES or name.lower().endswith(".index.json")
-        if is_weights or name.startswith(".") or name.lower() in NOT_COPIED or path.is_dir():
-            continue
-        inner_file(folder, name)
-        names.append(name)
+        is_ours = name.startswith(".") or name.lower() in NOT_COPIED or is_left_beside(name)
+        if not (is_weights or is_ours or path.is_dir()):
+            names.append(name)
     return names

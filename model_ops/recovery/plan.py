@@ -18,9 +18,10 @@ from model_ops.recovery.diff_facts import DiffFacts, TensorFact, check_headers, 
 from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
-from model_ops.recovery.folder import files_to_copy, open_folder
+from model_ops.recovery.folder import files_to_copy, names_to_copy, open_folder, paths_in
 from model_ops.recovery.growing import first_rows_alone
 from model_ops.recovery.identity import identify
+from model_ops.recovery.inspection.folder import inspect_payload, look_into, tokenizer_note
 from model_ops.recovery.manifest import check_role
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.names import with_names_of
@@ -38,7 +39,7 @@ def make_plan(
 
     With `target`, its disk must have room.
     """
-    folder = _open_both(base, diff, "diff")
+    folder = _open_both(base, diff, "diff", options.method)
     facts = read_diff_facts(folder)
     _check_made_for(facts, options)
     if options.method == "xor":
@@ -56,7 +57,7 @@ def make_diff_plan(
     """Plan `make_diff`: tuned - base, mirroring what recovering with the same `compat` will do."""
     if options.expected_sum is not None:
         raise Refusal("A diff has no expected sum; leave --expected-sum out.")
-    _open_both(base, tuned, "tuned")
+    _open_both(base, tuned, "tuned", options.method)
     if options.method == "xor":
         return _with_room(plan_xor("make_diff", base, tuned, None), target)
     policy = options.resize_policy or ("error" if options.compat == "fastchat" else "mean")
@@ -64,14 +65,19 @@ def make_diff_plan(
     return _with_room(_plan("make_diff", pair, options, policy, {}), target)
 
 
-def _open_both(base: Path | str, first: Path | str, role: str) -> Path:
-    """The folder of the diff or the tuned model; two folders, of which neither says that it is something else."""
+def _open_both(base: Path | str, first: Path | str, role: str, method: str) -> Path:
+    """The folder of the diff or the tuned model; two folders that were looked at, neither of which is something else."""
     folder, base_folder = open_folder(first, role), open_folder(base, "base")
     if base_folder == folder:
         name = "diff" if role == "diff" else "tuned model"
         raise Refusal(
             f"{base} was named as the base and as the {name}; name the folder that holds the {name}."
         )
+    if method == "xor":
+        inspect_payload(folder, base_folder, role)
+    else:
+        look_into(base_folder, "base", shown=str(base))
+        look_into(folder, role, shown=str(first))
     check_role(base_folder, "base")
     check_role(folder, role)
     return folder
@@ -165,9 +171,6 @@ def _plan(
         raise Refusal(f"The {first.role} holds nothing but buffers, so there is nothing to make.")
     dtype = options.out_dtype
     shards = _shards(rules, dtype, options.shard_limit)
-    notes = (*pair.notes, *rules.notes)
-    if not first.config:
-        notes = (*notes, f"The {first.role} has no config.json.")
     return Plan(
         action=action,
         base=base,
@@ -182,9 +185,17 @@ def _plan(
         base_tensors=base_tensors,
         dropped=rules.dropped,
         resized=rules.resized,
-        notes=notes,
+        notes=(*pair.notes, *_notes(base, first, rules)),
         peak_memory=peak_memory([shard.tasks for shard in shards], dtype),
     )
+
+
+def _notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]:
+    """What the owner should know: of both folders, of the tensors, of what the result lacks."""
+    no_config = "" if first.config else f"The {first.role} has no config.json."
+    names = [path.name for path in paths_in(base.folder)]
+    no_tokenizer = tokenizer_note(names_to_copy(first.folder), names, first.role)
+    return (*base.notes, *first.notes, *rules.notes, *filter(None, [no_config, no_tokenizer]))
 
 
 def _shards(rules: Rules, dtype: str, limit: int) -> tuple[ShardPlan, ...]:

@@ -31,8 +31,37 @@ def read_safetensors(path: Path) -> dict[str, TensorRef]:
     header = _parse_json(path, raw)
     _check_metadata(path, header.pop("__metadata__", {}))
     tensors = {name: _tensor(path, name, entry, start, size) for name, entry in header.items()}
+    _check_whole(path, tensors, start, size)
     _check_layout(path, tensors, start, size)
     return tensors
+
+
+def _check_whole(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:
+    """Refuse tensors beyond the end: an unfinished download where they follow each other without a gap, else a lie."""
+    position = start
+    for ref in sorted(tensors.values(), key=lambda ref: (ref.offset, ref.nbytes)):
+        position = position + ref.nbytes if ref.offset == position else -1
+        if position < 0:
+            break
+    if position > size:
+        raise Refusal(unfinished(path.name, size, position))
+    for name, ref in tensors.items():
+        if ref.offset + ref.nbytes > size:
+            raise _outside(path, name, ref.offset - start, ref.offset + ref.nbytes - start, size - start)
+
+
+def _outside(path: Path, name: str, begin: int, end: int, room: int) -> Refusal:
+    return Refusal(
+        f"Tensor {name[:200]!r} in {path.name} lies at bytes {begin} to {end}, outside of the file's {room} data bytes."
+    )
+
+
+def unfinished(name: str, size: int, whole: int) -> str:
+    """The sentence about a file of which only the beginning is there."""
+    return (
+        f"{name} is an unfinished download: {size} of {whole} bytes are there. Download it again, for instance with "
+        "`hf download`, then try again."
+    )
 
 
 def _read_header_bytes(path: Path) -> tuple[int, bytes]:
@@ -40,7 +69,9 @@ def _read_header_bytes(path: Path) -> tuple[int, bytes]:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(8)
         if len(prefix) < 8:
-            raise Refusal(f"{path.name} is too short for a safetensors file ({size} bytes).")
+            raise Refusal(
+                f"{path.name} is too short for a safetensors file ({size} bytes). Download it again, then try again."
+            )
         length = int.from_bytes(prefix, "little")
         if length > MAX_HEADER:
             raise Refusal(
@@ -48,7 +79,10 @@ def _read_header_bytes(path: Path) -> tuple[int, bytes]:
                 "so it is damaged or not a safetensors file."
             )
         if length > size - 8:
-            raise Refusal(f"{path.name} claims a header of {length} bytes but is only {size} bytes long.")
+            raise Refusal(
+                f"{path.name} claims a header of {length} bytes but is only {size} bytes long, so its download did not "
+                "finish. Download it again, then try again."
+            )
         return size, file.read(length)
 
 
@@ -77,6 +111,11 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorR
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Refusal(f"{where} is not described by dtype, shape and data_offsets alone.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype == "" and offsets == [0, 0]:
+        raise Refusal(
+            f"{where} has no data: its entry has an empty dtype and no bytes, so the tool that saved the file left the tensor "
+            "out. Save the checkpoint again with `save_pretrained`, which writes no such entry."
+        )
     if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
         raise Refusal(f"{where} has the unknown dtype {str(dtype)[:50]!r}.")
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_count, shape)):
@@ -84,10 +123,8 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorR
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):
         raise Refusal(f"{where} has data_offsets that are not two positions.")
     begin, end = offsets
-    if begin > end or start + end > size:
-        raise Refusal(
-            f"{where} lies at bytes {begin} to {end}, outside of the file's {size - start} data bytes."
-        )
+    if begin > end:
+        raise _outside(path, name, begin, end, size - start)
     if math.prod(shape) * ITEM_SIZE[dtype] != end - begin:
         raise Refusal(
             f"{where} has dtype {dtype} and shape {shape}, which do not make its {end - begin} bytes."

@@ -46,7 +46,7 @@ def check_folder(path: Path | str) -> Checkpoint:
         raise Refusal(f"{name} holds no config.json, so that nobody knows what model its weights are.")
     if not set(TOKENIZERS).intersection(beside):
         raise Refusal(f"{name} holds no tokenizer (one of {', '.join(TOKENIZERS)}), so it cannot be asked.")
-    if "adapter_config.json" in beside:
+    if (checkpoint.folder / "adapter_config.json").exists():
         raise Refusal(f"{name} holds adapter_config.json, which leads to another model; take it away.")
     return checkpoint
 

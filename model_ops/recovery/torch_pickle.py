@@ -17,6 +17,10 @@ from model_ops.recovery.errors import Refusal
 MAX_PICKLE = 16 * 1024 * 1024  # bytes; 700 tensors need about 80 KB
 MAX_STEPS = 600_000  # instructions, 30 a tensor; interpreted in under a second
 _PROTOCOL = 2
+# Where tools that save more than a state dict put it. Only these names are repeated in a command.
+_WRAPPERS = frozenset(
+    ("state_dict", "model", "model_state_dict", "module", "net", "network", "params", "weights", "ema")
+)
 _MARK = object()
 
 
@@ -81,7 +85,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 _STORAGES = {f"torch {name}": dtype for name, dtype in TORCH_STORAGES.items()}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS = frozenset({"BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1"})
+_LITERALS = frozenset({"BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"})
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -236,9 +240,23 @@ def _interpret(data: bytes) -> dict[str, StoredTensor]:
     result = machine.pop()
     if not isinstance(result, dict) or machine.stack:
         raise _refuse("does not hold a dictionary of tensors")
+    _check_values(result)
+    return result
+
+
+def _check_values(result: dict[str, Any]) -> None:
+    """All values are tensors. Where they lie one level further in, say how to get them out."""
     for name, value in result.items():
+        if (
+            isinstance(value, dict)
+            and name in _WRAPPERS
+            and any(isinstance(inner, StoredTensor) for inner in value.values())
+        ):
+            raise Refusal(
+                f'{{file}} holds its tensors inside {name!r} and not by themselves. Save them alone: `python -c "import torch; '
+                f"p = 'FILE'; torch.save(torch.load(p, map_location='cpu', weights_only=True)[{name!r}], p)\"`, with the file's path for FILE."
+            )
         if isinstance(value, dict):
             raise _refuse(f"holds {name[:200]!r}, which is not a tensor but a dictionary")
         if not isinstance(value, StoredTensor):
             raise _refuse(f"holds {name[:200]!r}, which is not a tensor")
-    return result

@@ -18,6 +18,11 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled, Failure, RecoveryError
 from model_ops.recovery.folder import NOT_COPIED, inner_file, open_folder, paths_in
+from model_ops.recovery.inspection.folder import judge_file
+from model_ops.recovery.inspection.folders import entries_of
+from model_ops.recovery.inspection.names import is_licence
+from model_ops.recovery.inspection.reading import size_of
+from model_ops.recovery.inspection.tree import inspect_tree
 from model_ops.recovery.manifest import read_manifest
 from model_ops.recovery.output import Hashes
 from model_ops.recovery.planned import human
@@ -67,9 +72,7 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
     control = control or Control()
     try:
         folder = open_folder(path, "result")
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise Failure(f"{str(path)!r} holds no {MANIFEST}, so there is nothing to verify it against.")
+        manifest = _manifest(folder, str(path))
         entries = manifest["files"]
         checked = _check_all(folder, entries, control)
         problems = [problem for _, found in checked for problem in found] + _strangers(folder, entries)
@@ -78,6 +81,19 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
     except RecoveryError as error:
         raise Failure(str(error)) from error
     return Verification(len(entries), sum(size for size, _ in checked), tuple(problems))
+
+
+def _manifest(folder: Path, shown: str) -> dict[str, Any]:
+    """The manifest; where there is none, or another file under its name, what the folder holds instead."""
+    what = judge_file(folder, MANIFEST)
+    if what:
+        raise Failure(f"The folder's {MANIFEST} {what}")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        files = [name for name in entries_of(folder)[0] if not name.startswith(".")]
+        inspect_tree(folder, {name: size_of(folder / name) for name in files})
+        raise Failure(f"{shown!r} holds no {MANIFEST}, so there is nothing to verify it against.")
+    return manifest
 
 
 def _check_all(folder: Path, entries: list[Any], control: Control) -> list[tuple[int, list[str]]]:
@@ -142,7 +158,7 @@ def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tu
         found = file.stat()
         problems += _mode_problems(name, found.st_mode)
         if found.st_size != wanted:
-            return 0, [*problems, f"{shown(name)} is {found.st_size} bytes long instead of {wanted}."]
+            return 0, [*problems, _other_size(folder, name, found.st_size, wanted)]
         line = _read(file, wanted, buffer, control)
         if file.stat().st_size != wanted:
             return wanted, [*problems, f"{shown(name)} changed its size while it was read."]
@@ -157,6 +173,13 @@ def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tu
     elif line["git_sha1"] != entry["git_sha1"]:
         problems.append(f"{shown(name)} is as it was written, but {MANIFEST} gives it another git id.")
     return wanted, problems
+
+
+def _other_size(folder: Path, name: str, found: int, wanted: int) -> str:
+    """What the file is instead, where its first bytes say so."""
+    if what := judge_file(folder, name):
+        return f"{shown(name)} {what}"
+    return f"{shown(name)} is {found} bytes long instead of {wanted}."
 
 
 def _read(file: Path, size: int, buffer: memoryview, control: Control) -> dict[str, Any]:
@@ -183,13 +206,14 @@ def _mode_problems(name: str, mode: int) -> list[str]:
 
 
 def _strangers(folder: Path, entries: list[Any]) -> list[str]:
-    """Files that nobody wrote with the others; a card and hidden files (`.gitattributes`) come when it is released."""
+    """Files that nobody wrote with the others. A card, licences and hidden files (`.gitattributes`) come when it is
+    released."""
     known = {_name(entry) for entry in entries}
     names = [path.name for path in paths_in(folder) if not path.name.startswith(".")]
     return [
         f"{shown(name)} is not in {MANIFEST}."
         for name in names
-        if name not in known and name.lower() not in NOT_COPIED
+        if name not in known and name.lower() not in NOT_COPIED and not is_licence(name)
     ]
 
 

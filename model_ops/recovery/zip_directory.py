@@ -90,7 +90,8 @@ def _no_end(file: BinaryIO, name: str) -> Refusal:
     file.seek(0)
     if file.read(4) == b"PK\x03\x04":
         return Refusal(
-            f"{name} does not end as a zip file does; it is cut short, or something was added to it."
+            f"{name} does not end as a zip file does: its download did not finish, or something was added to it. Download it "
+            "again, for instance with `hf download`, then try again."
         )
     return Refusal(
         f"{name} is not a zip file; checkpoints saved before PyTorch 1.6 are not read, save it again."

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from access_requests.errors import Invalid
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.inspection.tree import is_diff_folder
 from model_ops.recovery.output import Hashes
 from model_ops.services.blobs import sync_folder
 from model_ops.services.repository import StoredFile
@@ -19,7 +21,6 @@ from model_ops.services.sources import list_files
 
 BLOCK = 8 * 2**20
 DONE = ".copied.jsonl"  # a name that `list_files` never yields
-NOT_PUBLISHED = {"weights.manifest.json"}
 
 
 class SourceChanged(Exception):
@@ -27,8 +28,13 @@ class SourceChanged(Exception):
 
 
 def listed_files(folder: Path) -> dict[str, int]:
-    """Path -> bytes of everything that is published from the folder."""
-    sizes = {path: size for path, (size, _) in list_files(folder).items() if path not in NOT_PUBLISHED}
+    """Path -> bytes of everything that is published from the folder.
+
+    The manifest of a diff is: whoever recovers from it needs to know the base. That of recovered weights is not, since
+    the card and the licences that the portal adds are not in it.
+    """
+    left_out = () if is_diff_folder(folder) else (MANIFEST,)
+    sizes = {path: size for path, (size, _) in list_files(folder).items() if path not in left_out}
     if not sizes:
         raise Invalid(f"The folder {folder} holds no file to publish.")
     return sizes

@@ -16,6 +16,10 @@ from access_requests.errors import Invalid
 from model_ops import farside
 from model_ops.enums import SourceKind
 from model_ops.models import WeightSource
+from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.inspection.folder import inspect_folder
+from model_ops.recovery.inspection.folders import judge_link
+from model_ops.recovery.inspection.listing import judge_listing
 from model_ops.services.uploads.sources import PREFIX, laid_out_folder, resolve_upload
 
 if TYPE_CHECKING:
@@ -38,9 +42,12 @@ class HubSpec:
     prefix: str  # what stands before the repository's id in the text
 
 
-def resolve_source(*, text: str, in_admin: bool = False, actor: User | None = None) -> WeightSource:
+def resolve_source(
+    *, text: str, role: str = "files", in_admin: bool = False, actor: User | None = None
+) -> WeightSource:
     """The stored source that `text` names today: a folder as it lies there, or the revision's commit.
 
+    `role` is what it is wanted as: base, diff or files.
     In the admin only folders below `GATEHOUSE_SOURCES`, the portal's own Hub endpoint, and revisions of models that
     `actor` owns are taken.
     """
@@ -50,8 +57,8 @@ def resolve_source(*, text: str, in_admin: bool = False, actor: User | None = No
     if text.startswith(PREFIX):
         return resolve_upload(text=text, in_admin=in_admin, actor=actor)
     if text.startswith(("hf:", "hf+")):
-        return _resolve_hub(parse_hub(text, in_admin=in_admin))
-    return _resolve_folder(check_folder(text, in_admin=in_admin))
+        return _resolve_hub(parse_hub(text, in_admin=in_admin), role)
+    return _resolve_folder(check_folder(text, in_admin=in_admin), role)
 
 
 def check_folder(text: str, *, in_admin: bool) -> Path:
@@ -67,12 +74,20 @@ def check_folder(text: str, *, in_admin: bool) -> Path:
             "chosen in the admin; an operator can add others with manage.py add_model."
         )
     if not is_folder:
-        raise Invalid(f"The weight source {text} is not an existing folder: {HOW}.")
+        raise Invalid(_why_no_folder(text, folder))
     if folder.is_relative_to(settings.WEIGHTS_ROOT.resolve()):
         raise Invalid(
             f"The folder {text} belongs to the portal's own store: give the folder the weights came from."
         )
     return folder
+
+
+def _why_no_folder(text: str, folder: Path) -> str:
+    if folder.is_file():
+        return f"The weight source {text} is a file. Name the folder that it is in: {folder.parent}."
+    if "/" in text and REPO_ID.match(text):
+        return f"The weight source {text} is not an existing folder. If it is a repository on the Hub, write hf:{text}@main."
+    return f"The weight source {text} is not an existing folder: {HOW}."
 
 
 def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
@@ -115,9 +130,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _resolve_folder(folder: Path) -> WeightSource:
+def _resolve_folder(folder: Path, role: str) -> WeightSource:
     files = list_files(folder)
     if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+        try:
+            inspect_folder(folder, role)
+        except RecoveryError as error:
+            if role != "files":
+                raise Invalid(str(error)) from error
         raise Invalid(f"The folder {folder} holds no weight file: expected *.safetensors or *.bin in it.")
     source, _ = WeightSource.objects.get_or_create(
         spec=str(folder), fingerprint=fingerprint(files), defaults={"kind": SourceKind.FOLDER}
@@ -149,6 +169,8 @@ def list_files(folder: Path) -> dict[str, tuple[int, int]]:
 def _check_entry(folder: Path, path: Path, name: str) -> None:
     if not name.isprintable() or "\\" in name or len(name) > 500:
         raise Invalid(f"The folder {folder} holds a file with an unusable name, {name[:100]!r}: rename it.")
+    if why := judge_link(path, folder.name):
+        raise Invalid(f"{path} {why}")
     if not path.is_file():
         raise Invalid(
             f"{path} is a broken link or not a regular file: remove it or put the file in its place."
@@ -194,8 +216,8 @@ def hub_token(endpoint: str) -> str | bool:
     return settings.GATEHOUSE_HUB_TOKEN if own and settings.GATEHOUSE_HUB_TOKEN else False
 
 
-def _resolve_hub(spec: HubSpec) -> WeightSource:
-    commit = resolve_commit(spec)
+def _resolve_hub(spec: HubSpec, role: str) -> WeightSource:
+    commit = resolve_commit(spec, role)
     source, _ = WeightSource.objects.get_or_create(
         spec=f"{spec.prefix}{spec.repo_id}@{commit}",
         fingerprint="",
@@ -209,7 +231,7 @@ def _resolve_hub(spec: HubSpec) -> WeightSource:
     return source
 
 
-def resolve_commit(spec: HubSpec) -> str:
+def resolve_commit(spec: HubSpec, role: str = "files") -> str:
     """Asks the endpoint which commit the revision is; every failure is one sentence."""
     from huggingface_hub import HfApi
 
@@ -221,7 +243,7 @@ def resolve_commit(spec: HubSpec) -> str:
     except Exception as error:
         raise Invalid(refusal(spec, error)) from error
     name = f"{spec.repo_id} at {spec.endpoint}"
-    return _check_listing(name, info.sha, [sibling.rfilename for sibling in info.siblings or []])
+    return _check_listing(name, info.sha, [sibling.rfilename for sibling in info.siblings or []], role)
 
 
 def refusal(spec: HubSpec, error: Exception) -> str:
@@ -236,11 +258,13 @@ def refusal(spec: HubSpec, error: Exception) -> str:
     )
 
 
-def _check_listing(name: str, commit: str | None, files: list[str]) -> str:
+def _check_listing(name: str, commit: str | None, files: list[str], role: str) -> str:
     if not commit or not COMMIT.match(commit):
         raise Invalid(f"{name} gave no commit for the revision: it does not answer as a Hub does.")
     if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
         raise Invalid(f"{name} holds no weight file: expected *.safetensors or *.bin in it.")
+    if role != "files" and (why := judge_listing(files, role)):
+        raise Invalid(f"{name}: {why}")
     return commit
 
 

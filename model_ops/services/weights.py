@@ -17,6 +17,8 @@ from access_requests.services.audit import append_event, recorded
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
 from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
+from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.inspection.tree import inspect_tree
 from model_ops.services.copying import listed_files
 from model_ops.services.engine import plan_recovery, understood
 from model_ops.services.publishing import publish_revision
@@ -90,14 +92,17 @@ def resolve_inputs(
     """The fields of a recovery row, from what was typed."""
     base, diff, files = base.strip(), diff.strip(), files.strip()
     if files and not (base or diff):
-        return {"method": Method.COPY, "files": resolve_source(text=files, in_admin=in_admin, actor=actor)}
+        return {
+            "method": Method.COPY,
+            "files": resolve_source(text=files, role="files", in_admin=in_admin, actor=actor),
+        }
     if not (base and diff) or files:
         raise Invalid("Give either a base and a diff, or files that are published as they are.")
     chosen = understood(options)
     return {
         "method": Method.RECOVER,
-        "base": resolve_source(text=base, in_admin=in_admin, actor=actor),
-        "diff": resolve_source(text=diff, in_admin=in_admin, actor=actor),
+        "base": resolve_source(text=base, role="base", in_admin=in_admin, actor=actor),
+        "diff": resolve_source(text=diff, role="diff", in_admin=in_admin, actor=actor),
         "options": chosen,
     }
 
@@ -129,14 +134,20 @@ def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan_copy(source: WeightSource) -> dict[str, Any]:
-    """Every file of the folder, published as it is."""
+    """Every file of the folder, looked at and published as it is."""
     if source.kind == SourceKind.FOLDER:
         check_unchanged(source)
-    sizes = listed_files(fetched_folder(source))
+    folder = fetched_folder(source)
+    sizes = listed_files(folder)
+    try:
+        notes = inspect_tree(folder, sizes, "upload" if source.kind == SourceKind.UPLOAD else "files")
+    except RecoveryError as error:
+        raise Invalid(str(error)) from error
     total = sum(sizes.values())
     lines = [f"{len(sizes)} files are published as they are, {total:,} bytes:"]
     lines += [f"  {path}  {size:,}" for path, size in sizes.items()]
-    return {"text": "\n".join(lines), "files": sizes, "bytes_written": total}
+    lines += [f"note: {note}" for note in notes]
+    return {"text": "\n".join(lines), "files": sizes, "bytes_written": total, "notes": list(notes)}
 
 
 def _shared_row(prepared: Prepared) -> Recovery:

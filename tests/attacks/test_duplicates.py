@@ -81,7 +81,9 @@ def test_tensor_in_two_files_is_refused(sharded):
         sharded.diff / "b.safetensors", {**tensors, "lm_head.weight": sound_tensors(9.0)["lm_head.weight"]}
     )
     assert sharded.refused() == (
-        "The diff cannot be used: b.safetensors holds 'lm_head.weight', which the index does not list there."
+        "The diff cannot be used: b.safetensors holds 'lm_head.weight', which the index does not list there, and loaders "
+        "differ in whether they read it. Delete model.safetensors.index.json if the tensor belongs to the model; else take the "
+        "tensor out of the file."
     )
 
 

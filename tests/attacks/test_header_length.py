@@ -46,7 +46,7 @@ def test_header_length_kills_a_reader_that_trusts_it(world, length):
     assert "claims a header of" in world.refused()
 
 
-@pytest.mark.parametrize("size", [0, 1, 7])
+@pytest.mark.parametrize("size", [1, 7])
 def test_file_shorter_than_the_length_itself_is_refused(world, size):
     world.weights.write_bytes(b"\x08\0\0\0\0\0\0\0"[:size])
     assert f"is too short for a safetensors file ({size} bytes)" in world.refused()
@@ -56,4 +56,4 @@ def test_file_of_10_gb_that_is_all_zeros_is_refused(world):
     world.weights.write_bytes(b"")
     with world.weights.open("r+b") as file:
         file.truncate(10 * 10**9)
-    assert "it is not valid JSON" in world.refused()
+    assert "model.safetensors begins with zeros: its download did not finish" in world.refused()

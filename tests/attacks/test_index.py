@@ -55,7 +55,10 @@ PLACES = {
 def test_index_with_a_name_that_is_no_file_of_the_folder_is_refused(world, case):
     (world.diff / "a").mkdir()
     point(world, PLACES[case])
-    assert any(part in world.refused() for part in ("which is not a plain file name", "is missing in diff"))
+    assert any(
+        part in world.refused()
+        for part in ("which is not a plain file name", "has another", "lacks the file")
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ def test_file_of_the_index_that_is_a_folder_or_a_pipe_is_refused(world):
 def test_index_of_ten_thousand_files_opens_none_when_the_first_is_missing(world):
     world.weights.unlink()
     write_index(world.diff, {f"t{n}": f"{n:05}.safetensors" for n in range(10_000)})
-    assert "'00000.safetensors' is missing in diff" in world.refused()
+    assert "lacks 10000 of the 10000 files that its model.safetensors.index.json names" in world.refused()
 
 
 def test_index_that_keeps_a_tensor_back_is_refused(world):

@@ -32,6 +32,7 @@ from model_ops.services.uploads.contents import ABSENT, Contents
 from model_ops.services.uploads.errors import NoBranch, NoFile, Stale
 from model_ops.services.uploads.files import Files
 from model_ops.services.uploads.holding import card_text, newest_held, publish_upload
+from model_ops.services.uploads.inspecting import check_contents, check_indexes_of
 from model_ops.services.uploads.operations import Deleted, Header, Operation
 from model_ops.services.uploads.paths import check_path, check_together
 from model_ops.services.uploads.rules import publishes_uploads
@@ -64,6 +65,8 @@ def commit_files(
     _check_parent(upload_head(model, branch), header, branch)
     contents = Contents(model, operations)
     contents.store()
+    if at_once := publishes_uploads(model):
+        check_contents(model=model, files=contents.files)
     with recorded():
         model = GatedModel.objects.select_for_update().get(pk=model.pk)
         head = upload_head(model, branch)
@@ -71,7 +74,7 @@ def commit_files(
         before = {file.path: file for file in revision_files(head)}
         files, notes = _apply(contents, before, operations)
         card = _new_card(model, files) if branch == MAIN else None
-        at_once = publishes_uploads(model)
+        at_once = _publishes_still(model, at_once, contents)
         if at_once and branch == MAIN:
             if card is not None:
                 update_card(model=model, card=card, actor=user)
@@ -79,17 +82,27 @@ def commit_files(
             own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
             files = {file.path: file for file in own}
         _check_files(files)
+        if at_once:
+            check_indexes_of(model=model, files=files)
         if _content(files) == _content(before):
             revision = head
             notes.append("Nothing was changed, so there is no new commit.")
         else:
             revision = _write(model, branch, head, header, files, user)
             if at_once:
-                revision = publish_upload(revision=revision, actor=user)
+                revision = publish_upload(revision=revision, actor=user, looked_at=True)
             elif head.held_at is None:  # they know already that uploads wait on this branch
                 _tell_owners(revision, user, len(files))
     contents.forget()
     return Committed(revision, notes)
+
+
+def _publishes_still(model: GatedModel, looked_at: bool, contents: Contents) -> bool:
+    """Whether the commit is published at once; the rule may have changed since the contents were to be looked at."""
+    at_once = publishes_uploads(model)
+    if at_once and not looked_at:
+        check_contents(model=model, files=contents.files)
+    return at_once
 
 
 def upload_head(model: GatedModel, branch: str) -> Revision:

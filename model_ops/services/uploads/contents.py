@@ -38,6 +38,11 @@ class Contents:
             return self._copy(one, files.get(one.source))
         return self._known[one]
 
+    @property
+    def files(self) -> list[StoredFile]:
+        """The files that are added, or copied out of a commit."""
+        return list(self._known.values())
+
     def store(self) -> None:
         """Puts what was staged into the store as well: after a refusal it need not be sent again."""
         link_files({file: staged_path(self._model_id, file.sha256) for file in self._known.values()})

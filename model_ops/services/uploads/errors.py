@@ -31,6 +31,13 @@ class NotSent(RuleError):
     status = 422
 
 
+class NotTheFile(RuleError):
+    """A file is something else than its name promises, and would be published so."""
+
+    code = "NotTheFile"
+    status = 422
+
+
 class NoBranch(NotFound):
     code = "RevisionNotFound"
 

@@ -35,6 +35,7 @@ from model_ops.services.publishing import (
     revision_files,
 )
 from model_ops.services.repository import StoredFile
+from model_ops.services.uploads.inspecting import check_upload
 from model_ops.services.uploads.staging import staged_path
 
 if TYPE_CHECKING:
@@ -133,14 +134,19 @@ def _text(model: GatedModel, file: StoredFile, largest: int) -> str:
 
 
 def publish_upload(
-    *, revision: Revision, actor: User | None = None, licences: Collection[str] = ()
+    *, revision: Revision, actor: User | None = None, licences: Collection[str] = (), looked_at: bool = False
 ) -> Revision:
     """Moves the branch to a held revision, and to those below it; returns what the branch points at then.
 
     On `main` its README.md becomes the model's card. Licence files stay the portal's, but those named in
     `licences` become texts to accept. Where that leaves other files than were uploaded, one more commit on top has
-    them. Whoever waits for weights is told.
+    them. Whoever waits for weights is told. Files that are not what their names promise are refused, unless they were
+    `looked_at` already.
     """
+    if not looked_at:
+        branch = Ref.objects.filter(model=revision.model_id, name=revision.branch).select_related("revision")
+        head = branch.first()
+        check_upload(revision=revision, published=head.revision if head else None)
     with recorded():
         model = GatedModel.objects.select_for_update().get(pk=revision.model_id)
         revision = _held(model, revision.pk)

@@ -61,7 +61,11 @@ def test_index_that_misses_a_tensor_or_names_one_too_many_is_refused(folder):
 
 def test_index_of_a_missing_file_is_refused(folder):
     write_index(folder, {"a": "gone.safetensors"})
-    assert "'gone.safetensors' is missing in model" in refused(folder)
+    assert refused(folder) == (
+        "The base has another checkpoint's model.safetensors.index.json: it names 'gone.safetensors', and the weights here are "
+        "'part.safetensors'. Download the index that belongs to these files; or delete this one, and the tensors are found in "
+        "the files themselves."
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "\xff"])

@@ -43,7 +43,7 @@ ATTACKS = {
     "many dimensions": ({"a": entry(shape=(1,) * 1000)}, bytes(8), None, "not a short list of sizes"),
     "wrong shape": ({"a": entry(shape=(3,))}, bytes(8), None, "do not make its 8 bytes"),
     "end before begin": ({"a": entry(8, 0)}, bytes(8), None, "lies at bytes 8 to 0, outside"),
-    "beyond the end": ({"a": entry(0, 16, (4,))}, bytes(8), None, "lies at bytes 0 to 16, outside"),
+    "beyond the end": ({"a": entry(0, 16, (4,))}, bytes(8), None, "is an unfinished download: 78 of 86 bytes are there"),
     "offset of 2**64": ({"a": entry(2**64, 2**64 + 8)}, bytes(8), None, "not two positions"),
     "overlap": ({"a": entry(), "b": entry(4, 12)}, bytes(12), None, "'b' in file overlaps 'a'"),
     "gap": ({"a": entry(), "b": entry(12, 20)}, bytes(20), None, "'b' in file leaves a gap after 'a'"),

@@ -273,7 +273,16 @@ def test_view_that_skips_or_repeats_is_refused(tmp_path, view):
 def test_state_dict_inside_a_dictionary_is_refused(tmp_path, name):
     torch.save({name: {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "file.bin")
     assert refused(tmp_path / "file.bin") == (
-        f"The pickle inside file.bin holds {name!r}, which is not a tensor but a dictionary, so it is not read."
+        f'file.bin holds its tensors inside {name!r} and not by themselves. Save them alone: `python -c "import torch; '
+        f"p = 'FILE'; torch.save(torch.load(p, map_location='cpu', weights_only=True)[{name!r}], p)\"`, with the file's path "
+        "for FILE."
+    )
+
+
+def test_name_of_an_inner_dictionary_is_never_put_into_a_command(tmp_path):
+    torch.save({"x'];evil()#": {"a": torch.ones(2)}}, tmp_path / "file.bin")
+    assert refused(tmp_path / "file.bin") == (
+        'The pickle inside file.bin holds "x\'];evil()#", which is not a tensor but a dictionary, so it is not read.'
     )
 
 

@@ -1,0 +1,103 @@
+"""Where a folder's weights are instead: in folders below it, in the one above, or behind links."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+from model_ops.recovery.inspection import names
+from model_ops.recovery.inspection.weights import find_weights
+
+DEPTH = 3
+MOST_FOLDERS = 2000  # that are looked into
+MOST_ENTRIES = 20_000  # of one folder
+
+
+def entries_of(folder: Path) -> tuple[list[str], list[str]]:
+    """(names of files and links, names of folders), each sorted; none where the folder cannot be listed."""
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as found:
+            for entry in islice(found, MOST_ENTRIES):
+                (folders if _is_folder(entry) else files).append(entry.name)
+    except OSError:
+        return [], []
+    return sorted(files), sorted(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A link that leads round in a circle is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def below(folder: Path) -> list[str]:
+    """Paths in the folder of those below it that hold weights; links are not followed."""
+    found: list[str] = []
+    level = [folder]
+    looked = 0
+    for _ in range(DEPTH):
+        deeper = []
+        for place in level:
+            for name in entries_of(place)[1]:
+                inner = place / name
+                looked += 1
+                if looked > MOST_FOLDERS or _is_skipped(name) or inner.is_symlink():
+                    continue
+                if find_weights(entries_of(inner)[0]):
+                    found.append(inner.relative_to(folder).as_posix())
+                else:
+                    deeper.append(inner)
+        level = deeper
+    return found
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name.lower() in names.SKIPPED_FOLDERS
+
+
+def judge_place(folder: Path, shown: str) -> str:
+    """What follows "The base folder" where the weights are below or above it; "" where there are none either."""
+    if found := below(folder):
+        places = [f"'{shown}/{place}'" for place in found]
+        if len(places) == 1:
+            return f"holds no weights itself; they are in a folder below it. Name that one: {places[0]}."
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        return f"holds no weights itself, but several folders below it do. Name one of them: {', '.join(places[:5])}{more}."
+    if folder.name == "blobs" and (folder.parent / "snapshots").is_dir():
+        return "is a Hub cache's store of contents. Name a folder below 'snapshots' beside it."
+    if find_weights(entries_of(folder.parent)[0]):
+        return f"holds no weights; the folder above it does. Name that one: '{Path(shown).parent}'."
+    return ""
+
+
+def judge_link(path: Path, role: str) -> str:
+    """What follows a file's name where it is a link that is not followed and there is more to say than that."""
+    try:
+        if not path.is_symlink():
+            return ""
+        target, is_there = str(path.readlink()), path.exists()
+        ends = path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return ""
+    if "annex/objects/" in target:
+        how = "unlock" if is_there else "get"
+        what = "a git-annex link" if is_there else "a git-annex link, and its content is not here"
+        return f"is {what}. Run `git annex {how} .` in that folder, then try again."
+    is_cache = ends.parent.name == "blobs" and ends.parent.parent.name.startswith(("models--", "datasets--"))
+    own = path.parent.parent.name == "snapshots" and ends.parent == path.parent.parent.parent / "blobs"
+    if not is_cache or (own and is_there):
+        return ""
+    if not is_there:
+        return (
+            "is a link to a content that the Hub's cache no longer has. Download the repository again with `hf download`, then "
+            "try again."
+        )
+    return (
+        "is a link out of the folder, into the Hub's cache, which is not followed. Copy the folder with its contents and name "
+        f"the copy: `cp -rL {role.upper()} COPY`; or name the cache's own folder snapshots/COMMIT."
+    )

@@ -1,0 +1,74 @@
+"""Reading a little of files: their first bytes and the headers of safetensors, wherever they lie."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import open_regular, parse_json
+from model_ops.recovery.inspection.contents import HEAD, Head
+
+Read = Callable[[str, int, int], bytes]  # (path, offset, bytes)
+_MAX_HEADER = 32 * 1024 * 1024
+_ZIP_TAIL = 65_557  # bytes; the end of a zip with the longest comment
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a file says of itself: its tensors' names, and how long it is when whole."""
+
+    tensors: frozenset[str]
+    size: int
+
+
+def read_part(path: Path, offset: int, size: int) -> bytes:
+    """Bytes of a regular file; none of anything else, or where they cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        with open_regular(path) as file:
+            return os.pread(file.fileno(), size, offset)
+    except (OSError, ValueError, Refusal):
+        return b""
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 of one that is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def head_of(name: str, size: int, read: Read) -> Head:
+    """The first bytes of a file."""
+    return Head(name, size, read(name, 0, min(size, HEAD)) if size else b"")
+
+
+def extent_of(head: Head, read: Read) -> Extent | None:
+    """What the header of a safetensors file says; None where it cannot be read as one."""
+    length = int.from_bytes(head.raw[:8], "little")
+    if head.raw[8:9] != b"{" or not 2 <= length <= _MAX_HEADER:
+        return None
+    if 8 + length > head.size:
+        return Extent(frozenset(), 8 + length)
+    try:
+        header = parse_json(read(head.name, 8, length), unique=False)
+        header.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        sound = all(type(end) is int and 0 <= end < 2**62 for end in ends)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
+    return Extent(frozenset(header), 8 + length + max(ends, default=0)) if sound else None
+
+
+def is_cut_zip(head: Head, read: Read) -> bool:
+    """Whether a zip file (a `.bin`) lacks its end."""
+    if not head.raw.startswith(b"PK\x03\x04"):
+        return False
+    start = max(0, head.size - _ZIP_TAIL)
+    return b"PK\x05\x06" not in read(head.name, start, head.size - start)

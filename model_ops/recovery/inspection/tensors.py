@@ -1,0 +1,85 @@
+"""What the names, dtypes and shapes of tensors say where they are not plain weights: adapters, quantised, emptied."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from model_ops.recovery.inspection.formats import MERGE
+from model_ops.recovery.inspection.roles import Found, role_of
+from model_ops.recovery.tensors import TensorRef
+
+_ORIGINAL = "Use the original, unquantised weights that it was made from."
+_FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A kind of tensors by one of them; `says` follows "The base", `{tensor}` is its name."""
+
+    name: str
+    fits: Callable[[TensorRef], bool]
+    says: str
+
+
+def _ends(*endings: str) -> Callable[[TensorRef], bool]:
+    return lambda ref: ref.name.endswith(endings)
+
+
+def _holds(pattern: str) -> Callable[[TensorRef], bool]:
+    known = re.compile(pattern)
+    return lambda ref: known.search(ref.name) is not None
+
+
+def _is_stored_as_integers(ref: TensorRef) -> bool:
+    return ref.name.endswith((".weight", ".weight_packed")) and len(ref.shape) > 1 and ref.dtype[0] in "IU"
+
+
+# A model of its own may have parts of these names (Phi-4-multimodal has LoRA tensors), so only those of peft count.
+ADAPTED: tuple[Sign, ...] = (
+    Sign("adapter", _holds(r"^base_model\.model\.|\.lora_(?:A|B|embedding_[AB])(?:\.default)?(?:\.weight)?$|\.ia3_l(?:\.default)?$|"
+                           r"\.modules_to_save\.|^prompt_embeddings$"),
+         "holds an adapter's tensors ({tensor}), not merged weights. Merge it into its base with " + MERGE + "."),
+)  # fmt: skip
+# Asked only where something that is no floating-point number has rows and columns.
+QUANTISED: tuple[Sign, ...] = (
+    Sign("gptq", _ends(".g_idx"), "is quantised with GPTQ ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("awq", _ends(".qweight", ".qzeros"),
+         "is quantised with AWQ or GPTQ ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("bitsandbytes", _ends(".absmax", ".quant_map", ".nested_absmax", ".SCB", ".weight_format"),
+         "is quantised with bitsandbytes ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("bitsandbytes", _holds(r"\.quant_state\.bitsandbytes__"),
+         "is quantised with bitsandbytes ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("fp8", lambda ref: ref.dtype.startswith("F8_"),
+         "is quantised to FP8 ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("compressed-tensors", _ends(".weight_packed", ".weight_shape", ".weight_zero_point", ".weight_global_scale"),
+         "is quantised with compressed-tensors ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("scaled", _ends(".weight_scale_inv", ".weight_scale", ".input_scale", ".weight_scales"),
+         "is quantised ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("hqq", _ends(".W_q"), "is quantised with HQQ ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("exl2", _ends(".q_weight", ".q_scale_max", ".q_invperm", ".trellis", ".suh", ".svh"),
+         "is quantised with EXL2 or EXL3 ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("aqlm", _ends(".codebooks", ".Qidxs", ".SU", ".SV"),
+         "is quantised with AQLM or QuIP ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("mxfp4", lambda ref: ref.name.endswith("_blocks") and ref.dtype == "U8",
+         "is quantised to MXFP4 ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("quanto", _ends(".weight._data", ".weight._scale"),
+         "is quantised with Quanto ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("integers", _is_stored_as_integers,
+         "is quantised ({tensor} holds whole numbers), so there is nothing to add to. " + _ORIGINAL),
+)  # fmt: skip
+EMPTIED: tuple[Sign, ...] = (
+    Sign("zero3", lambda ref: ref.name.endswith(".weight") and ref.shape == (0,),
+         "holds emptied tensors ({tensor} has shape [0]): it was saved under DeepSpeed ZeRO-3 without its weights. Make the "
+         "checkpoint again with `python zero_to_fp32.py CHECKPOINT_FOLDER OUT --safe_serialization`."),
+)  # fmt: skip
+
+
+def check_tensors(tensors: Mapping[str, TensorRef], role: str) -> None:
+    """Refuse tensors that are no plain weights, by the first kind that one of them shows."""
+    has_others = any(ref.dtype not in _FLOATS and len(ref.shape) > 1 for ref in tensors.values())
+    for sign in (*ADAPTED, *(QUANTISED if has_others else ()), *EMPTIED):
+        for ref in tensors.values():
+            if sign.fits(ref):
+                raise Found(f"{role_of(role).name} {sign.says.format(tensor=ref.name[:200])}")

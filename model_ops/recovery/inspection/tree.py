@@ -1,0 +1,210 @@
+"""Inspect files that are published as they are: every file of a folder, of an upload, or of a repository's list.
+
+Whatever can be loaded may be published (an adapter, a quantised model, GGUF), and so may files that are no part of a
+model. Refused is what is certainly not the file that its name promises, and what the client of a reader cannot load
+because a part of it is missing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import MAX_JSON, parse_json
+from model_ops.recovery.inspection import contents, names
+from model_ops.recovery.inspection.contents import Head
+from model_ops.recovery.inspection.folders import entries_of, judge_link
+from model_ops.recovery.inspection.formats import ADAPTERS
+from model_ops.recovery.inspection.reading import Extent, Read, extent_of, head_of, is_cut_zip, read_part
+from model_ops.recovery.inspection.roles import Found, Role, role_of
+from model_ops.recovery.inspection.weights import files_of_index, judge_index, judge_shards
+from model_ops.recovery.safetensors_format import unfinished
+
+MANIFEST_HEAD = 1024  # bytes; `build_manifest` says what was done in the first few hundred
+_LOADED = ("model", "pytorch_model")
+
+
+def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") -> tuple[str, ...]:
+    """Look at files of a folder, `{path: bytes}`, and at what a download left hidden in it; returns notes.
+
+    Raises `Found` with one or two sentences.
+    """
+    who = role_of(role)
+    for path in files:
+        if why := judge_link(folder / path, role):
+            raise Found(f"{who.whose} {path} {why}")
+    hidden = [name for name in entries_of(folder)[0] if name.startswith(".") and names.unfinished(name)]
+    notes = [f"{names.HUB_NOTES}/{name}" for name in entries_of(folder / names.HUB_NOTES)[0]]
+    if left := next((path for path in notes if path.endswith(".incomplete")), ""):
+        raise Found(
+            f"{who.name} is an unfinished download: {left} lies in it. Run the same `hf download` command again until it ends, "
+            f"or delete {names.HUB_NOTES} if you have all files that you want."
+        )
+    return inspect_files(
+        {**dict.fromkeys(hidden, 0), **files}, lambda path, at, n: read_part(folder / path, at, n), role=role
+    )
+
+
+def inspect_files(
+    files: Mapping[str, int],
+    read: Read,
+    *,
+    role: str,
+    fresh: Collection[str] | None = None,
+    whole: bool = True,
+) -> tuple[str, ...]:
+    """Look at named files (`{path: bytes}`) through `read(path, offset, bytes)`; returns notes.
+
+    With `fresh` only these are read, the others are known by their names. Without `whole`, files may still follow: an
+    index or shards that miss some are no mistake yet. Raises `Found`.
+    """
+    extents = inspect_contents(files, read, role=role, fresh=fresh)
+    check_indexes(files, read, role=role, extents=extents, whole=whole)
+    return tuple(_notes(files, read, role_of(role)))
+
+
+def inspect_contents(
+    files: Mapping[str, int], read: Read, *, role: str, fresh: Collection[str] | None = None
+) -> dict[str, Extent]:
+    """Each file by itself; returns what safetensors say of themselves, by path."""
+    who = role_of(role)
+    extents: dict[str, Extent] = {}
+    for path in sorted(files if fresh is None else fresh):
+        head = head_of(path, files[path], read)
+        if why := _judge_name(path, files) or _judge_content(head, read, who, extents):
+            raise Found(f"{who.whose} {path} {why}")
+    return extents
+
+
+def check_indexes(
+    files: Mapping[str, int],
+    read: Read,
+    *,
+    role: str,
+    extents: Mapping[str, Extent] | None = None,
+    whole: bool = True,
+) -> None:
+    """Each index of weights against the files beside it, in every folder."""
+    for folder, entries in _by_folder(files).items():
+        _check_indexes(folder, entries, files, read, role_of(role), extents or {}, whole=whole)
+
+
+def _judge_name(path: str, files: Mapping[str, int]) -> str:
+    """About a download that has not ended, or a second copy of weights."""
+    name = PurePosixPath(path).name
+    left = names.unfinished(name)
+    target = str(PurePosixPath(path).with_name(left.target)) if left and left.target else ""
+    if left and (
+        not target or Head(target, 0, b"").promised != "the file itself" or (left.beside and target in files)
+    ):
+        return f"is what {left.tool} left of an unfinished download. Run the same download command again until it ends, or delete the file."
+    first = names.second_copy(name)
+    if first and Head(first, 0, b"").is_weights:
+        there = str(PurePosixPath(path).with_name(first)) in files
+        return f"looks like a second copy of {first}. " + (
+            "Delete one of them." if there else f"Rename it to {first}."
+        )
+    return ""
+
+
+def _judge_content(head: Head, read: Read, who: Role, extents: dict[str, Extent]) -> str:
+    """About what the file's first bytes say, and about its length where it says that itself."""
+    kinds = (*contents.KINDS, *contents.WEIGHTS) if head.is_weights else contents.KINDS
+    kinds = (*kinds, contents.TEXT) if head.is_weights and who == role_of("files") else kinds
+    if why := contents.judge(head, kinds, where=who.where, again=who.again):
+        return why
+    if head.suffix == ".safetensors" and (extent := extent_of(head, read)):
+        extents[head.name] = extent
+        if extent.size > head.size:
+            return unfinished("", head.size, extent.size).lstrip()
+    if head.is_weights and is_cut_zip(head, read):
+        return "is an unfinished download: its end is missing. Download it again, for instance with `hf download`, then try again."
+    return ""
+
+
+def _by_folder(files: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        found[folder].append(name)
+    return found
+
+
+def _check_indexes(
+    folder: str,
+    entries: list[str],
+    files: Mapping[str, int],
+    read: Read,
+    who: Role,
+    extents: Mapping[str, Extent],
+    *,
+    whole: bool,
+) -> None:
+    """Each index names files that are there, and tensors that are in them; shards without an index are all there."""
+    at = partial(_joined, folder)
+    indexes = [name for name in entries if name.endswith((".safetensors.index.json", ".bin.index.json"))]
+    for index in indexes:
+        listed = _listed(at(index), files, read, who)
+        why = judge_index(index, listed, entries)
+        is_other = index.endswith(".bin.index.json") and not set(listed).intersection(entries)
+        if why and not (is_other and any(name.endswith(".safetensors") for name in entries)):
+            if whole or why.startswith("has another"):
+                raise Found(f"{who.name} {why}")
+            continue
+        for name in listed:
+            extent = extents.get(at(name))
+            if extent and (missing := listed[name] - extent.tensors):
+                raise Found(
+                    f"{who.whose} {at(index)} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index "
+                    "again together with the weights."
+                )
+    shards = [name for name in entries if (part := names.shard(name)) and part.stem in _LOADED]
+    if whole and not indexes and (why := judge_shards(shards)):
+        raise Found(f"{who.name} {why}")
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _listed(path: str, files: Mapping[str, int], read: Read, who: Role) -> dict[str, set[str]]:
+    if files[path] > MAX_JSON:
+        raise Found(
+            f"{who.whose} {path} is larger than {MAX_JSON} bytes, too large for an index. Download it again."
+        )
+    try:
+        table = parse_json(read(path, 0, files[path]), unique=False)
+        return files_of_index(PurePosixPath(path).name, table.get("weight_map"))
+    except Refusal as refusal:
+        raise Found(f"{who.name} cannot be used: {refusal}") from refusal
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise Found(f"{who.whose} {path} is not a valid index. Download it again, then try again.") from error
+
+
+def _notes(files: Mapping[str, int], read: Read, who: Role) -> Iterable[str]:
+    if MANIFEST in files and is_diff(read(MANIFEST, 0, MANIFEST_HEAD)):
+        yield DIFF_NOTE
+    indexes = any(path.endswith(".index.json") for path in files)
+    if not indexes and sum(1 for path in files if "/" not in path and names.shard(path)) > 1:
+        yield f"{who.name} has shards and no index, without which transformers does not load them."
+    if ADAPTERS[0] in files:
+        yield f"{who.name} holds an adapter ({ADAPTERS[0]}), which is loaded together with its base."
+
+
+DIFF_NOTE = "This is a diff, not full weights: people who download it need the base to recover the weights."
+
+
+def is_diff_folder(folder: Path) -> bool:
+    """Whether a folder's manifest says that it is a diff."""
+    return is_diff(read_part(folder / MANIFEST, 0, MANIFEST_HEAD))
+
+
+def is_diff(manifest: bytes) -> bool:
+    """Whether the beginning of a manifest says that `make_diff` wrote it."""
+    head: Any = manifest.decode("utf-8", "replace")
+    return '"engine": "gatehouse-recovery"' in head and '"action": "make_diff"' in head

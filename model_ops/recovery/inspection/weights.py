@@ -1,0 +1,159 @@
+"""Which files of a folder are its weights, by their names and its index, and what is wrong where they do not fit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Any
+
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.inspection import names
+
+INDEXES = {"safetensors": "model.safetensors.index.json", "bin": "pytorch_model.bin.index.json"}
+LAYOUTS = (
+    ("model.safetensors", "safetensors"),
+    (INDEXES["safetensors"], "safetensors"),
+    ("pytorch_model.bin", "bin"),
+    (INDEXES["bin"], "bin"),
+)
+# Files of safetensors that are no checkpoint by themselves.
+_NO_CHECKPOINT = ("consolidated*", "adapter_*", "rank[0-9]*", "weights.*", "*lora*", "training_state*")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weight files of a folder; `index` is the file that lists them, empty where there is none."""
+
+    kind: str
+    index: str
+    files: tuple[str, ...]
+
+    @property
+    def is_sharded(self) -> bool:
+        """Several files, whether an index lists them or not."""
+        return bool(self.index) or len(self.files) > 1
+
+
+def find_weights(entries: Collection[str]) -> Weights | None:
+    """The weights by their names: one file, an index (whose files are not known yet), or all shards without an index.
+
+    safetensors are preferred to `.bin`, as transformers does. None where there are none, or no single choice.
+    """
+    for name, kind in LAYOUTS:
+        if name in entries:
+            return Weights(
+                kind, name if name.endswith(".json") else "", () if name.endswith(".json") else (name,)
+            )
+    groups = list(shard_groups(entries).values())
+    single = [name for name in entries if _is_checkpoint(name) and not names.shard(name)]
+    if len(groups) == 1 and not single and not missing_numbers(groups[0]):
+        return Weights(groups[0][0].suffix, "", tuple(part.sibling(part.number) for part in groups[0]))
+    if len(single) == 1 and not groups:
+        return Weights("safetensors", "", (single[0],))
+    return None
+
+
+def _is_checkpoint(name: str) -> bool:
+    lower = name.lower()
+    return (
+        name.endswith(".safetensors")
+        and not names.is_left_beside(name)
+        and not any(fnmatchcase(lower, pattern) for pattern in _NO_CHECKPOINT)
+    )
+
+
+def shard_groups(entries: Collection[str]) -> dict[tuple[str, int, str], list[names.Shard]]:
+    """The shards by the checkpoint that they are of, in order; of safetensors alone where there are both kinds."""
+    groups: dict[tuple[str, int, str], list[names.Shard]] = defaultdict(list)
+    for name in sorted(entries):
+        part = names.shard(name)
+        if part and not names.is_left_beside(name) and not fnmatchcase(name.lower(), "adapter_*"):
+            groups[part.group].append(part)
+    preferred = {group: parts for group, parts in groups.items() if group[2] == "safetensors"}
+    return preferred or groups
+
+
+def missing_numbers(group: list[names.Shard]) -> list[int]:
+    """Which of N shards are not there. Some tools count from 0."""
+    have = {part.number for part in group}
+    first = 0 if 0 in have else 1
+    wanted = group[0].count
+    return [number for number in range(first, min(first + wanted, first + 100_000)) if number not in have]
+
+
+def files_of_index(index: str, weight_map: Any) -> dict[str, set[str]]:
+    """File -> the tensors that the index puts there, files in name order."""
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise Refusal(f"{index} has no weight_map.")
+    suffix = ".safetensors" if "safetensors" in index else ".bin"
+    files: dict[str, set[str]] = {}
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not file.endswith(suffix):
+            raise Refusal(f"{index} puts {tensor[:200]!r} into something that is not a {suffix} file.")
+        files.setdefault(file, set()).add(tensor)
+    return dict(sorted(files.items()))
+
+
+def judge_index(index: str, listed: Collection[str], entries: Collection[str]) -> str:
+    """What follows "The base" where the index names files that are not there; "" where all are.
+
+    `listed` are plain names of files beside the index; `entries` are all files there.
+    """
+    missing = [name for name in listed if name not in entries]
+    if not missing:
+        return ""
+    first = missing[0]
+    if other := names.looks_like(first, entries):
+        return f"has {other!r} where its {index} names {first!r}. Rename the file to that."
+    if left := next((name for name in sorted(entries) if target_of(name) in missing), ""):
+        return unfinished_instead(left)
+    suffix = PurePosixPath(index.removesuffix(".index.json")).suffix
+    others = [name for name in sorted(entries) if name.endswith(suffix) and _is_part(name)]
+    if len(missing) == len(listed) and others:
+        return (
+            f"has another checkpoint's {index}: it names {first!r}, and the weights here are {others[0]!r}. Download the "
+            "index that belongs to these files; or delete this one, and the tensors are found in the files themselves."
+        )
+    many = f"{len(missing)} of the {len(listed)} files" if len(listed) > 1 else "the file"
+    return (
+        f"lacks {many} that its {index} names, beginning with {first!r}. Download what is missing, for "
+        "instance with `hf download`, then try again."
+    )
+
+
+def target_of(name: str) -> str:
+    """The name that an unfinished download will have; "" for any other file, or where its name does not say."""
+    found = names.unfinished(name)
+    return found.target if found else ""
+
+
+def unfinished_instead(name: str) -> str:
+    """What follows "The base" about an unfinished download that stands in the place of weights."""
+    target = target_of(name) or "the finished file"
+    return f"is an unfinished download: {name!r} is there instead of {target!r}. Run the same download command again until it ends."
+
+
+def _is_part(name: str) -> bool:
+    """A file that may hold weights, of either format."""
+    return not names.is_left_beside(name) and (_is_checkpoint(name) or name.endswith(".bin"))
+
+
+def judge_shards(entries: Collection[str]) -> str:
+    """What follows "The base" about shards without an index that are not one whole set; "" where there are none."""
+    groups = shard_groups(entries)
+    if len(groups) > 1:
+        first, second = (group[0].sibling(group[0].number) for group in list(groups.values())[:2])
+        return (
+            f"holds shards of more than one checkpoint ({first!r} and {second!r}) and no index that says which count. Keep "
+            "those of one checkpoint only."
+        )
+    for group in groups.values():
+        missing = missing_numbers(group)
+        if missing:
+            shown = ", ".join(group[0].sibling(number) for number in missing[:3])
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            return f"lacks {len(missing)} of {group[0].count} shards: {shown}{more}. Download what is missing, for instance with `hf download`, then try again."
+    return ""

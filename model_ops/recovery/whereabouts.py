@@ -1,0 +1,57 @@
+"""Why a folder that was named is not there, and which one was probably meant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_REPO = re.compile(
+    r"(?:hf:|(?:https?:/{1,2})?(?:www\.)?(?:huggingface\.co|hf\.co)/)?"
+    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}))"
+    r"(?:@[\w./-]+|/(?:tree|blob|resolve)/\S*)?/?"
+)
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".zst", ".xz", ".bz2")
+
+
+def why_missing(path: Path | str, role: str) -> str:
+    """One or two sentences about a path that is no folder."""
+    text = str(path)
+    missing = f"The {role} folder {text!r} does not exist or cannot be read."
+    try:
+        folder = Path(text)
+        if folder.is_file():
+            return _a_file(folder, role)
+        if "~" in text and folder.expanduser().is_dir():
+            return f"{missing} Write the path in full: {str(folder.expanduser())!r}."
+        if near := _near(folder):
+            return f"{missing} There is {near!r} beside it; check the name."
+    except (OSError, RuntimeError, ValueError):
+        return missing
+    found = _REPO.fullmatch(text)
+    if found:
+        return (
+            f"{missing} If it is a repository on the Hugging Face Hub, download it first: `hf download {found['id']} "
+            f"--local-dir {found['name']}`, then name that folder."
+        )
+    return missing
+
+
+def _a_file(path: Path, role: str) -> str:
+    if path.suffix.lower() in _ARCHIVES:
+        return f"The {role} {str(path)!r} is a packed file. Unpack it, then name the folder that the weights are in."
+    return f"The {role} {str(path)!r} is a file. Name the folder that it is in: {str(path.parent)!r}."
+
+
+def _near(path: Path) -> str:
+    """A folder beside it whose name differs in case, spaces at an end or quotes only."""
+    wanted = path.name.strip(" '\"").casefold()
+    if not wanted or not path.parent.is_dir():
+        return ""
+    return next(
+        (
+            other.name
+            for other in sorted(path.parent.iterdir())[:10_000]
+            if other.name.casefold() == wanted and other.is_dir()
+        ),
+        "",
+    )

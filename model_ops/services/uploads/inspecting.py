@@ -1,0 +1,62 @@
+"""Looking at uploaded files before readers get them: is each the file that its name promises."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from access_requests.models import GatedModel
+from model_ops.models import Revision
+from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.inspection.reading import read_part
+from model_ops.recovery.inspection.tree import check_indexes, inspect_contents, inspect_files
+from model_ops.services.blobs import blob_path
+from model_ops.services.publishing import revision_files
+from model_ops.services.repository import StoredFile
+from model_ops.services.uploads.errors import NotTheFile
+from model_ops.services.uploads.staging import staged_path
+
+
+def check_contents(*, model: GatedModel, files: Collection[StoredFile]) -> None:
+    """Refuse files that a commit brings and that are pointers, pages or beginnings of what their names promise."""
+    known = {file.path: file for file in files}
+    with _refusing():
+        inspect_contents(_sizes(known), partial(_read, model, known), role="upload")
+
+
+def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile]) -> None:
+    """Refuse an index of other weights than lie beside it. What is missing may come with the next commit."""
+    with _refusing():
+        check_indexes(_sizes(files), partial(_read, model, files), role="upload", whole=False)
+
+
+def check_upload(*, revision: Revision, published: Revision | None) -> None:
+    """Refuse to publish a held revision with such files: those that its branch has already are not looked at again."""
+    files = {file.path: file for file in revision_files(revision)}
+    old = {file.path: file.sha256 for file in revision_files(published)} if published else {}
+    fresh = [path for path, file in files.items() if old.get(path) != file.sha256]
+    if fresh:
+        with _refusing():
+            read = partial(_read, revision.model, files)
+            inspect_files(_sizes(files), read, role="upload", fresh=fresh)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except RecoveryError as error:
+        raise NotTheFile(str(error)) from error
+
+
+def _sizes(files: Mapping[str, StoredFile]) -> dict[str, int]:
+    return {path: file.size for path, file in files.items()}
+
+
+def _read(model: GatedModel, files: Mapping[str, StoredFile], path: str, offset: int, size: int) -> bytes:
+    """Out of the store, or where it was staged."""
+    sha256 = files[path].sha256
+    places: tuple[Path, ...] = (blob_path(sha256), staged_path(model.pk, sha256))
+    return next((part for place in places if (part := read_part(place, offset, size))), b"")
