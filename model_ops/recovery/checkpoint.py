@@ -10,7 +10,8 @@ from typing import Any
 from model_ops.recovery.config import read_config
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import inner_file, open_folder
-from model_ops.recovery.inspection.folder import inspect_folder, quantised_note
+from model_ops.recovery.inspection.folder import inspect_folder
+from model_ops.recovery.inspection.notes import quantised_note
 from model_ops.recovery.inspection.roles import Found
 from model_ops.recovery.inspection.tensors import check_tensors
 from model_ops.recovery.safetensors_format import read_safetensors

@@ -21,7 +21,8 @@ from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, names_to_copy, open_folder, paths_in
 from model_ops.recovery.growing import first_rows_alone
 from model_ops.recovery.identity import identify
-from model_ops.recovery.inspection.folder import inspect_payload, look_into, tokenizer_note
+from model_ops.recovery.inspection.folder import inspect_payload, look_into
+from model_ops.recovery.inspection.notes import config_note, tokenizer_note
 from model_ops.recovery.manifest import check_role
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.names import with_names_of
@@ -192,7 +193,7 @@ def _plan(
 
 def _notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]:
     """What the owner should know: of both folders, of the tensors, of what the result lacks."""
-    no_config = "" if first.config else f"The {first.role} has no config.json."
+    no_config = "" if first.config else config_note(first.role, bool(base.config))
     names = [path.name for path in paths_in(base.folder)]
     no_tokenizer = tokenizer_note(names_to_copy(first.folder), names, first.role)
     return (*base.notes, *first.notes, *rules.notes, *filter(None, [no_config, no_tokenizer]))

@@ -18,7 +18,7 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled, Failure, RecoveryError
 from model_ops.recovery.folder import NOT_COPIED, inner_file, open_folder, paths_in
-from model_ops.recovery.inspection.folder import judge_file
+from model_ops.recovery.inspection.files import judge_file
 from model_ops.recovery.inspection.folders import entries_of
 from model_ops.recovery.inspection.names import is_licence
 from model_ops.recovery.inspection.reading import size_of

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from model_ops.recovery import MANIFEST
 from model_ops.recovery.folder import WEIGHT_SUFFIXES
 from model_ops.recovery.inspection import names
 
@@ -65,7 +66,8 @@ class Head:
             return "the index"
         if names.tokenizer_files([base]):
             return "the tokenizer"
-        return "the configuration" if base == "config.json" else "the file itself"
+        known = {"config.json": "the configuration", MANIFEST: "the manifest"}
+        return known.get(base, "the file itself")
 
     @property
     def can_be_a_page(self) -> bool:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import (
-    belongs,
-    check_plain,
-    inner_file,
-    names_to_copy,
-    open_regular,
-    read_json_file,
-)
+from model_ops.recovery.folder import check_plain, inner_file, names_to_copy, read_json_file
 from model_ops.recovery.inspection import contents, names
+from model_ops.recovery.inspection.files import judge_content
+from model_ops.recovery.inspection.files import shown as shown_name
 from model_ops.recovery.inspection.folders import entries_of, judge_link, judge_place
 from model_ops.recovery.inspection.formats import adapter, find_format
-from model_ops.recovery.inspection.reading import head_of, read_part
+from model_ops.recovery.inspection.notes import notes_on
+from model_ops.recovery.inspection.reading import read_part
 from model_ops.recovery.inspection.roles import Found, Role, role_of
 from model_ops.recovery.inspection.weights import (
     LAYOUTS,
@@ -34,11 +28,7 @@ from model_ops.recovery.inspection.weights import (
 )
 
 READ_OF_BASE = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
-_LIKE_WEIGHTS = (
-    ".safetensors",
-    ".bin",
-    ".index.json",
-)  # a folder of this name is refused by whoever opens it
+_LIKE_WEIGHTS = (".safetensors", ".bin", ".index.json")
 MOST_FILES = 10_000  # whose first bytes are read
 
 
@@ -67,10 +57,10 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
     used = [*filter(None, [weights.index]), *listed, *(name for name in beside if name in files)]
     for name in used[:MOST_FILES]:
         if why := _judge_used(folder, name, role, who, is_weights=name in listed):
-            raise Found(f"{who.whose} {_shown(name)} {why}")
+            raise Found(f"{who.whose} {shown_name(name)} {why}")
     _refuse_unfinished(used, files, who)
     weights = Weights(weights.kind, weights.index, tuple(listed))
-    return Inspection(weights, listed, tuple(_notes(folder, role, who, files, weights, set(used))))
+    return Inspection(weights, listed, tuple(notes_on(folder, role, files, weights, set(used))))
 
 
 def look_into(folder: Path, role: str, *, shown: str = "") -> None:
@@ -94,21 +84,11 @@ def inspect_payload(first: Path, base: Path, role: str) -> None:
         who, files = role_of(named), entries_of(folder)[0]
         used = [name for name in names_of_first if name in files]
         for name in used[:MOST_FILES]:
-            if why := judge_link(folder / name, named) or _judge_content(folder, name, who, contents.KINDS):
-                raise Found(f"{who.whose} {_shown(name)} {why}")
+            if why := judge_link(folder / name, named) or judge_content(folder, name, who, contents.KINDS):
+                raise Found(f"{who.whose} {shown_name(name)} {why}")
         _refuse_unfinished(used, files, who)
     if why := _unfinished_download(first, names_of_first):
         raise Found(f"{role_of(role).name} {why}")
-
-
-def judge_file(folder: Path, name: str) -> str:
-    """What follows the name of a file that is a pointer, a page or empty; "" for any other, and where there is none."""
-    kinds = (*contents.KINDS, contents.WEIGHTS[0])
-    return judge_link(folder / name, "folder") or _judge_content(folder, name, role_of("folder"), kinds)
-
-
-def _shown(name: str) -> str:
-    return name if name.isprintable() else repr(name)
 
 
 def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bool) -> str:
@@ -119,24 +99,7 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
         if is_weights
         else contents.KINDS
     )
-    return _judge_content(folder, name, who, kinds)
-
-
-def _judge_content(folder: Path, name: str, who: Role, kinds: tuple[contents.Kind, ...]) -> str:
-    path = folder / name
-    try:
-        if not (path.resolve(strict=True).is_file() and _is_inside(folder, path)):
-            return ""  # what it is, is said by whoever opens it
-        size = path.stat().st_size
-    except (OSError, RuntimeError, ValueError):
-        return ""
-    head = head_of(name, size, lambda _, offset, count: read_part(path, offset, count))
-    return contents.judge(head, kinds, where=who.where, again=who.again)
-
-
-def _is_inside(folder: Path, path: Path) -> bool:
-    """A link's target is opened only where `inner_file` would open it."""
-    return belongs(folder, path.resolve())
+    return judge_content(folder, name, who, kinds)
 
 
 def _listed(
@@ -161,7 +124,7 @@ def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
     """Refuse a file that is used while a download of it lies beside it."""
     for left in files:
         if (found := names.unfinished(left)) and found.target in used:
-            name, shown = found.target, _shown(left)
+            name, shown = found.target, shown_name(left)
             what = (
                 f"{shown}, which {found.tool} removes at the end, lies beside it"
                 if found.beside
@@ -191,9 +154,25 @@ def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str
         return f"{who.name} {why.format(role=who.wanted)}"
     if found := find_format([*files, *(f"{name}/" for name in folders)]):
         kind, name = found
-        return f"{who.name} {kind.says.format(file=_shown(name).rstrip('/'))}"
-    known = ", ".join(name for name, _ in LAYOUTS)
-    return f"{who.folder} {folder.name!r} holds no weights{_what_instead(files)}; expected one of {known}."
+        return f"{who.name} {kind.says.format(file=shown_name(name).rstrip('/'))}"
+    return _no_known_name(folder, who, files)
+
+
+def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
+    """What may be the weights nevertheless, or which names are known."""
+    several = [name for name in files if name.endswith(".safetensors") and not names.is_left_beside(name)]
+    if len(several) > 1:
+        return (
+            f"{who.name} holds {several[0]!r}, {several[1]!r} and no index that says which files are its weights. Add "
+            "model.safetensors.index.json, or leave a single file."
+        )
+    nothing = f"{who.folder} {folder.name!r} holds no weights"
+    odd = [
+        name for name in files if name.endswith((".bin", ".pt", ".pth")) and not names.is_left_beside(name)
+    ]
+    if odd:
+        return f"{nothing} under a known name. If {odd[0]!r} holds a whole state dict, rename it to pytorch_model.bin."
+    return f"{nothing}; expected one of {', '.join(name for name, _ in LAYOUTS)}."
 
 
 def _unfinished_download(folder: Path, files: list[str]) -> str:
@@ -215,75 +194,3 @@ def _other_name(files: list[str]) -> str:
         if other := names.looks_like(wanted, files):
             return f"has {other!r}, which should be named {wanted}. Rename it."
     return ""
-
-
-def _what_instead(files: list[str]) -> str:
-    """Other files that may be weights, as part of a sentence."""
-    several = [name for name in files if name.endswith(".safetensors") and not names.is_left_beside(name)]
-    if len(several) > 1:
-        return f" that can be told apart ({several[0]!r}, {several[1]!r} and no index)"
-    odd = [
-        name for name in files if name.endswith((".bin", ".pt", ".pth")) and not names.is_left_beside(name)
-    ]
-    return f" under a known name ({odd[0]!r} is there)" if odd else ""
-
-
-def _notes(
-    folder: Path, role: str, who: Role, files: list[str], weights: Weights, used: set[str]
-) -> Iterable[str]:
-    """What the owner of a plan should know although nothing is refused."""
-    if not weights.index and len(weights.files) > 1:
-        index = f"{_stem(weights.files[0])}.{weights.kind}.index.json"
-        yield f"{who.name} has no {index}; its tensors were found in the headers of all {len(weights.files)} shards."
-    if "adapter_config.json" in files:
-        kept = "is not applied" if role == "base" else "is left out of the result"
-        yield f"{who.whose} weights have an adapter beside them (adapter_config.json), which {kept}."
-    for name in files:
-        if (copy := names.second_copy(name)) and copy in used:
-            yield f"{who.whose} {_shown(name)} looks like a second copy of {copy} and is not read."
-    for name in weights.files:
-        if _has_holes(folder / name):
-            yield (
-                f"{who.whose} {name} has parts that were never written and read as zeros; if its download broke off, "
-                "download it again."
-            )
-    if role == "base":
-        for name in [name for name in files if name not in used][:MOST_FILES]:
-            if why := _judge_content(folder, name, who, contents.KINDS[:3]):
-                yield f"{who.whose} {_shown(name)} {why.split('. ')[0]}; nothing is made from it."
-
-
-def _stem(name: str) -> str:
-    part = names.shard(name)
-    return part.stem if part else name
-
-
-def _has_holes(path: Path) -> bool:
-    """Whether the file system says that a part was never written. False where it does not say."""
-    try:
-        with open_regular(path) as file:
-            end = os.fstat(file.fileno()).st_size
-            return end > 0 and os.lseek(file.fileno(), 0, os.SEEK_HOLE) < end
-    except (OSError, AttributeError, Refusal):
-        return False
-
-
-def tokenizer_note(first: Iterable[str], base: Iterable[str], role: str) -> str:
-    """A note where the files of the first folder hold no tokenizer and those of the base do; else ""."""
-    have, others = set(first), names.tokenizer_files(sorted(base))
-    if names.vocabularies(have) or not names.vocabularies(others):
-        return ""
-    lacking = ", ".join(name for name in others if name not in have)
-    return f"The {role} has no tokenizer, so transformers cannot load the result until you copy the base's into it: {lacking}."
-
-
-def quantised_note(config: dict[str, object], role: str) -> str:
-    """A note where a configuration says that plain weights are quantised, so that loaders would quantise them; else ""."""
-    said = config.get("quantization_config")
-    if not isinstance(said, dict):
-        return ""
-    method = json.dumps(said.get("quant_method"))[:40]
-    return (
-        f"config.json of the {role} has a quantization_config ({method}), but its weights are not quantised; take it out of the "
-        "result's config.json unless loaders shall quantise them."
-    )

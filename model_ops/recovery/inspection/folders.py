@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 from model_ops.recovery.inspection import names
-from model_ops.recovery.inspection.weights import find_weights
+from model_ops.recovery.inspection.weights import LAYOUTS, find_weights
 
 DEPTH = 3
 MOST_FOLDERS = 2000  # that are looked into
 MOST_ENTRIES = 20_000  # of one folder
+LAYOUT_NAMES = frozenset(name for name, _ in LAYOUTS)
 
 
 def entries_of(folder: Path) -> tuple[list[str], list[str]]:
@@ -46,7 +47,8 @@ def below(folder: Path) -> list[str]:
             for name in entries_of(place)[1]:
                 inner = place / name
                 looked += 1
-                if looked > MOST_FOLDERS or _is_skipped(name) or inner.is_symlink():
+                store = name == "blobs" and (place / "snapshots").is_dir()
+                if looked > MOST_FOLDERS or _is_skipped(name) or store or inner.is_symlink():
                     continue
                 if find_weights(entries_of(inner)[0]):
                     found.append(inner.relative_to(folder).as_posix())
@@ -60,6 +62,16 @@ def _is_skipped(name: str) -> bool:
     return name.startswith(".") or name.lower() in names.SKIPPED_FOLDERS
 
 
+def _is_model(files: list[str]) -> bool:
+    """A configuration and weights under their own names."""
+    weights = find_weights(files)
+    return (
+        weights is not None
+        and "config.json" in files
+        and (weights.is_sharded or weights.files[0] in LAYOUT_NAMES)
+    )
+
+
 def judge_place(folder: Path, shown: str) -> str:
     """What follows "The base folder" where the weights are below or above it; "" where there are none either."""
     if found := below(folder):
@@ -70,7 +82,7 @@ def judge_place(folder: Path, shown: str) -> str:
         return f"holds no weights itself, but several folders below it do. Name one of them: {', '.join(places[:5])}{more}."
     if folder.name == "blobs" and (folder.parent / "snapshots").is_dir():
         return "is a Hub cache's store of contents. Name a folder below 'snapshots' beside it."
-    if find_weights(entries_of(folder.parent)[0]):
+    if _is_model(entries_of(folder.parent)[0]):
         return f"holds no weights; the folder above it does. Name that one: '{Path(shown).parent}'."
     return ""
 
@@ -94,8 +106,8 @@ def judge_link(path: Path, role: str) -> str:
         return ""
     if not is_there:
         return (
-            "is a link to a content that the Hub's cache no longer has. Download the repository again with `hf download`, then "
-            "try again."
+            "is a link into the Hub's cache, which no longer has the file. Download the repository again with `hf download`, "
+            "then try again."
         )
     return (
         "is a link out of the folder, into the Hub's cache, which is not followed. Copy the folder with its contents and name "

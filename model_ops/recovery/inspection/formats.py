@@ -100,9 +100,9 @@ def adapter(entries: Iterable[str], read: Callable[[str], bytes]) -> str:
         return ""
     kind = _peft_type(read(ADAPTERS[0])) if ADAPTERS[0] in found else ""
     if kind in _NOT_MERGED:
-        return f"is a {kind} adapter, which has no weights of its own and cannot be merged into a base."
-    named = "LoRA adapter" if kind in ("", "LORA") else f"{kind} adapter"
-    return f"is a {named}, not {{role}}. Merge it into its base with {MERGE}."
+        return f"is an adapter ({kind}) that cannot be merged into a base. Load it with peft on top of its base instead."
+    named = "a LoRA adapter" if kind in ("", "LORA") else f"an adapter ({kind})"
+    return f"is {named}, not {{role}}. Merge it into its base with {MERGE}."
 
 
 def _peft_type(raw: bytes) -> str:

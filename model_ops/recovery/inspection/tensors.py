@@ -10,7 +10,7 @@ from model_ops.recovery.inspection.formats import MERGE
 from model_ops.recovery.inspection.roles import Found, role_of
 from model_ops.recovery.tensors import TensorRef
 
-_ORIGINAL = "Use the original, unquantised weights that it was made from."
+_ORIGINAL = "Use the original, unquantised weights instead."
 _FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
 
 
@@ -44,30 +44,30 @@ ADAPTED: tuple[Sign, ...] = (
 )  # fmt: skip
 # Asked only where something that is no floating-point number has rows and columns.
 QUANTISED: tuple[Sign, ...] = (
-    Sign("gptq", _ends(".g_idx"), "is quantised with GPTQ ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+    Sign("gptq", _ends(".g_idx"), "is quantised with GPTQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("awq", _ends(".qweight", ".qzeros"),
-         "is quantised with AWQ or GPTQ ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with AWQ or GPTQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("bitsandbytes", _ends(".absmax", ".quant_map", ".nested_absmax", ".SCB", ".weight_format"),
-         "is quantised with bitsandbytes ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with bitsandbytes ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("bitsandbytes", _holds(r"\.quant_state\.bitsandbytes__"),
-         "is quantised with bitsandbytes ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with bitsandbytes ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("fp8", lambda ref: ref.dtype.startswith("F8_"),
-         "is quantised to FP8 ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised to FP8 ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("compressed-tensors", _ends(".weight_packed", ".weight_shape", ".weight_zero_point", ".weight_global_scale"),
-         "is quantised with compressed-tensors ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with compressed-tensors ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("scaled", _ends(".weight_scale_inv", ".weight_scale", ".input_scale", ".weight_scales"),
-         "is quantised ({tensor}), so there is nothing to add to. " + _ORIGINAL),
-    Sign("hqq", _ends(".W_q"), "is quantised with HQQ ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
+    Sign("hqq", _ends(".W_q"), "is quantised with HQQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("exl2", _ends(".q_weight", ".q_scale_max", ".q_invperm", ".trellis", ".suh", ".svh"),
-         "is quantised with EXL2 or EXL3 ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with EXL2 or EXL3 ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("aqlm", _ends(".codebooks", ".Qidxs", ".SU", ".SV"),
-         "is quantised with AQLM or QuIP ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with AQLM or QuIP ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("mxfp4", lambda ref: ref.name.endswith("_blocks") and ref.dtype == "U8",
-         "is quantised to MXFP4 ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised to MXFP4 ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("quanto", _ends(".weight._data", ".weight._scale"),
-         "is quantised with Quanto ({tensor}), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised with Quanto ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("integers", _is_stored_as_integers,
-         "is quantised ({tensor} holds whole numbers), so there is nothing to add to. " + _ORIGINAL),
+         "is quantised ({tensor} holds whole numbers), and quantised values cannot be added up. " + _ORIGINAL),
 )  # fmt: skip
 EMPTIED: tuple[Sign, ...] = (
     Sign("zero3", lambda ref: ref.name.endswith(".weight") and ref.shape == (0,),

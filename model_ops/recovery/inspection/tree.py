@@ -15,7 +15,7 @@ from typing import Any
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import MAX_JSON, parse_json
+from model_ops.recovery.folder import MAX_JSON, belongs, parse_json
 from model_ops.recovery.inspection import contents, names
 from model_ops.recovery.inspection.contents import Head
 from model_ops.recovery.inspection.folders import entries_of, judge_link
@@ -46,8 +46,16 @@ def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") ->
             f"or delete {names.HUB_NOTES} if you have all files that you want."
         )
     return inspect_files(
-        {**dict.fromkeys(hidden, 0), **files}, lambda path, at, n: read_part(folder / path, at, n), role=role
+        {**dict.fromkeys(hidden, 0), **files}, partial(_read_inside, folder.resolve()), role=role
     )
+
+
+def _read_inside(folder: Path, path: str, offset: int, size: int) -> bytes:
+    """Nothing is read through a link out of the folder; whoever opens the file refuses it."""
+    target = (folder / path).resolve()
+    if not (target.is_relative_to(folder) or belongs(folder, target)):
+        return b""
+    return read_part(target, offset, size)
 
 
 def inspect_files(

@@ -132,8 +132,9 @@ def target_of(name: str) -> str:
 
 def unfinished_instead(name: str) -> str:
     """What follows "The base" about an unfinished download that stands in the place of weights."""
-    target = target_of(name) or "the finished file"
-    return f"is an unfinished download: {name!r} is there instead of {target!r}. Run the same download command again until it ends."
+    target = target_of(name)
+    instead = f" is there instead of {target!r}" if target else " is there"
+    return f"is an unfinished download: {name!r}{instead}. Run the same download command again until it ends."
 
 
 def _is_part(name: str) -> bool:

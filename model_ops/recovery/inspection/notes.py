@@ -1,0 +1,85 @@
+"""What is worth knowing about a folder although its weights can be used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import open_regular
+from model_ops.recovery.inspection import contents, names
+from model_ops.recovery.inspection.files import judge_content, shown
+from model_ops.recovery.inspection.roles import role_of
+from model_ops.recovery.inspection.weights import Weights
+
+_MOST_FILES = 1000  # beside the weights, whose first bytes are read for a note
+
+
+def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: set[str]) -> Iterable[str]:
+    """What the owner of a plan should know although nothing is refused; `used` are the files that are read or copied."""
+    who = role_of(role)
+    if not weights.index and len(weights.files) > 1:
+        index = f"{_stem(weights.files[0])}.{weights.kind}.index.json"
+        yield f"{who.name} has no {index}; its tensors were found in the headers of all {len(weights.files)} shards."
+    if "adapter_config.json" in files:
+        kept = "is not applied" if role == "base" else "is left out of the result"
+        yield f"{who.whose} weights have an adapter beside them (adapter_config.json), which {kept}."
+    for name in files:
+        if (copy := names.second_copy(name)) and copy in used:
+            yield f"{who.whose} {shown(name)} looks like a second copy of {copy} and is not read."
+    for name in weights.files:
+        if _has_holes(folder / name):
+            yield (
+                f"{who.whose} {name} has parts that were never written and read as zeros; if its download broke off, "
+                "download it again."
+            )
+    if role == "base":
+        for name in [name for name in files if name not in used][:_MOST_FILES]:
+            if why := judge_content(folder, name, who, contents.KINDS[:3]):
+                yield f"{who.whose} {shown(name)} {why.split('. ')[0]}; nothing is made from it."
+
+
+def _stem(name: str) -> str:
+    part = names.shard(name)
+    return part.stem if part else name
+
+
+def _has_holes(path: Path) -> bool:
+    """Whether the file system says that a part was never written. False where it does not say."""
+    try:
+        with open_regular(path) as file:
+            end = os.fstat(file.fileno()).st_size
+            return end > 0 and os.lseek(file.fileno(), 0, os.SEEK_HOLE) < end
+    except (OSError, AttributeError, Refusal):
+        return False
+
+
+def tokenizer_note(first: Iterable[str], base: Iterable[str], role: str) -> str:
+    """A note where the files of the first folder hold no tokenizer and those of the base do; else ""."""
+    have, others = set(first), names.tokenizer_files(sorted(base))
+    if names.vocabularies(have) or not names.vocabularies(others):
+        return ""
+    lacking = ", ".join(name for name in others if name not in have)
+    return f"The {role} has no tokenizer, so transformers cannot load the result until you copy the base's into it: {lacking}."
+
+
+def config_note(role: str, base_has_one: bool) -> str:
+    """A note about a folder without config.json."""
+    until = (
+        ", so transformers cannot load the result until you copy the base's into it" if base_has_one else ""
+    )
+    return f"The {role} has no config.json{until}."
+
+
+def quantised_note(config: dict[str, object], role: str) -> str:
+    """A note where a configuration says that plain weights are quantised, so that loaders would quantise them; else ""."""
+    said = config.get("quantization_config")
+    if not isinstance(said, dict):
+        return ""
+    method = json.dumps(said.get("quant_method"))[:40]
+    return (
+        f"config.json of the {role} has a quantization_config ({method}), but its weights are not quantised; take it out of the "
+        "result's config.json unless loaders shall quantise them."
+    )
