@@ -62,7 +62,7 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
 
 
 def _published_facts(revision: Revision | None) -> dict[str, Any]:
-    """The bytes of what is published, and the SHA-256 of its manifest."""
+    """Return the bytes of what is published, and the SHA-256 of its manifest."""
     if revision is None:
         return {"size": 0, "manifest": None}
     manifest = Max("blob_id", filter=Q(path=MANIFEST))
@@ -70,7 +70,7 @@ def _published_facts(revision: Revision | None) -> dict[str, Any]:
 
 
 def _is_diff(manifest: str | None) -> bool:
-    """Whether what is published is a diff, by the beginning of its manifest."""
+    """Return whether what is published is a diff, by the beginning of its manifest."""
     return manifest is not None and is_diff(read_part(blob_path(manifest), 0, MANIFEST_HEAD))
 
 

@@ -115,7 +115,7 @@ def _read_files(
 
 
 def _check_index(index: str, file: str, expected: set[str], found: set[str]) -> None:
-    """transformers reads every tensor of a file, whatever the index lists; other loaders only those that are listed."""
+    """Check a file against the index. transformers reads every tensor of a file, other loaders only the listed ones."""
     if missing := expected - found:
         raise Refusal(
             f"The index puts {min(missing)[:200]!r} into {file}, but it is not there. Download {index} again together "

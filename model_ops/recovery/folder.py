@@ -67,7 +67,7 @@ def check_plain(folder: Path, name: str) -> None:
 
 
 def belongs(folder: Path, target: Path) -> bool:
-    """Whether a resolved path is a file of the folder: in it, or in the store of the Hub cache it is a snapshot of."""
+    """Return whether a resolved path belongs to the folder, or to the Hub cache that the folder is a snapshot of."""
     if target.parent == folder:
         return True
     return folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
@@ -146,7 +146,7 @@ def files_to_copy(folder: Path) -> list[str]:
 
 
 def names_to_copy(folder: Path) -> list[str]:
-    """As `files_to_copy`, by the names alone."""
+    """Return what `files_to_copy` returns, without opening the files."""
     names = []
     for path in paths_in(folder):
         name = path.name

@@ -192,7 +192,7 @@ def _plan(
 
 
 def _notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]:
-    """What the owner should know: of both folders, of the tensors, of what the result lacks."""
+    """Return the notes of both folders, of the rules, and on what the result lacks."""
     no_config = "" if first.config else config_note(first.role, bool(base.config))
     names = [path.name for path in paths_in(base.folder)]
     no_tokenizer = tokenizer_note(names_to_copy(first.folder), names, first.role)

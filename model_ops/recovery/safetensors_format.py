@@ -37,7 +37,7 @@ def read_safetensors(path: Path) -> dict[str, TensorRef]:
 
 
 def _check_whole(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:
-    """Refuse tensors beyond the end: an unfinished download where they follow each other without a gap, else a lie."""
+    """Refuse tensors beyond the end of the file: an unfinished download if they lie without a gap, else a false header."""
     position = start
     for ref in sorted(tensors.values(), key=lambda ref: (ref.offset, ref.nbytes)):
         position = position + ref.nbytes if ref.offset == position else -1
@@ -57,7 +57,7 @@ def _outside(path: Path, name: str, begin: int, end: int, room: int) -> Refusal:
 
 
 def unfinished(name: str, size: int, whole: int) -> str:
-    """The sentence about a file of which only the beginning is there."""
+    """Return the sentence about a file of which only the beginning is there."""
     return (
         f"{name} is an unfinished download: {size} of {whole} bytes are there. Download it again, for instance with "
         "`hf download`, then try again."

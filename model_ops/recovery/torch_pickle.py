@@ -245,7 +245,7 @@ def _interpret(data: bytes) -> dict[str, StoredTensor]:
 
 
 def _check_values(result: dict[str, Any]) -> None:
-    """All values are tensors. Where they lie one level further in, say how to get them out."""
+    """Refuse values that are not tensors, and say how to unpack tensors that lie one dictionary further in."""
     for name, value in result.items():
         if (
             isinstance(value, dict)

@@ -84,7 +84,7 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
 
 
 def _manifest(folder: Path, shown: str) -> dict[str, Any]:
-    """The manifest; where there is none, or another file under its name, what the folder holds instead."""
+    """Return the manifest. Without one, raise a Failure that says what is wrong with the folder."""
     what = judge_file(folder, MANIFEST)
     if what:
         raise Failure(f"The folder's {MANIFEST} {what}")
@@ -176,7 +176,7 @@ def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tu
 
 
 def _other_size(folder: Path, name: str, found: int, wanted: int) -> str:
-    """What the file is instead, where its first bytes say so."""
+    """Return a sentence about a file of another size, by what its first bytes say."""
     if what := judge_file(folder, name):
         return f"{shown(name)} {what}"
     return f"{shown(name)} is {found} bytes long instead of {wanted}."
@@ -206,8 +206,8 @@ def _mode_problems(name: str, mode: int) -> list[str]:
 
 
 def _strangers(folder: Path, entries: list[Any]) -> list[str]:
-    """Files that nobody wrote with the others. A card, licences and hidden files (`.gitattributes`) come when it is
-    released."""
+    """Return a sentence for each file that the manifest does not know. A card, licences and hidden files
+    (`.gitattributes`) are added by a release."""
     known = {_name(entry) for entry in entries}
     names = [path.name for path in paths_in(folder) if not path.name.startswith(".")]
     return [

@@ -1,4 +1,4 @@
-"""Why a folder that was named is not there, and which one was probably meant."""
+"""Explain why a path is not a folder, and guess which folder was meant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".zst", ".xz", ".bz2"
 
 
 def why_missing(path: Path | str, role: str) -> str:
-    """One or two sentences about a path that is no folder."""
+    """Return one or two sentences about a path that is not a folder."""
     text = str(path)
     missing = f"The {role} folder {text!r} does not exist or cannot be read."
     try:
@@ -43,7 +43,7 @@ def _a_file(path: Path, role: str) -> str:
 
 
 def _near(path: Path) -> str:
-    """A folder beside it whose name differs in case, spaces at an end or quotes only."""
+    """Return the name of a folder beside it that differs only in case, outer spaces or quotes, else ""."""
     wanted = path.name.strip(" '\"").casefold()
     if not wanted or not path.parent.is_dir():
         return ""

@@ -30,8 +30,8 @@ class SourceChanged(Exception):
 def listed_files(folder: Path) -> dict[str, int]:
     """Path -> bytes of everything that is published from the folder.
 
-    The manifest of a diff is: whoever recovers from it needs to know the base. That of recovered weights is not, since
-    the card and the licences that the portal adds are not in it.
+    A diff keeps its manifest, which names its base. The manifest of recovered weights is left out, since it does not list
+    the card and licences that the portal adds.
     """
     left_out = () if is_diff_folder(folder) else (MANIFEST,)
     sizes = {path: size for path, (size, _) in list_files(folder).items() if path not in left_out}

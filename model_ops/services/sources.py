@@ -169,7 +169,7 @@ def list_files(folder: Path) -> dict[str, tuple[int, int]]:
 def _check_entry(folder: Path, path: Path, name: str) -> None:
     if not name.isprintable() or "\\" in name or len(name) > 500:
         raise Invalid(f"The folder {folder} holds a file with an unusable name, {name[:100]!r}: rename it.")
-    if why := judge_link(path, folder.name):
+    if why := judge_link(path, "files"):
         raise Invalid(f"{path} {why}")
     if not path.is_file():
         raise Invalid(

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say, where they say that it is something else than its name promises."""
+"""Recognise files that are not what their names promise, by their first bytes."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class Head:
 
     @property
     def suffix(self) -> str:
-        """As `.safetensors`, in lower case."""
+        """Return the suffix in lower case, as `.safetensors`."""
         return PurePosixPath(self.name).suffix.lower()
 
     @property
     def text(self) -> str:
-        """The first bytes as text, without what stands before the first letter; not exact where they are none."""
+        """Return the first bytes as text without leading white space; undecodable bytes are replaced."""
         encoding = "utf-16" if self.raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         return self.raw.decode(encoding, "replace").lstrip()
 
     @property
     def promised(self) -> str:
-        """What the file should be, for a sentence."""
+        """Return what the file should be, as a sentence names it."""
         base = PurePosixPath(self.name).name.lower()
         if self.suffix in WEIGHT_SUFFIXES:
             return "the weights"
@@ -71,17 +71,17 @@ class Head:
 
     @property
     def can_be_a_page(self) -> bool:
-        """False for names under which a page is nothing odd."""
+        """Return whether a web page under this name must be a mistake."""
         return self.suffix in _PAGE_SUFFIXES or self.promised != "the file itself"
 
     @property
     def can_be_a_message(self) -> bool:
-        """False for names under which a short message, or JSON with an error in it, is nothing odd."""
+        """Return whether an error message under this name must be a mistake."""
         return self.promised != "the file itself" or self.name.lower().endswith("config.json")
 
     @property
     def is_weights(self) -> bool:
-        """A checkpoint's own name: `model.safetensors`, `pytorch_model-00001-of-00002.bin`."""
+        """Return whether loaders read weights by this name: `model.safetensors`, `pytorch_model-00001-of-00002.bin`."""
         base = PurePosixPath(self.name).name
         part = names.shard(base)
         stem = part.stem if part else base.rpartition(".")[0]
@@ -90,7 +90,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that a file may be instead. `says` follows the file's name; `only` is which files are asked."""
+    """A mistake to recognise. `says` completes a sentence that begins with the file's name; `only` limits it to some files."""
 
     name: str
     fits: Callable[[Head], bool]
@@ -99,7 +99,7 @@ class Kind:
 
 
 def _is_lfs(head: Head) -> bool:
-    """By its lines, so that other versions, other line ends and one in a conflict of a merge are known too."""
+    """Return whether this is a Git LFS pointer, of any version, with any line ends, or inside a merge conflict."""
     if head.size > SMALL or not re.match(
         r"version\s+https?://|oid |<{7} |# (?:git-media|external)", head.text
     ):
@@ -110,7 +110,7 @@ def _is_lfs(head: Head) -> bool:
 
 
 def _is_refusal(head: Head) -> bool:
-    """What a server says instead of a file: a short text or a JSON object with nothing but an error in it."""
+    """Return whether this is a short error text, or a JSON object that holds nothing but an error."""
     if not 0 < head.size <= SMALL:
         return False
     if _REFUSAL.match(head.text) and head.text.rstrip().isprintable():
@@ -124,7 +124,7 @@ def _is_refusal(head: Head) -> bool:
 
 
 def _packed_names(head: Head) -> str:
-    """The first entry's name of a zip file, "" in any other."""
+    """Return the name of the first entry of a zip file, "" for any other file."""
     if not head.raw.startswith(b"PK\x03\x04") or len(head.raw) < 30:
         return ""
     length = int.from_bytes(head.raw[26:28], "little")
@@ -132,7 +132,7 @@ def _packed_names(head: Head) -> str:
 
 
 def _is_zipped_folder(head: Head) -> bool:
-    """A zip with a checkpoint's files in it; torch.save's own entries have other names."""
+    """Return whether this is a zip archive of a checkpoint's files; entries of torch.save have other names."""
     entry = _packed_names(head).lower()
     return entry.endswith((".safetensors", ".bin", ".json", ".model", ".md", ".txt"))
 
@@ -142,7 +142,7 @@ def _starts(*magic: bytes) -> Callable[[Head], bool]:
 
 
 def _is_safetensors(head: Head) -> bool:
-    """By the length of its header, and how it begins. Its first bytes may be those of an archive, by chance."""
+    """Return whether this begins as safetensors do. The header length may look like an archive by chance."""
     return 2 <= int.from_bytes(head.raw[:8], "little") < 2**32 and head.raw[8:9] == b"{"
 
 
@@ -207,7 +207,7 @@ def _is_text(head: Head) -> bool:
 
 
 def judge(head: Head, kinds: tuple[Kind, ...], *, where: str, again: str) -> str:
-    """What follows the file's name in a sentence about the first kind that fits; "" where none does."""
+    """Return the rest of a sentence that begins with the file's name, for the first kind that fits; "" if none does."""
     for kind in kinds:
         if kind.only(head) and kind.fits(head):
             name = in_command(PurePosixPath(head.name).name)
@@ -218,5 +218,5 @@ def judge(head: Head, kinds: tuple[Kind, ...], *, where: str, again: str) -> str
 
 
 def in_command(name: str) -> str:
-    """A name as a command may hold it; anything that a shell would read otherwise is `FILE`."""
+    """Return a name that is safe inside a shell command; any other becomes `FILE`."""
     return name if _SAFE.fullmatch(name) and not name.startswith("-") else "FILE"

@@ -1,4 +1,4 @@
-"""Judge one file of a folder by its first bytes."""
+"""Check single files of a folder by their first bytes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from model_ops.recovery.inspection.roles import Role, role_of
 
 
 def judge_file(folder: Path, name: str) -> str:
-    """What follows the name of a file that is a pointer, a page or empty; "" for any other, and where there is none."""
+    """Return the rest of a sentence about a file that is a pointer, a page or empty; "" for any other or a missing file."""
     kinds = (*contents.KINDS, contents.WEIGHTS[0])
     return judge_link(folder / name, "folder") or judge_content(folder, name, role_of("folder"), kinds)
 
 
 def shown(name: str) -> str:
-    """A name for a sentence."""
+    """Return a name as a sentence may show it."""
     return name if name.isprintable() else repr(name)
 
 
 def judge_content(folder: Path, name: str, who: Role, kinds: tuple[contents.Kind, ...]) -> str:
-    """What follows a file's name about the first kind that fits; "" where none does.
+    """Return the rest of a sentence about the first kind that fits; "" if none does.
 
-    A link's target is looked at only where `inner_file` would open it; what is no file of the folder is refused there.
+    A link is followed only where `inner_file` follows it; `inner_file` itself refuses everything else.
     """
     path = folder / name
     try:

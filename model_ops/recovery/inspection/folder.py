@@ -1,4 +1,4 @@
-"""Inspect a folder that weights are made from: which files are its weights, and whether they can be."""
+"""Inspect a folder that weights are made from: find its weights, refuse what cannot be used."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from model_ops.recovery.inspection.weights import (
 
 READ_OF_BASE = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 _LIKE_WEIGHTS = (".safetensors", ".bin", ".index.json")
+_WITHOUT_INDEX = ", or delete this one: the tensors are then found in the headers of the shards"
 MOST_FILES = 10_000  # whose first bytes are read
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: the weights, for each file the tensors that an index puts there (None without one), and notes."""
+    """The weights of a folder, the tensors that an index lists for each file (None without an index), and notes."""
 
     weights: Weights
     listed: dict[str, set[str] | None]
@@ -64,7 +65,7 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
 
 
 def look_into(folder: Path, role: str, *, shown: str = "") -> None:
-    """Raise what `inspect_folder` finds; leave what is damaged (an index, say) to whoever reads it."""
+    """Raise what `inspect_folder` finds, but leave damaged files to their readers, which refuse them by themselves."""
     try:
         inspect_folder(folder, role, shown=shown)
     except Found:
@@ -74,7 +75,7 @@ def look_into(folder: Path, role: str, *, shown: str = "") -> None:
 
 
 def inspect_payload(first: Path, base: Path, role: str) -> None:
-    """Look at two folders whose files are combined byte by byte.
+    """Inspect two folders whose files are combined byte by byte.
 
     Any bytes may be right in them, so only pointers, pages, links and what a download left are refused, and in the base
     only under names that the first folder has too.
@@ -105,7 +106,7 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
 def _listed(
     folder: Path, weights: Weights, files: list[str], role: str, who: Role
 ) -> dict[str, set[str] | None]:
-    """Each weight file with the tensors that the index puts there; the index itself is looked at first."""
+    """Return each weight file with the tensors that the index lists for it, after checking the index itself."""
     if not weights.index:
         return dict.fromkeys(weights.files)
     if why := _judge_used(folder, weights.index, role, who, is_weights=False):
@@ -115,13 +116,13 @@ def _listed(
     for name in listed:
         check_plain(folder, name)
     _, folders = entries_of(folder)
-    if why := judge_index(weights.index, listed, {*files, *folders}):
-        raise Found(f"{who.name} {why}")
+    if found := judge_index(weights.index, listed, {*files, *folders}, who, or_else=_WITHOUT_INDEX):
+        raise Found(found.sentence)
     return listed
 
 
 def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
-    """Refuse a file that is used while a download of it lies beside it."""
+    """Refuse a file that is used if an unfinished download of it lies beside it."""
     for left in files:
         if (found := names.unfinished(left)) and found.target in used:
             name, shown = found.target, shown_name(left)
@@ -139,7 +140,7 @@ def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
 
 
 def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str], shown: str) -> str:
-    """The first thing that explains it, as a whole sentence."""
+    """Return the first explanation that fits, as one or two sentences."""
     explain: tuple[Callable[[], str], ...] = (
         lambda: _unfinished_download(folder, files),
         lambda: judge_shards(files),
@@ -159,7 +160,7 @@ def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str
 
 
 def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
-    """What may be the weights nevertheless, or which names are known."""
+    """Return a sentence about files that may be weights under another name, or else about the expected names."""
     several = [name for name in files if name.endswith(".safetensors") and not names.is_left_beside(name)]
     if len(several) > 1:
         return (

@@ -1,4 +1,4 @@
-"""Where a folder's weights are instead: in folders below it, in the one above, or behind links."""
+"""Find a folder's weights elsewhere: in folders below or above it, or behind links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYOUT_NAMES = frozenset(name for name, _ in LAYOUTS)
 
 
 def entries_of(folder: Path) -> tuple[list[str], list[str]]:
-    """(names of files and links, names of folders), each sorted; none where the folder cannot be listed."""
+    """Return (names of files, names of folders), each sorted; both empty if the folder cannot be listed."""
     files: list[str] = []
     folders: list[str] = []
     try:
@@ -29,7 +29,7 @@ def entries_of(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """A link that leads round in a circle is a file that cannot be read."""
+    """Return whether an entry is a folder; a link that loops is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -37,7 +37,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def below(folder: Path) -> list[str]:
-    """Paths in the folder of those below it that hold weights; links are not followed."""
+    """Return the relative paths of folders below this one that hold weights, without following links."""
     found: list[str] = []
     level = [folder]
     looked = 0
@@ -63,7 +63,7 @@ def _is_skipped(name: str) -> bool:
 
 
 def _is_model(files: list[str]) -> bool:
-    """A configuration and weights under their own names."""
+    """Return whether these files are a model: config.json and weights under a known name."""
     weights = find_weights(files)
     return (
         weights is not None
@@ -73,7 +73,7 @@ def _is_model(files: list[str]) -> bool:
 
 
 def judge_place(folder: Path, shown: str) -> str:
-    """What follows "The base folder" where the weights are below or above it; "" where there are none either."""
+    """Return the rest of a sentence that begins with "The base folder" if the weights are below or above it, else ""."""
     if found := below(folder):
         places = [f"'{shown}/{place}'" for place in found]
         if len(places) == 1:
@@ -88,7 +88,7 @@ def judge_place(folder: Path, shown: str) -> str:
 
 
 def judge_link(path: Path, role: str) -> str:
-    """What follows a file's name where it is a link that is not followed and there is more to say than that."""
+    """Return the rest of a sentence about a link into git-annex or the Hub's cache that is not followed, else ""."""
     try:
         if not path.is_symlink():
             return ""
@@ -109,7 +109,8 @@ def judge_link(path: Path, role: str) -> str:
             "is a link into the Hub's cache, which no longer has the file. Download the repository again with `hf download`, "
             "then try again."
         )
+    folder = role.upper() if role in {"base", "diff", "tuned"} else "FOLDER"
     return (
         "is a link out of the folder, into the Hub's cache, which is not followed. Copy the folder with its contents and name "
-        f"the copy: `cp -rL {role.upper()} COPY`; or name the cache's own folder snapshots/COMMIT."
+        f"the copy: `cp -rL {folder} COPY`; or name the cache's own folder snapshots/COMMIT."
     )

@@ -1,4 +1,4 @@
-"""What a folder may hold instead of a Hugging Face checkpoint, by the names in it, and how to make one of it."""
+"""Recognise what a folder holds instead of a Hugging Face checkpoint, by names, and say how to convert it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_MERGED = frozenset(
 
 @dataclass(frozen=True)
 class Format:
-    """A format by the patterns of its names; `says` follows "The base"."""
+    """A format and the file names that show it. `says` completes a sentence that begins with "The base"."""
 
     name: str
     patterns: tuple[str, ...]
@@ -48,7 +48,7 @@ FORMATS = (
            "is a Megatron or NeMo checkpoint ({file}). Convert it to Hugging Face's format with that framework's exporter first."),
     Format("gguf", ("*.gguf", "ggml-*.bin", "*.ggml*.bin", "*.ggml"),
            "holds only GGUF or GGML weights for llama.cpp ({file}), which are mostly quantised. " + _FROM_ORIGINAL),
-    Format("mlx", ("weights.npz", "weights.*.safetensors", "weights.safetensors"),
+    Format("mlx", ("weights.npz", "weights.[0-9]*.safetensors"),
            "is an MLX checkpoint ({file}). " + _FROM_ORIGINAL),
     Format("exl2", ("output.safetensors", "output-0*.safetensors"),
            "is an EXL2 quantised checkpoint ({file}). " + _FROM_ORIGINAL),
@@ -81,7 +81,7 @@ FORMATS = (
 
 
 def find_format(entries: Iterable[str]) -> tuple[Format, str] | None:
-    """The first format that one of the names belongs to, and that name; folders end in a slash."""
+    """Return the first format that a name shows, and that name; names of folders end in a slash."""
     ordered = sorted(entries)
     for known in FORMATS:
         for name in ordered:
@@ -91,7 +91,7 @@ def find_format(entries: Iterable[str]) -> tuple[Format, str] | None:
 
 
 def adapter(entries: Iterable[str], read: Callable[[str], bytes]) -> str:
-    """What follows "The diff" about a folder that holds an adapter instead of weights; "" where it holds none.
+    """Return the rest of a sentence that begins with "The diff" if the files are an adapter, else "".
 
     `read` gives the first bytes of a file.
     """

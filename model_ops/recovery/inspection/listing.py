@@ -1,4 +1,4 @@
-"""Judge a repository by its list of files, before any of them is fetched."""
+"""Check a repository by its list of files, before fetching any of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_ops.recovery.inspection.weights import find_weights, judge_shards
 
 
 def judge_listing(paths: Iterable[str], role: str) -> str:
-    """Why a list of paths holds no weights that can be recovered from, as a sentence; "" where it may."""
+    """Return a sentence that says why nothing can be recovered from these files; "" if it may work."""
     who, known = role_of(role), list(paths)
     top = [path for path in known if "/" not in path]
     if find_weights(top):

@@ -1,4 +1,4 @@
-"""What the names of files say: unfinished downloads, second copies, shards, and files that are no part of a model."""
+"""Read file names: unfinished downloads, second copies, shards, and files that are not part of a model."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _ABOUT_TOKENS = ("tokenizer_config.json", "special_tokens_map.json", "added_toke
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A file that a download left: `target` is the name it will have, empty where its name does not say."""
+    """An unfinished download. `target` is the name of the finished file, "" if unknown."""
 
     target: str
     tool: str
@@ -69,7 +69,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Shard:
-    """`STEM-00001-of-00003.safetensors`, taken apart; `digits` are those of number and count."""
+    """The parts of `STEM-00001-of-00003.safetensors`; `digits` are the widths of number and count."""
 
     stem: str
     number: int
@@ -79,17 +79,17 @@ class Shard:
 
     @property
     def group(self) -> tuple[str, int, str]:
-        """Equal for the shards of one checkpoint."""
+        """Return a key that all shards of one checkpoint share."""
         return self.stem, self.count, self.suffix
 
     def sibling(self, number: int) -> str:
-        """The name of another shard of the same checkpoint."""
+        """Return the name of another shard of the same checkpoint."""
         first, last = self.digits
         return f"{self.stem}-{number:0{first}d}-of-{self.count:0{last}d}.{self.suffix}"
 
 
 def unfinished(name: str) -> Unfinished | None:
-    """What the name says about an unfinished download; None for any other file."""
+    """Return what the name says about an unfinished download; None for any other file."""
     if found := _MARK.fullmatch(name):
         mark, target = found["mark"].lower(), found["target"]
         target = "" if target.startswith("Unconfirmed ") else target
@@ -100,7 +100,7 @@ def unfinished(name: str) -> Unfinished | None:
 
 
 def second_copy(name: str) -> str:
-    """The name that a second download was meant to have (`model.safetensors.1`, `model (1).safetensors`), or ""."""
+    """Return the original name of a second download (`model.safetensors.1`, `model (1).safetensors`), else ""."""
     if found := _WGET.fullmatch(name):
         return found["target"]
     if found := _COPY.fullmatch(name):
@@ -109,7 +109,7 @@ def second_copy(name: str) -> str:
 
 
 def shard(name: str) -> Shard | None:
-    """The parts of a shard's name; None for any other file."""
+    """Return the parts of a shard's name; None for any other file."""
     if not (found := _SHARD.fullmatch(name)):
         return None
     digits = len(found["number"]), len(found["count"])
@@ -117,7 +117,7 @@ def shard(name: str) -> Shard | None:
 
 
 def is_left_beside(name: str) -> bool:
-    """Whether a file is no part of a model, by its name: a trainer's, a system's or a download's."""
+    """Return whether a trainer, an operating system or a download left this file beside a model."""
     lower = name.lower()
     return (
         any(fnmatchcase(lower, pattern) for pattern in LEFT_BESIDE)
@@ -127,23 +127,23 @@ def is_left_beside(name: str) -> bool:
 
 
 def is_licence(name: str) -> bool:
-    """Whether a file is named like a licence, which a release may add or replace."""
+    """Return whether a file is named like a licence, which a release may add or replace."""
     return bool(_LICENCE.fullmatch(name))
 
 
 def vocabularies(names: Iterable[str]) -> list[str]:
-    """Those that hold a tokenizer's vocabulary, in order."""
+    """Return the names that hold a tokenizer's vocabulary, in order."""
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in _VOCABULARIES)]
 
 
 def tokenizer_files(names: Iterable[str]) -> list[str]:
-    """Those that a tokenizer is loaded from, in order."""
+    """Return the names that a tokenizer is loaded from, in order."""
     known = (*_VOCABULARIES, *_ABOUT_TOKENS)
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in known)]
 
 
 def looks_like(name: str, names: Collection[str]) -> str:
-    """A file that is probably `name` under another name: other case, or a second copy; "" where there is none."""
+    """Return a file that is probably `name` in other case or as a second copy, else ""."""
     for other in sorted(names):
         if other != name and (other.casefold() == name.casefold() or second_copy(other) == name):
             return other

@@ -1,4 +1,4 @@
-"""What is worth knowing about a folder although its weights can be used."""
+"""Notes about a folder whose weights can be used."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MOST_FILES = 1000  # beside the weights, whose first bytes are read for a note
 
 
 def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: set[str]) -> Iterable[str]:
-    """What the owner of a plan should know although nothing is refused; `used` are the files that are read or copied."""
+    """Yield notes for the owner of a plan. `used` are the files that are read or copied."""
     who = role_of(role)
     if not weights.index and len(weights.files) > 1:
         index = f"{_stem(weights.files[0])}.{weights.kind}.index.json"
-        yield f"{who.name} has no {index}; its tensors were found in the headers of all {len(weights.files)} shards."
+        yield f"{who.name} has no {index}; its tensors were read from the headers of all {len(weights.files)} shards."
     if "adapter_config.json" in files:
         kept = "is not applied" if role == "base" else "is left out of the result"
         yield f"{who.whose} weights have an adapter beside them (adapter_config.json), which {kept}."
@@ -47,7 +47,7 @@ def _stem(name: str) -> str:
 
 
 def _has_holes(path: Path) -> bool:
-    """Whether the file system says that a part was never written. False where it does not say."""
+    """Return whether the file system reports parts that were never written."""
     try:
         with open_regular(path) as file:
             end = os.fstat(file.fileno()).st_size
@@ -57,7 +57,7 @@ def _has_holes(path: Path) -> bool:
 
 
 def tokenizer_note(first: Iterable[str], base: Iterable[str], role: str) -> str:
-    """A note where the files of the first folder hold no tokenizer and those of the base do; else ""."""
+    """Return a note if the first folder has no tokenizer and the base has one, else ""."""
     have, others = set(first), names.tokenizer_files(sorted(base))
     if names.vocabularies(have) or not names.vocabularies(others):
         return ""
@@ -66,7 +66,7 @@ def tokenizer_note(first: Iterable[str], base: Iterable[str], role: str) -> str:
 
 
 def config_note(role: str, base_has_one: bool) -> str:
-    """A note about a folder without config.json."""
+    """Return a note about a folder without config.json."""
     until = (
         ", so transformers cannot load the result until you copy the base's into it" if base_has_one else ""
     )
@@ -74,7 +74,7 @@ def config_note(role: str, base_has_one: bool) -> str:
 
 
 def quantised_note(config: dict[str, object], role: str) -> str:
-    """A note where a configuration says that plain weights are quantised, so that loaders would quantise them; else ""."""
+    """Return a note if config.json calls plain weights quantised, since loaders would quantise them; else ""."""
     said = config.get("quantization_config")
     if not isinstance(said, dict):
         return ""

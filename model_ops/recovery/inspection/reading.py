@@ -1,4 +1,4 @@
-"""Reading a little of files: their first bytes and the headers of safetensors, wherever they lie."""
+"""Read the first bytes of files and the headers of safetensors, wherever the files are."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ZIP_TAIL = 65_557  # bytes; the end of a zip with the longest comment
 
 @dataclass(frozen=True)
 class Extent:
-    """What a file says of itself: its tensors' names, and how long it is when whole."""
+    """The names of the tensors in a file, and its size when complete."""
 
     tensors: frozenset[str]
     size: int
 
 
 def read_part(path: Path, offset: int, size: int) -> bytes:
-    """Bytes of a regular file; none of anything else, or where they cannot be read."""
+    """Return bytes of a regular file; b"" for anything else and for a file that cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return b""
@@ -37,7 +37,7 @@ def read_part(path: Path, offset: int, size: int) -> bytes:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file; 0 of one that is not there."""
+    """Return the size of a file in bytes; 0 if it is missing."""
     try:
         return path.stat().st_size
     except OSError:
@@ -45,12 +45,12 @@ def size_of(path: Path) -> int:
 
 
 def head_of(name: str, size: int, read: Read) -> Head:
-    """The first bytes of a file."""
+    """Return the first bytes of a file."""
     return Head(name, size, read(name, 0, min(size, HEAD)) if size else b"")
 
 
 def extent_of(head: Head, read: Read) -> Extent | None:
-    """What the header of a safetensors file says; None where it cannot be read as one."""
+    """Return what the header of a safetensors file says; None if it is not one."""
     length = int.from_bytes(head.raw[:8], "little")
     if head.raw[8:9] != b"{" or not 2 <= length <= _MAX_HEADER:
         return None
@@ -67,7 +67,7 @@ def extent_of(head: Head, read: Read) -> Extent | None:
 
 
 def is_cut_zip(head: Head, read: Read) -> bool:
-    """Whether a zip file (a `.bin`) lacks its end."""
+    """Return whether the end of a zip file (a `.bin`) is missing."""
     if not head.raw.startswith(b"PK\x03\x04"):
         return False
     start = max(0, head.size - _ZIP_TAIL)

@@ -1,4 +1,4 @@
-"""How a sentence calls what was looked at, and what it asks for in the end."""
+"""The words for what is inspected: how a sentence names it, and where its commands run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from model_ops.recovery.errors import Refusal
 
 
 class Found(Refusal):
-    """What an inspection found. The sentence names the folder already: "The base's ..."."""
+    """A refusal by an inspection. Its sentence names the folder already: "The base's ..."."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """`name` begins a sentence; `where` and `again` end one: `Run ... {where}, {again}.`"""
+    """The words for one role: `name` begins a sentence, `where` and `again` end it: `Run ... {where}, {again}.`"""
 
     name: str
     where: str = "in that folder"
@@ -22,12 +22,12 @@ class Role:
 
     @property
     def whose(self) -> str:
-        """As in "The base's config.json"."""
+        """Return "The base's", as in "The base's config.json"."""
         return f"{self.name}'s"
 
     @property
     def folder(self) -> str:
-        """As in "The base folder"."""
+        """Return "The base folder"."""
         return self.name if self.name.endswith("folder") else f"{self.name} folder"
 
 
@@ -42,5 +42,5 @@ ROLES = {
 
 
 def role_of(name: str) -> Role:
-    """The words for a role; those for a folder where it is another."""
+    """Return the words for a role; an unknown role is called "The folder"."""
     return ROLES.get(name, ROLES["files"])

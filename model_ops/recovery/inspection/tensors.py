@@ -1,4 +1,4 @@
-"""What the names, dtypes and shapes of tensors say where they are not plain weights: adapters, quantised, emptied."""
+"""Recognise tensors that are not plain weights by names, dtypes and shapes: adapters, quantised or emptied ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
 
 @dataclass(frozen=True)
 class Sign:
-    """A kind of tensors by one of them; `says` follows "The base", `{tensor}` is its name."""
+    """A kind of tensor. `says` completes a sentence that begins with "The base"; `{tensor}` is the tensor's name."""
 
     name: str
     fits: Callable[[TensorRef], bool]
@@ -77,7 +77,7 @@ EMPTIED: tuple[Sign, ...] = (
 
 
 def check_tensors(tensors: Mapping[str, TensorRef], role: str) -> None:
-    """Refuse tensors that are no plain weights, by the first kind that one of them shows."""
+    """Refuse tensors that are not plain weights, by the first kind that fits one of them."""
     has_others = any(ref.dtype not in _FLOATS and len(ref.shape) > 1 for ref in tensors.values())
     for sign in (*ADAPTED, *(QUANTISED if has_others else ()), *EMPTIED):
         for ref in tensors.values():

@@ -1,8 +1,7 @@
-"""Inspect files that are published as they are: every file of a folder, of an upload, or of a repository's list.
+"""Inspect files that are published as they are: every file of a folder or an upload.
 
-Whatever can be loaded may be published (an adapter, a quantised model, GGUF), and so may files that are no part of a
-model. Refused is what is certainly not the file that its name promises, and what the client of a reader cannot load
-because a part of it is missing.
+Anything that can be loaded may be published (an adapter, a quantised model, GGUF), and so may files that are not part of a
+model. Refuse only files that are certainly not what their names promise, and weights of which a part is missing.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _LOADED = ("model", "pytorch_model")
 
 
 def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") -> tuple[str, ...]:
-    """Look at files of a folder, `{path: bytes}`, and at what a download left hidden in it; returns notes.
+    """Inspect files of a folder (`{path: bytes}`) and the hidden traces of unfinished downloads; return notes.
 
     Raises `Found` with one or two sentences.
     """
@@ -51,7 +50,7 @@ def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") ->
 
 
 def _read_inside(folder: Path, path: str, offset: int, size: int) -> bytes:
-    """Nothing is read through a link out of the folder; whoever opens the file refuses it."""
+    """Return bytes of a file; b"" behind a link out of the folder, which is refused when the file is opened."""
     target = (folder / path).resolve()
     if not (target.is_relative_to(folder) or belongs(folder, target)):
         return b""
@@ -66,7 +65,7 @@ def inspect_files(
     fresh: Collection[str] | None = None,
     whole: bool = True,
 ) -> tuple[str, ...]:
-    """Look at named files (`{path: bytes}`) through `read(path, offset, bytes)`; returns notes.
+    """Inspect named files (`{path: bytes}`) through `read(path, offset, bytes)`; return notes.
 
     With `fresh` only these are read, the others are known by their names. Without `whole`, files may still follow: an
     index or shards that miss some are no mistake yet. Raises `Found`.
@@ -79,7 +78,7 @@ def inspect_files(
 def inspect_contents(
     files: Mapping[str, int], read: Read, *, role: str, fresh: Collection[str] | None = None
 ) -> dict[str, Extent]:
-    """Each file by itself; returns what safetensors say of themselves, by path."""
+    """Check each file by itself; return what safetensors headers say, by path."""
     who = role_of(role)
     extents: dict[str, Extent] = {}
     for path in sorted(files if fresh is None else fresh):
@@ -97,20 +96,20 @@ def check_indexes(
     extents: Mapping[str, Extent] | None = None,
     whole: bool = True,
 ) -> None:
-    """Each index of weights against the files beside it, in every folder."""
+    """Check each index of weights against the files beside it, in every folder."""
     for folder, entries in _by_folder(files).items():
         _check_indexes(folder, entries, files, read, role_of(role), extents or {}, whole=whole)
 
 
 def _judge_name(path: str, files: Mapping[str, int]) -> str:
-    """About a download that has not ended, or a second copy of weights."""
+    """Return the rest of a sentence about an unfinished download or a second copy of weights, else ""."""
     name = PurePosixPath(path).name
     left = names.unfinished(name)
     target = str(PurePosixPath(path).with_name(left.target)) if left and left.target else ""
     if left and (
         not target or Head(target, 0, b"").promised != "the file itself" or (left.beside and target in files)
     ):
-        return f"is what {left.tool} left of an unfinished download. Run the same download command again until it ends, or delete the file."
+        return f"belongs to an unfinished download ({left.tool}). Run the same download command again until it ends, or delete the file."
     first = names.second_copy(name)
     if first and Head(first, 0, b"").is_weights:
         there = str(PurePosixPath(path).with_name(first)) in files
@@ -121,7 +120,7 @@ def _judge_name(path: str, files: Mapping[str, int]) -> str:
 
 
 def _judge_content(head: Head, read: Read, who: Role, extents: dict[str, Extent]) -> str:
-    """About what the file's first bytes say, and about its length where it says that itself."""
+    """Return the rest of a sentence about a file that is not what its name promises, or is incomplete; else ""."""
     kinds = (*contents.KINDS, *contents.WEIGHTS) if head.is_weights else contents.KINDS
     kinds = (*kinds, contents.TEXT) if head.is_weights and who == role_of("files") else kinds
     if why := contents.judge(head, kinds, where=who.where, again=who.again):
@@ -153,16 +152,16 @@ def _check_indexes(
     *,
     whole: bool,
 ) -> None:
-    """Each index names files that are there, and tensors that are in them; shards without an index are all there."""
+    """Refuse indexes that name missing files or tensors, and incomplete shards without an index."""
     at = partial(_joined, folder)
     indexes = [name for name in entries if name.endswith((".safetensors.index.json", ".bin.index.json"))]
     for index in indexes:
         listed = _listed(at(index), files, read, who)
-        why = judge_index(index, listed, entries)
-        is_other = index.endswith(".bin.index.json") and not set(listed).intersection(entries)
-        if why and not (is_other and any(name.endswith(".safetensors") for name in entries)):
-            if whole or why.startswith("has another"):
-                raise Found(f"{who.name} {why}")
+        found = judge_index(index, listed, entries, who)
+        is_spare = index.endswith(".bin.index.json") and not set(listed).intersection(entries)
+        if found and not (is_spare and any(name.endswith(".safetensors") for name in entries)):
+            if whole or found.is_stale:
+                raise Found(found.sentence)
             continue
         for name in listed:
             extent = extents.get(at(name))
@@ -208,11 +207,11 @@ DIFF_NOTE = "This is a diff, not full weights: people who download it need the b
 
 
 def is_diff_folder(folder: Path) -> bool:
-    """Whether a folder's manifest says that it is a diff."""
+    """Return whether a folder's manifest says that it is a diff."""
     return is_diff(read_part(folder / MANIFEST, 0, MANIFEST_HEAD))
 
 
 def is_diff(manifest: bytes) -> bool:
-    """Whether the beginning of a manifest says that `make_diff` wrote it."""
+    """Return whether the beginning of a manifest says that `make_diff` wrote it."""
     head: Any = manifest.decode("utf-8", "replace")
     return '"engine": "gatehouse-recovery"' in head and '"action": "make_diff"' in head

@@ -1,4 +1,4 @@
-"""Which files of a folder are its weights, by their names and its index, and what is wrong where they do not fit."""
+"""Find the weight files of a folder by names and index, and explain why they do not fit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.inspection import names
+from model_ops.recovery.inspection.roles import Role
 
 INDEXES = {"safetensors": "model.safetensors.index.json", "bin": "pytorch_model.bin.index.json"}
 LAYOUTS = (
@@ -20,12 +21,12 @@ LAYOUTS = (
     (INDEXES["bin"], "bin"),
 )
 # Files of safetensors that are no checkpoint by themselves.
-_NO_CHECKPOINT = ("consolidated*", "adapter_*", "rank[0-9]*", "weights.*", "*lora*", "training_state*")
+_NO_CHECKPOINT = ("consolidated*", "adapter_*", "rank[0-9]*", "weights.[0-9]*", "training_state*")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight files of a folder; `index` is the file that lists them, empty where there is none."""
+    """The weight files of a folder; `index` is the file that lists them, "" if there is none."""
 
     kind: str
     index: str
@@ -33,12 +34,12 @@ class Weights:
 
     @property
     def is_sharded(self) -> bool:
-        """Several files, whether an index lists them or not."""
+        """Return whether there are several files, with or without an index."""
         return bool(self.index) or len(self.files) > 1
 
 
 def find_weights(entries: Collection[str]) -> Weights | None:
-    """The weights by their names: one file, an index (whose files are not known yet), or all shards without an index.
+    """Return the weights by their names: one file, an index (whose files are not known yet), or all shards.
 
     safetensors are preferred to `.bin`, as transformers does. None where there are none, or no single choice.
     """
@@ -66,7 +67,7 @@ def _is_checkpoint(name: str) -> bool:
 
 
 def shard_groups(entries: Collection[str]) -> dict[tuple[str, int, str], list[names.Shard]]:
-    """The shards by the checkpoint that they are of, in order; of safetensors alone where there are both kinds."""
+    """Return the shards grouped by checkpoint, in order; only safetensors if both formats are there."""
     groups: dict[tuple[str, int, str], list[names.Shard]] = defaultdict(list)
     for name in sorted(entries):
         part = names.shard(name)
@@ -77,7 +78,7 @@ def shard_groups(entries: Collection[str]) -> dict[tuple[str, int, str], list[na
 
 
 def missing_numbers(group: list[names.Shard]) -> list[int]:
-    """Which of N shards are not there. Some tools count from 0."""
+    """Return the numbers of missing shards. Some tools count from 0."""
     have = {part.number for part in group}
     first = 0 if 0 in have else 1
     wanted = group[0].count
@@ -85,7 +86,7 @@ def missing_numbers(group: list[names.Shard]) -> list[int]:
 
 
 def files_of_index(index: str, weight_map: Any) -> dict[str, set[str]]:
-    """File -> the tensors that the index puts there, files in name order."""
+    """Return file -> tensors that the index lists for it, files in name order."""
     if not isinstance(weight_map, dict) or not weight_map:
         raise Refusal(f"{index} has no weight_map.")
     suffix = ".safetensors" if "safetensors" in index else ".bin"
@@ -97,53 +98,68 @@ def files_of_index(index: str, weight_map: Any) -> dict[str, set[str]]:
     return dict(sorted(files.items()))
 
 
-def judge_index(index: str, listed: Collection[str], entries: Collection[str]) -> str:
-    """What follows "The base" where the index names files that are not there; "" where all are.
+@dataclass(frozen=True)
+class Misfit:
+    """An index that names missing files; `is_stale` if it belongs to other weights altogether."""
 
-    `listed` are plain names of files beside the index; `entries` are all files there.
+    sentence: str
+    is_stale: bool = False
+
+
+def judge_index(
+    index: str, listed: Collection[str], entries: Collection[str], who: Role, *, or_else: str = ""
+) -> Misfit | None:
+    """Return what is wrong with an index that names missing files; None if all are there.
+
+    `listed` are plain names of files beside the index, `entries` all files there. `or_else` ends the advice about an index of
+    other weights.
     """
     missing = [name for name in listed if name not in entries]
     if not missing:
-        return ""
+        return None
     first = missing[0]
     if other := names.looks_like(first, entries):
-        return f"has {other!r} where its {index} names {first!r}. Rename the file to that."
+        return Misfit(
+            f"{who.name} has {other!r} where its {index} names {first!r}. Rename the file to {first!r}."
+        )
     if left := next((name for name in sorted(entries) if target_of(name) in missing), ""):
-        return unfinished_instead(left)
+        return Misfit(f"{who.name} {unfinished_instead(left)}")
     suffix = PurePosixPath(index.removesuffix(".index.json")).suffix
     others = [name for name in sorted(entries) if name.endswith(suffix) and _is_part(name)]
     if len(missing) == len(listed) and others:
-        return (
-            f"has another checkpoint's {index}: it names {first!r}, and the weights here are {others[0]!r}. Download the "
-            "index that belongs to these files; or delete this one, and the tensors are found in the files themselves."
+        return Misfit(
+            f"{who.whose} {index} belongs to other weights: it names {first!r}, but the weights here are {others[0]!r}. "
+            f"Download the index that belongs to them{or_else}.",
+            is_stale=True,
         )
-    many = f"{len(missing)} of the {len(listed)} files" if len(listed) > 1 else "the file"
-    return (
-        f"lacks {many} that its {index} names, beginning with {first!r}. Download what is missing, for "
-        "instance with `hf download`, then try again."
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    shown = ", ".join(repr(name) for name in missing[:3])
+    return Misfit(
+        f"{who.name} lacks {len(missing)} of the {len(listed)} files that its {index} names: {shown}{more}. Download what is "
+        "missing, for instance with `hf download`, then try again."
     )
 
 
 def target_of(name: str) -> str:
-    """The name that an unfinished download will have; "" for any other file, or where its name does not say."""
+    """Return the name of the finished file for an unfinished download, else ""."""
     found = names.unfinished(name)
     return found.target if found else ""
 
 
 def unfinished_instead(name: str) -> str:
-    """What follows "The base" about an unfinished download that stands in the place of weights."""
+    """Return the rest of a sentence about an unfinished download in the place of weights."""
     target = target_of(name)
     instead = f" is there instead of {target!r}" if target else " is there"
     return f"is an unfinished download: {name!r}{instead}. Run the same download command again until it ends."
 
 
 def _is_part(name: str) -> bool:
-    """A file that may hold weights, of either format."""
+    """Return whether a file may hold weights of either format."""
     return not names.is_left_beside(name) and (_is_checkpoint(name) or name.endswith(".bin"))
 
 
 def judge_shards(entries: Collection[str]) -> str:
-    """What follows "The base" about shards without an index that are not one whole set; "" where there are none."""
+    """Return the rest of a sentence about shards without an index that are not one complete set, else ""."""
     groups = shard_groups(entries)
     if len(groups) > 1:
         first, second = (group[0].sibling(group[0].number) for group in list(groups.values())[:2])

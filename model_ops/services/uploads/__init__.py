@@ -8,6 +8,7 @@ operations  what a client asks of a commit
 files       a branch's files while a commit changes them
 contents    the contents that a commit's operations name, looked up and stored before the event log is locked
 committing  a commit: operations on the branch's files, as one new revision
+inspecting  whether uploaded files are what their names promise, before readers get them
 holding     held revisions: what they would change, publishing and discarding them
 rules       whether a model publishes uploads at once
 sources     an upload as a weight source

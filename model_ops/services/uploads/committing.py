@@ -98,7 +98,7 @@ def commit_files(
 
 
 def _publishes_still(model: GatedModel, looked_at: bool, contents: Contents) -> bool:
-    """Whether the commit is published at once; the rule may have changed since the contents were to be looked at."""
+    """Return whether the commit is published at once, after checking its contents if the rule has changed since."""
     at_once = publishes_uploads(model)
     if at_once and not looked_at:
         check_contents(model=model, files=contents.files)

@@ -1,4 +1,4 @@
-"""Looking at uploaded files before readers get them: is each the file that its name promises."""
+"""Check uploaded files before they are published: each must be the file that its name promises."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from model_ops.services.uploads.staging import staged_path
 
 
 def check_contents(*, model: GatedModel, files: Collection[StoredFile]) -> None:
-    """Refuse files that a commit brings and that are pointers, pages or beginnings of what their names promise."""
+    """Refuse a commit's files that are pointers, pages or unfinished downloads."""
     known = {file.path: file for file in files}
     with _refusing():
         inspect_contents(_sizes(known), partial(_read, model, known), role="upload")
 
 
 def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile]) -> None:
-    """Refuse an index of other weights than lie beside it. What is missing may come with the next commit."""
+    """Refuse an index of other weights than those beside it. Missing files may come with the next commit."""
     with _refusing():
         check_indexes(_sizes(files), partial(_read, model, files), role="upload", whole=False)
 
 
 def check_upload(*, revision: Revision, published: Revision | None) -> None:
-    """Refuse to publish a held revision with such files: those that its branch has already are not looked at again."""
+    """Refuse to publish a held revision with wrong files. Files that the branch already has are not checked again."""
     files = {file.path: file for file in revision_files(revision)}
     old = {file.path: file.sha256 for file in revision_files(published)} if published else {}
     fresh = [path for path, file in files.items() if old.get(path) != file.sha256]
@@ -56,7 +56,7 @@ def _sizes(files: Mapping[str, StoredFile]) -> dict[str, int]:
 
 
 def _read(model: GatedModel, files: Mapping[str, StoredFile], path: str, offset: int, size: int) -> bytes:
-    """Out of the store, or where it was staged."""
+    """Return bytes of a file, from the store or from where it was staged."""
     sha256 = files[path].sha256
     places: tuple[Path, ...] = (blob_path(sha256), staged_path(model.pk, sha256))
     return next((part for place in places if (part := read_part(place, offset, size))), b"")

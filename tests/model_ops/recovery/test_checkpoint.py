@@ -62,9 +62,9 @@ def test_index_that_misses_a_tensor_or_names_one_too_many_is_refused(folder):
 def test_index_of_a_missing_file_is_refused(folder):
     write_index(folder, {"a": "gone.safetensors"})
     assert refused(folder) == (
-        "The base has another checkpoint's model.safetensors.index.json: it names 'gone.safetensors', and the weights here are "
-        "'part.safetensors'. Download the index that belongs to these files; or delete this one, and the tensors are found in "
-        "the files themselves."
+        "The base's model.safetensors.index.json belongs to other weights: it names 'gone.safetensors', but the weights here are "
+        "'part.safetensors'. Download the index that belongs to them, or delete this one: the tensors are then found in the "
+        "headers of the shards."
     )
 
 

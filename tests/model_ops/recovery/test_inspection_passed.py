@@ -7,6 +7,7 @@ import pytest
 from model_ops.recovery.checkpoint import read_checkpoint
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.inspection import names
+from model_ops.recovery.inspection.listing import judge_listing
 from model_ops.recovery.plan import make_diff_plan
 from tests.attacks import conftest  # noqa: F401 - makes the kit's asserts tell more
 from tests.attacks.kit import World, bin_entries, run, sound_tensors, write_tensors, write_zip
@@ -26,7 +27,7 @@ def notes(world):
 
 
 NO_INDEX = (
-    "The diff has no model.safetensors.index.json; its tensors were found in the headers of all 2 shards."
+    "The diff has no model.safetensors.index.json; its tensors were read from the headers of all 2 shards."
 )
 
 
@@ -233,7 +234,7 @@ def test_make_diff_looks_at_both_folders_too(world):
          "The folder's weights.manifest.json is a web page, not the manifest: the server sent the page instead of the file. "
          "Download the file again, for instance with `hf download`; if the repository is gated, run `hf auth login` first."),
         (s.sharded(keep=s.SHARDS[:1]),
-         "The folder lacks 1 of the 2 files that its model.safetensors.index.json names, beginning with "
+         "The folder lacks 1 of the 2 files that its model.safetensors.index.json names: "
          "'model-00002-of-00002.safetensors'. Download what is missing, for instance with `hf download`, then try again."),
     ],
 )  # fmt: skip
@@ -296,3 +297,29 @@ def test_name_of_an_unfinished_download(name, target):
 )
 def test_name_of_a_second_copy(name, first):
     assert names.second_copy(name) == first
+
+
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        (["config.json", "model.safetensors"], ""),
+        (["model.safetensors.index.json", "model-00001-of-00002.safetensors"], ""),
+        (["pytorch_model.bin", "original/consolidated.00.pth"], ""),
+        (["consolidated.00.pth", "params.json"],
+         "The base is in Meta's original format (consolidated.00.pth). Convert it with transformers 4: `python -m transformers.models"
+         ".llama.convert_llama_weights_to_hf --input_dir FOLDER --model_size 7B --output_dir OUT`, or download the repository whose "
+         "name ends in -hf."),
+        (["adapter_config.json", "adapter_model.bin"],
+         "The base is a LoRA adapter, not full weights. Merge it into its base with `python -c \"from peft import AutoPeftModelFor"
+         "CausalLM as M; M.from_pretrained('ADAPTER').merge_and_unload().save_pretrained('MERGED')\"`."),
+        (["README.md", "delta/model.safetensors"],
+         "The base has its weights in the folder 'delta' of the repository, and only the top folder is read. Download it with "
+         "`hf download`, then name that folder."),
+        (["model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors"],
+         "The base lacks 1 of 3 shards: model-00002-of-00003.safetensors. Download what is missing, for instance with `hf download`, "
+         "then try again."),
+        (["README.md"], ""),
+    ],
+)  # fmt: skip
+def test_list_of_a_repository_is_judged_by_its_names(paths, sentence):
+    assert judge_listing(paths, "base") == sentence

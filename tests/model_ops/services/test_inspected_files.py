@@ -73,13 +73,13 @@ REFUSED: dict[str, tuple[Build, str]] = {
         "The folder's config.json is a server's error message, not the configuration. Download the file again, for instance "
         "with `hf download`; if the repository is gated, run `hf auth login` first."),
     "aria2": (put("model.safetensors.aria2", b"\0"),
-        "The folder's model.safetensors.aria2 is what aria2 left of an unfinished download. Run the same download command again "
+        "The folder's model.safetensors.aria2 belongs to an unfinished download (aria2). Run the same download command again "
         "until it ends, or delete the file."),
     "incomplete": (put("model-00002-of-00002.safetensors.incomplete", b"\0"),
-        "The folder's model-00002-of-00002.safetensors.incomplete is what the Hub's client left of an unfinished download. Run "
+        "The folder's model-00002-of-00002.safetensors.incomplete belongs to an unfinished download (the Hub's client). Run "
         "the same download command again until it ends, or delete the file."),
     "rsync": (put(".model.safetensors.Ab12Cd", b"\0"),
-        "The folder's .model.safetensors.Ab12Cd is what rsync left of an unfinished download. Run the same download command "
+        "The folder's .model.safetensors.Ab12Cd belongs to an unfinished download (rsync). Run the same download command "
         "again until it ends, or delete the file."),
     "the Hub's client": (put(".cache/huggingface/download/x.incomplete", b"\0"),
         "The folder is an unfinished download: .cache/huggingface/download/x.incomplete lies in it. Run the same `hf download` "
@@ -93,14 +93,13 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "second copy": (put("model.safetensors.1", b"x"),
         "The folder's model.safetensors.1 looks like a second copy of model.safetensors. Delete one of them."),
     "stale index": (index(w="model-00001-of-00030.safetensors"),
-        "The folder has another checkpoint's model.safetensors.index.json: it names 'model-00001-of-00030.safetensors', and the "
-        "weights here are 'model.safetensors'. Download the index that belongs to these files; or delete this one, and the "
-        "tensors are found in the files themselves."),
+        "The folder's model.safetensors.index.json belongs to other weights: it names 'model-00001-of-00030.safetensors', but the "
+        "weights here are 'model.safetensors'. Download the index that belongs to them."),
     "index of other tensors": (index(other="model.safetensors"),
         "The folder's model.safetensors.index.json puts 'other' into model.safetensors, but it is not there. Download the index "
         "again together with the weights."),
     "index of a file too many": (index(w="model.safetensors", x="more.safetensors"),
-        "The folder lacks 1 of the 2 files that its model.safetensors.index.json names, beginning with 'more.safetensors'. "
+        "The folder lacks 1 of the 2 files that its model.safetensors.index.json names: 'more.safetensors'. "
         "Download what is missing, for instance with `hf download`, then try again."),
     "index that is none": (put(INDEX, "[]"),
         "The folder's model.safetensors.index.json is not a valid index. Download it again, then try again."),
@@ -130,7 +129,7 @@ def test_link_into_a_cache_is_refused_with_what_to_do(
         prepare_weights(files=str(files_folder))
     assert refused.value.sentence == (
         f"{files_folder}/model.safetensors is a link out of the folder, into the Hub's cache, which is not followed. Copy the "
-        "folder with its contents and name the copy: `cp -rL FILES COPY`; or name the cache's own folder snapshots/COMMIT."
+        "folder with its contents and name the copy: `cp -rL FOLDER COPY`; or name the cache's own folder snapshots/COMMIT."
     )
 
 

@@ -43,12 +43,11 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "cut": ({"deep/model.safetensors": WHOLE[:-3]},
         f"The upload's deep/model.safetensors is an unfinished download: {len(WHOLE) - 3} of {len(WHOLE)} bytes are there. {AGAIN}"),
     "aria2": ({"model.safetensors": WHOLE, "model.safetensors.aria2": b"\0"},
-        "The upload's model.safetensors.aria2 is what aria2 left of an unfinished download. Run the same download command again "
+        "The upload's model.safetensors.aria2 belongs to an unfinished download (aria2). Run the same download command again "
         "until it ends, or delete the file."),
     "stale index": ({"model-00001-of-00002.safetensors": WHOLE, INDEX: index(w="model-00001-of-00030.safetensors")},
-        "The upload has another checkpoint's model.safetensors.index.json: it names 'model-00001-of-00030.safetensors', and the "
-        "weights here are 'model-00001-of-00002.safetensors'. Download the index that belongs to these files; or delete this one, "
-        "and the tensors are found in the files themselves."),
+        "The upload's model.safetensors.index.json belongs to other weights: it names 'model-00001-of-00030.safetensors', but the "
+        "weights here are 'model-00001-of-00002.safetensors'. Download the index that belongs to them."),
 }  # fmt: skip
 
 
@@ -87,7 +86,7 @@ def test_held_upload_without_all_files_of_its_index_is_refused_when_it_is_publis
     with pytest.raises(NotTheFile) as refused:
         publish_upload(revision=revision)
     assert refused.value.sentence == (
-        f"The upload lacks 1 of the 2 files that its {INDEX} names, beginning with '{second}'. Download what is missing, for "
+        f"The upload lacks 1 of the 2 files that its {INDEX} names: '{second}'. Download what is missing, for "
         "instance with `hf download`, then try again."
     )
     publish_upload(revision=held.commit({second: WHOLE.replace(b'"w"', b'"x"')}).revision)
