@@ -80,6 +80,11 @@ class Head:
         return self.promised != "the file itself" or self.name.lower().endswith("config.json")
 
     @property
+    def is_needed(self) -> bool:
+        """Return whether loaders read this file and fail if it is empty; an empty merges.txt is fine."""
+        return self.promised not in {"the file itself", "the weights"} and self.name != "merges.txt"
+
+    @property
     def is_weights(self) -> bool:
         """Return whether loaders read weights by this name: `model.safetensors`, `pytorch_model-00001-of-00002.bin`."""
         base = PurePosixPath(self.name).name
@@ -147,6 +152,8 @@ def _is_safetensors(head: Head) -> bool:
 
 
 _DOWNLOAD = "Download it again, for instance with `hf download`, then try again."
+CUT = "is an unfinished download: its end is missing. " + _DOWNLOAD
+CUT_JSON = "is cut short or damaged: it does not end as JSON does. " + _DOWNLOAD
 _UNPACK = "Unpack it with {command} and put the unpacked file in its place."
 KINDS = (
     Kind("lfs_pointer", _is_lfs,
@@ -155,6 +162,8 @@ KINDS = (
          "is a git-annex pointer, not {promised}. Run `git annex get .` {where}, {again}."),
     Kind("xet_pointer", lambda head: head.size <= SMALL and head.text.startswith("# xet version"),
          "is a Xet pointer, not {promised}. " + _DOWNLOAD),
+    Kind("empty", lambda head: head.size == 0,
+         "is empty: the download did not finish, or the disk was full. " + _DOWNLOAD, lambda head: head.is_needed),
     Kind("page", lambda head: bool(_HTML.match(head.text)),
          "is a web page, not {promised}: the server sent the page instead of the file. Download the file again, for "
          "instance with `hf download`; if the repository is gated, run `hf auth login` first.", lambda head: head.can_be_a_page),

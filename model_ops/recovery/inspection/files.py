@@ -7,7 +7,7 @@ from pathlib import Path
 from model_ops.recovery.folder import belongs
 from model_ops.recovery.inspection import contents
 from model_ops.recovery.inspection.folders import judge_link
-from model_ops.recovery.inspection.reading import head_of, read_part
+from model_ops.recovery.inspection.reading import head_of, is_cut_json, read_part
 from model_ops.recovery.inspection.roles import Role, role_of
 
 
@@ -22,7 +22,9 @@ def shown(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
-def judge_content(folder: Path, name: str, who: Role, kinds: tuple[contents.Kind, ...]) -> str:
+def judge_content(
+    folder: Path, name: str, who: Role, kinds: tuple[contents.Kind, ...], *, may_be_cut: bool = False
+) -> str:
     """Return the rest of a sentence about the first kind that fits; "" if none does.
 
     A link is followed only where `inner_file` follows it; `inner_file` itself refuses everything else.
@@ -35,5 +37,10 @@ def judge_content(folder: Path, name: str, who: Role, kinds: tuple[contents.Kind
         size = target.stat().st_size
     except (OSError, RuntimeError, ValueError):
         return ""
-    head = head_of(name, size, lambda _, offset, count: read_part(target, offset, count))
-    return contents.judge(head, kinds, where=who.where, again=who.again)
+
+    def read(_: str, offset: int, count: int) -> bytes:
+        return read_part(target, offset, count)
+
+    head = head_of(name, size, read)
+    why = contents.judge(head, kinds, where=who.where, again=who.again)
+    return why or (contents.CUT_JSON if may_be_cut and is_cut_json(head, read) else "")

@@ -12,7 +12,7 @@ from model_ops.recovery.folder import check_plain, inner_file, names_to_copy, re
 from model_ops.recovery.inspection import contents, names
 from model_ops.recovery.inspection.files import judge_content
 from model_ops.recovery.inspection.files import shown as shown_name
-from model_ops.recovery.inspection.folders import entries_of, judge_link, judge_place
+from model_ops.recovery.inspection.folders import cached_repository, entries_of, judge_link, judge_place
 from model_ops.recovery.inspection.formats import adapter, find_format
 from model_ops.recovery.inspection.notes import notes_on
 from model_ops.recovery.inspection.reading import read_part
@@ -100,7 +100,7 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
         if is_weights
         else contents.KINDS
     )
-    return judge_content(folder, name, who, kinds)
+    return judge_content(folder, name, who, kinds, may_be_cut=True)
 
 
 def _listed(
@@ -168,6 +168,8 @@ def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
             "model.safetensors.index.json, or leave a single file."
         )
     nothing = f"{who.folder} {folder.name!r} holds no weights"
+    if repo_id := cached_repository(folder):
+        return f"{nothing}, since only other files of {repo_id} were downloaded. Run `hf download {repo_id}`, then try again."
     odd = [
         name for name in files if name.endswith((".bin", ".pt", ".pth")) and not names.is_left_beside(name)
     ]

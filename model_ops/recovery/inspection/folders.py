@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -85,6 +86,13 @@ def judge_place(folder: Path, shown: str) -> str:
     if _is_model(entries_of(folder.parent)[0]):
         return f"holds no weights; the folder above it does. Name that one: '{Path(shown).parent}'."
     return ""
+
+
+def cached_repository(folder: Path) -> str:
+    """Return the id of the repository that a folder of the Hub's cache is a snapshot of, else ""."""
+    name = folder.parent.parent.name
+    found = re.fullmatch(r"models--(?P<id>[A-Za-z0-9._-]+(?:--[A-Za-z0-9._-]+)?)", name)
+    return found["id"].replace("--", "/") if found and folder.parent.name == "snapshots" else ""
 
 
 def judge_link(path: Path, role: str) -> str:

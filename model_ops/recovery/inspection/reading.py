@@ -14,6 +14,7 @@ from model_ops.recovery.inspection.contents import HEAD, Head
 
 Read = Callable[[str, int, int], bytes]  # (path, offset, bytes)
 _MAX_HEADER = 32 * 1024 * 1024
+_JSON_TAIL = 4096  # bytes; more white space than a file ends with
 _ZIP_TAIL = 65_557  # bytes; the end of a zip with the longest comment
 
 
@@ -64,6 +65,14 @@ def extent_of(head: Head, read: Read) -> Extent | None:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
     return Extent(frozenset(header), 8 + length + max(ends, default=0)) if sound else None
+
+
+def is_cut_json(head: Head, read: Read) -> bool:
+    """Return whether a JSON file that loaders read lacks its end."""
+    if head.suffix != ".json" or not head.is_needed or not head.text.startswith("{"):
+        return False
+    start = max(0, head.size - _JSON_TAIL)
+    return not read(head.name, start, head.size - start).rstrip().endswith((b"}", b"\0"))
 
 
 def is_cut_zip(head: Head, read: Read) -> bool:

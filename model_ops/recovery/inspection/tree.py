@@ -19,7 +19,15 @@ from model_ops.recovery.inspection import contents, names
 from model_ops.recovery.inspection.contents import Head
 from model_ops.recovery.inspection.folders import entries_of, judge_link
 from model_ops.recovery.inspection.formats import ADAPTERS
-from model_ops.recovery.inspection.reading import Extent, Read, extent_of, head_of, is_cut_zip, read_part
+from model_ops.recovery.inspection.reading import (
+    Extent,
+    Read,
+    extent_of,
+    head_of,
+    is_cut_json,
+    is_cut_zip,
+    read_part,
+)
 from model_ops.recovery.inspection.roles import Found, Role, role_of
 from model_ops.recovery.inspection.weights import files_of_index, judge_index, judge_shards
 from model_ops.recovery.safetensors_format import unfinished
@@ -129,8 +137,10 @@ def _judge_content(head: Head, read: Read, who: Role, extents: dict[str, Extent]
         extents[head.name] = extent
         if extent.size > head.size:
             return unfinished("", head.size, extent.size).lstrip()
+    if is_cut_json(head, read):
+        return contents.CUT_JSON
     if head.is_weights and is_cut_zip(head, read):
-        return "is an unfinished download: its end is missing. Download it again, for instance with `hf download`, then try again."
+        return contents.CUT
     return ""
 
 

@@ -222,3 +222,12 @@ def without_data(world):
     header["lm_head.bias"] = {"dtype": "", "shape": [], "data_offsets": [0, 0]}
     made = json.dumps(header).encode()
     world.weights.write_bytes(len(made).to_bytes(8, "little") + made + raw[8 + size :])
+
+
+def snapshot_without_weights(world):
+    """A snapshot in the Hub's cache of which only the configuration was downloaded."""
+    cache_root(world)
+    target = world.root / "models--huggyllama--llama-7b"
+    world.base.rename(target)
+    world.base = target / "snapshots/8416d3fe"
+    (world.base / WEIGHTS).unlink()
