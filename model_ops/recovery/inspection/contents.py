@@ -81,8 +81,9 @@ class Head:
 
     @property
     def is_needed(self) -> bool:
-        """Return whether loaders read this file and fail if it is empty; an empty merges.txt is fine."""
-        return self.promised not in {"the file itself", "the weights"} and self.name != "merges.txt"
+        """Return whether loaders fail if this file is empty; an empty merges.txt or chat template is fine."""
+        fixed = self.suffix in {".json", ".model"} and self.promised not in {"the file itself", "the weights"}
+        return fixed or PurePosixPath(self.name).name == "vocab.txt"
 
     @property
     def is_weights(self) -> bool:
@@ -171,12 +172,8 @@ KINDS = (
          "is a server's error message, not {promised}. Download the file again, for instance with `hf download`; if the "
          "repository is gated, run `hf auth login` first.", lambda head: head.can_be_a_message),
 )  # fmt: skip
-# What only weights are asked.
-WEIGHTS = (
-    Kind("empty", lambda head: head.size == 0,
-         "is empty: the download did not finish, or the disk was full. " + _DOWNLOAD),
-    Kind("zeros", lambda head: head.size >= 16 and not any(head.raw),
-         "begins with zeros: its download did not finish. " + _DOWNLOAD),
+# Packed files. A server may have packed a JSON file on the way, too.
+PACKED = (
     Kind("gzip", _starts(b"\x1f\x8b\x08"), "is compressed with gzip. " + _UNPACK.format(command="`gzip -dc {name} > UNPACKED`")),
     Kind("zstd", _starts(b"\x28\xb5\x2f\xfd"), "is compressed with zstd. " + _UNPACK.format(command="`zstd -dc {name} > UNPACKED`")),
     Kind("xz", _starts(b"\xfd7zXZ\0"), "is compressed with xz. " + _UNPACK.format(command="`xz -dc {name} > UNPACKED`")),
@@ -185,6 +182,14 @@ WEIGHTS = (
     Kind("rar", _starts(b"Rar!"), "is a RAR archive. " + _UNPACK.format(command="`unrar x {name}`")),
     Kind("tar", lambda head: head.raw[257:262] == b"ustar" and not _is_safetensors(head), "is a tar archive. " + _UNPACK.format(command="`tar -xf {name}`")),
     Kind("zip", _is_zipped_folder, "is a zip archive of other files. " + _UNPACK.format(command="`unzip {name}`")),
+)  # fmt: skip
+# What only weights are checked for.
+WEIGHTS = (
+    Kind("empty", lambda head: head.size == 0,
+         "is empty: the download did not finish, or the disk was full. " + _DOWNLOAD),
+    Kind("zeros", lambda head: head.size >= 16 and not any(head.raw),
+         "begins with zeros: its download did not finish. " + _DOWNLOAD),
+    *PACKED,
     Kind("gguf", _starts(b"GGUF", *_GGML),
          "is a GGUF file for llama.cpp under another name. Use the model's original Hugging Face checkpoint instead."),
     Kind("hdf5", _starts(b"\x89HDF\r\n\x1a\n"),

@@ -23,11 +23,12 @@ def shown(name: str) -> str:
 
 
 def judge_content(
-    folder: Path, name: str, who: Role, kinds: tuple[contents.Kind, ...], *, may_be_cut: bool = False
+    folder: Path, name: str, who: Role, kinds: tuple[contents.Kind, ...], *, strict: bool = False
 ) -> str:
     """Return the rest of a sentence about the first kind that fits; "" if none does.
 
-    A link is followed only where `inner_file` follows it; `inner_file` itself refuses everything else.
+    A link is followed only where `inner_file` follows it; `inner_file` itself refuses everything else. With `strict`,
+    tokenizers and configurations are also checked for being packed or cut short.
     """
     path = folder / name
     try:
@@ -42,5 +43,7 @@ def judge_content(
         return read_part(target, offset, count)
 
     head = head_of(name, size, read)
+    if strict and head.is_needed:
+        kinds = (*kinds, *contents.PACKED)
     why = contents.judge(head, kinds, where=who.where, again=who.again)
-    return why or (contents.CUT_JSON if may_be_cut and is_cut_json(head, read) else "")
+    return why or (contents.CUT_JSON if strict and is_cut_json(head, read) else "")

@@ -100,7 +100,7 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
         if is_weights
         else contents.KINDS
     )
-    return judge_content(folder, name, who, kinds, may_be_cut=True)
+    return judge_content(folder, name, who, kinds, strict=True)
 
 
 def _listed(

@@ -11,7 +11,7 @@ from model_ops.recovery.inspection import names
 from model_ops.recovery.inspection.weights import LAYOUTS, find_weights
 
 DEPTH = 3
-MOST_FOLDERS = 2000  # that are looked into
+MOST_FOLDERS = 500  # that are looked into
 MOST_ENTRIES = 20_000  # of one folder
 LAYOUT_NAMES = frozenset(name for name, _ in LAYOUTS)
 

@@ -62,7 +62,7 @@ def tokenizer_note(first: Iterable[str], base: Iterable[str], role: str) -> str:
     if names.vocabularies(have) or not names.vocabularies(others):
         return ""
     lacking = ", ".join(name for name in others if name not in have)
-    return f"The {role} has no tokenizer, so transformers cannot load the result until you copy the base's into it: {lacking}."
+    return f"{role_of(role).name} has no tokenizer, so transformers cannot load the result until you copy the base's into it: {lacking}."
 
 
 def config_note(role: str, base_has_one: bool) -> str:
@@ -70,7 +70,7 @@ def config_note(role: str, base_has_one: bool) -> str:
     until = (
         ", so transformers cannot load the result until you copy the base's into it" if base_has_one else ""
     )
-    return f"The {role} has no config.json{until}."
+    return f"{role_of(role).name} has no config.json{until}."
 
 
 def quantised_note(config: dict[str, object], role: str) -> str:

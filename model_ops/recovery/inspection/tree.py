@@ -130,6 +130,7 @@ def _judge_name(path: str, files: Mapping[str, int]) -> str:
 def _judge_content(head: Head, read: Read, who: Role, extents: dict[str, Extent]) -> str:
     """Return the rest of a sentence about a file that is not what its name promises, or is incomplete; else ""."""
     kinds = (*contents.KINDS, *contents.WEIGHTS) if head.is_weights else contents.KINDS
+    kinds = (*kinds, *contents.PACKED) if head.is_needed else kinds
     kinds = (*kinds, contents.TEXT) if head.is_weights and who == role_of("files") else kinds
     if why := contents.judge(head, kinds, where=who.where, again=who.again):
         return why

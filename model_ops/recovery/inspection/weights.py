@@ -132,11 +132,18 @@ def judge_index(
             f"Download the index that belongs to them{or_else}.",
             is_stale=True,
         )
+    many = f"{len(missing)} of the {len(listed)} files" if len(listed) > 1 else "the file"
+    other = next(
+        (name for name, kind in LAYOUTS if kind == "bin" and name in entries and suffix == ".safetensors"), ""
+    )
+    spare = (
+        f", or delete {index} to use {other}" if other and len(missing) == len(listed) else ", then try again"
+    )
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     shown = ", ".join(repr(name) for name in missing[:3])
     return Misfit(
-        f"{who.name} lacks {len(missing)} of the {len(listed)} files that its {index} names: {shown}{more}. Download what is "
-        "missing, for instance with `hf download`, then try again."
+        f"{who.name} lacks {many} that its {index} names: {shown}{more}. Download what is missing, for instance with "
+        f"`hf download`{spare}."
     )
 
 
