@@ -33,6 +33,7 @@ from model_ops.recovery.inspection.weights import files_of_index, judge_index, j
 from model_ops.recovery.safetensors_format import unfinished
 
 MANIFEST_HEAD = 1024  # bytes; `build_manifest` says what was done in the first few hundred
+_OF_WEIGHTS = (".safetensors", ".bin", ".index.json")
 _LOADED = ("model", "pytorch_model")
 
 
@@ -79,7 +80,7 @@ def inspect_files(
     index or shards that miss some are no mistake yet. Raises `Found`.
     """
     extents = inspect_contents(files, read, role=role, fresh=fresh)
-    check_indexes(files, read, role=role, extents=extents, whole=whole)
+    check_indexes(files, read, role=role, fresh=fresh, extents=extents, whole=whole)
     return tuple(_notes(files, read, role_of(role)))
 
 
@@ -101,11 +102,17 @@ def check_indexes(
     read: Read,
     *,
     role: str,
+    fresh: Collection[str] | None = None,
     extents: Mapping[str, Extent] | None = None,
     whole: bool = True,
 ) -> None:
-    """Check each index of weights against the files beside it, in every folder."""
+    """Check each index of weights against the files beside it, in every folder or in those of `fresh` weights."""
+    changed = {
+        path.rpartition("/")[0] for path in (files if fresh is None else fresh) if path.endswith(_OF_WEIGHTS)
+    }
     for folder, entries in _by_folder(files).items():
+        if folder not in changed:
+            continue
         _check_indexes(folder, entries, files, read, role_of(role), extents or {}, whole=whole)
 
 

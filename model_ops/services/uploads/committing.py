@@ -83,7 +83,7 @@ def commit_files(
             files = {file.path: file for file in own}
         _check_files(files)
         if at_once:
-            check_indexes_of(model=model, files=files)
+            check_indexes_of(model=model, files=files, fresh=_changed(files, before))
         if _content(files) == _content(before):
             revision = head
             notes.append("Nothing was changed, so there is no new commit.")
@@ -190,6 +190,11 @@ def _check_files(files: dict[str, StoredFile]) -> None:
     if len(files) > MOST_FILES:
         raise Invalid(f"The revision would hold {len(files):,} files: {MOST_FILES:,} are the most.")
     check_together(files)
+
+
+def _changed(files: dict[str, StoredFile], before: dict[str, StoredFile]) -> list[str]:
+    old = _content(before)
+    return [path for path, sha256 in _content(files).items() if old.get(path) != sha256]
 
 
 def _content(files: dict[str, StoredFile]) -> dict[str, str]:

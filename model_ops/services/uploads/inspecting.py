@@ -26,10 +26,10 @@ def check_contents(*, model: GatedModel, files: Collection[StoredFile]) -> None:
         inspect_contents(_sizes(known), partial(_read, model, known), role="upload")
 
 
-def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile]) -> None:
+def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile], fresh: Collection[str]) -> None:
     """Refuse an index of other weights than those beside it. Missing files may come with the next commit."""
     with _refusing():
-        check_indexes(_sizes(files), partial(_read, model, files), role="upload", whole=False)
+        check_indexes(_sizes(files), partial(_read, model, files), role="upload", fresh=fresh, whole=False)
 
 
 def check_upload(*, revision: Revision, published: Revision | None) -> None:

@@ -103,6 +103,17 @@ def test_what_is_published_already_is_not_looked_at_again(held: Uploads) -> None
     assert publish_upload(revision=revision).files.filter(path="tokenizer.model").exists()
 
 
+def test_index_of_other_weights_from_before_does_not_stop_other_commits(held: Uploads) -> None:
+    broken, _ = REFUSED["stale index"]
+    publish_upload(revision=held.commit(broken).revision, looked_at=True)
+    set_upload_rule(model=held.model, publish_uploads=True)
+    revision = held.commit({"notes.txt": b"x"}).revision
+    assert "notes.txt" in held.content(revision)
+    with pytest.raises(NotTheFile):
+        held.commit({"model-00002-of-00002.safetensors": WHOLE})
+    assert INDEX not in held.content(held.commit(delete=(INDEX,)).revision)
+
+
 @pytest.mark.parametrize(
     "files",
     [
