@@ -11,11 +11,13 @@ ITEM_SIZE = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
 
-# What can be added: float32 holds every one of their values exactly.
-ADDABLE = ("F32", "F16", "BF16")
+# What can be added. float32 holds every value of the first three exactly; a float64 value is rounded to it when it is
+# read, as transformers does when it loads a model in float32.
+ADDABLE = ("F32", "F16", "BF16", "F64")
 
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 LONG_NAMES = {short: long for long, short in NAMES.items()}
+INPUT_NAMES = {**LONG_NAMES, "F64": "float64"}  # of what can be added; float64 is read and never written
 
 TORCH_STORAGES = {
     "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",

@@ -9,7 +9,7 @@ from typing import Any
 from model_ops.recovery import ENGINE_VERSION
 from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.diff_facts import TensorFact
-from model_ops.recovery.dtypes import LONG_NAMES
+from model_ops.recovery.dtypes import INPUT_NAMES, LONG_NAMES
 from model_ops.recovery.errors import one_line
 from model_ops.recovery.expected_sum import ExpectedSum
 from model_ops.recovery.identity import FileIdentity, digest_of
@@ -224,7 +224,7 @@ def _summary_lines(plan: Plan) -> list[str]:
 
 
 def _input_line(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> str:
-    kinds = "/".join(LONG_NAMES.get(dtype, dtype) for dtype in checkpoint.dtypes)
+    kinds = "/".join(INPUT_NAMES.get(dtype, dtype) for dtype in checkpoint.dtypes)
     size = human(sum(file.size for file in files))
     return (
         f"{checkpoint.role}: {len(checkpoint.tensors)} tensors, {kinds}, {checkpoint.format}, "

@@ -11,7 +11,7 @@ from typing import Any
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.devices import OUT_OF_MEMORY
-from model_ops.recovery.dtypes import LONG_NAMES
+from model_ops.recovery.dtypes import INPUT_NAMES
 from model_ops.recovery.parameter_sum import ParameterSum
 from model_ops.recovery.planned import Plan, ShardPlan
 
@@ -120,7 +120,7 @@ def round_trip(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
     """What a diff's manifest says of the values that would not come back."""
     counts = {name: seen for record in records for name, seen in record["tensors"].items()}
     return {
-        "dtypes": [LONG_NAMES.get(dtype, dtype) for dtype in plan.first.dtypes],
+        "dtypes": [INPUT_NAMES.get(dtype, dtype) for dtype in plan.first.dtypes],
         "values": sum(placed.task.first.elements for shard in plan.shards for placed in shard.tensors),
         "not_restored": sum(seen["not_restored"] for seen in counts.values()),
         "tensors": {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from model_ops.recovery.buffers import is_buffer, is_rotary
 from model_ops.recovery.checkpoint import Checkpoint
-from model_ops.recovery.dtypes import ADDABLE, LONG_NAMES
+from model_ops.recovery.dtypes import ADDABLE, INPUT_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.growing import Growing
 from model_ops.recovery.tensors import TensorRef
@@ -155,7 +155,7 @@ class _Matcher:
     def _task(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
         for tensor in (ref, *terms):
             if tensor.dtype not in ADDABLE:
-                allowed = ", ".join(LONG_NAMES.values())
+                allowed = ", ".join(INPUT_NAMES.values())
                 raise Refusal(f"Tensor {tensor.name} has dtype {tensor.dtype}; only {allowed} can be added.")
         fill = None
         if any(term.shape != ref.shape for term in terms):

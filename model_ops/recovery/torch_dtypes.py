@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
-TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8}
+TORCH = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8,
+}  # fmt: skip
 # The largest finite value; a float32 beyond it may turn infinite when cast.
 LARGEST = {name: torch.finfo(dtype).max for name, dtype in TORCH.items() if dtype.is_floating_point}
-BITS = {"F32": torch.int32, "F16": torch.int16, "BF16": torch.int16}
+BITS = {"F64": torch.int64, "F32": torch.int32, "F16": torch.int16, "BF16": torch.int16}
 _HUGE_PAGE = 2 * 1024 * 1024
 
 

@@ -8,7 +8,7 @@ from tests.model_ops.recovery import plain
 
 torch = plain.torch
 
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 MIXES = [(base, first) for base in DTYPES for first in DTYPES]
 HIDDEN = 64
 
@@ -81,7 +81,11 @@ def _state(seed, rows, dtype, tied, not_finite):
 
 def _spoil(values, seed):
     """NaNs of several payloads and signs, infinities that meet, sums that overflow; the two sides differ."""
-    bits = {4: (torch.int32, (0x7FC00001, 0x7F812345, -0x3FFFFE)), 2: (torch.int16, (0x7FFF, 0x7FA5, -2))}
+    bits = {
+        8: (torch.int64, (0x7FF8000000000001, 0x7FF0000012345678, -0x7FFFFFFFFFFFE)),
+        4: (torch.int32, (0x7FC00001, 0x7F812345, -0x3FFFFE)),
+        2: (torch.int16, (0x7FFF, 0x7FA5, -2)),
+    }
     kind, nans = bits[values.element_size()]
     values.view(kind)[10:13] = torch.tensor(nans, dtype=kind)
     values.view(kind)[20 + seed] = nans[seed]

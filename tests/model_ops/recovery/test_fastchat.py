@@ -8,7 +8,7 @@ from tests.model_ops.recovery import models, plain
 
 torch = models.torch
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # A LLaMA's names; odd sizes, and one tensor larger than a block of the engine.
 SHAPES = {
     "lm_head.weight": (97, 65), "model.embed_tokens.weight": (97, 65), "model.layers.0.mlp.up_proj.weight": (3001, 1409),
