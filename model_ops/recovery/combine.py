@@ -7,9 +7,10 @@ same bits everywhere, but for what a NaN carries: a block that holds one is alwa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import numpy
 import torch
 
 from model_ops.recovery.blocks import Block, Piece
@@ -34,14 +35,42 @@ class Counts:
         self.min = low if self.min is None else min(self.min, low)
         self.max = high if self.max is None else max(self.max, high)
 
-    def record(self, dtype: str) -> dict[str, Any]:
-        """For the shard's record; least and greatest as the result's dtype holds them."""
-        return {**asdict(self), "min": _stored(self.min, dtype), "max": _stored(self.max, dtype)}
 
 
-def _stored(value: float | None, dtype: str) -> float | None:
+def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any]]:
+    """For the shard's record: what was seen of each tensor, least and greatest as the result's dtype holds them."""
+    extremes = [value for seen in counts.values() for value in (seen.min, seen.max) if value is not None]
+    stored = iter(_stored(extremes, dtype))
+    return {
+        name: {
+            "non_finite": seen.non_finite,
+            "not_restored": seen.not_restored,
+            "total": seen.total,
+            "min": None if seen.min is None else next(stored),
+            "max": None if seen.max is None else next(stored),
+        }
+        for name, seen in counts.items()
+    }
+
+
+def _stored(values: list[float], dtype: str) -> list[float]:
     """Rounded like the values themselves. Zero has no sign: which zero is the least depends on the order."""
-    return None if value is None else float(torch.tensor(value).to(TORCH[dtype])) + 0.0
+    return [value + 0.0 for value in torch.tensor(values, dtype=torch.float32).to(TORCH[dtype]).tolist()]
+
+
+_Tensors = list[tuple[str, int, int]]  # as `Piece.within` gives them
+
+
+class _Seen(NamedTuple):
+    """What was seen of one part: a number for each of its tensors; the sum is of a single one."""
+
+    piece: Piece
+    start: int
+    tensors: _Tensors
+    lows: Sequence[float]
+    highs: Sequence[float]
+    total: float
+    lost: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -66,13 +95,13 @@ class Combiner:
         self.arithmetic, self.device, self.part = arithmetic, device, part
         self.scratch = [] if self._bytes_only else [torch.empty(part, device=device) for _ in range(4)]
         self.means = {name: tuple(row.to(device) for row in rows) for name, rows in arithmetic.means.items()}
-        self._seen_per_part = 2 + arithmetic.add_up + arithmetic.check_round_trip
 
     def combine(self, block: Block, inputs: torch.Tensor, out: torch.Tensor) -> list[torch.Tensor]:
         """Fill the pieces' places in `out` from `inputs`, both on the device; the header is not touched.
 
-        Returns what was seen, as tensors of one float32 that nobody has waited for: of each part the least and
-        the greatest value, then the sum and the number of values not restored where asked for. `tally` reads it.
+        Returns what was seen, as float32 tensors that nobody has waited for. Of each part: the least value of each
+        tensor in it, then the greatest ones, the sum where asked for (of one tensor), and where asked for how many
+        values of each are not restored. `tally` reads it.
         """
         seen: list[torch.Tensor] = []
         for piece, start, count in self._parts(block):
@@ -81,29 +110,51 @@ class Combiner:
 
     def seen_in(self, block: Block) -> int:
         """How many numbers `combine` returns."""
-        return 0 if self._bytes_only else self._seen_per_part * sum(1 for _ in self._parts(block))
+        if self._bytes_only:
+            return 0
+        each, once = 2 + self.arithmetic.check_round_trip, int(self.arithmetic.add_up)
+        return sum(each * len(piece.within(start, count)) + once for piece, start, count in self._parts(block))
 
-    def is_finite(self, seen: Sequence[float]) -> bool:
+    def is_finite(self, block: Block, seen: Sequence[float]) -> bool:
         """Whether all values that were seen are finite and stay so when cast; a NaN is neither least nor greatest."""
-        step = self._seen_per_part
-        return all(map(self._in_range, seen[0::step], seen[1::step]))
+        parts = self._seen_by_part(block, seen)
+        return all(all(map(self._in_range, part.lows, part.highs)) for part in parts)
 
     def tally(
         self, block: Block, seen: Sequence[float], out: torch.Tensor, counts: dict[str, Counts]
     ) -> None:
         """Add to the tensors' counts what was seen of a block; `out` is its output in the CPU's memory."""
-        numbers = iter(seen)
+        if self._bytes_only:
+            for piece in block.pieces:
+                counts.setdefault(piece.task.name, Counts())
+            return
+        for part in self._seen_by_part(block, seen):
+            for number, (name, start, count) in enumerate(part.tensors):
+                counted = counts.get(name)
+                if counted is None:
+                    counted = counts[name] = Counts()
+                low, high = part.lows[number], part.highs[number]
+                if self._in_range(low, high):
+                    counted.extend(low, high)
+                else:
+                    begin = part.start + start
+                    values = _values(out, part.piece.position, begin, count, self.arithmetic.out_dtype)
+                    _count_each(values, counted)
+                counted.total += part.total
+                counted.not_restored += int(part.lost[number]) if part.lost else 0
+
+    def _seen_by_part(self, block: Block, seen: Sequence[float]) -> Iterator[_Seen]:
+        at = 0
         for piece, start, count in self._parts(block):
-            counted = counts.setdefault(piece.task.name, Counts())
-            if self._bytes_only:
-                continue
-            low, high = next(numbers), next(numbers)
-            if self._in_range(low, high):
-                counted.extend(low, high)
-            else:
-                _count_each(_values(out, piece.position, start, count, self.arithmetic.out_dtype), counted)
-            counted.total += next(numbers) if self.arithmetic.add_up else 0
-            counted.not_restored += int(next(numbers)) if self.arithmetic.check_round_trip else 0
+            tensors = piece.within(start, count)
+            size, total, lost = len(tensors), 0.0, seen[0:0]
+            lows, highs = seen[at : at + size], seen[at + size : at + 2 * size]
+            at += 2 * size
+            if self.arithmetic.add_up:
+                total, at = seen[at], at + 1
+            if self.arithmetic.check_round_trip:
+                lost, at = seen[at : at + size], at + size
+            yield _Seen(piece, start, tensors, lows, highs, total, lost)
 
     @property
     def _bytes_only(self) -> bool:
@@ -136,12 +187,37 @@ class Combiner:
             self._sum(first, piece, start, inputs, total, rules.sign)
         if total is not target:
             target.copy_(total)
-        seen = [value.float() for value in torch.aminmax(total)]
-        if rules.add_up:
-            seen.append(total.sum())
-        if rules.check_round_trip:
-            seen.append(self._not_restored(first, target, piece, start, inputs))
+        return self._seen(first, total, target, piece, start, inputs)
+
+    def _seen(
+        self,
+        first: torch.Tensor,
+        total: torch.Tensor,
+        target: torch.Tensor,
+        piece: Piece,
+        start: int,
+        inputs: torch.Tensor,
+    ) -> list[torch.Tensor]:
+        """What `combine` returns of a part."""
+        tensors = piece.within(start, total.numel())
+        seen = list(self._extremes(total, tensors))
+        if self.arithmetic.add_up:
+            seen.append(total.sum().view(1))
+        if self.arithmetic.check_round_trip:
+            seen.append(_sums(self._not_restored(first, target, piece, start, inputs), tensors))
         return seen
+
+    def _extremes(self, values: torch.Tensor, tensors: _Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """The least value of each tensor and the greatest; of one that holds a NaN both are NaN."""
+        if len(tensors) == 1:
+            low, high = torch.aminmax(values)
+            return low.float().view(1), high.float().view(1)
+        if values.dtype is not torch.float32:
+            values = self.scratch[2][: values.numel()].copy_(values)
+        array, starts = values.numpy(), [start for _, start, _ in tensors]
+        with numpy.errstate(invalid="ignore"):
+            lows, highs = numpy.minimum.reduceat(array, starts), numpy.maximum.reduceat(array, starts)
+        return torch.from_numpy(lows), torch.from_numpy(highs)
 
     def _is_one_step(self, piece: Piece) -> bool:
         """Whether torch does it at once: it adds 16-bit values in float32, too, and rounds the sum once."""
@@ -202,11 +278,19 @@ class Combiner:
     def _not_restored(
         self, first: torch.Tensor, stored: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor
     ) -> torch.Tensor:
-        """How many values adding back the stored difference does not give again, bit for bit."""
+        """Which values adding back the stored difference does not give again, bit for bit."""
         again = self.scratch[3][: first.numel()]
         self._sum(stored, piece, start, inputs, again, +1)
         bits = BITS[piece.task.first.dtype]
-        return again.to(first.dtype).view(bits).ne(first.view(bits)).sum().float()
+        return again.to(first.dtype).view(bits).ne(first.view(bits))
+
+
+def _sums(marked: torch.Tensor, tensors: _Tensors) -> torch.Tensor:
+    """How many values of each tensor are marked."""
+    if len(tensors) == 1:
+        return marked.sum().float().view(1)
+    starts = [start for _, start, _ in tensors]
+    return torch.from_numpy(numpy.add.reduceat(marked.numpy(), starts, dtype=numpy.float32))
 
 
 def _exclusive_or(

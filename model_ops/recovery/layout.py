@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from model_ops.recovery.errors import Refusal
@@ -44,6 +45,7 @@ def natural_order(name: str) -> list[tuple[object, ...]]:
     return [_part_key(part) for part in name.split(".")]
 
 
+@lru_cache(maxsize=4096)  # the parts of a model's names come again and again
 def _part_key(part: str) -> tuple[object, ...]:
     match = _TRAILING_DIGITS.fullmatch(part)
     if match is None or match[2] is None:

@@ -62,7 +62,7 @@ class InPlace:
 
     def finish(self, slot: Slot, block: Block) -> None:
         """The block is there; count what was seen."""
-        seen = [value.item() for value in slot.seen]
+        seen = torch.cat(slot.seen).tolist() if slot.seen else []
         self._combiner.tally(block, seen, slot.out, self.counts)
 
 
@@ -99,7 +99,7 @@ class Staged:
         self._twins[slot.number].left.synchronize()
         slot.out_view[: len(block.header)] = block.header
         seen = self._seen(slot.out, block).tolist()
-        if self._combiner.is_finite(seen):
+        if self._combiner.is_finite(block, seen):
             self._combiner.tally(block, seen, slot.out, self.counts)
         else:
             self._in_place.start(slot, block)
@@ -113,7 +113,7 @@ class Staged:
     def _combine(self, twin: _Twin, block: Block) -> None:
         seen = self._combiner.combine(block, twin.inputs, twin.out)
         if seen:
-            self._seen(twin.out, block).copy_(torch.stack(seen))
+            self._seen(twin.out, block).copy_(torch.cat(seen))
 
     def _seen(self, out: torch.Tensor, block: Block) -> torch.Tensor:
         return out[self._seen_at : self._seen_end(block)].view(torch.float32)

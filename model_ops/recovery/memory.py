@@ -29,11 +29,12 @@ LARGE = (Buffers(4 * BLOCK_SIZE, 4), Buffers(4 * BLOCK_SIZE, 3), Buffers(2 * BLO
 
 def job_memory(tasks: Iterable[TensorTask], dtype: str, buffers: Buffers = PLAIN) -> int:
     """Bytes of buffers for one shard in work."""
-    inputs, mean = 0, 0
+    mean, kinds = 0, set()
     for task in tasks:
-        inputs = max(inputs, sum(ref.item_size for ref in (task.first, *task.terms)))
+        kinds.add((task.first.dtype, *[ref.dtype for ref in task.terms]))
         if task.fill == "mean":
             mean = max(mean, sum(mean_memory(ref) for ref in set(task.terms)))
+    inputs = max((sum(ITEM_SIZE[kind] for kind in each) for each in kinds), default=0)
     ratio = inputs / ITEM_SIZE[dtype]
     return int(buffers.slots * buffers.block_size * (1 + ratio)) + mean
 

@@ -211,7 +211,7 @@ class Partial:
         temporary = self.folder / f".{name}.new"
         try:
             with os.fdopen(create(temporary), "w") as file:
-                json.dump(value, file)
+                file.write(json.dumps(value))  # json.dump takes five times as long
             temporary.replace(self.folder / name)
         except OSError as error:
             raise write_failure(name, error) from error

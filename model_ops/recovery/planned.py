@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from model_ops.recovery import ENGINE_VERSION
@@ -38,7 +39,7 @@ class ShardPlan:
     tensors: tuple[Placed, ...]
     size: int
 
-    @property
+    @cached_property
     def tasks(self) -> list[TensorTask]:
         """Its tensors' tasks in file order."""
         return [placed.task for placed in self.tensors]
@@ -102,7 +103,7 @@ class Plan:
         """+1 to recover, -1 to make a diff."""
         return -1 if self.action == "make_diff" else 1
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Equal for equal inputs and options, wherever the folders lie and whenever they were copied."""
         inputs = [[file.public() for file in files] for files in self._all_files]
@@ -110,7 +111,7 @@ class Plan:
         rules = [[task.name, task.rule, task.fill] for task in tasks]
         return digest_of([ENGINE_VERSION, self.action, self.options, rules, *inputs])
 
-    @property
+    @cached_property
     def strict_identity(self) -> str:
         """As `identity`, and the input files were not even touched: what a resumed run asks for."""
         times = [[file.mtime_ns for file in files] for files in self._all_files]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.blocks import Block, cut
-from model_ops.recovery.combine import Arithmetic
+from model_ops.recovery.combine import Arithmetic, records_of
 from model_ops.recovery.control import Control
 from model_ops.recovery.device import Cpu, Device
 from model_ops.recovery.dtypes import ITEM_SIZE
@@ -44,19 +44,21 @@ def run_shard(
 
     `device` None is the CPU. What a device that fails raises comes through; `devices` knows what to do then.
     """
-    blocks = cut(shard, ITEM_SIZE[plan.dtype], buffers.block_size)
+    device = device or Cpu()
+    together = not device.staged and plan.expected is None  # a device looks at one tensor at a time, a sum too
+    blocks = cut(shard, ITEM_SIZE[plan.dtype], buffers.block_size, together=together)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(contextlib.closing(Reader(control)))
         arithmetic = _arithmetic(plan, shard, reader)
         output = stack.enter_context(contextlib.closing(OutputFile(folder / shard.file, shard.size)))
         count = min(buffers.slots, len(blocks))
-        maker = stack.enter_context(open_maker(arithmetic, blocks, device or Cpu(), count))
+        maker = stack.enter_context(open_maker(arithmetic, blocks, device, count))
         digests = _BaseDigests() if plan.action == "make_diff" else None
         hashes = _Pipeline(shard, blocks, maker, digests, reader, output, control).run()
         output.finish()
     return {
         **hashes.line(),
-        "tensors": {name: seen.record(plan.dtype) for name, seen in maker.counts.items()},
+        "tensors": records_of(maker.counts, plan.dtype),
         "base_tensors": digests.lines() if digests else {},
     }
 
@@ -130,9 +132,8 @@ class _Pipeline:
         index = number % len(self.slots)
         _wait(self.in_use[index])
         slot = self.slots[index]
-        for piece in self.blocks[number].pieces:
-            for ref, offset, size, place in piece.reads():
-                self.reader.read_tensor(ref, offset, slot.input_view[place : place + size])
+        for ref, offset, size, place in self.blocks[number].spans():
+            self.reader.read_tensor(ref, offset, slot.input_view[place : place + size])
 
     def _start(self, number: int) -> None:
         slot, block = self.slots[number % len(self.slots)], self.blocks[number]
@@ -163,12 +164,13 @@ class _BaseDigests:
     def update(self, slot: Slot, block: Block) -> None:
         """The block's part; a tied tensor, read twice, counts once."""
         for piece in block.pieces:
-            seen = {piece.task.first}
-            for ref, _, size, place in piece.reads():
-                if ref not in seen:
-                    seen.add(ref)
-                    digest = self._hashes.setdefault(ref.name, (ref, hashlib.sha256()))[1]
-                    digest.update(slot.input_view[place : place + size])
+            seen = set()
+            for number in range(1, len(piece.inputs)):
+                for ref, _, size, place in piece.reads_of(number):
+                    if ref not in seen:
+                        seen.add(ref)
+                        digest = self._hashes.setdefault(ref.name, (ref, hashlib.sha256()))[1]
+                        digest.update(slot.input_view[place : place + size])
 
     def lines(self) -> dict[str, Any]:
         """Name -> dtype, shape and SHA-256 of each base tensor that this shard's tensors were made from."""
