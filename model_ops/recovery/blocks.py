@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from model_ops.recovery.memory import BLOCK_SIZE
-from model_ops.recovery.planned import Placed, ShardPlan
+from model_ops.recovery.planned import ShardPlan
 from model_ops.recovery.rules import TensorTask
 from model_ops.recovery.tensors import TensorRef
 
@@ -22,11 +22,11 @@ _ALIGN = 64
 
 
 class Member(NamedTuple):
-    """Elements `start` to `start + count` of one tensor."""
+    """Elements `start` to `start + elements` of one tensor."""
 
     task: TensorTask
     start: int
-    count: int
+    elements: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Piece:
     @cached_property
     def _ends(self) -> list[int]:
         """Where each member ends, in elements of the piece."""
-        return list(accumulate(member.count for member in self.members))
+        return list(accumulate(member.elements for member in self.members))
 
     def within(self, start: int, count: int) -> list[tuple[str, int, int]]:
         """(tensor, first element, elements) of each member in a part of the piece; elements count from the part's start."""
@@ -85,10 +85,10 @@ class Piece:
     def reads_of(self, number: int) -> Iterator[tuple[TensorRef, int, int, int]]:
         """The same of one input: 0 is `first`, the terms follow."""
         place, alone = self.inputs[number], len(self.members) == 1
-        for task, start, count in self.members:
+        for task, start, elements in self.members:
             ref = task.terms[number - 1] if number else task.first
             item = ref.item_size
-            size = (self.from_base if number and alone else count) * item
+            size = (self.from_base if number and alone else elements) * item
             if size:
                 yield ref, ref.offset + start * item, size, place
             place += size
@@ -145,7 +145,8 @@ def _block(
     shard: ShardPlan, starts: list[int], item_size: int, offset: int, size: int, together: bool
 ) -> Block:
     pieces: list[Piece] = []
-    place, members, position = 0, [], 0
+    members: list[Member] = []
+    place, position = 0, 0
     first = max(0, bisect_right(starts, offset) - 1)
     for placed in shard.tensors[first : bisect_left(starts, offset + size)]:
         begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
@@ -176,7 +177,7 @@ def _are_alike(task: TensorTask, other: TensorTask) -> bool:
 
 def _piece(members: list[Member], position: int, place: int) -> Piece:
     task, start, _ = members[0]
-    count = sum(member.count for member in members)
+    count = sum(member.elements for member in members)
     inputs = []
     for ref in (task.first, *task.terms):
         inputs.append(place)

@@ -36,7 +36,6 @@ class Counts:
         self.max = high if self.max is None else max(self.max, high)
 
 
-
 def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any]]:
     """For the shard's record: what was seen of each tensor, least and greatest as the result's dtype holds them."""
     extremes = [value for seen in counts.values() for value in (seen.min, seen.max) if value is not None]
@@ -113,7 +112,9 @@ class Combiner:
         if self._bytes_only:
             return 0
         each, once = 2 + self.arithmetic.check_round_trip, int(self.arithmetic.add_up)
-        return sum(each * len(piece.within(start, count)) + once for piece, start, count in self._parts(block))
+        return sum(
+            each * len(piece.within(start, count)) + once for piece, start, count in self._parts(block)
+        )
 
     def is_finite(self, block: Block, seen: Sequence[float]) -> bool:
         """Whether all values that were seen are finite and stay so when cast; a NaN is neither least nor greatest."""

@@ -21,6 +21,24 @@ def is_record(record: dict[str, Any], shard: ShardPlan) -> bool:
         and all(map(_is_seen, tensors.values()))
         and isinstance(base_tensors, dict)
         and all(isinstance(fact, dict) for fact in base_tensors.values())
+        and _are_open_entries(record.get("open_entries"))
+    )
+
+
+def _are_open_entries(entries: Any) -> bool:
+    """Ranges of entries, each with its checksum."""
+    return isinstance(entries, dict) and all(
+        isinstance(ranges, list) and all(map(_is_range, ranges)) for ranges in entries.values()
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(each) is int and each >= 0 for each in value)
+        and value[0] <= value[1]
+        and value[2] < 2**32
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.base_check import check_base, converts
+from model_ops.recovery.checksums import check_open_entries
 from model_ops.recovery.choices import check_device, check_torch, choose_jobs, import_torch
 from model_ops.recovery.control import Control
 from model_ops.recovery.devices import Devices, choose_devices
@@ -239,6 +240,7 @@ def _make_shard(work: _Work, partial: Partial, shard: ShardPlan, used: set[str])
 def _finish(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> ParameterSum | None:
     """All is made: the rest beside it, and the rename; returns the sum of the parameters if one was expected."""
     partial.close_off(work.control)
+    check_open_entries(work.plan, records, work.control)
     parameter_sum = write_rest(work.plan, records, partial.result, work.control)
     work.control.check()
     partial.publish(work.target)

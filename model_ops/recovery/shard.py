@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.blocks import Block, cut
+from model_ops.recovery.checksums import EntryChecks
 from model_ops.recovery.combine import Arithmetic, records_of
 from model_ops.recovery.control import Control
 from model_ops.recovery.device import Cpu, Device
@@ -45,7 +46,9 @@ def run_shard(
     `device` None is the CPU. What a device that fails raises comes through; `devices` knows what to do then.
     """
     device = device or Cpu()
-    together = not device.staged and plan.expected is None  # a device looks at one tensor at a time, a sum too
+    together = (
+        not device.staged and plan.expected is None
+    )  # a device looks at one tensor at a time, a sum too
     blocks = cut(shard, ITEM_SIZE[plan.dtype], buffers.block_size, together=together)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(contextlib.closing(Reader(control)))
@@ -54,13 +57,20 @@ def run_shard(
         count = min(buffers.slots, len(blocks))
         maker = stack.enter_context(open_maker(arithmetic, blocks, device, count))
         digests = _BaseDigests() if plan.action == "make_diff" else None
-        hashes = _Pipeline(shard, blocks, maker, digests, reader, output, control).run()
+        checks = EntryChecks(plan) if _has_checksums(shard) else None
+        hashes = _Pipeline(shard, blocks, maker, digests, checks, reader, output, control).run()
         output.finish()
     return {
         **hashes.line(),
         "tensors": records_of(maker.counts, plan.dtype),
         "base_tensors": digests.lines() if digests else {},
+        "open_entries": checks.open_entries() if checks else {},
     }
+
+
+def _has_checksums(shard: ShardPlan) -> bool:
+    """Whether one of its tensors comes from a file that stores them."""
+    return any(ref.entry for task in shard.tasks for ref in (task.first, *task.terms))
 
 
 def _arithmetic(plan: Plan, shard: ShardPlan, reader: Reader) -> Arithmetic:
@@ -82,12 +92,14 @@ class _Pipeline:
         blocks: list[Block],
         maker: InPlace | Staged,
         digests: _BaseDigests | None,
+        checks: EntryChecks | None,
         reader: Reader,
         output: OutputFile,
         control: Control,
     ) -> None:
         self.file, self.hashes = shard.file, Hashes(shard.file, shard.size)
         self.blocks, self.maker, self.slots, self.digests = blocks, maker, maker.slots, digests
+        self.checks = checks
         self.reader, self.output, self.control = reader, output, control
         self.in_use: list[list[Future[None]]] = [[] for _ in self.slots]
         self.in_flight = min(maker.in_flight, len(self.slots))
@@ -134,6 +146,8 @@ class _Pipeline:
         slot = self.slots[index]
         for ref, offset, size, place in self.blocks[number].spans():
             self.reader.read_tensor(ref, offset, slot.input_view[place : place + size])
+        if self.checks is not None:
+            self.checks.update(self.blocks[number], slot.input_view)
 
     def _start(self, number: int) -> None:
         slot, block = self.slots[number % len(self.slots)], self.blocks[number]

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from model_ops.recovery.dtypes import ITEM_SIZE
+
+
+class StoredEntry(NamedTuple):
+    """The entry of a zip file that holds a tensor's bytes, perhaps with others, and the CRC-32 stored with it."""
+
+    offset: int
+    nbytes: int
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -13,6 +22,7 @@ class TensorRef:
     """`nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements.
 
     `packed`: the file is compressed with gzip in so many bytes; `nbytes` and `shape` are what it decodes to.
+    `entry` is known only where the file stores a checksum.
     """
 
     name: str
@@ -22,6 +32,7 @@ class TensorRef:
     dtype: str
     shape: tuple[int, ...]
     packed: int | None = None
+    entry: StoredEntry | None = field(default=None, compare=False)
 
     @property
     def bytes_to_read(self) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 
 from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import open_regular
-from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.tensors import StoredEntry, TensorRef
 from model_ops.recovery.torch_pickle import MAX_PICKLE, StoredTensor, read_state_dict
 from model_ops.recovery.zip_directory import ZipEntry, read_zip_directory
 
@@ -24,12 +25,24 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
         raise Refusal(
             f"{path.name} holds {stranger[:200]!r} beside {prefix}, which torch.save does not write."
         )
-    _check_byte_order(path, entries.get(f"{prefix}byteorder"))
-    stored = read_state_dict(_read_entry(path, entries[pickles[0]]), path.name)
-    return {name: _locate(path, name, tensor, entries, prefix) for name, tensor in stored.items()}
+    checked = _has_checksums(entries, prefix)
+    _check_byte_order(path, entries.get(f"{prefix}byteorder"), checked)
+    stored = read_state_dict(_read_entry(path, entries[pickles[0]], checked), path.name)
+    return {name: _locate(path, name, tensor, entries, prefix, checked) for name, tensor in stored.items()}
 
 
-def _read_entry(path: Path, entry: ZipEntry) -> bytes:
+def _has_checksums(entries: dict[str, ZipEntry], prefix: str) -> bool:
+    """False where every storage says 0: torch.save writes that under `set_crc32_options(False)` and `skip_data`.
+
+    A damaged file is not taken for such a one: what the directory says stands beside the storages a second time.
+    """
+    storages = [
+        entry for name, entry in entries.items() if name.startswith(f"{prefix}data/") and entry.nbytes
+    ]
+    return any(entry.crc32 for entry in storages) or not storages
+
+
+def _read_entry(path: Path, entry: ZipEntry, checked: bool) -> bytes:
     if entry.nbytes > MAX_PICKLE:
         raise Refusal(
             f"{entry.name} inside {path.name} is {entry.nbytes} bytes long; at most {MAX_PICKLE} are read."
@@ -37,19 +50,30 @@ def _read_entry(path: Path, entry: ZipEntry) -> bytes:
     try:
         with open_regular(path) as file:
             file.seek(entry.offset)
-            return file.read(entry.nbytes)
+            data = file.read(entry.nbytes)
     except OSError as error:
         raise Refusal(f"{path.name} cannot be read: {error.strerror}.") from error
+    if zlib.crc32(data) != entry.crc32 and (checked or entry.crc32):
+        raise Refusal(
+            f"{path.name} is damaged: {entry.name} inside it does not match the checksum that torch.save stored; "
+            "download the file again."
+        )
+    return data
 
 
-def _check_byte_order(path: Path, entry: ZipEntry | None) -> None:
+def _check_byte_order(path: Path, entry: ZipEntry | None, checked: bool) -> None:
     """Files from before PyTorch 2.1 carry no such entry; those were little-endian in practice."""
-    if entry is not None and _read_entry(path, entry) != b"little":
+    if entry is not None and _read_entry(path, entry, checked) != b"little":
         raise Refusal(f"{path.name} was saved on a big-endian machine, which is not read.")
 
 
 def _locate(
-    path: Path, name: str, tensor: StoredTensor, entries: dict[str, ZipEntry], prefix: str
+    path: Path,
+    name: str,
+    tensor: StoredTensor,
+    entries: dict[str, ZipEntry],
+    prefix: str,
+    checked: bool,
 ) -> TensorRef:
     where = f"Tensor {name[:200]!r} in {path.name}"
     entry = entries.get(f"{prefix}data/{tensor.storage.key}")
@@ -72,6 +96,7 @@ def _locate(
         elements * item,
         tensor.storage.dtype,
         tensor.shape,
+        StoredEntry(entry.offset, entry.nbytes, entry.crc32) if checked else None,
     )
 
 

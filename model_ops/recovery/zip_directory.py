@@ -33,11 +33,12 @@ _DESCRIPTOR = 24  # its bytes at most
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """The stored bytes of one entry."""
+    """The stored bytes of one entry, and the CRC-32 that the file says they have; nothing was compared with it."""
 
     name: str
     offset: int
     nbytes: int
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class _Listed:
     name: str
     header: int
     nbytes: int
+    crc32: int
     flags: int
 
 
@@ -146,7 +148,7 @@ def _entries(file: BinaryIO, name: str, count: int, nbytes: int, offset: int) ->
 def _central_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, int]:
     fields = _CENTRAL.unpack_from(directory, at)
     signature, flags, method = fields[0], fields[3], fields[4]
-    packed, nbytes, name_size, extra_size, comment_size = fields[8:13]
+    crc32, packed, nbytes, name_size, extra_size, comment_size = fields[7:13]
     header = fields[16]
     if signature != b"PK\x01\x02":
         raise Refusal(f"The directory of {file_name} is damaged.")
@@ -160,7 +162,7 @@ def _central_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, 
         raise Refusal(
             f"{file_name} holds compressed entries, which are not read; save it again with torch.save."
         )
-    return _Listed(name, header, nbytes, flags), start + name_size + extra_size + comment_size
+    return _Listed(name, header, nbytes, crc32, flags), start + name_size + extra_size + comment_size
 
 
 def _decode(raw: bytes, file_name: str) -> str:
@@ -195,19 +197,26 @@ def _locate(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> ZipEnt
         raise Refusal(f"{where} lies outside of {file_name}; it is damaged.")
     file.seek(entry.header)
     fields = _LOCAL.unpack(file.read(_LOCAL.size))
-    signature, flags, method, sizes = fields[0], fields[2], fields[3], fields[7:9]
+    signature, flags, method, crc32, sizes = fields[0], fields[2], fields[3], fields[6], fields[7:9]
     name_size, extra_size = fields[9], fields[10]
-    known = {entry.nbytes, _MAX32, *([0] if flags & _DESCRIBED_AFTER else [])}
+    unsaid = {0} if flags & _DESCRIBED_AFTER else set()
+    known = {entry.nbytes, _MAX32} | unsaid
     if (
         (signature, flags, method) != (b"PK\x03\x04", entry.flags, 0)
         or not known.issuperset(sizes)
+        or crc32 not in {entry.crc32} | unsaid
         or file.read(name_size) != entry.name.encode("utf-8")
     ):
         raise Refusal(f"{where} of {file_name} is not what its directory says.")
     offset = entry.header + _LOCAL.size + name_size + extra_size
     if offset + entry.nbytes > size:
         raise Refusal(f"{where} reaches beyond the end of {file_name}; it is cut short.")
-    return ZipEntry(entry.name, offset, entry.nbytes)
+    if flags & _DESCRIBED_AFTER:
+        file.seek(offset + entry.nbytes)
+        descriptor = file.read(8)
+        if descriptor.startswith(b"PK\x07\x08") and descriptor[4:] != entry.crc32.to_bytes(4, "little"):
+            raise Refusal(f"{where} of {file_name} is not what its directory says.")
+    return ZipEntry(entry.name, offset, entry.nbytes, entry.crc32)
 
 
 def _check_layout(file_name: str, listed: list[_Listed], found: list[ZipEntry], directory: int) -> None:

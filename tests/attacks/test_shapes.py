@@ -127,7 +127,7 @@ def test_number_formats_that_cannot_be_added_are_refused_by_name(world):
         tensors = {**sound_tensors(), "model.batch_norm.num_batches_tracked": ("I64", (), bytes(8))}
         write_tensors(folder / "model.safetensors", tensors)
     assert world.refused() == (
-        "Tensor model.batch_norm.num_batches_tracked has dtype I64; only float32, float16, bfloat16 can be added."
+        "Tensor model.batch_norm.num_batches_tracked has dtype I64; only float32, float16, bfloat16, float64 can be added."
     )
 
 

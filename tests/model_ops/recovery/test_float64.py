@@ -124,9 +124,7 @@ def test_base_with_values_that_only_float64_holds_is_not_the_float32_base(tmp_pa
 def test_finite_value_beyond_float32_is_counted_as_infinite(tmp_path):
     diff = {"w": torch.tensor([1.0, 1.0])}
     base = {"w": torch.tensor([1e300, 1.0], dtype=torch.float64)}
-    made = plain.recover(
-        *folders(tmp_path, base=base, diff=diff), tmp_path / "out", non_finite="report"
-    )
+    made = plain.recover(*folders(tmp_path, base=base, diff=diff), tmp_path / "out", non_finite="report")
     assert made.non_finite == 1
 
 
