@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("tests.attacks.kit")
+
 
 def pytest_configure() -> None:
     """Signals that whoever started us had ignored (`&` in a script, nohup) are not ignored by what tests start."""

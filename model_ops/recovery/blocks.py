@@ -108,7 +108,6 @@ class Block:
         """Bytes of input buffer needed."""
         return self.pieces[-1].inputs_end if self.pieces else 0
 
-
     def spans(self) -> Iterator[tuple[TensorRef, int, int, int]]:
         """(tensor, position in its file, bytes, place in the input buffer) of what is read at once: neighbours together."""
         span: tuple[TensorRef, int, int, int] | None = None

@@ -96,7 +96,7 @@ def _locate(
         elements * item,
         tensor.storage.dtype,
         tensor.shape,
-        StoredEntry(entry.offset, entry.nbytes, entry.crc32) if checked else None,
+        entry=StoredEntry(entry.offset, entry.nbytes, entry.crc32) if checked else None,
     )
 
 

@@ -1,9 +1,5 @@
 """The attacks' one fixture."""
 
-import pytest
-
-pytest.register_assert_rewrite("tests.attacks.kit")
-
-from tests.attacks.kit import world  # noqa: E402
+from tests.attacks.kit import world
 
 __all__ = ["world"]

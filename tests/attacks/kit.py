@@ -45,7 +45,10 @@ def product(shape: tuple[int, ...]) -> int:
 
 
 def sound_tensors(value: float = 1.0) -> Tensors:
-    return {name: ("F32", shape, floats(product(shape), value)) for name, shape in SHAPES.items()}
+    """Values around `value`, other ones in each tensor: an output that is not tied to the embedding."""
+    return {
+        name: ("F32", shape, floats(product(shape), value + number / 8)) for number, (name, shape) in enumerate(SHAPES.items())
+    }
 
 
 def header_of(tensors: Tensors) -> dict[str, Any]:

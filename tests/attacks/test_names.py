@@ -155,5 +155,5 @@ def test_diff_of_nothing_but_buffers_is_refused(world):
     buffers = {"model.rotary_emb.inv_freq": ("F32", (4,), floats(4))}
     for folder in (world.base, world.diff):
         write_tensors(folder / "model.safetensors", buffers)
-    assert world.refused() == "The diff holds nothing but rotary buffers, so there is nothing to make."
+    assert world.refused() == "The diff holds nothing but buffers, so there is nothing to make."
     assert "model.safetensors" in world.made("--keep-rotary")

@@ -7,7 +7,6 @@ import struct
 import tarfile
 import zipfile
 
-from tests.attacks import conftest  # noqa: F401 - makes the kit's asserts tell more
 from tests.attacks.kit import bin_entries, dictionary, sound_tensors, write_index, write_tensors, write_zip
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

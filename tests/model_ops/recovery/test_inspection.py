@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.attacks import conftest  # noqa: F401 - makes the kit's asserts tell more
 from tests.attacks.kit import World
 from tests.model_ops.recovery import sources as s
 

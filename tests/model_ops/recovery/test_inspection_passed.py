@@ -9,7 +9,6 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.inspection import names
 from model_ops.recovery.inspection.listing import judge_listing
 from model_ops.recovery.plan import make_diff_plan
-from tests.attacks import conftest  # noqa: F401 - makes the kit's asserts tell more
 from tests.attacks.kit import World, bin_entries, run, sound_tensors, write_tensors, write_zip
 from tests.model_ops.recovery import sources as s
 
