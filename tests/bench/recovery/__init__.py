@@ -8,6 +8,7 @@
     race        rounds of copies and engine in turn
     memory      peak memory on larger sets
     rivals, peer    the peer's steps on the same set
+    small, loop     many small tensors against a plain loop
     report      tables
     cli         options, and the order of it all
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.errors import BenchError
-from tests.bench.recovery import report
+from tests.bench.recovery import report, small
 from tests.bench.recovery.added_row import ROW_COLUMNS, add_row
 from tests.bench.recovery.engine import plan
 from tests.bench.recovery.memory import peaks
@@ -30,7 +30,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--folder", type=Path, help="where sets are kept and outputs are made (STATE/bench)")
     parser.add_argument(
-        "--size", choices=SETS, default="1b", help="which set (1b: 1.14 billion values, 11.5 GB)"
+        "--size",
+        choices=[*SETS, *small.COUNTS],
+        default="1b",
+        help="which set (1b: 1.14 billion values, 11.5 GB); small-tensors: 50,000 tensors of 1 KB, the engine's processor"
+        " time against that of a plain loop",
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds cold and rounds warm (5)")
     parser.add_argument("--device", default="cpu", help="cuda[:N]: the engine there as well, bytes compared")
@@ -52,7 +56,10 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     _check(options)
     folder = (options.folder or _default_folder()).absolute()
-    figures = _measure_row(folder, options) if options.added_row else _measure_set(folder, options)
+    if options.size in small.COUNTS:
+        figures = _measure_small(folder, options)
+    else:
+        figures = _measure_row(folder, options) if options.added_row else _measure_set(folder, options)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
@@ -79,6 +86,8 @@ def _check(options: argparse.Namespace) -> None:
     """Refuses before anything is made."""
     if options.rounds < 1:
         raise BenchError("--rounds needs a number of 1 or more.")
+    if options.size in small.COUNTS and (options.device != "cpu" or options.peer):
+        raise BenchError(f"--size {options.size} compares the engine on the CPU with a plain loop alone.")
     if options.memory_sets and options.size not in MEMORY_SETS:
         raise BenchError(f"--memory-sets goes with --size {' or '.join(MEMORY_SETS)}.")
     if options.added_row and options.size not in ROW_SETS:
@@ -110,6 +119,21 @@ def _measure(weights: WeightSet, options: argparse.Namespace) -> dict[str, Any]:
         _say(report.table(report.PEAK_COLUMNS, report.peak_rows(seen)))
         figures["memory"] = [asdict(peak) for peak in seen]
     return figures
+
+
+def _measure_small(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    facts, count = report.machine("cpu"), small.COUNTS[options.size]
+    _say(
+        report.machine_line(facts)
+        + f"\n{count} tensors of {small.VALUES} float32 values on both sides, warm."
+    )
+    rounds = []
+    for each in small.measure(folder, options.size, options.rounds):
+        rounds.append(each)
+        print(f"{len(rounds)}: {each.ratio:.2f}", file=sys.stderr, flush=True)
+    _say(report.table(small.COLUMNS, small.rows(rounds)))
+    _say(small.verdict(rounds))
+    return {"machine": facts, "set": options.size, "rounds": [each.to_json() for each in rounds]}
 
 
 def _race(weights: WeightSet, count: int, devices: list[str]) -> dict[str, Any]:

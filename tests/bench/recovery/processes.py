@@ -34,6 +34,11 @@ class Watched:
     disk_written: int
 
     @property
+    def cpu(self) -> float:
+        """Seconds of processor time, of user and system together."""
+        return self.cpu_user + self.cpu_system
+
+    @property
     def last_line(self) -> str:
         """Of standard output, where the engine puts its JSON."""
         return (self.output.splitlines() or [""])[-1]

@@ -154,8 +154,8 @@ def ensure_set(folder: Path, name: str) -> WeightSet:
     folder.mkdir(parents=True, exist_ok=True)
     _check_room(folder, shape.base_bytes + 2 * shape.diff_bytes)
     print(f"Making the set {name} in {made.folder}, once", flush=True)
-    _write_checkpoint(making / "base", shape, dtype="float16", scale=0.02, rows=shape.vocab, seed=1)
-    _write_checkpoint(making / "diff", shape, dtype="float32", scale=0.001, rows=shape.vocab + 1, seed=2)
+    write_checkpoint(making / "base", shape, dtype="float16", scale=0.02, rows=shape.vocab, seed=1)
+    write_checkpoint(making / "diff", shape, dtype="float32", scale=0.001, rows=shape.vocab + 1, seed=2)
     (making / MARKER).write_text(json.dumps(_marker(shape)))
     making.rename(made.folder)
     return made
@@ -181,7 +181,7 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _write_checkpoint(folder: Path, shape: Shape, *, dtype: str, scale: float, rows: int, seed: int) -> None:
+def write_checkpoint(folder: Path, shape: Shape, *, dtype: str, scale: float, rows: int, seed: int) -> None:
     """One folder as `save_pretrained` would leave it, without a tokenizer."""
     folder.mkdir(parents=True)
     tensors = list(shape.tensors(rows=rows))

@@ -96,6 +96,19 @@ def test_bare_machine_is_enough(measured):
     assert output.splitlines()[-1] == "[]"
 
 
+def test_small_tensors_are_measured_against_a_plain_loop_that_writes_the_same_file(tmp_path):
+    done = bench(
+        "recovery", "--size", "few-small-tensors", "--rounds", 2, "--folder", tmp_path,
+        "--json", tmp_path / "figures",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "times the processor time of a plain loop" in done.stdout
+    rounds = json.loads((tmp_path / "figures").read_text())["rounds"]
+    assert len(rounds) == 2
+    assert all(each["ratio"] == each["engine"] / each["loop"] for each in rounds)
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
 @pytest.mark.slow
 def test_peer_makes_the_same_file_and_larger_sets_go_again(tmp_path):
     pytest.importorskip("transformers", reason="the peer loads models with transformers")
@@ -119,6 +132,10 @@ def test_peer_makes_the_same_file_and_larger_sets_go_again(tmp_path):
         (("recovery", "--rounds", 0), "--rounds needs a number of 1 or more.\n"),
         (("recovery", "--size", "2b", "--memory-sets"), "--memory-sets goes with --size tiny or 1b.\n"),
         (("recovery", "--size", "small", "--added-row"), "--added-row goes with --size tiny or 1b.\n"),
+        (
+            ("recovery", "--size", "small-tensors", "--peer"),
+            "--size small-tensors compares the engine on the CPU with a plain loop alone.\n",
+        ),
         (("recovery", "--json", "/nowhere/at/all"), "The folder of --json /nowhere/at/all is not there.\n"),
     ],
 )
