@@ -45,9 +45,9 @@ def product(shape: tuple[int, ...]) -> int:
 
 
 def sound_tensors(value: float = 1.0) -> Tensors:
-    """Values around `value`, other ones in each tensor: an output that is not tied to the embedding."""
+    """Every value is `value`, but for those of the output, so that it is not tied to the embedding."""
     return {
-        name: ("F32", shape, floats(product(shape), value + number / 8)) for number, (name, shape) in enumerate(SHAPES.items())
+        name: ("F32", shape, floats(product(shape), value + (name == "lm_head.weight"))) for name, shape in SHAPES.items()
     }
 
 
