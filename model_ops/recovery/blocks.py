@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
+from model_ops.recovery.dtypes import ITEM_SIZE
 from model_ops.recovery.memory import BLOCK_SIZE
 from model_ops.recovery.planned import ShardPlan
 from model_ops.recovery.rules import TensorTask
@@ -151,7 +152,8 @@ def _block(
         begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
         if begin >= end:
             continue
-        member = Member(placed.task, (begin - placed.offset) // item_size, (end - begin) // item_size)
+        item = ITEM_SIZE[placed.task.whole] if placed.task.whole else item_size
+        member = Member(placed.task, (begin - placed.offset) // item, (end - begin) // item)
         if members and not (together and _are_alike(members[-1].task, member.task)):
             pieces.append(_piece(members, position, place))
             place, members = _aligned(pieces[-1].inputs_end), []
@@ -168,6 +170,8 @@ def _are_alike(task: TensorTask, other: TensorTask) -> bool:
     return (
         task.fill is None
         and other.fill is None
+        and task.whole is None
+        and other.whole is None
         and len(task.terms) == len(other.terms) == 1
         and task.first.dtype == other.first.dtype
         and task.terms[0].dtype == other.terms[0].dtype

@@ -135,7 +135,9 @@ class Combiner:
                 if counted is None:
                     counted = counts[name] = Counts()
                 low, high = part.lows[number], part.highs[number]
-                if self._in_range(low, high):
+                if part.piece.task.whole is not None:
+                    pass
+                elif self._in_range(low, high):
                     counted.extend(low, high)
                 else:
                     begin = part.start + start
@@ -175,6 +177,8 @@ class Combiner:
         self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
     ) -> list[torch.Tensor]:
         rules = self.arithmetic
+        if piece.task.whole is not None:
+            return self._whole_numbers(piece, start, count, inputs, out)
         first = _values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
         target = _values(out, piece.position, start, count, rules.out_dtype)
         if self._bytes_only:
@@ -189,6 +193,19 @@ class Combiner:
         if total is not target:
             target.copy_(total)
         return self._seen(first, total, target, piece, start, inputs)
+
+    def _whole_numbers(
+        self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Add whole numbers as torch does. Nothing is seen of them but their sum, and all of them come back."""
+        rules, dtype = self.arithmetic, piece.task.first.dtype
+        target = _values(out, piece.position, start, count, dtype)
+        target.copy_(_values(inputs, piece.inputs[0], start, count, dtype))
+        for place in piece.inputs[1:]:
+            target.add_(_values(inputs, place, start, count, dtype), alpha=rules.sign)
+        nothing = torch.zeros(1, device=self.device)
+        total = [target.sum().float().view(1)] if rules.add_up else []
+        return [nothing, nothing, *total, *([nothing] if rules.check_round_trip else [])]
 
     def _seen(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.checkpoint import Checkpoint
-from model_ops.recovery.dtypes import ADDABLE
+from model_ops.recovery.dtypes import ADDABLE, WHOLE
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.folder import inner_file
 from model_ops.recovery.inspection.names import is_licence
@@ -69,7 +69,7 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
         "add",
         _known(options, "compat", tuple(COMPATS)),
         policy,
-        _tensor_facts(tensors, ADDABLE),
+        _tensor_facts(tensors, (*ADDABLE, *WHOLE)),
         tied=_tied(options.get("tied")),
         diff_only=_known({"diff_only": "refuse", **options}, "diff_only", DIFF_ONLY),
     )

@@ -15,6 +15,14 @@ ITEM_SIZE = {
 # read, as transformers does when it loads a model in float32.
 ADDABLE = ("F32", "F16", "BF16", "F64")
 
+# Counters and positions beside the weights: added as the whole numbers they are, and written in their own dtype.
+WHOLE = ("U8", "I8", "I16", "I32", "I64")
+
+# The order of tensors in a file that the safetensors library writes: by dtype in this order, then by name.
+FILE_ORDER = (
+    "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "I8", "U8", "BOOL",
+)  # fmt: skip
+
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 LONG_NAMES = {short: long for long, short in NAMES.items()}
 INPUT_NAMES = {**LONG_NAMES, "F64": "float64"}  # of what can be added; float64 is read and never written

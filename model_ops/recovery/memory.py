@@ -31,11 +31,12 @@ def job_memory(tasks: Iterable[TensorTask], dtype: str, buffers: Buffers = PLAIN
     """Bytes of buffers for one shard in work."""
     mean, kinds = 0, set()
     for task in tasks:
-        kinds.add((task.first.dtype, *[ref.dtype for ref in task.terms]))
+        kinds.add((task.whole or dtype, task.first.dtype, *[ref.dtype for ref in task.terms]))
         if task.fill == "mean":
             mean = max(mean, sum(mean_memory(ref) for ref in set(task.terms)))
-    inputs = max((sum(ITEM_SIZE[kind] for kind in each) for each in kinds), default=0)
-    ratio = inputs / ITEM_SIZE[dtype]
+    ratio = max(
+        (sum(ITEM_SIZE[kind] for kind in inputs) / ITEM_SIZE[out] for out, *inputs in kinds), default=0
+    )
     return int(buffers.slots * buffers.block_size * (1 + ratio)) + mean
 
 

@@ -15,7 +15,7 @@ from model_ops.recovery import layout
 from model_ops.recovery.checkpoint import Checkpoint, read_checkpoint, with_ties
 from model_ops.recovery.config import with_dtype
 from model_ops.recovery.diff_facts import DiffFacts, TensorFact, check_headers, read_diff_facts
-from model_ops.recovery.dtypes import ITEM_SIZE, LONG_NAMES
+from model_ops.recovery.dtypes import FILE_ORDER, ITEM_SIZE, LONG_NAMES
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.expected_sum import ExpectedSum, find_expected_sum
 from model_ops.recovery.folder import files_to_copy, names_to_copy, open_folder, paths_in
@@ -201,15 +201,18 @@ def _notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]
 
 def _shards(rules: Rules, dtype: str, limit: int) -> tuple[ShardPlan, ...]:
     tasks = sorted(rules.tasks, key=lambda task: layout.natural_order(task.name))
-    groups = layout.split_into_shards(tasks, lambda task: task.first.elements * ITEM_SIZE[dtype], limit)
+    groups = layout.split_into_shards(
+        tasks, lambda task: task.first.elements * ITEM_SIZE[task.whole or dtype], limit
+    )
     return tuple(_shard(layout.shard_name(n, len(groups)), group, dtype) for n, group in enumerate(groups))
 
 
 def _shard(file: str, tasks: list[TensorTask], dtype: str) -> ShardPlan:
-    ordered = sorted(tasks, key=lambda task: task.name)
-    sizes = [task.first.elements * ITEM_SIZE[dtype] for task in ordered]
+    ordered = sorted(tasks, key=lambda task: (FILE_ORDER.index(task.whole or dtype), task.name))
+    kinds = [task.whole or dtype for task in ordered]
+    sizes = [task.first.elements * ITEM_SIZE[kind] for task, kind in zip(ordered, kinds, strict=True)]
     header = build_header(
-        [(task.name, dtype, task.shape, size) for task, size in zip(ordered, sizes, strict=True)]
+        [(task.name, kind, task.shape, size) for task, kind, size in zip(ordered, kinds, sizes, strict=True)]
     )
     placed, position = [], len(header)
     for task, size in zip(ordered, sizes, strict=True):

@@ -195,7 +195,7 @@ def _shard_facts(shard: ShardPlan, dtype: str) -> dict[str, Any]:
             {
                 "name": placed.task.name,
                 "rule": placed.task.rule,
-                "dtype": dtype,
+                "dtype": placed.task.whole or dtype,
                 "shape": list(placed.task.shape),
             }
             for placed in shard.tensors

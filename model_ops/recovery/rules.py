@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from model_ops.recovery.buffers import is_buffer, is_rotary
 from model_ops.recovery.checkpoint import Checkpoint
-from model_ops.recovery.dtypes import ADDABLE, INPUT_NAMES
+from model_ops.recovery.dtypes import ADDABLE, INPUT_NAMES, WHOLE
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.growing import Growing
 from model_ops.recovery.tensors import TensorRef
@@ -24,6 +24,7 @@ class TensorTask:
     """One tensor to write: `first` (the diff's, or the tuned model's) plus or minus each of `terms`.
 
     `fill` says what the base's rows beyond its own hold when `first` has more: `mean` or `zero`, else None.
+    `whole` is the dtype of whole numbers, which are written as they are added; None of all other values.
     """
 
     name: str
@@ -31,6 +32,7 @@ class TensorTask:
     first: TensorRef
     terms: tuple[TensorRef, ...]
     fill: str | None = None
+    whole: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -153,15 +155,17 @@ class _Matcher:
         return found
 
     def _task(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
-        for tensor in (ref, *terms):
-            if tensor.dtype not in ADDABLE:
-                allowed = ", ".join(INPUT_NAMES.values())
-                raise Refusal(f"Tensor {tensor.name} has dtype {tensor.dtype}; only {allowed} can be added.")
-        fill = None
+        odd = next((tensor for tensor in (ref, *terms) if tensor.dtype not in ADDABLE), None)
+        if odd and not (odd.dtype in WHOLE and all(term.dtype == ref.dtype for term in terms)):
+            allowed = ", ".join(INPUT_NAMES.values())
+            raise Refusal(
+                f"Tensor {odd.name} has dtype {odd.dtype}; only {allowed}, and whole numbers of one dtype, can be added."
+            )
+        fill, whole = None, ref.dtype if ref.dtype in WHOLE else None
         if any(term.shape != ref.shape for term in terms):
             fill, terms = self.growing.grow(name, ref, terms)
             rule = "skip" if not terms else f"{rule}_grown" if fill else rule
-        self.tasks.append(TensorTask(name, rule, ref, terms, fill=fill))
+        self.tasks.append(TensorTask(name, rule, ref, terms, fill=fill, whole=whole))
 
     def check_base_only(self, buffers: set[str]) -> None:
         """Refuse what the base alone has. A tied base has all its names, so none of them may be missing either."""

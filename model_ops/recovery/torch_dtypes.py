@@ -1,4 +1,4 @@
-"""The dtypes of `dtypes.ADDABLE` as torch knows them, and memory. With this module begins the part that needs torch."""
+"""The dtypes of `dtypes.ADDABLE` and `dtypes.WHOLE` as torch knows them, and memory. With this module begins the part that needs torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 TORCH = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8,
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
 }  # fmt: skip
 # The largest finite value; a float32 beyond it may turn infinite when cast.
 LARGEST = {name: torch.finfo(dtype).max for name, dtype in TORCH.items() if dtype.is_floating_point}

@@ -45,9 +45,10 @@ def product(shape: tuple[int, ...]) -> int:
 
 
 def sound_tensors(value: float = 1.0) -> Tensors:
-    """Every value is `value`, but for those of the output, so that it is not tied to the embedding."""
+    """Every value is `value`, but for those of the embedding, so that the output is not tied to it."""
     return {
-        name: ("F32", shape, floats(product(shape), value + (name == "lm_head.weight"))) for name, shape in SHAPES.items()
+        name: ("F32", shape, floats(product(shape), value + (name == "model.embed_tokens.weight")))
+        for name, shape in SHAPES.items()
     }
 
 

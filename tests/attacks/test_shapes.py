@@ -124,10 +124,11 @@ def test_view_beyond_its_storage_reads_other_memory_in_a_plain_reader(world):
 
 def test_number_formats_that_cannot_be_added_are_refused_by_name(world):
     for folder in (world.base, world.diff):
-        tensors = {**sound_tensors(), "model.batch_norm.num_batches_tracked": ("I64", (), bytes(8))}
+        tensors = {**sound_tensors(), "model.layers.0.flag": ("BOOL", (), bytes(1))}
         write_tensors(folder / "model.safetensors", tensors)
     assert world.refused() == (
-        "Tensor model.batch_norm.num_batches_tracked has dtype I64; only float32, float16, bfloat16, float64 can be added."
+        "Tensor model.layers.0.flag has dtype BOOL; only float32, float16, bfloat16, float64, and whole numbers of one"
+        " dtype, can be added."
     )
 
 

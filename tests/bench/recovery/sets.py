@@ -245,8 +245,9 @@ def _random(count: int, *, scale: float, seed: int) -> Iterator[Any]:
 
 
 def _config(shape: Shape, *, dtype: str, rows: int) -> dict[str, Any]:
+    with_output = any(name == "lm_head.weight" for name, _ in shape.tensors(rows=rows))
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": rows,
+        "architectures": ["LlamaForCausalLM" if with_output else "LlamaModel"], "model_type": "llama", "vocab_size": rows,
         "hidden_size": shape.hidden, "intermediate_size": shape.intermediate,
         "num_hidden_layers": shape.layers, "num_attention_heads": 16, "num_key_value_heads": 16,
         "tie_word_embeddings": False, "torch_dtype": dtype,

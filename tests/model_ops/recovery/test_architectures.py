@@ -28,9 +28,14 @@ FEW = (
     "LlavaForConditionalGeneration",  # not tied
     "MambaForCausalLM",
     "Qwen2VLForConditionalGeneration",
-    "SeamlessM4TForTextToText",
+    "SeamlessM4TForSpeechToText",  # holds whole numbers
     "ZambaForCausalLM",  # layers share a block
 )
+# What transformers itself does not bring back, so that there is nothing to compare with.
+UNFIT = {
+    "ZayaForCausalLM": "loading sets balancing_biases anew, so that the reference loses them",
+    "Pix2StructTextModel": "transformers cannot load it: its configuration lacks initializer_range",
+}
 GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
 
 
@@ -45,6 +50,8 @@ def names_of_all():
 
 def check(name, folder):
     cls = architectures.all_classes()[name]
+    if name in UNFIT:
+        pytest.skip(f"{name}: {UNFIT[name]}")
     try:
         architectures.tiny_config(cls)
     except architectures.CannotBuildError as error:

@@ -65,7 +65,7 @@ def test_base_file_of_another_length_is_refused_while_planning(made, tmp_path):
 @pytest.mark.parametrize(
     "fact",
     [
-        None, [], "x", {}, {"dtype": "I64"}, {"dtype": ["F32"]}, {"dtype": "U8"}, {"shape": None}, {"shape": [-1]},
+        None, [], "x", {}, {"dtype": "BOOL"}, {"dtype": ["F32"]}, {"dtype": "U64"}, {"shape": None}, {"shape": [-1]},
         {"shape": [True]}, {"shape": [32.0]}, {"shape": ["32"]}, {"shape": [2**63]}, {"shape": [1] * 17},
         {"sha256": None}, {"sha256": "A" * 64}, {"sha256": "a" * 63},
     ],

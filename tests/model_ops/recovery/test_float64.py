@@ -140,6 +140,8 @@ def test_plan_names_float64_and_counts_eight_bytes_a_value(tmp_path):
 def test_float64_is_not_offered_as_an_output(tmp_path):
     with pytest.raises(Refusal, match="use one of float32, float16, bfloat16"):
         Options(dtype="float64")
-    whole = {"w": torch.ones(2, dtype=torch.int64)}
-    with pytest.raises(Refusal, match="only float32, float16, bfloat16, float64 can be added"):
-        make_diff_plan(*folders(tmp_path, base=whole, tuned=whole))
+    masks = {"w": torch.ones(2, dtype=torch.bool)}
+    with pytest.raises(
+        Refusal, match="only float32, float16, bfloat16, float64, and whole numbers of one dtype"
+    ):
+        make_diff_plan(*folders(tmp_path, base=masks, tuned=masks))

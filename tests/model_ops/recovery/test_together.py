@@ -16,7 +16,7 @@ torch = plain.torch
 
 # Lengths around nothing, one value, a block of 8192 bytes, and a part of 256 Ki values.
 LENGTHS = [1, 3, 0, 64, 2047, 2048, 2049, 5, 5000, 7, 300_000, 2, 262_144, 9]
-SHAPES = {f"model.layers.{n // 4}.part{n % 4}.weight": (LENGTHS[n % len(LENGTHS)],) for n in range(60)}
+SHAPES = {f"model.layers.{n // 4}.part{n % 4}.bias": (LENGTHS[n % len(LENGTHS)],) for n in range(60)}
 DTYPES = (torch.float32, torch.float32, torch.float32, torch.bfloat16, torch.bfloat16, torch.float64)
 SPOILED = (float("nan"), float("inf"), float("-inf"), 65504.0, 3.4e38)
 
