@@ -34,8 +34,8 @@ _MOVED = (
 )
 
 
-def with_names_of(base: Checkpoint, first: Checkpoint) -> tuple[Checkpoint, str]:
-    """Return the base under the other side's names, and a note about it; the base itself where they fit as they are.
+def with_names_of(base: Checkpoint, first: Checkpoint) -> Checkpoint:
+    """Return the base under the other side's names, with a note about it; the base itself where they fit as they are.
 
     Raises Refusal where two replacements would fit and differ.
     """
@@ -43,7 +43,7 @@ def with_names_of(base: Checkpoint, first: Checkpoint) -> tuple[Checkpoint, str]
     theirs = {name for name, ref in first.tensors.items() if not is_buffer(ref)}
     as_they_are = tuple(base.tensors)
     if _fits(base, weights, theirs, as_they_are) or not theirs.difference(weights):
-        return base, ""
+        return base
     found: dict[tuple[str, ...], str] = {}
     for rename, how in _replacements():
         renamed = tuple(name if name in theirs else rename(name) for name in base.tensors)
@@ -56,8 +56,9 @@ def with_names_of(base: Checkpoint, first: Checkpoint) -> tuple[Checkpoint, str]
     for renamed, how in found.items():
         pairs = zip(renamed, base.tensors.values(), strict=True)
         tensors = {name: replace(ref, name=name) for name, ref in pairs}
-        return replace(base, tensors=tensors), f"The base's names are matched with {how}."
-    return base, ""
+        note = f"The base's names are matched with {how}."
+        return replace(base, tensors=tensors, notes=(*base.notes, note))
+    return base
 
 
 def _fits(base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple[str, ...]) -> bool:

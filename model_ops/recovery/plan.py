@@ -7,7 +7,7 @@ plan from the same folders get the same shards, and `identity` says whether they
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,23 +84,16 @@ def _open_both(base: Path | str, first: Path | str, role: str, method: str) -> P
     return folder
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Both sides under the same names, their ties found; `notes` about how that was done."""
-
-    base: Checkpoint
-    first: Checkpoint
-    notes: tuple[str, ...]
+_Pair = tuple[Checkpoint, Checkpoint]
 
 
 def _read_pair(base: Path | str, first: Path | str, role: str, options: Options) -> _Pair:
-    """Read the headers of both sides; Refusal where one cannot be used."""
+    """Return both sides under the same names, their ties found; Refusal where one cannot be used."""
     theirs, mine = read_checkpoint(base, "base"), read_checkpoint(first, role)
-    theirs, note = with_names_of(theirs, mine)
-    return _Pair(
+    theirs = with_names_of(theirs, mine)
+    return (
         with_ties(theirs, said=options.tied, other=mine),
         with_ties(mine, said=options.tied, other=theirs),
-        (note,) if note else (),
     )
 
 
@@ -119,8 +112,8 @@ def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: D
     pair = _read_pair(base, diff, "diff", options)
     policy = options.resize_policy or facts.resize_policy
     if policy == "cut":
-        pair = replace(pair, base=first_rows_alone(pair.base, pair.first))
-    check_headers(facts.base_tensors, pair.base)
+        pair = first_rows_alone(*pair), pair[1]
+    check_headers(facts.base_tensors, pair[0])
     plan = _plan("recover", pair, options, policy, facts.base_tensors)
     if plan.resized and policy != facts.resize_policy:
         raise Refusal(f"The diff was made with --resize-policy {facts.resize_policy}, not {policy}.")
@@ -158,7 +151,7 @@ def _facts(options: Options, policy: str | None) -> dict[str, Any]:
 def _plan(
     action: str, pair: _Pair, options: Options, policy: str | None, base_tensors: dict[str, TensorFact]
 ) -> Plan:
-    base, first = pair.base, pair.first
+    base, first = pair
     rules = match_tensors(
         base,
         first,
@@ -186,7 +179,7 @@ def _plan(
         base_tensors=base_tensors,
         dropped=rules.dropped,
         resized=rules.resized,
-        notes=(*pair.notes, *_notes(base, first, rules)),
+        notes=_notes(base, first, rules),
         peak_memory=peak_memory([shard.tasks for shard in shards], dtype),
     )
 

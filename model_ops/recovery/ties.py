@@ -102,8 +102,8 @@ def find_ties(
     if said is not None:
         return tuple(_tie_of_said(names, tensors, role) for names in parse_tied(said))
     name, rules = _rules_for(config)
-    if name in _table()["sized"] and declared_tie(config) is not False:
-        raise Refusal(f"how many names of {name} are one tensor depends on its size. {_advice('NAME=NAME')}")
+    if name in _table()["unclear"] and declared_tie(config) is not False:
+        raise Refusal(f"{name} ties tensors, and which ones is not known here. {_advice('NAME=NAME')}")
     found = [(rule, group) for rule in rules or () for group in rule.groups(tensors, config)]
     if rules is None or (rules and not found):
         return tuple(_guessed(tensors, config))
@@ -203,7 +203,7 @@ def _rules_for(config: Mapping[str, Any]) -> tuple[str, list[_Rule] | None]:
     names = architectures if isinstance(architectures, list) else []
     by_type = _table()["by_model_type"].get(str(config.get("model_type")))
     for name in (*names[:1], by_type):
-        if isinstance(name, str) and (name in _rules() or name in _table()["sized"]):
+        if isinstance(name, str) and (name in _rules() or name in _table()["unclear"]):
             return name, _rules().get(name, [])
     return "this architecture", None
 

@@ -24,7 +24,8 @@ from transformers import models as families
 
 transformers.logging.set_verbosity_error()
 
-LARGEST = 20_000_000  # parameters of a model that still counts as tiny
+TINY = 20_000_000  # parameters: smaller is not looked for
+LARGEST = 120_000_000  # parameters of a model that is made if no attempt makes a smaller one
 PATIENCE = 60  # seconds for one attempt
 VOCABULARY = 99
 
@@ -123,7 +124,7 @@ class CannotBuildError(Exception):
 @cache
 def _working_attempt(cls: type[PreTrainedModel]) -> tuple[str, ...]:
     """Find the first attempt that makes a small model, on the meta device; raise CannotBuildError with the reason."""
-    reason = ""
+    reason, sizes = "", {}
     for left_out in _ATTEMPTS:
         try:
             with limited_time(PATIENCE), torch.device("meta"):
@@ -131,10 +132,12 @@ def _working_attempt(cls: type[PreTrainedModel]) -> tuple[str, ...]:
         except Exception as error:
             reason = reason or f"{type(error).__name__}: {str(error).split(chr(10))[0][:120]}"
             continue
-        if size <= LARGEST:
+        if size <= TINY:
             return left_out
-        reason = reason or f"{size // 10**6} million parameters"
-    raise CannotBuildError(reason)
+        sizes[left_out] = size
+    if sizes and min(sizes.values()) <= LARGEST:
+        return min(sizes, key=sizes.__getitem__)
+    raise CannotBuildError(reason or f"{min(sizes.values()) // 10**6} million parameters")
 
 
 def tiny_config(cls: type[PreTrainedModel]) -> PretrainedConfig:

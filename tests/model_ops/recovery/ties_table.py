@@ -75,7 +75,7 @@ _SIZED: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }
 
 
-SIZED: list[Group] = []  # what `groups_of` returns where the size decides
+UNCLEAR: list[Group] = []  # what `groups_of` returns where names are tied and nobody knows which
 _SHORT = {torch.bool: "BOOL", torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64"}
 
 
@@ -98,15 +98,15 @@ class Group:
 def build_table() -> dict[str, Any]:
     """Return the table as it is stored."""
     groups: dict[Group, list[str]] = defaultdict(list)
-    untied, sized, embeddings, kept = [], [], set(), set()
+    untied, unclear, embeddings, kept = [], [], set(), set()
     for name, cls in all_classes().items():
         found = groups_of(cls)
         embeddings |= embedding_names(cls)
         kept |= kept_buffers(cls)
         if found is None:
             continue
-        if found is SIZED or (_are_many(found) and name not in (*_FIXED, *_SIZED)):
-            sized.append(name)
+        if found is UNCLEAR or (_are_many(found) and name not in (*_FIXED, *_SIZED)):
+            unclear.append(name)
         elif not found:
             untied.append(name)
         else:
@@ -116,7 +116,7 @@ def build_table() -> dict[str, Any]:
     return {
         "transformers": transformers.__version__,
         "ties": sorted(lines, key=lambda line: (line["spellings"], line["when"], line["architectures"])),
-        "sized": sized,
+        "unclear": unclear,
         "untied": untied,
         "embeddings": sorted(embeddings),
         "kept_buffers": sorted(kept),
@@ -134,8 +134,8 @@ def default_classes() -> dict[str, str]:
 
 
 def groups_of(cls: type[PreTrainedModel]) -> list[Group] | None:
-    """Return every group that some configuration ties; None where neither a model nor the class tells, SIZED where
-    the groups depend on the model's size in a way that is not described here.
+    """Return every group that some configuration ties; None where no model can be made and the class ties nothing itself,
+    UNCLEAR where names are tied and neither a model nor the class tells which.
     """
     if cls.__name__ in _SIZED:
         inner, when = _switch(cls.config_class, "")
@@ -143,7 +143,7 @@ def groups_of(cls: type[PreTrainedModel]) -> list[Group] | None:
         return [Group((names,), len(names) - 1 if each == "decoder_layers" else 0, prefix, inner, when, each)
                 for each, names in _SIZED[cls.__name__]]  # fmt: skip
     try:
-        config = tiny_config(cls)
+        config = _config(cls)
     except CannotBuildError:
         return _declared_groups(cls)
     untied = _model(cls, on=())
@@ -175,10 +175,21 @@ def _group(
     return Group(tuple(spelt), names.index(stored), cls.base_model_prefix or "", inner, when)
 
 
+def _config(cls: type[PreTrainedModel]) -> PretrainedConfig:
+    """Return a small configuration of the class, else its own default one: on the meta device its size is nothing."""
+    with suppress(CannotBuildError):
+        return tiny_config(cls)
+    try:
+        with limited_time(60), torch.device("meta"):
+            return cls(cls.config_class()).config
+    except Exception as error:
+        raise CannotBuildError(str(error)) from error
+
+
 @lru_cache(maxsize=4)
 def _model(cls: type[PreTrainedModel], on: tuple[str, ...]) -> PreTrainedModel:
-    """Return a tiny model on the meta device whose switches are off but for those at the paths `on`."""
-    config = tiny_config(cls)
+    """Return a model on the meta device whose switches are off but for those at the paths `on`."""
+    config = _config(cls)
     for path, inner in _switches(config).items():
         inner.tie_word_embeddings = path in on
     with limited_time(60), torch.device("meta"):
@@ -258,12 +269,13 @@ def _declared_groups(cls: type[PreTrainedModel]) -> list[Group] | None:
     declared = cls._tied_weights_keys
     if not declared:
         return None
-    if not isinstance(declared, dict) or not all(map(_PLAIN.fullmatch, [*declared, *declared.values()])):
-        return SIZED
+    is_plain = isinstance(declared, dict) and all(map(_PLAIN.fullmatch, [*declared, *declared.values()]))
+    if not is_plain or cls.config_class.sub_configs:  # a model inside may tie more
+        return UNCLEAR
     try:
         inner, when = _switch(cls.config_class, "")
     except Exception:
-        return SIZED
+        return UNCLEAR
     by_source = defaultdict(list)
     for target, source in declared.items():
         by_source[source].append(target)
