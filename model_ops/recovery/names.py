@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from model_ops.recovery.buffers import is_buffer
 from model_ops.recovery.checkpoint import Checkpoint
@@ -74,15 +75,19 @@ def _replacements() -> Iterator[tuple[Callable[[str], str], str]]:
     """Yield (what makes the other side's name of one of ours, its description)."""
     for prefix in _PREFIXES:
         yield prefix.__add__, f"{prefix!r} in front of them"
-        yield lambda name, p=prefix: name.removeprefix(p), f"{prefix!r} taken from their front"
+        yield partial(_without, prefix), f"{prefix!r} taken from their front"
     for moved in _MOVED:
         back = {new: old for old, new in moved.items()}
         for table in (moved, back):
             how = ", ".join(f"{new!r} for {old!r}" for old, new in list(table.items())[:3])
-            yield lambda name, t=table: _moved(name, t), how
+            yield partial(_moved, table), how
 
 
-def _moved(name: str, table: dict[str, str]) -> str:
+def _without(prefix: str, name: str) -> str:
+    return name.removeprefix(prefix)
+
+
+def _moved(table: dict[str, str], name: str) -> str:
     """Return the name with its longest known beginning replaced."""
     old = max((old for old in table if name.startswith(old)), key=len, default="")
     return table[old] + name.removeprefix(old) if old else name

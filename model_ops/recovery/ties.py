@@ -107,9 +107,13 @@ def find_ties(
     found = [(rule, group) for rule in rules or () for group in rule.groups(tensors, config)]
     if rules is None or (rules and not found):
         return tuple(_guessed(tensors, config))
-    off = [_check_whole(group, tensors, name) for rule, group in found if not rule.is_on(config)]
-    on = [_tie(group, tensors) for rule, group in found if rule.is_on(config)]
-    return _merged(filter(None, [*off, *on]))
+    ties = []
+    for rule, group in found:
+        if rule.is_on(config):
+            ties.append(_tie(group, tensors))
+        else:
+            _check_whole(group, tensors, name)
+    return _merged(filter(None, ties))
 
 
 def _merged(ties: Iterable[Tie]) -> tuple[Tie, ...]:
