@@ -36,7 +36,7 @@ def _is_angles(shape: tuple[int, ...], dtype: str) -> bool:
     return len(shape) in (2, 4)
 
 
-# The last parts of a name, and what shape and dtype such a buffer has.
+# The last parts of a name, and the shape and dtype that go with them.
 _KINDS = (
     (r"(?:attn|attention|self_attn|self_attention)\.bias", _is_mask),
     (r"(?:attn|attention|self_attn|self_attention)\.masked_bias", _is_single),

@@ -39,7 +39,7 @@ def rows_at_once(rows: int, row_size: int, limit: int) -> int:
 
 
 def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
-    """Return (first column, one past the last) of blocks that hold every row, none where such a block is too large.
+    """Return (first column, one past the last) of blocks that hold every row, none where a block would be too large.
 
     A rest under 32 columns joins the last block, since alone it would be added in another order.
     """

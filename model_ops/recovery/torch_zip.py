@@ -34,7 +34,7 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
 def _has_checksums(entries: dict[str, ZipEntry], prefix: str) -> bool:
     """False where every storage says 0: torch.save writes that under `set_crc32_options(False)` and `skip_data`.
 
-    A damaged file is not taken for such a one: what the directory says stands beside the storages a second time.
+    A damaged file is not mistaken for one of these: what the directory says stands beside the storages a second time.
     """
     storages = [
         entry for name, entry in entries.items() if name.startswith(f"{prefix}data/") and entry.nbytes

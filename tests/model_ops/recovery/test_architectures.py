@@ -33,7 +33,7 @@ FEW = (
 )
 # What transformers itself does not bring back, so that there is nothing to compare with.
 UNFIT = {
-    "ZayaForCausalLM": "loading sets balancing_biases anew, so that the reference loses them",
+    "ZayaForCausalLM": "loading resets balancing_biases, so the reference loses them",
     "Qwen2_5OmniForConditionalGeneration": "transformers saves it without the file of speakers that it loads",
     "Pix2StructTextModel": "transformers cannot load it: its configuration lacks initializer_range",
 }
