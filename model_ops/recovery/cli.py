@@ -105,8 +105,8 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
     parser.add_argument(
         "--diff-only",
         choices=DIFF_ONLY,
-        default="refuse",
-        help="tensors that the base does not have: copy takes them as they are (default: refuse)",
+        help="tensors that the base does not have: copy takes them as they are (default: what the diff's manifest says, "
+        "else refuse)",
     )
     parser.add_argument(
         "--max-shard-size",

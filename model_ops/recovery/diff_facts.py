@@ -43,12 +43,12 @@ class DiffFacts:
     resize_policy: str | None
     base_tensors: dict[str, TensorFact]
     tied: str | None = None
-    diff_only: str = "refuse"
+    diff_only: str | None = None
 
     def completed(self, options: Options) -> Options:
         """Return the options with what the maker of the diff said and the person who recovers did not."""
         tied = self.tied if options.tied is None else options.tied
-        diff_only = self.diff_only if options.diff_only == "refuse" else options.diff_only
+        diff_only = self.diff_only if options.diff_only is None else options.diff_only
         return replace(options, tied=tied, diff_only=diff_only)
 
 
@@ -71,7 +71,7 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
         policy,
         _tensor_facts(tensors, (*ADDABLE, *WHOLE)),
         tied=_tied(options.get("tied")),
-        diff_only=_known({"diff_only": "refuse", **options}, "diff_only", DIFF_ONLY),
+        diff_only=_known(options, "diff_only", (None, *DIFF_ONLY)),
     )
 
 

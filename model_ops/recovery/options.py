@@ -41,7 +41,7 @@ class Options:
     expected_sum: float | None = None
     sum_tolerance: float | None = None
     tied: str | None = None
-    diff_only: str = "refuse"
+    diff_only: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -55,7 +55,7 @@ class Options:
             parse_dtype(self.dtype)
         if self.tied is not None:
             parse_tied(self.tied)
-        if self.diff_only not in DIFF_ONLY:
+        if self.diff_only not in (None, *DIFF_ONLY):
             raise Refusal(f"--diff-only {self.diff_only!r} is not known; use one of {', '.join(DIFF_ONLY)}.")
         parse_shard_size(self.max_shard_size)
         self._check_sum()

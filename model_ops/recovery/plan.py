@@ -144,7 +144,7 @@ def _facts(options: Options, policy: str | None) -> dict[str, Any]:
         "max_shard_size": options.shard_limit,
         "keep_rotary": options.keep_rotary,
         **({"tied": options.tied} if options.tied is not None else {}),
-        **({"diff_only": options.diff_only} if options.diff_only != DEFAULTS.diff_only else {}),
+        **({"diff_only": options.diff_only} if options.diff_only == "copy" else {}),
     }
 
 

@@ -60,7 +60,7 @@ def match_tensors(
     compat: str,
     resize_policy: str | None,
     keep_rotary: bool,
-    diff_only: str,
+    diff_only: str | None,
     making: bool,
 ) -> Rules:
     """Decide for every tensor of both sides; `making`: `first` is a tuned model to subtract from."""
@@ -89,7 +89,13 @@ def _buffers_of(base: Checkpoint, first: Checkpoint) -> set[str]:
 
 class _Matcher:
     def __init__(
-        self, base: Checkpoint, first: Checkpoint, compat: str, growing: Growing, diff_only: str, making: bool
+        self,
+        base: Checkpoint,
+        first: Checkpoint,
+        compat: str,
+        growing: Growing,
+        diff_only: str | None,
+        making: bool,
     ) -> None:
         self.base, self.first, self.making = base, first, making
         self.compat, self.growing, self.diff_only = compat, growing, diff_only

@@ -59,6 +59,6 @@ def test_default_options_are_what_the_card_of_a_weight_diff_expects():
         "expected_sum": None,
         "sum_tolerance": None,
         "tied": None,
-        "diff_only": "refuse",
+        "diff_only": None,
     }
     assert (Options().dtype_name, Options(compat="fastchat").dtype_name) == ("float32", "float16")
