@@ -49,7 +49,7 @@ class ResizePolicy(TextChoices):
     MEAN = "mean", "mean of the base's rows"
     ZERO = "zero", "zero"
     SKIP = "skip", "the diff's row as it is"
-    CUT = "cut", "none: the base has more rows, its first ones are taken"
+    CUT = "cut", "the base's first rows, where it has more"
     ERROR = "error", "refuse"
 
 

@@ -1,6 +1,6 @@
 """Buffers: tensors that a model computes for itself and that older versions of transformers saved beside its weights.
 
-They are no weights. A state dict that has them is recovered without them, whichever side they are on.
+They are not weights. A state dict that has them is recovered without them, whichever side they are on.
 """
 
 from __future__ import annotations

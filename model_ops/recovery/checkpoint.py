@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,16 @@ class Checkpoint:
         """Return the tensor of that name, also where it is stored under another of its names."""
         if name in self.tensors:
             return self.tensors[name]
-        stored = next((tie.stored for tie in self.ties if name in tie.names), None)
-        return self.tensors[stored] if stored else None
+        tie = self.tie_of(name)
+        return self.tensors[tie.stored] if tie else None
+
+    def tie_of(self, name: str) -> Tie | None:
+        """Return the tie that a name belongs to."""
+        return self._ties_by_name.get(name)
+
+    @cached_property
+    def _ties_by_name(self) -> dict[str, Tie]:
+        return {name: tie for tie in self.ties for name in tie.names}
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -75,7 +84,7 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
 def with_ties(checkpoint: Checkpoint, *, said: str | None, other: Checkpoint) -> Checkpoint:
     """Return the checkpoint with its ties; without a config.json of its own the other side's counts.
 
-    Raises Refusal where nobody can know which names are one tensor.
+    Raises Refusal if the files do not say which names are one tensor.
     """
     config = checkpoint.config or other.config
     try:

@@ -23,6 +23,9 @@ from model_ops.recovery.reading import Reader
 from model_ops.recovery.tensors import StoredEntry, TensorRef
 
 _CHUNK = 4 * 1024 * 1024
+_MOST_RANGES = (
+    1000  # of one entry; of more the rest is read at the end, instead of sorting them again and again
+)
 _POLYNOMIAL = 0xEDB88320  # of CRC-32, lowest power first
 _ONE = 1 << 31
 
@@ -82,8 +85,8 @@ class EntryChecks:
         coverage = self._coverage.get(key)
         if coverage is None:
             coverage = self._coverage[key] = _Coverage(ref, entry)
-        if coverage.done:
-            return
+        if coverage.done or len(coverage.ranges) > _MOST_RANGES:
+            return  # checked already, or read once more at the end
         coverage.update(offset, view)
         if coverage.seen < entry.nbytes:
             return

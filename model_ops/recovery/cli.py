@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     make_diff = commands.add_parser("make_diff", help="tuned - base -> diff")
     _add_inputs(make_diff, diff=False, target="--path_diff", target_required=True)
     _add_work_options(make_diff)
-    plan = commands.add_parser("plan", help="what recover would do, from headers alone")
+    plan = commands.add_parser("plan", help="what recover would do, without writing anything")
     _add_inputs(plan, diff=True, target="--path_tuned", target_required=False)
     _add_work_options(plan)
     _add_sharing(plan)
@@ -100,7 +100,7 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
     parser.add_argument(
         "--tied",
         metavar="NAMES",
-        help="names of one tensor, like lm_head.weight=model.embed_tokens.weight, or none, where the checkpoints do not say",
+        help="names of one tensor, like lm_head.weight=model.embed_tokens.weight, or none, if the checkpoints do not show it",
     )
     parser.add_argument(
         "--diff-only",

@@ -98,7 +98,7 @@ class Combiner:
     def combine(self, block: Block, inputs: torch.Tensor, out: torch.Tensor) -> list[torch.Tensor]:
         """Fill the pieces' places in `out` from `inputs`, both on the device; the header is not touched.
 
-        Returns what was seen, as float32 tensors that nobody has waited for. Of each part: the least value of each
+        Returns what was seen, as float32 tensors that may still be computing. Of each part: the least value of each
         tensor in it, then the greatest ones, the sum where asked for (of one tensor), and where asked for how many
         values of each are not restored. `tally` reads it.
         """

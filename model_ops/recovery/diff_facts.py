@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class TensorFact:
 class DiffFacts:
     """What our own make_diff recorded: how the diff is to be recovered, and from which base it was made.
 
-    `compat` is None of bytes, `resize_policy` None where no row was new; `tied` and `diff_only` as its maker said.
+    `compat` is None of bytes, `resize_policy` None where no row was new; `tied` and `diff_only` as its maker said;
+    `rules` is what was done to each tensor.
     """
 
     method: str
@@ -44,6 +45,7 @@ class DiffFacts:
     base_tensors: dict[str, TensorFact]
     tied: str | None = None
     diff_only: str | None = None
+    rules: dict[str, str] = field(default_factory=dict)
 
     def completed(self, options: Options) -> Options:
         """Return the options with what the maker of the diff said and the person who recovers did not."""
@@ -72,7 +74,15 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
         _tensor_facts(tensors, (*ADDABLE, *WHOLE)),
         tied=_tied(options.get("tied")),
         diff_only=_known(options, "diff_only", (None, *DIFF_ONLY)),
+        rules=_rules(manifest.get("tensors")),
     )
+
+
+def _rules(tensors: Any) -> dict[str, str]:
+    """Return tensor -> the rule it was made by, as far as the manifest says it."""
+    table = tensors if isinstance(tensors, dict) else {}
+    rules = {name: entry.get("rule") for name, entry in table.items() if isinstance(entry, dict)}
+    return {name: rule for name, rule in rules.items() if isinstance(rule, str)}
 
 
 def _tied(value: Any) -> str | None:

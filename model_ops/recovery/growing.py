@@ -97,12 +97,14 @@ class Growing:
 
 def first_rows_alone(base: Checkpoint, first: Checkpoint) -> Checkpoint:
     """Return the base with no more rows of each embedding than the other side has: what a diff was made from under `cut`."""
-    tensors = dict(base.tensors)
+    embeddings = embedding_names() | names_of(base.ties)
+    tensors, notes = dict(base.tensors), list(base.notes)
     for name, ref in base.tensors.items():
-        other = first.find(name)
+        other = first.find(name) if name in embeddings else None
         if other and len(ref.shape) == len(other.shape) == 2 and other.shape[0] < ref.shape[0]:
             tensors[name] = _first_rows(ref, other.shape[0])
-    return replace(base, tensors=tensors)
+            notes.append(f"Of {name} the base's first {other.shape[0]} of {ref.shape[0]} rows are taken.")
+    return replace(base, tensors=tensors, notes=tuple(notes))
 
 
 def _first_rows(ref: TensorRef, rows: int) -> TensorRef:

@@ -33,7 +33,7 @@ def check_role(folder: Path, role: str) -> None:
     except Refusal:
         if role == "diff":
             raise
-        return  # of somebody else's file of this name a model is none the worse
+        return  # another tool's file of this name does no harm
     action = manifest.get("action")
     if (action == "make_diff") != (role == "diff") and action in ("make_diff", "recover"):
         kind = "a diff" if action == "make_diff" else "recovered weights"

@@ -1,4 +1,4 @@
-"""A base whose tensors bear the other side's names but for what stands in front, as a wrapper or a version put it there.
+"""Match a base whose tensor names differ from the other side's only in how they begin.
 
 `transformer.wte.weight` and `wte.weight`, `language_model.model.norm.weight` and `model.norm.weight`. A replacement is
 taken if with it every tensor of the base has its counterpart; the result bears the names of the other side.
@@ -72,7 +72,7 @@ def _fits(base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple
 
 
 def _replacements() -> Iterator[tuple[Callable[[str], str], str]]:
-    """Yield (what makes the other side's name of one of ours, its description)."""
+    """Yield (function from a base name to the other side's name, description)."""
     for prefix in _PREFIXES:
         yield prefix.__add__, f"{prefix!r} in front of them"
         yield partial(_without, prefix), f"{prefix!r} taken from their front"

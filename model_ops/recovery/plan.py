@@ -1,4 +1,4 @@
-"""The plan of a run, made from headers alone: what is read, written, grown, dropped, and what it takes.
+"""The plan of a run, made from little more than headers: what is read, written, grown, dropped, and what it takes.
 
 Imports neither torch nor numpy, so that a web process may plan. A plan is deterministic: two workers that
 plan from the same folders get the same shards, and `identity` says whether they did.
@@ -28,7 +28,7 @@ from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.names import with_names_of
 from model_ops.recovery.options import DEFAULTS, Options
 from model_ops.recovery.planned import Copy, Placed, Plan, ShardPlan
-from model_ops.recovery.rules import Rules, TensorTask, match_tensors
+from model_ops.recovery.rules import Rules, TensorTask, match_tensors, times_of
 from model_ops.recovery.safetensors_format import build_header
 from model_ops.recovery.xor import plan_xor
 
@@ -117,7 +117,24 @@ def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: D
     plan = _plan("recover", pair, options, policy, facts.base_tensors)
     if plan.resized and policy != facts.resize_policy:
         raise Refusal(f"The diff was made with --resize-policy {facts.resize_policy}, not {policy}.")
+    _check_same_times(plan, facts)
     return plan
+
+
+def _check_same_times(plan: Plan, facts: DiffFacts) -> None:
+    """Refuse to add the base to a tensor more or less often than it was subtracted: another version knew other ties."""
+    for task in (task for shard in plan.shards for task in shard.tasks):
+        made, planned = times_of(facts.rules.get(task.name, "")), times_of(task.rule)
+        if made and planned and made != planned:
+            way = (
+                "pass --tied none to recover it as it was made"
+                if made == 1
+                else "recover it with that version"
+            )
+            raise Refusal(
+                f"The base was subtracted {made} time(s) from {task.name} when the diff was made, and it would be added"
+                f" {planned} time(s): the version that made the diff knew other ties. Make the diff again, or {way}."
+            )
 
 
 def _with_sum(plan: Plan, expected: ExpectedSum | None) -> Plan:

@@ -10,6 +10,7 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.tensors import TensorRef
 
 _MOST = 10_000  # layers that a configuration may name
+_MOST_NAMES = 1_000_000  # of all groups together
 
 Groups = list[tuple[tuple[str, ...], str]]
 
@@ -34,7 +35,7 @@ def expanded(
     count = config.get(each)
     if type(count) is not int or not 0 < count <= _MOST:
         raise Refusal(
-            f"config.json does not say how many {each} there are, so nobody knows which tensors are one."
+            f"config.json does not say how many {each} there are, so the tied tensors cannot be determined. Use the publisher's config.json."
         )
     every = tuple(name.replace("*", str(number)) for name in names for number in range(count))
     return [(every, names[stored].replace("*", "0"))] if not tensors.keys().isdisjoint(every) else []
@@ -58,13 +59,17 @@ def _shared(name: str, tensors: Mapping[str, TensorRef], config: Mapping[str, An
         return []
     if not isinstance(kinds, list) or len(kinds) > _MOST or type(blocks) is not int or blocks < 1:
         raise Refusal(
-            "config.json does not say which layers share a block, so nobody knows which tensors are one."
+            "config.json does not say which layers share a block, so the tied tensors cannot be determined. Use the publisher's config.json."
         )
     hybrid = [number for number, kind in enumerate(kinds) if kind == "hybrid"]
+    if len(found) * len(hybrid) > _MOST_NAMES:
+        raise Refusal(
+            f"config.json makes more than {_MOST_NAMES} names of shared tensors, which are not read."
+        )
+    places = {str(number): place for place, number in enumerate(hybrid)}
     groups = []
     for stored, match in found:
-        if int(match[1]) in hybrid:
-            block = hybrid.index(int(match[1])) % blocks
-            layers = hybrid[block::blocks]
+        if match[1] in places:
+            layers = hybrid[places[match[1]] % blocks :: blocks]
             groups.append((tuple(name.replace("*", str(layer)) + match[2] for layer in layers), stored))
     return groups

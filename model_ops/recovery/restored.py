@@ -1,4 +1,4 @@
-"""Is a file that exclusive or restored the one that was coded? Another base gives another file, and no error.
+"""Check that a file restored by xor is the file that was coded: another base gives another file, and no error.
 
 Checksums do not tell: exclusive or keeps CRC-32 intact, so three sound zip files of one layout make a fourth sound one.
 But `torch.save` (2.1 and later) writes an id of the contents in decimal digits, and digits do not stay digits.
@@ -27,7 +27,7 @@ def check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
     """
     path = folder / shard.file
     restored = plan.options["method"] == "xor" and plan.action == "recover"
-    if not restored or path.suffix not in _READERS:
+    if not restored or path.suffix not in _READERS or not _base_is_checkpoint(shard):
         return
     try:
         _READERS[path.suffix](path)
@@ -36,6 +36,16 @@ def check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
         raise _failure(path.name, "no checkpoint") from refusal
     if not sound:
         raise _failure(path.name, "a checkpoint whose contents do not fit their id")
+
+
+def _base_is_checkpoint(shard: ShardPlan) -> bool:
+    """Return whether the base's file of this name is a checkpoint that is read here: only then must the restored one be."""
+    for term in shard.tasks[0].terms:
+        try:
+            return bool(_READERS[Path(term.path).suffix](Path(term.path)))
+        except Refusal:
+            return False
+    return False
 
 
 def _has_sound_id(path: Path) -> bool:

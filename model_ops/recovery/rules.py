@@ -6,6 +6,7 @@ while nothing has been written.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from model_ops.recovery.buffers import is_buffer, is_rotary
@@ -38,6 +39,14 @@ class TensorTask:
     def shape(self) -> tuple[int, ...]:
         """The shape written."""
         return self.first.shape
+
+
+def times_of(rule: str) -> int | None:
+    """Return how often the base is added under a rule; None of a rule that does not add it, or is not known."""
+    match = re.fullmatch(r"add(?:_(twice|[0-9]{1,6})(?:_times)?)?(?:_grown)?", rule)
+    if match is None:
+        return None
+    return 2 if match[1] == "twice" else int(match[1] or 1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class _Matcher:
 
     def add(self, name: str, ref: TensorRef) -> None:
         """Add the task of a tensor of the diff or the tuned model."""
-        tie = next((tie for tie in self.first.ties if name in tie.names), None)
+        tie = self.first.tie_of(name)
         if tie is None and self.diff_only == "copy" and self.base.find(name) is None:
             self.notes.append(f"{name} is only in the {self.first.role} and is taken as it is.")
             self._task(name, "copy", ref, ())
@@ -152,9 +161,10 @@ class _Matcher:
     def _base_tensor(self, name: str, ref: TensorRef) -> TensorRef:
         found = self.base.find(name)
         if found is None:
+            advice = f" If it was added to the model, --diff-only copy takes it from the {self.first.role}."
+            helps = self.diff_only != "copy" and self.first.tie_of(name) is None
             raise Refusal(
-                f"The {self.first.role} has {ref.describe()}, but the base has no tensor {name}. If it was added to"
-                f" the model, --diff-only copy takes it from the {self.first.role} as it is."
+                f"The {self.first.role} has {ref.describe()}, but the base has no tensor {name}.{advice if helps else ''}"
             )
         self.used.add(found.name)
         self.used.add(name)
@@ -169,6 +179,10 @@ class _Matcher:
             )
         fill, whole = None, ref.dtype if ref.dtype in WHOLE else None
         if any(term.shape != ref.shape for term in terms):
+            if whole:
+                raise Refusal(
+                    f"{name} holds whole numbers and has other shapes in base and {self.first.role}."
+                )
             fill, terms = self.growing.grow(name, ref, terms)
             rule = "skip" if not terms else f"{rule}_grown" if fill else rule
         self.tasks.append(TensorTask(name, rule, ref, terms, fill=fill, whole=whole))

@@ -97,7 +97,7 @@ def find_ties(
     """Return the groups of names in `tensors` that are one tensor each.
 
     `said` is what --tied says, None where it is not given. Reads the bytes of names that are stored apart although
-    the configuration ties them. Raises Refusal where nobody can know; its sentence says what to pass.
+    the configuration ties them. Raises Refusal if the files do not say it; the sentence says what to pass.
     """
     if said is not None:
         return tuple(_tie_of_said(names, tensors, role) for names in parse_tied(said))
@@ -224,7 +224,7 @@ def _tie(group: _Group, tensors: Tensors) -> Tie | None:
 
 
 def _same(one: TensorRef, other: TensorRef) -> bool:
-    """Return whether two stored tensors hold the same values; of two dtypes nobody says so."""
+    """Return whether two stored tensors hold the same values. Raises Refusal if their dtypes differ."""
     if one.dtype != other.dtype and one.shape == other.shape:
         raise Refusal(
             f"{one.name} and {other.name} are tied by its config.json and stored in two dtypes, {one.dtype} and"

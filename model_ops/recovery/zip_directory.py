@@ -92,7 +92,7 @@ def _no_end(file: BinaryIO, name: str) -> Refusal:
     file.seek(0)
     if file.read(4) == b"PK\x03\x04":
         return Refusal(
-            f"{name} does not end as a zip file does: its download did not finish, or something was added to it. Download it "
+            f"{name} does not end as a zip file does: its download did not finish, or data was appended. Download it "
             "again, for instance with `hf download`, then try again."
         )
     return Refusal(

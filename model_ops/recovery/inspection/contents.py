@@ -21,7 +21,7 @@ _LEGACY_TORCH = (
 )
 _GGML = (b"lmgg", b"fmgg", b"tjgg", b"algg")
 _HTML = re.compile(
-    r"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body|script|title)\b", re.I | re.S
+    r"(?:<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*)<(?:!doctype html|html|head|body|script|title)\b", re.I | re.S
 )
 _XML = re.compile(r"(?:<\?xml[^>]*>\s*)?<(?:Error|ErrorResponse|AccessDenied)\b")
 _REFUSAL = re.compile(
@@ -205,7 +205,7 @@ WEIGHTS = (
 )  # fmt: skip
 TEXT = Kind("text", lambda head: head.size > 0 and _is_text(head),
             "is text, not {promised}: it begins with {start}. " + _DOWNLOAD)  # fmt: skip
-# Sound files all the same, which this engine does not read.
+# Valid files that the engine does not read.
 UNREAD = (
     Kind("legacy_bin", _starts(_LEGACY_TORCH),
          "was saved in the format from before PyTorch 1.6, which is not read. Save it again: `python -c \"import torch; "

@@ -84,7 +84,7 @@ def judge_place(folder: Path, shown: str) -> str:
     if folder.name == "blobs" and (folder.parent / "snapshots").is_dir():
         return "is a Hub cache's store of contents. Name a folder below 'snapshots' beside it."
     if _is_model(entries_of(folder.parent)[0]):
-        return f"holds no weights; the folder above it does. Name that one: '{Path(shown).parent}'."
+        return f"holds no weights; the folder above it does. Name that one: '{folder.parent if Path(shown).name in {'', '..'} else Path(shown).parent}'."
     return ""
 
 
@@ -109,7 +109,10 @@ def judge_link(path: Path, role: str) -> str:
         what = "a git-annex link" if is_there else "a git-annex link, and its content is not here"
         return f"is {what}. Run `git annex {how} .` in that folder, then try again."
     is_cache = ends.parent.name == "blobs" and ends.parent.parent.name.startswith(("models--", "datasets--"))
-    own = path.parent.parent.name == "snapshots" and ends.parent == path.parent.parent.parent / "blobs"
+    own = any(
+        above.parent.name == "snapshots" and ends.parent == above.parent.parent / "blobs"
+        for above in path.parents
+    )
     if not is_cache or (own and is_there):
         return ""
     if not is_there:

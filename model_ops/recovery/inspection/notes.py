@@ -81,5 +81,5 @@ def quantised_note(config: dict[str, object], role: str) -> str:
     method = json.dumps(said.get("quant_method"))[:40]
     return (
         f"config.json of the {role} has a quantization_config ({method}), but its weights are not quantised; take it out of the "
-        "result's config.json unless loaders shall quantise them."
+        "result's config.json unless you want loaders to quantise them."
     )

@@ -20,7 +20,6 @@ from model_ops.recovery.inspection.contents import Head
 from model_ops.recovery.inspection.folders import entries_of, judge_link
 from model_ops.recovery.inspection.formats import ADAPTERS
 from model_ops.recovery.inspection.reading import (
-    Extent,
     Read,
     extent_of,
     head_of,
@@ -79,22 +78,20 @@ def inspect_files(
     With `fresh` only these are read, the others are known by their names. Without `whole`, files may still follow: an
     index or shards that miss some are no mistake yet. Raises `Found`.
     """
-    extents = inspect_contents(files, read, role=role, fresh=fresh)
-    check_indexes(files, read, role=role, fresh=fresh, extents=extents, whole=whole)
+    inspect_contents(files, read, role=role, fresh=fresh)
+    check_indexes(files, read, role=role, fresh=fresh, whole=whole)
     return tuple(_notes(files, read, role_of(role)))
 
 
 def inspect_contents(
     files: Mapping[str, int], read: Read, *, role: str, fresh: Collection[str] | None = None
-) -> dict[str, Extent]:
-    """Check each file by itself; return what safetensors headers say, by path."""
+) -> None:
+    """Check each file by itself. Raises `Found`."""
     who = role_of(role)
-    extents: dict[str, Extent] = {}
     for path in sorted(files if fresh is None else fresh):
         head = head_of(path, files[path], read)
-        if why := _judge_name(path, files) or _judge_content(head, read, who, extents):
+        if why := _judge_name(path, files) or _judge_content(head, read, who):
             raise Found(f"{who.whose} {path} {why}")
-    return extents
 
 
 def check_indexes(
@@ -103,7 +100,6 @@ def check_indexes(
     *,
     role: str,
     fresh: Collection[str] | None = None,
-    extents: Mapping[str, Extent] | None = None,
     whole: bool = True,
 ) -> None:
     """Check each index of weights against the files beside it, in every folder or in those of `fresh` weights."""
@@ -113,7 +109,7 @@ def check_indexes(
     for folder, entries in _by_folder(files).items():
         if folder not in changed:
             continue
-        _check_indexes(folder, entries, files, read, role_of(role), extents or {}, whole=whole)
+        _check_indexes(folder, entries, files, read, role_of(role), whole=whole)
 
 
 def _judge_name(path: str, files: Mapping[str, int]) -> str:
@@ -134,17 +130,16 @@ def _judge_name(path: str, files: Mapping[str, int]) -> str:
     return ""
 
 
-def _judge_content(head: Head, read: Read, who: Role, extents: dict[str, Extent]) -> str:
+def _judge_content(head: Head, read: Read, who: Role) -> str:
     """Return the rest of a sentence about a file that is not what its name promises, or is incomplete; else ""."""
     kinds = (*contents.KINDS, *contents.WEIGHTS) if head.is_weights else contents.KINDS
     kinds = (*kinds, *contents.PACKED) if head.is_needed else kinds
     kinds = (*kinds, contents.TEXT) if head.is_weights and who == role_of("files") else kinds
     if why := contents.judge(head, kinds, where=who.where, again=who.again):
         return why
-    if head.suffix == ".safetensors" and (extent := extent_of(head, read)):
-        extents[head.name] = extent
-        if extent.size > head.size:
-            return unfinished("", head.size, extent.size).lstrip()
+    extent = extent_of(head, read) if head.suffix == ".safetensors" else None
+    if extent and extent.size > head.size:
+        return unfinished("", head.size, extent.size).lstrip()
     if is_cut_json(head, read):
         return contents.CUT_JSON
     if head.is_weights and is_cut_zip(head, read):
@@ -152,27 +147,28 @@ def _judge_content(head: Head, read: Read, who: Role, extents: dict[str, Extent]
     return ""
 
 
-def _by_folder(files: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+def _by_folder(files: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
     for path in files:
         folder, _, name = path.rpartition("/")
-        found[folder].append(name)
+        found[folder].add(name)
     return found
 
 
 def _check_indexes(
     folder: str,
-    entries: list[str],
+    entries: set[str],
     files: Mapping[str, int],
     read: Read,
     who: Role,
-    extents: Mapping[str, Extent],
     *,
     whole: bool,
 ) -> None:
     """Refuse indexes that name missing files or tensors, and incomplete shards without an index."""
     at = partial(_joined, folder)
-    indexes = [name for name in entries if name.endswith((".safetensors.index.json", ".bin.index.json"))]
+    indexes = [
+        name for name in sorted(entries) if name.endswith((".safetensors.index.json", ".bin.index.json"))
+    ]
     for index in indexes:
         listed = _listed(at(index), files, read, who)
         found = judge_index(index, listed, entries, who)
@@ -181,14 +177,14 @@ def _check_indexes(
             if whole or found.is_stale:
                 raise Found(found.sentence)
             continue
-        for name in listed:
-            extent = extents.get(at(name))
+        for name in filter(entries.__contains__, listed) if whole else ():
+            extent = extent_of(head_of(at(name), files[at(name)], read), read)
             if extent and (missing := listed[name] - extent.tensors):
                 raise Found(
                     f"{who.whose} {at(index)} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index "
                     "again together with the weights."
                 )
-    shards = [name for name in entries if (part := names.shard(name)) and part.stem in _LOADED]
+    shards = [name for name in sorted(entries) if (part := names.shard(name)) and part.stem in _LOADED]
     if whole and not indexes and (why := judge_shards(shards)):
         raise Found(f"{who.name} {why}")
 

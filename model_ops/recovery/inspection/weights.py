@@ -114,6 +114,7 @@ def judge_index(
     `listed` are plain names of files beside the index, `entries` all files there. `or_else` ends the advice about an index of
     other weights.
     """
+    entries = set(entries)
     missing = [name for name in listed if name not in entries]
     if not missing:
         return None
@@ -122,7 +123,8 @@ def judge_index(
         return Misfit(
             f"{who.name} has {other!r} where its {index} names {first!r}. Rename the file to {first!r}."
         )
-    if left := next((name for name in sorted(entries) if target_of(name) in missing), ""):
+    wanted = set(missing)
+    if left := next((name for name in sorted(entries) if target_of(name) in wanted), ""):
         return Misfit(f"{who.name} {unfinished_instead(left)}")
     suffix = PurePosixPath(index.removesuffix(".index.json")).suffix
     others = [name for name in sorted(entries) if name.endswith(suffix) and _is_part(name)]

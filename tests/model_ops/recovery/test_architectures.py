@@ -33,7 +33,7 @@ FEW = (
 )
 # What transformers itself does not bring back, so that there is nothing to compare with.
 UNFIT = {
-    "ZayaForCausalLM": "loading resets balancing_biases, so the reference loses them",
+    "ZayaForCausalLM": "loading resets balancing_biases, so there is no reference",
     "Qwen2_5OmniForConditionalGeneration": "transformers saves it without the file of speakers that it loads",
     "Pix2StructTextModel": "transformers cannot load it: its configuration lacks initializer_range",
 }
@@ -51,12 +51,6 @@ def names_of_all():
 
 def check(name, folder):
     cls = architectures.all_classes()[name]
-    if name in UNFIT:
-        pytest.skip(f"{name}: {UNFIT[name]}")
-    try:
-        architectures.tiny_config(cls)
-    except architectures.CannotBuildError as error:
-        pytest.skip(f"{name}: {error}")
     for role, seed in (("base", 1), ("tuned", 2)):
         architectures.tiny_model(cls, seed).save_pretrained(folder / role)
     by_peer(cls, folder / "tuned", folder / "base", -1).save_pretrained(folder / "diff")
@@ -88,4 +82,10 @@ def test_files_of_an_architecture_equal_weight_diff(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", names_of_all())
 def test_files_of_every_architecture_equal_weight_diff(name, tmp_path):
+    if name in UNFIT:
+        pytest.skip(f"{name}: {UNFIT[name]}")
+    try:
+        architectures.tiny_config(architectures.all_classes()[name])
+    except architectures.CannotBuildError as error:
+        pytest.skip(f"{name}: {error}")
     check(name, tmp_path)

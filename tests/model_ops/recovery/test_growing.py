@@ -73,7 +73,7 @@ def test_tensors_of_the_diff_alone_are_taken_as_they_are_when_asked(tmp_path, ma
     base, tuned = write(tmp_path / "base", 1), write(tmp_path / "tuned", 2, **{PROJECTOR: (8, 4)})
     assert refused(base, tuned) == (
         "The diff has model.mm_projector.weight with shape [8, 4], but the base has no tensor model.mm_projector.weight."
-        " If it was added to the model, --diff-only copy takes it from the diff as it is."
+        " If it was added to the model, --diff-only copy takes it from the diff."
     )
     plain.make_diff(base, tuned, tmp_path / "diff", diff_only="copy")
     options = {}

@@ -72,7 +72,7 @@ REFUSED = {
     "weights cut within the header": (s.packed(lambda data: data[:50]),
         "The diff cannot be used: model.safetensors claims a header of 352 bytes but is only 50 bytes long, so its download did not finish. Download it again, then try again."),
     "bin cut short": (s.cut_bin,
-        "The diff cannot be used: pytorch_model.bin does not end as a zip file does: its download did not finish, or something was added to it. Download it again, for instance with `hf download`, then try again."),
+        "The diff cannot be used: pytorch_model.bin does not end as a zip file does: its download did not finish, or data was appended. Download it again, for instance with `hf download`, then try again."),
     "gzip": (s.packed(s.compressed),
         "The diff's model.safetensors is compressed with gzip. Unpack it with `gzip -dc model.safetensors > UNPACKED` and put the unpacked file in its place."),
     "gzip of a bin": (s.packed(s.compressed, "pytorch_model.bin"),

@@ -70,7 +70,7 @@ def test_bin_shards_counted_from_zero_and_without_an_index_are_read(world):
          "The base's weights have an adapter beside them (adapter_config.json), which is not applied."),
         (s.text("config.json", '{"model_type": "llama", "quantization_config": {"quant_method": "bitsandbytes"}}'),
          'config.json of the diff has a quantization_config ("bitsandbytes"), but its weights are not quantised; take it out of '
-         "the result's config.json unless loaders shall quantise them."),
+         "the result's config.json unless you want loaders to quantise them."),
         (lambda world: (world.diff / "config.json").unlink(),
          "The diff has no config.json, so transformers cannot load the result until you copy the base's into it."),
         (lambda world: (s.text("tokenizer.model", b"\n\1", "base")(world), s.text("merges.txt", "a b\n", "base")(world)),

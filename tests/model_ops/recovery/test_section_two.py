@@ -163,7 +163,7 @@ def test_row_9_name_in_the_diff_alone_is_refused(tmp_path):
     folders = pair(tmp_path, base=state(1, model__norm__weight=None))
     assert refusal(*folders) == (
         f"The diff has {NORM} with shape [64], but the base has no tensor {NORM}. If it was added to the model,"
-        " --diff-only copy takes it from the diff as it is."
+        " --diff-only copy takes it from the diff."
     )
 
 

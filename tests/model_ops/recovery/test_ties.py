@@ -1,12 +1,15 @@
 """Which names are one tensor, as a checkpoint and its configuration say it; and what is refused where they do not."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.options import Options
-from model_ops.recovery.ties import declared_tie, parse_tied
+from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.ties import declared_tie, find_ties, parse_tied
 from tests.model_ops.recovery import plain
 
 torch = plain.torch
@@ -193,6 +196,38 @@ def test_diff_says_itself_what_its_maker_passed(tmp_path):
     plain.make_diff(base, tuned, diff, tied="net.wte.weight=net.head.weight")
     made = recovered(base, diff, tmp_path / "out")
     assert times_added(base, diff, made, "net.wte.weight") == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "way"),
+    [("add", "pass --tied none to recover it as it was made"), ("add_twice", "recover it with that version")],
+)
+def test_diff_of_a_version_that_knew_other_ties_is_refused(tmp_path, rule, way):
+    base, tuned = pair(tmp_path, "shared.weight", NORM, architectures=["T5ForConditionalGeneration"])
+    diff = tmp_path / "made"
+    plain.make_diff(base, tuned, diff, **({"tied": "none"} if rule == "add" else {}))
+    manifest = json.loads((diff / "weights.manifest.json").read_text())
+    manifest["options"].pop("tied", None)
+    manifest["tensors"]["shared.weight"]["rule"] = rule
+    (diff / "weights.manifest.json").write_text(json.dumps(manifest))
+    count = 1 if rule == "add" else 2
+    assert refused(base, diff) == (
+        f"The base was subtracted {count} time(s) from shared.weight when the diff was made, and it would be added 4"
+        f" time(s): the version that made the diff knew other ties. Make the diff again, or {way}."
+    )
+    if rule == "add":
+        made = recovered(base, diff, tmp_path / "out", tied="none")
+        assert times_added(base, diff, made, "shared.weight") == 1
+
+
+def test_many_ties_are_found_in_little_time():
+    """Each name of a tensor is looked up, so it must not go through all ties."""
+    names = [f"model.decoder.bbox_embed.{n}.layers.0.weight" for n in range(20_000)]
+    tensors = {name: TensorRef(name, "", 0, 4, "F32", (1,)) for name in names}
+    config = {"architectures": ["RTDetrV2ForObjectDetection"], "tie_word_embeddings": True}
+    ties = find_ties(tensors, config, "base")
+    checkpoint = Checkpoint(Path(), "base", "safetensors", (), tensors, config, ties)
+    assert all(checkpoint.find(name.removeprefix("model.decoder.")) is tensors[name] for name in names)
 
 
 def test_said_names_that_differ_are_refused(tmp_path):

@@ -78,3 +78,11 @@ def test_masks_that_are_no_numbers_are_refused(tmp_path):
     )
     with pytest.raises(Refusal, match=r"model\.flags has dtype BOOL"):
         plain.make_plan(base, diff)
+
+
+def test_whole_numbers_with_more_rows_are_refused(tmp_path):
+    rows = {n: torch.arange(n * 8).view(n, 8) for n in (4, 5)}
+    base = plain.write_state(tmp_path / "base", state(1) | {"model.embed_tokens.weight": rows[4]})
+    diff = plain.write_state(tmp_path / "diff", state(2) | {"model.embed_tokens.weight": rows[5]})
+    with pytest.raises(Refusal):
+        plain.make_plan(base, diff, Options(resize_policy="zero"))

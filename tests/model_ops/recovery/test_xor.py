@@ -103,3 +103,24 @@ def test_base_without_a_namesake_is_refused(pair, tmp_path):
     (base / "model.safetensors").rename(base / "other.safetensors")
     with pytest.raises(Refusal, match="No weight file has a namesake"):
         make_diff_plan(base, tuned, Options(method="xor"))
+
+
+@pytest.mark.parametrize("extra", ["training_args.bin", "legacy.bin"])
+def test_bin_files_that_are_no_checkpoints_are_restored_too(pair, tmp_path, extra):
+    """The first has no namesake in the base, the second one that is in the format from before PyTorch 1.6."""
+    base, tuned = pair
+    old = {"w": plain.torch.ones(3)}
+    if extra == "legacy.bin":
+        plain.torch.save(old, base / extra, _use_new_zipfile_serialization=False)
+    plain.torch.save(old, tuned / extra, _use_new_zipfile_serialization=False)
+    for folder in (base, tuned):
+        for name in ("model.safetensors",):
+            (folder / name).rename(folder / "weights.bin")
+    coded = tmp_path / "diff"
+    coded.mkdir()
+    for path in tuned.iterdir():
+        mask = (base / path.name).read_bytes() if (base / path.name).exists() else b""
+        data = path.read_bytes()
+        (coded / path.name).write_bytes(exclusive_or(data, mask) if path.suffix == ".bin" else data)
+    execute(make_plan(base, coded, Options(method="xor")), tmp_path / "out")
+    assert (tmp_path / "out" / extra).read_bytes() == (tuned / extra).read_bytes()

@@ -50,7 +50,7 @@ _MODEL_KINDS = (
 
 # Classes with many groups whose number does not depend on the size.
 _FIXED = ("BarkFineModel", "BarkModel", "PPDocLayoutV3ForObjectDetection", "PPDocLayoutV3Model")
-# Classes whose groups do: (each, names with a star for the number), see `ties._expanded`.
+# Classes whose groups do: (each, names with a star for the number), see `repeated_names.expanded`.
 _BOX = tuple(f"layers.{n}.{part}" for n in range(3) for part in ("weight", "bias"))
 _EACH_INDEX = tuple(
     ("index", (f"model.decoder.{name}", name))
