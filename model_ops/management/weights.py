@@ -36,7 +36,9 @@ def add_weight_options(parser: CommandParser) -> None:
         help="names of one tensor, NAME=NAME, or none, if the sources do not show it",
     )
     parser.add_argument(
-        "--diff-only", choices=DiffOnly.values, help="tensors that the base does not have (default: what the diff's manifest says, else refuse)"
+        "--diff-only",
+        choices=DiffOnly.values,
+        help="tensors that the base does not have (default: what the diff's manifest says, else refuse)",
     )
     parser.add_argument("--max-shard-size", metavar="SIZE", help="like 5GB, 2500MB (default: 5GB)")
     parser.add_argument("--keep-rotary", action=BooleanOptionalAction, help="rotary_emb.inv_freq buffers")

@@ -140,7 +140,7 @@ def publish_upload(
 
     On `main` its README.md becomes the model's card. Licence files stay the portal's, but those named in
     `licences` become texts to accept. Where that leaves other files than were uploaded, one more commit on top has
-    them. Whoever waits for weights is told. Files that are not what their names promise are refused, unless they were
+    them. Informs everyone who waits for weights. Refuses files that are not what their names promise, unless they were
     `looked_at` already.
     """
     if not looked_at:
