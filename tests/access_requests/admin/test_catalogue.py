@@ -31,7 +31,7 @@ def sources(tmp_path: Path, settings: Any) -> Path:
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "pytorch_model.bin").write_bytes(b"some bytes")
+    (folder / "pytorch_model.bin").write_bytes(bytes(range(1, 200)))
     settings.GATEHOUSE_SOURCES = [tmp_path]
     return folder
 
