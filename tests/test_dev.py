@@ -93,7 +93,9 @@ def test_torch_without_a_build_is_left_out_with_a_sentence(checkout: Path) -> No
     none = str(checkout / "no-wheels")
     Path(none).mkdir()
     torch = f"torch==2.13.0 --no-index --isolated --find-links {none}"
-    plain = {"PIP_CONFIG_FILE": os.devnull}  # a machine's own constraints change what pip says of a missing build
+    plain = {
+        "PIP_CONFIG_FILE": os.devnull
+    }  # a machine's own constraints change what pip says of a missing build
     status, _, errors = run(SET_UP, checkout, GATEHOUSE_TORCH=torch, **plain)
     assert status == 0
     assert f"There is no build of {torch} for Python" in errors

@@ -9,7 +9,8 @@ from model_ops.recovery.checkpoint import Checkpoint
 from model_ops.recovery.config import has_pad_token
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.tensors import TensorRef
-from model_ops.recovery.ties import embedding_names, names_of
+from model_ops.recovery.tie_table import embedding_names
+from model_ops.recovery.ties import names_of
 
 
 class Growing:

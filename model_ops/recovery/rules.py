@@ -15,7 +15,8 @@ from model_ops.recovery.dtypes import ADDABLE, INPUT_NAMES, WHOLE
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.growing import Growing
 from model_ops.recovery.tensors import TensorRef
-from model_ops.recovery.ties import Tie, keeps_buffer
+from model_ops.recovery.tie_table import keeps_buffer
+from model_ops.recovery.ties import Tie
 
 _TIMES = {2: "twice", 3: "three times", 4: "four times"}
 

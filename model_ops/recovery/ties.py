@@ -9,27 +9,31 @@ where that is not enough the checkpoint is refused with what to pass.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.equal_bytes import hold_the_same
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.repeated_names import expanded
 from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.tie_table import (
+    Group,
+    Rule,
+    Tensors,
+    rules_by_class,
+    said_of,
+    tie_table,
+    tied_names,
+    usual_pairs,
+)
 
 NONE = "none"  # what --tied says where nothing is tied
 _SAID = (None, True, False)
+_OTHER_NAME = "OTHER_NAME"  # what a sentence has where a name is to be filled in
 _DEEPEST = 4  # configurations inside one another
 _EMBEDDING = re.compile(r"(?:.*[._])?(?:emb|embed\w*|word_embeddings|wte|shared|lm_head)(?:\.weight)?")
-
-Tensors = Mapping[str, TensorRef]
 
 
 @dataclass(frozen=True)
@@ -41,56 +45,6 @@ class Tie:
     written: str
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """One line of the table: names that are tied if the configuration says so.
-
-    `spellings` are the names as files and as the model spell them, `stored` is the place of the one that is saved.
-    """
-
-    spellings: tuple[tuple[str, ...], ...]
-    stored: int
-    prefix: str
-    inner: str
-    when: str
-    each: str
-
-    def is_on(self, config: Mapping[str, Any]) -> bool:
-        """Return whether transformers would tie the names under this configuration."""
-        table: Any = config
-        for part in filter(None, self.inner.split(".")):
-            table = table.get(part) if isinstance(table, dict) else None
-        inner = _said(table) if self.inner else None
-        cases = list(product(_SAID, _SAID if self.inner else (None,)))
-        return self.when[cases.index((_said(config), inner))] == "T"
-
-    def groups(self, tensors: Tensors, config: Mapping[str, Any]) -> list[_Group]:
-        """Return the groups as the files spell them, fully written out; none where the files hold none of the names."""
-        if self.each:
-            lists = expanded(self.each, self.spellings[0], self.stored, tensors, config)
-            return [_Group(names, stored) for names, stored in lists]
-        names = max(self.spellings, key=lambda names: sum(name in tensors for name in names))
-        if not any(name in tensors for name in names):
-            names = next(self._behind_prefixes(tensors), ())
-        return [_Group(names, names[self.stored])] if names else []
-
-    def _behind_prefixes(self, tensors: Tensors) -> Iterator[tuple[str, ...]]:
-        """Yield the names without the class's own prefix, or behind one that a wrapper put in front, if files have them."""
-        for names in self.spellings:
-            bare = tuple(name.removeprefix(f"{self.prefix}.") for name in names)
-            if bare[self.stored] != names[self.stored] and bare[self.stored] in tensors:
-                yield bare
-            stored = next((name for name in tensors if name.endswith(f".{names[self.stored]}")), None)
-            if stored is not None:
-                yield tuple(stored.removesuffix(names[self.stored]) + name for name in names)
-
-
-@dataclass(frozen=True)
-class _Group:
-    names: tuple[str, ...]
-    stored: str
-
-
 def find_ties(
     tensors: Tensors, config: Mapping[str, Any], role: str, said: str | None = None
 ) -> tuple[Tie, ...]:
@@ -99,21 +53,46 @@ def find_ties(
     `said` is what --tied says, None where it is not given. Reads the bytes of names that are stored apart although
     the configuration ties them. Raises Refusal if the files do not say it; the sentence says what to pass.
     """
+    name, rules = _rules_for(tensors, config)
     if said is not None:
-        return tuple(_tie_of_said(names, tensors, role) for names in parse_tied(said))
-    name, rules = _rules_for(config)
-    if name in _table()["unclear"] and declared_tie(config) is not False:
-        raise Refusal(f"{name} ties tensors, and which ones is not known here. {_advice('NAME=NAME')}")
-    found = [(rule, group) for rule in rules or () for group in rule.groups(tensors, config)]
-    if rules is None or (rules and not found):
+        return tuple(_tie_of_said(names, tensors, rules, role) for names in parse_tied(said))
+    if rules is None:
         return tuple(_guessed(tensors, config))
+    if name in tie_table()["unclear"] or _is_built_otherwise(name, config):
+        if declared_tie(config) is False:
+            return ()
+        raise _unclear(name)
+    found = [(rule, rule.groups(tensors, config)) for rule in rules]
+    _check_fit(name, [(rule.is_on(config), groups) for rule, groups in found])
     ties = []
-    for rule, group in found:
-        if rule.is_on(config):
-            ties.append(_tie(group, tensors))
-        else:
-            _check_whole(group, tensors, name)
+    for rule, groups in found:
+        for group in groups:
+            if rule.is_on(config):
+                ties.append(_tie(group, tensors, name))
+            else:
+                _check_whole(
+                    group, tensors, name, is_composite=any(key.endswith("_config") for key in config)
+                )
     return _merged(filter(None, ties))
+
+
+def _check_fit(name: str, found: list[tuple[bool, list[Group]]]) -> None:
+    """Refuse a checkpoint that lacks all names of a group that its class ties: it is built otherwise than the known one."""
+    missing = [is_on for is_on, groups in found if not groups]
+    if any(missing):
+        raise _unclear(name)
+
+
+def _is_built_otherwise(name: str, config: Mapping[str, Any]) -> bool:
+    """Return whether the configuration sets a flag that changes what the class ties."""
+    flags = tie_table()["flags"].get(name, {})
+    return any(config.get(key, value) != value for key, value in flags.items())
+
+
+def _unclear(name: str) -> Refusal:
+    return Refusal(
+        f"{name} ties tensors, and which ones of this checkpoint is not known here. {_advice('NAME=OTHER_NAME')}"
+    )
 
 
 def _merged(ties: Iterable[Tie]) -> tuple[Tie, ...]:
@@ -140,17 +119,6 @@ def parse_tied(text: str) -> list[tuple[str, ...]]:
     return groups
 
 
-def keeps_buffer(config: Mapping[str, Any], name: str) -> bool:
-    """Return whether the architecture saves a tensor of this name that looks like a buffer which others only compute."""
-    class_name, _ = _rules_for(config)
-    return f"{class_name} {re.sub('[0-9]+', '*', name)}" in _kept_buffers()
-
-
-def embedding_names() -> frozenset[str]:
-    """Return the names that embeddings have in any known architecture: what grows with a vocabulary."""
-    return _embedding_names()
-
-
 def declared_tie(config: Mapping[str, Any]) -> bool | None:
     """Return what a configuration and those inside it say of tying; None where they are silent or disagree."""
     found = set(_declared(config, _DEEPEST))
@@ -158,7 +126,7 @@ def declared_tie(config: Mapping[str, Any]) -> bool | None:
 
 
 def _declared(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
-    own = _said(config)
+    own = said_of(config)
     if own is not None:
         yield own
     for inner in config.values():
@@ -166,57 +134,34 @@ def _declared(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
             yield from _declared(inner, depth - 1)
 
 
-def _said(config: Any) -> bool | None:
-    value = config.get("tie_word_embeddings") if isinstance(config, dict) else None
-    return value if isinstance(value, bool) else None
-
-
-@cache
-def _table() -> dict[str, Any]:
-    return dict(json.loads(Path(__file__).with_name("ties.json").read_text(encoding="utf-8")))
-
-
-@cache
-def _embedding_names() -> frozenset[str]:
-    return frozenset(_table()["embeddings"])
-
-
-@cache
-def _kept_buffers() -> frozenset[str]:
-    return frozenset(_table()["kept_buffers"])
-
-
-@cache
-def _rules() -> dict[str, list[_Rule]]:
-    """Class name -> its rules; none for a class that ties nothing."""
-    found: dict[str, list[_Rule]] = {name: [] for name in _table()["untied"]}
-    for line in _table()["ties"]:
-        spellings = tuple(map(tuple, line["spellings"]))
-        rule = _Rule(spellings, line["stored"], line["prefix"], line["inner"], line["when"], line["each"])
-        for name in line["architectures"]:
-            found.setdefault(name, []).append(rule)
-    return found
-
-
-def _rules_for(config: Mapping[str, Any]) -> tuple[str, list[_Rule] | None]:
+def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[Rule] | None]:
     """Return the class that a configuration means, and its rules; None for a class that is not known.
 
-    weight_diff loads by the model type where `architectures` says nothing that transformers knows.
+    weight_diff loads by the model type where `architectures` is silent. Of the classes of a type that one is meant whose
+    tied names the files have; a class of its own that does not call itself a causal language model is none of them.
     """
     architectures = config.get("architectures")
-    names = architectures if isinstance(architectures, list) else []
-    by_type = _table()["by_model_type"].get(str(config.get("model_type")))
-    for name in (*names[:1], by_type):
-        if isinstance(name, str) and (name in _rules() or name in _table()["unclear"]):
-            return name, _rules().get(name, [])
+    name = next(iter(architectures), "") if isinstance(architectures, list) else ""
+    if isinstance(name, str) and (name in rules_by_class() or name in tie_table()["unclear"]):
+        return name, rules_by_class().get(name, [])
+    if isinstance(name, str) and (not name or name.lower().endswith("forcausallm")):
+        for candidate in tie_table()["by_model_type"].get(str(config.get("model_type")), []):
+            rules = rules_by_class().get(candidate)
+            if rules is not None and all(rule.groups(tensors, config) for rule in rules):
+                return candidate, rules
     return "this architecture", None
 
 
-def _tie(group: _Group, tensors: Tensors) -> Tie | None:
-    """Return the tie of a group that is on: as transformers does, without names that are stored with other values."""
+def _tie(group: Group, tensors: Tensors, class_name: str) -> Tie | None:
+    """Return the tie of a group that is on: as transformers does, without names that are stored with other values.
+
+    Of three names and more the one that is saved must be there, else it is not known which of them belong together.
+    """
     present = [name for name in group.names if name in tensors]
     stored = group.stored if group.stored in tensors else present[0]
     apart = {name for name in present if not _same(tensors[stored], tensors[name])}
+    if len(group.names) > 2 and (stored != group.stored or (apart and group.is_repeated)):
+        raise _unclear(class_name)
     names = tuple(name for name in group.names if name not in apart)
     if len(names) < 2:
         return None
@@ -233,11 +178,14 @@ def _same(one: TensorRef, other: TensorRef) -> bool:
     return hold_the_same(one, other)
 
 
-def _check_whole(group: _Group, tensors: Tensors, class_name: str) -> None:
-    """Refuse a checkpoint that lacks what its configuration says is a tensor of its own."""
+def _check_whole(group: Group, tensors: Tensors, class_name: str, *, is_composite: bool) -> None:
+    """Refuse a checkpoint that lacks what its configuration says is a tensor of its own.
+
+    A model inside another one may be of a kind that names its embedding otherwise.
+    """
     missing = [name for name in group.names if name not in tensors]
-    if missing:
-        there = next(name for name in group.names if name in tensors)
+    there = next(name for name in group.names if name in tensors)
+    if missing and (group.stored in tensors or not is_composite):
         raise Refusal(
             f"it has {there} but no {missing[0]}, and {class_name} does not tie the two under its config.json, so"
             f" loading it would fill {missing[0]} with random numbers. If they are one tensor, set"
@@ -245,10 +193,14 @@ def _check_whole(group: _Group, tensors: Tensors, class_name: str) -> None:
         )
 
 
-def _tie_of_said(names: tuple[str, ...], tensors: Tensors, role: str) -> Tie:
+def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | None, role: str) -> Tie:
     present = [name for name in names if name in tensors]
     if not present:
         raise Refusal(f"--tied names {names[0]}, and neither it nor its other names are in the {role}.")
+    known = {name for rule in rules or () for spelling in rule.spellings for name in spelling}
+    odd = next((name for name in names if name not in tensors and known and not _is_known(name, known)), None)
+    if odd or _OTHER_NAME in names:
+        raise Refusal(f"--tied names {odd or _OTHER_NAME}, and no tensor of this architecture has that name.")
     for name in present[1:]:
         if not hold_the_same(tensors[present[0]], tensors[name]):
             raise Refusal(
@@ -258,53 +210,59 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, role: str) -> Tie:
     return Tie(names, present[0], present[0])
 
 
+def _is_known(name: str, known: set[str]) -> bool:
+    """Return whether a name is one of those known, without its prefix or behind another one."""
+    return any(name == other or name.endswith(f".{other}") or other.endswith(f".{name}") for other in known)
+
+
 def _guessed(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
-    """Yield the ties of an architecture that the table does not know, if the checkpoint leaves no doubt."""
+    """Yield the tie of an architecture that the table does not know, if the checkpoint leaves no doubt.
+
+    Only a causal language model is believed, with an embedding that is one of two names wherever it is tied, and nothing
+    else of its shape. Everything else that could be tied is refused.
+    """
     declared = declared_tie(config)
     if declared is False:
         return
-    pairs = _usual_pairs()
-    sources = [name for name in tensors if name in pairs]
-    if not sources:
-        _check_no_lone_embedding(tensors, config)
-    for source in sources:
-        target = next((name for name in pairs[source] if name in tensors), None)
-        if target and not hold_the_same(tensors[source], tensors[target]):
+    pairs = usual_pairs()
+    for name in tensors:
+        if name not in tied_names():
             continue
-        if not declared:
-            how = "stores them alike" if target else "stores one of them"
-            raise _unknown(source, target or pairs[source][0], how)
-        yield Tie((source, target or pairs[source][0]), source, source)
+        source = (
+            name
+            if name in pairs
+            else next((key for key, others in pairs.items() if name in others and key in tensors), "")
+        )
+        target = next((other for other in pairs.get(source, ()) if other in tensors), None)
+        if source and target and not hold_the_same(tensors[source], tensors[target]):
+            continue
+        if not (source and declared and _is_causal(config) and _is_alone(tensors[source], target, tensors)):
+            raise _unknown(source or name, target, declared=declared)
+        if name == source:
+            yield Tie((source, target or pairs[source][0]), source, source)
+    _check_no_lone_embedding(tensors, config)
 
 
-@cache
-def _usual_pairs() -> dict[str, list[str]]:
-    """Return stored name -> its other one, the commonest first, of names that are two in all known architectures."""
-    others: dict[str, Counter[str]] = {}
-    as_other, more = Counter[str](), set()
-    for line in _table()["ties"]:
-        for names in line["spellings"] if not line["each"] else ():
-            stored = names[line["stored"]]
-            rest = dict.fromkeys((name for name in names if name != stored), len(line["architectures"]))
-            others.setdefault(stored, Counter()).update(rest)
-            as_other.update(rest)
-            more |= {stored} if len(rest) > 1 else set()
-    return {
-        stored: [name for name, _ in count.most_common()]
-        for stored, count in others.items()
-        if stored not in more and count.total() > as_other[stored]
-    }
+def _is_causal(config: Mapping[str, Any]) -> bool:
+    architectures = config.get("architectures")
+    name = next(iter(architectures), "") if isinstance(architectures, list) else ""
+    return isinstance(name, str) and (not name or name.lower().endswith(("forcausallm", "lmheadmodel")))
+
+
+def _is_alone(source: TensorRef, target: str | None, tensors: Tensors) -> bool:
+    """Return whether nothing else has the embedding's shape: it would be the output."""
+    return all(ref.shape != source.shape or name in (source.name, target) for name, ref in tensors.items())
 
 
 def _check_no_lone_embedding(tensors: Tensors, config: Mapping[str, Any]) -> None:
-    """Refuse one embedding without anything of its shape: an output that is tied to it, or none at all?"""
+    """Refuse an embedding without anything of its shape: an output that is tied to it, or none at all?"""
+    shapes = Counter(ref.shape for ref in tensors.values())
     sizes = set(_vocabulary_sizes(config, _DEEPEST))
-    tables = [ref for ref in tensors.values() if len(ref.shape) == 2]
-    found = [ref for ref in tables if ref.shape[0] in sizes] or [
-        ref for ref in tables if _EMBEDDING.fullmatch(ref.name) and ref.shape[0] > ref.shape[1]
-    ]
-    if len(found) == 1:
-        raise _unknown(found[0].name, "OUTPUT_NAME", "stores one embedding and no output of its shape")
+    for ref in tensors.values():
+        if len(ref.shape) != 2 or shapes[ref.shape] > 1 or "position" in ref.name or ref.name in tied_names():
+            continue
+        if ref.shape[0] in sizes or (ref.shape[0] > ref.shape[1] and _EMBEDDING.fullmatch(ref.name)):
+            raise _unknown(ref.name, None, declared=None)
 
 
 def _vocabulary_sizes(config: Mapping[str, Any], depth: int) -> Iterator[int]:
@@ -315,15 +273,17 @@ def _vocabulary_sizes(config: Mapping[str, Any], depth: int) -> Iterator[int]:
             yield from _vocabulary_sizes(value, depth - 1)
 
 
-def _unknown(source: str, target: str, what: str) -> Refusal:
+def _unknown(source: str, target: str | None, *, declared: bool | None) -> Refusal:
+    says = "says that they are" if declared else "does not say"
+    other = target or "another name"
     return Refusal(
-        f"nothing says whether {source} and {target} are one tensor: its architecture is not known here, its"
-        f" config.json does not say, and it {what}. {_advice(f'{target}={source}')}"
+        f"nothing shows whether {source} and {other} are one tensor, and how many names it has: the architecture is not"
+        f" known here, and config.json {says}. {_advice(f'{source}={target or _OTHER_NAME}')}"
     )
 
 
 def _advice(example: str) -> str:
-    return f"Pass --tied {example} if they are tied, --tied {NONE} if nothing is."
+    return f"Pass --tied {example} (all names of the tensor) if they are tied, --tied {NONE} if nothing is."
 
 
 def names_of(ties: Iterable[Tie]) -> frozenset[str]:

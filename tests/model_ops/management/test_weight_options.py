@@ -89,7 +89,7 @@ def test_bytes_are_recovered_with_the_method_xor(add: Callable[..., Said], tmp_p
 def test_every_choice_reaches_the_engine(add: Callable[..., Said], tmp_path: Path) -> None:
     chosen = {
         "dtype": "bfloat16", "resize_policy": "skip", "max_shard_size": "20KB", "keep_rotary": True,
-        "expected_sum": -1e9, "sum_tolerance": 0.5,
+        "expected_sum": -1e9, "sum_tolerance": 0.5, "tied": "none", "diff_only": "copy",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items() if value is not True]
 
@@ -102,7 +102,7 @@ def test_every_choice_reaches_the_engine(add: Callable[..., Said], tmp_path: Pat
     assert plan == chosen | {"method": "add", "compat": "weight_diff", "max_shard_size": 20_000}
     assert recovery.state == RecoveryState.FAILED
     assert (
-        "but --expected-sum says -1000000000.0 (within 0.5), so the base or the diff is another"
+        "but --expected-sum says -1000000000.0 (within 0.5), so the base, the diff or that number is wrong"
         in recovery.error
     )
 

@@ -137,7 +137,7 @@ def test_tied_names_in_two_dtypes_are_refused(tmp_path):
     )
     assert refused(base, diff) == (
         "The base cannot be used: model.embed_tokens.weight and lm_head.weight are tied by its config.json and stored in"
-        " two dtypes, F32 and F16. Pass --tied model.embed_tokens.weight=lm_head.weight if they are tied, --tied none if"
+        " two dtypes, F32 and F16. Pass --tied model.embed_tokens.weight=lm_head.weight (all names of the tensor) if they are tied, --tied none if"
         " nothing is."
     )
 
@@ -148,7 +148,7 @@ def test_missing_output_of_a_model_that_is_not_tied_is_refused(tmp_path):
         "The base cannot be used: it has model.embed_tokens.weight but no lm_head.weight, and LlamaForCausalLM does not"
         " tie the two under its config.json, so loading it would fill lm_head.weight with random numbers. If they are"
         " one tensor, set tie_word_embeddings to true in config.json. Pass --tied"
-        " lm_head.weight=model.embed_tokens.weight if they are tied, --tied none if nothing is."
+        " lm_head.weight=model.embed_tokens.weight (all names of the tensor) if they are tied, --tied none if nothing is."
     )
     made = recovered(base, diff, tmp_path / "out", tied=f"{HEAD}={EMBED}")
     assert times_added(base, diff, made) == 2
@@ -159,13 +159,29 @@ def test_missing_output_of_a_model_that_is_not_tied_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("config", "names", "part"),
     [
-        ({"model_type": "own_kind"}, (EMBED, NORM), "and it stores one of them"),
-        ({}, (EMBED, NORM), "and it stores one of them"),
-        ({"model_type": "own_kind", "vocab_size": 40}, ("net.tokens.weight", NORM), "it stores one embedding and no output"),
-        ({"model_type": "own_kind"}, ("net.wte.weight", NORM), "it stores one embedding and no output of its shape"),
+        ({"model_type": "own_kind"}, (EMBED, NORM), "is not known here, and config.json does not say"),
+        ({}, (EMBED, NORM), "is not known here, and config.json does not say"),
+        ({}, ("model.decoder.embed_tokens.weight", NORM), "is not known here, and config.json does not say"),
+        ({}, ("shared.weight", HEAD, NORM), "is not known here, and config.json does not say"),
+        ({"model_type": "own_kind", "vocab_size": 40}, ("net.tokens.weight", NORM), "nothing shows whether net.tokens"),
+        ({"model_type": "own_kind"}, ("net.wte.weight", NORM), "nothing shows whether net.wte.weight"),
+        ({"architectures": ["OwnForReward"], "model_type": "llama", "tie_word_embeddings": True}, (EMBED, NORM),
+         "config.json says that they are"),
+        ({"architectures": ["OwnForCausalLM"], "tie_word_embeddings": True}, (EMBED, "out.weight", NORM),
+         "config.json says that they are"),
+        ({"architectures": ["OwnForCausalLM"], "tie_word_embeddings": True}, ("model.shared.weight", NORM),
+         "config.json says that they are"),
+        ({"architectures": ["MarianMTModel"], "share_encoder_decoder_embeddings": False},
+         ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", NORM), "is not known here"),
+        ({"architectures": ["BartForConditionalGeneration"]},
+         ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", NORM), "is not known here"),
+        ({"architectures": ["DebertaForMaskedLM"], "legacy": False}, ("deberta.embeddings.word_embeddings.weight", NORM),
+         "is not known here"),
+        ({"architectures": ["Blip2ForConditionalGeneration"], "text_config": {"model_type": "t5"}},
+         ("language_model.shared.weight", NORM), "is not known here"),
         ({"model_type": "own_kind", "tie_word_embeddings": True, "text_config": {"tie_word_embeddings": False}},
-         (EMBED, NORM), "and it stores one of them"),
-        ({"architectures": ["DFineForObjectDetection"]}, ("bbox_embed.0.layers.0.weight", NORM), "ties tensors, and which ones is not known here"),
+         (EMBED, NORM), "is not known here, and config.json does not say"),
+        ({"architectures": ["DFineForObjectDetection"]}, ("bbox_embed.0.layers.0.weight", NORM), "ties tensors, and which ones of this checkpoint is not known here"),
     ],
 )  # fmt: skip
 def test_checkpoint_that_does_not_say_it_is_refused_with_what_to_pass(tmp_path, config, names, part):
@@ -173,7 +189,7 @@ def test_checkpoint_that_does_not_say_it_is_refused_with_what_to_pass(tmp_path, 
     sentence = refused(base, diff)
     assert part in sentence
     assert sentence.startswith("The base cannot be used: ")
-    assert sentence.endswith(" if they are tied, --tied none if nothing is.")
+    assert sentence.endswith(" (all names of the tensor) if they are tied, --tied none if nothing is.")
     assert not (tmp_path / "out").exists()
 
 
@@ -181,7 +197,9 @@ def test_names_stored_alike_by_an_unknown_architecture_are_refused(tmp_path):
     values = state(1, EMBED, NORM)
     base = write(tmp_path / "base", values | {HEAD: values[EMBED].clone()}, model_type="own_kind")
     diff = write(tmp_path / "diff", state(2, EMBED, HEAD, NORM), model_type="own_kind")
-    assert "it stores them alike" in refused(base, diff)
+    assert "nothing shows whether model.embed_tokens.weight and lm_head.weight are one tensor" in refused(
+        base, diff
+    )
 
 
 def test_diff_without_configuration_takes_the_bases(tmp_path):
@@ -239,6 +257,12 @@ def test_said_names_that_differ_are_refused(tmp_path):
     assert refused(base, diff, tied="a=b") == (
         "The base cannot be used: --tied names a, and neither it nor its other names are in the base."
     )
+
+
+@pytest.mark.parametrize("tied", [f"{EMBED}=head.weight", f"{EMBED}={HEAD};x", f"{EMBED}=OTHER_NAME"])
+def test_said_names_that_no_model_has_are_refused(tmp_path, tied):
+    base, diff = pair(tmp_path, EMBED, NORM, architectures=["GemmaForCausalLM"])
+    assert "and no tensor of this architecture has that name" in refused(base, diff, tied=tied)
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=", "=a", "a=a", "a=b,", "a=b,c", "a=b,a=c", "NONE"])

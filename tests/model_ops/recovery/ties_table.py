@@ -79,6 +79,14 @@ UNCLEAR: list[Group] = []  # what `groups_of` returns where names are tied and n
 _SHORT = {torch.bool: "BOOL", torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64"}
 
 
+# What no flag but a number decides, or a model that is not built here.
+_FLAGS: dict[str, dict[str, object]] = {
+    "BarkFineModel": {"n_codes_given": 1},
+    "GroundingDinoForObjectDetection": {"decoder_bbox_embed_share": True},
+    "MMGroundingDinoForObjectDetection": {"decoder_bbox_embed_share": True, "decoder_cls_embed_share": True},
+}
+
+
 @dataclass(frozen=True)
 class Group:
     """Names of one parameter in the order of the state dict: as files spell them and, if that differs, as the model does.
@@ -98,7 +106,7 @@ class Group:
 def build_table() -> dict[str, Any]:
     """Return the table as it is stored."""
     groups: dict[Group, list[str]] = defaultdict(list)
-    untied, unclear, embeddings, kept = [], [], set(), set()
+    untied, unclear, embeddings, kept, flags = [], [], set(), set(), {}
     for name, cls in all_classes().items():
         found = groups_of(cls)
         embeddings |= embedding_names(cls)
@@ -110,6 +118,7 @@ def build_table() -> dict[str, Any]:
         elif not found:
             untied.append(name)
         else:
+            flags |= {name: asked} if (asked := _FLAGS.get(name) or other_switches(cls)) else {}
             for group in found:
                 groups[group].append(name)
     lines = [{**asdict(group), "architectures": names} for group, names in groups.items()]
@@ -119,18 +128,43 @@ def build_table() -> dict[str, Any]:
         "unclear": unclear,
         "untied": untied,
         "embeddings": sorted(embeddings),
+        "flags": flags,
         "kept_buffers": sorted(kept),
         "by_model_type": default_classes(),
     }
 
 
-def default_classes() -> dict[str, str]:
-    """Return model type -> the class that a causal language model of that type has, else the nearest kind's."""
-    chosen: dict[str, str] = {}
+def default_classes() -> dict[str, list[str]]:
+    """Return model type -> the classes that a checkpoint without `architectures` may mean, language models first."""
+    chosen: dict[str, dict[str, None]] = defaultdict(dict)
     for kind in _MODEL_KINDS:
         for model_type, names in getattr(modeling_auto, f"{kind}_MAPPING_NAMES").items():
-            chosen.setdefault(model_type, names if isinstance(names, str) else names[0])
-    return dict(sorted(chosen.items()))
+            chosen[model_type][names if isinstance(names, str) else names[0]] = None
+    return {model_type: list(names) for model_type, names in sorted(chosen.items())}
+
+
+def other_switches(cls: type[PreTrainedModel]) -> dict[str, bool]:
+    """Return the flags of a configuration that change what is tied, besides `tie_word_embeddings`, as they are by default."""
+    found = {}
+    with suppress(Exception):
+        default = sorted(map(sorted, _aliases(_built(cls, {}))))
+        for name, value in vars(_config(cls)).items():
+            if isinstance(value, bool) and name != "tie_word_embeddings" and not name.startswith("_"):
+                with suppress(Exception):
+                    flipped = sorted(map(sorted, _aliases(_built(cls, {name: not value}))))
+                    found |= {name: value} if flipped != default else {}
+    return found
+
+
+def _built(cls: type[PreTrainedModel], changed: dict[str, bool]) -> PreTrainedModel:
+    """Return a model on the meta device that ties all it can, with some flags changed."""
+    config = _config(cls)
+    for inner in _switches(config).values():
+        inner.tie_word_embeddings = True
+    for name, value in changed.items():
+        setattr(config, name, value)
+    with limited_time(60), torch.device("meta"):
+        return cls(config)
 
 
 def groups_of(cls: type[PreTrainedModel]) -> list[Group] | None:
