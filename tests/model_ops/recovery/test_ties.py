@@ -240,7 +240,9 @@ def test_diff_of_a_version_that_knew_other_ties_is_refused(tmp_path, rule, way):
 
 def test_many_ties_are_found_in_little_time():
     """Each name of a tensor is looked up, so it must not go through all ties."""
-    names = [f"model.decoder.bbox_embed.{n}.layers.0.weight" for n in range(20_000)]
+    parts = [f"layers.{n}.{part}" for n in range(3) for part in ("weight", "bias")]
+    ends = [f"bbox_embed.{{}}.{part}" for part in parts] + ["class_embed.{}.weight", "class_embed.{}.bias"]
+    names = [f"model.decoder.{end.format(n)}" for n in range(3000) for end in ends]
     tensors = {name: TensorRef(name, "", 0, 4, "F32", (1,)) for name in names}
     config = {"architectures": ["RTDetrV2ForObjectDetection"], "tie_word_embeddings": True}
     ties = find_ties(tensors, config, "base")
