@@ -47,16 +47,22 @@ _KINDS = (
     (r"(?:cos|sin)_cached", _is_angles),
     (r"(?:\w+\.)?_float_tensor", _is_single),
 )
+# One of these ends the name of each kind: most tensors are told apart by it alone.
+_ENDINGS = (
+    "bias", "mask", "position_ids", "token_type_ids", "inv_freq", "cos", "sin", "_cached", "_cache", "_float_tensor",
+)  # fmt: skip
 _PATTERNS = tuple((re.compile(_PREFIX + pattern), fits) for pattern, fits in _KINDS)
 
 
 def is_rotary(name: str) -> bool:
     """Return whether this is the name of a rotary frequency, which --keep-rotary keeps."""
-    return _ROTARY.fullmatch(name) is not None
+    return name.endswith("inv_freq") and _ROTARY.fullmatch(name) is not None
 
 
 def is_buffer(ref: TensorRef) -> bool:
     """Return whether a stored tensor is a mask, a table of positions or of angles, by name, shape and dtype."""
+    if not ref.name.endswith(_ENDINGS):
+        return False
     if is_rotary(ref.name):
         return True
     return any(pattern.fullmatch(ref.name) and fits(ref.shape, ref.dtype) for pattern, fits in _PATTERNS)
