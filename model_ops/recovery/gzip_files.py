@@ -24,7 +24,7 @@ _LEAST_OVERHEAD = 4096  # encoded bytes beyond the decoded ones and a sixteenth 
 _MOST_BEYOND = 64 * 1024 * 1024  # decoded bytes that a file may have beyond twice its namesake's
 _SIZE_STEP = 2**32
 _PART = 1024 * 1024
-_GZIP = 31  # how zlib is told to read a gzip header, and to check length and checksum
+_GZIP = 31  # zlib's window bits for a gzip header, with length and checksum checked
 _ZIP_SUFFIXES = frozenset((".bin", ".pt", ".pth", ".ckpt"))
 
 Read = Callable[[str, int, memoryview], None]

@@ -66,24 +66,29 @@ class Rule:
 
 @dataclass(frozen=True)
 class Group:
+    """Names of one tensor as the files spell them; `stored` is the one that is saved."""
+
     names: tuple[str, ...]
     stored: str
     is_repeated: bool = False  # written out for each layer
 
 
+def class_named(config: Mapping[str, Any]) -> str:
+    """Return the class that a configuration names first, empty where it names none."""
+    architectures = config.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return name if isinstance(name, str) else ""
+
+
 def said_of(config: Any) -> bool | None:
+    """Return what one configuration itself says of tying; None where it says nothing."""
     value = config.get("tie_word_embeddings") if isinstance(config, dict) else None
     return value if isinstance(value, bool) else None
 
 
 def keeps_buffer(config: Mapping[str, Any], name: str) -> bool:
     """Return whether the architecture saves a tensor of this name that looks like a buffer which others only compute."""
-    class_name = (
-        next(iter(config.get("architectures") or [""]))
-        if isinstance(config.get("architectures"), list)
-        else ""
-    )
-    return f"{class_name} {re.sub('[0-9]+', '*', name)}" in _kept_buffers()
+    return f"{class_named(config)} {re.sub('[0-9]+', '*', name)}" in _kept_buffers()
 
 
 def embedding_names() -> frozenset[str]:
@@ -93,6 +98,7 @@ def embedding_names() -> frozenset[str]:
 
 @cache
 def tie_table() -> dict[str, Any]:
+    """Return `ties.json`: see `tests/model_ops/recovery/ties_table.py` for what each part holds."""
     return dict(json.loads(Path(__file__).with_name("ties.json").read_text(encoding="utf-8")))
 
 

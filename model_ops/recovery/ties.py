@@ -22,6 +22,7 @@ from model_ops.recovery.tie_table import (
     Group,
     Rule,
     Tensors,
+    class_named,
     rules_by_class,
     said_of,
     tie_table,
@@ -30,7 +31,6 @@ from model_ops.recovery.tie_table import (
 )
 
 NONE = "none"  # what --tied says where nothing is tied
-_SAID = (None, True, False)
 _OTHER_NAME = "OTHER_NAME"  # what a sentence has where a name is to be filled in
 _DEEPEST = 4  # configurations inside one another
 _EMBEDDING = re.compile(r"(?:.*[._])?(?:emb|embed\w*|word_embeddings|wte|shared|lm_head)(?:\.weight)?")
@@ -78,8 +78,7 @@ def find_ties(
 
 def _check_fit(name: str, found: list[tuple[bool, list[Group]]]) -> None:
     """Refuse a checkpoint that lacks all names of a group that its class ties: it is built otherwise than the known one."""
-    missing = [is_on for is_on, groups in found if not groups]
-    if any(missing):
+    if any(is_on and not groups for is_on, groups in found):
         raise _unclear(name)
 
 
@@ -140,11 +139,10 @@ def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[R
     weight_diff loads by the model type where `architectures` is silent. Of the classes of a type that one is meant whose
     tied names the files have; a class of its own that does not call itself a causal language model is none of them.
     """
-    architectures = config.get("architectures")
-    name = next(iter(architectures), "") if isinstance(architectures, list) else ""
-    if isinstance(name, str) and (name in rules_by_class() or name in tie_table()["unclear"]):
+    name = class_named(config)
+    if name in rules_by_class() or name in tie_table()["unclear"]:
         return name, rules_by_class().get(name, [])
-    if isinstance(name, str) and (not name or name.lower().endswith("forcausallm")):
+    if not name or name.lower().endswith("forcausallm"):
         for candidate in tie_table()["by_model_type"].get(str(config.get("model_type")), []):
             rules = rules_by_class().get(candidate)
             if rules is not None and all(rule.groups(tensors, config) for rule in rules):
@@ -244,9 +242,8 @@ def _guessed(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
 
 
 def _is_causal(config: Mapping[str, Any]) -> bool:
-    architectures = config.get("architectures")
-    name = next(iter(architectures), "") if isinstance(architectures, list) else ""
-    return isinstance(name, str) and (not name or name.lower().endswith(("forcausallm", "lmheadmodel")))
+    name = class_named(config)
+    return not name or name.lower().endswith(("forcausallm", "lmheadmodel"))
 
 
 def _is_alone(source: TensorRef, target: str | None, tensors: Tensors) -> bool:

@@ -93,7 +93,7 @@ def test_held_upload_without_all_files_of_its_index_is_refused_when_it_is_publis
 
 
 def test_what_is_published_already_is_not_looked_at_again(held: Uploads) -> None:
-    """A branch may hold such a file from before; it can still be mended, in any order."""
+    """A branch that holds a wrong file from before can be mended, in any order."""
     set_upload_rule(model=held.model, publish_uploads=False)
     broken = held.commit(
         {"model.safetensors": POINTER.encode(), "tokenizer.model": POINTER.encode()}
