@@ -237,7 +237,7 @@ def bench(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """Runs pytest in the checkout, the whole suite as three runs at once. In continuous integration a missing browser
+    """Runs pytest in the checkout, the whole suite as four runs at once. In continuous integration a missing browser
     is a failure, not a skip.
     """
     set_up()

@@ -1,4 +1,4 @@
-"""The whole suite as three runs at once, each with servers of its own, so nothing is shared.
+"""The whole suite as four runs at once, each with servers of its own, so nothing is shared.
 
 `./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it; the status
 is 0 only if all are well.
@@ -16,11 +16,13 @@ from typing import IO
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ENGINE = ("tests/model_ops/recovery", "tests/attacks")
+ATTACKS = ("tests/attacks/portal",)  # they need servers
 WEIGHTS = ("tests/model_ops", "tests/clients", "tests/conformance")
 RUNS = {  # what each run takes, and what it leaves to others
     "people and pages": (("tests",), (*ENGINE, *WEIGHTS)),
     "weights and clients": (WEIGHTS, ENGINE),
-    "engine and attacks": (ENGINE, ()),
+    "engine and attacks on it": (ENGINE, ATTACKS),
+    "attacks on the portal": (ATTACKS, ()),
 }
 
 

@@ -2,7 +2,7 @@
 
 Loaded by ``-p tests.plugin_servers``. Everything lies in a temporary folder that goes when the run ends; what
 the environment says about a real portal is hidden from the tests. A run of nothing but the recovery library's
-tests and the attacks on it, or one that only lists, starts no servers.
+tests and the attacks on it (not those on the portal), or one that only lists, starts no servers.
 """
 
 import os
@@ -22,6 +22,7 @@ from portal.embedded.valkey import Valkey
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NO_SERVERS = (CHECKOUT / "tests" / "model_ops" / "recovery", CHECKOUT / "tests" / "attacks")
+BUT_SERVERS = CHECKOUT / "tests" / "attacks" / "portal"
 LISTING = ("collectonly", "version", "help", "markers", "showfixtures", "show_fixtures_per_test")
 HIDDEN = (
     "EMAIL_URL", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS", "GATEHOUSE_DEMO",
@@ -95,10 +96,18 @@ def _needs_servers(config: pytest.Config) -> bool:
     options = config.known_args_namespace
     if any(getattr(options, name, False) for name in LISTING):
         return False
+    ignored = [Path(config.invocation_params.dir, text) for text in options.ignore or []]
     asked = [Path(config.invocation_params.dir, text.partition("::")[0]) for text in options.file_or_dir]
-    return not asked or not all(
-        any(path.resolve().is_relative_to(folder) for folder in NO_SERVERS) for path in asked
-    )
+    return not asked or not all(_needs_none(path.resolve(), ignored) for path in asked)
+
+
+def _needs_none(path: Path, ignored: list[Path]) -> bool:
+    """Whether a path holds only tests that need no servers; those of `BUT_SERVERS` may be ignored by name."""
+    if path.is_relative_to(BUT_SERVERS):
+        return False
+    if BUT_SERVERS.is_relative_to(path) and BUT_SERVERS not in ignored:
+        return False
+    return any(path.is_relative_to(folder) for folder in NO_SERVERS)
 
 
 def _temporary_state(stack: ExitStack) -> Path:
