@@ -40,7 +40,10 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     from django.db import connection
 
     with django_db_blocker.unblock(), connection.cursor() as cursor:
-        for table in ("access_requests_event", "access_requests_licenceacceptance"):
+        for table in (
+            "access_requests_event", "access_requests_eventtext", "access_requests_eventlink",
+            "access_requests_licenceacceptance",
+        ):  # fmt: skip
             cursor.execute(f"DROP TRIGGER {table}_all ON {table}")
 
 

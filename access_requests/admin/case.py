@@ -86,7 +86,10 @@ def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
         .exclude(pk=request.pk)
         .filter(submitted_at__isnull=False)[:MANY],
         "grants": _of(Grant, person, mine, "user")[:MANY],
-        "events": Event.objects.filter(Q(request=request) | Q(grant__request=request)).order_by("number"),
+        "events": Event.objects.filter(Q(request=request) | Q(grant__request=request))
+        .select_related("link")
+        .prefetch_related("texts")
+        .order_by("pk"),
         "waiting": request.state in WAITING_STATES,
         "why_not": why_not(request, reviewer),
         **ways_back(request),

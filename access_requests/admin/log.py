@@ -22,10 +22,10 @@ class EventAdmin(ReadOnlyAdmin):
 
     list_display = ["number", "at", "kind", "actor_name", "model", "request"]
     list_filter = ["kind", ("model", admin.RelatedOnlyFieldListFilter)]
-    list_select_related = ["model", "request__applicant", "request__model"]
-    search_fields = ["actor_name", "kind", "model__repo_id"]
+    list_select_related = ["model", "request__applicant", "request__model", "link"]
+    search_fields = ["actor__username", "writer", "kind", "model__repo_id"]
     date_hierarchy = "at"
-    ordering = ["-number"]
+    ordering = ["-pk"]
     list_per_page = 50
     fields = [
         "number",
@@ -36,10 +36,30 @@ class EventAdmin(ReadOnlyAdmin):
         "request",
         "grant",
         "pretty_data",
+        "digest",
         "previous_hash",
         "hash",
     ]
-    readonly_fields = ["pretty_data"]
+    readonly_fields = ["number", "actor_name", "pretty_data", "previous_hash", "hash"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
+        return super().get_queryset(request).prefetch_related("texts")
+
+    @admin.display(description="number")
+    def number(self, event: Event) -> int | None:
+        return event.number
+
+    @admin.display(description="who", ordering="actor__username")
+    def actor_name(self, event: Event) -> str:
+        return event.actor_name
+
+    @admin.display(description="hash before it")
+    def previous_hash(self, event: Event) -> str:
+        return event.old_previous_hash or event.link.previous_hash
+
+    @admin.display(description="hash in the chain")
+    def hash(self, event: Event) -> str:
+        return event.old_hash or event.link.hash
 
     @admin.display(description="data")
     def pretty_data(self, event: Event) -> SafeString:

@@ -1,4 +1,4 @@
-from access_requests.models.audit import Event
+from access_requests.models.audit import Event, EventLink, EventText
 from access_requests.models.catalogue import (
     FormerId,
     FormVersion,
@@ -26,6 +26,8 @@ __all__ = [
     "Decision",
     "DeviceCode",
     "Event",
+    "EventLink",
+    "EventText",
     "FarSide",
     "FollowedRepo",
     "FormVersion",

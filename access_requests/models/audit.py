@@ -1,37 +1,130 @@
-"""The event log: append-only by a database trigger, chained by hashes."""
+"""The event log: append-only for everyone, insert-only for the portal, chained by the database at commit."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 from django.conf import settings
 from django.db import models
 
+ACTOR = "actor_name"  # the name of a text; the others are named after their key in the data
+ERASED = "(erased)"
+
 
 class Event(models.Model):
-    """One thing that happened. Written by `services.audit.append_event` alone."""
+    """One thing that happened. Written by `services.audit.append_event` alone.
 
-    number = models.BigIntegerField(unique=True, help_text="1, 2, 3 ... without a gap.")
+    Names, addresses and free text do not stand in the row but beside it, as `EventText`; the row holds their salted
+    digests. Its place in the chain is its `EventLink`. Events of format 1, of earlier versions, hold everything
+    themselves.
+    """
+
+    format = models.PositiveSmallIntegerField(default=2, editable=False)
     at = models.DateTimeField()
     kind = models.CharField(max_length=60)
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
     )
-    actor_name = models.CharField(
-        max_length=200, help_text="Copied: the log must read the same when accounts change."
+    writer = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="A part of the portal that acted by itself; a person's name is a text.",
     )
     model = models.ForeignKey("GatedModel", models.PROTECT, null=True, blank=True, related_name="events")
     request = models.ForeignKey("AccessRequest", models.PROTECT, null=True, blank=True, related_name="events")
     grant = models.ForeignKey("Grant", models.PROTECT, null=True, blank=True, related_name="events")
-    data = models.JSONField(
-        default=dict, blank=True, help_text="Strings, integers, booleans, null, lists and maps of them."
+    facts = models.JSONField(
+        default=dict, blank=True, help_text="Numbers, codes, hashes and times of the data, by key."
     )
+    digests = models.JSONField(
+        default=dict, blank=True, help_text="SHA-256 of salt and text, by the text's name."
+    )
+    digest = models.CharField(
+        max_length=64, blank=True, help_text="SHA-256 of all the above as canonical JSON."
+    )
+    old_number = models.BigIntegerField(unique=True, null=True, editable=False, help_text="Format 1 only.")
+    old_previous_hash = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Format 1 only."
+    )
+    old_hash = models.CharField(max_length=64, blank=True, editable=False, help_text="Format 1 only.")
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=(models.Q(format=2, old_number=None, old_hash="") & ~models.Q(digest=""))
+                | (models.Q(format=1, old_number__isnull=False, digest="") & ~models.Q(writer="")),
+                name="event_of_a_known_format",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number or 'new'} {self.kind}"
+
+    @property
+    def number(self) -> int | None:
+        """Its place in the chain: 1, 2, 3 ... without a gap; None until its transaction is committed."""
+        if self.old_number is not None:
+            return self.old_number
+        known = self._state.fields_cache
+        link = known["link"] if "link" in known else EventLink.objects.filter(event=self).first()
+        return link.number if link else None
+
+    @property
+    def actor_name(self) -> str:
+        """Who did it, under the name of that day; "(erased)" where the name was erased since."""
+        return self.writer or str(self._texts().get(ACTOR, ERASED))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was appended: the facts, and the texts as far as they have not been erased."""
+        texts = self._texts()
+        return {**self.facts, **{name: texts.get(name, ERASED) for name in self.digests if name != ACTOR}}
+
+    def _texts(self) -> dict[str, Any]:
+        """The texts by name, each as it was given; without those that were erased."""
+        if not hasattr(self, "_given"):
+            self._given = {row.name: json.loads(row.text) for row in self.texts.all() if row.text is not None}
+        given: dict[str, Any] = self._given
+        return given
+
+
+class EventText(models.Model):
+    """A name, an address or free text of one event: the only part of the log that can be erased.
+
+    `gatehouse_erase_event_texts`, a function of the database, takes away salt and text and appends the event that says
+    so; the event's own row keeps the digest, from which nothing can be guessed without the salt.
+    """
+
+    event = models.ForeignKey(Event, models.PROTECT, related_name="texts")
+    name = models.CharField(max_length=60, help_text="The key in the event's data, or actor_name.")
+    salt = models.BinaryField(max_length=16, null=True)
+    text = models.TextField(null=True, help_text="As canonical JSON.")  # noqa: DJ001 - null is erased
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["event", "name"], name="one_text_per_event_and_name"),
+            models.CheckConstraint(
+                condition=models.Q(salt=None, text=None) | models.Q(salt__isnull=False, text__isnull=False),
+                name="text_with_its_salt",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of event {self.event_id}"
+
+
+class EventLink(models.Model):
+    """An event's place in the chain, written by the database when the event's transaction commits."""
+
+    number = models.BigIntegerField(primary_key=True)
+    event = models.OneToOneField(Event, models.PROTECT, related_name="link")
     previous_hash = models.CharField(max_length=64)
     hash = models.CharField(max_length=64)
 
     class Meta:
         ordering = ["number"]
-        constraints = [
-            models.CheckConstraint(condition=~models.Q(actor_name=""), name="event_names_its_actor"),
-        ]
 
     def __str__(self) -> str:
-        return f"{self.number} {self.kind}"
+        return f"{self.number} {self.hash[:8]}"

@@ -1,9 +1,16 @@
-"""The event log: one writer, one chain, one check."""
+"""The event log: one writer, one chain, one check.
+
+An event's row holds what may stay for ever: kind, ids, codes, numbers, times, hashes. Names, addresses and free text lie
+beside it with a salt of their own (`EventText`), and the row holds their digests; so a text can be erased later without
+breaking the chain. The links of the chain are written by the database, in a trigger that is deferred to the commit:
+its lock is the last that a transaction takes, and the shortest (ARCHITECTURE.md, "The order of locks").
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,35 +20,79 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from access_requests.models import AccessRequest, Event, GatedModel, Grant
+from access_requests.models import AccessRequest, Event, EventLink, EventText, GatedModel, Grant
+from access_requests.models.audit import ACTOR
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
 FIRST_HASH = "0" * 64
-CHAIN_LOCK = 0x6761746568  # "gateh": one appender at a time, so that the chain has no fork
+SALT = 16  # bytes
+# Data that name and quote nobody, by key. What stands under any other key is kept as text and can be erased, unless it
+# is a number, a truth value or nothing.
+FACTS = frozenset(
+    [
+        "added",
+        "at",
+        "branch",
+        "commit",
+        "commits",
+        "dtype",
+        "exchange",
+        "expected_sum",
+        "form",
+        "gate",
+        "gone",
+        "grant_days",
+        "issuer",
+        "language",
+        "licence",
+        "licences",
+        "listed",
+        "machine",
+        "model",
+        "outcome",
+        "parent",
+        "pin",
+        "publish_uploads",
+        "reason_code",
+        "recovery",
+        "retired",
+        "revision",
+        "role",
+        "scope",
+        "sha256",
+        "size",
+        "source",
+        "state",
+        "status",
+        "sum",
+        "to",
+        "from",
+        "token",
+        "tokens",
+        "trusted",
+        "until",
+        "upload",
+        "vouched",
+    ]
+)
 
 
 @dataclass(frozen=True)
 class ChainReport:
-    """`first_bad` is the number of the first event that is changed, missing or out of place."""
+    """`first_bad` is the number of the first event that is changed, missing or out of place; `head` the last link."""
 
     ok: bool
     events: int
     first_bad: int | None
+    head: tuple[int, str] = (0, FIRST_HASH)
 
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """The transaction of a service that appends events; within another one it joins that.
-
-    It takes the chain's lock before it locks a row: whoever locked rows first and appended then would sooner or
-    later wait in a circle with somebody who did it the other way round, be it for the row of the model alone,
-    which every event refers to.
-    """
+    """Open the transaction of a service that appends events; within another one it joins that."""
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
         yield
 
 
@@ -55,53 +106,201 @@ def append_event(
     grant: Grant | None = None,
     data: dict[str, Any] | None = None,
 ) -> Event:
-    """Appends to the chain inside the caller's `recorded()`; without an actor, `actor_name` says who (default "system")."""
+    """Append an event inside the caller's transaction; the database links it into the chain at commit.
+
+    Without an actor, `actor_name` says which part of the portal acted (default "system"). `data` holds strings, integers,
+    booleans, null, lists and maps of them; what may name or quote a person is stored beside the event (`FACTS`).
+    """
+    texts = {key: value for key, value in (data or {}).items() if _is_text(key, value)}
+    if actor is not None:
+        texts[ACTOR] = actor_name or actor.username
+    rows = [_text(name, value) for name, value in texts.items()]
+    event = Event(
+        at=timezone.now(),
+        kind=kind,
+        actor=actor,
+        writer="" if actor else actor_name or "system",
+        model=model,
+        request=request,
+        grant=grant,
+        facts={key: value for key, value in (data or {}).items() if key not in texts},
+        digests={row.name: text_digest(row) for row in rows},
+    )
+    event.digest = event_digest(event)
+    event._given = texts
     with recorded():
-        last = Event.objects.order_by("-number").values("number", "hash").first()
-        event = Event(
-            number=last["number"] + 1 if last else 1,
-            at=timezone.now(),
-            kind=kind,
-            actor=actor,
-            actor_name=actor_name or (actor.username if actor else "system"),
-            model=model,
-            request=request,
-            grant=grant,
-            data=data or {},
-            previous_hash=last["hash"] if last else FIRST_HASH,
-        )
-        event.hash = event_hash(event)
         event.save(force_insert=True)
-        return event
+        for row in rows:
+            row.event = event
+        EventText.objects.bulk_create(rows)
+    return event
 
 
-def event_hash(event: Event) -> str:
-    """SHA-256 over the event's content and the hash before it, as canonical JSON."""
+def _is_text(key: str, value: Any) -> bool:
+    """Whether a value may name or quote a person."""
+    return key not in FACTS and value is not None and not isinstance(value, bool | int)
+
+
+def _text(name: str, value: Any) -> EventText:
+    return EventText(name=name, salt=secrets.token_bytes(SALT), text=canonical(value))
+
+
+def canonical(value: Any) -> str:
+    """Return the value as JSON in the one form that is hashed: keys sorted, no blanks, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def text_digest(row: EventText) -> str:
+    """Return SHA-256 of salt and text, in hexadecimal; "" where they were erased."""
+    if row.salt is None or row.text is None:
+        return ""
+    return hashlib.sha256(bytes(row.salt) + row.text.encode()).hexdigest()
+
+
+def event_digest(event: Event) -> str:
+    """Return SHA-256 of what an event of format 2 holds, its place in the chain left out."""
     content = {
-        "number": event.number,
+        "format": event.format,
         "at": _moment(event.at),
         "kind": event.kind,
         "actor": event.actor_id,
-        "actor_name": event.actor_name,
+        "writer": event.writer,
         "model": event.model_id,
         "request": event.request_id,
         "grant": event.grant_id,
-        "data": event.data,
-        "previous": event.previous_hash,
+        "data": event.facts,
+        "texts": event.digests,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def link_hash(number: int, previous_hash: str, digest: str) -> str:
+    """Return the hash of a link; the trigger in migration 0012 makes the same from the same three."""
+    return hashlib.sha256(f"{number} {previous_hash} {digest}".encode()).hexdigest()
+
+
+def old_hash(event: Event) -> str:
+    """Return the hash of an event of format 1: SHA-256 over its content and the hash before it, as canonical JSON."""
+    content = {
+        "number": event.old_number,
+        "at": _moment(event.at),
+        "kind": event.kind,
+        "actor": event.actor_id,
+        "actor_name": event.writer,
+        "model": event.model_id,
+        "request": event.request_id,
+        "grant": event.grant_id,
+        "data": event.facts,
+        "previous": event.old_previous_hash,
+    }
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def _moment(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+# --- reading ---
+
+
+def head() -> tuple[int, str]:
+    """Return number and hash of the chain's last event; 0 and zeros while there is none."""
+    if link := EventLink.objects.order_by("-number").first():
+        return link.number, link.hash
+    last = Event.objects.filter(old_number__isnull=False).order_by("-old_number").first()
+    return (last.old_number or 0, last.old_hash) if last else (0, FIRST_HASH)
+
+
+def hashes_of(numbers: list[int]) -> dict[int, str]:
+    """Return the hash at each of these places of the chain, of those that exist."""
+    old = Event.objects.filter(old_number__in=numbers).values_list("old_number", "old_hash")
+    return {number: hash for number, hash in old if number is not None} | dict(
+        EventLink.objects.filter(number__in=numbers).values_list("number", "hash")
+    )
+
+
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """Read within the block what was committed when it began; inside a transaction, chain first what that appended."""
+    inside = connection.in_atomic_block
+    with transaction.atomic(), connection.cursor() as cursor:
+        if inside:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+        else:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
 def verify_chain() -> ChainReport:
-    """Recomputes every hash from the first event on; memory does not grow with the log."""
-    expected, previous, count = 1, FIRST_HASH, 0
-    for event in Event.objects.order_by("number").iterator(chunk_size=1000):
-        count += 1
-        if event.number != expected or event.previous_hash != previous or event.hash != event_hash(event):
-            return ChainReport(ok=False, events=Event.objects.count(), first_bad=min(event.number, expected))
-        expected, previous = expected + 1, event.hash
-    return ChainReport(ok=True, events=count, first_bad=None)
+    """Compute every hash again from the first event on; memory grows with the erasures alone."""
+    with one_moment():
+        events = Event.objects.count()
+        number, last, bad = _verify_old()
+        if bad is None:
+            number, last, bad = _verify_links(number, last)
+        if bad is None and number != events:
+            bad = number + 1  # events without a place in the chain
+    return ChainReport(ok=bad is None, events=events, first_bad=bad, head=(number, last))
+
+
+def _verify_old() -> tuple[int, str, int | None]:
+    """Number and hash of the last event of format 1, and the first that is wrong."""
+    number, previous = 0, FIRST_HASH
+    for event in Event.objects.filter(format=1).order_by("old_number").iterator(chunk_size=1000):
+        well = event.old_previous_hash == previous and event.old_hash == old_hash(event)
+        if event.old_number != number + 1 or not well:
+            return number, previous, min(event.old_number or 0, number + 1)
+        number, previous = number + 1, event.old_hash
+    return number, previous, None
+
+
+def _verify_links(number: int, previous: str) -> tuple[int, str, int | None]:
+    """Go on from the last event of format 1; the first event after it says that it closed that chain."""
+    erased = _erased_texts()
+    closed = {"number": number, "hash": previous} if number else None
+    rows = EventLink.objects.select_related("event").prefetch_related("event__texts").order_by("number")
+    for link in rows.iterator(chunk_size=1000):
+        event = link.event
+        well = (
+            link.previous_hash == previous
+            and link.hash == link_hash(link.number, previous, event.digest)
+            and event.format == 2
+            and event.digest == event_digest(event)
+            and _texts_are_whole(event, erased)
+        )
+        if closed is not None:
+            well = well and event.kind == "log.closed" and event.facts.get("head") == closed
+            closed = None
+        if link.number != number + 1 or not well:
+            return number, previous, min(link.number, number + 1)
+        number, previous = number + 1, link.hash
+    return number, previous, number + 1 if closed is not None else None
+
+
+def _texts_are_whole(event: Event, erased: set[int]) -> bool:
+    """Whether each text is what it was, or was erased by an event that says so."""
+    texts = {row.name: row for row in event.texts.all()}
+    return texts.keys() == event.digests.keys() and all(
+        text_digest(row) == event.digests[name] if row.text is not None else row.pk in erased
+        for name, row in texts.items()
+    )
+
+
+def _erased_texts() -> set[int]:
+    found = Event.objects.filter(kind="text.erased", format=2).values_list("facts", flat=True)
+    return {pk for facts in found for pk in facts.get("erased", [])}
+
+
+def erase_texts(*, texts: list[EventText], actor: User) -> int:
+    """Take salt and text of these for good and append the event that says so; return how many were erased.
+
+    A function of the database does it: the portal's own role may not change a row of the log.
+    """
+    with recorded(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT gatehouse_erase_event_texts(%s, %s, %s)",
+            [[text.pk for text in texts], actor.pk, canonical(actor.username)],
+        )
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0

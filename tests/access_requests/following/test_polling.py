@@ -14,6 +14,7 @@ from access_requests.enums import FarStatus, FollowState, RequestState
 from access_requests.models import (
     AccessRequest,
     Event,
+    EventText,
     FarSide,
     FollowedRepo,
     OutgoingMail,
@@ -272,7 +273,12 @@ def test_no_token_is_in_the_database(sides: Sides, settings) -> None:
     sides.ask()
     sides.poll()
     token = settings.GATEHOUSE_FOLLOW_TOKENS[sides.proxy.url]
-    rows = [*FollowedRepo.objects.values(), *Event.objects.values(), *RemoteRequest.objects.values()]
+    rows = [
+        *FollowedRepo.objects.values(),
+        *Event.objects.values(),
+        *EventText.objects.values(),
+        *RemoteRequest.objects.values(),
+    ]
     assert token not in repr(rows)
     assert sides.proxy.calls[0].headers["authorization"] == f"Bearer {token}"
 

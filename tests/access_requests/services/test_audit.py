@@ -10,8 +10,8 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from access_requests.enums import Outcome, RequestState
-from access_requests.models import AccessRequest, Event, GatedModel, Grant
-from access_requests.services.audit import append_event, verify_chain
+from access_requests.models import AccessRequest, Event, EventLink, GatedModel, Grant
+from access_requests.services.audit import append_event, erase_texts, event_digest, link_hash, verify_chain
 from access_requests.services.catalogue import LicenceText, assign_role, replace_licences, update_card
 from access_requests.services.editing import change_settings
 from access_requests.services.grants import close_ended_grants, grant_access
@@ -24,8 +24,9 @@ pytestmark = pytest.mark.django_db
 
 
 def tamper(sql: str) -> None:
-    """What somebody with the database's owner rights could do."""
+    """What the database's owner could do, once what is pending is done."""
     with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("SET LOCAL session_replication_role = replica")
         cursor.execute(sql)
         cursor.execute("SET LOCAL session_replication_role = origin")
@@ -47,14 +48,28 @@ def test_chain_of_real_events_verifies(
     assert report.events >= 4
 
 
+NUMBERED = "(SELECT event_id FROM access_requests_eventlink WHERE number = {})"
+
+
 @pytest.mark.parametrize(
     ("sql", "first_bad"),
     [
-        ("UPDATE access_requests_event SET data = '{}' WHERE number = 2", 2),
-        ("UPDATE access_requests_event SET actor_name = 'somebody' WHERE number = 1", 1),
-        ("UPDATE access_requests_event SET at = at + interval '1 microsecond' WHERE number = 3", 3),
-        ("DELETE FROM access_requests_event WHERE number = 2", 2),
-        ("DELETE FROM access_requests_event WHERE number = 1", 1),
+        (f"UPDATE access_requests_event SET facts = '{{}}' WHERE id = {NUMBERED.format(2)}", 2),
+        (f"UPDATE access_requests_event SET writer = 'policy' WHERE id = {NUMBERED.format(1)}", 1),
+        (
+            f"UPDATE access_requests_event SET at = at + interval '1 microsecond' WHERE id = {NUMBERED.format(3)}",
+            3,
+        ),
+        (f"UPDATE access_requests_eventtext SET text = '\"x\"' WHERE event_id = {NUMBERED.format(3)}", 3),
+        (
+            f"UPDATE access_requests_eventtext SET salt = NULL, text = NULL WHERE event_id = {NUMBERED.format(2)}",
+            2,
+        ),
+        (f"DELETE FROM access_requests_eventtext WHERE event_id = {NUMBERED.format(2)}", 2),
+        ("DELETE FROM access_requests_eventlink WHERE number = 2", 2),
+        ("DELETE FROM access_requests_eventlink WHERE number = 3", 3),
+        ("UPDATE access_requests_eventlink SET number = 7 WHERE number = 1", 1),
+        (f"DELETE FROM access_requests_event WHERE id = {NUMBERED.format(1)}", 1),
     ],
 )
 def test_verify_names_the_first_event_that_was_tampered_with(sql: str, first_bad: int) -> None:
@@ -64,23 +79,69 @@ def test_verify_names_the_first_event_that_was_tampered_with(sql: str, first_bad
     assert (report.ok, report.first_bad) == (False, first_bad)
 
 
-def test_rewritten_event_with_fitting_hash_breaks_the_next() -> None:
-    from access_requests.services.audit import event_hash
-
+def test_rewritten_event_with_fitting_hashes_breaks_the_next() -> None:
     three_events()
-    second = Event.objects.get(number=2)
-    second.data = {"word": "forged"}
+    assert verify_chain().ok
+    second = EventLink.objects.get(number=2)
+    second.event.facts = {"count": 4}
+    digest = event_digest(second.event)
+    forged = link_hash(2, second.previous_hash, digest)
     tamper(
-        f"UPDATE access_requests_event SET data = '{{\"word\": \"forged\"}}', hash = '{event_hash(second)}' WHERE number = 2"
+        f"UPDATE access_requests_event SET facts = '{{\"count\": 4}}', digest = '{digest}' WHERE id = {second.event_id};"
+        f" UPDATE access_requests_eventlink SET hash = '{forged}' WHERE number = 2"
     )
     assert verify_chain().first_bad == 3
 
 
+def test_text_of_an_event_is_beside_it_and_not_in_it(make_person: Callable[..., Any]) -> None:
+    event = append_event(kind="test.said", actor=make_person("ada"), data={"words": "Dear Ada", "licence": 3})
+    assert (event.facts, event.writer) == ({"licence": 3}, "")
+    found = Event.objects.get(pk=event.pk)
+    assert (found.actor_name, found.data) == ("ada", {"words": "Dear Ada", "licence": 3})
+    assert "Dear Ada" not in repr(Event.objects.values()[0])
+
+
+def test_same_text_has_another_digest_each_time() -> None:
+    one, two = (append_event(kind="test.said", data={"words": "Yes."}) for _ in range(2))
+    assert one.digests["words"] != two.digests["words"]
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "\u202egpj", "x" * 100_000, "名", ""])
+def test_any_text_is_kept_as_it_was(text: str) -> None:
+    event = append_event(kind="test.said", data={"words": text})
+    assert Event.objects.get(pk=event.pk).data == {"words": text}
+    assert verify_chain().ok
+
+
+def test_erased_text_is_gone_and_the_chain_is_whole(make_person: Callable[..., Any]) -> None:
+    ada, olga = make_person("ada"), make_person("olga")
+    event = append_event(kind="test.said", actor=ada, data={"words": "My address", "licence": 3})
+    other = append_event(kind="test.said", actor=olga, data={"words": "Yes."})
+    assert erase_texts(texts=list(event.texts.all()), actor=olga) == 2
+    found = Event.objects.get(pk=event.pk)
+    assert (found.actor_name, found.data) == ("(erased)", {"words": "(erased)", "licence": 3})
+    assert Event.objects.get(pk=other.pk).data == {"words": "Yes."}
+    erasure = Event.objects.latest("pk")
+    assert (erasure.kind, erasure.actor_name, len(erasure.data["erased"])) == ("text.erased", "olga", 2)
+    assert verify_chain().ok
+    assert erase_texts(texts=list(event.texts.all()), actor=olga) == 0
+    assert Event.objects.latest("pk") == erasure
+
+
 @pytest.mark.parametrize(
-    "sql", ["UPDATE access_requests_event SET kind = 'x'", "DELETE FROM access_requests_event"]
+    "sql",
+    [
+        "UPDATE access_requests_event SET kind = 'x'",
+        "DELETE FROM access_requests_event",
+        "UPDATE access_requests_eventtext SET text = '1'",
+        "DELETE FROM access_requests_eventtext",
+        "UPDATE access_requests_eventlink SET hash = ''",
+        "DELETE FROM access_requests_eventlink",
+    ],
 )
 def test_database_refuses_to_change_or_delete_events(sql: str) -> None:
     three_events()
+    assert verify_chain().ok
     with (
         pytest.raises(DatabaseError, match="append-only"),
         transaction.atomic(),
@@ -103,7 +164,7 @@ def test_database_refuses_to_empty_the_log() -> None:
         transaction.atomic(),
         connection.cursor() as cursor,
     ):
-        cursor.execute("TRUNCATE access_requests_event")
+        cursor.execute("TRUNCATE access_requests_event CASCADE")
     assert Event.objects.count() == 3
 
 
@@ -112,7 +173,7 @@ def test_event_names_its_actor_also_after_a_rename(make_person: Callable[..., An
     event = append_event(kind="test.done", actor=person)
     person.username = "other"
     person.save()
-    event.refresh_from_db()
+    event = Event.objects.get(pk=event.pk)
     assert event.actor_name == "ada"
     assert verify_chain().ok
 

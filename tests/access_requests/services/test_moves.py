@@ -45,7 +45,7 @@ def test_move_follows_the_table_for_every_pair(
             request.refresh_from_db()
             assert request.state == target
             assert (request.closed_at is not None) == (target in CLOSED_STATES)
-            assert Event.objects.latest("number").kind == rule.event
+            assert Event.objects.latest("pk").kind == rule.event
         else:
             with pytest.raises(Conflict, match=f"#{request.pk}"):
                 move(request, target, who=who, actor=request.applicant)

@@ -21,7 +21,7 @@ def test_rename_keeps_the_old_id_for_this_model_whatever_its_case(make_model: An
     assert find_model("AI/Tulu-2") == model
     assert find_model("ai/tulu") is None
     assert find_renamed("AI/TULU") == model
-    event = Event.objects.latest("number")
+    event = Event.objects.latest("pk")
     assert (event.kind, event.actor) == ("model.renamed", owner)
     assert event.data == {"from": "ai/tulu", "to": "ai/tulu-2", "redirects": True}
 
@@ -78,7 +78,7 @@ def test_a_former_id_is_refused_to_a_new_model_until_it_is_let_go(make_model: An
     with pytest.raises(Conflict, match="is a former name of ai/new"):
         add_model(repo_id="AI/Old", card="# Another\n")
     assert let_go_of_name(repo_id="AI/OLD") == model
-    assert Event.objects.latest("number").data == {"name": "ai/old"}
+    assert Event.objects.latest("pk").data == {"name": "ai/old"}
     assert find_renamed("ai/old") is None
     assert add_model(repo_id="ai/old", card="# Another\n").pk != model.pk
 

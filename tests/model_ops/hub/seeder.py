@@ -371,8 +371,8 @@ def rename(repo_id: str, to: str) -> dict[str, Any]:
 
 def events(repo_id: str) -> list[list[Any]]:
     """Kind, actor and data of what was recorded about the model, oldest first."""
-    rows = Event.objects.filter(model__repo_id=repo_id).order_by("number")
-    return [list(row) for row in rows.values_list("kind", "actor_name", "data")]
+    rows = Event.objects.filter(model__repo_id=repo_id).order_by("pk")
+    return [[event.kind, event.actor_name, event.data] for event in rows]
 
 
 ORDERS = {

@@ -251,7 +251,7 @@ def test_grant_and_revoke(manage: Callable[..., Said], add_files_model: Callable
     }
     assert authenticate(given.json["token"]).grant == grant
     assert OutgoingMail.objects.filter(to=grant.user.email).exists()
-    assert Event.objects.filter(kind="grant.created", actor_name="operator").exists()
+    assert Event.objects.filter(kind="grant.created", writer="operator").exists()
 
     again = manage("grant_access", "ai/x", "--email", "new@example.org", "--days", "30", "--json")
     gone = manage("revoke_access", "ai/x", "--email", "NEW@example.org", "--reason", "Left.", "--json")
@@ -344,7 +344,10 @@ def test_verify_audit_names_the_first_bad_event(
     whole = manage("verify_audit", "--json")
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")  # past the trigger, as its owner could go
-        cursor.execute("UPDATE access_requests_event SET actor_name = 'somebody else' WHERE number = 2")
+        cursor.execute(
+            "UPDATE access_requests_event SET writer = 'policy' WHERE id ="
+            " (SELECT event_id FROM access_requests_eventlink WHERE number = 2)"
+        )
         cursor.execute("SET session_replication_role = DEFAULT")
     broken = manage("verify_audit", "--json")
 

@@ -47,7 +47,7 @@ def test_an_approved_machine_gets_a_token_of_its_person(ada: Any) -> None:
     )
     assert token.expires_at is not None
     assert abs(token.expires_at - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
-    assert list(Event.objects.order_by("number").values_list("kind", "actor__username")) == [
+    assert list(Event.objects.order_by("pk").values_list("kind", "actor__username")) == [
         ("machine.approved", "ada"),
         ("token.issued", "ada"),
     ]

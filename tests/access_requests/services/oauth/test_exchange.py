@@ -36,7 +36,7 @@ def test_a_job_of_a_trusted_repository_gets_an_hour(
     assert abs(token.expires_at - timezone.now() - timedelta(minutes=60)) < timedelta(minutes=1)
     kept = TokenExchange.objects.get()
     assert (kept.token, kept.claims["ref"], kept.claims["actor"]) == (token, "refs/heads/main", "ada")
-    assert Event.objects.order_by("-number").values_list("kind", flat=True)[0] == "trusted.exchanged"
+    assert Event.objects.order_by("-pk").values_list("kind", flat=True)[0] == "trusted.exchanged"
     assert verify_chain().ok
 
 
