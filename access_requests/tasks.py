@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from access_requests.services import grants, mail
+from access_requests.services import anchors, grants, mail
 from access_requests.services.following import polling, pushing
 from access_requests.services.oauth import codes
 from access_requests.services.queue import enqueue_each_on_commit
@@ -26,6 +26,12 @@ def send_due_mail() -> None:
 def close_ended_grants() -> None:
     """Writes the end of grants that ran out into the log."""
     grants.close_ended_grants()
+
+
+@shared_task(soft_time_limit=20, time_limit=30)
+def anchor_log() -> None:
+    """Write the head of the event log, signed, to the file of anchors when that is due."""
+    anchors.write_anchor_if_due()
 
 
 @shared_task(soft_time_limit=120, time_limit=150)

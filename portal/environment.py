@@ -236,6 +236,25 @@ def mail_sender() -> str:
     return value
 
 
+def addresses(name: str) -> list[str]:
+    """Return email addresses, separated by commas; none when unset."""
+    found = [address for part in text(name).split(",") if (address := part.strip())]
+    for address in found:
+        try:
+            validate_email(address)
+        except ValidationError as error:
+            raise refuse(name, f"holds {address!r}: write addresses such as auditor@example.org.") from error
+    return found
+
+
+def anchor_file(state: Path) -> Path:
+    """Return `GATEHOUSE_ANCHOR_FILE`, else `anchors.log` in the state folder."""
+    value = text("GATEHOUSE_ANCHOR_FILE")
+    if value and (not Path(value).is_absolute() or Path(value).is_dir()):
+        raise refuse("GATEHOUSE_ANCHOR_FILE", f"is {value!r}: write the absolute path of a file.")
+    return Path(value) if value else state / "anchors.log"
+
+
 def log_file(name: str) -> Path | None:
     """An absolute path of a file that another program writes, and that need not exist yet; None when unset."""
     value = text(name)

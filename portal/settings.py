@@ -34,6 +34,9 @@ GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", defa
 GATEHOUSE_NGINX_LOG = environment.log_file("GATEHOUSE_NGINX_LOG")
 GATEHOUSE_SHARED_WEIGHTS = environment.flag("GATEHOUSE_SHARED_WEIGHTS")
 GATEHOUSE_OIDC_ISSUERS = environment.oidc_issuers()
+GATEHOUSE_ANCHOR_FILE = environment.anchor_file(GATEHOUSE_STATE)
+GATEHOUSE_ANCHOR_MINUTES = environment.whole_number("GATEHOUSE_ANCHOR_MINUTES", default=60, most=10080)
+GATEHOUSE_ANCHOR_MAIL = environment.addresses("GATEHOUSE_ANCHOR_MAIL")
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
@@ -159,6 +162,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "model_ops.tasks.clean_uploads",
         "schedule": 3600.0,
         "options": {"expires": 3600},
+    },
+    "anchor-due": {
+        "task": "access_requests.tasks.anchor_log",
+        "schedule": 30.0,
+        "options": {"expires": 30},
     },
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
     "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},

@@ -33,6 +33,7 @@ CONFIGURATION = (
     "GATEHOUSE_LARGEST_UPLOAD", "GATEHOUSE_UPLOAD_PART", "GATEHOUSE_TOKEN_RATE",
     "GATEHOUSE_ADDRESS_RATE",
     "GATEHOUSE_OIDC_ISSUERS",
+    "GATEHOUSE_ANCHOR_FILE", "GATEHOUSE_ANCHOR_MINUTES", "GATEHOUSE_ANCHOR_MAIL",
 )  # fmt: skip
 RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it

@@ -351,7 +351,13 @@ def test_verify_audit_names_the_first_bad_event(
         cursor.execute("SET session_replication_role = DEFAULT")
     broken = manage("verify_audit", "--json")
 
-    assert (whole.status, whole.json) == (0, {"ok": True, "events": events, "first_bad": None})
-    assert (broken.status, broken.json) == (1, {"ok": False, "events": events, "first_bad": 2})
+    assert (whole.status, whole.json["ok"], whole.json["events"], whole.json["problems"]) == (
+        0,
+        True,
+        events,
+        [],
+    )
+    assert (broken.status, broken.json["ok"], broken.json["first_bad"]) == (1, False, 2)
     assert broken.err.startswith(f"The chain of {events} events is broken at event 2: ")
+    assert manage("verify_audit", "--expect", "nonsense").err.startswith("--expect cannot be read: ")
     assert manage("verify_audit").status == 1
