@@ -31,52 +31,11 @@ SALT = 16  # bytes
 # Data that name and quote nobody, by key. What stands under any other key is kept as text and can be erased, unless it
 # is a number, a truth value or nothing.
 FACTS = frozenset(
-    [
-        "added",
-        "at",
-        "branch",
-        "commit",
-        "commits",
-        "dtype",
-        "exchange",
-        "expected_sum",
-        "form",
-        "gate",
-        "gone",
-        "grant_days",
-        "issuer",
-        "language",
-        "licence",
-        "licences",
-        "listed",
-        "machine",
-        "model",
-        "outcome",
-        "parent",
-        "pin",
-        "publish_uploads",
-        "reason_code",
-        "recovery",
-        "retired",
-        "revision",
-        "role",
-        "scope",
-        "sha256",
-        "size",
-        "source",
-        "state",
-        "status",
-        "sum",
-        "to",
-        "from",
-        "token",
-        "tokens",
-        "trusted",
-        "until",
-        "upload",
-        "vouched",
-    ]
-)
+    (
+        "added", "at", "commit", "commits", "erased", "for", "from", "gate", "head", "issuer", "licences", "parent",
+        "retired", "role", "sha256", "source", "state", "status", "to", "until",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
