@@ -188,7 +188,7 @@ def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> C
     """Takes a new card; one that cannot be understood changes nothing, so the last good form stays."""
     read = understand_card(card)
     with recorded():
-        GatedModel.objects.select_for_update().get(pk=model.pk)
+        GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         form = _with_owners_choices(model, read.form)
         model.card, model.card_data = card, card_data(read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])

@@ -45,7 +45,7 @@ def change_settings(
         raise Invalid(f"There is no gate {gate!r}: choose one of {', '.join(Gate.values)}.", field="gate")
     check_days(grant_days)
     with recorded():
-        locked = GatedModel.objects.select_for_update().get(pk=model.pk)
+        locked = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         before = {name: getattr(locked, name) for name in SETTINGS}
         model.gate, model.grant_days, model.listed = gate, grant_days, listed
         after = {"gate": str(gate), "grant_days": grant_days, "listed": listed}
@@ -66,7 +66,7 @@ def change_some_settings(
 ) -> GatedModel:
     """Changes what is given and leaves the rest as it is now, even where somebody else changes that meanwhile."""
     with recorded():
-        now = GatedModel.objects.select_for_update().get(pk=model.pk)
+        now = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         return change_settings(
             model=model,
             gate=now.gate if gate is None else gate,
@@ -127,7 +127,7 @@ def add_licence(
 def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | None = None) -> None:
     """Takes a text out of the current ones; what was accepted stays on record."""
     with recorded():
-        GatedModel.objects.select_for_update().get(pk=model.pk)
+        GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
         if not current.filter(pk=licence.pk).exists():
             raise Conflict(f"{licence} was retired already.")
@@ -136,7 +136,7 @@ def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | 
 
 
 def _current(model: GatedModel) -> list[LicenceText]:
-    GatedModel.objects.select_for_update().get(pk=model.pk)
+    GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     return [
         LicenceText(v.name, v.language, v.text)
         for v in model.licence_versions.filter(retired_at__isnull=True)

@@ -104,7 +104,7 @@ def _vouch(*, model: GatedModel, user: User, days: int, actor: User | None, name
         raise Conflict(f"{model} is not gated: anybody may read it.")
     if not user.is_active:
         raise Conflict(f"The account of {named} is disabled: enable it in the admin first.")
-    GatedModel.objects.select_for_update().get(pk=model.pk)
+    GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     if live := _close_ended(user, model):
         raise Conflict(
             f"{named} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first."
@@ -141,7 +141,7 @@ def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: Use
 def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None) -> Grant | None:
     """Ends the live grant, if there is one, inside the caller's `recorded()`; the caller tells the person."""
     live = live_grant(user, model)
-    grant = Grant.objects.select_for_update(of=("self",)).get(pk=live.pk) if live else None
+    grant = Grant.objects.select_for_update(no_key=True, of=("self",)).get(pk=live.pk) if live else None
     if grant is None or grant.revoked_at is not None:
         return None
     now = timezone.now()
@@ -169,7 +169,7 @@ def close_ended_grants() -> int:
 def _close(pk: int) -> bool:
     with recorded():
         grant = (
-            Grant.objects.select_for_update(of=("self",), skip_locked=True)
+            Grant.objects.select_for_update(no_key=True, of=("self",), skip_locked=True)
             .select_related("model", "request")
             .filter(pk=pk, closed_at__isnull=True, ends_at__lte=timezone.now())
             .first()
@@ -185,7 +185,7 @@ def _close(pk: int) -> bool:
 def _close_ended(user: User, model: GatedModel) -> Grant | None:
     """Makes room for a new grant: closes one that ran out; returns one that still lives, locked."""
     grant = (
-        Grant.objects.select_for_update(of=("self",))
+        Grant.objects.select_for_update(no_key=True, of=("self",))
         .filter(user=user, model=model, closed_at__isnull=True)
         .first()
     )

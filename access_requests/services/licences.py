@@ -27,7 +27,9 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
     """
     with recorded():
         locked = (
-            LicenceVersion.objects.select_for_update(of=("self",)).select_related("model").get(pk=licence.pk)
+            LicenceVersion.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("model")
+            .get(pk=licence.pk)
         )
         if locked.retired_at is not None:
             raise Conflict(f"{locked} was retired: demand the text that took its place.")

@@ -72,7 +72,7 @@ def send_mail_now(*, mail_id: int) -> bool:
     """Sends one waiting mail; the row lock keeps two workers from sending it twice. False if not sent."""
     with transaction.atomic():
         mail = (
-            OutgoingMail.objects.select_for_update(skip_locked=True)
+            OutgoingMail.objects.select_for_update(no_key=True, skip_locked=True)
             .filter(pk=mail_id, state=MailState.WAITING, next_try_at__lte=timezone.now())
             .first()
         )

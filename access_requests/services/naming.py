@@ -27,7 +27,7 @@ def rename_model(
     """Gives the model another id; clients and pages that use the old one are redirected, unless it is let go."""
     check_repo_id(to)
     with recorded():
-        locked = GatedModel.objects.select_for_update().get(pk=model.pk)
+        locked = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         old = locked.repo_id
         if to == old:
             raise Conflict(f"{old} is its name already.", field="repo_id")

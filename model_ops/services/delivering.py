@@ -49,7 +49,7 @@ def _locked(grant_id: int) -> Delivery | None:
         return None
     Delivery.objects.get_or_create(grant=grant)
     return (
-        Delivery.objects.select_for_update(of=("self",))
+        Delivery.objects.select_for_update(no_key=True, of=("self",))
         .select_related("grant__model", "grant__user")
         .get(grant=grant)
     )
@@ -59,7 +59,9 @@ def tell_ended(*, recovery: Recovery) -> None:
     """Tells every grant that waits for this recovery, and its owners if it failed; in the caller's transaction."""
     if recovery.state != RecoveryState.READY:
         _tell_owners(recovery)
-    waiting = Delivery.objects.select_for_update(of=("self",)).select_related("grant__model", "grant__user")
+    waiting = Delivery.objects.select_for_update(no_key=True, of=("self",)).select_related(
+        "grant__model", "grant__user"
+    )
     current = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
     for delivery in (
         waiting.filter(current, grant__closed_at=None).exclude(state=DeliveryState.READY).order_by("pk")

@@ -74,7 +74,7 @@ def end_badly(*, held: QuerySet[Recovery], state: RecoveryState, sentence: str) 
     False, and nothing is written, where `held` does not find the recovery any more.
     """
     with recorded():
-        recovery = held.select_for_update(of=("self",)).first()
+        recovery = held.select_for_update(no_key=True, of=("self",)).first()
         if recovery is None:
             return False
         log.error("Recovery %s %s: %s", recovery.pk, state, sentence)

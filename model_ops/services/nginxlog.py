@@ -112,7 +112,7 @@ def _read_file(file: Path, path: Path) -> int:
     with file.open("rb") as opened:
         while True:
             with transaction.atomic():
-                position, _ = LogPosition.objects.select_for_update().get_or_create(
+                position, _ = LogPosition.objects.select_for_update(no_key=True).get_or_create(
                     path=str(path), defaults={"inode": os.fstat(opened.fileno()).st_ino, "offset": 0}
                 )
                 content = _next_lines(opened, position)

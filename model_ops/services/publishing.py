@@ -46,7 +46,7 @@ def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revisio
     none yet. The content must be in the store already. When nothing changed, `main` stays where it is.
     """
     with recorded():
-        model = GatedModel.objects.select_for_update().get(pk=model.pk)
+        model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         before = main_revision(model)
         return publish_content(model=model, content=_content_for(model, before), actor=actor)
 

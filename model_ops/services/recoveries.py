@@ -152,7 +152,7 @@ def _publish(lease: Lease) -> None:
 
     def publish() -> bool:
         with recorded():
-            recovery = lease.held().select_for_update(of=("self",)).first()
+            recovery = lease.held().select_for_update(no_key=True, of=("self",)).first()
             if recovery is None:
                 return False
             total = sum(file.size for file in recovered_files(recovery))

@@ -61,7 +61,7 @@ def expect_answer(*, recovery: Recovery) -> None:
 def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
     """Asks finished weights once more; the answer that is there goes."""
     with recorded():
-        recovery = Recovery.objects.select_for_update(of=("self",)).get(pk=recovery.pk)
+        recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
         if not can_be_asked(recovery):
             raise Conflict(f"Recovery {recovery.pk} has no weights that can be asked here.")
         if SmokeRun.objects.filter(recovery=recovery, state=SmokeState.RUNNING, ends_by__gt=Now()).exists():

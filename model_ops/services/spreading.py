@@ -92,7 +92,9 @@ def _end_well(shard: RecoveryShard, lease: Lease) -> None:
 
     def write() -> bool:
         with transaction.atomic():
-            Recovery.objects.select_for_update().get(pk=shard.recovery_id)  # siblings end one after the other
+            Recovery.objects.select_for_update(no_key=True).get(
+                pk=shard.recovery_id
+            )  # siblings end one after the other
             if not lease.held().update(
                 state=ShardState.DONE, bytes_done=F("bytes_total"), lease_owner="", lease_until=None
             ):
@@ -121,7 +123,7 @@ def _fail(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: st
 
     def write() -> None:
         with recorded():
-            recovery.select_for_update().first()
+            recovery.select_for_update(no_key=True).first()
             if lease.held().exists() and end_badly(held=recovery, state=state, sentence=sentence):
                 RecoveryShard.objects.filter(pk=shard.pk).update(
                     state=ShardState.PLANNED, lease_owner="", lease_until=None, error=sentence

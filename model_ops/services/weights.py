@@ -158,7 +158,7 @@ def _shared_row(prepared: Prepared) -> Recovery:
     recovery, created = Recovery.objects.get_or_create(
         **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
     )
-    recovery = Recovery.objects.select_for_update(of=("self",)).get(pk=recovery.pk)
+    recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
     if not created and recovery.state != RecoveryState.READY and "fetch" not in prepared.plan:
         recovery.plan = prepared.plan
         recovery.save(update_fields=["plan"])
@@ -191,7 +191,7 @@ def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_current(model: GatedModel, recovery: Recovery) -> ModelWeights:
-    GatedModel.objects.select_for_update().get(pk=model.pk)
+    GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     current = ModelWeights.objects.filter(model=model, replaced_at=None).first()
     if current and current.recovery_id == recovery.pk:
         return current

@@ -38,7 +38,7 @@ def create_owner(
 
     Raises Conflict when the link was used or replaced: of two people with one link, the row lock lets one by.
     """
-    link = OwnerLink.objects.select_for_update().filter(digest=_digest(token)).first()
+    link = OwnerLink.objects.select_for_update(no_key=True).filter(digest=_digest(token)).first()
     if link is None or User.objects.filter(is_staff=True).exists():
         raise Conflict("This link has been used or replaced: sign in, or restart the portal for a new link.")
     link.delete()

@@ -76,7 +76,7 @@ RIGHTS = ("is_active", "is_staff", "is_superuser")
 def save_account(*, user: User, actor: User) -> list[str]:
     """Saves an account changed by an administrator; changed rights are an event. Returns the changed rights."""
     with recorded():
-        before = User.objects.select_for_update().values(*RIGHTS).get(pk=user.pk)
+        before = User.objects.select_for_update(no_key=True).values(*RIGHTS).get(pk=user.pk)
         changed = [right for right in RIGHTS if before[right] != getattr(user, right)]
         user.save()
         if changed:

@@ -85,7 +85,7 @@ def plan_push(
 
     None when the far side says so already, as far as we know; `anyway` tells it all the same.
     """
-    locked = RemoteRequest.objects.select_for_update().get(pk=remote.pk)
+    locked = RemoteRequest.objects.select_for_update(no_key=True).get(pk=remote.pk)
     push = locked.pushes.filter(state=PushState.DUE).first()
     if push is not None and push.status == status:  # an approval is two events: the decision, and its grant
         return push

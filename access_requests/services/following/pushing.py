@@ -218,7 +218,7 @@ def _newer(row: RemotePush) -> QuerySet[RemotePush]:
 def _again(row: RemotePush, held: QuerySet[RemotePush], pause: timedelta, **fields: Any) -> None:
     """Due once more; or replaced, where something later is to be told by now."""
     with transaction.atomic():
-        RemoteRequest.objects.select_for_update().get(pk=row.remote_id)  # as `plan_push` does
+        RemoteRequest.objects.select_for_update(no_key=True).get(pk=row.remote_id)  # as `plan_push` does
         if _newer(row).exists():
             held.update(state=PushState.REPLACED, **{**FREE, **fields})
         else:

@@ -120,7 +120,7 @@ def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
     if not user.is_active:
         raise NotAllowed("Your account is disabled.")
     with recorded():
-        code = DeviceCode.objects.select_for_update().get(pk=code.pk)
+        code = DeviceCode.objects.select_for_update(no_key=True).get(pk=code.pk)
         _still_waits(code)
         if live_machines(user).count() >= MOST_MACHINES:
             raise Invalid(f"You have {MOST_MACHINES} signed-in machines: sign one out first.")
@@ -153,7 +153,7 @@ def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
 def deny(*, code: DeviceCode, user: User) -> None:
     """The client is told that it was denied, and nothing is given."""
     with recorded():
-        code = DeviceCode.objects.select_for_update().get(pk=code.pk)
+        code = DeviceCode.objects.select_for_update(no_key=True).get(pk=code.pk)
         _still_waits(code)
         code.state, code.decided_at = DeviceState.DENIED, timezone.now()
         code.save(update_fields=["state", "decided_at"])

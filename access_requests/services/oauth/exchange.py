@@ -157,7 +157,7 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
 
 
 def _rows(issuer: str, job: Job) -> list[TrustedRepository]:
-    found = TrustedRepository.objects.select_for_update(of=("self",)).filter(
+    found = TrustedRepository.objects.select_for_update(no_key=True, of=("self",)).filter(
         issuer=issuer, repository__iexact=job.repository, removed_at=None, user__is_active=True
     )
     return list(found.select_related("user", "model").order_by("pk"))

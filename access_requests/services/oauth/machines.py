@@ -94,7 +94,7 @@ def refresh(*, secret: str) -> Pair:
     """
     with recorded():
         old = (
-            RefreshToken.objects.select_for_update(of=("self",))
+            RefreshToken.objects.select_for_update(no_key=True, of=("self",))
             .select_related("machine__user")
             .filter(digest=digest(secret))
             .first()

@@ -157,7 +157,11 @@ def own_tokens(user: User) -> QuerySet[AccessToken]:
 
 def usable_grant(grant: Grant, user: User) -> Grant:
     """The grant, locked, while it lives and is this person's."""
-    locked = Grant.objects.select_for_update(of=("self",)).select_related("model", "user").get(pk=grant.pk)
+    locked = (
+        Grant.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("model", "user")
+        .get(pk=grant.pk)
+    )
     if locked.user_id != user.pk:
         raise NotAllowed("This grant belongs to somebody else.")
     if not locked.is_live():

@@ -60,7 +60,11 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
         raise NotAllowed("This token belongs to somebody else.")
     length = OVERLAPS[overlap].length
     with recorded():
-        old = AccessToken.objects.select_for_update(of=("self",)).select_related("grant").get(pk=token.pk)
+        old = (
+            AccessToken.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("grant")
+            .get(pk=token.pk)
+        )
         now = timezone.now()
         _check_rotatable(old, user, now)
         _check_number(old, user, stays=bool(length))

@@ -68,7 +68,7 @@ def commit_files(
     if at_once := publishes_uploads(model):
         check_contents(model=model, files=contents.files)
     with recorded():
-        model = GatedModel.objects.select_for_update().get(pk=model.pk)
+        model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         head = upload_head(model, branch)
         _check_parent(head, header, branch)
         before = {file.path: file for file in revision_files(head)}

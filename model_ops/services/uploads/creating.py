@@ -87,7 +87,7 @@ def delete_branch(*, model: GatedModel, name: str, user: User) -> None:
     if name == MAIN:
         raise Invalid(f"{MAIN} is what readers of {model.repo_id} get, and cannot be deleted.")
     with recorded():
-        model = GatedModel.objects.select_for_update().get(pk=model.pk)
+        model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         ref = Ref.objects.filter(model=model, name=name, is_tag=False).select_related("revision").first()
         if ref is None:
             raise NoBranch(f"Invalid rev id: {name[:100]}. {model.repo_id} has no branch of that name.")

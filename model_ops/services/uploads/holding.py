@@ -148,7 +148,7 @@ def publish_upload(
         head = branch.first()
         check_upload(revision=revision, published=head.revision if head else None)
     with recorded():
-        model = GatedModel.objects.select_for_update().get(pk=revision.model_id)
+        model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
         revision = _held(model, revision.pk)
         line = _line(revision)
         base = line[-1].parent
@@ -273,7 +273,7 @@ def _tell(model: GatedModel) -> None:
 def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str]:
     """Deletes a held revision and those that were uploaded on top of it; their commits, newest first."""
     with recorded():
-        model = GatedModel.objects.select_for_update().get(pk=revision.model_id)
+        model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
         gone = [_held(model, revision.pk)]
         while above := list(
             Revision.objects.filter(parent__in=[one.pk for one in gone]).exclude(

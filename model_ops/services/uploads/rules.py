@@ -20,7 +20,7 @@ def publishes_uploads(model: GatedModel) -> bool:
 def set_upload_rule(*, model: GatedModel, publish_uploads: bool, actor: User | None = None) -> UploadRule:
     """From now on; what is held already stays held."""
     with recorded():
-        GatedModel.objects.select_for_update().get(pk=model.pk)
+        GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         before = publishes_uploads(model)
         rule, _ = UploadRule.objects.update_or_create(
             model=model, defaults={"publish_uploads": publish_uploads}
