@@ -15,6 +15,7 @@ from access_requests.enums import DeviceState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import DeviceCode, Machine
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import lock_person
 from access_requests.services.mail import queue_mail
 from access_requests.services.oauth import limits
 from access_requests.services.oauth.errors import OAuthError
@@ -26,6 +27,7 @@ from access_requests.services.oauth.machines import (
     digest,
     first_pair,
     live_machines,
+    lock_machine,
     sign_out,
 )
 
@@ -120,6 +122,7 @@ def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
     if not user.is_active:
         raise NotAllowed("Your account is disabled.")
     with recorded():
+        lock_person(user.pk)
         code = DeviceCode.objects.select_for_update(no_key=True).get(pk=code.pk)
         _still_waits(code)
         if live_machines(user).count() >= MOST_MACHINES:
@@ -176,7 +179,7 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     if code.state == DeviceState.WAITING:
         raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
     with recorded():
-        machine = Machine.objects.select_related("user").get(device_code=code)
+        machine = lock_machine(code.machine_id)
         if why := _why_too_late(code, machine):
             sign_out(machine=machine, why=why)
         elif DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(state=DeviceState.USED):

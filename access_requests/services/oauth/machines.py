@@ -69,6 +69,11 @@ def live_machines(user: User) -> QuerySet[Machine]:
     return Machine.objects.filter(user=user, signed_out_at=None, ends_at__gt=timezone.now())
 
 
+def lock_machine(pk: int) -> Machine:
+    """Lock a machine's row, which comes before its device code and its tokens; return it as it is now, with its person."""
+    return Machine.objects.select_for_update(no_key=True, of=("self",)).select_related("user").get(pk=pk)
+
+
 def first_pair(machine: Machine) -> Pair:
     """The tokens of a machine that was let in; inside the caller's `recorded()`."""
     return _new_pair(machine, follows=None)
@@ -93,14 +98,12 @@ def refresh(*, secret: str) -> Pair:
     Within a minute it may come again, as long as what it got was not used: the answer was lost.
     """
     with recorded():
-        old = (
-            RefreshToken.objects.select_for_update(no_key=True, of=("self",))
-            .select_related("machine__user")
-            .filter(digest=digest(secret))
-            .first()
-        )
-        if old is None:
+        known = RefreshToken.objects.filter(digest=digest(secret)).only("machine").first()
+        if known is None:
             raise _no_grant("This refresh token is not known.")
+        machine = lock_machine(known.machine_id)
+        old = RefreshToken.objects.select_for_update(no_key=True).get(pk=known.pk)
+        old.machine = machine
         why = _why_ended(old)
         if not why:
             return _rotate(old)

@@ -11,6 +11,7 @@ from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken, GatedModel, TrustedRepository
 from access_requests.queries import live_grant
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import lock_person
 from access_requests.services.oauth.issuers import REPOSITORY, dialect_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def trust_repository(
             field="ref",
         )
     with recorded():
-        if not user.is_active:
+        if not lock_person(user.pk).is_active:
             raise NotAllowed("Your account is disabled.")
         if model is not None and live_grant(user, model) is None:
             raise Invalid(

@@ -16,6 +16,7 @@ from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken, Grant
 from access_requests.permissions import decides_somewhere, is_reviewer
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import lock_grant, lock_person
 from access_requests.services.mail import queue_mail
 from access_requests.services.tokens.networks import check_networks
 from access_requests.services.tokens.secret import digest, hint, make_secret
@@ -93,6 +94,8 @@ def issue_person_token(
         raise ValueError("a grant's token is made by issue_token")
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
+        if origin == TokenOrigin.PAGE:  # those are counted
+            user = lock_person(user.pk)
         check_person(user, kind)
         if origin == TokenOrigin.PAGE:
             _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, "You have")
@@ -157,11 +160,7 @@ def own_tokens(user: User) -> QuerySet[AccessToken]:
 
 def usable_grant(grant: Grant, user: User) -> Grant:
     """The grant, locked, while it lives and is this person's."""
-    locked = (
-        Grant.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("model", "user")
-        .get(pk=grant.pk)
-    )
+    locked = lock_grant(grant.pk)
     if locked.user_id != user.pk:
         raise NotAllowed("This grant belongs to somebody else.")
     if not locked.is_live():

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from access_requests.models import AccessToken, Machine, RefreshToken
 from access_requests.services.audit import recorded
-from access_requests.services.oauth.machines import sign_out
+from access_requests.services.oauth.machines import lock_machine, sign_out
 from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
 from access_requests.services.tokens.secret import PATTERN, REFRESH_PREFIX, digest, hint, looks_right
 
@@ -76,8 +76,7 @@ def _end_machine(refresh: RefreshToken, found: Found) -> Result:
     """A refresh token counts as long as its machine lives: one that was used before ends the machine too."""
     place = plain(found.place)
     with recorded():
-        refresh.machine.refresh_from_db()
-        if not refresh.machine.is_live():
+        if not lock_machine(refresh.machine_id).is_live():
             return Result.ENDED
         sign_out(machine=refresh.machine, why=LEAKED, place=place)
         tell_of_end(refresh.token, reason=LEAKED, found=place)
@@ -87,12 +86,15 @@ def _end_machine(refresh: RefreshToken, found: Found) -> Result:
 def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
     place = plain(found.place)
     with recorded():
+        machine = Machine.objects.filter(refresh_tokens__token=token).first()
+        if machine is not None:
+            lock_machine(machine.pk)
         if token.pk not in live or not end_token(token, LEAKED):
             return Result.ENDED
         data = {"token": token.pk, "reason": LEAKED} | ({"place": place} if place else {})
         say_of_token("token.revoked", token, actor_name="leak report", data=data)
         tell_of_end(token, reason=LEAKED, found=place)
-        if machine := Machine.objects.filter(refresh_tokens__token=token).first():
+        if machine is not None:
             sign_out(machine=machine, why=LEAKED)
     live.discard(token.pk)
     return Result.REVOKED

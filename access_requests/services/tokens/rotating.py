@@ -12,6 +12,7 @@ from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken
 from access_requests.services.audit import recorded
+from access_requests.services.locks import lock_grant, lock_person
 from access_requests.services.tokens.issuing import (
     BY_HAND,
     LONGEST_LIFE,
@@ -60,6 +61,7 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
         raise NotAllowed("This token belongs to somebody else.")
     length = OVERLAPS[overlap].length
     with recorded():
+        _ = lock_person(user.pk) if token.grant_id is None else lock_grant(token.grant_id)
         old = (
             AccessToken.objects.select_for_update(no_key=True, of=("self",))
             .select_related("grant")
