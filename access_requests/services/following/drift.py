@@ -70,6 +70,11 @@ def drifts(remote: RemoteRequest) -> bool:
     return here != there or asked_again(remote)
 
 
+def lock_remote(pk: int) -> RemoteRequest:
+    """Lock a row, which comes after its person's and before its pushes; return it as it is now."""
+    return RemoteRequest.objects.select_for_update(no_key=True).get(pk=pk)
+
+
 def settle(remote_id: int) -> None:
     """Writes down whether the row drifts now; since when stays as it was."""
     remote = with_standing(RemoteRequest.objects.filter(pk=remote_id)).get()
@@ -85,7 +90,7 @@ def plan_push(
 
     None when the far side says so already, as far as we know; `anyway` tells it all the same.
     """
-    locked = RemoteRequest.objects.select_for_update(no_key=True).get(pk=remote.pk)
+    locked = lock_remote(remote.pk)
     push = locked.pushes.filter(state=PushState.DUE).first()
     if push is not None and push.status == status:  # an approval is two events: the decision, and its grant
         return push

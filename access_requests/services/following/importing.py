@@ -17,6 +17,7 @@ from access_requests.models import AccessRequest, FollowedRepo, RemotePerson, Re
 from access_requests.publications import says_none
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.following.reading import FarItem
+from access_requests.services.locks import lock_person
 from access_requests.services.requests import set_answers
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     """
     known = _known_person(followed.endpoint, item)
     if known is not None:
+        lock_person(known.user_id)
         update_person(known, item)
         return known
     user = import_string(settings.GATEHOUSE_IMPORT_PERSON)(

@@ -56,9 +56,11 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
 
 def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
     """A new row, or the one of an earlier time with all that was imported then."""
-    earlier = FollowedRepo.objects.filter(
-        model=model, endpoint=endpoint, far_id__iexact=far_id, state=FollowState.ENDED
-    ).first()
+    earlier = (
+        FollowedRepo.objects.select_for_update(no_key=True)
+        .filter(model=model, endpoint=endpoint, far_id__iexact=far_id, state=FollowState.ENDED)
+        .first()
+    )
     followed = earlier or FollowedRepo(model=model, endpoint=endpoint, far_id=far_id)
     followed.state, followed.problem, followed.refused_token = FollowState.FOLLOWING, "", ""
     followed.failures, followed.next_poll_at = 0, timezone.now()

@@ -26,11 +26,12 @@ from access_requests.services.following.client import (
     TokenRefused,
 )
 from access_requests.services.following.credentials import token_for, token_mark, token_setting
-from access_requests.services.following.drift import LAG, drifts, status_here, with_standing
+from access_requests.services.following.drift import LAG, drifts, lock_remote, status_here, with_standing
 from access_requests.services.following.importing import import_again, import_request, update_person
 from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.noticing import Notice
 from access_requests.services.following.reading import FarItem
+from access_requests.services.locks import lock_person
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ POLLED = (FollowState.FOLLOWING, FollowState.REFUSED)
 LONGEST_PAUSE = timedelta(hours=1)
 LOOK_FOR_TOKEN = timedelta(seconds=60)
 MISSED = 2  # polls in a row that do not show somebody, before they count as gone: entries move between lists
+SEEN_AT_ONCE = 500  # rows of one update: a decision about one of them waits for its end
 NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
 Seen = dict[FarStatus, list[FarItem]]
 
@@ -199,7 +201,7 @@ def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, 
     entries, new = known.sort(seen)
     steps = [partial(import_request, followed=followed, item=item) for item in new]
     steps += [
-        partial(_compare, pk, entries.get(pk), started)
+        partial(_compare, row, entries.get(pk), started)
         for pk, row in known.rows.items()
         if not _unchanged(row, entries.get(pk))
     ]
@@ -208,7 +210,10 @@ def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, 
         failed = sum(not _taken_in(step, followed, held, notice) for step in steps)
     finally:
         notice.send()
-    RemoteRequest.objects.filter(pk__in=entries).update(seen_at=timezone.now())
+    seen_rows = sorted(entries)
+    for first in range(0, len(seen_rows), SEEN_AT_ONCE):
+        some = seen_rows[first : first + SEEN_AT_ONCE]
+        RemoteRequest.objects.filter(pk__in=some).update(seen_at=timezone.now())
     return failed
 
 
@@ -254,10 +259,11 @@ def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
     return all(not now or now == known for now, known in pairs)
 
 
-def _compare(pk: int, item: FarItem | None, started: datetime) -> RemoteRequest | None:
+def _compare(known: RemoteRequest, item: FarItem | None, started: datetime) -> RemoteRequest | None:
     """One row with what was seen of it, under the lock that decisions take; a new request, if that is what it is."""
     with recorded():
-        row = with_standing(RemoteRequest.objects.filter(pk=pk)).get()
+        lock_person(known.person.user_id)
+        row = with_standing(RemoteRequest.objects.filter(pk=lock_remote(known.pk).pk)).get()
         if _lags(row, started):
             return None
         if item and _is_new_request(row, item):

@@ -25,7 +25,7 @@ from access_requests.services.following.client import (
     TokenRefused,
 )
 from access_requests.services.following.credentials import token_for
-from access_requests.services.following.drift import LAG, settle, unheard
+from access_requests.services.following.drift import LAG, lock_remote, settle, unheard
 from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.polling import client_for, lost_right, refused
 from access_requests.services.following.reading import FarItem
@@ -154,6 +154,7 @@ def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
     """Row, far state and event in one transaction; nothing when another worker has the row by now."""
     now = timezone.now()
     with recorded():
+        lock_remote(row.remote_id)
         if not held.update(state=PushState.DONE, done_at=now, last_error="", **FREE):
             return False
         RemoteRequest.objects.filter(pk=row.remote_id).update(far_status=row.status, wrote_at=now, missed=0)
@@ -200,6 +201,7 @@ def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> N
         return
     log.warning("%s was not told: %s", row, error)
     with recorded():
+        lock_remote(row.remote_id)
         if held.update(state=PushState.FAILED, next_try_at=now, **free):
             append_event(
                 kind="remote.not_told",
@@ -218,7 +220,7 @@ def _newer(row: RemotePush) -> QuerySet[RemotePush]:
 def _again(row: RemotePush, held: QuerySet[RemotePush], pause: timedelta, **fields: Any) -> None:
     """Due once more; or replaced, where something later is to be told by now."""
     with transaction.atomic():
-        RemoteRequest.objects.select_for_update(no_key=True).get(pk=row.remote_id)  # as `plan_push` does
+        lock_remote(row.remote_id)
         if _newer(row).exists():
             held.update(state=PushState.REPLACED, **{**FREE, **fields})
         else:

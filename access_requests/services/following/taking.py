@@ -11,6 +11,7 @@ from access_requests.permissions import is_reviewer
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.following.drift import (
     asked_again,
+    lock_remote,
     plan_push,
     settle,
     status_here,
@@ -19,7 +20,8 @@ from access_requests.services.following.drift import (
 from access_requests.services.following.importing import import_again
 from access_requests.services.following.reading import FarItem
 from access_requests.services.grants import revoke_access
-from access_requests.services.moves import lock, move
+from access_requests.services.locks import lock_person, lock_request
+from access_requests.services.moves import move
 from access_requests.services.reviewing import change_place
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
 
 
 def _drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
-    row = with_standing(RemoteRequest.objects.filter(pk=remote.pk)).get()
+    lock_person(remote.person.user_id)
+    row = with_standing(RemoteRequest.objects.filter(pk=lock_remote(remote.pk).pk)).get()
     if not is_reviewer(actor, row.followed.model):
         raise NotAllowed(f"You are not a reviewer of {row.followed.model}: ask its owner.")
     if row.far_status != seen or row.drifted_at is None:
@@ -115,7 +118,7 @@ def _let_go(row: RemoteRequest, actor: User) -> None:
 
 def _withdraw(row: RemoteRequest, actor: User) -> None:
     data = {"at": row.followed.host}
-    move(lock(row.request), RequestState.WITHDRAWN, who="reviewer", actor=actor, data=data)
+    move(lock_request(row.request), RequestState.WITHDRAWN, who="reviewer", actor=actor, data=data)
 
 
 def _begin_anew(row: RemoteRequest, actor: User) -> None:
