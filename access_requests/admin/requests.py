@@ -27,7 +27,7 @@ from access_requests.errors import RuleError
 from access_requests.models import AccessRequest
 from access_requests.panels import CASE_PANELS, show_panels
 from access_requests.services.following.drift import remote_of
-from access_requests.services.requests import open_review, record_decision
+from access_requests.services.requests import record_decision
 from access_requests.services.reviewing import change_place
 
 WAITING = Case(When(state__in=WAITING_STATES, then=Value(0)), default=Value(1), output_field=IntegerField())
@@ -154,13 +154,10 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Everything needed to decide; a reviewer's first look moves the request to in review."""
+        """Show everything needed to decide; looking changes nothing."""
         case = self._case(request, object_id)
         if case is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        if request.method == "GET":
-            open_review(request=case, reviewer=request.user)
-            case.refresh_from_db()
         return self._show(request, case, DecisionForm())
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

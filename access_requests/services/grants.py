@@ -18,6 +18,7 @@ from access_requests.queries import live_grant
 from access_requests.services import tokens
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import check_days
+from access_requests.services.locks import lock_grant, lock_person
 from access_requests.services.mail import queue_mail
 from access_requests.signals import access_granted
 
@@ -102,9 +103,8 @@ def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
 def _vouch(*, model: GatedModel, user: User, days: int, actor: User | None, named: str) -> Grant:
     if not model.is_gated:
         raise Conflict(f"{model} is not gated: anybody may read it.")
-    if not user.is_active:
+    if not lock_person(user.pk).is_active:
         raise Conflict(f"The account of {named} is disabled: enable it in the admin first.")
-    GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     if live := _close_ended(user, model):
         raise Conflict(
             f"{named} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first."
@@ -140,9 +140,10 @@ def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: Use
 
 def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None) -> Grant | None:
     """Ends the live grant, if there is one, inside the caller's `recorded()`; the caller tells the person."""
+    lock_person(user.pk)
     live = live_grant(user, model)
-    grant = Grant.objects.select_for_update(no_key=True, of=("self",)).get(pk=live.pk) if live else None
-    if grant is None or grant.revoked_at is not None:
+    grant = lock_grant(live.pk) if live else None
+    if grant is None or grant.closed_at is not None:
         return None
     now = timezone.now()
     grant.revoked_at = grant.closed_at = now
@@ -163,11 +164,12 @@ def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None
 def close_ended_grants() -> int:
     """Writes the end of grants that ran out into the log; access ended by the clock already."""
     ended = Grant.objects.filter(closed_at__isnull=True, ends_at__lte=timezone.now())
-    return sum(_close(pk) for pk in ended.values_list("pk", flat=True))
+    return sum(_close(pk, person) for pk, person in ended.values_list("pk", "user"))
 
 
-def _close(pk: int) -> bool:
+def _close(pk: int, person: int) -> bool:
     with recorded():
+        lock_person(person)
         grant = (
             Grant.objects.select_for_update(no_key=True, of=("self",), skip_locked=True)
             .select_related("model", "request")
@@ -190,7 +192,7 @@ def _close_ended(user: User, model: GatedModel) -> Grant | None:
         .first()
     )
     if grant is not None and not grant.is_live():
-        _close(grant.pk)
+        _close(grant.pk, user.pk)
         return None
     return grant
 

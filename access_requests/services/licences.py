@@ -12,6 +12,7 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel, Grant, LicenceAcceptance, LicenceVersion, ModelRole
 from access_requests.queries import live_grant
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import keep_model, lock_model, lock_person
 from access_requests.services.mail import queue_mail
 from access_requests.standing import owed_licences, owing
 
@@ -26,6 +27,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
     neither. Demanded twice is once.
     """
     with recorded():
+        lock_model(licence.model_id)
         locked = (
             LicenceVersion.objects.select_for_update(no_key=True, of=("self",))
             .select_related("model")
@@ -82,6 +84,8 @@ def accept_licences(
     person reads again.
     """
     with recorded():
+        lock_person(user.pk)
+        keep_model(model.pk)
         grant = live_grant(user, model)
         if grant is None:
             raise Conflict(

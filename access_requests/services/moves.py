@@ -70,15 +70,6 @@ MOVES = (
 ALLOWED = {(move.source, move.target): move for move in MOVES}
 
 
-def lock(request: AccessRequest) -> AccessRequest:
-    """The row as it is now, held until the transaction ends."""
-    return (
-        AccessRequest.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("model", "applicant", "form")
-        .get(pk=request.pk)
-    )
-
-
 def move(
     request: AccessRequest,
     target: RequestState,

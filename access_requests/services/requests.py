@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from access_requests.answers import known_values, missing_fields, profile_initial
 from access_requests.cards import GateForm
@@ -31,8 +31,9 @@ from access_requests.permissions import is_reviewer, people_to_tell, reviewers_o
 from access_requests.queries import latest_request, live_grant, open_request
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.grants import grant_for_request
+from access_requests.services.locks import keep_model, lock_person, lock_request
 from access_requests.services.mail import queue_mail
-from access_requests.services.moves import lock, move, what_happened
+from access_requests.services.moves import move, what_happened
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -63,16 +64,14 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
         raise Conflict(
             f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access"
         )
-    try:
-        with recorded():
-            request = AccessRequest(model=model, applicant=applicant, form=model.form)
-            set_answers(request, prefilled_answers(model=model, applicant=applicant))
-            request.save(force_insert=True)
-            append_event(kind="request.started", actor=applicant, model=model, request=request)
-    except IntegrityError:
+    with recorded():
+        lock_person(applicant.pk)
         if faster := open_request(applicant, model):  # another tab
             return faster
-        raise
+        request = AccessRequest(model=model, applicant=applicant, form=model.form)
+        set_answers(request, prefilled_answers(model=model, applicant=applicant))
+        request.save(force_insert=True)
+        append_event(kind="request.started", actor=applicant, model=model, request=request)
     return request
 
 
@@ -144,6 +143,8 @@ def submit_request(
     ones nothing is accepted and the person reads again.
     """
     with recorded():
+        lock_person(request.applicant_id)
+        keep_model(request.model_id)
         locked = _own(request, applicant)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
@@ -166,7 +167,7 @@ def submit_request(
 def _own(request: AccessRequest, applicant: User) -> AccessRequest:
     if request.applicant_id != applicant.pk:
         raise NotAllowed("This request belongs to somebody else.")
-    return lock(request)
+    return lock_request(request)
 
 
 def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
@@ -235,17 +236,8 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
     return locked
 
 
-def open_review(*, request: AccessRequest, reviewer: User) -> AccessRequest:
-    """A reviewer's first look moves submitted (or appealed) to in review; later looks change nothing."""
-    with recorded():
-        locked = lock(request)
-        if is_reviewer(reviewer, locked.model) and reviewer.pk != locked.applicant_id:
-            open_if_new(locked, reviewer)
-    return locked
-
-
 def open_if_new(request: AccessRequest, reviewer: User) -> None:
-    """What nobody has looked at goes to in review, if this reviewer may look."""
+    """Move a locked request that waits to in review, if this reviewer may decide about it."""
     if request.state == RequestState.SUBMITTED or (
         request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
     ):
@@ -267,7 +259,7 @@ def record_decision(
         raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
     words = check_words(words, outcome)
     with recorded():
-        locked = lock(request)
+        locked = lock_request(request)
         check_may_decide(request=locked, reviewer=reviewer)
         if locked.state not in WAITING_STATES:
             raise Conflict(what_happened(locked))

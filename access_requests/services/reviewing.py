@@ -17,7 +17,8 @@ from access_requests.models import AccessRequest, GatedModel, Grant
 from access_requests.permissions import is_owner, is_reviewer
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.grants import end_access, give_access, revoke_access
-from access_requests.services.moves import lock, move, what_happened
+from access_requests.services.locks import lock_person, lock_request
+from access_requests.services.moves import move, what_happened
 from access_requests.services.requests import (
     check_may_decide,
     check_words,
@@ -61,6 +62,7 @@ def change_place(
     _check_reviewer(model, person, reviewer)
     words = _words(to, words)
     with recorded():
+        lock_person(person.pk)
         case = case_of(person, model)
         if case.place is None:
             raise NotFound(f"{person.username} has not asked for {model} and has no access.")
@@ -81,6 +83,7 @@ def grant_to(*, model: GatedModel, person: User, reviewer: User) -> Case:
     if reviewer.pk != person.pk or not is_owner(reviewer, model):
         _check_reviewer(model, person, reviewer)
     with recorded():
+        lock_person(person.pk)
         case = case_of(person, model)
         if case.place == Place.ACCEPTED and case.grant is not None:
             raise Invalid(
@@ -114,7 +117,7 @@ def _check_reviewer(model: GatedModel, person: User, reviewer: User) -> None:
 
 
 def _change(model: GatedModel, person: User, reviewer: User, words: str, case: Case) -> Change:
-    request = lock(case.request) if case.request else None
+    request = lock_request(case.request) if case.request else None
     if request is not None:
         check_may_decide(request=request, reviewer=reviewer)
     return Change(model, person, reviewer, words, case, request)
@@ -176,7 +179,7 @@ def _set_draft_aside(change: Change, reopened: AccessRequest) -> None:
     draft = change.model.requests.filter(applicant=change.person, state=RequestState.DRAFT).first()
     if draft is not None:
         data = {"reopened": reopened.pk}
-        move(lock(draft), RequestState.WITHDRAWN, who="reviewer", actor=change.reviewer, data=data)
+        move(lock_request(draft), RequestState.WITHDRAWN, who="reviewer", actor=change.reviewer, data=data)
 
 
 def _request_of_grant(change: Change) -> AccessRequest:

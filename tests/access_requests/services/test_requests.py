@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from access_requests.enums import AccessCode, Gate, Outcome, ReasonCode, RequestState
+from access_requests.enums import AccessCode, Gate, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import Decision, Event, Grant, LicenceAcceptance, LicenceVersion, OutgoingMail
 from access_requests.queries import access_of, queue_position
@@ -14,13 +14,13 @@ from access_requests.services.catalogue import LicenceText, assign_role, replace
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests import (
     appeal_request,
-    open_review,
     record_decision,
     save_draft,
     start_request,
     submit_request,
     withdraw_request,
 )
+from access_requests.services.reviewing import change_place
 from tests.conftest import TULU_ANSWERS, TULU_CARD
 from tests.threads import all_at_once
 
@@ -145,20 +145,21 @@ def test_form_changed_while_filling_in_keeps_the_answers_and_asks_again(people: 
     assert request.state == RequestState.DRAFT
 
 
-def test_first_look_moves_to_in_review_and_the_second_changes_nothing(people: Any, submit: Any) -> None:
+def test_decision_moves_through_in_review(people: Any, submit: Any) -> None:
     request = submit(people.ada, people.model)
-    assert open_review(request=request, reviewer=people.rita).state == RequestState.IN_REVIEW
-    assert open_review(request=request, reviewer=people.olga).state == RequestState.IN_REVIEW
-    assert Event.objects.filter(kind="request.opened").count() == 1
+    record_decision(request=request, reviewer=people.rita, outcome=Outcome.APPROVED)
+    kinds = Event.objects.filter(request=request).order_by("pk").values_list("kind", flat=True)
+    assert list(kinds)[-3:] == ["request.opened", "request.approved", "grant.created"]
 
 
-def test_strangers_and_applicants_do_not_open_or_decide(people: Any, submit: Any) -> None:
+def test_strangers_and_applicants_do_not_decide(people: Any, submit: Any) -> None:
     request = submit(people.ada, people.model)
     assign_role(model=people.model, user=people.ada, role="reviewer")
     for person, sentence in ((people.sam, "not a reviewer"), (people.ada, "their own request")):
-        assert open_review(request=request, reviewer=person).state == RequestState.SUBMITTED
         with pytest.raises(NotAllowed, match=sentence):
             record_decision(request=request, reviewer=person, outcome=Outcome.APPROVED)
+    request.refresh_from_db()
+    assert request.state == RequestState.SUBMITTED
     assert not Grant.objects.exists()
 
 
@@ -222,7 +223,6 @@ def test_appeal_is_heard_by_another_reviewer_and_only_once(people: Any, submit: 
     request = submit(people.ada, people.model)
     reject(request, people.rita)
     appeal_request(request=request, applicant=people.ada, words="Please read my use again.")
-    assert open_review(request=request, reviewer=people.rita).state == RequestState.APPEALED
     with pytest.raises(NotAllowed, match="another reviewer"):
         record_decision(request=request, reviewer=people.rita, outcome=Outcome.APPROVED)
     assert reject(request, people.olga).on_appeal
@@ -249,8 +249,11 @@ def test_applicant_may_withdraw_from_every_open_state_and_ask_again(
     request = start_request(model=people.model, applicant=people.ada)
     if state != "draft":
         submit(people.ada, people.model)
-    if state in {"in_review", "changes_requested", "appealed"}:
-        open_review(request=request, reviewer=people.rita)
+    if state == "in_review":  # as it is once a decision was taken back
+        reject(request, people.rita)
+        change_place(
+            model=people.model, person=people.ada, to=Place.PENDING, reviewer=people.rita, words="Again."
+        )
     if state == "changes_requested":
         record_decision(
             request=request, reviewer=people.rita, outcome=Outcome.CHANGES_REQUESTED, words="What?"

@@ -19,7 +19,6 @@ from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests import (
     appeal_request,
-    open_review,
     record_decision,
     save_draft,
     start_request,
@@ -436,9 +435,8 @@ def test_disabled_account_is_given_nothing(people: Any) -> None:
 
 
 def test_who_looked_before_another_decided_comes_too_late(people: Any, submit: Any) -> None:
-    request = submit(people.ada, people.model)
+    submit(people.ada, people.model)
     seen = case_of(people.ada, people.model)
-    open_review(request=request, reviewer=people.olga)
     put(people, P.ACCEPTED, by=people.olga, seen=seen)
     with pytest.raises(Conflict, match="was decided already: approved by olga"):
         put(people, P.REJECTED, seen=seen)

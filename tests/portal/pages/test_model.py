@@ -17,7 +17,6 @@ from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests import (
     appeal_request,
-    open_review,
     record_decision,
     start_request,
     withdraw_request,
@@ -82,13 +81,11 @@ def test_draft_says_that_nobody_reads_it(people: Any) -> None:
 
 def test_waiting_request_shows_its_place_and_stage(people: Any, submit: Any) -> None:
     submit(people.sam, people.model)
-    request = people.ask()
+    people.ask()
     page = people.page()
     assert "Your request is waiting for a reviewer" in page
     assert "<dt>Place in the queue</dt><dd>2</dd>" in page
     assert '<li class="now" aria-current="step">In review' in page
-    open_review(request=request, reviewer=people.rita)
-    assert "A reviewer is looking at your request" in people.page()
 
 
 def test_changes_requested_shows_the_reviewers_words(people: Any) -> None:
