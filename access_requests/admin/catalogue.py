@@ -194,12 +194,12 @@ class GatedModelAdmin(ReadOnlyAdmin):
             self.add(request, obj, given)
             return
         stored = GatedModel.objects.get(pk=obj.pk)
+        if "repo_id" in form.changed_data:  # first: ids are locked before the model's row
+            rename_model(model=stored, to=given["repo_id"], actor=request.user)
         if "card" in form.changed_data:
             read = update_card(model=stored, card=given["card"], actor=request.user)
             for warning in read.warnings:
                 messages.warning(request, warning)
-        if "repo_id" in form.changed_data:
-            rename_model(model=stored, to=given["repo_id"], actor=request.user)
         settings = {name: given[name] for name in ("gate", "grant_days", "listed")}
         change_settings(model=stored, actor=request.user, **settings)
         self.published(request, stored)

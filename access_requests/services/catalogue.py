@@ -17,6 +17,7 @@ from access_requests.models import FormVersion, GatedModel, LicenceVersion, Mode
 from access_requests.models.catalogue import LONGEST_GRANT
 from access_requests.queries import find_model, find_renamed, may_know_of
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import lock_model, lock_names
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -135,6 +136,8 @@ def add_model(
     read = understand_card(card)
     try:
         with recorded():
+            lock_names()
+            check_free(repo_id, asker=actor)
             model = GatedModel.objects.create(
                 repo_id=repo_id,
                 card=card,
@@ -169,6 +172,7 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVe
     """Makes this the form of new requests; those under way keep the one they carry."""
     schema = form.to_json()
     with recorded():
+        model.form = lock_model(model.pk).form
         if model.form is not None and model.form.schema == schema:
             return model.form
         version = FormVersion.objects.create(model=model, schema=schema)
@@ -188,7 +192,8 @@ def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> C
     """Takes a new card; one that cannot be understood changes nothing, so the last good form stays."""
     read = understand_card(card)
     with recorded():
-        GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+        now = lock_model(model.pk)
+        model.card, model.form = now.card, now.form
         form = _with_owners_choices(model, read.form)
         model.card, model.card_data = card, card_data(read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])
@@ -219,6 +224,7 @@ def replace_licences(
     if len(wanted) != len(licences):
         raise Invalid("Two licence texts have the same file name and language: name them apart.")
     with recorded():
+        lock_model(model.pk)
         current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
         kept = {key: v for key, v in current.items() if key in wanted and v.text == wanted[key].text}
         retired = [version for key, version in current.items() if key not in kept]
@@ -269,6 +275,7 @@ def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None 
     if role and role not in Role.values:
         raise Invalid(f"There is no role {role!r}: choose owner or reviewer.")
     with recorded():
+        lock_model(model.pk)
         if not role:
             ModelRole.objects.filter(model=model, user=user).delete()
             held = None

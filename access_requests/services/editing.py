@@ -13,6 +13,7 @@ from access_requests.models import FormVersion, GatedModel, LicenceVersion
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import LicenceText, check_days, replace_licences, set_form
 from access_requests.services.licences import demand_licence
+from access_requests.services.locks import lock_model
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -45,7 +46,7 @@ def change_settings(
         raise Invalid(f"There is no gate {gate!r}: choose one of {', '.join(Gate.values)}.", field="gate")
     check_days(grant_days)
     with recorded():
-        locked = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+        locked = lock_model(model.pk)
         before = {name: getattr(locked, name) for name in SETTINGS}
         model.gate, model.grant_days, model.listed = gate, grant_days, listed
         after = {"gate": str(gate), "grant_days": grant_days, "listed": listed}
@@ -66,7 +67,7 @@ def change_some_settings(
 ) -> GatedModel:
     """Changes what is given and leaves the rest as it is now, even where somebody else changes that meanwhile."""
     with recorded():
-        now = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+        now = lock_model(model.pk)
         return change_settings(
             model=model,
             gate=now.gate if gate is None else gate,
@@ -80,13 +81,15 @@ def change_fields(
     *, model: GatedModel, choices: Mapping[str, FieldChoice], actor: User | None = None
 ) -> FormVersion:
     """Takes an owner's reading of the whole form; requests under way keep the form they carry."""
-    if model.form is None:
-        raise Conflict(f"{model} has no form: its card has to be read first.")
-    form = GateForm.from_json(model.form.schema)
-    try:
-        return set_form(model=model, form=_read_as(form, choices), actor=actor)
-    except FormChangeRefused as refused:
-        raise Invalid(str(refused)) from refused
+    with recorded():
+        model.form = lock_model(model.pk).form
+        if model.form is None:
+            raise Conflict(f"{model} has no form: its card has to be read first.")
+        form = GateForm.from_json(model.form.schema)
+        try:
+            return set_form(model=model, form=_read_as(form, choices), actor=actor)
+        except FormChangeRefused as refused:
+            raise Invalid(str(refused)) from refused
 
 
 def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
@@ -127,7 +130,7 @@ def add_licence(
 def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | None = None) -> None:
     """Takes a text out of the current ones; what was accepted stays on record."""
     with recorded():
-        GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+        lock_model(model.pk)
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
         if not current.filter(pk=licence.pk).exists():
             raise Conflict(f"{licence} was retired already.")
@@ -136,7 +139,7 @@ def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | 
 
 
 def _current(model: GatedModel) -> list[LicenceText]:
-    GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+    lock_model(model.pk)
     return [
         LicenceText(v.name, v.language, v.text)
         for v in model.licence_versions.filter(retired_at__isnull=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
@@ -14,6 +15,7 @@ from access_requests.models import FormerId, GatedModel, ModelRole, Namespace
 from access_requests.queries import find_model
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import check_free, check_repo_id
+from access_requests.services.locks import lock_model, lock_names
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -27,7 +29,8 @@ def rename_model(
     """Gives the model another id; clients and pages that use the old one are redirected, unless it is let go."""
     check_repo_id(to)
     with recorded():
-        locked = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+        lock_names()
+        locked = lock_model(model.pk)
         old = locked.repo_id
         if to == old:
             raise Conflict(f"{old} is its name already.", field="repo_id")
@@ -45,6 +48,7 @@ def rename_model(
 def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
     """Ends the redirect from a former id, so that another model may take it; returns the model that had it."""
     with recorded():
+        lock_names()
         former = _former(repo_id).select_related("model").first()
         if former is None:
             known = find_model(repo_id)
@@ -61,9 +65,11 @@ def name_namespace(*, name: str, full_name: str) -> Namespace:
     full_name = " ".join(full_name.split())
     if not full_name or len(full_name) > LONGEST_FULL_NAME or not full_name.isprintable():
         raise Invalid(f"A full name has 1 to {LONGEST_FULL_NAME} printable characters.", field="full_name")
-    found = Namespace.objects.filter(Exact(Lower("name"), name.lower())).first() or Namespace(name=name)
-    found.full_name = full_name
-    found.save()
+    with transaction.atomic():
+        lock_names()
+        found = Namespace.objects.filter(Exact(Lower("name"), name.lower())).first() or Namespace(name=name)
+        found.full_name = full_name
+        found.save()
     return found
 
 
