@@ -13,10 +13,11 @@ from access_requests.services import catalogue
 from access_requests.services.audit import recorded
 from access_requests.services.catalogue import LicenceText
 from access_requests.services.editing import AddedLicence, add_licence
+from access_requests.services.locks import share_store
 from model_ops.models import ModelWeights, Revision
 from model_ops.queries import published
 from model_ops.services.publishing import publish_revision
-from model_ops.services.weights import Prepared, attach_weights, want_recovery
+from model_ops.services.weights import Prepared, attach_weights, lock_shared_row, want_recovery
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -30,6 +31,7 @@ def add_model_with_weights(
     `fields` are those of `catalogue.add_model`.
     """
     with recorded():
+        share_store()
         model = catalogue.add_model(repo_id=repo_id, actor=actor, **fields)
         weights = attach_weights(model=model, prepared=prepared, actor=actor)
     return model, weights
@@ -59,6 +61,9 @@ def update_model(
     """
     had_weights = published(model) is not None
     with recorded():
+        share_store()
+        if prepared is not None:
+            lock_shared_row(prepared)  # before the model's row
         if card is not None:
             catalogue.update_card(model=model, card=card, actor=actor)
         if licences is not None:
@@ -75,6 +80,7 @@ def add_licence_text(
 ) -> AddedLicence:
     """Adds a licence text, or a new version of one, and publishes it as a file of the next revision."""
     with recorded():
+        share_store()
         added = add_licence(model=model, licence=licence, must_accept=must_accept, actor=actor)
         if added.fresh:
             publish_revision(model=model, actor=actor)

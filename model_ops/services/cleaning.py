@@ -1,8 +1,8 @@
 """Removes from `WEIGHTS_ROOT` what nothing uses any more: contents of no revision and no recovery, and fetched sources.
 
-Everything that writes references holds the event log's lock, and a recovery is claimed by a write to its row; so with that
-lock, the table locked and nothing running, what is unused stays unused until it is out of the way. It is moved aside
-under the locks and deleted after them.
+Everything that writes references shares the store's lock, and a recovery is claimed by a write to its row; so with that
+lock alone, the table locked and nothing running, what is unused stays unused until it is out of the way. It is moved
+aside under the locks and deleted after them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from django.db import connection
 
 from access_requests.errors import Conflict
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import lock_store
 from model_ops.enums import RecoveryState, SourceKind
 from model_ops.models import Blob, Recovery, RepoFile, WeightSource
 from model_ops.services.publishing import recovered_files
@@ -66,6 +67,7 @@ def clean_weights(*, dry_run: bool = False) -> list[Unused]:
 def _let_nothing_start() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '20s'")
+        lock_store()
         cursor.execute(f"LOCK TABLE {Recovery._meta.db_table} IN SHARE MODE")
     running = Recovery.objects.filter(state=RecoveryState.RUNNING).order_by("pk").first()
     if running:

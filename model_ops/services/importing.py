@@ -15,6 +15,7 @@ from access_requests.models import GatedModel
 from access_requests.services.audit import recorded
 from access_requests.services.catalogue import LicenceText
 from access_requests.services.editing import change_some_settings
+from access_requests.services.locks import share_store
 from model_ops.models import Revision
 from model_ops.services import licences
 from model_ops.services.adding import update_model
@@ -125,6 +126,7 @@ def take_over(
 ) -> Revision:
     """Publishes the imported card and licences as a new revision; the gate stays unless it is asked for."""
     with recorded():
+        share_store()
         if with_gate and imported.gate:
             change_some_settings(model=model, gate=imported.gate, actor=actor)
         return update_model(model=model, card=imported.card, licences=texts, actor=actor)

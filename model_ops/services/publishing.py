@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from access_requests.models import GatedModel, LicenceVersion
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import share_store
 from model_ops.enums import Method, RecoveryState
 from model_ops.models import Blob, Recovery, Ref, RepoFile, Revision
 from model_ops.queries import MAIN, current_recovery, main_revision
@@ -46,6 +47,7 @@ def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revisio
     none yet. The content must be in the store already. When nothing changed, `main` stays where it is.
     """
     with recorded():
+        share_store()
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         before = main_revision(model)
         return publish_content(model=model, content=_content_for(model, before), actor=actor)

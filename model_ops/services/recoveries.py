@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import share_store
 from model_ops.enums import Method, RecoveryState
 from model_ops.models import Recovery
 from model_ops.services.blobs import is_stored, store_file
@@ -152,6 +153,7 @@ def _publish(lease: Lease) -> None:
 
     def publish() -> bool:
         with recorded():
+            share_store()
             recovery = lease.held().select_for_update(no_key=True, of=("self",)).first()
             if recovery is None:
                 return False

@@ -14,6 +14,7 @@ from django.utils import timezone
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import share_store
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
 from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
@@ -66,7 +67,8 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
     else `main` keeps what it has. The new recovery is wanted as soon as somebody may read the model.
     """
     with recorded():
-        recovery = _shared_row(prepared)
+        share_store()
+        recovery = lock_shared_row(prepared)
         weights = _make_current(model, recovery)
         sources = [source.spec for source in (recovery.base, recovery.diff, recovery.files) if source]
         append_event(
@@ -150,7 +152,7 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
     return {"text": "\n".join(lines), "files": sizes, "bytes_written": total, "notes": list(notes)}
 
 
-def _shared_row(prepared: Prepared) -> Recovery:
+def lock_shared_row(prepared: Prepared) -> Recovery:
     """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
 
     One that ended badly is planned anew, for these inputs were looked at again and not refused.

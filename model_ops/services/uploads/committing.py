@@ -13,6 +13,7 @@ from access_requests.models import GatedModel
 from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import understand_card, update_card
+from access_requests.services.locks import share_store
 from access_requests.services.mail import queue_mail
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
@@ -68,6 +69,7 @@ def commit_files(
     if at_once := publishes_uploads(model):
         check_contents(model=model, files=contents.files)
     with recorded():
+        share_store()
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         head = upload_head(model, branch)
         _check_parent(head, header, branch)

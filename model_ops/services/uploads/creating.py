@@ -13,6 +13,7 @@ from access_requests.models import GatedModel, ModelRole
 from access_requests.queries import find_model
 from access_requests.services import catalogue
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import share_store
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
 from model_ops.services.publishing import with_own_files, write_revision
@@ -40,6 +41,7 @@ def create_repository(*, repo_id: str, user: User, listed: bool = False) -> Gate
     if known := find_model(repo_id):
         raise Conflict(f"You already created this model repo: {known.repo_id} is in the catalogue.")
     with recorded():
+        share_store()
         model = catalogue.add_model(
             repo_id=repo_id, card="", gate=Gate.MANUAL, listed=listed, owner=user, actor=user
         )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.db import OperationalError
 from django.db.models import ProtectedError
 from django.utils import timezone
 
@@ -16,6 +17,7 @@ from access_requests.models import GatedModel, LicenceVersion
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import LicenceText, update_card
 from access_requests.services.editing import add_licence
+from access_requests.services.locks import share_store
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState
 from model_ops.models import Delivery, ModelWeights, Ref, RepoFile, Revision
@@ -148,6 +150,7 @@ def publish_upload(
         head = branch.first()
         check_upload(revision=revision, published=head.revision if head else None)
     with recorded():
+        share_store()
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
         revision = _held(model, revision.pk)
         line = _line(revision)
@@ -270,6 +273,20 @@ def _tell(model: GatedModel) -> None:
         enqueue_on_commit(DELIVER, grant_id)
 
 
+def _lock_to_delete(revisions: Sequence[Revision]) -> None:
+    """Lock rows FOR UPDATE, since they are deleted; refuse at once if a new weight source holds one of them.
+
+    Whoever adds a source locks the revision before recoveries and models, so waiting for it here could be a deadlock.
+    """
+    rows = Revision.objects.select_for_update(nowait=True).filter(pk__in=[one.pk for one in revisions])
+    try:
+        list(rows.order_by("pk").values_list("pk"))
+    except OperationalError as error:
+        raise Conflict(
+            "This revision is being added as a source of weights: try again in a moment."
+        ) from error
+
+
 def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str]:
     """Deletes a held revision and those that were uploaded on top of it; their commits, newest first."""
     with recorded():
@@ -281,6 +298,7 @@ def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str
             )
         ):
             gone += above
+        _lock_to_delete(gone)
         commits = [one.commit for one in sorted(gone, key=lambda one: -one.pk)]
         try:
             for one in sorted(gone, key=lambda one: -one.pk):

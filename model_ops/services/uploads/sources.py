@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.db import transaction
 
 from access_requests.errors import Invalid
 from access_requests.permissions import is_owner
@@ -42,7 +43,10 @@ def resolve_upload(*, text: str, in_admin: bool, actor: User | None) -> WeightSo
     fields = {
         "kind": SourceKind.UPLOAD, "repo_id": model.repo_id, "commit": revision.commit, "revision": revision,
     }  # fmt: skip
-    source, _ = WeightSource.objects.get_or_create(spec=spec, fingerprint="", defaults=fields)
+    with transaction.atomic():
+        if not Revision.objects.select_for_update(no_key=True).filter(pk=revision.pk).exists():
+            raise Invalid(f"{model.repo_id} has no commit {found[2]} any more: it was discarded.")
+        source, _ = WeightSource.objects.get_or_create(spec=spec, fingerprint="", defaults=fields)
     lay_out(source)
     return source
 
