@@ -17,6 +17,8 @@ import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
+from portal.parts import FOLLOW_ENDPOINTS, NO_KEY, OWNER_DATABASE
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 _env = environ.Env()
 
@@ -61,8 +63,14 @@ def state_folder() -> Path:
 
 
 def secret_key(state: Path) -> str:
-    """`SECRET_KEY`, else the one kept in the state folder, made on first use (mode 0600)."""
-    if given := os.environ.get("SECRET_KEY"):
+    """`SECRET_KEY`, else the one kept in the state folder, made on first use (mode 0600).
+
+    A part that signs nothing gets `none`: whatever it signed by mistake would be worth nothing anywhere.
+    """
+    given = os.environ.get("SECRET_KEY")
+    if given == NO_KEY:
+        return secrets.token_urlsafe(48)
+    if given:
         if len(given) < 32:
             raise refuse(
                 "SECRET_KEY", "is shorter than 32 characters: give a long random text, or leave it out."
@@ -157,26 +165,44 @@ def networks(name: str, default: str) -> list[Network]:
 
 def database() -> dict[str, object]:
     """`DATABASE_URL` as Django's setting: PostgreSQL, over TCP or a socket folder, pooled."""
-    url = os.environ.get("DATABASE_URL", "")
-    if not url:
+    if not os.environ.get("DATABASE_URL"):
         raise refuse(
             "DATABASE_URL", "is not set: start with ./dev.py, or give postgresql://user:password@host/name."
         )
-    try:
-        parsed: dict[str, object] = dict(_env.db("DATABASE_URL"))
-    except Exception as error:
-        raise refuse(
-            "DATABASE_URL", "cannot be read: write postgresql://user:password@host:port/name."
-        ) from error
-    if "postgresql" not in str(parsed.get("ENGINE")):
-        raise refuse("DATABASE_URL", "names another database: Gatehouse runs on PostgreSQL only.")
-    parsed["ENGINE"] = "django.db.backends.postgresql"
+    parsed = _database("DATABASE_URL")
     parsed["CONN_MAX_AGE"] = 0
     parsed["CONN_HEALTH_CHECKS"] = (
         True  # a pooled connection that a restart of the server broke is not handed out
     )
     options = dict(parsed.get("OPTIONS") or {})  # type: ignore[call-overload]
     parsed["OPTIONS"] = options | {"pool": {"min_size": 0, "max_size": 24, "timeout": 10}}
+    return parsed
+
+
+def owner_database() -> dict[str, object]:
+    """`GATEHOUSE_OWNER_DATABASE_URL`, for migrations alone; empty when unset. It names the database of `DATABASE_URL`."""
+    if not os.environ.get(OWNER_DATABASE):
+        return {}
+    owner, portal = _database(OWNER_DATABASE), database()
+    if owner["NAME"] != portal["NAME"]:
+        raise refuse(OWNER_DATABASE, "names another database than DATABASE_URL: only the user differs.")
+    if not portal["USER"] or owner["USER"] == portal["USER"]:
+        raise refuse(
+            OWNER_DATABASE,
+            "protects nothing unless DATABASE_URL names another user: give it one of its own, such as"
+            " gatehouse_portal, which migrate makes.",
+        )
+    return owner
+
+
+def _database(name: str) -> dict[str, object]:
+    try:
+        parsed: dict[str, object] = dict(_env.db(name))
+    except Exception as error:
+        raise refuse(name, "cannot be read: write postgresql://user:password@host:port/name.") from error
+    if "postgresql" not in str(parsed.get("ENGINE")):
+        raise refuse(name, "names another database: Gatehouse runs on PostgreSQL only.")
+    parsed["ENGINE"] = "django.db.backends.postgresql"
     return parsed
 
 
@@ -288,6 +314,17 @@ def follow_tokens() -> dict[str, str]:
             )
         tokens[endpoint] = token
     return tokens
+
+
+def follow_endpoints() -> list[str]:
+    """`GATEHOUSE_FOLLOW_ENDPOINTS`: addresses apart by blanks whose tokens the worker has, for a part that has none."""
+    found = []
+    for address in os.environ.get(FOLLOW_ENDPOINTS, "").split():
+        endpoint = _endpoint(address.rstrip("/"))
+        if not endpoint:
+            raise refuse(FOLLOW_ENDPOINTS, "cannot be read: write https://HOST, apart by blanks.")
+        found.append(endpoint)
+    return found
 
 
 WAYS_OUT = ("own", "nginx", "s3")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from portal.embedded.roles import OWNER, PORTAL, owner_password
+
 pytest.register_assert_rewrite("tests.attacks.kit")
 
 
@@ -30,21 +32,56 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings() -> None:
-    """The test database has the plain name with `test_` before it."""
+def django_db_modify_db_settings(postgres_server: Any) -> None:
+    """The test database has the plain name with `test_` before it, and is made by its owner."""
+    _connect_as(OWNER, owner_password(postgres_server.state))
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    """Lets the test runner empty append-only tables between tests; rows stay protected, and a test puts the trigger back."""
+def django_db_setup(
+    django_db_setup: None, django_db_blocker: Any, owner_of: Callable[..., Any]
+) -> Generator[None]:
+    """Tests run as the portal's role, so that each finds a missing right; the owner empties the tables after them."""
     from django.db import connection
 
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        for table in (
-            "access_requests_event", "access_requests_eventtext", "access_requests_eventlink",
-            "access_requests_licenceacceptance",
-        ):  # fmt: skip
-            cursor.execute(f"DROP TRIGGER {table}_all ON {table}")
+    name, owner = connection.settings_dict["NAME"], connection.settings_dict["PASSWORD"]
+    with django_db_blocker.unblock():
+        _connect_as(PORTAL, "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(connection.ops), "execute_sql_flush", _emptied_by(owner_of, name))
+        yield
+    with django_db_blocker.unblock():
+        _connect_as(OWNER, owner)
+
+
+def _connect_as(user: str, password: str) -> None:
+    """From the next connection on, in every thread: they share the settings and the pool."""
+    from django.db import connection
+
+    connection.close()
+    connection.close_pool()
+    connection.settings_dict.update(USER=user, PASSWORD=password)
+
+
+def _emptied_by(owner_of: Callable[..., Any], name: str) -> Callable[..., None]:
+    """What Django's flush calls: the owner truncates, past the triggers that refuse it to everyone."""
+
+    def execute_sql_flush(operations: Any, sql_list: list[str]) -> None:
+        with owner_of(name) as owner:
+            owner.execute("SET session_replication_role = replica")
+            for sql in sql_list:
+                owner.execute(sql)
+
+    return execute_sql_flush
+
+
+@pytest.fixture
+def as_owner(transactional_db: None, owner_of: Callable[..., Any]) -> Generator[Any]:
+    """A connection to the test database as its owner, for damage that the portal's role cannot do. It commits at once."""
+    from django.db import connection
+
+    with owner_of(connection.settings_dict["NAME"]) as owner:
+        yield owner
 
 
 @pytest.fixture

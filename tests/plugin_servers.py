@@ -9,10 +9,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from portal.embedded import EmbeddedServers, StartError, embedded_servers, wipe_servers
@@ -31,6 +33,7 @@ HIDDEN = (
     "GATEHOUSE_ADDRESS_RATE", "GATEHOUSE_S3_ENDPOINT", "GATEHOUSE_S3_BUCKET", "GATEHOUSE_S3_PREFIX", "GATEHOUSE_S3_REGION",
     "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE",
     "GATEHOUSE_OIDC_ISSUERS", "GATEHOUSE_ANCHOR_FILE", "GATEHOUSE_ANCHOR_MINUTES", "GATEHOUSE_ANCHOR_MAIL",
+    "GATEHOUSE_FOLLOW_ENDPOINTS", "GATEHOUSE_OWNER_DATABASE_URL",
 )  # fmt: skip
 PREFIX = "gatehouse-tests-"
 STARTING = 60.0  # seconds between a run's making of its lock and its taking of it, at most
@@ -53,7 +56,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         HF_HUB_ETAG_TIMEOUT="60",  # seconds, as several runs may share a small machine
         HF_HUB_DOWNLOAD_TIMEOUT="60",
         GATEHOUSE_SMOKE="0",  # seconds for each recovery; the tests of it switch it on
-        DATABASE_URL=f"postgres://gatehouse@/{state}/not-started/gatehouse",
+        DATABASE_URL=f"postgres://gatehouse_portal@/{state}/not-started/gatehouse",
         REDIS_URL=f"unix://{state}/not-started/valkey.sock",
     )
     for name in HIDDEN:
@@ -90,6 +93,18 @@ def valkey_server(pytestconfig: pytest.Config) -> Valkey:
     assert pair is not None
     assert pair.valkey is not None
     return pair.valkey
+
+
+@pytest.fixture(scope="session")
+def owner_url(postgres_server: Postgres) -> Callable[[str], str]:
+    """`owner_url(name)`: the address of one of the run's databases as its owner, for GATEHOUSE_OWNER_DATABASE_URL."""
+    return lambda name: f"{postgres_server.owner_url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="session")
+def owner_of(postgres_server: Postgres) -> Callable[..., psycopg.Connection[Any]]:
+    """`owner_of(name="postgres")`: a new connection to one of the run's databases as its owner, a superuser."""
+    return lambda name="postgres": psycopg.connect(postgres_server.owner_dsn(name), autocommit=True)
 
 
 def _needs_servers(config: pytest.Config) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.errors import RuleError
 from access_requests.models import Event, OutgoingMail
+from access_requests.services.log_protection import ADVICE, unprotected
 from access_requests.services.mail import try_again
 
 
@@ -61,9 +63,23 @@ class EventAdmin(ReadOnlyAdmin):
     def hash(self, event: Event) -> str:
         return event.old_hash or event.link.hash
 
+    def changelist_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        _say_what_is_unprotected(request)
+        return super().changelist_view(request, *arguments, **options)
+
+    def change_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        _say_what_is_unprotected(request)
+        return super().change_view(request, *arguments, **options)
+
     @admin.display(description="data")
     def pretty_data(self, event: Event) -> SafeString:
         return format_html("<pre>{}</pre>", json.dumps(event.data, indent=2, ensure_ascii=False))
+
+
+def _say_what_is_unprotected(request: HttpRequest) -> None:
+    """Above the log, since it is worth as much as its protection."""
+    for sentence in unprotected():
+        messages.warning(request, f"{sentence} {ADVICE}")
 
 
 @admin.register(OutgoingMail)

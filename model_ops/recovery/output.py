@@ -18,8 +18,9 @@ from model_ops.recovery.errors import Failure
 from model_ops.recovery.git_ids import blob_hash, in_lfs, pointer_id
 from model_ops.recovery.page_cache import drop_pages
 
-FILE_MODE = 0o644
-FOLDER_MODE = 0o755
+# A portal's own runs write for its user alone; a run from the command line writes for all, whatever the umask.
+PRIVATE = "GATEHOUSE_PRIVATE_FILES"
+FILE_MODE, FOLDER_MODE = (0o600, 0o700) if os.environ.get(PRIVATE) == "1" else (0o644, 0o755)
 _SECTOR = 4096
 _DROP_EVERY = 32 * 1024 * 1024
 _DIRECT = getattr(os, "O_DIRECT", 0)

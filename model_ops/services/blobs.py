@@ -12,10 +12,9 @@ from pathlib import Path
 
 from django.conf import settings
 
+from model_ops.access_lists import private_mode
 from model_ops.recovery.git_ids import blob_id
 from model_ops.services.repository import StoredFile
-
-MODE = 0o644
 
 
 def blob_path(sha256: str) -> Path:
@@ -40,7 +39,7 @@ def store_file(*, file: StoredFile, source: Path) -> None:
     if source.stat().st_size != file.size:
         raise OSError(errno.EIO, "the file changed its size after it was written", str(source))
     target = _folder_for(file.sha256) / file.sha256
-    source.chmod(MODE)
+    source.chmod(private_mode(source))
     source.rename(target)
     sync_folder(target.parent)
 
@@ -52,7 +51,7 @@ def link_files(files: Mapping[StoredFile, Path]) -> None:
         if is_stored(file):
             continue
         with contextlib.suppress(FileExistsError, FileNotFoundError):
-            source.chmod(MODE)
+            source.chmod(private_mode(source))
             (_folder_for(file.sha256) / file.sha256).hardlink_to(source)
             folders.add(blob_path(file.sha256).parent)
     for folder in folders:
@@ -70,7 +69,7 @@ def store_bytes(*, path: str, content: bytes) -> StoredFile:
         with fresh.open("xb") as stream:
             stream.write(content)
             stream.flush()
-            os.fchmod(stream.fileno(), MODE)
+            os.fchmod(stream.fileno(), private_mode(fresh))
             os.fsync(stream.fileno())
         fresh.rename(folder / file.sha256)
     finally:

@@ -20,7 +20,8 @@ from portal.demo.visitor import WalkError
 from portal.embedded import StartError, wipe_servers
 from portal.embedded.prepare import CHECKOUT
 from portal.embedded.state import prepare_state
-from portal.embedded.supervisor import CONFIGURATION, Supervisor, run_portal
+from portal.embedded.supervisor import Supervisor, run_portal
+from portal.parts import CONFIGURATION, OWNER_DATABASE
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,7 +68,10 @@ def run(*, stay: bool, port: int | None) -> str:
     began = time.monotonic()
     home = demo_folder()
     pair = _step("the demo's weights are made", lambda: ensure_pair(home / "pair"))
-    for name in CONFIGURATION:  # what belongs to the portal for daily use stays out of the demo
+    for name in (
+        *CONFIGURATION,
+        OWNER_DATABASE,
+    ):  # what belongs to the portal for daily use stays out of the demo
         os.environ.pop(name, None)
     try:
         prepare_fresh(home)

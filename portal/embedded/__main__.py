@@ -1,6 +1,7 @@
 """The command line behind `./dev.py up` and `./dev.py manage`."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from portal.embedded.errors import StartError
 from portal.embedded.manage import run_command
 from portal.embedded.state import prepare_state
 from portal.embedded.supervisor import Supervisor
+from portal.private import keep_private
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -28,11 +30,12 @@ def up(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     for number in STOP_SIGNALS:
         signal.signal(number, _stop)
+    keep_private()
     supervisor = Supervisor(state_folder(), host=options.host, port=options.port)
     try:
         supervisor.start()
         print(f"Gatehouse is ready: {supervisor.address}/", flush=True)
-        _offer_owner_link(supervisor)
+        _report(supervisor)
         _watch(supervisor)
     except Stopped:
         return 0
@@ -40,15 +43,22 @@ def up(arguments: list[str]) -> int:
         supervisor.stop()
 
 
-def _offer_owner_link(supervisor: Supervisor) -> None:
-    """Prints the one-time link while there is no staff account; the portal stands without it."""
+def _report(supervisor: Supervisor) -> None:
+    """Prints the one-time link while there is no staff account, and one line about a log that is not protected.
+
+    The portal stands without either.
+    """
     try:
-        link = supervisor.run_prepare("owner")
+        report = json.loads(supervisor.run_prepare("report"))
     except StartError as error:
         print(f"The link for the owner could not be made: {error}", file=sys.stderr, flush=True)
         return
-    if link:
-        print(f"Nobody looks after this portal yet. Create its owner here: {link}", flush=True)
+    if report["owner_link"]:
+        print(
+            f"Nobody looks after this portal yet. Create its owner here: {report['owner_link']}", flush=True
+        )
+    if report["unprotected"]:
+        print(f"Not protected: {' '.join(report['unprotected'])}", flush=True)
 
 
 def _watch(supervisor: Supervisor) -> None:

@@ -4,18 +4,22 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from portal.embedded.errors import StartError
 from portal.embedded.prepare import migrate, migrated
+from portal.embedded.roles import owner_address
 from portal.embedded.servers import EmbeddedServers
 from portal.embedded.state import Running, StateLock, lock_holder
+from portal.parts import OWNER_DATABASE
+from portal.private import keep_private
 
 NEED_NO_SERVERS = {
     "", "help", "-h", "--help", "version", "--version", "makemessages", "compilemessages", "collectstatic",
     "findstatic", "makemigrations",
 }  # fmt: skip
+NEED_THE_OWNER = {"migrate"}
 NEED_NO_SCHEMA = {"migrate", "showmigrations", "sqlmigrate", "dbshell", "check", "diffsettings"}
 
 
@@ -32,10 +36,28 @@ def run_command(state: Path, arguments: list[str]) -> int:
             }
         )
         return _django(arguments)
+    keep_private()
     with _servers(state) as dsn:
         if dsn and name not in NEED_NO_SCHEMA and not migrated(state, dsn):
-            _refusing_in_one_sentence(lambda: migrate(state, dsn))
-        return _django(arguments)
+            with _owner_known(state):
+                _refusing_in_one_sentence(lambda: migrate(state, dsn))
+        with _owner_known(state) if name in NEED_THE_OWNER else nullcontext():
+            return _django(arguments)
+
+
+@contextmanager
+def _owner_known(state: Path) -> Iterator[None]:
+    """Puts the owner's address of the embedded database into the environment; with a database of one's own it is given."""
+    address = owner_address(state, os.environ["DATABASE_URL"])
+    if not address:
+        yield
+        return
+    before = os.environ.pop(OWNER_DATABASE, "")
+    os.environ[OWNER_DATABASE] = address
+    try:
+        yield
+    finally:
+        os.environ[OWNER_DATABASE] = before
 
 
 @contextmanager

@@ -13,9 +13,18 @@ from portal.embedded.binaries import PostgresPrograms, postgres_programs
 from portal.embedded.errors import StartError
 from portal.embedded.identity import Identity, postgres_identity
 from portal.embedded.processes import Child, running_in, stop_leftovers, wait_until, wrapped
+from portal.embedded.roles import (
+    DATABASE,
+    OWNER,
+    PORTAL,
+    close_to_owner,
+    make_database,
+    owner_address,
+    owner_password,
+    server_environment,
+)
 from portal.embedded.state import SOCKET_PATH_LIMIT, socket_folder, write_private
 
-USER = DATABASE = "gatehouse"
 READY_LINE = 7  # of postmaster.pid: "ready" once connections are taken
 UNSAFE_AND_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
@@ -44,13 +53,22 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The address as Django's settings read it: the socket's folder stands where a path would."""
-        return f"postgres://{USER}@/{self.sockets}/{DATABASE}"
+        """The portal's address as Django's settings read it: the socket's folder stands where a path would."""
+        return f"postgres://{PORTAL}@/{self.sockets}/{DATABASE}"
 
     @property
     def dsn(self) -> str:
         """The same for psycopg and ``psql``."""
-        return f"postgres://{USER}@/{DATABASE}?host={self.sockets}"
+        return f"postgres://{PORTAL}@/{DATABASE}?host={self.sockets}"
+
+    @property
+    def owner_url(self) -> str:
+        """The owner's address, as `url`: for migrations alone."""
+        return owner_address(self.state, self.url)
+
+    def owner_dsn(self, database: str = DATABASE) -> str:
+        """The owner's address of one database of this server, as `dsn`."""
+        return f"postgres://{OWNER}:{owner_password(self.state)}@/{database}?host={self.sockets}"
 
     def start(self) -> None:
         """Stops what was left on the data folder, makes that folder if it is new, and starts the server."""
@@ -58,6 +76,7 @@ class Postgres:
         programs = self._programs()
         if not (self.data / "PG_VERSION").exists():
             self._make_data_folder(programs)
+        close_to_owner(self.state, self.data, programs, identity=self.identity, log=self.log)
         options = [
             "listen_addresses=", f"unix_socket_directories={self.sockets}", "unix_socket_permissions=0700",
             "logging_collector=off", "log_destination=stderr", "log_timezone=UTC", "timezone=UTC",
@@ -68,7 +87,7 @@ class Postgres:
             command += ["-c", option]
         # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one; the first is sent when we die.
         self.child = Child(
-            "postgres", command, log=self.log, env=_clean_environment(), identity=self.identity,
+            "postgres", command, log=self.log, env=server_environment(), identity=self.identity,
             stop_signals=(signal.SIGINT,),
         )  # fmt: skip
 
@@ -76,7 +95,7 @@ class Postgres:
         """Returns when connections are taken and our database exists."""
         assert self.child is not None  # noqa: S101 - start() comes first
         wait_until(self._ready, self.child, what="PostgreSQL")
-        self._make_database()
+        make_database(self.owner_dsn("postgres"))
 
     def stop(self) -> None:
         """A fast shutdown; after some seconds an immediate one, which the next start recovers from."""
@@ -125,33 +144,19 @@ class Postgres:
             else ["--locale=C.UTF-8"]
         )
         command = [
-            str(programs.folder / "initdb"), "-D", str(partial), "-U", USER, "--encoding=UTF8", *locale,
-            "--auth-local=trust", "--auth-host=reject", "--no-instructions",
+            str(programs.folder / "initdb"), "-D", str(partial), "-U", OWNER, "--encoding=UTF8", *locale,
+            "--auth-local=reject", "--auth-host=reject", "--no-instructions",
             *([] if self.fsync else ["--no-sync"]),
         ]  # fmt: skip
         result = subprocess.run(
             wrapped(command, identity=self.identity, death_signal=signal.SIGKILL),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            env=_clean_environment(), cwd="/",
+            env=server_environment(), cwd="/",
         )  # fmt: skip
         if result.returncode != 0:
             lines = [line for line in result.stderr.splitlines() if line.strip()] or ["it said nothing"]
             raise StartError(f"PostgreSQL could not make its data folder: {lines[0].strip()}.")
         partial.rename(self.data)
-
-    def _make_database(self) -> None:
-        import psycopg
-
-        address = f"postgres://{USER}@/postgres?host={self.sockets}"
-        with psycopg.connect(address, autocommit=True) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
-            if known is None:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
-
-
-def _clean_environment() -> dict[str, str]:
-    """Without the PG* variables of the caller, who may use another server by hand."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _owned(folder: Path, identity: Identity) -> Path:

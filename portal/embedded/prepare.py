@@ -1,19 +1,27 @@
-"""What needs Django before or beside the portal: migrations, and the link that creates the owner.
+"""What needs Django before or beside the portal: migrations, the link that creates the owner, and what is unprotected.
 
-Run as ``python -m portal.embedded.prepare migrate|owner`` by the supervisor, which stays free of Django itself.
+Run as ``python -m portal.embedded.prepare migrate|owner|report`` by the supervisor, which stays free of Django itself.
 """
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from portal.embedded.state import write_private
+from portal.parts import OWNER_DATABASE
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-SCHEMA_FILES = ("*/migrations/*.py", "*/*/migrations/*.py", "*/apps.py", "*/*/apps.py")
+SCHEMA_FILES = (
+    *("*/migrations/*.py", "*/*/migrations/*.py", "*/apps.py", "*/*/apps.py"),
+    *("portal/database_rights.py", "portal/management/commands/migrate.py"),
+)
 
 
 def schema_fingerprint() -> str:
-    """One hash over everything that migrations are made of: ours, and the versions of everybody else's."""
+    """One hash over everything that migrations and rights are made of: ours, and the versions of everybody else's."""
     digest = hashlib.sha256()
     parts = [CHECKOUT / "requirements.lock", CHECKOUT / "portal" / "settings.py"]
     for pattern in SCHEMA_FILES:
@@ -35,27 +43,27 @@ def migrated(state: Path, dsn: str) -> bool:
 
 
 def _applied(dsn: str) -> str:
-    """How many migrations the database has, and when it got the last one."""
+    """How many migrations the database has, and when it got the last one; "none" without tables or rights to them."""
     import psycopg
 
     query = "SELECT count(*) || ' ' || max(applied) FROM django_migrations"
     try:
         with psycopg.connect(dsn) as connection:
             row = connection.execute(query).fetchone()
-    except psycopg.errors.UndefinedTable:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
         return "none"
     return str(row[0]) if row else "none"
 
 
 def migrate(state: Path | None, dsn: str = "") -> None:
-    """Applies every migration; the embedded database of `state` remembers that it has them."""
+    """Applies every migration and the rights; the embedded database of `state` remembers that it has them."""
     import django
     from django.core.management import call_command
 
     django.setup()
     call_command("migrate", interactive=False, verbosity=0)
     if state is not None:
-        (state / "pg" / "migrated").write_text(f"{schema_fingerprint()} {_applied(dsn)}")
+        write_private(state / "pg" / "migrated", f"{schema_fingerprint()} {_applied(dsn)}")
 
 
 def owner_link() -> str:
@@ -68,22 +76,34 @@ def owner_link() -> str:
     return owner_link() or ""
 
 
+def report() -> dict[str, Any]:
+    """`owner_link`, and a sentence for each way in which the event log is `unprotected`."""
+    link = owner_link()  # sets Django up
+    from access_requests.services.log_protection import ADVICE, unprotected
+
+    found = unprotected()
+    return {"owner_link": link, "unprotected": [*found, ADVICE] if found else []}
+
+
 def main(action: str, state: str = "", dsn: str = "") -> int:
     """Does one thing; a setting that cannot be read and a database that does not answer are one sentence."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import CommandError
     from django.db import OperationalError
 
     try:
         if action == "migrate":
             migrate(Path(state) if state else None, dsn)
         else:
-            print(owner_link())
-    except ImproperlyConfigured as refusal:
+            print(json.dumps(report()) if action == "report" else owner_link())
+    except (ImproperlyConfigured, CommandError) as refusal:
         print(refusal, file=sys.stderr)
         return 1
     except OperationalError as error:
-        what = "The database" if dsn else "The database that DATABASE_URL names"
+        owned = action == "migrate" and os.environ.get(OWNER_DATABASE)
+        name = OWNER_DATABASE if owned else "DATABASE_URL"
+        what = "The database" if dsn else f"The database that {name} names"
         why = str(error).strip().splitlines()[0]
         print(
             f"{what} does not let us in ({why}): is it running, and are the address and password right?",

@@ -1,6 +1,7 @@
 """Child processes that die with us, and what an earlier supervisor left behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from portal.embedded.errors import StartError
 from portal.embedded.identity import PLAIN, Identity
+from portal.private import OWNER_ALONE
 
 WRAPPER = Path(__file__).with_name("_exec.py")
 PROC = Path("/proc")
@@ -47,7 +50,7 @@ class Child:
         self.name, self.log, self.stop_signals = name, log, tuple(stop_signals)
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         cap_log(log)
-        with log.open("ab") as output:
+        with open_log(log) as output:
             self.log_start = output.tell()
             self.process = subprocess.Popen(
                 wrapped(command, identity=identity, death_signal=self.stop_signals[-1]),
@@ -58,6 +61,7 @@ class Child:
                 cwd=cwd,
                 start_new_session=True,
                 pass_fds=tuple(pass_fds),
+                umask=OWNER_ALONE,
             )
 
     @property
@@ -114,13 +118,22 @@ def wait_until(ready, child: Child, *, what: str, timeout: float = 60.0) -> None
         time.sleep(0.02)
 
 
+def open_log(log: Path) -> BinaryIO:
+    """A log file to append to, for its owner alone from the first byte."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    output = os.fdopen(descriptor, "ab")
+    output.seek(0, os.SEEK_END)
+    return output
+
+
 def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
     """Copies a log that outgrew `limit` to NAME.1 and empties it; its writer keeps it open."""
     with suppress(FileNotFoundError):
         if log.stat().st_size > limit:
             old = log.with_name(log.name + ".1")
-            old.write_bytes(log.read_bytes())
-            old.chmod(0o600)
+            old.unlink(missing_ok=True)
+            with open_log(old) as copy, log.open("rb") as full:
+                shutil.copyfileobj(full, copy)
             os.truncate(log, 0)
 
 
@@ -135,13 +148,30 @@ def running_in(folder: Path, names: Iterable[str]) -> list[int]:
 
 
 def running_with(variable: str, value: str) -> list[int]:
-    """The processes that were started with this environment variable, ourselves excepted."""
-    wanted, found = f"{variable}={value}".encode(), []
-    for entry in _processes():
-        with suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-    return found
+    """The processes that bear this mark, ourselves excepted: as an option of their Python, or in their environment.
+
+    Parts that hold secrets close their environment to us as well (`portal.private`), and their children may have
+    another command line.
+    """
+    wanted = f"{variable}={value}".encode()
+    return [
+        int(entry.name)
+        for entry in _processes()
+        if int(entry.name) != os.getpid()
+        and any(wanted in _words(entry / name) for name in ("cmdline", "environ"))
+    ]
+
+
+def marked(command: Sequence[str], variable: str, value: str) -> list[str]:
+    """A Python command line with the mark that `running_with` finds; Python itself ignores the option."""
+    return [command[0], "-X", f"{variable}={value}", *command[1:]]
+
+
+def _words(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:  # gone, or closed to us
+        return []
 
 
 def _processes() -> list[Path]:

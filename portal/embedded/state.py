@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from model_ops.access_lists import has_access_list
 from portal.embedded.errors import StartError
 
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108
@@ -33,10 +34,44 @@ def prepare_state(state: Path) -> Path:
             )
         for name in ("run", "logs"):
             (state / name).mkdir(mode=0o700, exist_ok=True)
-        (state / "run").chmod(0o700)
+            (state / name).chmod(0o700)
     except OSError as error:
         raise StartError(f"The state folder {state} cannot be used: {error.strerror}.") from None
     return state
+
+
+TIGHTENED = "run/tightened"
+OTHERS_TO_TIGHTEN = {
+    "pg/data",
+    "pg/data.new",
+    "demo",
+    "tests",
+}  # PostgreSQL's own, and state folders of their own
+
+
+def tighten(state: Path) -> None:
+    """Take the rights of other users from every file and folder in the state folder.
+
+    Earlier versions left files that the folder above them protected alone. `weights/`, which may hold very many, is
+    looked through once. What has an access list (`setfacl`) is an operator's choice and stays.
+    """
+    skipped = {state / name for name in OTHERS_TO_TIGHTEN}
+    if (state / TIGHTENED).exists():
+        skipped.add(state / "weights")
+    _tighten_one(state)
+    for folder, folders, files in os.walk(state):
+        folders[:] = [name for name in folders if Path(folder, name) not in skipped]
+        for name in (*folders, *files):
+            _tighten_one(Path(folder, name))
+    write_private(state / TIGHTENED, "")
+
+
+def _tighten_one(path: Path) -> None:
+    with suppress(OSError):  # gone meanwhile, or another user's
+        facts = path.lstat()
+        plain = stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)
+        if plain and facts.st_mode & 0o077 and not has_access_list(path):
+            path.chmod(facts.st_mode & 0o700)
 
 
 def socket_folder(state: Path) -> Path:

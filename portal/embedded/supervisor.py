@@ -19,23 +19,13 @@ from portal.embedded.errors import StartError
 from portal.embedded.identity import PLAIN
 from portal.embedded.listening import address_of, listen
 from portal.embedded.prepare import CHECKOUT, migrated
-from portal.embedded.processes import Child, cap_log, running_with, stop_leftovers, wrapped
+from portal.embedded.processes import Child, cap_log, marked, running_with, stop_leftovers, wrapped
 from portal.embedded.servers import EmbeddedServers
-from portal.embedded.state import Running, StateLock, prepare_state
+from portal.embedded.state import Running, StateLock, prepare_state, tighten, write_private
+from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
+from portal.private import OWNER_ALONE
 
-# What commands that come later need to know of a running portal, where the environment gave it.
-CONFIGURATION = (
-    "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "DEFAULT_FROM_EMAIL", "GATEHOUSE_URL", "GATEHOUSE_DEMO",
-    "GATEHOUSE_PROXIES", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS",
-    "GATEHOUSE_SMOKE",
-    "GATEHOUSE_NGINX_LOG", "GATEHOUSE_SHARED_WEIGHTS", "GATEHOUSE_DELIVERY", "GATEHOUSE_S3_ENDPOINT", "GATEHOUSE_S3_BUCKET", "GATEHOUSE_S3_PREFIX",
-    "GATEHOUSE_S3_REGION", "GATEHOUSE_MOST_BODIES", "GATEHOUSE_MOST_BODIES_EACH", "GATEHOUSE_MOST_UPLOADS",
-    "GATEHOUSE_LARGEST_UPLOAD", "GATEHOUSE_UPLOAD_PART", "GATEHOUSE_TOKEN_RATE",
-    "GATEHOUSE_ADDRESS_RATE",
-    "GATEHOUSE_OIDC_ISSUERS",
-    "GATEHOUSE_ANCHOR_FILE", "GATEHOUSE_ANCHOR_MINUTES", "GATEHOUSE_ANCHOR_MAIL",
-)  # fmt: skip
-RUN_MARK = "GATEHOUSE_RUN"  # in the environment of every process of one start, so that all can be found
+RUN_MARK = "GATEHOUSE_RUN"  # on the command line of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
 NAMED_BY = {"database": "database (DATABASE_URL)", "broker": "broker (REDIS_URL)"}
 THREADS = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
@@ -76,7 +66,7 @@ def worker_command(queue: str, *, processes: int, beat_file: Path | None = None)
     """A Celery worker of one queue; with `beat_file` it also keeps the clock for everybody."""
     beat = ["-B", "-s", str(beat_file)] if beat_file else []
     return python(
-        "-m", "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", str(processes), "-n", f"{queue}@%h",
+        "-m", "portal.private", "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", str(processes), "-n", f"{queue}@%h",
         "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat", *beat,
     )  # fmt: skip
 
@@ -85,7 +75,7 @@ def web_command(descriptor: int, *, scratch: Path) -> list[str]:
     """gunicorn with threads on a socket that is already open."""
     memory = Path("/dev/shm")  # noqa: S108 - gunicorn's own choice for its worker's sign of life
     return python(
-        "-m", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
+        "-m", "portal.private", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
         "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--keep-alive", str(KEPT),
         "--no-control-socket",
         "--worker-tmp-dir", str(memory if os.access(memory, os.W_OK) else scratch),
@@ -118,13 +108,13 @@ class Supervisor:
         """Returns when pages and worker answer; raises `StartError`, with nothing left running, when they cannot."""
         try:
             self._stack.enter_context(StateLock(self.state, purpose="a running portal", wait=1.0))
+            tighten(self.state)
             self._clear_leftovers()
             opened = self._stack.enter_context(listen(self.host, self.port))
             self.address = address_of(opened, self.host)
             self._start_servers()
             if not self._has_schema():
-                embedded = [str(self.state), self.servers.urls.dsn] if self.servers.postgres else []
-                self.run_prepare("migrate", *embedded)
+                self._migrate()
             web, worker, recovery = self.parts = self._make_parts(opened.fileno())
             self._spawn(web)
             self._spawn(worker)
@@ -159,19 +149,29 @@ class Supervisor:
                 cap_log(child.log)
         return restarted
 
-    def run_prepare(self, *arguments: str) -> str:
-        """Runs one of `portal.embedded.prepare`'s actions; its refusal becomes ours."""
+    def run_prepare(self, action: str, *arguments: str, **extra: str) -> str:
+        """Runs one of `portal.embedded.prepare`'s actions; its refusal becomes ours. `extra` joins its environment."""
+        command = python("-m", "portal.private", "portal.embedded.prepare", action, *arguments)
         result = subprocess.run(
-            wrapped(python("-m", "portal.embedded.prepare", *arguments), identity=PLAIN, death_signal=signal.SIGKILL),
-            env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=CHECKOUT,
+            wrapped(marked(command, RUN_MARK, self._run_id), identity=PLAIN, death_signal=signal.SIGKILL),
+            env=environment_of("migrate" if action == "migrate" else "report", self.environment | extra),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=CHECKOUT, umask=OWNER_ALONE,
         )  # fmt: skip
         if result.returncode != 0:
             lines = result.stderr.strip().splitlines() or ["it said nothing"]
-            (self.state / "logs" / "prepare.log").write_text(result.stderr)
+            write_private(self.state / "logs" / "prepare.log", result.stderr)
             raise StartError(
                 lines[-1] if len(lines) == 1 else f"{lines[-1]} (see {self.state}/logs/prepare.log)"
             )
         return result.stdout.strip()
+
+    def _migrate(self) -> None:
+        """The only moment at which the owner's address is read."""
+        if self.servers.postgres is None:
+            self.run_prepare("migrate", **{OWNER_DATABASE: self.given.get(OWNER_DATABASE, "")})
+            return
+        owner = {OWNER_DATABASE: self.servers.postgres.owner_url}
+        self.run_prepare("migrate", str(self.state), self.servers.urls.dsn, **owner)
 
     def _start_servers(self) -> None:
         self.servers = EmbeddedServers(
@@ -185,7 +185,7 @@ class Supervisor:
             # An earlier worker's sign of life proves nothing now.
             self.servers.valkey.command("DEL", HEARTBEAT)
         self.environment = {
-            **self.given,
+            **{name: value for name, value in self.given.items() if name != OWNER_DATABASE},
             "DATABASE_URL": self.servers.urls.database_url,
             "REDIS_URL": self.servers.urls.redis_url,
             "GATEHOUSE_STATE": str(self.state),
@@ -215,8 +215,8 @@ class Supervisor:
     def _spawn(self, part: Part) -> None:
         part.count_start()
         part.child = Child(
-            part.name, part.command, log=self.state / "logs" / f"{part.name}.log", env=self.environment,
-            cwd=CHECKOUT, stop_signals=part.stop_signals, pass_fds=part.pass_fds,
+            part.name, marked(part.command, RUN_MARK, self._run_id), log=self.state / "logs" / f"{part.name}.log",
+            env=environment_of(part.name, self.environment), cwd=CHECKOUT, stop_signals=part.stop_signals, pass_fds=part.pass_fds,
         )  # fmt: skip
 
     def _announce(self) -> None:
@@ -260,7 +260,7 @@ class Supervisor:
         if self._run_id:
             self._kill_marked(patience=3.0)
         self._run_id = uuid.uuid4().hex
-        record.write_text(self._run_id)
+        write_private(record, self._run_id)
 
     def _kill_marked(self, *, patience: float = 0.0) -> None:
         mark = getattr(self, "_run_id", "")

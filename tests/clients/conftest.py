@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,6 +27,7 @@ from tests.model_ops.hub.conftest import (  # noqa: F401 - fixtures
     CHECKOUT,
     Portal,
     hub_environment,
+    migrate_hub,
     no_call_home,
     portal,
     served,
@@ -47,7 +47,11 @@ def ci() -> Generator[Issuer]:
 
 
 @pytest.fixture(scope="session")
-def bare_portal(hub_environment: dict[str, str], ci: Issuer) -> Generator[Portal]:  # noqa: F811
+def bare_portal(
+    hub_environment: dict[str, str],  # noqa: F811
+    ci: Issuer,
+    owner_url: Callable[[str], str],
+) -> Generator[Portal]:
     """As the hub's tests have it, and it lets that CI service in."""
     state = Path(hub_environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -56,9 +60,7 @@ def bare_portal(hub_environment: dict[str, str], ci: Issuer) -> Generator[Portal
             "GATEHOUSE_URL": address,
             "GATEHOUSE_OIDC_ISSUERS": f"github={ci.url}",
         }
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment, check=True
-        )
+        migrate_hub(environment, owner_url)
         yield from served(listening, address, environment, state, seeder_code=SEEDER)
 
 

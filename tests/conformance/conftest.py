@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
-from tests.model_ops.hub.conftest import CHECKOUT, Portal, hub_environment, served
+from tests.model_ops.hub.conftest import Portal, hub_environment, migrate_hub, served
 
 __all__ = ["hub_environment"]
 SEEDING = "import django; django.setup(); from tests.conformance import seeding; seeding.main()"
@@ -22,13 +20,11 @@ NO_LIMITS = {
 
 
 @pytest.fixture(scope="session")
-def seeded_portal(hub_environment: dict[str, str]) -> Generator[Portal]:
+def seeded_portal(hub_environment: dict[str, str], owner_url: Callable[[str], str]) -> Generator[Portal]:
     """An empty portal, and a process that makes what upstream's tests ask for; both serve every version in turn."""
     state = Path(hub_environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         environment = hub_environment | {"GATEHOUSE_URL": address} | NO_LIMITS
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment, check=True
-        )
+        migrate_hub(environment, owner_url)
         yield from served(listening, address, environment, state, seeder_code=SEEDING)

@@ -30,10 +30,19 @@ def token_setting(endpoint: str) -> str:
     return "GATEHOUSE_FOLLOW_TOKENS"
 
 
+def has_token(endpoint: str) -> bool:
+    """Whether the portal has a token for that endpoint; the web process knows so much, and not the token."""
+    return endpoint in settings.GATEHOUSE_FOLLOW_ENDPOINTS or bool(token_for(endpoint))
+
+
 def known_endpoints() -> list[str]:
     """Endpoints that have a token: the only ones that the admin offers."""
-    named = [settings.GATEHOUSE_HUB_ENDPOINT, *settings.GATEHOUSE_FOLLOW_TOKENS]
-    return [endpoint for endpoint in dict.fromkeys(named) if token_for(endpoint)]
+    named = [
+        settings.GATEHOUSE_HUB_ENDPOINT,
+        *settings.GATEHOUSE_FOLLOW_TOKENS,
+        *settings.GATEHOUSE_FOLLOW_ENDPOINTS,
+    ]
+    return [endpoint for endpoint in dict.fromkeys(named) if has_token(endpoint)]
 
 
 def check_endpoint(endpoint: str) -> str:

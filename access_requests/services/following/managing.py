@@ -15,8 +15,8 @@ from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import check_repo_id
 from access_requests.services.following.credentials import (
     check_endpoint,
+    has_token,
     known_endpoints,
-    token_for,
     token_setting,
 )
 from access_requests.services.queue import enqueue_on_commit
@@ -36,7 +36,7 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
     endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
     if actor is not None and endpoint not in known_endpoints():
         raise Invalid(f"{endpoint} has no token here: an operator sets GATEHOUSE_FOLLOW_TOKENS first.")
-    if not token_for(endpoint):
+    if not has_token(endpoint):
         raise Invalid(
             f"There is no token for {endpoint}: set {token_setting(endpoint)} to one with write access to {far_id}."
         )

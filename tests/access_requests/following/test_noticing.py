@@ -89,19 +89,21 @@ def test_mail_is_due_when_its_poll_is_over(sides: Sides) -> None:
     assert [send_due(), send_due()] == [1, 0]
 
 
-def test_request_that_is_not_taken_in_is_in_no_mail(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_request_that_is_not_taken_in_is_in_no_mail(sides: Sides, as_owner: Any) -> None:
     sides.ask()
     name = sides.ask()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE unique_violation; END $$; "
-            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON access_requests_outgoingmail NOT DEFERRABLE "
-            "FOR EACH ROW EXECUTE FUNCTION pg_temp.refuse()"
-        )
+    as_owner.execute(
+        "CREATE FUNCTION refuse_mail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE unique_violation; END $$; "
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON access_requests_outgoingmail NOT DEFERRABLE "
+        "FOR EACH ROW EXECUTE FUNCTION refuse_mail()"
+    )
+    try:
         sides.poll()
         assert (RemoteRequest.objects.count(), sides.followed.unread) == (0, 2)
-        cursor.execute("DROP TRIGGER refuse ON access_requests_outgoingmail")
+    finally:
+        as_owner.execute("DROP FUNCTION refuse_mail() CASCADE")
     sides.poll()
     assert (RemoteRequest.objects.count(), sides.remote(name).missed) == (2, 0)
     assert OutgoingMail.objects.get().subject.startswith("2 new requests")

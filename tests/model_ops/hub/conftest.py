@@ -11,13 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from portal.embedded.supervisor import web_command
@@ -106,18 +105,19 @@ class Portal:
 
 
 @pytest.fixture(scope="session")
-def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str]]:
+def hub_environment(
+    tmp_path_factory: pytest.TempPathFactory, owner_of: Callable[..., Any]
+) -> Generator[dict[str, str]]:
     """A portal's environment with an empty, migrated database, a state folder and a corner of the broker to itself."""
     name = f"hub_{secrets.token_hex(4)}"
     url = os.environ["DATABASE_URL"]
     folder, _, _ = url.rpartition("/")
-    sockets = folder.partition("@/")[2]
     state = tmp_path_factory.mktemp("hub-state")
     (state / "logs").mkdir()
 
     def on_server(statement: str) -> None:
         """On a connection of its own: a test may restart the server meanwhile."""
-        with psycopg.connect(dbname="postgres", user="gatehouse", host=sockets, autocommit=True) as server:
+        with owner_of() as server:
             server.execute(statement)
 
     on_server(f"CREATE DATABASE {name}")
@@ -135,16 +135,22 @@ def hub_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[
 
 
 @pytest.fixture(scope="session")
-def bare_portal(hub_environment: dict[str, str]) -> Generator[Portal]:
+def bare_portal(hub_environment: dict[str, str], owner_url: Callable[[str], str]) -> Generator[Portal]:
     """gunicorn, just as the supervisor starts it, with nothing in the catalogue."""
     state = Path(hub_environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         environment = hub_environment | {"GATEHOUSE_URL": address}
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment, check=True
-        )
+        migrate_hub(environment, owner_url)
         yield from served(listening, address, environment, state)
+
+
+def migrate_hub(environment: dict[str, str], owner_url: Callable[[str], str]) -> None:
+    """Makes the tables as the database's owner; what is served afterwards runs as the portal's role."""
+    owner = {"GATEHOUSE_OWNER_DATABASE_URL": owner_url(environment["DATABASE_URL"].rpartition("/")[2])}
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment | owner, check=True
+    )
 
 
 def served(

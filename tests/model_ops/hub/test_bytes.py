@@ -136,8 +136,8 @@ def connections_held(portal: Portal) -> int:
     import psycopg
 
     folder, _, name = portal.environment["DATABASE_URL"].rpartition("/")
-    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state <> 'idle'"
-    with psycopg.connect(dbname="postgres", user="gatehouse", host=folder.partition("@/")[2]) as server:
+    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state <> 'idle' AND pid <> pg_backend_pid()"
+    with psycopg.connect(dbname=name, user="gatehouse_portal", host=folder.partition("@/")[2]) as server:
         row = server.execute(question, [name]).fetchone()
     assert row
     return int(row[0])

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ def ask(port: int, path: str, token: str) -> tuple[http.client.HTTPConnection, h
 
 def connected(portal: Portal) -> psycopg.Connection[tuple[Any, ...]]:
     folder, _, name = portal.environment["DATABASE_URL"].rpartition("/")
-    return psycopg.connect(dbname=name, user="gatehouse", host=folder.partition("@/")[2], autocommit=True)
+    return psycopg.connect(
+        dbname=name, user="gatehouse_portal", host=folder.partition("@/")[2], autocommit=True
+    )
 
 
 def rows(portal: Portal, name: str) -> list[tuple[str, str, int | None, int | None]]:
@@ -119,10 +121,10 @@ def test_open_body_of_a_living_web_server_is_running_then_complete(
 
 
 def test_downloads_stay_in_the_journal_while_their_table_is_away(
-    portal: Portal, path: str, token: str
+    portal: Portal, path: str, token: str, owner_of: Callable[..., Any]
 ) -> None:
     """The row comes when the table does; nobody who downloads notices."""
-    with connected(portal) as server:
+    with owner_of(portal.environment["DATABASE_URL"].rpartition("/")[2]) as server:
         server.execute("ALTER TABLE model_ops_download RENAME TO away")
         try:
             assert portal.ask("GET", path + "small.json", token=token).body == b"{}"

@@ -336,19 +336,17 @@ def test_add_licence_refuses_in_one_sentence(
 
 
 def test_verify_audit_names_the_first_bad_event(
-    manage: Callable[..., Said], add_files_model: Callable[..., Any]
+    manage: Callable[..., Said], add_files_model: Callable[..., Any], as_owner: Any
 ) -> None:
     add_files_model("ai/x")
     events = Event.objects.count()
 
     whole = manage("verify_audit", "--json")
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")  # past the trigger, as its owner could go
-        cursor.execute(
-            "UPDATE access_requests_event SET writer = 'policy' WHERE id ="
-            " (SELECT event_id FROM access_requests_eventlink WHERE number = 2)"
-        )
-        cursor.execute("SET session_replication_role = DEFAULT")
+    as_owner.execute("SET session_replication_role = replica")  # past the trigger, as its owner could go
+    as_owner.execute(
+        "UPDATE access_requests_event SET writer = 'policy' WHERE id ="
+        " (SELECT event_id FROM access_requests_eventlink WHERE number = 2)"
+    )
     broken = manage("verify_audit", "--json")
 
     assert (whole.status, whole.json["ok"], whole.json["events"], whole.json["problems"]) == (

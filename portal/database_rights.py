@@ -1,0 +1,200 @@
+"""What the portal's database role may do: the table, and how migrate applies it.
+
+The owner's role makes and changes tables and is used by migrate alone. The portal's role reads and writes rows, and
+less than that where rows are evidence. `access_requests.services.log_protection` asks the database what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.management.base import CommandError
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from portal import environment
+from portal.parts import OWNER_DATABASE
+
+EVERY_TABLE = ("SELECT", "INSERT", "UPDATE", "DELETE")
+TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is passed over
+    "access_requests_event": ("SELECT", "INSERT"),
+    "access_requests_eventtext": ("SELECT", "INSERT"),
+    "access_requests_eventlink": ("SELECT",),  # rows come from a trigger that runs as the owner
+    "access_requests_eventtolink": (),  # the same
+    "access_requests_licenceacceptance": ("SELECT", "INSERT"),
+    "access_requests_licenceversion": ("SELECT", "INSERT", "UPDATE (retired_at, must_accept_at)"),
+    "django_migrations": ("SELECT",),
+}
+SEQUENCES = ("USAGE", "SELECT")
+FUNCTIONS = ("gatehouse_erase_event_texts",)  # those of ours that the portal may call; triggers need no right
+ATTRIBUTES = {
+    "rolsuper": "NOSUPERUSER",
+    "rolcreatedb": "NOCREATEDB",
+    "rolcreaterole": "NOCREATEROLE",
+    "rolreplication": "NOREPLICATION",
+    "rolbypassrls": "NOBYPASSRLS",
+}
+NEW_ROLE = f"LOGIN {' '.join(ATTRIBUTES.values())}"
+
+
+@contextmanager
+def as_owner(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    """Make `connection` the owner's while the block runs, and hand out the name of the portal's role.
+
+    The name is "" where one role is both, because `GATEHOUSE_OWNER_DATABASE_URL` is not set. A connection that is
+    another user's than `DATABASE_URL` names (a test run's) counts as the owner's. The database stays the same.
+    """
+    portal, owner = environment.database(), environment.owner_database()
+    settings = connection.settings_dict
+    if not owner:
+        yield str(portal["USER"]) if settings["USER"] != portal["USER"] else ""
+        return
+    empty: dict[str, object] = {"USER": "", "PASSWORD": "", "HOST": "", "PORT": "", "OPTIONS": {}}
+    before = {name: settings[name] for name in empty}
+    _reconnect(connection, {name: owner.get(name) or nothing for name, nothing in empty.items()})
+    try:
+        yield str(portal["USER"])
+    finally:
+        _reconnect(connection, before)
+
+
+def _reconnect(connection: BaseDatabaseWrapper, settings: dict[str, object]) -> None:
+    connection.close()
+    close_pool = getattr(connection, "close_pool", None)
+    if close_pool is not None:
+        close_pool()
+    connection.settings_dict.update(settings)
+
+
+def make_role(connection: BaseDatabaseWrapper, role: str) -> None:
+    """Make the portal's role with the password in `DATABASE_URL` if it is missing, and take attributes it must not have.
+
+    A role that exists keeps its password. Raises `CommandError` with the SQL to run where the owner may not do it.
+    """
+    name = connection.ops.quote_name(role)
+    with connection.cursor() as cursor:
+        may = _one(cursor, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        found = _one(cursor, f"SELECT ARRAY[{', '.join(ATTRIBUTES)}] FROM pg_roles WHERE rolname = %s", role)  # noqa: S608
+        if found is None:
+            _may_or_refuse(may, role, f"CREATE ROLE {name} {NEW_ROLE} PASSWORD '...'")
+            cursor.execute(f"CREATE ROLE {name} {NEW_ROLE}{_password(connection, role)}")
+            return
+        excess = [word for word, has in zip(ATTRIBUTES.values(), found, strict=True) if has]
+        if excess:
+            superuser = _one(cursor, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+            _may_or_refuse(superuser, role, f"ALTER ROLE {name} {' '.join(excess)}")
+            cursor.execute(f"ALTER ROLE {name} {' '.join(excess)}")
+
+
+def _may_or_refuse(may: object, role: str, statement: str) -> None:
+    if not may:
+        raise CommandError(
+            f"The role in {OWNER_DATABASE} may not make or change the portal's role {role}: run this as a superuser"
+            f" of the database server, then migrate again: {statement};"
+        )
+
+
+def _password(connection: BaseDatabaseWrapper, role: str) -> str:
+    """As a verifier, so that no log of the server shows the password."""
+    password = str(environment.database()["PASSWORD"] or "")
+    if not password:
+        return ""
+    made = connection.connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+    return f" PASSWORD '{made.decode()}'"
+
+
+def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:
+    """Give the portal's role what the table says and take everything else; idempotent, in one transaction.
+
+    Raises `CommandError` where the owner's role does not own a table, or the portal's role owns one.
+    """
+    name = connection.ops.quote_name(role)
+    with connection.cursor() as cursor:
+        _check_owners(cursor, role)
+        schema, database = (
+            connection.ops.quote_name(_one(cursor, f"SELECT {what}"))
+            for what in ("current_schema()", "current_database()")
+        )
+        with transaction.atomic(using=connection.alias):
+            for statement in [
+                *_about_places(schema, database, name),
+                *_about_membership(cursor, name, role),
+                *_about_tables(cursor, schema, name),
+                *_about_functions(cursor, name),
+            ]:
+                cursor.execute(statement)
+
+
+def _check_owners(cursor: CursorWrapper, role: str) -> None:
+    question = """
+        SELECT c.relname FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+        AND {} ORDER BY 1 LIMIT 1"""
+    foreign = _one(cursor, question.format("NOT pg_has_role(c.relowner, 'USAGE')"))
+    if foreign:
+        raise CommandError(
+            f"The table {foreign} belongs to another role than {OWNER_DATABASE} names: name the tables' owner there,"
+            " or give them to it with REASSIGN OWNED."
+        )
+    own = _one(cursor, question.format("c.relowner = (SELECT oid FROM pg_roles WHERE rolname = %s)"), role)
+    if own:
+        raise CommandError(
+            f"The portal's role {role} owns the table {own}: run REASSIGN OWNED BY {role} TO the owner's role,"
+            " then migrate again."
+        )
+
+
+def _about_places(schema: str, database: str, name: str) -> list[str]:
+    return [
+        f"REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, {name}",
+        f"GRANT USAGE ON SCHEMA {schema} TO {name}",
+        f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {name}",
+        f"GRANT CONNECT ON DATABASE {database} TO {name}",
+    ]
+
+
+def _about_membership(cursor: CursorWrapper, name: str, role: str) -> list[str]:
+    """Of no role at all: through one it could have every right that is taken here."""
+    cursor.execute(
+        "SELECT roleid::regrole::text FROM pg_auth_members"
+        " WHERE member = (SELECT oid FROM pg_roles WHERE rolname = %s)",
+        [role],
+    )
+    return [f"REVOKE {granted} FROM {name}" for (granted,) in cursor.fetchall()]
+
+
+def _about_tables(cursor: CursorWrapper, schema: str, name: str) -> list[str]:
+    cursor.execute(
+        "SELECT relname, relkind FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        " AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY relname"
+    )
+    statements = []
+    for table, kind in cursor.fetchall():
+        rights = SEQUENCES if kind == "S" else TABLES.get(table, EVERY_TABLE)
+        what = f'{"SEQUENCE" if kind == "S" else "TABLE"} {schema}."{table}"'
+        statements.append(f"REVOKE ALL ON {what} FROM PUBLIC, {name}")
+        if rights:
+            statements.append(f"GRANT {', '.join(rights)} ON {what} TO {name}")
+    return statements
+
+
+def _about_functions(cursor: CursorWrapper, name: str) -> list[str]:
+    """Ours alone: what an extension brought stays as it is."""
+    cursor.execute(
+        "SELECT p.oid::regprocedure::text, p.proname FROM pg_proc p"
+        " WHERE p.pronamespace = current_schema()::regnamespace AND pg_has_role(p.proowner, 'USAGE') AND NOT EXISTS"
+        " (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')"
+    )
+    statements = []
+    for signature, function in cursor.fetchall():
+        statements.append(f"REVOKE ALL ON ROUTINE {signature} FROM PUBLIC, {name}")
+        if function in FUNCTIONS:
+            statements.append(f"GRANT EXECUTE ON ROUTINE {signature} TO {name}")
+    return statements
+
+
+def _one(cursor: CursorWrapper, question: str, *values: object) -> object:
+    cursor.execute(question, values)
+    row = cursor.fetchone()
+    return row[0] if row else None

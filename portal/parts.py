@@ -1,0 +1,77 @@
+"""Which variables of the environment each part of the portal gets.
+
+This is the only table: the supervisor starts every part with what stands here and nothing else, and a test compares
+`docker/compose.yaml` with it. PostgreSQL and Valkey get `SERVERS`; the children of the workers get what
+`model_ops/child_environment.py` says; nginx gets what `docker/nginx/` reads, none of which is secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from model_ops.child_environment import DEVICES, MACHINE, NETWORK, chosen
+
+OWNER_DATABASE = "GATEHOUSE_OWNER_DATABASE_URL"
+FOLLOW_TOKENS, FOLLOW_ENDPOINTS = "GATEHOUSE_FOLLOW_TOKENS", "GATEHOUSE_FOLLOW_ENDPOINTS"
+NO_KEY = "none"  # a SECRET_KEY for parts that sign nothing: `environment.secret_key` makes one up for them
+NO_BROKER = "unix:///not-used"
+SERVERS = ("PATH",)
+PROCESS = (*MACHINE, "PYTHON*", "DJANGO_SETTINGS_MODULE", "GATEHOUSE_RUN", "GATEHOUSE_STATE")
+HUB_CLIENT = ("HF_HOME", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_DISABLE_TELEMETRY")
+# What is no secret, and what several parts must agree about.
+SETTINGS = (
+    *("GATEHOUSE_URL", "GATEHOUSE_DEMO", "GATEHOUSE_PROXIES", "GATEHOUSE_SOURCES", "GATEHOUSE_HUB_ENDPOINT"),
+    *("GATEHOUSE_SMOKE", "GATEHOUSE_NGINX_LOG", "GATEHOUSE_SHARED_WEIGHTS", "GATEHOUSE_DELIVERY"),
+    *("GATEHOUSE_S3_ENDPOINT", "GATEHOUSE_S3_BUCKET", "GATEHOUSE_S3_PREFIX", "GATEHOUSE_S3_REGION"),
+    *("GATEHOUSE_MOST_BODIES", "GATEHOUSE_MOST_BODIES_EACH", "GATEHOUSE_MOST_UPLOADS"),
+    *("GATEHOUSE_LARGEST_UPLOAD", "GATEHOUSE_UPLOAD_PART", "GATEHOUSE_TOKEN_RATE", "GATEHOUSE_ADDRESS_RATE"),
+    *("GATEHOUSE_OIDC_ISSUERS", "DEFAULT_FROM_EMAIL"),
+    *("GATEHOUSE_ANCHOR_FILE", "GATEHOUSE_ANCHOR_MINUTES", "GATEHOUSE_ANCHOR_MAIL"),
+)
+SECRETS = (
+    *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),
+    *(FOLLOW_TOKENS, OWNER_DATABASE, "AWS_*"),
+)
+PARTS: dict[str, tuple[str, ...]] = {
+    # signs sessions, sends codes at once, looks sources up at the Hub, signs links into the bucket
+    "web": (
+        *(*PROCESS, *NETWORK, *HUB_CLIENT, *SETTINGS),
+        *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),
+        *(FOLLOW_ENDPOINTS, "AWS_*"),
+    ),
+    # mails, followed repositories, copies into the bucket; beat runs in it
+    "worker-default": (
+        *(*PROCESS, *NETWORK, *HUB_CLIENT, *SETTINGS),
+        *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),
+        *(FOLLOW_TOKENS, "AWS_*"),
+    ),
+    # makes weights and fetches what they are made from; signs and mails nothing
+    "worker-recovery": (
+        *(*PROCESS, *NETWORK, *HUB_CLIENT, *DEVICES, *SETTINGS),
+        *("DATABASE_URL", "REDIS_URL", "GATEHOUSE_HUB_TOKEN"),
+    ),
+    # the only one with the owner's address; DATABASE_URL names the role that it makes for the portal
+    "migrate": (*PROCESS, *SETTINGS, "DATABASE_URL", OWNER_DATABASE),
+    # the link for the first account, and what the log is not protected from
+    "report": (*PROCESS, *SETTINGS, "DATABASE_URL", "REDIS_URL", "SECRET_KEY"),
+}
+# What `./dev.py manage` takes over from a running portal: all but the owner's address.
+CONFIGURATION = (*SETTINGS, *(name for name in SECRETS if name not in (OWNER_DATABASE, "AWS_*")))
+
+
+def environment_of(part: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Return what this part gets of `given`; a part without a key or a broker gets the words that stand for none.
+
+    A part that may only know which endpoints have a token gets their addresses. Raises KeyError for an unknown part.
+    """
+    names = PARTS[part]
+    found = chosen(names, given)
+    if given.get("GATEHOUSE_DELIVERY", "").strip().lower() != "s3":
+        found = {name: value for name, value in found.items() if not name.startswith("AWS_")}
+    if FOLLOW_ENDPOINTS in names and given.get(FOLLOW_TOKENS):
+        found[FOLLOW_ENDPOINTS] = " ".join(pair.partition("=")[0] for pair in given[FOLLOW_TOKENS].split())
+    if "SECRET_KEY" not in names:
+        found["SECRET_KEY"] = NO_KEY
+    if "REDIS_URL" not in names:
+        found["REDIS_URL"] = NO_BROKER
+    return found

@@ -1,0 +1,32 @@
+"""Run a module with files for their owner alone, and with memory that other processes of the same user cannot read.
+
+`python -P -m portal.private MODULE ARGUMENTS...` is `python -P -m MODULE ARGUMENTS...` after `keep_private()`.
+"""
+
+import ctypes
+import os
+import runpy
+import sys
+
+PR_SET_DUMPABLE = 4
+OWNER_ALONE = 0o077  # the umask
+
+
+def keep_private() -> None:
+    """Set the umask, and on Linux close `/proc/PID/environ` and `mem` of this process and its forks to its user.
+
+    A program that a fork becomes by `exec` starts open again (prctl(2), PR_SET_DUMPABLE). Root can read on.
+    """
+    os.umask(OWNER_ALONE)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def main(module: str, *arguments: str) -> None:
+    keep_private()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
