@@ -1,4 +1,10 @@
-"""The database links events into the chain at commit, and alone can erase a text; the chain of format 1 is closed."""
+"""The database links events into the chain at commit, and alone can erase a text; the chain of format 1 is closed.
+
+The chain's lock is taken after every other check of a commit, so that no foreign key waits for a row while it is held.
+Deferred triggers run in the order in which their rows were written, and what they write themselves is checked after all
+of them. So an event's own trigger only notes the event in `access_requests_eventtolink`; that row's trigger takes the
+lock, links the event and removes the row again.
+"""
 
 import hashlib
 import json
@@ -9,13 +15,25 @@ from django.utils import timezone
 
 CHAIN_LOCK = 0x6761746568  # "gateh"; held from the first link of a transaction to the end of its commit
 
+NOTE = """
+CREATE UNLOGGED TABLE access_requests_eventtolink (event_id bigint PRIMARY KEY);
+CREATE FUNCTION gatehouse_note_event() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, {schema}, pg_temp AS $$
+BEGIN
+    INSERT INTO access_requests_eventtolink (event_id) VALUES (NEW.id);
+    RETURN NULL;
+END $$;
+"""
 LINK = """
 CREATE FUNCTION gatehouse_link_event() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, {schema}, pg_temp AS $$
 DECLARE
     place bigint;
     before text;
+    content text;
 BEGIN
+    DELETE FROM access_requests_eventtolink WHERE event_id = NEW.event_id;
+    SELECT digest INTO STRICT content FROM access_requests_event WHERE id = NEW.event_id;
     PERFORM pg_advisory_xact_lock({lock});
     SELECT number, hash INTO place, before FROM access_requests_eventlink ORDER BY number DESC LIMIT 1;
     IF place IS NULL THEN
@@ -25,8 +43,8 @@ BEGIN
     place := coalesce(place, 0) + 1;
     before := coalesce(before, repeat('0', 64));
     INSERT INTO access_requests_eventlink (number, event_id, previous_hash, hash) VALUES (
-        place, NEW.id, before,
-        encode(sha256(convert_to(place || ' ' || before || ' ' || NEW.digest, 'UTF8')), 'hex'));
+        place, NEW.event_id, before,
+        encode(sha256(convert_to(place || ' ' || before || ' ' || content, 'UTF8')), 'hex'));
     RETURN NULL;
 END $$;
 """
@@ -75,7 +93,9 @@ END $$;
 """
 TRIGGERS = """
 CREATE CONSTRAINT TRIGGER zz_link AFTER INSERT ON access_requests_event DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW WHEN (NEW.format = 2) EXECUTE FUNCTION gatehouse_link_event();
+    FOR EACH ROW WHEN (NEW.format = 2) EXECUTE FUNCTION gatehouse_note_event();
+CREATE CONSTRAINT TRIGGER zz_link AFTER INSERT ON access_requests_eventtolink DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION gatehouse_link_event();
 CREATE TRIGGER access_requests_eventtext_rows BEFORE UPDATE OR DELETE ON access_requests_eventtext
     FOR EACH ROW EXECUTE FUNCTION gatehouse_only_erased();
 CREATE TRIGGER access_requests_eventtext_all BEFORE TRUNCATE ON access_requests_eventtext
@@ -93,6 +113,8 @@ DROP TRIGGER access_requests_eventlink_rows ON access_requests_eventlink;
 DROP TRIGGER access_requests_eventlink_all ON access_requests_eventlink;
 DROP FUNCTION gatehouse_only_erased();
 DROP FUNCTION gatehouse_erase_event_texts(bigint[], bigint, text);
+DROP TABLE access_requests_eventtolink;
+DROP FUNCTION gatehouse_note_event();
 DROP FUNCTION gatehouse_link_event();
 """
 
@@ -102,7 +124,7 @@ def make_functions(apps, schema_editor):
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SELECT quote_ident(current_schema())")
         (schema,) = cursor.fetchone()
-        for text in (LINK, ERASE):
+        for text in (NOTE, LINK, ERASE):
             cursor.execute(text.format(schema=schema, lock=CHAIN_LOCK))
         cursor.execute(ONLY_ERASED)
         cursor.execute(TRIGGERS)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from django.utils import timezone
 
 from access_requests.models import Event, EventLink, EventText, LicenceVersion
@@ -27,14 +25,10 @@ Run = Callable[[str], None]
 
 
 @pytest.fixture
-def as_owner() -> Generator[Run]:
-    """`as_owner(sql)`: the statements, run by the owner of the tables with every trigger switched off."""
-    facts = connection.get_connection_params()
-    with psycopg.connect(
-        dbname=facts["dbname"], host=facts["host"], user="gatehouse", autocommit=True
-    ) as owner:
-        owner.execute("SET session_replication_role = replica")
-        yield lambda sql: owner.execute(sql)  # type: ignore[arg-type]
+def damage(as_owner: Any) -> Run:
+    """`damage(sql)`: the statements, run by the owner of the tables with every trigger switched off."""
+    as_owner.execute("SET session_replication_role = replica")
+    return lambda sql: as_owner.execute(sql)
 
 
 @pytest.fixture
@@ -58,64 +52,62 @@ def decided(
     return request
 
 
-def rewrite_everything(as_owner: Run) -> None:
+def rewrite_everything(damage: Run) -> None:
     """Makes every digest and link again, from the first event on, as the events are now."""
     previous = "0" * 64
     for link in EventLink.objects.select_related("event").order_by("number"):
         digest = event_digest(link.event)
         hash = link_hash(link.number, previous, digest)
-        as_owner(f"UPDATE access_requests_event SET digest = '{digest}' WHERE id = {link.event_id}")
-        as_owner(
+        damage(f"UPDATE access_requests_event SET digest = '{digest}' WHERE id = {link.event_id}")
+        damage(
             f"UPDATE access_requests_eventlink SET previous_hash = '{previous}', hash = '{hash}'"
             f" WHERE number = {link.number}"
         )
         previous = hash
 
 
-def test_cut_tail_is_found(decided: Any, as_owner: Run) -> None:
+def test_cut_tail_is_found(decided: Any, damage: Run) -> None:
     """The chain alone cannot tell: what is left of it is whole."""
     last = [link.event_id for link in EventLink.objects.order_by("-number")[:5]]
     ids = ",".join(map(str, last))
     for table, column in [("eventlink", "event_id"), ("eventtext", "event_id"), ("event", "id")]:
-        as_owner(f"DELETE FROM access_requests_{table} WHERE {column} IN ({ids})")
+        damage(f"DELETE FROM access_requests_{table} WHERE {column} IN ({ids})")
     assert verify_chain().ok
     (problem,) = verify_log().problems
     assert problem.startswith("The log was cut: it ends at event ")
 
 
-def test_rewritten_chain_is_found(decided: Any, as_owner: Run, make_person: Callable[..., Any]) -> None:
+def test_rewritten_chain_is_found(decided: Any, damage: Run, make_person: Callable[..., Any]) -> None:
     """Another person decided, as every row and hash of the log says now."""
     mallory = make_person("mallory")
-    as_owner(f"UPDATE access_requests_event SET actor_id = {mallory.pk} WHERE kind = 'request.approved'")
-    rewrite_everything(as_owner)
+    damage(f"UPDATE access_requests_event SET actor_id = {mallory.pk} WHERE kind = 'request.approved'")
+    rewrite_everything(damage)
     assert verify_chain().ok
     (problem,) = verify_log().problems
     assert problem.startswith("The log was rewritten at or before event ")
 
 
 @pytest.mark.parametrize("also", ["nothing", "its SHA-256", "its SHA-256 and the acceptance"])
-def test_changed_licence_text_is_found(decided: Any, as_owner: Run, also: str) -> None:
+def test_changed_licence_text_is_found(decided: Any, damage: Run, also: str) -> None:
     licence = LicenceVersion.objects.get()
-    as_owner(f"UPDATE access_requests_licenceversion SET text = 'Do as you like.' WHERE id = {licence.pk}")
+    damage(f"UPDATE access_requests_licenceversion SET text = 'Do as you like.' WHERE id = {licence.pk}")
     if also != "nothing":
         forged = LicenceVersion.digest("Do as you like.")
-        as_owner(f"UPDATE access_requests_licenceversion SET sha256 = '{forged}' WHERE id = {licence.pk}")
+        damage(f"UPDATE access_requests_licenceversion SET sha256 = '{forged}' WHERE id = {licence.pk}")
     if also == "its SHA-256 and the acceptance":
-        as_owner(f"UPDATE access_requests_licenceacceptance SET sha256 = '{forged}'")
+        damage(f"UPDATE access_requests_licenceacceptance SET sha256 = '{forged}'")
     assert verify_chain().ok
     problems = verify_log().problems
     assert problems[0].startswith(f"Licence text licence.txt (en, version {licence.pk}) ")
 
 
-def test_changed_text_of_an_event_is_found(decided: Any, as_owner: Run) -> None:
-    as_owner(
-        "UPDATE access_requests_eventtext SET text = '\"Never.\"' WHERE name = 'words' AND text <> '\"\"'"
-    )
+def test_changed_text_of_an_event_is_found(decided: Any, damage: Run) -> None:
+    damage("UPDATE access_requests_eventtext SET text = '\"Never.\"' WHERE name = 'words' AND text <> '\"\"'")
     assert not verify_chain().ok
 
 
-def test_text_that_was_erased_without_saying_so_is_found(decided: Any, as_owner: Run) -> None:
-    as_owner("UPDATE access_requests_eventtext SET text = NULL, salt = NULL WHERE name = 'words'")
+def test_text_that_was_erased_without_saying_so_is_found(decided: Any, damage: Run) -> None:
+    damage("UPDATE access_requests_eventtext SET text = NULL, salt = NULL WHERE name = 'words'")
     assert not verify_chain().ok
 
 
@@ -129,14 +121,14 @@ def test_text_that_was_erased_by_the_function_is_accepted(decided: Any) -> None:
 
 
 def test_head_that_was_kept_elsewhere_finds_what_the_anchors_cannot(
-    decided: Any, as_owner: Run, anchors: Path, capsys: pytest.CaptureFixture[str]
+    decided: Any, damage: Run, anchors: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The file of anchors is gone as well, and the clean log is young."""
     number, hash = head()
     call_command("verify_audit", "--expect", f"{number}:{hash}")
     rewritten = "UPDATE access_requests_event SET kind = 'request.rejected' WHERE kind = 'request.approved'"
-    as_owner(rewritten)
-    rewrite_everything(as_owner)
+    damage(rewritten)
+    rewrite_everything(damage)
     anchors.unlink()
     assert verify_log().ok
     with pytest.raises(SystemExit):
@@ -145,7 +137,7 @@ def test_head_that_was_kept_elsewhere_finds_what_the_anchors_cannot(
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("change", "sentence"),
     [
         (lambda text: "", "There is no anchor"),
         (
@@ -159,15 +151,15 @@ def test_head_that_was_kept_elsewhere_finds_what_the_anchors_cannot(
     ids=["emptied", "dated back", "other text", "nested", "a huge number"],
 )
 def test_changed_file_of_anchors_is_found(
-    decided: Any, anchors: Path, as_owner: Run, damage: Callable[[str], str], sentence: str
+    decided: Any, anchors: Path, damage: Run, change: Callable[[str], str], sentence: str
 ) -> None:
-    anchors.write_text(damage(anchors.read_text()))
+    anchors.write_text(change(anchors.read_text()))
     long_ago = timezone.now() - timedelta(days=2)
     first = Event.objects.order_by("pk")[0]
     if sentence == "There is no anchor":
         assert verify_log().ok  # a young portal has none
-        as_owner(f"UPDATE access_requests_event SET at = '{long_ago.isoformat()}' WHERE id = {first.pk}")
-        rewrite_everything(as_owner)
+        damage(f"UPDATE access_requests_event SET at = '{long_ago.isoformat()}' WHERE id = {first.pk}")
+        rewrite_everything(damage)
     assert sentence in verify_log().problems[0]
 
 
