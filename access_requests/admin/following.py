@@ -179,6 +179,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
             "known": followed.remote_requests.count(),
             "differing": [{"row": row, "here": status_here(row)} for row in differing[:200]],
             "struggling": tried.select_related("person").distinct()[:50],
+            "troubles": followed.troubles.all(),
             "mine": is_owner(request.user, followed.model),
             "form": form,
             "opts": self.opts,

@@ -17,7 +17,14 @@ from access_requests.models.oauth import (
     TrustedRepository,
 )
 from access_requests.models.outbox import OutgoingMail
-from access_requests.models.remote import FarSide, FollowedRepo, RemotePerson, RemotePush, RemoteRequest
+from access_requests.models.remote import (
+    FarSide,
+    FollowedRepo,
+    FollowTrouble,
+    RemotePerson,
+    RemotePush,
+    RemoteRequest,
+)
 from access_requests.models.requests import AccessRequest, Decision, LicenceAcceptance
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "EventLink",
     "EventText",
     "FarSide",
+    "FollowTrouble",
     "FollowedRepo",
     "FormVersion",
     "FormerId",

@@ -46,6 +46,12 @@ class FollowedRepo(models.Model):
     next_poll_at = models.DateTimeField(default=timezone.now)
     polled_at = models.DateTimeField("last polled", null=True, blank=True)
     failures = models.PositiveIntegerField(default=0, help_text="Polls that failed, one after the other.")
+    failing_since = models.DateTimeField(
+        null=True, blank=True, help_text="When the first of them failed; empty while polls succeed."
+    )
+    failing_told_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When owners were mailed that it fails for long."
+    )
     unread = models.PositiveIntegerField(
         default=0, help_text="Entries of the last poll that could not be understood."
     )
@@ -83,6 +89,27 @@ class FollowedRepo(models.Model):
     def far_address(self) -> str:
         """The repository's page over there."""
         return f"{self.endpoint}/{quote(self.far_id)}"
+
+
+class FollowTrouble(models.Model):
+    """One way in which following went wrong, as its owner reads it; the same sentence again only counts up."""
+
+    followed = models.ForeignKey(FollowedRepo, models.CASCADE, related_name="troubles")
+    sentence = models.CharField(max_length=500)
+    first_at = models.DateTimeField(default=timezone.now)
+    last_at = models.DateTimeField(default=timezone.now)
+    times = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        verbose_name = "trouble with following"
+        verbose_name_plural = "troubles with following"
+        ordering = ["-last_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["followed", "sentence"], name="one_row_per_follow_trouble")
+        ]
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class RemotePerson(models.Model):

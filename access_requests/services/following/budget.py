@@ -8,7 +8,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from access_requests.models import FarSide
-from access_requests.services.following.client import Limited
+from access_requests.services.following.errors import Limited
 
 WINDOW = timedelta(minutes=5)
 # The Hub allows 1,000 calls in 5 minutes. Windows of ours do not begin with its windows, but any 5 minutes touch at

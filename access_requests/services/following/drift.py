@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from access_requests.enums import FarStatus, PushState, RequestState
 from access_requests.models import AccessRequest, FollowedRepo, Grant, RemotePush, RemoteRequest
-from access_requests.services.following.reading import one_line
+from access_requests.services.following.texts import one_line
 from access_requests.services.queue import enqueue_on_commit
 
 OPEN_PUSHES = (PushState.DUE, PushState.CLAIMED)

@@ -10,7 +10,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, Model, QuerySet
 from django.db.models.functions import Now
 
 Row = TypeVar("Row", bound=Model)
-LEASE = timedelta(seconds=90)  # longer than one call may take (client.LONGEST_CALL), which renews it
+LEASE = timedelta(seconds=90)  # longer than one call may take (wire.LONGEST_CALL), which renews it
 
 
 class Lost(Exception):

@@ -64,6 +64,7 @@ def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
     followed = earlier or FollowedRepo(model=model, endpoint=endpoint, far_id=far_id)
     followed.state, followed.problem, followed.refused_token = FollowState.FOLLOWING, "", ""
     followed.failures, followed.next_poll_at = 0, timezone.now()
+    followed.failing_since = followed.failing_told_at = None
     followed.save()
     return followed
 

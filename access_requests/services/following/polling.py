@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import IntegrityError
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
@@ -19,6 +22,7 @@ from access_requests.services.audit import append_event, recorded
 from access_requests.services.following import budget
 from access_requests.services.following.client import (
     LISTS,
+    Away,
     FarClient,
     FarError,
     Limited,
@@ -31,6 +35,13 @@ from access_requests.services.following.importing import import_again, import_re
 from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.noticing import Notice
 from access_requests.services.following.reading import FarItem
+from access_requests.services.following.troubles import (
+    after_poll,
+    failing,
+    is_database_away,
+    note_trouble,
+    unforeseen,
+)
 from access_requests.services.locks import lock_person
 
 log = logging.getLogger(__name__)
@@ -38,6 +49,10 @@ log = logging.getLogger(__name__)
 POLLED = (FollowState.FOLLOWING, FollowState.REFUSED)
 LONGEST_PAUSE = timedelta(hours=1)
 LOOK_FOR_TOKEN = timedelta(seconds=60)
+LONGEST_TAKING = 600.0  # seconds for taking entries in, at one poll: shorter than the task may take
+MOST_REASONS = 10  # why entries were left out, kept at one poll
+AT_ONCE = 1000  # rows in one statement
+DEATHS = 2  # workers that may die over a repository before the next one waits as after a failure
 MISSED = 2  # polls in a row that do not show somebody, before they count as gone: entries move between lists
 SEEN_AT_ONCE = 500  # rows of one update: a decision about one of them waits for its end
 NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
@@ -50,8 +65,13 @@ def due() -> QuerySet[FollowedRepo]:
     return FollowedRepo.objects.filter(free, state__in=POLLED, next_poll_at__lte=Now())
 
 
-def poll(*, followed_id: int) -> bool:
-    """Looks through the lists once, if that is due and nobody else does; whether it did."""
+def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
+    """Looks through the lists once, if that is due and nobody else does; whether it did.
+
+    Whatever the remote sends, the row says afterwards how it went: no failure is left to the log alone. What was not
+    taken in after `longest` seconds is taken in by the next poll, at once.
+    """
+    died = FollowedRepo.objects.filter(pk=followed_id, lease_until__lt=Now()).exists()
     owner = claim(due().filter(pk=followed_id))
     if not owner:
         return False
@@ -60,13 +80,33 @@ def poll(*, followed_id: int) -> bool:
     if followed is None:  # paused or ended in this very moment
         return False
     try:
-        changes = _poll(followed, held)
+        changes = (_after_death(followed, held) if died else None) or _poll(followed, held, longest)
     except Lost:
         return False
-    return bool(held.update(lease_owner="", lease_until=None, **changes))
+    except Exception as error:
+        if is_database_away(error):
+            raise
+        changes = _failed(followed, unforeseen(error, what=str(followed)))
+    written = held.update(lease_owner="", lease_until=None, **changes)
+    if written:
+        after_poll(followed, changes)
+    return bool(written)
 
 
-def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, object]:
+def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, Any] | None:
+    """Notes that a worker died over this poll; what to write instead of polling once that happened too often."""
+    changes = _failed(followed, Away("the worker that asked was ended before it was done"))
+    if followed.failures >= DEATHS:
+        return changes
+    note_trouble(followed, str(changes["problem"]))
+    kept = {name: changes[name] for name in ("failures", "failing_since")}
+    renew(held, **kept)
+    for name, value in kept.items():
+        setattr(followed, name, value)
+    return None
+
+
+def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo], longest: float) -> dict[str, Any]:
     """What is to be written on the row afterwards: when to come again, and what went wrong."""
     token, now = token_for(followed.endpoint), timezone.now()
     if followed.state == FollowState.REFUSED and followed.refused_token == token_mark(token):
@@ -75,20 +115,21 @@ def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, obj
         return refused(followed, token, problem)
     try:
         seen, unread = _look(followed, held, token)
-        unread += _apply(followed, held, seen, started=now)
+        failed, whole = _apply(followed, held, seen, started=now, longest=longest)
     except TokenRefused as error:
         return refused(followed, token, lost_right(followed, str(error)))
     except Limited as error:
-        return {"next_poll_at": now + timedelta(seconds=error.seconds + random.uniform(0, 5))}  # noqa: S311
+        return _limited(followed, error)
     except FarError as error:
         return _failed(followed, error)
-    pause = followed.poll_every * random.uniform(1, 1.1)  # noqa: S311 - spreads polls that began together
+    pause = followed.poll_every * random.uniform(1, 1.1) if whole else 0  # noqa: S311 - spreads polls that began together
     return {
         "state": FollowState.FOLLOWING,
         "problem": "",
         "refused_token": "",
         "failures": 0,
-        "unread": unread,
+        "failing_since": None,
+        "unread": unread + failed,
         "polled_at": timezone.now(),
         "next_poll_at": timezone.now() + timedelta(seconds=pause),
     }
@@ -112,29 +153,33 @@ def lost_right(followed: FollowedRepo, said: str) -> str:
     )
 
 
-def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, object]:
+def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, Any]:
     """Polling and telling stop until there is another token."""
     log.warning("%s: %s", followed, problem)
     return {
         "state": FollowState.REFUSED,
-        "problem": problem,
+        **failing(followed, problem),
         "refused_token": token_mark(token),
         "next_poll_at": timezone.now() + LOOK_FOR_TOKEN,
     }
 
 
-def _failed(followed: FollowedRepo, error: FarError) -> dict[str, object]:
+def _limited(followed: FollowedRepo, error: Limited) -> dict[str, Any]:
+    """Waits as long as it must; that our own budget is used up is no failure of the remote."""
+    pause = timedelta(seconds=error.seconds + random.uniform(0, 5))  # noqa: S311 - spreads polls
+    problem = f"{followed.host} could not be asked: {error}. We ask again when it allows that."
+    return {**(failing(followed, problem) if error.there else {}), "next_poll_at": timezone.now() + pause}
+
+
+def _failed(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
+    log.warning("%s: %s", followed, error)
     pause = min(timedelta(seconds=followed.poll_every) * 2 ** min(followed.failures, 10), LONGEST_PAUSE)
     if isinstance(error, RepositoryGone):
         problem = f"{followed.host} has no {followed.far_id} for us: {error}. We ask again from time to time."
         pause = LONGEST_PAUSE
     else:
         problem = f"{followed.host} could not be asked: {error}. We try again."
-    return {
-        "problem": problem,
-        "failures": followed.failures + 1,
-        "next_poll_at": timezone.now() + pause,
-    }
+    return {**failing(followed, problem), "next_poll_at": timezone.now() + pause}
 
 
 def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: partial[None]) -> FarClient:
@@ -162,6 +207,8 @@ def _look(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> t
             entries = list(client.entries(status))
             seen[status] = [entry for entry in entries if entry is not None]
             unread += len(entries) - len(seen[status])
+    if unread:
+        note_trouble(followed, "Entries were left out that cannot be understood: they name nobody.")
     return seen, unread
 
 
@@ -195,8 +242,12 @@ class _Known:
         return entries, new
 
 
-def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime) -> int:
-    """Takes in what was seen; returns how many entries could not be, each of which stands in nobody's way."""
+def _apply(
+    followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime, longest: float
+) -> tuple[int, bool]:
+    """Takes in what was seen; how many entries could not be, each of which stands in nobody's way, and whether that
+    was all.
+    """
     known = _Known(followed)
     entries, new = known.sort(seen)
     steps = [partial(import_request, followed=followed, item=item) for item in new]
@@ -205,16 +256,26 @@ def _apply(followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, 
         for pk, row in known.rows.items()
         if not _unchanged(row, entries.get(pk))
     ]
-    notice = Notice(followed)
+    notice, ends, left_out, done = Notice(followed), time.monotonic() + longest, list[str](), 0
     try:
-        failed = sum(not _taken_in(step, followed, held, notice) for step in steps)
+        for step in steps:
+            if why := _taken_in(step, followed, held, notice):
+                left_out.append(why)
+            done += 1
+            if time.monotonic() > ends:
+                break
     finally:
         notice.send()
-    seen_rows = sorted(entries)
-    for first in range(0, len(seen_rows), SEEN_AT_ONCE):
-        some = seen_rows[first : first + SEEN_AT_ONCE]
-        RemoteRequest.objects.filter(pk__in=some).update(seen_at=timezone.now())
-    return failed
+    for why in list(dict.fromkeys(left_out))[:MOST_REASONS]:
+        note_trouble(followed, f"An entry was left out: {why}")
+    _note_seen(sorted(entries))
+    return len(left_out), done == len(steps)
+
+
+def _note_seen(rows: list[int]) -> None:
+    """In short statements: a decision waits for the row that one of them changes."""
+    for start in range(0, len(rows), SEEN_AT_ONCE):
+        RemoteRequest.objects.filter(pk__in=rows[start : start + SEEN_AT_ONCE]).update(seen_at=timezone.now())
 
 
 def _taken_in(
@@ -222,20 +283,32 @@ def _taken_in(
     followed: FollowedRepo,
     held: QuerySet[FollowedRepo],
     notice: Notice,
-) -> bool:
-    """One entry; a request that it brings and the mail of it are there both, or neither."""
+) -> str:
+    """One entry in a transaction of its own; a request that it brings and the mail of it are there both, or neither.
+
+    Why it was left out, "" when it was not.
+    """
     renew(held)
     try:
         with recorded():
             remote = step()
             if remote:
                 notice.write(remote)
-    except (IntegrityError, RuleError) as error:
+    except RuleError as error:
         log.warning("%s: an entry was left out: %s", followed, error)
-        return False
+        return error.sentence
+    except IntegrityError as error:
+        log.warning("%s: an entry was left out: %s", followed, error)
+        return "it contradicts another one, such as two people under one request id."
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as error:
+        if is_database_away(error):
+            raise
+        return str(unforeseen(error, what=f"{followed}, an entry"))
     if remote:
         notice.keep()
-    return True
+    return ""
 
 
 def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:

@@ -17,6 +17,7 @@ from access_requests.models import RemotePerson, RemotePush, RemoteRequest
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.following.client import (
     LISTS,
+    Away,
     FarClient,
     FarError,
     Limited,
@@ -29,6 +30,7 @@ from access_requests.services.following.drift import LAG, lock_remote, settle, u
 from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.polling import client_for, lost_right, refused
 from access_requests.services.following.reading import FarItem
+from access_requests.services.following.troubles import is_database_away, note_trouble, unforeseen
 from access_requests.services.mail import queue_mail
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,10 @@ def due() -> QuerySet[RemotePush]:
 
 
 def push(*, push_id: int) -> bool:
-    """Tells one decision, if that is due and nobody else does; whether the far side says so now."""
+    """Tells one decision, if that is due and nobody else does; whether the far side says so now.
+
+    Whatever the remote sends, the row says afterwards how it went.
+    """
     owner = claim(due().filter(pk=push_id), state=PushState.CLAIMED, attempts=F("attempts") + 1)
     if not owner:
         return False
@@ -66,14 +71,21 @@ def push(*, push_id: int) -> bool:
     if _newer(row).exists():  # what died with its worker, and is out of date by now
         _again(row, held, timedelta(0))
         return False
+    if row.attempts > MOST_ATTEMPTS:  # each of which ended with its worker
+        _not_told(row, held, Away("the worker that told it was ended before it was done"))
+        return False
     try:
         _tell(row, held)
+        return _told(row, held)
     except Lost:
         return False
     except FarError as error:
         _not_told(row, held, error)
-        return False
-    return _told(row, held)
+    except Exception as error:
+        if is_database_away(error):
+            raise
+        _not_told(row, held, unforeseen(error, what=str(row)))
+    return False
 
 
 def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
@@ -195,6 +207,7 @@ def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> N
         pause = timedelta(seconds=error.seconds)
         _again(row, held, pause, attempts=F("attempts") - 1, **free)
         return
+    note_trouble(followed, f"A decision could not be reported to {followed.host}: {error}.")
     final = isinstance(error, Refused | Drifted) or row.attempts >= MOST_ATTEMPTS
     if not final:
         _again(row, held, min(FIRST_PAUSE * 2 ** min(row.attempts - 1, 20), LONGEST_PAUSE), **free)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +14,13 @@ from django.core.validators import validate_email
 from django.utils.dateparse import parse_datetime
 
 from access_requests.enums import FarStatus
+from access_requests.services.following.texts import one_line
 
-LONGEST_ANSWER = 10_000
+LONGEST_ANSWER = 10_000  # characters
 MOST_ANSWERS = 200
-UNSEEN = {"Cc", "Cf", "Cs"}
+MOST_TEXT = 200_000  # characters of all answers together
+DEEPEST = 20  # levels of lists and objects in one answer
+YEARS = range(2000, 2200)  # of a moment that somebody can have asked at
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class FarItem:
 
 def read_item(raw: Any, status: FarStatus) -> FarItem | None:
     """The entry, or None for one that cannot be understood: it names nobody, in either way."""
+    try:
+        return _read(raw, status)
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        return None
+
+
+def _read(raw: Any, status: FarStatus) -> FarItem | None:
     if not isinstance(raw, Mapping):
         return None
     given = raw.get("user")
@@ -49,19 +58,11 @@ def read_item(raw: Any, status: FarStatus) -> FarItem | None:
         request_id=request_id,
         user_id=_identifier(user.get("_id"), 64),
         name=name,
-        full_name=one_line(user.get("fullname"))[:200],
+        full_name=one_line(user.get("fullname"), longest=1000)[:200],
         email=_address(user.get("email")),
         asked_at=_moment(raw.get("timestamp")),
         fields=_answers(raw.get("fields")),
     )
-
-
-def one_line(text: Any) -> str:
-    """Text without line ends and without characters that cannot be seen or that turn others around."""
-    if not isinstance(text, str):
-        return ""
-    spaced = " ".join(unicodedata.normalize("NFC", text.replace("\0", " ")).split())
-    return "".join(c for c in spaced if c in "\u200c\u200d" or unicodedata.category(c) not in UNSEEN)
 
 
 def _identifier(value: Any, longest: int) -> str:
@@ -72,6 +73,8 @@ def _identifier(value: Any, longest: int) -> str:
 
 def _address(value: Any) -> str:
     """In lower case, as addresses here are compared."""
+    if not isinstance(value, str) or len(value) > 254:
+        return ""
     text = one_line(value).lower()
     try:
         validate_email(text)
@@ -81,35 +84,68 @@ def _address(value: Any) -> str:
 
 
 def _moment(value: Any) -> datetime | None:
+    """In UTC; None for a moment that no calendar has, or at which nobody can have asked."""
     try:
-        at = parse_datetime(value) if isinstance(value, str) else None
-    except ValueError:
+        at = parse_datetime(value) if isinstance(value, str) and len(value) < 100 else None
+        at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC) if at else None
+    except (ValueError, OverflowError):
         return None
-    if at is None:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return at if at and at.year in YEARS else None
 
 
 def _answers(value: Any) -> dict[str, Any]:
-    """Label -> answer: text, number, truth or a list of texts; anything deeper as its JSON."""
+    """Label -> answer: text, number, truth or a list of texts; anything deeper as its JSON. Cut where it is too much."""
     if not isinstance(value, Mapping):
         return {}
-    pairs = (
-        (one_line(label)[:1000], _answer(answer)) for label, answer in list(value.items())[:MOST_ANSWERS]
-    )
-    return {label: answer for label, answer in pairs if label and answer not in (None, "")}
+    found: dict[str, Any] = {}
+    room = MOST_TEXT
+    for label, given in list(value.items())[:MOST_ANSWERS]:
+        name, answer = one_line(label, longest=1000), _answer(given, room)
+        if name and answer not in (None, ""):
+            found[name] = answer
+            room -= len(name) + _length(answer)
+        if room <= 0:
+            break
+    return found
 
 
-def _answer(value: Any) -> Any:
+def _answer(value: Any, room: int) -> Any:
     if isinstance(value, bool | None):
         return value
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return [_text(item) for item in value[:MOST_ANSWERS]]
-    return _text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return list(_texts(value[:MOST_ANSWERS], room))
+    if isinstance(value, str):
+        return _text(value, room)
+    return _text(json.dumps(value, ensure_ascii=False), room) if _is_flat(value) else "(nested too deeply)"
 
 
-def _text(value: str) -> str:
+def _texts(items: list[str], room: int) -> Iterator[str]:
+    for item in items:
+        if room <= 0:
+            return
+        yield (text := _text(item, room))
+        room -= len(text) + 1
+
+
+def _length(answer: Any) -> int:
+    return sum(len(item) + 1 for item in answer) if isinstance(answer, list) else len(str(answer))
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether nothing lies deeper than `DEEPEST` levels; level by level, so that depth costs no stack."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not level
+
+
+def _text(value: str, room: int) -> str:
     """What PostgreSQL's JSON can hold: no NUL, no half of a surrogate pair."""
-    return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value)[:LONGEST_ANSWER]
+    return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value[: min(LONGEST_ANSWER, room)])

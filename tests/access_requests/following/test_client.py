@@ -144,10 +144,11 @@ def test_next_page_elsewhere_never_gets_the_token(far: FaultProxy, client: FarCl
     assert len(far.calls) == 1
 
 
-def test_pages_in_a_circle_end(far: FaultProxy, client: FarClient) -> None:
+def test_pages_in_a_circle_are_an_error(far: FaultProxy, client: FarClient) -> None:
     link = {"Link": f'<{far.url}{LIST}pending?limit=1000>; rel="next"'}
     far.instead(LIST, Reply(body=[ITEM], headers=link))
-    assert names(client) == ["clem"]
+    with pytest.raises(Away, match="circle"):
+        names(client)
 
 
 def test_redirect_to_another_host_is_not_followed(far: FaultProxy, client: FarClient) -> None:

@@ -283,11 +283,14 @@ def test_no_token_is_in_the_database(sides: Sides, settings) -> None:
     assert sides.proxy.calls[0].headers["authorization"] == f"Bearer {token}"
 
 
-def test_limit_is_waited_for_and_is_no_failure(sides: Sides) -> None:
+def test_limit_is_waited_for_and_shown(sides: Sides) -> None:
     sides.proxy.instead("/accepted", Reply(429, {}, {"Retry-After": "90"}), times=1)
     now = timezone.now()
     followed = sides.poll()
-    assert (followed.failures, followed.state) == (0, FollowState.FOLLOWING)
+    assert (followed.failures, followed.state) == (1, FollowState.FOLLOWING)
+    assert followed.problem == (
+        f"{followed.host} could not be asked: it was asked too often. We ask again when it allows that."
+    )
     assert 89 <= (followed.next_poll_at - now).total_seconds() < 120
     calls = len(sides.proxy.calls)
     sides.poll()

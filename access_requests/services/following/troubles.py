@@ -1,0 +1,101 @@
+"""What went wrong with following, kept where its owner sees it: a row for each way, a mail when it lasts."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import traceback
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import OperationalError, transaction
+from django.db.models import F
+from django.urls import reverse
+from django.utils import timezone
+
+from access_requests.models import FollowedRepo, FollowTrouble
+from access_requests.permissions import people_to_tell
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.following.errors import Unforeseen
+from access_requests.services.following.texts import one_line
+from access_requests.services.mail import queue_mail
+
+log = logging.getLogger(__name__)
+
+KEPT = 50  # rows of one followed repository: a remote that answers differently each time fills no table
+FOR_LONG = timedelta(hours=1)
+LONGEST_SENTENCE = 500
+
+
+def unforeseen(error: Exception, *, what: str) -> Unforeseen:
+    """Log the traceback under a mark and return what is shown instead; the same fault has the same mark each time."""
+    frames = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
+    mark = hashlib.sha256(f"{type(error).__name__} {place}".encode()).hexdigest()[:8]
+    log.error("%s: %s was not foreseen, marked %s", what, type(error).__name__, mark, exc_info=error)
+    return Unforeseen(error, mark)
+
+
+def note_trouble(followed: FollowedRepo, sentence: str) -> None:
+    """Keep the sentence on the followed repository's page; said before, it only counts up. Never raises for its text."""
+    text, now = one_line(sentence)[:LONGEST_SENTENCE], timezone.now()
+    known = FollowTrouble.objects.filter(followed=followed, sentence=text)
+    if known.update(times=F("times") + 1, last_at=now):
+        return
+    FollowTrouble.objects.get_or_create(followed=followed, sentence=text, defaults={"last_at": now})
+    kept = FollowTrouble.objects.filter(followed=followed).values_list("pk", flat=True)[:KEPT]
+    FollowTrouble.objects.filter(followed=followed).exclude(pk__in=list(kept)).delete()
+
+
+def failing(followed: FollowedRepo, problem: str) -> dict[str, Any]:
+    """Return what a failure changes on the row, beside the time of the next poll."""
+    return {
+        "problem": problem,
+        "failures": followed.failures + 1,
+        "failing_since": followed.failing_since or timezone.now(),
+    }
+
+
+def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
+    """Keep a failed poll's problem, and inform the owners by mail once it fails for long and once that is over.
+
+    `followed` is the row as it was before the poll, `changes` what the poll wrote on it.
+    """
+    if problem := changes.get("problem"):
+        note_trouble(followed, str(problem))
+    since = changes.get("failing_since", followed.failing_since)
+    if since is None and followed.failing_told_at is not None:
+        _inform(followed, "recovered", {"since": followed.failing_since})
+    elif since is not None and followed.failing_told_at is None and timezone.now() - since >= FOR_LONG:
+        _inform(followed, "failing", {"since": since, "problem": changes.get("problem", followed.problem)})
+
+
+def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
+    """Event and mails, in one transaction with the note that they are made."""
+    now = timezone.now()
+    address = reverse("admin:access_requests_followedrepo_change", args=[followed.pk])
+    told = FollowedRepo.objects.filter(pk=followed.pk, failing_told_at=followed.failing_told_at)
+    with recorded():
+        if not told.update(failing_told_at=now if what == "failing" else None):
+            return
+        append_event(
+            kind=f"following.{what}",
+            actor_name="system",
+            model=followed.model,
+            data={"endpoint": followed.endpoint, "repository": followed.far_id},
+        )
+        for person in people_to_tell(followed.model, owners_only=True):
+            queue_mail(
+                key=f"following-{what}:{followed.pk}:{now.timestamp()}:{person.pk}",
+                to=person.email,
+                template=f"mails/following_{what}.txt",
+                context={
+                    "person": person, "followed": followed, "address": f"{settings.GATEHOUSE_URL}{address}", **context
+                },
+            )  # fmt: skip
+
+
+def is_database_away(error: Exception) -> bool:
+    """Whether nothing can be written at all: such an error is nobody's entry and goes up."""
+    return isinstance(error, OperationalError) and not transaction.get_connection().is_usable()
