@@ -51,7 +51,6 @@ LONGEST_PAUSE = timedelta(hours=1)
 LOOK_FOR_TOKEN = timedelta(seconds=60)
 LONGEST_TAKING = 600.0  # seconds for taking entries in, at one poll: shorter than the task may take
 MOST_REASONS = 10  # why entries were left out, kept at one poll
-AT_ONCE = 1000  # rows in one statement
 DEATHS = 2  # workers that may die over a repository before the next one waits as after a failure
 MISSED = 2  # polls in a row that do not show somebody, before they count as gone: entries move between lists
 SEEN_AT_ONCE = 500  # rows of one update: a decision about one of them waits for its end
