@@ -207,6 +207,7 @@ ACCOUNT_FORMS = {
     "reset_password_from_key": "portal.accounts.forms.ResetPasswordKeyForm",
     "add_email": "portal.accounts.forms.AddEmailForm",
     "change_password": "portal.accounts.forms.ChangePasswordForm",
+    "set_password": "portal.accounts.forms.SetPasswordForm",
 }
 ACCOUNT_USERNAME_MIN_LENGTH = 1
 ACCOUNT_USER_MODEL_USERNAME_FIELD = "username"
@@ -218,12 +219,27 @@ ACCOUNT_CHANGE_EMAIL = True  # one address per account; a new one replaces it on
 PASSWORD_RESET_TIMEOUT = 7 * 24 * 3600  # also how long an invitation's link works
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = True
-ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = True
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # all sessions end but the one that changed it
 ACCOUNT_PREVENT_ENUMERATION = True
-ACCOUNT_REAUTHENTICATION_REQUIRED = False
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds that a sign-in or confirmation is recent
+# Wrong passwords and codes are counted in portal.accounts.guessing, mails to one address in the adapter. Nothing here is
+# counted by account alone: a stranger would use it up for its person.
+ACCOUNT_RATE_LIMITS = {
+    "login_failed": None,
+    "reset_password": "10/m/ip",
+    "reauthenticate": "10/m/ip",
+    "change_password": "10/m/ip",
+    "manage_email": "10/m/ip",
+    "confirm_email": "6/m/ip,5/5m/key",
+}
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS else "http"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {
+    "authenticate": "portal.accounts.forms.AuthenticateForm",
+    "reauthenticate": "portal.accounts.forms.ReauthenticateForm",
+}
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Gatehouse"
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS

@@ -21,6 +21,7 @@ from access_requests.queries import readable_models
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.machines import TOKEN_DAYS, UNUSED_DAYS, sign_out
 from access_requests.views.common import Ending, ask_before
+from access_requests.views.recent import need_recent_sign_in
 
 KNOWN_CLIENTS = {"26be6b09-91c5-47da-9861-d2d2bb7a7e36": "hf auth login (huggingface_hub)"}
 ENDED_SHOWN = 10
@@ -58,7 +59,10 @@ class NameForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def activate(request: HttpRequest) -> HttpResponse:
-    """A code names a sign-in; who asks is shown, and a person approves or denies. A link alone approves nothing."""
+    """Show who asks to sign in with a code, and let a person approve or deny it. A link alone approves nothing.
+
+    Approving needs a recent sign-in, denying does not.
+    """
     given = request.POST if request.method == "POST" else request.GET
     if not given.get("user_code"):
         return render(request, "access_requests/activate.html", {"form": CodeForm()})
@@ -87,6 +91,7 @@ def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
     form = NameForm(request.POST)
     if not form.is_valid():
         return _ask(request, code, form)
+    need_recent_sign_in(request)
     try:
         machine = codes.approve(code=code, user=request.user, name=form.cleaned_data["name"])
     except RuleError as error:

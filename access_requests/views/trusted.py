@@ -20,6 +20,7 @@ from access_requests.models import GatedModel, TrustedRepository
 from access_requests.services.oauth.issuers import issuers
 from access_requests.services.oauth.trusted import remove_trusted, trust_repository, trusted_by
 from access_requests.views.common import Ending, ask_before
+from access_requests.views.recent import need_recent_sign_in
 
 
 class TrustForm(forms.Form):
@@ -71,12 +72,13 @@ class TrustForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def trusted(request: HttpRequest) -> HttpResponse:
-    """What is trusted, and a form for one more."""
+    """What is trusted, and a form for one more, which needs a recent sign-in."""
     form = TrustForm(request.user, request.POST if request.method == "POST" else None)
     status = 200
     if request.method == "POST":
         status = 422
         if form.is_valid():
+            need_recent_sign_in(request)
             try:
                 made = trust_repository(user=request.user, **form.cleaned_data)
             except RuleError as error:

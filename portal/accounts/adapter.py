@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context as allauth_context
+from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpRequest
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
+from access_requests.services.oauth.errors import TooMany
+from access_requests.services.oauth.limits import Limit, spend
 from portal.accounts.addresses import at_our_address, page_address
+from portal.accounts.guessing import (
+    Guess,
+    begin_guess,
+    forget_guesses,
+    network_of,
+    remember_browser,
+    right_guess,
+    signed_in_here_before,
+)
+from portal.accounts.models import User
 from portal.accounts.names import check_username, suggest_username
+from portal.accounts.recent import signed_in_recently
 
 log = logging.getLogger(__name__)
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - a value for "not known", nothing is bound to it
+METHODS = {
+    "reauthenticate": "Use your password",
+    "mfa_reauthenticate": "Use a code",
+    "mfa_reauthenticate:webauthn": "Use a passkey or security key",
+}
+# What a stranger can have mailed to any address: beyond this, what lies in the mailbox is enough.
+ASKED_BY_ANYBODY = {
+    "account/email/password_reset_key": Limit("mail-reset", 5, 3600, ""),
+    "account/email/unknown_account": Limit("mail-unknown", 3, 3600, ""),
+    "account/email/account_already_exists": Limit("mail-exists", 3, 3600, ""),
+}
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -24,6 +54,10 @@ class AccountAdapter(DefaultAccountAdapter):
         "email_password_mismatch": "This address and password do not fit: check both, or reset the password.",
         "incorrect_code": "This code does not fit: check the newest mail, or ask for a new code.",
         "too_many_login_attempts": "Too many attempts: wait five minutes, or reset the password.",
+        "too_many_from_elsewhere": (
+            "Many wrong passwords or codes were tried for this account. Sign in with a browser that you used here before, "
+            "or reset the password."
+        ),
         "account_inactive": "This account is disabled: write to the people who run this portal.",
         "rate_limited": "Too many requests at once: wait a minute, then try again.",
         "enter_current_password": "Type your current password.",
@@ -38,13 +72,90 @@ class AccountAdapter(DefaultAccountAdapter):
         return check_username(username)
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        return getattr(request, "client_address", None) or UNKNOWN_ADDRESS
+        """Return the client's address; an IPv4 one that arrives written as IPv6 counts as itself."""
+        address = getattr(request, "client_address", None) or UNKNOWN_ADDRESS
+        network = network_of(address)
+        return address if "/" in network else network
+
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """Return True unless the person signed in recently.
+
+        Raises `ReauthenticationRequired` itself, since allauth would let people through who have neither a password nor
+        a second factor.
+        """
+        if signed_in_recently(self.request, app=app):
+            return False
+        raise ReauthenticationRequired
+
+    def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
+        """Return password, code and passkey as far as the person has them, else a link by email."""
+        methods: list[dict[str, Any]] = [
+            {**method, "description": METHODS.get(method["id"], method["description"])}
+            for method in super().get_reauthentication_methods(user)
+        ]
+        if methods or not user.is_authenticated:
+            return methods
+        return [{"id": "link", "description": "Get a link by email", "url": reverse("confirm_by_link")}]
+
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """Count the guess before the password is checked; one too many is a form error."""
+        email = _address_typed(credentials)
+        guess = self.guess_at(email)
+        self.begin(guess, User.objects.filter(email__iexact=email, imported=False))
+        self._begun = guess
+
+    def begin(self, guess: Guess, people: QuerySet[User]) -> None:
+        """Count a guess at a secret of one of `people` (one or none); raises `ValidationError` where it is one too many."""
+
+        def known() -> bool:
+            return signed_in_here_before(self.request, people.first(), address=guess.address)
+
+        try:
+            begin_guess(guess, known=known)
+        except TooMany as error:
+            raise self.validation_error(error.sentence) from error
+
+    def guess_at(self, account: str) -> Guess:
+        """Return the guess that this request makes at an account."""
+        digest = hashlib.sha256(account.encode()).hexdigest()
+        return Guess(account=digest, address=network_of(self.get_client_ip(self.request)))
+
+    def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
+        """Check the password once more; a hash that Django made stronger on this occasion keeps the session."""
+        if not super().reauthenticate(user, password):
+            return False
+        stored = User.objects.values_list("password", flat=True).get(pk=user.pk)
+        if stored != user.password:
+            user.password = stored
+            update_session_auth_hash(self.request, user)
+        return True
+
+    def _rollback_login_failed_rl_usage(self) -> None:
+        """allauth calls this after a right password."""
+        right_guess(self._begun)
+
+    def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
+        """allauth calls this after a reset by a mailed link."""
+        forget_guesses(self.guess_at(_address_typed(credentials)))
+
+    def post_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse:
+        """Remember the browser, so that strangers' wrong guesses never keep it out."""
+        response: HttpResponse = super().post_login(request, user, **kwargs)
+        remember_browser(request, response, user)
+        return response
 
     def get_reset_password_from_key_url(self, key: str) -> str:
         return reset_address(key)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Sends now; when the mail server fails, the page says so and its reader can ask again."""
+        """Send now; when the mail server fails, the page says so and its reader can ask again.
+
+        Mails that a stranger can ask for are bounded for each address. Beyond the bound nothing is sent, and the page
+        says what it always says: the mails that are in the mailbox hold links that work.
+        """
+        if _is_enough(template_prefix, email, context):
+            log.warning("%s was not sent: its address got enough of them", template_prefix)
+            return
         links = {
             key: at_our_address(value) for key, value in context.items() if key.endswith("_url") and value
         }
@@ -71,3 +182,26 @@ def reset_address(key: str) -> str:
     """The page where a new password is set; `key` is allauth's `uid-token`."""
     path = page_address("account_reset_password_from_key", uidb36="UID", key="KEY")
     return path.replace("UID-KEY", quote(key))
+
+
+def _address_typed(credentials: dict[str, Any]) -> str:
+    return str(credentials.get("email") or credentials.get("username") or "").lower()
+
+
+def _is_enough(template_prefix: str, email: str, context: dict[str, Any]) -> bool:
+    """Count one mail that anybody can ask for, and return whether it is one too many.
+
+    A sign-in or a new password ends the links of before, so the count of reset mails begins again with either: a flood
+    of requests cannot leave a person without a link that works.
+    """
+    limit = ASKED_BY_ANYBODY.get(template_prefix)
+    if limit is None:
+        return False
+    user = context.get("user")
+    state = f"{user.password}{user.last_login}" if isinstance(user, User) else ""
+    digest = hashlib.sha256(f"{email.lower()} {state}".encode()).hexdigest()
+    try:
+        spend(limit, digest)
+    except TooMany:
+        return True
+    return False

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account import forms as allauth_forms
+from allauth.account.adapter import get_adapter
 from allauth.account.models import EmailAddress
+from allauth.mfa.base import forms as mfa_forms
 from django import forms
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 
+from portal.accounts.guessing import right_guess
 from portal.accounts.models import User
 from portal.accounts.names import check_username, clean_name, suggest_username
 from portal.accounts.orcid import clean_orcid
+from portal.accounts.security import announce_email_change, change_password, reset_password
 
 USERNAME_HELP = "Public, while your e-mail address never is. Left empty, it is made from your names."
 PASSWORD_HELP = "At least 10 characters, not only digits, and nothing that many people use."  # noqa: S105 - a sentence
@@ -76,17 +81,82 @@ class AddEmailForm(allauth_forms.AddEmailForm):
         super().__init__(*args, **kwargs)
         self.fields["email"].label = "New address"
 
+    def save(self, request: HttpRequest) -> EmailAddress:
+        """Send the code to the new address, and warn the present one while nothing has changed yet."""
+        new: EmailAddress = super().save(request)
+        announce_email_change(user=self.user, new=new.email, address=client_address())
+        return new
+
 
 class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["password1"].help_text = PASSWORD_HELP
 
+    def save(self) -> None:
+        """Set the password; raises `Conflict` when the link was used meanwhile."""
+        password = self.cleaned_data["password1"]
+        reset_password(user=self.user, key=self.temp_key, password=password, address=client_address())
+
 
 class ChangePasswordForm(allauth_forms.ChangePasswordForm):
+    """The current password is asked for on the page itself, and guesses at it count like those at sign-in."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["password1"].help_text = PASSWORD_HELP
+
+    def clean_oldpassword(self) -> str:
+        adapter = get_adapter()
+        password: str = self.cleaned_data["oldpassword"]
+        if not adapter.reauthenticate(self.user, password):
+            raise adapter.validation_error("enter_current_password")
+        return password
+
+    def save(self) -> None:
+        """Set the password; raises `Conflict` when it was changed meanwhile."""
+        password = self.cleaned_data["password1"]
+        change_password(user=self.user, password=password, address=client_address())
+
+
+class SetPasswordForm(allauth_forms.SetPasswordForm):
+    """The first password of an account that signs in by a passkey alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password1"].help_text = PASSWORD_HELP
+
+    def save(self) -> None:
+        """Set the password; raises `Conflict` when one was set meanwhile."""
+        password = self.cleaned_data["password1"]
+        change_password(user=self.user, password=password, address=client_address())
+
+
+class CountedCode(forms.Form):
+    """A code of a second factor: wrong ones are counted as wrong passwords are, so that nobody else uses them up."""
+
+    def clean_code(self) -> str:
+        adapter = get_adapter()
+        person: User = self.user
+        guess = adapter.guess_at(f"factor:{person.pk}")
+        adapter.begin(guess, User.objects.filter(pk=person.pk))
+        code: str = super().clean_code()
+        right_guess(guess)
+        return code
+
+
+class AuthenticateForm(CountedCode, mfa_forms.AuthenticateForm):
+    """The code asked for at sign-in."""
+
+
+class ReauthenticateForm(CountedCode, mfa_forms.ReauthenticateForm):
+    """The code asked for by a page that wants to know that it is still you."""
+
+
+def client_address() -> str:
+    """Return the address that the current request comes from."""
+    adapter = get_adapter()
+    return str(adapter.get_client_ip(adapter.request))
 
 
 class ProfileForm(NamesMixin, forms.ModelForm):

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
-from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.utils.module_loading import import_string
 
 from access_requests.errors import Invalid
 from access_requests.services.audit import append_event, recorded
@@ -20,6 +18,7 @@ from portal.accounts.adapter import reset_address
 from portal.accounts.addresses import page_address
 from portal.accounts.models import USERNAME_PATTERN, User
 from portal.accounts.names import anonymous_username, clean_name
+from portal.accounts.security import reset_tokens
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,7 @@ def save_account(*, user: User, actor: User) -> list[str]:
 
 def invitation_url(user: User) -> str:
     """A link with which this person sets their first password; it works once, for PASSWORD_RESET_TIMEOUT."""
-    generator: type[PasswordResetTokenGenerator] = import_string(
-        "allauth.account.forms.EmailAwarePasswordResetTokenGenerator"
-    )
-    return reset_address(f"{user_pk_to_url_str(user)}-{generator().make_token(user)}")
+    return reset_address(f"{user_pk_to_url_str(user)}-{reset_tokens().make_token(user)}")
 
 
 def _checked(email: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.models import EmailAddress
-from allauth.account.signals import password_reset
+from allauth.account.signals import email_changed, password_reset
 from django.dispatch import receiver
+from django.http import HttpRequest
 
+from portal.accounts.forms import client_address
 from portal.accounts.models import User
+from portal.accounts.security import record_email_change
 
 
 @receiver(password_reset, dispatch_uid="confirm-address-after-reset")
@@ -17,3 +20,24 @@ def confirm_address_after_reset(*, user: User, **_: Any) -> None:
     rows = list(EmailAddress.objects.filter(user=user))
     if len(rows) == 1 and not rows[0].verified and rows[0].email == user.email:
         rows[0].set_verified()
+
+
+@receiver(email_changed, dispatch_uid="record-email-change")
+def record_change(
+    *,
+    request: HttpRequest,
+    user: User,
+    from_email_address: EmailAddress | None,
+    to_email_address: EmailAddress,
+    **_: Any,
+) -> None:
+    """Write the change with its emails; the first address of an account is no change."""
+    if from_email_address is None or from_email_address.email == to_email_address.email:
+        return
+    record_email_change(
+        user=user,
+        old=from_email_address.email,
+        new=to_email_address.email,
+        address=client_address(),
+        session_key=request.session.session_key or "",
+    )

@@ -35,6 +35,7 @@ from access_requests.services.tokens import (
 from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.services.tokens.networks import read_networks
 from access_requests.views.common import Ending, ask_before
+from access_requests.views.recent import need_recent_sign_in
 from portal.accounts.factors import lacks_second_factor, to_second_factor
 from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
 
@@ -182,7 +183,7 @@ def _usable(token: AccessToken, now: datetime) -> bool:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def my_tokens(request: HttpRequest) -> HttpResponse:
-    """All of a person's tokens that were made by hand; a POST makes one more."""
+    """All of a person's tokens that were made by hand; a POST makes one more, after a recent sign-in."""
     decides = decides_somewhere(request.user)
     if request.method != "POST":
         return _page(request, PersonTokenForm(decides=decides))
@@ -191,6 +192,7 @@ def my_tokens(request: HttpRequest) -> HttpResponse:
         return _page(request, form, status=422)
     if _needs_factor(request, form.kind_chosen()):
         return to_second_factor(request, NEEDS_FACTOR)
+    need_recent_sign_in(request)
     try:
         issued = issue_person_token(user=request.user, kind=form.kind_chosen(), **form.wishes())
     except RuleError as error:
@@ -217,7 +219,10 @@ def _page(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> Htt
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def rotate(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks how long the old token shall go on, then shows its successor once."""
+    """Ask how long the old token works on, then show its successor once.
+
+    Rotating a token of more than one grant needs a recent sign-in, as making it does.
+    """
     token = _own(request, pk)
     if _needs_factor(request, token.kind):
         return to_second_factor(request, NEEDS_FACTOR)
@@ -226,6 +231,8 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         status = 422
         if form.is_valid():
+            if token.grant is None:
+                need_recent_sign_in(request)
             try:
                 issued = rotate_token(token=token, user=request.user, overlap=form.cleaned_data["overlap"])
             except RuleError as error:

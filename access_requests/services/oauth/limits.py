@@ -53,6 +53,11 @@ def give_back(limit: Limit, who: object) -> None:
         cache.decr(_key(limit, who))
 
 
+def forget(limit: Limit, who: object) -> None:
+    """Start counting from zero."""
+    cache.delete(_key(limit, who))
+
+
 def _key(limit: Limit, who: object) -> str:
     return f"oauth:{limit.name}:{_whole_network(str(who))}"
 

@@ -12,6 +12,7 @@ from access_requests.models import AccessToken, GatedModel, TrustedRepository
 from access_requests.queries import live_grant
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.locks import lock_person
+from access_requests.services.mail import queue_mail
 from access_requests.services.oauth.issuers import REPOSITORY, dialect_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ def trust_repository(
             actor=user,
             model=model,
             data={"trusted": trusted.pk, "issuer": issuer} | {k: v for k, v in conditions.items() if v},
+        )
+        queue_mail(
+            key=f"trusted:{trusted.pk}",
+            to=user.email,
+            template="mails/repository_trusted.txt",
+            context={"person": user, "trusted": trusted},
         )
     return trusted
 

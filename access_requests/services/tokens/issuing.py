@@ -169,7 +169,7 @@ def usable_grant(grant: Grant, user: User) -> Grant:
 
 
 def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: Any) -> Issued:
-    """The row and its event, inside the caller's transaction."""
+    """The row, its event and, for a token of more than one grant made by hand, its email, in the caller's transaction."""
     secret = make_secret()
     token = AccessToken.objects.create(digest=digest(secret), hint=hint(secret), **fields)
     data = {"token": token.pk, "name": token.name}
@@ -180,7 +180,18 @@ def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: A
     if replaces is not None:
         data["replaces"] = replaces.pk
     say_of_token("token.issued", token, actor=actor, data=data)
+    if token.grant is None and token.origin in BY_HAND:
+        _email_of_making(token, replaces)
     return Issued(token, secret)
+
+
+def _email_of_making(token: AccessToken, replaces: AccessToken | None) -> None:
+    queue_mail(
+        key=f"token-made:{token.pk}",
+        to=token.user.email,
+        template="mails/token_made.txt",
+        context={"person": token.user, "token": token, "replaces": replaces},
+    )
 
 
 def say_of_token(

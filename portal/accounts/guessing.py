@@ -1,0 +1,115 @@
+"""How often a password or a code may be guessed. A stranger's wrong guesses never keep the account's person out.
+
+Wrong guesses are counted for each address, for each pair of account and address, and for each account. The last bound is
+much larger than the others. Beyond it, a guess counts only from a browser or an address where the person signed in before,
+so that many addresses together cannot go on guessing; a reset link works in any case. Counts are in the cache: while it is
+away, nobody is kept out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from allauth.usersessions.models import UserSession
+from django.core import signing
+from django.http import HttpRequest, HttpResponse
+
+from access_requests.services.oauth.errors import TooMany
+from access_requests.services.oauth.limits import Limit, forget, give_back, spend
+from portal.accounts.models import User
+
+FROM_ADDRESS = Limit("wrong-address", 10, 60, "too_many_login_attempts")
+HERE = Limit("wrong-here", 5, 300, "too_many_login_attempts")
+ANYWHERE = Limit("wrong-anywhere", 100, 3600, "too_many_from_elsewhere")
+
+COOKIE = "gatehouse_browser"
+COOKIE_SALT = "gatehouse.known-browser"
+COOKIE_AGE = 180 * 24 * 3600  # seconds
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One guess at an account's secret: `account` is the address typed, or `factor:PK` for codes of a second factor."""
+
+    account: str
+    address: str
+
+    @property
+    def here(self) -> str:
+        """The account as guessed from this address."""
+        return f"{self.account}|{self.address}"
+
+
+def begin_guess(guess: Guess, *, known: Callable[[], bool]) -> None:
+    """Count one guess before it is checked, so that guesses at the same time cannot slip through together.
+
+    `known` says whether the guess comes from where the person signed in before; it is asked only beyond the bound of the
+    account as a whole. Raises `TooMany`; its sentence is the name of an error message of the account adapter.
+    """
+    spend(FROM_ADDRESS, guess.address)
+    spend(HERE, guess.here)
+    try:
+        spend(ANYWHERE, guess.account)
+    except TooMany:
+        if not known():
+            raise
+
+
+def right_guess(guess: Guess) -> None:
+    """Take the count of a right guess back. Wrong ones stay, or signing in to another account would erase them."""
+    give_back(FROM_ADDRESS, guess.address)
+    give_back(HERE, guess.here)
+    give_back(ANYWHERE, guess.account)
+
+
+def forget_guesses(guess: Guess) -> None:
+    """Forget the wrong guesses at an account after its password was reset by a mailed link."""
+    forget(HERE, guess.here)
+    forget(ANYWHERE, guess.account)
+
+
+def network_of(address: str) -> str:
+    """Return the address as it is counted: an IPv6 address as its /64, one written as IPv6 for IPv4 as IPv4."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
+
+
+def signed_in_here_before(request: HttpRequest, user: User | None, *, address: str) -> bool:
+    """Return whether this browser, or this network in a session that lives, signed in to this account before."""
+    if user is None:
+        return False
+    if user.pk in _people_of(request):
+        return True
+    sessions = UserSession.objects.filter(user=user).values_list("ip", flat=True)
+    return any(network_of(ip) == network_of(address) for ip in sessions)
+
+
+def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -> None:
+    """Give the browser a signed cookie that says who signed in; it opens nothing, it only lifts the account's bound."""
+    people = [pk for pk in _people_of(request) if pk != user.pk][-4:]
+    response.set_cookie(
+        COOKIE,
+        signing.dumps([*people, user.pk], salt=COOKIE_SALT),
+        max_age=COOKIE_AGE,
+        secure=request.is_secure(),
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def _people_of(request: HttpRequest) -> list[int]:
+    try:
+        people = signing.loads(request.COOKIES.get(COOKIE, ""), salt=COOKIE_SALT, max_age=COOKIE_AGE)
+    except signing.BadSignature:
+        return []
+    return [pk for pk in people if isinstance(pk, int)] if isinstance(people, list) else []
+

@@ -1,0 +1,126 @@
+"""allauth's pages that change how an account is protected, with one transaction around change, event and email."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account import views as account_views
+from allauth.account.decorators import reauthentication_required
+from allauth.account.internal.flows.password_reset import request_password_reset
+from allauth.mfa.recovery_codes import views as codes_views
+from allauth.mfa.totp import views as totp_views
+from allauth.mfa.webauthn import views as webauthn_views
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required, login_required
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from access_requests.errors import Conflict
+from access_requests.services.audit import recorded
+from portal.accounts.forms import client_address
+from portal.accounts.models import User
+from portal.accounts.recent import signed_in_recently
+from portal.accounts.security import factors_recorded, reset_tokens
+
+ACCOUNT = "allauth.account"
+
+
+class PasswordChangeView(account_views.PasswordChangeView):
+    """Changes the password; every session ends but this one."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return super().form_valid(form)
+        except Conflict as error:
+            form.add_error(None, error.sentence)
+            return self.form_invalid(form)
+
+
+class PasswordSetView(account_views.PasswordSetView):
+    """Sets the first password, after its person confirmed that it is them.
+
+    The form is shown only then, so that no password typed into it is kept while the person confirms.
+    """
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method == "POST" and not signed_in_recently(request, app=ACCOUNT):
+            return HttpResponseRedirect(request.path)
+        return self._confirmed(request, *args, **kwargs)
+
+    @method_decorator(reauthentication_required(app=ACCOUNT))
+    def _confirmed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().dispatch(request, *args, **kwargs)
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return super().form_valid(form)
+        except Conflict as error:
+            form.add_error(None, error.sentence)
+            return self.form_invalid(form)
+
+
+@method_decorator(login_not_required, name="dispatch")
+class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):
+    """Sets a password through a mailed link, which works once."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return super().form_valid(form)
+        except Conflict as error:
+            self.reset_user = None
+            return self.render_to_response(self.get_context_data(token_fail=True), status=error.status)
+
+
+class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
+    """Confirms an email address by its code. A code works once: the log's lock lets one request by at a time."""
+
+    def _verify_form_valid(self, form: Any) -> HttpResponse:
+        with recorded():
+            return super()._verify_form_valid(form)
+
+
+class FactorRecorded:
+    """Runs a change of second factors with its events and emails."""
+
+    request: HttpRequest
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user = User.objects.get(pk=self.request.user.pk)
+        with factors_recorded(user=user, address=client_address()):
+            return super().form_valid(form)  # type: ignore[misc]
+
+
+class ActivateTOTPView(FactorRecorded, totp_views.ActivateTOTPView):
+    """Adds an authenticator app."""
+
+
+class DeactivateTOTPView(FactorRecorded, totp_views.DeactivateTOTPView):
+    """Removes the authenticator app."""
+
+
+class AddWebAuthnView(FactorRecorded, webauthn_views.AddWebAuthnView):
+    """Adds a passkey or a security key."""
+
+
+class RemoveWebAuthnView(FactorRecorded, webauthn_views.RemoveWebAuthnView):
+    """Removes a passkey or a security key."""
+
+
+class GenerateRecoveryCodesView(FactorRecorded, codes_views.GenerateRecoveryCodesView):
+    """Replaces the recovery codes."""
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def confirm_by_link(request: HttpRequest) -> HttpResponse:
+    """Email a link to set a password, for people who have neither a password nor a second factor to confirm with."""
+    if request.method != "POST":
+        return render(request, "account/confirm_by_link.html")
+    user = User.objects.get(pk=request.user.pk)
+    request_password_reset(request, user.email, [user], reset_tokens())
+    messages.success(request, "We sent a link to your email address.")
+    return redirect("account_reset_password_done")

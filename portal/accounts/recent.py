@@ -1,0 +1,29 @@
+"""What counts as a recent sign-in.
+
+Changes to how an account is protected (email, password, second factors) want an explicit confirmation. Tokens, machines and
+trusted repositories take a whole sign-in as well, so that nobody signs in and is asked again at once.
+"""
+
+from __future__ import annotations
+
+import time
+
+from allauth.account import app_settings
+from allauth.account.authentication import get_authentication_records
+from django.http import HttpRequest
+
+ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
+
+
+def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
+    """Return whether the session's person proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
+
+    `app` is what allauth names when it asks: for its own account pages only an explicit confirmation counts.
+    """
+    if not request.user.is_authenticated:
+        return False
+    records = get_authentication_records(request, request.user)
+    if app in ACCOUNT_APPS:
+        records = [record for record in records if record.get("reauthenticated")]
+    newest = max((record["at"] for record in records), default=0.0)
+    return bool(time.time() - newest < app_settings.REAUTHENTICATION_TIMEOUT)

@@ -1,0 +1,183 @@
+"""Changes to how an account is protected: each is written with its event and its email in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
+from django.utils.module_loading import import_string
+
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import Event
+from access_requests.services.audit import append_event, recorded
+from access_requests.services.mail import queue_mail
+from portal.accounts.models import User
+
+FACTORS = {
+    Authenticator.Type.TOTP: "authenticator app",
+    Authenticator.Type.WEBAUTHN: "passkey or security key",
+    Authenticator.Type.RECOVERY_CODES: "recovery codes",
+}
+
+
+def reset_tokens() -> PasswordResetTokenGenerator:
+    """Return what makes and checks the keys of reset and invitation links."""
+    generator: type[PasswordResetTokenGenerator] = import_string(
+        "allauth.account.forms.EmailAwarePasswordResetTokenGenerator"
+    )
+    return generator()
+
+
+def change_password(*, user: User, password: str, address: str) -> None:
+    """Set a new password, or the first one, of a person who confirmed that it is them.
+
+    All sessions end but the one that its view renews. `address` is where the change came from. Raises `Conflict` when the
+    password was changed since the person's session was read.
+    """
+    hashed = make_password(password)  # slow on purpose, so before the log's lock
+    with recorded():
+        held = _locked(user)
+        if held.password != user.password:
+            raise Conflict("The password was changed a moment ago: sign in again.")
+        _write_password(held, user, hashed)
+        event = append_event(kind="account.password_changed", actor=user, data={"person": user.username})
+        _email(event, user, "mails/password_changed.txt", address=address)
+
+
+def reset_password(*, user: User, key: str, password: str, address: str) -> None:
+    """Set the password through a mailed link. A link works once: of several at the same time, one gets through.
+
+    `key` is the link's key, checked again while the person's row is locked. `address` is where the link was used. A change
+    of email address that waits for its code is dropped. Raises `Conflict` when the link was used or replaced.
+    """
+    hashed = make_password(password)
+    with recorded():
+        held = _locked(user)
+        if not held.is_active or not reset_tokens().check_token(held, key):
+            raise Conflict("This link was used, replaced by a newer one, or is too old.")
+        _write_password(held, user, hashed)
+        EmailAddress.objects.filter(user=user, verified=False).exclude(email=user.email).delete()
+        event = append_event(kind="account.password_reset", actor=user, data={"person": user.username})
+        _email(event, user, "mails/password_changed.txt", address=address, by_link=True)
+
+
+def _locked(user: User) -> User:
+    return User.objects.select_for_update(no_key=True).get(pk=user.pk)
+
+
+def _write_password(held: User, user: User, hashed: str) -> None:
+    held.password = user.password = hashed
+    held.save(update_fields=["password"])
+
+
+@contextmanager
+def factors_recorded(*, user: User, address: str, actor: User | None = None) -> Iterator[None]:
+    """Run a change of a person's second factors in one transaction, then write what was added and removed.
+
+    `actor` is who changed them, where that is not the person.
+    """
+    with recorded():
+        _locked(user)
+        before = _factors(user)
+        yield
+        after = _factors(user)
+        added = [type_ for pk, type_ in after.items() if pk not in before]
+        removed = [type_ for pk, type_ in before.items() if pk not in after]
+        codes = Authenticator.Type.RECOVERY_CODES
+        kinds = [("account.recovery_codes_made", codes)] if codes in added else []
+        kinds += [("account.factor_added", type_) for type_ in added if type_ != codes]
+        kinds += [("account.factor_removed", type_) for type_ in removed if type_ != codes]
+        for kind, type_ in kinds:
+            _record_factor(kind, type_, user=user, actor=actor, address=address)
+
+
+def _factors(user: User) -> dict[int, str]:
+    return dict(Authenticator.objects.filter(user=user).order_by("pk").values_list("pk", "type"))
+
+
+def _record_factor(kind: str, type_: str, *, user: User, actor: User | None, address: str) -> None:
+    data = {"person": user.username, "factor": type_}
+    event = append_event(kind=kind, actor=actor or user, data=data)
+    _email(
+        event,
+        user,
+        "mails/factor_changed.txt",
+        address=address,
+        change=kind.rpartition("_")[2],
+        factor=FACTORS[Authenticator.Type(type_)],
+        by_staff=actor is not None,
+    )
+
+
+def announce_email_change(*, user: User, new: str, address: str) -> None:
+    """Write that a new email address was asked for, and warn the present one while nothing has changed yet."""
+    with recorded():
+        data = {"person": user.username, "new": masked(new)}
+        event = append_event(kind="account.email_change_asked", actor=user, data=data)
+        _email(event, user, "mails/email_change_asked.txt", address=address, new=masked(new))
+
+
+def record_email_change(
+    *, user: User, old: str, new: str, address: str, actor: User | None = None, session_key: str = ""
+) -> None:
+    """Write that the email address was changed, tell both addresses, and end the person's other sessions.
+
+    Called inside the transaction of the change. `session_key` is the session that goes on; `actor` is who changed the
+    address, where that is not the person.
+    """
+    with recorded():
+        data = {"person": user.username, "old": masked(old), "new": masked(new)}
+        event = append_event(kind="account.email_changed", actor=actor or user, data=data)
+        facts = {"old": masked(old), "new": masked(new), "by_staff": actor is not None}
+        _email(event, user, "mails/email_changed.txt", to=old, address=address, at_old=True, **facts)
+        _email(event, user, "mails/email_changed.txt", to=new, address=address, at_old=False, **facts)
+        for session in UserSession.objects.filter(user=user).exclude(session_key=session_key):
+            session.end()
+
+
+def change_email_by_staff(*, row: EmailAddress, email: str, verified: bool, actor: User, address: str) -> None:
+    """Set a person's email address in the admin, for people who lost their mailbox.
+
+    Raises `Invalid` when another account has the address, or the address would be no longer confirmed.
+    """
+    email = email.strip().lower()
+    with recorded():
+        user = _locked(row.user)
+        held = EmailAddress.objects.select_for_update().get(pk=row.pk)
+        old = held.email
+        taken = (
+            User.objects.exclude(pk=user.pk).filter(email__iexact=email).exists()
+            or EmailAddress.objects.exclude(user=user).filter(email__iexact=email, verified=True).exists()
+        )
+        if taken:
+            raise Invalid("Another account has this email address.", field="email")
+        held.email, held.verified = email, verified
+        held.save(update_fields=["email", "verified"])
+        if verified and not row.verified:
+            append_event(kind="account.email_confirmed", actor=actor, data={"person": user.username})
+        if user.email == old and email != old:
+            user.email = email
+            user.save(update_fields=["email"])
+            record_email_change(user=user, old=old, new=email, address=address, actor=actor)
+
+
+def _email(event: Event, user: User, template: str, *, address: str, to: str = "", **context: Any) -> None:
+    to = to or user.email
+    queue_mail(
+        key=f"account:{event.pk}:{to}",
+        to=to,
+        template=template,
+        context={"person": user, "at": event.at, "address": address, **context},
+    )
+
+
+def masked(email: str) -> str:
+    """Return an email address of which only the first letter and the host can be read."""
+    name, _, host = email.rpartition("@")
+    return f"{name[:1]}***@{host}"
