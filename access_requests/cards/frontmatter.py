@@ -10,11 +10,15 @@ from .refusal import CardRefused
 MAX_CARD_BYTES = 1024 * 1024
 MAX_FRONT_CHARACTERS = 512 * 1024
 
-_FENCE = re.compile(r"---[ \t]*")
-_CODE_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_GATE_LINE = re.compile(
-    r"\s*(?:- )?['\"]?extra_gated_"
-    r"(?:fields|prompt|heading|description|button_content|eu_disallowed)['\"]?\s*:"
+_OPENED = re.compile(r"---[ \t]*(?:\n|\Z)")
+_FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
+_GATE_KEY = "extra_gated_"
+# A code fence with the rest of its line, or a line with one of the gate's keys.
+_FENCE_OR_GATE = re.compile(
+    r"^(?: {0,3}(?P<fence>`{3,}|~{3,})(?P<rest>[^\n]*)"
+    r"|[^\S\n]*(?:- )?['\"]?extra_gated_"
+    r"(?:fields|prompt|heading|description|button_content|eu_disallowed)['\"]?[^\S\n]*:)",
+    re.MULTILINE,
 )
 
 
@@ -42,41 +46,44 @@ def clean_text(text: str) -> str:
     return text
 
 
-def split_card(text: str) -> SplitCard:
-    """Split a cleaned card; a front matter that is never closed counts as none, as on the Hub."""
-    lines = text.split("\n")
-    if not _FENCE.fullmatch(lines[0]):
+def split_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS) -> SplitCard:
+    """Split a cleaned card; a front matter that is never closed counts as none, as on the Hub.
+
+    One of more than `most_front` characters is refused.
+    """
+    opened = _OPENED.match(text)
+    closed = _FENCE.search(text, opened.end()) if opened else None
+    if opened is None or closed is None:
         return SplitCard(None, 0, text, 1)
-    end = next((number for number, line in enumerate(lines[1:], 1) if _FENCE.fullmatch(line)), None)
-    if end is None:
-        return SplitCard(None, 0, text, 1)
-    front = "\n".join(lines[1:end])
-    if len(front) > MAX_FRONT_CHARACTERS:
-        raise CardRefused("the front matter is larger than 512 KiB; move long texts into other files.", 1)
-    return SplitCard(front, 2, "\n".join(lines[end + 1 :]), end + 2)
+    front = text[opened.end() : max(opened.end(), closed.start() - 1)]
+    if len(front) > most_front:
+        sentence = f"the front matter is larger than {most_front // 1024} KiB; move long texts into other files."
+        raise CardRefused(sentence, 1)
+    return SplitCard(front, 2, text[closed.end() + 1 :], text.count("\n", 0, closed.start()) + 2)
 
 
 def stray_gate_line(text: str, first_line: int) -> int | None:
     """Line of the first `extra_gated_...:` key outside code blocks, where nothing would read it."""
+    if _GATE_KEY not in text:
+        return None
     open_fence = ""
-    for number, line in enumerate(text.split("\n"), first_line):
-        fence = _CODE_FENCE.match(line)
+    for found in _FENCE_OR_GATE.finditer(text):
+        fence = found["fence"]
         if open_fence:
-            if fence and fence[1].startswith(open_fence) and not line.strip(" `~"):
+            if fence and fence.startswith(open_fence) and not found["rest"].strip(" `~"):
                 open_fence = ""
         elif fence:
-            open_fence = fence[1]
-        elif _GATE_LINE.match(line):
-            return number
+            open_fence = fence
+        else:
+            return first_line + text.count("\n", 0, found.start())
     return None
 
 
 def why_unread(text: str) -> str:
     """Say in one sentence why a card without readable front matter has none, and what to do."""
-    lines = text.split("\n")
-    if _FENCE.fullmatch(lines[0]):
+    if _OPENED.match(text):
         return "the front matter opened on line 1 is never closed, so this key is not read; add a `---` line."
-    if any(_FENCE.fullmatch(line) for line in lines):
+    if _FENCE.search(text):
         return (
             "this key is not read because text or a blank line stands before the first `---`; "
             "make `---` the first line of the card."

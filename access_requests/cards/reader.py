@@ -7,8 +7,15 @@ from typing import Any
 
 from .fields import is_field_value, read_bool, read_fields, read_text
 from .form import GateField, GateForm
-from .frontmatter import SplitCard, clean_text, split_card, stray_gate_line, why_unread
-from .nodes import Node, Pairs, Scalar, plain_data, read_nodes
+from .frontmatter import (
+    MAX_FRONT_CHARACTERS,
+    SplitCard,
+    clean_text,
+    split_card,
+    stray_gate_line,
+    why_unread,
+)
+from .nodes import MAX_NODES, Node, Pairs, Scalar, plain_data, read_nodes
 from .refusal import CardRefused, shown
 
 # Key -> the longest text it may hold; a prompt is often a whole licence.
@@ -32,17 +39,22 @@ class Card:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_card(text: str) -> Card:
+def read_card(
+    text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: int = MAX_NODES
+) -> Card:
     """Read a model card; raises CardRefused, with line and reason, where it cannot be understood.
+
+    The time this takes grows with the text's length, which is bounded: a front matter of more than `most_front`
+    characters or `most_nodes` keys and values is refused, the latter at the first that is too many.
 
     A card without front matter is a card without a form, as on the Hub, unless it has `extra_gated_...` keys
     that would then silently be lost. What was understood although it is unusual is told in `warnings`.
     """
-    split = split_card(clean_text(text))
+    split = split_card(clean_text(text), most_front=most_front)
     warnings: list[str] = []
     if split.front is None:
         return _card_without_front(split, warnings)
-    root = read_nodes(split.front, split.front_line)
+    root = read_nodes(split.front, split.front_line, most_nodes=most_nodes)
     if root is not None and not isinstance(root, Pairs):
         raise CardRefused("the front matter must be `key: value` lines; correct it.", root.line)
     pairs = _by_name(root) if root else {}

@@ -62,6 +62,8 @@ _LABELS: dict[str, str] = {
 }
 _COMPILED = {role: re.compile(pattern) for role, pattern in _LABELS.items()}
 
+LONGEST_TIDIED = 1024  # characters; one sign may stand for 18 until it is unified
+
 _CJK = re.compile(r"[\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _PARENTHESES = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
 
@@ -79,8 +81,8 @@ def role_of(label: str, declared: str) -> str:
 
 def _tidy(label: str) -> str:
     """Lower-case the label, unify its signs and drop Markdown marks, so that spellings compare equal."""
-    text = unicodedata.normalize("NFKC", label).casefold().replace("’", "'")
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = unicodedata.normalize("NFKC", label).casefold().replace("’", "'")[:LONGEST_TIDIED]
+    text = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     text = re.sub(r"[*_`“”\"]+", "", text)
     return re.sub(r"\s+", " ", text).strip(" ?:.!,;：？。")
 
@@ -99,7 +101,7 @@ def _readings(label: str) -> list[str]:
 # A promise about personal data is not the licence, though it may be called terms or be agreed to.
 _PRIVACY = re.compile(
     r"(?:(?:terms|conditions)(?: and conditions)? (?:of|in) )?"
-    r"(?:(?!licen[cs]|terms|use\b|service|conditions|agreement|and\b|of\b|to\b|the\b)[\w'.&-]+ ){0,3}?"
+    r"(?:(?!licen[cs]|terms|use\b|service|conditions|agreement|and\b|of\b|to\b|the\b)[\w'.&-]{1,40} ){0,3}?"
     r"(?:the )?(?:privacy|data protection|cookie) (?:policy|policies|notice|statement|terms|conditions)"
     r"|(?:隱私|隐私|プライバシー|개인정보)\w{0,4}(?:政策|條款|条款|声明|聲明|ポリシー|방침|协议|協議)?"
 )
@@ -124,7 +126,7 @@ _OPENS = re.compile(rf"(?<![\w'-]){_VERB} (?:terms|conditions)\b")
 _AGREED = re.compile(r"(?:licen[cs]e|terms|conditions)(?: [\w'&]+){0,4} (?:accepted|agreed)\b")
 _DENIES = re.compile(r"\b(?:do not|don't|cannot|can't|not) (?:agree|accept|consent)\b|不同意|不接受")
 _EAST_ASIAN = re.compile(
-    r"(?=.*(?:同意|接受|遵守|동의|준수))(?=.*(?:許可|许可|授權|授权|條款|条款|协议|協議|規約|ライセンス|약관|라이선스|라이센스))"
+    r"\A(?=.*(?:同意|接受|遵守|동의|준수))(?=.*(?:許可|许可|授權|授权|條款|条款|协议|協議|規約|ライセンス|약관|라이선스|라이센스))"
 )
 _OPT_IN = re.compile(
     r"newsletter|mailing list|marketing|promotion|subscri|\b(?:e-?mail|contact|notify|inform) me\b|keep me"
