@@ -31,6 +31,9 @@ GATEHOUSE_MOST_UPLOADS = environment.whole_number("GATEHOUSE_MOST_UPLOADS", defa
 GATEHOUSE_LARGEST_UPLOAD = environment.whole_number("GATEHOUSE_LARGEST_UPLOAD", default=10**12, most=10**15)
 GATEHOUSE_UPLOAD_PART = environment.whole_number("GATEHOUSE_UPLOAD_PART", default=2**28, most=10**12)
 GATEHOUSE_TOKEN_RATE = environment.whole_number("GATEHOUSE_TOKEN_RATE", default=3000, most=10**6, least=0)
+GATEHOUSE_ANONYMOUS_RATE = environment.whole_number(
+    "GATEHOUSE_ANONYMOUS_RATE", default=12000, most=10**7, least=0
+)
 GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", default=6000, most=10**6, least=0)
 GATEHOUSE_NGINX_LOG = environment.log_file("GATEHOUSE_NGINX_LOG")
 GATEHOUSE_SHARED_WEIGHTS = environment.flag("GATEHOUSE_SHARED_WEIGHTS")

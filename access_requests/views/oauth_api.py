@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from access_requests.errors import RuleError
 from access_requests.services.oauth import codes, exchange, machines
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from access_requests.services.tokens import Issued
+from access_requests.strict_json import NotJson, read_json
 
 LARGEST_BODY = 65_536  # bytes
 UNFIT = re.compile(r"[\0\ud800-\udfff]")  # what neither UTF-8 nor the database holds
@@ -95,8 +95,8 @@ def parameters(request: HttpRequest) -> Parameters:
 
 def _from_json(body: bytes) -> Parameters:
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        found = read_json(body, largest=LARGEST_BODY)
+    except NotJson as error:
         raise OAuthError("invalid_request", "The body is not JSON.") from error
     if not isinstance(found, dict):
         raise OAuthError("invalid_request", "The body is not a JSON object.")

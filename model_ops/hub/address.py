@@ -5,6 +5,7 @@ Clients send `refs%2Fpr%2F1` and `tree/main/a%2Fb`; the decoded path no longer s
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from django.http import HttpRequest
@@ -13,6 +14,7 @@ from model_ops.hub.refusals import bad_request
 
 LONGEST_REVISION = 200
 LONGEST_PATH = 1000  # characters; stored paths are shorter
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def revision_and_path(request: HttpRequest, *, skip: int) -> tuple[str, str]:
@@ -51,6 +53,6 @@ def checked(name: str, longest: int = LONGEST_PATH) -> str:
         raise bad_request(
             f"The name in the address is {len(name)} characters long: the longest is {longest}."
         )
-    if any(character < " " or character == "\x7f" for character in name):
+    if CONTROL.search(name):
         raise bad_request("The address holds control characters.")
     return name

@@ -7,7 +7,6 @@ pieces are `uploads.receiving`'s.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, TypeGuard
@@ -16,6 +15,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 
+from access_requests.strict_json import NotJson, read_json
 from model_ops.hub.refusals import Refused, bad_request
 from model_ops.hub.uploads.receiving import drain
 
@@ -25,19 +25,31 @@ BROKEN_OFF = "The request broke off before its end: send it again."
 TOO_LARGE = "The request is larger than {most:,} bytes: send less at once."
 
 
-def json_object(request: HttpRequest, *, empty: bool = False) -> dict[str, Any]:
-    """The body as an object; `empty`: no body at all counts as `{}`."""
-    with reading(request):
-        body = request.body
+def json_object(request: HttpRequest, *, empty: bool = False, most: int | None = None) -> dict[str, Any]:
+    """Return the body's JSON object; `empty`: no body at all counts as `{}`. More than `most` bytes are a 413."""
+    body = small_body(request, most=most)
     if empty and not body.strip():
         return {}
     try:
-        data = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        data = read_json(body, largest=len(body))
+    except NotJson as error:
         raise bad_request(NO_OBJECT) from error
     if not isinstance(data, dict):
         raise bad_request(NO_OBJECT)
     return data
+
+
+def small_body(request: HttpRequest, *, most: int | None = None) -> bytes:
+    """Return the whole body; one that is announced with more than `most` bytes is a 413 and not kept."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if most is not None and length.isdecimal() and int(length) > most:
+        drain(request, most=DRAINED)
+        raise too_large(TOO_LARGE.format(most=most))
+    with reading(request):
+        body = request.body
+    if most is not None and len(body) > most:
+        raise too_large(TOO_LARGE.format(most=most))
+    return body
 
 
 @contextlib.contextmanager

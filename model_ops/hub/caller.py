@@ -12,6 +12,7 @@ from access_requests.enums import TokenKind
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken
 from access_requests.services import tokens
+from model_ops.hub import limits
 from model_ops.hub.refusals import Refused, bad_token
 
 if TYPE_CHECKING:
@@ -59,5 +60,6 @@ def caller_of(request: HttpRequest) -> Caller:
     try:
         token = tokens.authenticate(secret.strip(), address=address, client=client)
     except RuleError as error:
+        limits.check_unknown(request)
         return Caller(problem=error.sentence, address=address, client=client)
     return Caller(token.user, token, "", address, client)

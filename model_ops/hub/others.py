@@ -28,7 +28,7 @@ def telemetry(request: HttpRequest) -> HttpResponseBase:
     return HttpResponse()
 
 
-@hub_route("GET")
+@hub_route("GET", counted=False)
 def robots(request: HttpRequest) -> HttpResponseBase:
     return HttpResponse(ROBOTS, content_type="text/plain; charset=utf-8")
 
@@ -45,7 +45,7 @@ def unknown_repo(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     raise refusals.no_repo(repo_id)
 
 
-@hub_route("GET")
+@hub_route("GET", counted=False)
 def page_of_the_hub(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """Addresses of pages that clients print (`blob`, `tree`, `commit`): the model's page has what there is to see."""
     if not REPO_ID.fullmatch(repo_id):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +13,7 @@ from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, spend
 from access_requests.services.tokens.reports import Found, report_tokens
 from access_requests.services.tokens.secret import PATTERN
+from access_requests.strict_json import NotJson, read_json
 from model_ops.hub.refusals import Refused, bad_request
 from model_ops.hub.route import hub_route, json_answer
 
@@ -77,8 +77,8 @@ def _body(request: HttpRequest) -> str:
 def _found(body: str) -> dict[str, Found]:
     """Every token in it by its secret, each once, in their order; the first place that is told of it counts."""
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = read_json(body, largest=LARGEST_REPORT)
+    except NotJson:
         data = body
     found: dict[str, Found] = {}
     _collect(data, "", found, DEEPEST)

@@ -23,10 +23,11 @@ View = Callable[..., HttpResponseBase]
 REQUEST_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,128}")
 
 
-def hub_route(*methods: str, limited: bool = False) -> Callable[[View], View]:
+def hub_route(*methods: str, limited: bool = False, counted: bool = True) -> Callable[[View], View]:
     """A view without cookies, CSRF tokens and HTML errors: whatever it raises on purpose becomes a coded answer.
 
-    `limited`: its GET is a body or a paged list, which clients ask for again after a 429.
+    Every call is counted before anything else is done for it. `limited`: its GET is a body or a paged list, which
+    clients ask for again after a 429. `counted`: false for what a browser shows to people, who may share an address.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
@@ -35,9 +36,10 @@ def hub_route(*methods: str, limited: bool = False) -> Callable[[View], View]:
         @wraps(view)
         def answer(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
             try:
-                _check(request, allowed)
-                if limited and request.method == "GET":
-                    limits.check(request)
+                _check_method(request, allowed)
+                if counted:
+                    limits.check(request, waits=limited and request.method == "GET")
+                _check_query(request)
                 response = view(request, **kwargs)
             except Refused as refused:
                 response = refusal(request, refused)
@@ -57,11 +59,14 @@ def _code(error: RuleError) -> str:
     return "".join(word[:1].upper() + word[1:] for word in error.code.split("_"))
 
 
-def _check(request: HttpRequest, allowed: set[str]) -> None:
+def _check_method(request: HttpRequest, allowed: set[str]) -> None:
     if request.method not in allowed:
         names = ", ".join(sorted(allowed))
         sentence = f"{request.method} is not served here: use {names}."
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", sentence, headers={"Allow": names})
+
+
+def _check_query(request: HttpRequest) -> None:
     try:
         request.GET  # noqa: B018 - read now, since a query of thousands of fields raises at the first look
     except SuspiciousOperation as error:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import parse_qs
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from access_requests.strict_json import read_json
 from model_ops.hub import refusals
 from model_ops.hub.address import checked, revision_and_path
-from model_ops.hub.body import reading
+from model_ops.hub.body import small_body
 from model_ops.hub.listing import add_last_commits, mask_for, path_items, tree_items
 from model_ops.hub.paging import link, page_of
 from model_ops.hub.repo import open_repo
 from model_ops.hub.route import hub_route, json_answer, wants
 
 EXPANDED_PAGE = 100  # with last commits, as on the Hub
-MOST_PATHS = 10_000  # of one paths-info
-MOST_EXPANDED = 1_000
+MOST_PATHS = 1_000  # of one paths-info, as on the Hub; its client asks for 500 at once
+LARGEST_PATHS = 2**20  # bytes of such a request
 
 
 @hub_route("GET", limited=True)
@@ -45,13 +45,9 @@ def tree(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /api/models/{id}/paths-info/{rev}` with a form or JSON body of `paths` and `expand`."""
     name, _ = revision_and_path(request, skip=5)
-    paths, expand = _asked(request)
-    if expand and len(paths) > MOST_EXPANDED:
-        raise refusals.bad_request(
-            f"The request asks for the last commits of {len(paths)} paths: ask for at most {MOST_EXPANDED} at once."
-        )
     repo = open_repo(request, repo_id)
     revision = repo.revision(name)
+    paths, expand = _asked(request)
     files = repo.files(revision)
     items = path_items(files, paths, is_masked=mask_for(repo))
     if expand:
@@ -60,29 +56,30 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _asked(request: HttpRequest) -> tuple[list[str], bool]:
-    with reading(request):
-        content = request.body
+    content = small_body(request, most=LARGEST_PATHS)
     try:
         body = content.decode("utf-8")
         if request.content_type == "application/json":
             return _from_json(body)
-        form = parse_qs(body, max_num_fields=MOST_PATHS)
-    except (ValueError, RecursionError) as error:
+        form = parse_qs(body, max_num_fields=MOST_PATHS + 1)
+    except ValueError as error:
         raise refusals.bad_request(
             f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
         ) from error
-    return [checked(path) for path in form.get("paths", [])], form.get("expand", [""])[0].lower() in {
-        "true",
-        "1",
-    }
+    expand = form.get("expand", [""])[0].lower() in {"true", "1"}
+    return [checked(path) for path in _few(form.get("paths", []))], expand
 
 
 def _from_json(body: str) -> tuple[list[str], bool]:
-    data = json.loads(body)
+    data = read_json(body, largest=LARGEST_PATHS)
     paths = data.get("paths", []) if isinstance(data, dict) else None
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise ValueError("paths is no list of names")
+    return [checked(path) for path in _few(paths)], data.get("expand") is True
+
+
+def _few(paths: list[str]) -> list[str]:
     if len(paths) > MOST_PATHS:
-        raise ValueError("too many paths")
-    return [checked(path) for path in paths], data.get("expand") is True
+        raise refusals.bad_request(f"The request names {len(paths)} paths: name at most {MOST_PATHS} at once.")
+    return paths

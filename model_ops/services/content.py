@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from django.core.cache import cache
 
+from access_requests.strict_json import NotJson, read_json
 from model_ops.models import Blob
 from model_ops.services.blobs import blob_path
 
@@ -91,16 +92,12 @@ def _kept(blob: Blob, kind: str, read: Any) -> dict[str, Any]:
         if len(text) <= LARGEST_KEPT:
             cache.set(key, text, timeout=KEPT)
     try:
-        found = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        found = read_json(text, largest=LARGEST_INDEX)
+    except NotJson as error:
         raise Unreadable("it does not hold JSON where it should") from error
     if not isinstance(found, dict):
         raise Unreadable("it holds no JSON object")
     return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _header_bytes(blob: Blob) -> bytes:

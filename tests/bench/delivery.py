@@ -94,7 +94,7 @@ def site(state: Path, chosen: argparse.Namespace) -> Iterator[Site]:
     """Servers and workers as users have them, one web process for each mode, nginx in front, and nginx alone."""
     for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL"):
         os.environ.pop(name, None)
-    off = {"GATEHOUSE_TOKEN_RATE": "0", "GATEHOUSE_ADDRESS_RATE": "0"}
+    off = {"GATEHOUSE_TOKEN_RATE": "0", "GATEHOUSE_ADDRESS_RATE": "0", "GATEHOUSE_ANONYMOUS_RATE": "0"}
     with ExitStack() as stack:
         portal = stack.enter_context(run_portal(state, extra_env=off))
         seed = [sys.executable, "-m", "tests.bench.delivery_seed", str(chosen.size), "1000", "200"]

@@ -15,6 +15,7 @@ SEEDING = "import django; django.setup(); from tests.conformance import seeding;
 NO_LIMITS = {
     "GATEHOUSE_TOKEN_RATE": "0",
     "GATEHOUSE_ADDRESS_RATE": "0",
+    "GATEHOUSE_ANONYMOUS_RATE": "0",
     "GATEHOUSE_MOST_BODIES_EACH": "56",
 }
 

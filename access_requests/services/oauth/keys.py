@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from django.utils import timezone
 
 from access_requests.models import IssuerKeys
 from access_requests.services.oauth.errors import OAuthError
+from access_requests.strict_json import read_json
 
 log = logging.getLogger(__name__)
 
@@ -173,8 +173,8 @@ def _get_json(address: str) -> dict[str, Any]:
                 body += chunk
                 if len(body) > LARGEST or time.monotonic() > deadline:
                     raise Unreachable(f"{address} answers with too much, or too slowly")
-        found = json.loads(body)
-    except (OSError, HTTPException, ValueError, RecursionError) as error:
+        found = read_json(body, largest=LARGEST)
+    except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"{address}: {error}") from error
     if not isinstance(found, dict):
         raise Unreachable(f"{address} is no JSON object")

@@ -59,10 +59,10 @@ def forget(limit: Limit, who: object) -> None:
 
 
 def _key(limit: Limit, who: object) -> str:
-    return f"oauth:{limit.name}:{_whole_network(str(who))}"
+    return f"oauth:{limit.name}:{whole_network(str(who))}"
 
 
-def _whole_network(who: str) -> str:
+def whole_network(who: str) -> str:
     """An IPv6 address counts as its /64, of which one household or server has all."""
     with suppress(ValueError):
         address = ipaddress.ip_address(who)

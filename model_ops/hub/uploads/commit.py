@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from access_requests.strict_json import read_json
 from model_ops.hub.address import revision_and_path
 from model_ops.hub.body import text, too_large
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
-from model_ops.hub.uploads.receiving import Pieces, bodies, drain, length_of, pieces_of
+from model_ops.hub.uploads.receiving import PIECE, Pieces, bodies, drain, length_of, pieces_of
 from model_ops.hub.uploads.right import owned_repo
 from model_ops.recovery.git_ids import LARGE
 from model_ops.services.uploads import staging
@@ -142,9 +142,9 @@ def _lines(pieces: _Counted) -> Iterator[bytes]:
 
 def _entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
     try:
-        data = json.loads(line)
+        data = read_json(line, largest=LONGEST_LINE + PIECE)
         key, value = data["key"], data["value"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise bad_request(
             f"Line {number} can't be read: each is a JSON object with key and value."
         ) from error

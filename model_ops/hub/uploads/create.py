@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -9,14 +11,38 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 
 from access_requests.cards import CardRefused, read_card
+from access_requests.cards.frontmatter import MAX_FRONT_CHARACTERS
+from access_requests.cards.nodes import MAX_NODES
 from access_requests.errors import Conflict
+from access_requests.services.oauth.errors import TooMany
+from access_requests.services.oauth.limits import Limit, spend
 from model_ops.hub.address import revision_and_path
 from model_ops.hub.body import json_object, text
-from model_ops.hub.refusals import bad_request, one_line
+from model_ops.hub.caller import Caller, caller_of
+from model_ops.hub.refusals import Refused, bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.right import owned_repo, uploader
 from model_ops.services.uploads.creating import create_branch, create_repository, delete_branch
 
+@dataclass(frozen=True)
+class CardBounds:
+    """The largest card that a caller may have read: bytes of the request, characters and values of the front matter."""
+
+    body: int
+    front: int
+    nodes: int
+
+
+# A card is refused beyond 1 MiB; JSON writes a character in up to 6 bytes, as clients do outside of ASCII.
+SIGNED_IN = CardBounds(body=3 * 2**20, front=MAX_FRONT_CHARACTERS, nodes=MAX_NODES)
+ANONYMOUS = CardBounds(body=2**18, front=2**16, nodes=5_000)
+CARDS_OF_PERSON = Limit("cards-person", 60, 60, "Too many cards were sent to be checked: wait a minute.")
+CARDS_OF_ADDRESS = Limit(
+    "cards-address", 30, 60, "Too many cards were sent to be checked from this address: wait a minute."
+)
+CARDS_OF_ANYBODY = Limit(
+    "cards", 120, 60, "Too many cards are being checked for callers without a token: send one, or wait a minute."
+)
 VISIBILITIES = {"public": True, "private": False, "": False}
 LONGEST_NAME = 200
 
@@ -88,16 +114,42 @@ def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("POST")
 def validate_yaml(request: HttpRequest) -> HttpResponseBase:
-    """`POST /api/validate-yaml`: the card reader's errors and warnings, before anything is sent."""
-    data = json_object(request)
+    """`POST /api/validate-yaml`: the card reader's errors and warnings, before anything is sent.
+
+    Each call is counted for its person, or for its address and for everybody without a token; cards of callers
+    without a token may be smaller only.
+    """
+    caller = caller_of(request)
+    bounds = SIGNED_IN if caller.user else ANONYMOUS
+    for limit, who in _limits(caller):
+        _spend(limit, who)
+    data = json_object(request, most=bounds.body)
     content = data.get("content")
     if not isinstance(content, str):
         raise bad_request("content must be the text of a README.md.")
     if (data.get("repoType") or "model") != "model":
         raise bad_request("Gatehouse keeps models only: repoType must be model.")
     try:
-        read = read_card(content)
+        read = read_card(content, most_front=bounds.front, most_nodes=bounds.nodes)
     except CardRefused as refused:
         answer = {"errors": [{"message": str(refused)}], "warnings": [], "error": one_line(str(refused))}
         return _coded(JsonResponse(answer, status=HTTPStatus.BAD_REQUEST), "BadCard", str(refused))
     return json_answer({"errors": [], "warnings": [{"message": warning} for warning in read.warnings]})
+
+
+def _limits(caller: Caller) -> Iterator[tuple[Limit, object]]:
+    if caller.user:
+        yield CARDS_OF_PERSON, caller.user.pk
+    else:
+        yield CARDS_OF_ADDRESS, caller.address or "unknown"
+        yield CARDS_OF_ANYBODY, "all"
+
+
+def _spend(limit: Limit, who: object) -> None:
+    try:
+        spend(limit, who)
+    except TooMany as error:
+        headers = {"Retry-After": str(error.seconds)}
+        raise Refused(
+            HTTPStatus.TOO_MANY_REQUESTS, "TooManyRequests", error.sentence, headers=headers
+        ) from error

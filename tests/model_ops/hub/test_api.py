@@ -161,18 +161,18 @@ def test_paths_info_takes_forms_and_json(portal: Portal) -> None:
     assert "send less at once" in answer.json["error"]
 
 
-@pytest.mark.parametrize(("expand", "most"), [(False, 10_000), (True, 1_000)])
-def test_paths_info_takes_so_many_paths(portal: Portal, expand: bool, most: int) -> None:
-    """Those who are not signed in ask as well, and their clients can't be slowed down."""
+@pytest.mark.parametrize("expand", [False, True])
+def test_paths_info_takes_so_many_paths(portal: Portal, expand: bool) -> None:
+    """As many as the Hub takes: those who are not signed in ask as well."""
+    most = 1_000
     url = f"/api/models/{MODEL}/paths-info/main"
     for count, status in ((most, 200), (most + 1, 400)):
         body = json.dumps({"paths": ["a"] * (count - 1) + ["config.json"], "expand": expand}).encode()
         answer = portal.ask("POST", url, body=body, content_type="application/json")
         assert answer.status == status
         form = f"expand={expand}{'&paths=a' * (count - 1)}&paths=config.json".encode()
-        if expand:
-            as_form = portal.ask("POST", url, body=form, content_type="application/x-www-form-urlencoded")
-            assert (as_form.status, as_form.json) == (status, answer.json)
+        as_form = portal.ask("POST", url, body=form, content_type="application/x-www-form-urlencoded")
+        assert (as_form.status, "error" in as_form.json) == (status, status == 400)
     assert (answer.headers["x-error-code"], str(most) in answer.json["error"].replace(",", "")) == (
         "BadRequest",
         True,
