@@ -20,6 +20,7 @@ from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models, is_owner
 from model_ops.admin_downloads import DownloadAdmin
 from model_ops.admin_revisions import RevisionAdmin, UploadRuleAdmin
+from model_ops.admin_rights import AllowedRepositoryAdmin, AssignedFolderAdmin
 from model_ops.models import ModelWeights, Recovery
 from model_ops.panels import is_moving
 from model_ops.queries import smoke_run
@@ -176,4 +177,11 @@ def owns_all(request: HttpRequest, recovery: Recovery) -> bool:
     return bool(owned) and all(owned)
 
 
-__all__ = ["DownloadAdmin", "RecoveryAdmin", "RevisionAdmin", "UploadRuleAdmin"]
+__all__ = [
+    "AllowedRepositoryAdmin",
+    "AssignedFolderAdmin",
+    "DownloadAdmin",
+    "RecoveryAdmin",
+    "RevisionAdmin",
+    "UploadRuleAdmin",
+]

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import errno
 import re
+from dataclasses import dataclass
 from typing import Any
 
 LONGEST = 300  # characters that are taken of the far side's words
 RESETS_IN = re.compile(r"\bt=(\d{1,6})\b")  # `RateLimit: "api";r=0;t=55`
 OWN_TOKEN = "give GATEHOUSE_HUB_TOKEN a token that has it"  # noqa: S105 - words, no token
+WITHHELD = (
+    "a superuser must allow this repository before the portal's Hub token is used for it "
+    "(Allowed repositories in the admin, or manage.py source_rights allow)"
+)
 NO_TOKEN = "a token is sent to the Hub of GATEHOUSE_HUB_ENDPOINT alone, so fetch it there, or give a folder"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What was asked of which Hub, and how that failed."""
+
+    error: BaseException
+    repo_id: str
+    endpoint: str
+    revision: str
+    own: bool
+    token: bool
+    withheld: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.repo_id} at {self.endpoint}"
+
+    @property
+    def said(self) -> str:
+        return _quoted(_said(self.error))
 
 
 def refused_because(
@@ -20,39 +46,83 @@ def refused_because(
     revision: str = "",
     own: bool = True,
     token: bool = False,
+    withheld: bool = False,
 ) -> str:
-    """The sentence. `own`: the portal's token may be sent there; `token`: there is one, and it was."""
-    name, said = f"{repo_id} at {endpoint}", _said(error)
-    kinds = _kinds(error)
-    status = _status(error)
-    if status == 429:
-        seconds = wait_asked(error)
-        when = f"in {seconds} s" if seconds else "later"
-        return f"{endpoint} answers no more questions for now (rate limit): try again {when}{_quoted(said)}."
-    if status == 401 and token and "invalid" in said.lower():
-        return f"{endpoint} does not accept the token in GATEHOUSE_HUB_TOKEN{_quoted(said)}: give it a valid one."
-    if "GatedRepoError" in kinds:
-        how = OWN_TOKEN if own else NO_TOKEN
-        return f"{name} is gated{_quoted(said)}: ask for access there and {how}."
-    if "RevisionNotFoundError" in kinds:
+    """Return the sentence. `own`: the portal's token may be sent there; `token`: there is one, and it was.
+
+    `withheld`: there is one, and it was not sent since no superuser allowed that repository.
+    """
+    call = _Call(error, repo_id, endpoint, revision, own, token, withheld)
+    judges = (_led_elsewhere, _limited, _token_refused, _gated, _not_there, _refused)
+    return next((words for judge in judges if (words := judge(call))), "") or _not_asked(call)
+
+
+def _led_elsewhere(call: _Call) -> str:
+    kinds = _kinds(call.error)
+    if led := next((one for one in _chain(call.error) if type(one).__name__ == "LedElsewhere"), None):
         return (
-            f"{name} has no revision {revision}: check its name."
-            if revision
-            else f"{name} has no such revision."
+            f"{call.name} is not fetched, since {led}. "
+            "An operator who trusts that host names it in GATEHOUSE_HUB_REDIRECTS."
         )
+    return (
+        f"{call.name} is not fetched, since it redirects without end." if "TooManyRedirects" in kinds else ""
+    )
+
+
+def _limited(call: _Call) -> str:
+    if _status(call.error) != 429:
+        return ""
+    seconds = wait_asked(call.error)
+    when = f"in {seconds} s" if seconds else "later"
+    return f"{call.endpoint} answers no more questions for now (rate limit): try again {when}{call.said}."
+
+
+def _token_refused(call: _Call) -> str:
+    if _status(call.error) != 401 or not call.token or "invalid" not in _said(call.error).lower():
+        return ""
+    return (
+        f"{call.endpoint} does not accept the token in GATEHOUSE_HUB_TOKEN{call.said}: give it a valid one."
+    )
+
+
+def _gated(call: _Call) -> str:
+    if "GatedRepoError" not in _kinds(call.error):
+        return ""
+    if call.withheld:
+        return f"{call.name} is gated{call.said}: {WITHHELD}."
+    return f"{call.name} is gated{call.said}: ask for access there and {OWN_TOKEN if call.own else NO_TOKEN}."
+
+
+def _not_there(call: _Call) -> str:
+    kinds = _kinds(call.error)
+    if "RevisionNotFoundError" in kinds:
+        if call.revision:
+            return f"{call.name} has no revision {call.revision}: check its name."
+        return f"{call.name} has no such revision."
     if "RepositoryNotFoundError" in kinds:
-        may = "GATEHOUSE_HUB_TOKEN may read it" if own else "it can be read without a token"
-        return f"{name} was not found{_quoted(said)}: check the name, or whether {may}."
+        if call.withheld:
+            return f"{call.name} was not found{call.said}: check the name. If it is private, {WITHHELD}."
+        may = "GATEHOUSE_HUB_TOKEN may read it" if call.own else "it can be read without a token"
+        return f"{call.name} was not found{call.said}: check the name, or whether {may}."
     if "EntryNotFoundError" in kinds:
-        return f"{name} has no such file{_quoted(said)}: check what it holds."
-    if status and status >= 500:
-        return f"{name} could not be asked (the far side has trouble of its own, status {status}): try again later."
-    if status:
-        return f"{name} refused with status {status}{_quoted(said)}: see there what it wants."
-    if _is_full(error):
-        return f"{repo_id} cannot be stored: the disk is full; make room and try again."
-    why = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{name} could not be asked ({why}): check the address and the network, then try again."
+        return f"{call.name} has no such file{call.said}: check what it holds."
+    return ""
+
+
+def _refused(call: _Call) -> str:
+    status = _status(call.error)
+    if status >= 500:
+        return f"{call.name} could not be asked (the far side has trouble of its own, status {status}): try again later."
+    if status in {401, 403} and call.withheld:
+        return f"{call.name} refused with status {status}{call.said}: {WITHHELD}."
+    return f"{call.name} refused with status {status}{call.said}: see there what it wants." if status else ""
+
+
+def _not_asked(call: _Call) -> str:
+    if _is_full(call.error):
+        return f"{call.repo_id} cannot be stored: the disk is full; make room and try again."
+    why = " ".join(str(call.error).split())[:200] or type(call.error).__name__
+    return f"{call.name} could not be asked ({why}): check the address and the network, then try again."
 
 
 def wait_asked(error: BaseException) -> int:

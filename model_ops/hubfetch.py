@@ -28,6 +28,10 @@ from model_ops.recovery.planned import human
 
 TOKEN = "GATEHOUSE_FETCH_TOKEN"  # noqa: S105 - the variable's name
 OWN = "GATEHOUSE_FETCH_OWN"  # whether the endpoint is the portal's own, for the words of a refusal
+WITHHELD = (
+    "GATEHOUSE_FETCH_WITHHELD"  # whether the portal has a token that may not be used for this repository
+)
+REDIRECTS = "GATEHOUSE_FETCH_REDIRECTS"  # hosts that the operator named for redirects, apart by blanks
 # Other copies of the weights: a checkpoint with safetensors needs none of these.
 OTHER_FORMATS = [
     "*.bin",
@@ -78,9 +82,14 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
         sys.stderr.write(f"{repo_id} at {endpoint} {error}\n")
         return 1
     except Exception as error:  # whatever the network does is told in one sentence
-        own, token = os.environ.get(OWN) == "1", bool(os.environ.get(TOKEN))
         words = farside.refused_because(
-            error, repo_id=repo_id, endpoint=endpoint, revision=commit, own=own, token=token
+            error,
+            repo_id=repo_id,
+            endpoint=endpoint,
+            revision=commit,
+            own=os.environ.get(OWN) == "1",
+            token=bool(os.environ.get(TOKEN)),
+            withheld=os.environ.get(WITHHELD) == "1",
         )
         sys.stderr.write(f"{words}\n")
         return 1
@@ -90,6 +99,9 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
 def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool) -> str:
     from huggingface_hub import HfApi
 
+    from model_ops import hubclient
+
+    hubclient.limit_process(endpoint, os.environ.get(REDIRECTS, "").split())
     api = HfApi(endpoint=endpoint, token=os.environ.get(TOKEN) or False)
     tree: list[Any] = _patiently(lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True)))
     ignored = [] if everything or not any(f.path.endswith(".safetensors") for f in tree) else OTHER_FORMATS

@@ -149,6 +149,21 @@ def public_address(default: str) -> str:
     return value
 
 
+REDIRECT_HOST = re.compile(r"\.?(?!-)[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]{1,5})?")
+
+
+def redirect_hosts(name: str) -> tuple[str, ...]:
+    """Return hosts that a Hub may redirect to: `host`, `host:port`, or `.domain` for all hosts below it."""
+    hosts = tuple(os.environ.get(name, "").replace(",", " ").lower().split())
+    for host in hosts:
+        if not REDIRECT_HOST.fullmatch(host) or (host.startswith(".") and "." not in host[1:]):
+            raise refuse(
+                name,
+                f"holds {host!r}: write hosts such as files.example.org or .cdn.example.org, apart by commas.",
+            )
+    return hosts
+
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

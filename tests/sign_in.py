@@ -13,7 +13,9 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 def sign_in(client: Client, person: Any, *, ago: float = 0, confirmed: bool = False) -> Client:
     """Sign `person` in with a password, `ago` seconds ago; `confirmed` says that they typed it once more since."""
     client.force_login(person, backend=BACKEND)
-    record = {"method": "password", "at": time.time() - ago} | ({"reauthenticated": True} if confirmed else {})
+    record = {"method": "password", "at": time.time() - ago} | (
+        {"reauthenticated": True} if confirmed else {}
+    )
     session = client.session
     session["account_authentication_methods"] = [record]
     session["account_authentication_methods_user"] = str(person.pk)

@@ -57,7 +57,9 @@ def split_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS) -> SplitCar
         return SplitCard(None, 0, text, 1)
     front = text[opened.end() : max(opened.end(), closed.start() - 1)]
     if len(front) > most_front:
-        sentence = f"the front matter is larger than {most_front // 1024} KiB; move long texts into other files."
+        sentence = (
+            f"the front matter is larger than {most_front // 1024} KiB; move long texts into other files."
+        )
         raise CardRefused(sentence, 1)
     return SplitCard(front, 2, text[closed.end() + 1 :], text.count("\n", 0, closed.start()) + 2)
 

@@ -39,9 +39,7 @@ class Card:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_card(
-    text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: int = MAX_NODES
-) -> Card:
+def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: int = MAX_NODES) -> Card:
     """Read a model card; raises CardRefused, with line and reason, where it cannot be understood.
 
     The time this takes grows with the text's length, which is bounded: a front matter of more than `most_front`

@@ -81,5 +81,7 @@ def _from_json(body: str) -> tuple[list[str], bool]:
 
 def _few(paths: list[str]) -> list[str]:
     if len(paths) > MOST_PATHS:
-        raise refusals.bad_request(f"The request names {len(paths)} paths: name at most {MOST_PATHS} at once.")
+        raise refusals.bad_request(
+            f"The request names {len(paths)} paths: name at most {MOST_PATHS} at once."
+        )
     return paths

@@ -40,11 +40,17 @@ class WeightSource(models.Model):
         blank=True,
         help_text="What comparing the fetched files with the far side's hashes showed.",
     )
+    with_token = models.BooleanField(
+        default=True,
+        help_text="The portal's Hub token may be used for it. Kept apart from what was fetched without.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         verbose_name = "weight source"
-        constraints = [models.UniqueConstraint(fields=["spec", "fingerprint"], name="one_row_per_source")]
+        constraints = [
+            models.UniqueConstraint(fields=["spec", "fingerprint", "with_token"], name="one_row_per_source")
+        ]
 
     def __str__(self) -> str:
         return self.spec
@@ -163,6 +169,10 @@ class ModelWeights(models.Model):
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="weights")
     recovery = models.ForeignKey(Recovery, models.PROTECT, related_name="weights")
+    by_owner = models.BooleanField(
+        default=False,
+        help_text="An owner named the sources: their right to them is checked again before anything is read.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     replaced_at = models.DateTimeField(null=True, blank=True)
 

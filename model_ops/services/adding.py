@@ -17,6 +17,7 @@ from access_requests.services.locks import share_store
 from model_ops.models import ModelWeights, Revision
 from model_ops.queries import published
 from model_ops.services.publishing import publish_revision
+from model_ops.services.source_rights import check_may_add
 from model_ops.services.weights import Prepared, attach_weights, lock_shared_row, want_recovery
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def add_model_with_weights(
     """
     with recorded():
         share_store()
+        check_may_add(repo_id=repo_id, actor=actor)
         model = catalogue.add_model(repo_id=repo_id, actor=actor, **fields)
         weights = attach_weights(model=model, prepared=prepared, actor=actor)
     return model, weights
@@ -43,6 +45,7 @@ def check_new(repo_id: str, *, asker: User | None = None) -> None:
     As there, a model that the asker may not know of is not named.
     """
     catalogue.check_repo_id(repo_id)
+    check_may_add(repo_id=repo_id, actor=asker)
     catalogue.check_free(repo_id, asker=asker)
 
 

@@ -12,16 +12,21 @@ from model_ops.enums import Method, SourceKind
 from model_ops.models import Recovery, WeightSource
 from model_ops.services.ends import RunFailed
 from model_ops.services.leases import Lease, with_database
-from model_ops.services.sources import check_unchanged, fetched_folder, hub_token
+from model_ops.services.source_rights import check_use
+from model_ops.services.sources import check_unchanged, fetched_folder, hub_token, is_withheld
 from model_ops.services.uploads.sources import lay_out
 from model_ops.services.working import run_for
 
 
 def fetch_sources(recovery: Recovery, lease: Lease, *, before_fetching: Callable[[], object]) -> None:
-    """Calls `before_fetching` where there is something to fetch; raises what refuses or fails the run."""
+    """Check that the sources may still be read, and bring them here; raises what refuses or fails the run.
+
+    Calls `before_fetching` where there is something to fetch.
+    """
+    bound = check_use(recovery)
     for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
         if source.kind == SourceKind.FOLDER:
-            check_unchanged(source)
+            check_unchanged(source, bound=bound)
         elif source.kind == SourceKind.UPLOAD:
             lay_out(source)
         elif not fetched_folder(source).is_dir():
@@ -35,7 +40,9 @@ def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -
     arguments = ["-m", "model_ops.hubfetch", source.endpoint, source.repo_id, source.commit, str(folder)]
     home = Path(settings.WEIGHTS_ROOT) / "sources" / ".hub"
     environment = {
-        hubfetch.TOKEN: hub_token(source.endpoint) or "",
+        hubfetch.TOKEN: hub_token(source.endpoint, allowed=source.with_token) or "",
+        hubfetch.WITHHELD: "1" if is_withheld(source.endpoint, allowed=source.with_token) else "0",
+        hubfetch.REDIRECTS: " ".join(settings.GATEHOUSE_HUB_REDIRECTS),
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

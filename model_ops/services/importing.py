@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+
 from access_requests.enums import Gate
 from access_requests.errors import Invalid
 from access_requests.models import GatedModel
@@ -46,12 +48,15 @@ def import_card(*, text: str, in_admin: bool = False) -> Imported:
     """
     from huggingface_hub import HfApi
 
+    from model_ops import hubclient
+
     spec = _parse(text.strip(), in_admin=in_admin)
+    limits = hubclient.limited_to(spec.endpoint, settings.GATEHOUSE_HUB_REDIRECTS)
     try:
-        api = HfApi(endpoint=spec.endpoint, token=hub_token(spec.endpoint))
-        info = api.model_info(spec.repo_id, revision=spec.revision, files_metadata=True, timeout=20)
-        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-        with tempfile.TemporaryDirectory(prefix="card-") as folder:
+        with limits, tempfile.TemporaryDirectory(prefix="card-") as folder:
+            api = HfApi(endpoint=spec.endpoint, token=hub_token(spec.endpoint))
+            info = api.model_info(spec.repo_id, revision=spec.revision, files_metadata=True, timeout=20)
+            sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
             wanted = _wanted(spec, sizes)
             for path in wanted:
                 api.hf_hub_download(spec.repo_id, path, revision=info.sha, local_dir=folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
@@ -23,6 +24,7 @@ from model_ops.recovery.inspection.tree import inspect_tree
 from model_ops.services.copying import listed_files
 from model_ops.services.engine import plan_recovery, understood
 from model_ops.services.publishing import publish_revision
+from model_ops.services.source_rights import check_attached
 from model_ops.services.sources import check_unchanged, fetched_folder, resolve_source
 
 if TYPE_CHECKING:
@@ -49,27 +51,33 @@ def prepare_weights(
     options: Mapping[str, Any] | None = None,
     in_admin: bool = False,
     actor: User | None = None,
+    namespace: str = "",
 ) -> Prepared:
-    """Looks at the sources and plans; every refusal is one sentence.
+    """Look at the sources and plan; every refusal is one sentence.
 
+    `namespace` is that of the model they are for: an owner in the admin names only what is assigned to it.
     `options` are the engine's, by name; those left out are its defaults. Files that are published take none.
     """
     inputs = resolve_inputs(
-        base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor
-    )
+        base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor,
+        namespace=namespace,
+    )  # fmt: skip
     return Prepared(inputs, make_plan(inputs))
 
 
 def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None = None) -> ModelWeights:
-    """Makes these the model's current weights and publishes what there is, in one transaction.
+    """Make these the model's current weights and publish what there is, in one transaction.
 
+    Sources that `actor` may not give this model are refused here too.
     Models with the same inputs share one recovery; one that is ready is published for this model at once,
     else `main` keeps what it has. The new recovery is wanted as soon as somebody may read the model.
     """
     with recorded():
         share_store()
+        named = [source for name in ("base", "diff", "files") if (source := prepared.inputs.get(name))]
+        by_owner = check_attached(sources=named, model=model, actor=actor)
         recovery = lock_shared_row(prepared)
-        weights = _make_current(model, recovery)
+        weights = _make_current(model, recovery, by_owner=by_owner)
         sources = [source.spec for source in (recovery.base, recovery.diff, recovery.files) if source]
         append_event(
             kind="weights.attached",
@@ -90,21 +98,23 @@ def resolve_inputs(
     options: Mapping[str, Any],
     in_admin: bool = False,
     actor: User | None = None,
+    namespace: str = "",
 ) -> dict[str, Any]:
-    """The fields of a recovery row, from what was typed."""
+    """Return the fields of a recovery row, from what was typed."""
     base, diff, files = base.strip(), diff.strip(), files.strip()
+    resolve = partial(resolve_source, in_admin=in_admin, actor=actor, namespace=namespace)
     if files and not (base or diff):
         return {
             "method": Method.COPY,
-            "files": resolve_source(text=files, role="files", in_admin=in_admin, actor=actor),
+            "files": resolve(text=files, role="files"),
         }
     if not (base and diff) or files:
         raise Invalid("Give either a base and a diff, or files that are published as they are.")
     chosen = understood(options)
     return {
         "method": Method.RECOVER,
-        "base": resolve_source(text=base, role="base", in_admin=in_admin, actor=actor),
-        "diff": resolve_source(text=diff, role="diff", in_admin=in_admin, actor=actor),
+        "base": resolve(text=base, role="base"),
+        "diff": resolve(text=diff, role="diff"),
         "options": chosen,
     }
 
@@ -192,13 +202,16 @@ def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
     return missing | {name: value for name, value in wanted.items() if value is not None}
 
 
-def _make_current(model: GatedModel, recovery: Recovery) -> ModelWeights:
+def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> ModelWeights:
+    """Return the model's current weights; a superuser or operator who names the same again takes them over."""
     GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     current = ModelWeights.objects.filter(model=model, replaced_at=None).first()
     if current and current.recovery_id == recovery.pk:
+        if current.by_owner and not by_owner:
+            ModelWeights.objects.filter(pk=current.pk).update(by_owner=False)
         return current
     ModelWeights.objects.filter(model=model, replaced_at=None).update(replaced_at=timezone.now())
-    return ModelWeights.objects.create(model=model, recovery=recovery)
+    return ModelWeights.objects.create(model=model, recovery=recovery, by_owner=by_owner)
 
 
 def want_recovery(*, recovery: Recovery) -> None:

@@ -112,4 +112,3 @@ def _people_of(request: HttpRequest) -> list[int]:
     except signing.BadSignature:
         return []
     return [pk for pk in people if isinstance(pk, int)] if isinstance(people, list) else []
-

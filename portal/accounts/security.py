@@ -141,7 +141,9 @@ def record_email_change(
             session.end()
 
 
-def change_email_by_staff(*, row: EmailAddress, email: str, verified: bool, actor: User, address: str) -> None:
+def change_email_by_staff(
+    *, row: EmailAddress, email: str, verified: bool, actor: User, address: str
+) -> None:
     """Set a person's email address in the admin, for people who lost their mailbox.
 
     Raises `Invalid` when another account has the address, or the address would be no longer confirmed.

@@ -16,9 +16,7 @@ urlpatterns = [
         login_not_required(protected.ConfirmEmailView.as_view()),
         name="account_email_verification_sent",
     ),
-    path(
-        "accounts/password/change/", protected.PasswordChangeView.as_view(), name="account_change_password"
-    ),
+    path("accounts/password/change/", protected.PasswordChangeView.as_view(), name="account_change_password"),
     path("accounts/password/set/", protected.PasswordSetView.as_view(), name="account_set_password"),
     re_path(
         r"^accounts/password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",

@@ -79,11 +79,12 @@ class SourcesForm(forms.Form):
     )
 
 
-def _prepared(given: dict[str, Any], actor: Any) -> Prepared:
-    """The sources and choices of a form; what was left empty is the engine's default."""
+def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
+    """Return the plan of a form's sources and choices; what was left empty is the engine's default."""
     sources = {name: given[name] for name in SOURCES}
     choices = {name: given[name] for name in CHOICES if not _is_left_empty(given[name])}
-    return prepare_weights(**sources, options=choices, in_admin=True, actor=actor)
+    namespace = repo_id.partition("/")[0]
+    return prepare_weights(**sources, options=choices, in_admin=True, actor=actor, namespace=namespace)
 
 
 def _is_left_empty(value: Any) -> bool:
@@ -132,7 +133,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
         check_new(fields["repo_id"], asker=request.user)
-        prepared = _prepared(given, request.user)
+        prepared = _prepared(given, request.user, fields["repo_id"])
         if not fields["licences"]:
             fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
         model, _ = add_model_with_weights(prepared=prepared, **fields)
@@ -155,7 +156,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         form = SourcesForm(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             try:
-                prepared = _prepared(form.cleaned_data, request.user)
+                prepared = _prepared(form.cleaned_data, request.user, model.repo_id)
                 update_model(model=model, prepared=prepared, actor=request.user)
             except RuleError as error:
                 say(request, error)

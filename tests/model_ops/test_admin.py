@@ -15,6 +15,7 @@ from access_requests.services.catalogue import assign_role
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery, RecoveryShard, Revision
 from model_ops.queries import current_recovery, main_revision
+from model_ops.services.assigning import assign_folder
 
 CHANGELIST = "/admin/model_ops/recovery/"
 
@@ -195,10 +196,14 @@ def test_sources_are_changed_by_owners(
     client.post(address, fields)
     assert Recovery.objects.count() == 1
     client.force_login(people["owner"])
+    before = client.post(address, fields)
+    assign_folder(path=str(files_folder.parent), namespace="ai")
     wrong = client.post(address, fields | {"files": "/no/folder"})
     right = client.post(address, fields)
 
-    assert "is not below GATEHOUSE_SOURCES" in wrong.text
+    assert "No folder is assigned to ai for you: ask a superuser to assign one." in before.text
+    assert f"Folders assigned to ai: {files_folder.parent}." in wrong.text
     assert right.status_code == 302
+    assert model.weights.get(replaced_at=None).by_owner
     assert current_recovery(model) == Recovery.objects.latest("pk")
     assert Recovery.objects.count() == 2

@@ -19,7 +19,7 @@ from access_requests.services import tokens
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.oauth import limits
 from access_requests.services.oauth.errors import OAuthError
-from access_requests.services.oauth.issuers import Job, dialect_of, read_job
+from access_requests.services.oauth.issuers import NEEDED, Job, check_claims, dialect_of, read_job
 from access_requests.services.oauth.keys import key_of
 from access_requests.services.tokens.issuing import usable_grant, write_token
 
@@ -28,7 +28,6 @@ ALGORITHMS = ("RS256", "ES256")  # never none, never a shared secret
 LEEWAY = 30  # seconds that clocks may differ
 LONGEST_IDENTITY = 16_384  # characters
 LONGEST_LIFE = timedelta(hours=24)
-NEEDED = ["exp", "iat", "iss", "aud", "sub", "jti"]
 
 
 def exchange_identity(*, identity: str, resource: str, address: str | None) -> tokens.Issued:
@@ -59,7 +58,7 @@ def verified_claims(identity: str) -> dict[str, Any]:
             issuer=issuer,
             audience=settings.GATEHOUSE_URL,
             leeway=LEEWAY,
-            options={"require": NEEDED, "strict_aud": True},
+            options={"require": list(NEEDED), "strict_aud": True},
         )
     except jwt.InvalidAudienceError as error:
         raise _refused(
@@ -69,8 +68,10 @@ def verified_claims(identity: str) -> dict[str, Any]:
         raise _refused("has ended: ask your CI service for a new one") from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _refused(f"is not valid ({error})") from error
-    if not isinstance(claims["jti"], str) or not claims["jti"]:
-        raise _refused("has no id of its own (jti)")
+    try:
+        check_claims(claims)
+    except RuleError as error:
+        raise OAuthError("invalid_grant", error.sentence) from error
     if claims["exp"] - claims["iat"] > LONGEST_LIFE.total_seconds():
         raise _refused("lives for more than a day")
     return claims

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -34,23 +35,48 @@ class Dialect:
     repository_id: str
     ref: str
     workflow: str
-    workflow_file: Callable[[str, str], str]
+    workflow_file: Callable[[str, str, str], str]
     kept: tuple[str, ...]
     example: str
 
 
-def _github_workflow(claim: str, repository: str) -> str:
-    """`octo/hello/.github/workflows/ci.yml@refs/heads/main` -> `.github/workflows/ci.yml`; another repository's is none of ours."""
-    path, _, _ = claim.partition("@")
-    prefix = f"{repository}/".lower()
-    return path[len(prefix) :] if path.lower().startswith(prefix) else ""
+def _github_workflow(claim: str, repository: str, _issuer: str) -> str:
+    """`octo/hello/.github/workflows/ci.yml@refs/heads/main` -> `.github/workflows/ci.yml`; another repository's is "".
+
+    A workflow lies in that folder and in none below it, and its name ends in .yml or .yaml
+    (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax).
+    """
+    path = _path_of(claim)
+    owner, file = path[: len(repository) + 1], path[len(repository) + 1 :]
+    return file if _is_same(owner, f"{repository}/") and GITHUB_WORKFLOW.fullmatch(file) else ""
 
 
-def _gitlab_workflow(claim: str, repository: str) -> str:
-    """`gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main` -> `.gitlab-ci.yml`."""
-    path, _, _ = claim.partition("@")
-    project, _, file = path.partition("//")
-    return file if project.lower().endswith(f"/{repository}".lower()) else ""
+def _gitlab_workflow(claim: str, repository: str, issuer: str) -> str:
+    """`gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main` -> `.gitlab-ci.yml`; another project's is "".
+
+    The project follows the host, and the path below which a GitLab of one's own is served
+    (https://docs.gitlab.com/ci/secrets/id_token_authentication/).
+    """
+    path = _path_of(claim)
+    place, _, file = path.partition("//")
+    host, _, project = place.partition("/")
+    below = f"{urlsplit(issuer).path.strip('/')}/{repository}".lstrip("/")
+    return file if HOST.fullmatch(host) and _is_same(project, below) and GITLAB_FILE.fullmatch(file) else ""
+
+
+def _path_of(claim: str) -> str:
+    """Return the path of `path@refs/...`; "" where the claim names no ref, or could be split at more than one place.
+
+    File names and refs may hold an `@` (git-check-ref-format), so the first or last `@` alone decides nothing.
+    """
+    path, _, ref = claim.partition(REF_MARK)
+    is_plain = claim.count(REF_MARK) == 1 and REF.fullmatch(ref)
+    return path if is_plain else ""
+
+
+def _is_same(given: str, wanted: str) -> bool:
+    """Compare names as GitHub and GitLab do: upper and lower case of ASCII are the same, look-alikes are not."""
+    return given.isascii() and given.lower() == wanted.lower()
 
 
 DIALECTS = {
@@ -77,6 +103,11 @@ DIALECTS = {
         example=".gitlab-ci.yml",
     ),
 }  # fmt: skip
+REF_MARK = "@refs/"
+REF = re.compile(r"(heads|tags|pull|merge-requests|pipelines|environments|keep-around)/.+")
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?")
+GITHUB_WORKFLOW = re.compile(r"\.github/workflows/[^/]+\.ya?ml")
+GITLAB_FILE = re.compile(r"(?!/)(?!.*//).*[^/]")
 REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){1,20}")
 
 
@@ -92,11 +123,58 @@ def issuers() -> dict[str, str]:
     return {issuer: f"{title} ({issuer})" if title in doubled else title for issuer, title in titles.items()}
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a claim may be: text of so many characters, a whole number of seconds since 1970, or a number or text."""
+
+    named: str
+    types: tuple[type, ...]
+    longest: int
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is of this kind; True and False are no numbers."""
+        if isinstance(value, bool) or not isinstance(value, self.types):
+            return False
+        if isinstance(value, int) and value.bit_length() > LARGEST_NUMBER:
+            return False  # written out it could be longer than Python converts
+        return len(str(value)) <= self.longest and not (isinstance(value, int) and value < 0)
+
+
+LARGEST_NUMBER = 200  # bits
+MOMENT = Kind("a whole number of seconds", (int,), 12)
+TEXT = Kind("text of up to 500 characters", (str,), 500)
+LONG_TEXT = Kind("text of up to 2000 characters", (str,), 2000)
+NUMBER = Kind("a number or text of up to 40 characters", (int, str), 40)
+# Every claim that is read, of whichever issuer. What is not in it is not looked at.
+CLAIMS = {
+    **dict.fromkeys(("exp", "iat", "nbf"), MOMENT),
+    **dict.fromkeys(("iss", "aud", "jti"), TEXT),
+    **dict.fromkeys(("sub", "workflow_ref", "ci_config_ref_uri"), LONG_TEXT),
+    **dict.fromkeys(
+        ("repository", "repository_owner", "ref", "environment", "sha", "event_name", "actor"), TEXT
+    ),
+    **dict.fromkeys(("project_path", "namespace_path", "ref_path", "pipeline_source", "user_login"), TEXT),
+    **dict.fromkeys(("repository_id", "project_id", "run_id", "job_id"), NUMBER),
+}
+NEEDED = ("exp", "iat", "iss", "aud", "sub", "jti")
+
+
+def check_claims(claims: dict[str, Any]) -> None:
+    """Refuse (`Invalid`) claims of another kind than `CLAIMS` says; those that may be left out may also be null."""
+    for name, kind in CLAIMS.items():
+        value = claims.get(name)
+        if (value is not None or name in NEEDED) and not kind.fits(value):
+            raise Invalid(f"The identity is not valid: its claim {name} is not {kind.named}.")
+    if not claims["jti"] or not claims["sub"]:
+        raise Invalid("The identity has no id of its own (jti), or no subject (sub).")
+
+
 def read_job(claims: dict[str, Any]) -> Job:
-    """The job behind verified claims; `Invalid` where they lack something or contradict each other."""
+    """Return the job behind verified claims; `Invalid` where they lack something or contradict each other."""
     dialect = dialect_of(claims["iss"])
     if dialect is None:
         raise Invalid("The issuer is not trusted.")
+    check_claims(claims)
     repository = _text(claims, dialect.repository)
     owner, repository_id = _text(claims, dialect.owner), _text(claims, dialect.repository_id)
     if not REPOSITORY.fullmatch(repository) or not repository_id:
@@ -110,15 +188,13 @@ def read_job(claims: dict[str, Any]) -> Job:
         repository_id=repository_id,
         ref=_text(claims, dialect.ref),
         environment=_text(claims, "environment"),
-        workflow=dialect.workflow_file(_text(claims, dialect.workflow), repository),
+        workflow=dialect.workflow_file(_text(claims, dialect.workflow), repository, claims["iss"]),
         shown={name: _text(claims, name) for name in dialect.kept if name in claims},
     )
 
 
 def _text(claims: dict[str, Any], name: str) -> str:
-    """A claim as text; numbers are written out, anything else, or what cannot be seen, counts as absent."""
+    """Return a claim as text; numbers are written out, and what cannot be seen counts as absent."""
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return ""
-    text = str(value)
-    return text if text.isprintable() and len(text) <= 500 else ""
+    text = "" if value is None else str(value)
+    return text if CLAIMS[name].fits(value) and text.isprintable() else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import socket
 import time
 import urllib.error
 import urllib.request
 from datetime import datetime, timedelta
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,9 +31,10 @@ FRESH = timedelta(hours=6)  # keys that were taken away are believed for so long
 AGAIN = timedelta(minutes=1)  # between two fetches, whoever asks: unknown keys must not become a flood
 PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between looks at what another process fetches: 12 in all
 LARGEST = 256 * 1024
-PATIENCE = 5.0  # seconds for one step of a fetch, and for the whole body
+PATIENCE = 5.0  # seconds to connect, for the TLS handshake, and for the whole answer
 MOST_KEYS = 50
-SHORTEST_RSA = 2048
+LONGEST_MEMBER = 2048  # characters of a key's member; an RSA key of 8192 bits has 1366
+SHORTEST_RSA, LONGEST_RSA = 2048, 8192  # bits
 MEMBERS = ("kid", "kty", "alg", "use", "n", "e", "crv", "x", "y")
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -91,7 +94,7 @@ def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if algorithm == "RS256":
-        fits = isinstance(made.key, RSAPublicKey) and made.key.key_size >= SHORTEST_RSA
+        fits = isinstance(made.key, RSAPublicKey) and SHORTEST_RSA <= made.key.key_size <= LONGEST_RSA
     else:
         fits = isinstance(made.key, EllipticCurvePublicKey) and isinstance(made.key.curve, SECP256R1)
     return made if fits else None
@@ -145,7 +148,10 @@ def _kept(key: Any) -> dict[str, str]:
     if not isinstance(key, dict) or "d" in key or "kid" not in key:
         return {}
     members = {name: key[name] for name in MEMBERS if name in key}
-    fit = all(isinstance(value, str) and value.isprintable() for value in members.values())
+    fit = all(
+        isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_MEMBER
+        for value in members.values()
+    )
     return members if fit else {}
 
 
@@ -161,18 +167,63 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-OPENER = urllib.request.build_opener(_NoRedirect)
+class _Timed(io.RawIOBase):
+    """What a socket receives until a deadline, however slowly it drips: headers and body together."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket, self._deadline = sock, time.monotonic() + PATIENCE
+        self._kept = sock.makefile(
+            "rb", buffering=0
+        )  # the connection lets go of its socket before the body is read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it answers too slowly")
+        self._socket.settimeout(left)
+        return self._socket.recv_into(buffer)
+
+    def close(self) -> None:
+        self._kept.close()
+        super().close()
+
+
+class _TimedAnswer(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Timed(sock))
+
+
+class _Plain(HTTPConnection):
+    response_class = _TimedAnswer
+
+
+class _Encrypted(HTTPSConnection):
+    response_class = _TimedAnswer
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Plain, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Encrypted, request)
+
+
+OPENER = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 def _get_json(address: str) -> dict[str, Any]:
-    """A small JSON object from an address of an issuer that the operator named."""
-    deadline, body = time.monotonic() + PATIENCE, b""
+    """Return a small JSON object from an address of an issuer that the operator named; a slow answer is none."""
     try:
         with OPENER.open(address, timeout=PATIENCE) as answer:
-            while chunk := answer.read1(65_536):
-                body += chunk
-                if len(body) > LARGEST or time.monotonic() > deadline:
-                    raise Unreachable(f"{address} answers with too much, or too slowly")
+            body = answer.read(LARGEST + 1)
         found = read_json(body, largest=LARGEST)
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"{address}: {error}") from error

@@ -53,6 +53,8 @@ def trust_repository(
             "Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
             field="ref",
         )
+    if workflow.strip() and not conditions["workflow"]:
+        raise Invalid("Write the file's path in the repository, or leave it empty for any.", field="workflow")
     with recorded():
         if not lock_person(user.pk).is_active:
             raise NotAllowed("Your account is disabled.")

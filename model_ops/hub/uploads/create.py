@@ -24,6 +24,7 @@ from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.right import owned_repo, uploader
 from model_ops.services.uploads.creating import create_branch, create_repository, delete_branch
 
+
 @dataclass(frozen=True)
 class CardBounds:
     """The largest card that a caller may have read: bytes of the request, characters and values of the front matter."""
@@ -41,7 +42,10 @@ CARDS_OF_ADDRESS = Limit(
     "cards-address", 30, 60, "Too many cards were sent to be checked from this address: wait a minute."
 )
 CARDS_OF_ANYBODY = Limit(
-    "cards", 120, 60, "Too many cards are being checked for callers without a token: send one, or wait a minute."
+    "cards",
+    120,
+    60,
+    "Too many cards are being checked for callers without a token: send one, or wait a minute.",
 )
 VISIBILITIES = {"public": True, "private": False, "": False}
 LONGEST_NAME = 200

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
-from access_requests.enums import Gate, Role
+from access_requests.enums import Gate
 from access_requests.errors import Conflict, Invalid, NotAllowed
-from access_requests.models import GatedModel, ModelRole
+from access_requests.models import GatedModel
 from access_requests.queries import find_model
 from access_requests.services import catalogue
 from access_requests.services.audit import append_event, recorded
@@ -17,6 +17,7 @@ from access_requests.services.locks import share_store
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
 from model_ops.services.publishing import with_own_files, write_revision
+from model_ops.services.source_rights import owns_in
 from model_ops.services.uploads.errors import NoBranch
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{))(?![/.-])[A-Za-z0-9_./-]{1,100}(?<![/
 
 def check_namespace(*, user: User, namespace: str) -> None:
     """Who may add models there: a superuser, or somebody who owns a model in that namespace."""
-    owned = ModelRole.objects.filter(user=user, role=Role.OWNER, model__repo_id__istartswith=f"{namespace}/")
-    if not user.is_superuser and not owned.exists():
+    if not user.is_superuser and not owns_in(user, namespace):
         raise NotAllowed(
             f"You own no model in {namespace[:96]}: ask an administrator to add the first one there and to make you its owner."
         )

@@ -46,7 +46,9 @@ def resolve_upload(*, text: str, in_admin: bool, actor: User | None) -> WeightSo
     with transaction.atomic():
         if not Revision.objects.select_for_update(no_key=True).filter(pk=revision.pk).exists():
             raise Invalid(f"{model.repo_id} has no commit {found[2]} any more: it was discarded.")
-        source, _ = WeightSource.objects.get_or_create(spec=spec, fingerprint="", defaults=fields)
+        source, _ = WeightSource.objects.get_or_create(
+            spec=spec, fingerprint="", with_token=True, defaults=fields
+        )
     lay_out(source)
     return source
 

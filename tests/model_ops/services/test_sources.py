@@ -70,15 +70,19 @@ def test_the_portals_own_store_is_refused(db: None, settings: Any, files_folder:
 
 
 def test_in_the_admin_only_listed_folders_and_the_own_hub_are_taken(
-    db: None, settings: Any, files_folder: Path, tmp_path: Path
+    db: None, settings: Any, files_folder: Path, tmp_path: Path, make_person: Callable[..., Any]
 ) -> None:
+    admin = {"in_admin": True, "actor": make_person("boss", is_staff=True, is_superuser=True)}
     settings.GATEHOUSE_SOURCES = [tmp_path / "elsewhere"]
-    assert "is not below GATEHOUSE_SOURCES" in refusal(str(files_folder), in_admin=True)
-    assert "is not below GATEHOUSE_SOURCES" in refusal("/etc/no-such", in_admin=True)
-    assert "command line only" in refusal("hf+https://example.org/a/b@main", in_admin=True)
+    assert "is not below GATEHOUSE_SOURCES" in refusal(str(files_folder), **admin)
+    assert "is not below GATEHOUSE_SOURCES" in refusal("/etc/no-such", **admin)
+    assert "command line only" in refusal("hf+https://example.org/a/b@main", **admin)
 
     settings.GATEHOUSE_SOURCES = [tmp_path]
-    assert resolve_source(text=str(files_folder), in_admin=True).spec == str(files_folder)
+    assert resolve_source(text=str(files_folder), **admin).spec == str(files_folder)
+    settings.WEIGHTS_ROOT = files_folder / "weights"
+    assert "belongs to the portal's own store" in refusal(str(files_folder), **admin)
+    assert "No folder is assigned to this namespace" in refusal(str(files_folder), in_admin=True)
 
 
 @pytest.mark.parametrize(

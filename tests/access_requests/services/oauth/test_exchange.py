@@ -81,7 +81,7 @@ BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"jti": 5}, "not valid|no id"),
     ({"repository": None}, "names no repository"),
     ({"repository": "acme"}, "names no repository"),
-    ({"repository": ["acme/eval"]}, "names no repository"),
+    ({"repository": ["acme/eval"]}, "claim repository is not text"),
     ({"repository": "acme/eval\n"}, "names no repository|Nobody trusts"),
     ({"repository_id": None}, "names no repository"),
     ({"repository_owner": "eve"}, "contradicts itself"),

@@ -1,0 +1,70 @@
+"""What owners of a namespace may name as weight sources: assigned folders, and repositories for the portal's Hub token."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Lower
+
+
+class AssignedFolder(models.Model):
+    """A folder that owners in a namespace may name, with everything below it."""
+
+    path = models.CharField(
+        max_length=1000, help_text="Absolute, at or below a folder of GATEHOUSE_SOURCES, without links."
+    )
+    namespace = models.CharField(max_length=96, help_text="What stands before the slash of a model's id.")
+    created_at = models.DateTimeField("assigned at", auto_now_add=True)
+    assigned_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="assigned_folders",
+        help_text="Empty: an operator, by command.",
+    )
+
+    class Meta:
+        verbose_name = "assigned folder"
+        ordering = ["namespace", "path"]
+        constraints = [
+            models.UniqueConstraint("path", Lower("namespace"), name="folder_assigned_once_per_namespace")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path} for {self.namespace}"
+
+
+class AllowedRepository(models.Model):
+    """A Hub repository that may be fetched with the portal's own token when an owner names it."""
+
+    endpoint = models.CharField("Hub", max_length=300)
+    repo_id = models.CharField("repository id", max_length=193)
+    namespace = models.CharField(
+        max_length=96, blank=True, help_text="Only for models of this namespace; empty: for every model."
+    )
+    created_at = models.DateTimeField("allowed at", auto_now_add=True)
+    allowed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="allowed_repositories",
+        help_text="Empty: an operator, by command.",
+    )
+
+    class Meta:
+        verbose_name = "allowed repository"
+        verbose_name_plural = "allowed repositories"
+        ordering = ["repo_id", "namespace"]
+        constraints = [
+            models.UniqueConstraint(
+                "endpoint",
+                Lower("repo_id"),
+                Lower("namespace"),
+                name="repository_allowed_once_per_namespace",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.repo_id} for {self.namespace or 'every namespace'}"
