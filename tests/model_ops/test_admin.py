@@ -197,12 +197,12 @@ def test_sources_are_changed_by_owners(
     assert Recovery.objects.count() == 1
     client.force_login(people["owner"])
     before = client.post(address, fields)
-    assign_folder(path=str(files_folder.parent), namespace="ai")
+    assign_folder(path=str(files_folder), namespace="ai")
     wrong = client.post(address, fields | {"files": "/no/folder"})
     right = client.post(address, fields)
 
     assert "No folder is assigned to ai for you: ask a superuser to assign one." in before.text
-    assert f"Folders assigned to ai: {files_folder.parent}." in wrong.text
+    assert f"Folders assigned to ai: {files_folder}." in wrong.text
     assert right.status_code == 302
     assert model.weights.get(replaced_at=None).by_owner
     assert current_recovery(model) == Recovery.objects.latest("pk")
