@@ -93,6 +93,14 @@ def _names(host: str, url: httpx2.URL) -> bool:
     return asked.endswith(name) and len(asked) > len(name) if name.startswith(".") else asked == name
 
 
+def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
+    """Return the address that a redirect names, which huggingface_hub may use later without following it now."""
+    try:
+        return url.join(location)
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise LedElsewhere("it redirects to something that is no address") from error
+
+
 def _origin(url: httpx2.URL) -> tuple[str, str, int]:
     return url.scheme, url.host.lower().rstrip("."), url.port or PORTS.get(url.scheme, 0)
 
@@ -143,6 +151,16 @@ class LimitedTransport(httpx2.BaseTransport):
             if not limits.is_hub(request.url):
                 for name in SECRETS:
                     request.headers.pop(name, None)
+        answer = self._answer(request, limits)
+        if limits is not None and 300 <= answer.status_code < 400 and "location" in answer.headers:
+            try:
+                limits.check(_joined(request.url, answer.headers["location"]))
+            except LedElsewhere:
+                answer.close()
+                raise
+        return answer
+
+    def _answer(self, request: httpx2.Request, limits: Limits | None) -> httpx2.Response:
         if proxy := _proxy_for(request.url):
             return self._through(proxy).handle_request(request)
         return _sent(self._pool(limits), request) if limits else self._plain.handle_request(request)

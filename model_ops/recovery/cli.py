@@ -22,6 +22,7 @@ from model_ops.recovery.choices import check_device, choose_jobs
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import RecoveryError, Refusal, one_line
 from model_ops.recovery.finish import NON_FINITE
+from model_ops.recovery.folder import pin_folder
 from model_ops.recovery.layout import parse_size
 from model_ops.recovery.memory import peak_memory
 from model_ops.recovery.options import (
@@ -79,6 +80,9 @@ def _add_smoke(parser: argparse.ArgumentParser) -> None:
 
 def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, target_required: bool) -> None:
     parser.add_argument("--path_raw", required=True, metavar="DIR", help="the base")
+    parser.add_argument(
+        "--no-links", action="store_true", help="refuse input folders whose path is, or lies behind, a link"
+    )
     parser.set_defaults(expected_sum=None, sum_tolerance=None)
     if diff:
         parser.add_argument("--path_diff", required=True, metavar="DIR", help="the released diff")
@@ -205,6 +209,10 @@ def main(argv: Sequence[str] | None = None, control: Control | None = None) -> i
 
 def _run(argv: Sequence[str] | None, control: Control) -> int:
     arguments = build_parser().parse_args(argv)
+    if getattr(arguments, "no_links", False):
+        for name in ("path_raw", "path_diff", "path_tuned"):
+            if name in arguments:
+                pin_folder(getattr(arguments, name))
     return _COMMANDS[arguments.command](arguments, control)
 
 

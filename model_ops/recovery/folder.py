@@ -30,17 +30,48 @@ WEIGHT_SUFFIXES = frozenset(
 NOT_COPIED = frozenset(("readme.md", MANIFEST))
 
 
+# Input folders of this process by their real paths: what is opened in one of them must lie in it.
+_inputs: set[Path] = set()
+_pinned: set[Path] = set()
+
+
+def pin_folder(path: Path | str) -> None:
+    """From now on refuse the folder if its path holds a link: it must be the one that was chosen by its real path."""
+    _pinned.add(Path(path))
+
+
 def open_folder(path: Path | str, role: str) -> Path:
-    """The resolved folder, or a refusal that says which of the inputs is missing."""
+    """Return the resolved folder, or refuse and say which of the inputs is missing."""
     folder = Path(path)
     try:
         folder = folder.resolve(strict=True)
         if folder.is_dir():
             next(folder.iterdir(), None)
+            if Path(path) in _pinned and folder != Path(path):
+                raise Refusal(
+                    f"The {role} folder {str(path)!r} is, or lies behind, a link, which is not followed."
+                )
+            _inputs.add(folder)
             return folder
     except (OSError, RuntimeError, ValueError):
         pass
     raise Refusal(why_missing(path, role))
+
+
+def check_opened(path: Path, descriptor: int) -> None:
+    """Refuse an open file of an input folder that lies elsewhere: a link was put in its way after it was looked at.
+
+    Linux says where an open file lies; other systems don't, and there `inner_file` alone decides.
+    """
+    folder = path.parent
+    if folder not in _inputs:
+        return
+    try:
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return
+    if not belongs(folder, real):
+        raise Refusal(f"{path.name!r} in {folder.name} is a link out of the folder, which is not followed.")
 
 
 def inner_file(folder: Path, name: str) -> Path:
@@ -79,7 +110,13 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Refusal(f"{path.name!r} is not a regular file.")
-    return os.fdopen(descriptor, "rb")
+    file = os.fdopen(descriptor, "rb")
+    try:
+        check_opened(path, descriptor)
+    except Refusal:
+        file.close()
+        raise
+    return file
 
 
 def read_json_file(path: Path, *, unique: bool = False) -> dict[str, Any]:

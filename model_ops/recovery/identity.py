@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.folder import check_opened
 
 _PAGE = 4096
 _SAMPLES = 64
@@ -43,6 +44,7 @@ def _identify(path: Path) -> FileIdentity:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            check_opened(path, descriptor)
             status = os.fstat(descriptor)
             digest = hashlib.sha256(str(status.st_size).encode())
             digest.update(os.pread(descriptor, _HEAD, 0))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure
+from model_ops.recovery.folder import check_opened
 from model_ops.recovery.gzip_files import GzipReader
 from model_ops.recovery.page_cache import ReadBehind
 from model_ops.recovery.tensors import TensorRef
@@ -61,9 +62,11 @@ class Reader:
     def _file(self, path: str) -> ReadBehind:
         if path not in self._open:
             try:
-                self._open[path] = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+                opened = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except OSError as error:
                 raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
+            self._open[path] = opened
+            check_opened(Path(path), opened.descriptor)
         return self._open[path]
 
     def close(self) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 from access_requests.errors import Invalid
 from model_ops.recovery import MANIFEST
+from model_ops.recovery.folder import open_regular
 from model_ops.recovery.inspection.tree import is_diff_folder
 from model_ops.recovery.output import Hashes
 from model_ops.services.blobs import sync_folder
 from model_ops.services.repository import StoredFile
-from model_ops.services.sources import list_files
+from model_ops.services.sources import check_inside, list_files
 
 BLOCK = 8 * 2**20
 DONE = ".copied.jsonl"  # a name that `list_files` never yields
@@ -41,8 +42,9 @@ def listed_files(folder: Path) -> dict[str, int]:
 
 
 def copy_files(*, source: Path, target: Path, on_bytes: Callable[[int, int], None]) -> list[StoredFile]:
-    """Copies the folder and returns what was copied; files that an earlier run finished are kept.
+    """Copy the folder and return what was copied; files that an earlier run finished are kept.
 
+    `source` is a real path: a file that lies elsewhere when it is opened, by a link put in its way, is refused.
     `on_bytes(done, total)` is called after each block and stops the copy by raising. Everything is synced.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def copy_files(*, source: Path, target: Path, on_bytes: Callable[[int, int], Non
             file = finished.get(path)
             if file is None or file.size != size:
                 step = partial(_report, on_bytes, done, total)
-                file = _copy(source / path, target / path, path, step)
+                file = _copy(source, target / path, path, step)
                 _note(journal, file)
             files.append(file)
             done += size
@@ -87,9 +89,11 @@ def _note(journal: Any, file: StoredFile) -> None:
     os.fsync(journal.fileno())
 
 
-def _copy(source: Path, target: Path, path: str, on_bytes: Callable[[int], None]) -> StoredFile:
+def _copy(folder: Path, target: Path, path: str, on_bytes: Callable[[int], None]) -> StoredFile:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+    source = folder / path
+    with open_regular(source) as reader, target.open("wb", buffering=0) as writer:
+        check_inside(folder, source, reader.fileno())
         before = os.fstat(reader.fileno())
         size = before.st_size
         hashes = Hashes(path, size)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from access_requests.errors import Invalid
-from model_ops.models import Recovery
+from model_ops.enums import SourceKind
+from model_ops.models import Recovery, WeightSource
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import RecoveryError
 from model_ops.recovery.options import Options
@@ -40,12 +41,19 @@ def recover_arguments(
     shared = ["--run-id", recovery.run_id] if recovery.run_id else []
     return [
         *("-m", "model_ops.recovery", "recover"),
-        *("--path_raw", str(base), "--path_diff", str(diff), "--path_tuned", str(target)),
+        *("--path_raw", _in_place(recovery.base, base), "--path_diff", _in_place(recovery.diff, diff)),
+        *("--path_tuned", str(target), "--no-links"),
         *_words(recovery.options),
         *("--json", "--progress-json"),
         *shared,
         *(f"--only={file}" for file in only),
     ]
+
+
+def _in_place(source: WeightSource | None, folder: Path) -> str:
+    """Return the path for the engine, which follows no link on the way: the store's own may lie behind one."""
+    is_stored = source is not None and source.kind == SourceKind.FOLDER
+    return str(folder if is_stored else folder.resolve())
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.locks import share_store
-from model_ops.enums import Method, RecoveryState
+from model_ops.enums import Method, RecoveryState, SourceKind
 from model_ops.models import Recovery
 from model_ops.services.blobs import is_stored, store_file
 from model_ops.services.copying import copy_files
@@ -140,7 +140,10 @@ def _copy(recovery: Recovery, output: Path, lease: Lease) -> list[StoredFile]:
             raise LeaseLost
         lease.report(done=done, total=total)
 
-    return copy_files(source=fetched_folder(recovery.files), target=output, on_bytes=on_bytes)
+    folder = fetched_folder(recovery.files)
+    if recovery.files.kind != SourceKind.FOLDER:  # the portal's own store, which may lie behind a link
+        folder = folder.resolve()
+    return copy_files(source=folder, target=output, on_bytes=on_bytes)
 
 
 def _store(files: list[StoredFile], output: Path) -> None:

@@ -242,10 +242,26 @@ def _stays_in(folder: Path, path: Path) -> bool:
         target = path.resolve()
     except (OSError, RuntimeError):  # it leads round in a circle
         return False
-    if target.is_relative_to(folder):
-        return True
+    return _belongs(folder, target)
+
+
+def _belongs(folder: Path, target: Path) -> bool:
     repository = folder.parent.parent
-    return folder.parent.name == "snapshots" and target.is_relative_to(repository / "blobs")
+    cached = folder.parent.name == "snapshots" and target.is_relative_to(repository / "blobs")
+    return cached or target.is_relative_to(folder)
+
+
+def check_inside(folder: Path, path: Path, descriptor: int) -> None:
+    """Refuse an open file that lies outside the folder (a real path), whatever its name led to a moment ago.
+
+    Linux says where an open file lies; elsewhere the look at the links before has to do.
+    """
+    try:
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return
+    if not _belongs(folder, real):
+        raise Invalid(f"{path} is a link out of the model's folder: put the file in its place.")
 
 
 def fingerprint(files: dict[str, tuple[int, int]]) -> str:

@@ -84,7 +84,9 @@ def test_folder_is_an_owners_from_the_assignment_to_its_end(ada: Any, boss: Any,
 
     withdraw_folder(assigned=assigned, actor=boss)
     assert "No folder is assigned to ai for you" in refusal(ours, ada)
-    kinds = list(Event.objects.filter(kind__startswith="source.").order_by("number").values_list("kind", "actor"))
+    kinds = list(
+        Event.objects.filter(kind__startswith="source.").order_by("number").values_list("kind", "actor")
+    )
     assert kinds == [("source.assigned", boss.pk), ("source.withdrawn", boss.pk)]
 
 
@@ -162,7 +164,9 @@ def test_folder_outside_the_sources_of_today_counts_no_more(
     assert folders_of("ai") == []
 
 
-def test_right_that_ended_is_refused_by_the_worker(ada: Any, boss: Any, disk: Path, weights_root: Path) -> None:
+def test_right_that_ended_is_refused_by_the_worker(
+    ada: Any, boss: Any, disk: Path, weights_root: Path
+) -> None:
     from access_requests.queries import find_model
 
     model = find_model("ai/x")
@@ -246,7 +250,9 @@ def test_namespace_of_others_is_not_joined_by_adding_a_model(
     for repo_id in ("ai/evil", "AI/evil", "quiet/evil", "calm/evil"):
         for attempt in (
             lambda name: check_new(name, asker=eve),
-            lambda name: add_model_with_weights(repo_id=name, prepared=prepared, card="# X\n", actor=eve, owner=eve),
+            lambda name: add_model_with_weights(
+                repo_id=name, prepared=prepared, card="# X\n", actor=eve, owner=eve
+            ),
         ):
             with pytest.raises(NotAllowed, match="You own no model in"):
                 attempt(repo_id)
