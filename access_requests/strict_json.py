@@ -24,13 +24,16 @@ def read_json(content: bytes | str, *, largest: int, deepest: int = DEEPEST) -> 
         raise NotJson(f"it is longer than {largest:,} bytes")
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-        deeper = is_deeper(text, deepest)
-        found = None if deeper else json.loads(text, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise NotJson("it is not JSON in UTF-8") from error
+    if is_deeper(text, deepest):
+        raise NotJson(f"it is nested more than {deepest} levels deep")
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except NotJson:
+        raise
     except (ValueError, RecursionError) as error:
         raise NotJson("it is not JSON in UTF-8") from error
-    if deeper:
-        raise NotJson(f"it is nested more than {deepest} levels deep")
-    return found
 
 
 def is_deeper(text: str, deepest: int) -> bool:

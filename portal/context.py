@@ -12,7 +12,9 @@ from portal.outbox import outbox_is_open
 
 def site(request: HttpRequest) -> dict[str, Any]:
     """`outbox_open`, `demo`, and `sign_in_next`: the page to come back to after signing in."""
-    entrance = request.path.startswith("/accounts/") or request.method != "GET" or request.path == "/"
+    entrance = (
+        request.path_info.startswith("/accounts/") or request.method != "GET" or request.path_info == "/"
+    )
     return {
         "outbox_open": outbox_is_open(request),
         "demo": settings.GATEHOUSE_DEMO,

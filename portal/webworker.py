@@ -1,103 +1,247 @@
-"""gunicorn's worker with threads, so that silent clients hold up neither its one main loop nor its threads.
+"""gunicorn's worker with threads, whose threads never wait for a client's head or small body.
 
 What differs from `gthread` (gunicorn 27):
 
-- A connection that is to be closed lingers until its client has closed too, for at most `LINGER` seconds: in the
-  poller, not in the main loop, which would accept nobody meanwhile and, with fifteen such clients, be taken for dead
-  and killed with all its downloads.
-- A new connection holds a thread only once its client has sent something, not for the five seconds before.
-- A request's head must be there within `HEAD_WITHIN` seconds, each further piece of it within `PIECE_WITHIN`, and of an
-  answer something must be taken every `TAKEN_WITHIN` seconds; a thread would wait for ever.
-- When all places are taken, the connections that have been silent longest make room: a client that finds its idle
-  connection closed opens another.
+- The main loop reads heads and bodies of up to `arriving.SMALL` bytes, without waiting; a thread gets a request once it
+  is complete. Slow ones are cut by `arriving`'s floor, which counts bytes over time and not silence alone.
+- Larger bodies are read by a thread while they arrive, only where the application's `streams` says so, and `STREAMS`
+  of them at once. Others are answered 413 unread, and bodies without a length 411.
+- Unfinished requests are bounded: in number, in bytes, and their bodies for each address. Room is made by ending the
+  oldest of the address that has most; a request that arrives at once, as page views do, is never refused.
+- No header changes how gunicorn sees its peer, scheme or path, whatever its settings say; `portal.proxies` does that.
+- A connection that is to be closed lingers until its client has closed too, in the poller.
+- When all places are taken, the connections that have been silent longest make room.
+- Of an answer something must be taken every `TAKEN_WITHIN` seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import selectors
 import socket
 import struct
 import time
-from collections import deque
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from portal.arriving import SMALL, Arriving
+from portal.refusing import BUSY, CROWDED, NO_LENGTH, TOO_LARGE, TOO_SLOW, Refusal
+
 LINGER = 2.0  # seconds; gunicorn's own
-UNREAD = 65_536  # bytes of a closing client that are taken off the line before it is cut
-HEAD_WITHIN = 20.0  # seconds
+UNREAD = 2**16  # bytes of a closing client that are taken off the line before it is cut
+LINGER_REFUSED, UNREAD_REFUSED = (
+    10.0,
+    2**24,
+)  # of one that is still sending what was refused, so that it reads why
 PIECE_WITHIN = 60  # seconds
 TAKEN_WITHIN = 120  # seconds; `delivery.own` says its own for the bodies of files
 STOPPING = 0.5  # seconds in which a request that is on its way to a stopping worker is still answered
 ROOM = 20  # of so many places one is made free
+STREAMS = 16  # threads that may wait for large bodies
+UNFINISHED_SHARE = 2  # of so many places one may hold an unfinished request
+BODIES_EACH = 32  # unfinished bodies of one address
+HELD = 2**26  # bytes of unfinished requests in all
+LOOK_EVERY = 0.5  # seconds
+OWN_SETTINGS = {
+    "forwarded_allow_ips": "", "forwarder_headers": "", "secure_scheme_headers": {}, "header_map": "drop",
+    "proxy_protocol": "off", "proxy_allow_ips": "",
+}  # fmt: skip
 
 
 class Worker(ThreadWorker):
-    """`gthread`, but for how it closes connections."""
+    """`gthread`, with requests collected before a thread takes them."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lingering: deque[TConn] = deque()
-        self.reading: dict[TConn, float] = {}  # by the threads: whose heads they read, and since when
+        for name, value in OWN_SETTINGS.items():
+            self.cfg.set(name, value)
+        os.environ.pop("SCRIPT_NAME", None)
+        self.arriving: dict[TConn, Arriving] = {}  # the oldest first
+        self.streaming: set[TConn] = set()
+        self.lingering: set[TConn] = set()
+        self.looked = 0.0
+        self.held = 0  # bytes of requests that threads have
+        self.stopping_at = float("inf")
+
+    def load_wsgi(self) -> None:
+        """Load the application, and what it says about bodies and senders, if it does."""
+        super().load_wsgi()
+        self.application = self.wsgi
+        self.wsgi = self._answer
+        self.streams: Callable[[str, str], bool] = getattr(self.application, "streams", lambda *_: False)
+        self.sender: Callable[[str, str], str] = getattr(self.application, "sender", lambda peer, _: peer)
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["gatehouse.lingers"] = True  # nobody need drain what they refuse
+        answered: Iterable[bytes] = self.application(environ, start_response)
+        return answered
 
     def enqueue_req(self, conn: TConn) -> None:
-        """To a thread if the client has sent something, else to the poller until it does."""
-        if conn.initialized or conn.data_ready:
-            super().enqueue_req(conn)
-        else:
-            _give_up_on(conn.sock)
-            conn.sock.setblocking(False)
-            conn.set_timeout()
-            self.pending_conns.append(conn)
-            self.poller.register(
-                conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
-            )
-
-    def handle(self, conn: TConn) -> object:
-        """One request, in a thread."""
-        self.reading[conn] = time.monotonic()
-        try:
-            return super().handle(conn)
-        finally:
-            self.reading.pop(conn, None)
-
-    def handle_request(self, req: object, conn: TConn) -> bool:
-        """One request whose head has come."""
-        self.reading.pop(conn, None)
-        return bool(super().handle_request(req, conn))
+        """A new connection; it waits in the poller, as a kept one does."""
+        _give_up_on(conn.sock)
+        self._await(conn)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
-        """What follows an answer: gunicorn's way where the connection is kept, ours where it ends."""
+        """What follows an answer: the next request, which may have come already, or the end."""
+        self.streaming.discard(conn)
+        self.held -= conn.held
         if fs.cancelled() or fs.exception() is not None or not fs.result():
             self._linger(conn)
         else:
-            super().finish_request(conn, fs)
+            self._await(conn, conn.parser.unreader.take_buffered())
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Closes what has been silent or has lingered for too long; called at each turn of the main loop."""
+        """End what has been silent, slow or lingering for too long; called at each turn of the main loop."""
         super().murder_keepalived(force)
         now = time.monotonic()
-        while self.lingering and (force or self.lingering[0].timeout <= now):
-            self._end(self.lingering[0])
-        for conn, since in list(self.reading.items()):
-            if now - since > HEAD_WITHIN:
-                with suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
+        if force or now - self.looked > LOOK_EVERY:
+            self.looked = now
+            self._look(now, force)
         if self.alive and self.nr_conns >= self.worker_connections:
             self._make_room()
 
+    def _look(self, now: float, force: bool) -> None:
+        for conn in [conn for conn in self.lingering if force or conn.timeout <= now]:
+            self._end(conn)
+        for conn, arriving in list(self.arriving.items()):
+            if force:
+                self._forget(conn)
+            elif arriving.is_late(now) or now > self.stopping_at:
+                self._give_up(conn, TOO_SLOW)
+        for conn in list(self.streaming):
+            if conn.parser.unreader.is_slow(now):
+                with contextlib.suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
+
     def _cap_keepalive(self, deadline: float) -> None:
         """A stopping worker lets go of silent clients at once, so that it ends before its master loses patience."""
-        soon = min(deadline, time.monotonic() + STOPPING)
-        super()._cap_keepalive(soon)
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout, soon)
+        self.stopping_at = min(deadline, time.monotonic() + STOPPING)
+        super()._cap_keepalive(self.stopping_at)
+
+    def _await(self, conn: TConn, rest: bytes = b"") -> None:
+        """Wait for a connection's next request, of which a part may be here."""
+        conn.parser, conn.unread, conn.patience = None, UNREAD, LINGER
+        try:
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+        except (OSError, ValueError, KeyError):  # gone already
+            self._forget(conn)
+            return
+        if rest:
+            self._take(conn, rest)
+            return
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, self.stopping_at)
+        self.keepalived_conns.append(conn)
+
+    def _read(self, conn: TConn, sock: socket.socket) -> None:
+        try:
+            piece = sock.recv(2**16)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if conn not in self.arriving:
+            self.keepalived_conns.remove(conn)
+        if piece:
+            self._take(conn, piece)
+        else:
+            self._forget(conn)
+
+    def _take(self, conn: TConn, piece: bytes) -> None:
+        """Add what has come; hand the request to a thread, refuse it, or go on waiting."""
+        now = time.monotonic()
+        if (arriving := self.arriving.get(conn)) is None:
+            arriving = self.arriving[conn] = Arriving(self.cfg, conn.client, now=now)
+        if arriving.feed(piece, now=now):
+            request = arriving.request
+            arriving.sender = self.sender(arriving.sender, _header(request, "X-FORWARDED-FOR"))
+            if arriving.is_chunked:
+                self._refuse(conn, NO_LENGTH)
+                return
+            if not arriving.complete and arriving.length > SMALL:
+                self._stream(conn, arriving)
+                return
+            if not arriving.complete and request._expected_100_continue:
+                request._expected_100_continue = False
+                with contextlib.suppress(OSError):
+                    conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if arriving.complete:
+            self._hand_over(conn, arriving)
+        else:
+            self._bound(arriving)
+
+    def _stream(self, conn: TConn, arriving: Arriving) -> None:
+        if not self.streams(arriving.request.method, arriving.request.path or ""):
+            self._refuse(conn, TOO_LARGE)
+        elif len(self.streaming) >= STREAMS:
+            self._refuse(conn, BUSY)
+        else:
+            self.streaming.add(conn)
+            conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED  # where its view refuses it
+            self._hand_over(conn, arriving, conn.sock)
+
+    def _hand_over(self, conn: TConn, arriving: Arriving, sock: socket.socket | None = None) -> None:
+        self.poller.unregister(conn.sock)
+        del self.arriving[conn]
+        conn.held = len(arriving.data)
+        self.held += conn.held
+        conn.parser, conn.initialized, conn.data_ready = arriving.hand_over(sock), True, True
+        super().enqueue_req(conn)
+
+    def _bound(self, newest: Arriving) -> None:
+        """Keep unfinished requests within their bounds, at the cost of the address that has most of them."""
+        if not newest.in_head:
+            bodies = [
+                conn for conn, one in self.arriving.items() if one.sender == newest.sender and not one.in_head
+            ]
+            if len(bodies) > BODIES_EACH:
+                self._give_up(bodies[0], CROWDED)
+        most = max(1, self.worker_connections // UNFINISHED_SHARE)
+        while self.arriving and (len(self.arriving) > most or self._bytes_held() > HELD):
+            self._give_up(self._oldest_of_the_most(), CROWDED)
+
+    def _bytes_held(self) -> int:
+        return self.held + sum(len(one.data) for one in self.arriving.values())
+
+    def _oldest_of_the_most(self) -> TConn:
+        counted: Counter[str] = Counter()
+        for one in self.arriving.values():
+            counted[one.sender] += 2**14 + len(one.data)  # a place costs something, too
+        sender = max(counted, key=lambda name: counted[name])
+        return next(conn for conn, one in self.arriving.items() if one.sender == sender)
+
+    def _give_up(self, conn: TConn, refusal: Refusal) -> None:
+        """End an unfinished request: one without a whole head is not answered."""
+        if self.arriving[conn].in_head:
+            del self.arriving[conn]
+            self._forget(conn)
+        else:
+            self._refuse(conn, refusal)
+
+    def _refuse(self, conn: TConn, refusal: Refusal) -> None:
+        """Answer in the main loop, as far as the socket takes it, and let the connection end."""
+        request = self.arriving.pop(conn).request
+        headers, body = refusal.answer(path=request.path or "")
+        lines = [f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}", "Connection: close"]
+        head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers), "", ""])
+        with contextlib.suppress(OSError):
+            conn.sock.send(head.encode() + (b"" if request.method == "HEAD" else body))
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED
+        self._linger(conn)
 
     def _linger(self, conn: TConn) -> None:
-        conn.timeout, conn.unread = time.monotonic() + LINGER, UNREAD
-        self.lingering.append(conn)
+        conn.timeout = time.monotonic() + conn.patience
+        self.lingering.add(conn)
         try:
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
@@ -107,7 +251,7 @@ class Worker(ThreadWorker):
 
     def _drain(self, conn: TConn, sock: socket.socket) -> None:
         try:
-            read = len(sock.recv(4096))
+            read = len(sock.recv(2**16))
         except BlockingIOError:
             return
         except OSError:
@@ -117,21 +261,30 @@ class Worker(ThreadWorker):
             self._end(conn)
 
     def _end(self, conn: TConn) -> None:
-        self.lingering.remove(conn)
+        self.lingering.discard(conn)
         self._forget(conn)
 
     def _make_room(self) -> None:
         for _ in range(1 + self.worker_connections // ROOM):
-            silent = [waiting for waiting in (self.keepalived_conns, self.pending_conns) if waiting]
-            if not silent:
-                return
-            self._forget(min(silent, key=lambda waiting: waiting[0].timeout).popleft())
+            if self.keepalived_conns:
+                self._forget(self.keepalived_conns.popleft())
+            elif self.lingering:
+                self._end(min(self.lingering, key=lambda conn: conn.timeout))
+            elif self.arriving:
+                conn = self._oldest_of_the_most()
+                del self.arriving[conn]
+                self._forget(conn)
 
     def _forget(self, conn: TConn) -> None:
-        with suppress(OSError, KeyError, ValueError):  # no longer watched
+        with contextlib.suppress(OSError, KeyError, ValueError):  # no longer watched
             self.poller.unregister(conn.sock)
+        self.arriving.pop(conn, None)
         self.nr_conns -= 1
         conn.close()
+
+
+def _header(request: Any, name: str) -> str:
+    return ",".join(value for header, value in request.headers if header == name)
 
 
 def _give_up_on(sock: socket.socket) -> None:

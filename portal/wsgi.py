@@ -6,7 +6,11 @@ import resource
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
-application = get_wsgi_application()
+django = get_wsgi_application()
+
+from portal.door import Door  # noqa: E402 - reads settings
+
+application = Door(django)
 
 if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no thread that outlives the test
     # Each connection is an open file, idle ones too, and gunicorn takes 1000: more than the usual soft limit leaves.

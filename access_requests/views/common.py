@@ -22,7 +22,7 @@ class Renamed(Http404):
 
     def address_now(self, request: HttpRequest) -> str:
         """The same page under today's id."""
-        rest = request.path.removeprefix(f"/{self.asked}")
+        rest = request.path_info.removeprefix(f"/{self.asked}")
         query = request.META.get("QUERY_STRING", "")
         return quote(f"/{self.model.repo_id}{rest}") + (f"?{query}" if query else "")
 

@@ -60,5 +60,5 @@ def unserved_of_model(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route(*ANY)
 def unserved(request: HttpRequest) -> HttpResponseBase:
-    sentence = f"Gatehouse does not serve {request.path[:200]}."
+    sentence = f"Gatehouse does not serve {request.path_info[:200]}."
     raise Refused(HTTPStatus.NOT_FOUND, "NotServed", sentence)

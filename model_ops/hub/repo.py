@@ -174,7 +174,5 @@ class Repo:
 def no_such_route(request: HttpRequest, repo_id: str) -> Refused:
     """A route that is not served, on a model that is known; else no such model."""
     repo = open_repo(request, repo_id)
-    sentence = (
-        f"Gatehouse does not serve {request.path[:200]} of {repo.model.repo_id}; see {repo.model.address()}"
-    )
+    sentence = f"Gatehouse does not serve {request.path_info[:200]} of {repo.model.repo_id}; see {repo.model.address()}"
     return Refused(HTTPStatus.NOT_FOUND, "NotServed", sentence)

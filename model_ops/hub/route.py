@@ -76,7 +76,7 @@ def _check_query(request: HttpRequest) -> None:
 def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
     """The message four times: header, JSON or text body, and the warning that `hf` prints."""
     response: HttpResponse
-    if request.path.startswith("/api/"):
+    if request.path_info.startswith("/api/"):
         response = JsonResponse({"error": refused.text}, status=refused.status)
     else:
         response = HttpResponse(refused.text, content_type="text/plain; charset=utf-8", status=refused.status)

@@ -4,10 +4,16 @@ import ipaddress
 from typing import Any
 
 import pytest
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from portal.middleware import NoBodyForHeadMiddleware, client_address
+from portal.middleware import ClientAddressMiddleware, NoBodyForHeadMiddleware
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """What a view behind the middleware sees."""
+    ClientAddressMiddleware(lambda request: HttpResponse())(request)
+    return request.client_address  # type: ignore[attr-defined,no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -20,6 +26,9 @@ from portal.middleware import NoBodyForHeadMiddleware, client_address
         ("::1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
         ("127.0.0.1", "unknown", "127.0.0.1"),
         ("", "198.51.100.1", "198.51.100.1"),
+        ("not an address", "198.51.100.1", None),
+        ("::ffff:192.0.2.7", "198.51.100.1", "192.0.2.7"),
+        ("::ffff:127.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("", "", None),
     ],
 )

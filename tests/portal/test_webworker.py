@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from portal import webworker
+from portal import arriving, webworker
 
 if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
-    webworker.HEAD_WITHIN = 2.0
+    arriving.HEAD_WITHIN = arriving.GRACE = arriving.WINDOW = 2.0
     webworker.PIECE_WITHIN = webworker.TAKEN_WITHIN = 2
     atexit.register(lambda: Path(os.environ["ENDED"]).write_text("in peace"))
 

@@ -16,7 +16,7 @@ from model_ops.hub.body import text, too_large
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
-from model_ops.hub.uploads.receiving import PIECE, Pieces, bodies, drain, length_of, pieces_of
+from model_ops.hub.uploads.receiving import PIECE, Pieces, bodies, drain, length_of, pieces_of, streams
 from model_ops.hub.uploads.right import owned_repo
 from model_ops.recovery.git_ids import LARGE
 from model_ops.services.uploads import staging
@@ -43,6 +43,7 @@ LARGEST_BODY = 2**30
 MOST_OPERATIONS = 25_000
 
 
+@streams
 @hub_route("POST")
 def commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /api/models/{id}/commit/{rev}`."""

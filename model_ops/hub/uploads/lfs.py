@@ -12,7 +12,7 @@ from access_requests.models import GatedModel
 from model_ops.hub.body import json_object
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer
-from model_ops.hub.uploads.receiving import bodies, drain, length_of, pieces_of
+from model_ops.hub.uploads.receiving import bodies, drain, length_of, pieces_of, streams
 from model_ops.hub.uploads.right import owned_repo
 from model_ops.services.uploads import addresses, staging
 from model_ops.services.uploads.addresses import Address
@@ -75,6 +75,7 @@ def _address(request: HttpRequest, signed: str) -> str:
     return request.build_absolute_uri(reverse("upload", args=[signed]))
 
 
+@streams
 @hub_route("PUT", "POST")
 def content(request: HttpRequest, signed: str) -> HttpResponseBase:
     """`PUT`: the bytes of an object or of one part. `POST`: all parts are there, join them."""

@@ -6,12 +6,14 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, UnreadablePostError
+from django.http.response import HttpResponseBase
 
 from model_ops.hub.refusals import Refused
 
@@ -22,6 +24,13 @@ LOOK_EVERY = 5.0
 RETRY = 2  # seconds; clients try again by themselves after a 503
 DRAINED = 2**20  # bytes of a refused body that are read, so that the client reads the refusal
 Pieces = Iterator[bytes]
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
+
+
+def streams(view: View) -> View:
+    """Mark a view that reads its body in pieces, after it has looked at who asks: the only ones with large bodies."""
+    view.streams_body = True  # type: ignore[attr-defined]
+    return view
 
 
 class Receiving:
@@ -114,6 +123,8 @@ def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
 
 def drain(request: HttpRequest, *, most: int = DRAINED) -> None:
     """Reads a little of a body that is not wanted: a connection that is closed with unread bytes loses the answer."""
+    if request.META.get("gatehouse.lingers"):
+        return  # the web server lets the client read its answer, and holds no thread for it
     with contextlib.suppress(Refused), bodies.room(request, wanted=False) as body:
         left = most
         for piece in pieces_of(request, body):

@@ -1,0 +1,36 @@
+"""What stands between the web server and Django: whose headers count, and which requests may be large."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from portal.proxies import client_address, strip_forwarded
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+# The only paths with bodies above `refusing.LARGEST_BODY`; docker/nginx has the same, and a test compares both with
+# Django's routes. Each view looks at who asks before it reads.
+UPLOADS = r"/api/uploads/[^/]+$|/api/models/[^/]+/[^/]+/commit/"
+STAFF_FORMS = r"/admin/access_requests/gatedmodel/(?:add|[^/]+/(?:change|licences))/$"
+STREAMED = re.compile(f"{UPLOADS}|{STAFF_FORMS}")
+
+
+class Door:
+    """A WSGI application around Django's; `portal.webworker` asks it what it may collect, hand on and count."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        strip_forwarded(environ)
+        return self.application(environ, start_response)
+
+    def streams(self, method: str, path: str) -> bool:
+        """Return whether a large body may be read while it arrives; `path` as it was sent."""
+        return method in {"POST", "PUT"} and STREAMED.match(unquote(path)) is not None
+
+    def sender(self, peer: str, forwarded: str) -> str:
+        """Return the address that a request is counted for."""
+        return client_address(peer, forwarded) or ""
