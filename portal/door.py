@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
+from django.conf import settings
+
 from portal.proxies import client_address, strip_forwarded
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -14,6 +16,9 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 # Django's routes. Each view looks at who asks before it reads.
 UPLOADS = r"/api/uploads/[^/]+$|/api/models/[^/]+/[^/]+/commit/"
 STAFF_FORMS = r"/admin/access_requests/gatedmodel/(?:add|[^/]+/(?:change|licences))/$"
+MORE_STREAMS = (
+    8  # threads for large bodies beyond those that `uploads.receiving` takes: the staff's, refused ones
+)
 STREAMED = re.compile(f"{UPLOADS}|{STAFF_FORMS}")
 
 
@@ -22,6 +27,7 @@ class Door:
 
     def __init__(self, application: Application) -> None:
         self.application = application
+        self.most_streams = settings.GATEHOUSE_MOST_UPLOADS + MORE_STREAMS
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         strip_forwarded(environ)

@@ -4,8 +4,8 @@ What differs from `gthread` (gunicorn 27):
 
 - The main loop reads heads and bodies of up to `arriving.SMALL` bytes, without waiting; a thread gets a request once it
   is complete. Slow ones are cut by `arriving`'s floor, which counts bytes over time and not silence alone.
-- Larger bodies are read by a thread while they arrive, only where the application's `streams` says so, and `STREAMS`
-  of them at once. Others are answered 413 unread, and bodies without a length 411.
+- Larger bodies are read by a thread while they arrive, only where the application's `streams` says so, and
+  `most_streams` of them at once. Others are answered 413 unread, and bodies without a length 411.
 - Unfinished requests are bounded: in number, in bytes, and their bodies for each address. Room is made by ending the
   oldest of the address that has most; a request that arrives at once, as page views do, is never refused.
 - No header changes how gunicorn sees its peer, scheme or path, whatever its settings say; `portal.proxies` does that.
@@ -43,7 +43,7 @@ PIECE_WITHIN = 60  # seconds
 TAKEN_WITHIN = 120  # seconds; `delivery.own` says its own for the bodies of files
 STOPPING = 0.5  # seconds in which a request that is on its way to a stopping worker is still answered
 ROOM = 20  # of so many places one is made free
-STREAMS = 16  # threads that may wait for large bodies
+STREAMS = 16  # threads that may wait for large bodies, where the application names no other number
 UNFINISHED_SHARE = 2  # of so many places one may hold an unfinished request
 BODIES_EACH = 32  # unfinished bodies of one address
 HELD = 2**26  # bytes of unfinished requests in all
@@ -75,6 +75,7 @@ class Worker(ThreadWorker):
         self.application = self.wsgi
         self.wsgi = self._answer
         self.streams: Callable[[str, str], bool] = getattr(self.application, "streams", lambda *_: False)
+        self.most_streams: int = getattr(self.application, "most_streams", STREAMS)
         self.sender: Callable[[str, str], str] = getattr(self.application, "sender", lambda peer, _: peer)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -181,7 +182,7 @@ class Worker(ThreadWorker):
     def _stream(self, conn: TConn, arriving: Arriving) -> None:
         if not self.streams(arriving.request.method, arriving.request.path or ""):
             self._refuse(conn, TOO_LARGE)
-        elif len(self.streaming) >= STREAMS:
+        elif len(self.streaming) >= self.most_streams:
             self._refuse(conn, BUSY)
         else:
             self.streaming.add(conn)

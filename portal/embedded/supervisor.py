@@ -77,7 +77,7 @@ def web_command(descriptor: int, *, scratch: Path) -> list[str]:
     return python(
         "-m", "portal.private", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
         "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--keep-alive", str(KEPT),
-        "--no-control-socket",
+        "--no-control-socket", "--forwarded-allow-ips", "", "--forwarder-headers", "",
         "--worker-tmp-dir", str(memory if os.access(memory, os.W_OK) else scratch),
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from tests.model_ops.hub.uploads.conftest import Maker
 
 CONTENT = os.urandom(400_000)
 SHA256, SIZE = hashlib.sha256(CONTENT).hexdigest(), len(CONTENT)
+STREAM = CONTENT * 5  # more than the web server collects: read while it arrives
 HEADER = {"key": "header", "value": {"summary": "Attack"}}
 
 
@@ -51,6 +52,12 @@ def address(maker: Maker, content: bytes = CONTENT) -> str:
     """The path to send the object to, out of a batch answer."""
     answer = batch(maker, (hashlib.sha256(content).hexdigest(), len(content)))
     assert answer.status == 200, answer.text
+    return urlsplit(answer.json["objects"][0]["actions"]["upload"]["href"]).path
+
+
+def stream_address(maker: Maker) -> str:
+    """The path to send STREAM to, in one piece."""
+    answer = batch(maker, (hashlib.sha256(STREAM).hexdigest(), len(STREAM)), transfers=["basic"])
     return urlsplit(answer.json["objects"][0]["actions"]["upload"]["href"]).path
 
 
@@ -292,38 +299,38 @@ def test_stale_parent_is_a_412(maker: Maker) -> None:
 
 def test_client_that_dies_leaves_nothing_and_holds_nobody_up(maker: Maker) -> None:
     parts = urlsplit(maker.portal.url)
-    path = address(maker)
+    path = stream_address(maker)
     before = maker.staged
     for _ in range(3):
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
-            head = f"PUT {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {SIZE}\r\n\r\n"
-            connection.sendall(head.encode() + CONTENT[:200_000])
+            head = f"PUT {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(STREAM)}\r\n\r\n"
+            connection.sendall(head.encode() + STREAM[:200_000])
             wait_until(lambda: maker.staged != before)
         wait_until(lambda: maker.staged == before)
-    assert put(maker.portal, path, CONTENT).status == 200
+    assert put(maker.portal, path, STREAM).status == 200
 
 
 def test_more_uploads_than_fit_are_told_to_wait_and_pages_answer(maker: Maker) -> None:
     """Slow senders take every place for uploads; the rest of the portal goes on."""
     parts = urlsplit(maker.portal.url)
-    path = address(maker)
-    head = f"PUT {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {SIZE}\r\n\r\n".encode()
+    path = stream_address(maker)
+    head = f"PUT {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(STREAM)}\r\n\r\n".encode()
     slow = [socket.create_connection((parts.hostname or "", parts.port or 0)) for _ in range(8)]
     try:
         for connection in slow:
-            connection.sendall(head + CONTENT[:70_000])
+            connection.sendall(head + STREAM[:70_000])
         wait_until(lambda: len(maker.staged) == 8)
-        answer = put(maker.portal, path, CONTENT)
+        answer = put(maker.portal, path, STREAM)
         refused(answer, 503, "Too many uploads at once")
         assert answer.headers["retry-after"] == "2"
         assert maker.portal.ask("GET", f"/api/models/{maker.repo_id}", token=maker.token).status == 200
         for connection in slow:
-            connection.sendall(CONTENT[70_000:])
+            connection.sendall(STREAM[70_000:])
             assert connection.recv(12) == b"HTTP/1.1 200"
     finally:
         for connection in slow:
             connection.close()
-    assert wait_until(lambda: put(maker.portal, path, CONTENT).status == 200)
+    assert wait_until(lambda: put(maker.portal, path, STREAM).status == 200)
 
 
 def test_two_commits_at_once_both_arrive(maker: Maker) -> None:

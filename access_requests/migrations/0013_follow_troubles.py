@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('access_requests', '0010_sign_ins_ended'),
+        ('access_requests', '0012_event_log_chain'),
     ]
 
     operations = [

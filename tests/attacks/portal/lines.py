@@ -1,0 +1,108 @@
+"""Sockets that send what they like: half a head, a body a byte at a time, more than was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import select
+import socket
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+PAGES = ("/", "/accounts/login/", "/robots.txt", "/api/models", "/accounts/signup/")
+TOGETHER = 4  # visitors at once
+WITHIN = 60  # seconds until a visitor gives up
+
+
+def place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 80
+
+
+def head(method: str, path: str, *headers: str) -> bytes:
+    """A request's head, with such headers."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: portal", *headers, "", ""]).encode()
+
+
+def connect(stack: ExitStack, url: str, sent: bytes = b"") -> socket.socket:
+    """A client that has sent `sent`, open until the stack ends."""
+    opened = stack.enter_context(socket.create_connection(place(url), timeout=WITHIN))
+    opened.sendall(sent)
+    return opened
+
+
+def ended(opened: socket.socket) -> bool:
+    """Whether the other side has answered or closed."""
+    watched = select.poll()
+    watched.register(opened, select.POLLIN)
+    return bool(watched.poll(0))
+
+
+def answer(opened: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers in lower case, and body."""
+    response = http.client.HTTPResponse(opened)
+    response.begin()
+    return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+
+
+@contextlib.contextmanager
+def dripping(sockets: Iterable[socket.socket], pieces: Iterator[bytes]) -> Generator[None]:
+    """Each socket sends one piece after another while the block runs, never pausing long; those that are answered stop."""
+    done, alive = threading.Event(), list(sockets)
+
+    def drip() -> None:
+        while not done.wait(0.1):
+            piece = next(pieces)
+            for opened in list(alive):
+                if ended(opened):
+                    alive.remove(opened)
+                    continue
+                try:
+                    opened.send(piece)
+                except OSError:
+                    alive.remove(opened)
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def statuses(url: str, *, rounds: int = 5) -> list[int]:
+    """What visitors get who look at pages, several at once and one after another, each page on a new connection."""
+    found: list[int] = []
+
+    def visit() -> None:
+        for _ in range(rounds):
+            for path in PAGES:
+                found.append(look(url, path))
+
+    visitors = [threading.Thread(target=visit) for _ in range(TOGETHER)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    return found
+
+
+def look(url: str, path: str) -> int:
+    """The status of one page, 0 where none came."""
+    connection = http.client.HTTPConnection(*place(url), timeout=WITHIN)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def all_well(rounds: int = 5) -> list[int]:
+    return [200] * (TOGETHER * len(PAGES) * rounds)

@@ -1,0 +1,168 @@
+"""Requests that never end: half a head, or a body a byte at a time."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack
+
+import pytest
+
+from portal import webworker
+from tests.attacks.portal.lines import all_well, answer, connect, dripping, ended, head, statuses
+from tests.model_ops.hub.conftest import Portal
+
+SOCKETS = 85  # more than the web server has threads
+HALF_HEADS = 400
+CSRF = "Cookie: gatehouse_csrf=" + "a" * 32
+FORM = "Content-Type: application/x-www-form-urlencoded"
+PATHS = ["/oauth/token", "/x/y/request", "/x/y.git/request", "/accounts/login/", "/admin/login/", "/nowhere"]
+
+
+def own_address(number: int) -> str:
+    return f"X-Forwarded-For: 198.51.100.{number}"  # believed of this machine, as a proxy here would say it
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_bodies_that_drip_leave_the_threads_to_pages(bare_portal: Portal, path: str) -> None:
+    with ExitStack() as stack:
+        held = [
+            connect(
+                stack,
+                bare_portal.url,
+                head("POST", path, FORM, CSRF, own_address(number), "Content-Length: 60000"),
+            )
+            for number in range(SOCKETS)
+        ]
+        with dripping(held, itertools.repeat(b"a")):
+            assert statuses(bare_portal.url) == all_well()
+        assert [ended(one) for one in held] == [False] * SOCKETS
+
+
+def test_bodies_that_drip_from_one_address_are_counted_and_its_pages_are_not(attacked: Portal) -> None:
+    with ExitStack() as stack:
+        sent = head("POST", "/oauth/token", FORM, "Content-Length: 60000") + b"a"
+        held = [connect(stack, attacked.url, sent) for _ in range(SOCKETS)]
+        with dripping(held, itertools.repeat(b"a")):
+            assert statuses(attacked.url) == all_well()
+        refused = [answer(one) for one in held if ended(one)]
+        assert len(refused) == SOCKETS - webworker.BODIES_EACH
+        assert {(status, headers["x-error-code"]) for status, headers, _ in refused} == {
+            (429, "TooManyUnfinished")
+        }
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "NONSENSE"])
+def test_body_of_another_method_that_drips_leaves_the_threads_to_pages(
+    bare_portal: Portal, method: str
+) -> None:
+    with ExitStack() as stack:
+        held = [
+            connect(
+                stack, bare_portal.url, head(method, "/", own_address(number), "Content-Length: 60000") + b"a"
+            )
+            for number in range(SOCKETS)
+        ]
+        with dripping(held, itertools.repeat(b"a")):
+            assert statuses(bare_portal.url, rounds=2) == all_well(rounds=2)
+        assert [ended(one) for one in held] == [False] * SOCKETS
+
+
+def test_half_heads_leave_the_threads_to_pages(attacked: Portal) -> None:
+    with ExitStack() as stack:
+        held = [
+            connect(stack, attacked.url, b"GET / HTTP/1.1\r\nHost: portal\r\nX-Long: ")
+            for _ in range(HALF_HEADS)
+        ]
+        with dripping(held, itertools.repeat(b"a")):
+            assert statuses(attacked.url) == all_well()
+
+
+def test_half_heads_beyond_all_places_leave_places_to_pages(bare_portal: Portal) -> None:
+    with ExitStack() as stack:
+        for _ in range(1200):  # gunicorn takes 1000 connections
+            connect(stack, bare_portal.url, b"GET / HTTP/1.1\r\nHost: por")
+        assert statuses(bare_portal.url) == all_well()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"1\r\na\r\n", b"1" + b";extension=x" * 500, b"0\r\nTrailer: x", b"ffffffff\r\n"],
+    ids=["chunks", "extension", "trailer", "huge chunk"],
+)
+def test_chunked_body_is_refused_before_it_is_read(bare_portal: Portal, body: bytes) -> None:
+    with ExitStack() as stack:
+        sent = head("POST", "/oauth/token", FORM, "Transfer-Encoding: chunked") + body
+        held = [connect(stack, bare_portal.url, sent) for _ in range(SOCKETS)]
+        with dripping(held, itertools.repeat(b"1\r\na\r\n")):
+            assert statuses(bare_portal.url, rounds=2) == all_well(rounds=2)
+            found = [answer(one) for one in held]
+        assert {(status, headers["x-error-code"]) for status, headers, _ in found} == {
+            (411, "LengthRequired")
+        }
+
+
+def test_chunked_body_that_drips_through_nginx_leaves_the_threads_to_pages(
+    behind: tuple[Portal, Portal],
+) -> None:
+    through, _ = behind
+    with ExitStack() as stack:
+        sent = head("POST", "/oauth/token", FORM, "Transfer-Encoding: chunked")
+        held = [connect(stack, through.url, sent) for _ in range(SOCKETS)]
+        with dripping(held, itertools.repeat(b"1\r\na\r\n")):
+            assert statuses(through.url) == all_well()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/api/uploads/not-signed"),
+        ("POST", "/api/models/x/y/commit/main"),
+        ("POST", "/admin/access_requests/gatedmodel/add/"),
+    ],
+)
+def test_large_body_of_an_anonymous_sender_is_refused_unread_where_uploads_go(
+    attacked: Portal, method: str, path: str
+) -> None:
+    with ExitStack() as stack:
+        sent = head(method, path, FORM, CSRF, "Content-Length: 10000000") + b"a"
+        found = [answer(connect(stack, attacked.url, sent))[0] for _ in range(SOCKETS)]
+        assert set(found) <= {
+            401,
+            403,
+            404,
+            413,
+            429,
+        }  # and nginx counts those that are still to read their answer
+        assert statuses(attacked.url, rounds=1) == all_well(rounds=1)
+
+
+def test_pipelined_requests_are_answered_in_their_order(bare_portal: Portal) -> None:
+    with ExitStack() as stack:
+        form = b"grant_type=none"
+        ask = head("POST", "/oauth/token", FORM, f"Content-Length: {len(form)}") + form
+        client = connect(
+            stack, bare_portal.url, ask + head("GET", "/robots.txt") + ask + head("GET", "/api/models")
+        )
+        found = []
+        reader = client.makefile("rb")
+        for _ in range(4):
+            status = int(reader.readline().split()[1])
+            headers = dict(iter(lambda: tuple(reader.readline().strip().lower().split(b": ", 1)), (b"",)))
+            reader.read(int(headers[b"content-length"]))
+            found.append(status)
+        assert found == [400, 200, 400, 200]
+
+
+def test_sender_who_asks_first_is_told_to_go_on(bare_portal: Portal) -> None:
+    with ExitStack() as stack:
+        form = b"grant_type=none"
+        client = connect(
+            stack,
+            bare_portal.url,
+            head("POST", "/oauth/token", FORM, "Expect: 100-continue", f"Content-Length: {len(form)}"),
+        )
+        assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(form)
+        assert answer(client)[0] == 400
+        large = head("POST", "/oauth/token", FORM, "Expect: 100-continue", "Content-Length: 2000000")
+        assert answer(connect(stack, bare_portal.url, large))[0] == 413
