@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from portal.middleware import ClientAddressMiddleware, NoBodyForHeadMiddleware
 
@@ -54,3 +56,28 @@ def test_head_gets_the_length_of_a_body_and_no_body(method: str, body: bytes) ->
     response = answered(RequestFactory().generic(method, "/"))
     assert (response.status_code, response.content) == (401, body)
     assert response.headers.get("Content-Length", "7") == "7"
+
+
+FORM = "/admin/access_requests/gatedmodel/add/"
+
+
+def sent(path: str, size: int, client: Client) -> tuple[int, str]:
+    """What a form with a licence file of so many bytes gets: status and code."""
+    answer = client.post(path, {"licence_file": SimpleUploadedFile("LICENSE.txt", b"a" * size)})
+    return answer.status_code, answer.headers.get("X-Error-Code", "")
+
+
+def test_large_forms_are_for_staff_where_files_are_taken(
+    make_person: Callable[..., Any], settings: Any
+) -> None:
+    settings.GATEHOUSE_DEMO = True  # which asks staff for no second factor
+    boss = make_person("boss", is_staff=True, is_superuser=True)
+    staff, person, anyone = Client(), Client(), Client(enforce_csrf_checks=True)
+    staff.force_login(boss, backend="django.contrib.auth.backends.ModelBackend")
+    person.force_login(make_person("ada"), backend="django.contrib.auth.backends.ModelBackend")
+    found = [sent(FORM, 2**21, client) for client in (staff, person, anyone)]
+    assert found == [(200, ""), (413, "TooLarge"), (413, "TooLarge")]
+    assert sent(FORM, 13 * 2**20, staff) == (413, "TooLarge")
+    assert sent("/admin/accounts/user/add/", 2**21, staff) == (413, "TooLarge")
+    assert sent("/accounts/login/", 100, anyone) == (415, "NoFiles")
+    assert sent(FORM, 100, person) == (415, "NoFiles")

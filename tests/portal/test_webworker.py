@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from portal import arriving, webworker
 
 if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
     arriving.HEAD_WITHIN = arriving.GRACE = arriving.WINDOW = 2.0
-    webworker.PIECE_WITHIN = webworker.TAKEN_WITHIN = 2
+    webworker.TAKEN_WITHIN = 2
+    webworker.STREAMS = 2
     atexit.register(lambda: Path(os.environ["ENDED"]).write_text("in peace"))
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -36,6 +37,9 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     body = b"x" * LARGE if environ["PATH_INFO"] == "/large" else str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
+
+
+application.streams = lambda method, path: path == "/stream"  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -135,3 +139,53 @@ def test_client_that_never_stops_sending_is_cut(port: int) -> None:
         with pytest.raises(OSError, match=r"reset|[Pp]ipe"):  # noqa: PT012 - whichever of them is the first to fail
             for _ in range(1_000_000):
                 client.sendall(b"y" * 4096)
+
+
+DRIPS = [
+    "GET / HTTP/1.1\r\nHost: here\r\nX: ",
+    "POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"), [*zip(DRIPS, [b"", b"HTTP/1.1 408"], strict=True)], ids=["head", "body"]
+)
+def test_client_that_drips_is_cut_as_one_that_is_silent(port: int, sent: str, answered: bytes) -> None:
+    with ExitStack() as stack:
+        client = hold(stack, port)
+        client.sendall(sent.encode())
+        assert drip(client) == answered
+
+
+def test_streams_hold_a_part_of_the_threads_and_slow_ones_are_cut(port: int) -> None:
+    """Two of four threads; the third sender is refused at once, and pages answer."""
+    sent = f"POST /stream HTTP/1.1\r\nHost: here\r\nContent-Length: {2**21}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        streams = [hold(stack, port) for _ in range(2)]
+        for client in streams:
+            client.sendall(sent + bytes(2**18))
+        third = hold(stack, port)
+        third.sendall(sent)
+        assert third.recv(12) == b"HTTP/1.1 503"
+        assert ask(port).isdigit()
+        for client in streams:
+            assert drip(client) == b"HTTP/1.1 200"  # of an application that takes what there is
+
+
+def test_large_body_is_refused_unread_where_none_is_taken(port: int) -> None:
+    with ExitStack() as stack:
+        client = hold(stack, port)
+        client.sendall(
+            f"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: {2**21}\r\n\r\n".encode() + bytes(2**21)
+        )
+        assert client.recv(12) == b"HTTP/1.1 413"
+
+
+def drip(client: socket.socket) -> bytes:
+    """The beginning of what is answered to a client that sends a byte now and then, and is never silent for long."""
+    client.settimeout(0.1)
+    for _ in range(600):
+        with suppress(TimeoutError):
+            return client.recv(12)
+        client.sendall(b"a")
+    raise AssertionError("never cut")

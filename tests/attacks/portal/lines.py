@@ -97,9 +97,10 @@ def look(url: str, path: str) -> int:
         connection.request("GET", path)
         response = connection.getresponse()
         response.read()
-        return response.status
     except OSError:
         return 0
+    else:
+        return response.status
     finally:
         connection.close()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
@@ -71,3 +72,16 @@ def test_admin_never_shows_the_secret_of_a_second_factor(
     page = client.get(f"/admin/mfa/authenticator/{factor.pk}/change/")
     assert page.status_code == 200
     assert factor.data["secret"] not in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/admin/", "/admin/no/such", "/outbox/", "/outbox/1", "/ai/tulu/downloads", "/ai/tulu/downloads.csv"],
+)
+def test_every_page_of_the_staff_asks_for_a_second_factor(
+    signed_in: Callable[..., Client], make_model: Callable[..., Any], path: str
+) -> None:
+    make_model()
+    client = signed_in("boss", is_staff=True, is_superuser=True)
+    for prefix in ("", "/x"):
+        assert client.get(path, SCRIPT_NAME=prefix)["Location"] == "/accounts/2fa/"
