@@ -31,9 +31,13 @@ def _measure(arguments: list[str]) -> int:
         from tests.bench.delivery import main as measure_delivery
 
         return measure_delivery(arguments[1:])
+    if arguments[:1] == ["attacks"]:
+        from tests.bench.attacks import main as measure_attacks
+
+        return measure_attacks(arguments[1:])
     if arguments:
         raise BenchError(
-            f"bench does not know {arguments[0]!r}; say bench, bench recovery or bench delivery."
+            f"bench does not know {arguments[0]!r}; say bench, bench recovery, bench delivery or bench attacks."
         )
     from tests.bench.site import measure_site
 
