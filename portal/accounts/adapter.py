@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.flows.reauthentication import STATE_SESSION_KEY
 from allauth.core import context as allauth_context
 from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
@@ -85,6 +86,10 @@ class AccountAdapter(DefaultAccountAdapter):
         """
         if signed_in_recently(self.request, app=app):
             return False
+        if self.request.method != "POST":
+            self.request.session.pop(
+                STATE_SESSION_KEY, None
+            )  # a POST left behind would be run after this page
         raise ReauthenticationRequired
 
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:

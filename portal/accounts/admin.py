@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account import admin as account_admin
-from allauth.account.decorators import secure_admin_login
+from allauth.account.decorators import reauthentication_required, secure_admin_login
 from allauth.account.models import EmailAddress
 from allauth.mfa import admin as mfa_admin  # noqa: F401 - likewise
 from allauth.mfa.models import Authenticator
@@ -13,13 +13,18 @@ from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - r
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions import admin as session_admin
 from allauth.usersessions.models import UserSession
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin  # noqa: F401 - likewise
 from django.contrib.auth.models import Group
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 
+from access_requests.errors import RuleError
+from portal.accounts.forms import client_address
 from portal.accounts.models import User
 from portal.accounts.people import save_account
+from portal.accounts.security import TAKEN, change_email_by_staff, email_is_taken, factors_recorded
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, EmailAddress, UserSession):
@@ -27,12 +32,74 @@ for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, Emai
         admin.site.unregister(unused)
 
 
+class ConfirmedAdmin(admin.ModelAdmin):
+    """Every POST asks for a recent confirmation: a stolen session of staff changes no account."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        need_confirmation(request)
+        return super().changeform_view(request, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        need_confirmation(request)
+        return super().changelist_view(request, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        need_confirmation(request)
+        return super().delete_view(request, *args, **kwargs)
+
+
+@reauthentication_required(app="allauth.account", enabled=lambda request: request.method == "POST")
+def need_confirmation(request: HttpRequest) -> None:
+    """Check that a person who sends something confirmed a few minutes ago that it is them, else ask for it."""
+
+
+class EmailAddressForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if "email" in cleaned:
+            cleaned["email"] = cleaned["email"].strip().lower()
+            if email_is_taken(cleaned["email"], holder=self.instance.user):
+                self.add_error("email", TAKEN)
+        return cleaned
+
+
 @admin.register(EmailAddress)
-class EmailAddressAdmin(account_admin.EmailAddressAdmin):
-    """Addresses of accounts; a new one is given and confirmed by its holder."""
+class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
+    """Addresses of accounts. A person gives and confirms their own; staff sets it for those who lost their mailbox."""
+
+    form = EmailAddressForm
+    fields = ["user", "email", "verified", "primary"]
+    readonly_fields = ["user", "primary"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Only a superuser sets the address of another superuser or of staff: it is the key to the account."""
+        above = obj is not None and (obj.user.is_staff or obj.user.is_superuser)
+        return self.fields if above and not request.user.is_superuser else self.readonly_fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: EmailAddress, form: Any, change: bool) -> None:
+        change_email_by_staff(
+            row=obj, email=obj.email, verified=obj.verified, actor=request.user, address=client_address()
+        )
+
+    def make_verified(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
+        """Mark the chosen addresses as confirmed, each with its event."""
+        for row in queryset.filter(verified=False).select_related("user"):
+            try:
+                change_email_by_staff(
+                    row=row, email=row.email, verified=True, actor=request.user, address=client_address()
+                )
+            except RuleError as error:
+                self.message_user(request, f"{row.email}: {error.sentence}", level=messages.ERROR)
+            else:
+                self.message_user(request, f"{row.email} is marked as confirmed.")
+
+    make_verified.short_description = "Mark as confirmed"  # type: ignore[attr-defined]
 
 
 @admin.register(UserSession)
@@ -54,7 +121,7 @@ class EmailAddressInline(admin.TabularInline):
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):
+class UserAdmin(ConfirmedAdmin):
     """Rights and standing of an account; its holder keeps password and second factor on the account pages."""
 
     list_display = [
@@ -100,8 +167,8 @@ class UserAdmin(admin.ModelAdmin):
 
 
 @admin.register(Authenticator)
-class AuthenticatorAdmin(admin.ModelAdmin):
-    """Second factors: may be removed for somebody who lost theirs; their secrets are never shown."""
+class AuthenticatorAdmin(ConfirmedAdmin):
+    """Second factors: staff removes them for a person who lost theirs; their secrets are never shown."""
 
     list_display = ["user", "type", "created_at", "last_used_at"]
     list_filter = ["type"]
@@ -113,3 +180,11 @@ class AuthenticatorAdmin(admin.ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def delete_model(self, request: HttpRequest, obj: Authenticator) -> None:
+        with factors_recorded(user=obj.user, actor=request.user, address=client_address()):
+            obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Authenticator]) -> None:
+        for factor in queryset.select_related("user"):
+            self.delete_model(request, factor)

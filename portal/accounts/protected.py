@@ -113,6 +113,15 @@ class GenerateRecoveryCodesView(FactorRecorded, codes_views.GenerateRecoveryCode
     """Replaces the recovery codes."""
 
 
+class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):
+    """Confirms by a passkey or security key; when that fails, the person stays on the page."""
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        for message in form.errors.get("credential", []):
+            messages.error(self.request, message)
+        return HttpResponseRedirect(self.passthrough_next_url(self.request.path))
+
+
 @login_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.models import EmailAddress
-from allauth.account.signals import email_changed, password_reset
+from allauth.account.signals import authentication_step_completed, email_changed, password_reset
 from django.dispatch import receiver
 from django.http import HttpRequest
 
 from portal.accounts.forms import client_address
 from portal.accounts.models import User
+from portal.accounts.recent import remember_where
 from portal.accounts.security import record_email_change
 
 
@@ -41,3 +42,9 @@ def record_change(
         address=client_address(),
         session_key=request.session.session_key or "",
     )
+
+
+@receiver(authentication_step_completed, dispatch_uid="remember-where-signed-in")
+def remember_network(*, request: HttpRequest, **_: Any) -> None:
+    """Let a recent sign-in count in the network that it came from."""
+    remember_where(request)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 
 from allauth.account import app_settings
-from allauth.account.authentication import get_authentication_records
+from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
 from django.http import HttpRequest
+
+from portal.accounts.guessing import network_of
 
 ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
 
@@ -18,12 +20,26 @@ ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
 def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
     """Return whether the session's person proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
 
-    `app` is what allauth names when it asks: for its own account pages only an explicit confirmation counts.
+    Only what was proved from the network that asks now counts: a copied cookie does not ride on its owner's sign-in. `app` is
+    what allauth names when it asks: for its own account pages only an explicit confirmation counts.
     """
     if not request.user.is_authenticated:
         return False
     records = get_authentication_records(request, request.user)
     if app in ACCOUNT_APPS:
         records = [record for record in records if record.get("reauthenticated")]
-    newest = max((record["at"] for record in records), default=0.0)
+    here = _network(request)
+    newest = max((record["at"] for record in records if record.get("from", here) == here), default=0.0)
     return bool(time.time() - newest < app_settings.REAUTHENTICATION_TIMEOUT)
+
+
+def remember_where(request: HttpRequest) -> None:
+    """Write into the newest record of the session from which network the person just proved who they are."""
+    records = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY)
+    if records:
+        records[-1]["from"] = _network(request)
+        request.session.modified = True
+
+
+def _network(request: HttpRequest) -> str:
+    return network_of(getattr(request, "client_address", None) or "")

@@ -24,6 +24,7 @@ FACTORS = {
     Authenticator.Type.WEBAUTHN: "passkey or security key",
     Authenticator.Type.RECOVERY_CODES: "recovery codes",
 }
+TAKEN = "Another account has this email address."
 
 
 def reset_tokens() -> PasswordResetTokenGenerator:
@@ -144,29 +145,34 @@ def record_email_change(
 def change_email_by_staff(
     *, row: EmailAddress, email: str, verified: bool, actor: User, address: str
 ) -> None:
-    """Set a person's email address in the admin, for people who lost their mailbox.
+    """Set a person's email address in the admin, or whether it counts as confirmed, for people who lost their mailbox.
 
-    Raises `Invalid` when another account has the address, or the address would be no longer confirmed.
+    `row` is the stored address. Raises `Invalid` when another account has the new one.
     """
     email = email.strip().lower()
     with recorded():
         user = _locked(row.user)
         held = EmailAddress.objects.select_for_update().get(pk=row.pk)
-        old = held.email
-        taken = (
-            User.objects.exclude(pk=user.pk).filter(email__iexact=email).exists()
-            or EmailAddress.objects.exclude(user=user).filter(email__iexact=email, verified=True).exists()
-        )
-        if taken:
-            raise Invalid("Another account has this email address.", field="email")
+        if email_is_taken(email, holder=user):
+            raise Invalid(TAKEN, field="email")
+        old, was_verified = held.email, held.verified
         held.email, held.verified = email, verified
         held.save(update_fields=["email", "verified"])
-        if verified and not row.verified:
-            append_event(kind="account.email_confirmed", actor=actor, data={"person": user.username})
+        if verified != was_verified:
+            data = {"person": user.username, "email": masked(email), "confirmed": verified}
+            append_event(kind="account.email_marked", actor=actor, data=data)
         if user.email == old and email != old:
             user.email = email
             user.save(update_fields=["email"])
             record_email_change(user=user, old=old, new=email, address=address, actor=actor)
+
+
+def email_is_taken(email: str, *, holder: User) -> bool:
+    """Return whether an account other than the holder's has this address."""
+    return (
+        User.objects.exclude(pk=holder.pk).filter(email__iexact=email).exists()
+        or EmailAddress.objects.exclude(user=holder).filter(email__iexact=email, verified=True).exists()
+    )
 
 
 def _email(event: Event, user: User, template: str, *, address: str, to: str = "", **context: Any) -> None:

@@ -27,6 +27,11 @@ urlpatterns = [
     path("accounts/2fa/totp/deactivate/", protected.DeactivateTOTPView.as_view(), name="mfa_deactivate_totp"),
     path("accounts/2fa/webauthn/add/", protected.AddWebAuthnView.as_view(), name="mfa_add_webauthn"),
     path(
+        "accounts/2fa/webauthn/reauthenticate/",
+        protected.ReauthenticateWebAuthnView.as_view(),
+        name="mfa_reauthenticate_webauthn",
+    ),
+    path(
         "accounts/2fa/webauthn/keys/<int:pk>/remove/",
         protected.RemoveWebAuthnView.as_view(),
         name="mfa_remove_webauthn",

@@ -14,6 +14,7 @@ from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
+from tests.sign_in import sign_in
 
 pytestmark = pytest.mark.django_db
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -31,12 +32,10 @@ def ada(make_person: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def browser_of(client: Client) -> Callable[[Any], Client]:
-    def sign_in(person: Any) -> Client:
-        browser = Client(REMOTE_ADDR="198.51.100.7")
-        browser.force_login(person)
-        return browser
+    def make(person: Any) -> Client:
+        return sign_in(Client(REMOTE_ADDR="198.51.100.7"), person)
 
-    return sign_in
+    return make
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def test_a_link_alone_approves_nothing(
 
 def test_a_forged_form_approves_nothing(begun: codes.Begun, ada: Any) -> None:
     browser = Client(enforce_csrf_checks=True)
-    browser.force_login(ada)
+    sign_in(browser, ada)
     assert approve(browser, begun).status_code == 403
     assert not Machine.objects.exists()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import wait_until
+from tests.sign_in import sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -28,7 +29,7 @@ def session(
 
     ada = make_person("ada", first_name="Ada", last_name="Lovelace")
     grant_access(model=make_model(), email=ada.email, days=30)
-    client.force_login(ada)
+    sign_in(client, ada)
     return str(client.cookies[settings.SESSION_COOKIE_NAME].value)
 
 

@@ -15,6 +15,7 @@ from access_requests.services.grants import grant_access
 from access_requests.services.mail import queue_mail
 from portal.accounts.models import User
 from portal.accounts.people import find_or_invite, find_person, import_person
+from tests.sign_in import sign_in
 
 pytestmark = pytest.mark.django_db
 HOST = "huggingface.co"
@@ -126,7 +127,7 @@ def test_admin_shows_them_and_hands_them_no_rights(make_person: Any, client: Cli
 
     root = make_person("root", is_staff=True, is_superuser=True)
     Authenticator.objects.create(user=root, type=Authenticator.Type.TOTP, data={})
-    client.force_login(root)
+    sign_in(client, root, confirmed=True)
     user = imported()
     address = f"/admin/accounts/user/{user.pk}/change/"
     assert b"Clem D" in client.get(address).content

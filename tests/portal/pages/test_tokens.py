@@ -18,6 +18,7 @@ from access_requests.models import AccessToken, Event, Grant
 from access_requests.services import tokens
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access, revoke_access
+from tests.sign_in import sign_in
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +34,7 @@ def people(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> A
         browser = Client()
 
     People.grant = grant_access(model=People.model, email=People.ada.email, days=30).grant
-    People.browser.force_login(People.ada)
+    sign_in(People.browser, People.ada)
     return People
 
 
@@ -110,7 +111,7 @@ def test_reviewers_token_is_made_and_rotated_with_a_second_factor_alone(
     assign_role(model=people.model, user=rita, role="reviewer")
     old = tokens.issue_person_token(user=rita, kind=TokenKind.REVIEWER, name="old").token
     reads = tokens.issue_person_token(user=rita, kind=TokenKind.USER, name="reads").token
-    client.force_login(rita)
+    sign_in(client, rita)
     asked = [
         (PAGE, {"kind": "reviewer", "name": "desk"}),
         (f"{PAGE}/{old.pk}/rotate", {"overlap": "now"}),
@@ -134,7 +135,7 @@ def test_only_those_with_a_role_may_make_a_reviewers_token(people: Any, client: 
     people.browser.post(PAGE, {"name": "x", "kind": "reviewer"})
     assert AccessToken.objects.get().kind == TokenKind.USER
     assign_role(model=people.model, user=people.sam, role="reviewer")
-    client.force_login(people.sam)
+    sign_in(client, people.sam)
     add_second_factor(people.sam)
     assert "Reviewer token: decides" in page(client.get(PAGE))
     shown = page(client.post(PAGE, {"name": "desk", "kind": "reviewer"}))
@@ -194,7 +195,7 @@ def test_unknown_overlap_rotates_nothing(people: Any, overlap: str) -> None:
 
 def test_token_of_another_person_is_not_found(people: Any, client: Client) -> None:
     token = tokens.issue_token(grant=people.grant, user=people.ada, name="laptop").token
-    client.force_login(people.sam)
+    sign_in(client, people.sam)
     for number in (token.pk, 10**17, 10**30):
         assert client.get(f"{PAGE}/{number}/rotate").status_code == 404
         assert client.post(f"{PAGE}/{number}/rotate", {"overlap": "now"}).status_code == 404
@@ -273,7 +274,7 @@ def test_names_and_networks_are_inert(people: Any) -> None:
 def test_posts_need_the_forms_token(people: Any) -> None:
     token = tokens.issue_token(grant=people.grant, user=people.ada, name="laptop").token
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(people.ada)
+    sign_in(strict, people.ada)
     for address in (
         PAGE,
         f"{PAGE}/{token.pk}/rotate",

@@ -1,0 +1,11 @@
+"""A password hasher for tests that try many passwords: the real one, with one round."""
+
+from __future__ import annotations
+
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+
+
+class QuickHasher(PBKDF2PasswordHasher):
+    """PBKDF2 with one round instead of more than a million."""
+
+    iterations = 1
