@@ -1,5 +1,13 @@
 from django.apps import AppConfig
+from django.contrib.admin import apps
 
 
 class PortalConfig(AppConfig):
     name = "portal"
+
+
+class AdminConfig(apps.AdminConfig):
+    """Django's admin on our site, which answers requests that make no sense with a sentence."""
+
+    default = False
+    default_site = "portal.admin_site.AdminSite"

@@ -56,7 +56,7 @@ INSTALLED_APPS = [
     "portal.accounts",
     "access_requests",
     "model_ops",
-    "django.contrib.admin",
+    "portal.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

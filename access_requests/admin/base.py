@@ -20,7 +20,7 @@ def decides_anything(request: HttpRequest) -> bool:
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows of the models that the visitor decides for; `to_model` is the way from a row to its model."""
+    """Rows of the models that the visitor decides for; `to_model` is the way from a row to its model, "" for rows of none."""
 
     to_model = "model"
 
@@ -38,6 +38,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         rows = super().get_queryset(request)
         if request.user.is_superuser:
             return rows
+        if not self.to_model:
+            return rows.none()
         return rows.filter(**{f"{self.to_model}__in": decidable_models(request.user)})
 
     def has_module_permission(self, request: HttpRequest) -> bool:

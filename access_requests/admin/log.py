@@ -86,6 +86,7 @@ def _say_what_is_unprotected(request: HttpRequest) -> None:
 class OutgoingMailAdmin(ReadOnlyAdmin):
     """For superusers: mails hold other people's words and links."""
 
+    to_model = ""
     list_display = ["subject", "to", "state", "attempts", "created_at", "sent_at"]
     list_filter = ["state"]
     search_fields = ["to", "subject", "key"]

@@ -19,6 +19,8 @@ MOST_EXCHANGES = 50  # that a trusted repository's page shows
 class SuperuserAdmin(ReadOnlyAdmin):
     """Rows that belong to a person and to no model."""
 
+    to_model = ""
+
     def has_module_permission(self, request: HttpRequest) -> bool:
         """A superuser's alone: a role for a model says nothing about people's machines."""
         return bool(request.user.is_active and request.user.is_superuser)

@@ -1,0 +1,49 @@
+"""The admin's site: whatever is asked of any of its pages, the answer is no 5xx."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.db import DataError
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from portal.errors import Unreadable
+
+log = logging.getLogger(__name__)
+
+View = Callable[..., HttpResponseBase]
+# What Django and PostgreSQL make of filters, ids and values that no page of ours writes.
+NONSENSE = (
+    IncorrectLookupParameters, FieldError, FieldDoesNotExist, ValidationError, DataError, ValueError, OverflowError,
+)  # fmt: skip
+SENTENCE = (
+    "The address or the form names a filter, a number or a text that this page cannot use. "
+    "Open the list again from the admin's first page and choose its filters there."
+)
+
+
+class AdminSite(admin.AdminSite):
+    """Answers 400 with a sentence where Django lets the error of a made-up filter, id or value through."""
+
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        """Guard each view, its lazy rows and its template included."""
+
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            try:
+                response = view(request, *args, **kwargs)
+                if hasattr(response, "render"):
+                    response.render()
+            except NONSENSE as error:
+                log.warning("%s %s was refused", request.method, request.path, exc_info=error)
+                raise Unreadable(SENTENCE) from error
+            return response
+
+        return super().admin_view(guarded, cacheable)
