@@ -1,7 +1,7 @@
 """Fetches one repository at a commit into a folder: a child process of the worker, without Django.
 
-`python -m model_ops.hubfetch ENDPOINT REPO_ID COMMIT FOLDER ALL`; the token comes by the environment, so that
-no process list shows it. Progress goes to standard output as lines of JSON, and at the end what comparing the hashes showed
+`python -m model_ops.hubfetch ENDPOINT REPO_ID COMMIT FOLDER ALL`; the token, or nothing, comes by standard input, so
+that neither a process list nor /proc/PID/environ shows it. Progress goes to standard output as lines of JSON, and at the end what comparing the hashes showed
 (`{"checked": "..."}`); a failure goes to standard error as one sentence, status 1.
 """
 
@@ -26,7 +26,6 @@ from typing import Any
 from model_ops import farside
 from model_ops.recovery.planned import human
 
-TOKEN = "GATEHOUSE_FETCH_TOKEN"  # noqa: S105 - the variable's name
 OWN = "GATEHOUSE_FETCH_OWN"  # whether the endpoint is the portal's own, for the words of a refusal
 WITHHELD = (
     "GATEHOUSE_FETCH_WITHHELD"  # whether the portal has a token that may not be used for this repository
@@ -68,12 +67,12 @@ class Far:
 
 def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str) -> int:
     """Downloads into FOLDER.partial and renames it when all is there and right; a rerun goes on where it stopped."""
-    target, partial = Path(folder), Path(f"{folder}.partial")
+    target, partial, token = Path(folder), Path(f"{folder}.partial"), sys.stdin.read().strip()
     try:
         with Path(f"{folder}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two recoveries may share a base
             if not target.is_dir():
-                checked = _download(endpoint, repo_id, commit, partial, everything == "all")
+                checked = _download(endpoint, repo_id, commit, partial, everything == "all", token)
                 os.sync()
                 partial.rename(target)
                 shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's notes for going on
@@ -88,7 +87,7 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
             endpoint=endpoint,
             revision=commit,
             own=os.environ.get(OWN) == "1",
-            token=bool(os.environ.get(TOKEN)),
+            token=bool(token),
             withheld=os.environ.get(WITHHELD) == "1",
         )
         sys.stderr.write(f"{words}\n")
@@ -96,13 +95,13 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
     return 0
 
 
-def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool) -> str:
+def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool, token: str) -> str:
     from huggingface_hub import HfApi
 
     from model_ops import hubclient
 
     hubclient.limit_process(endpoint, os.environ.get(REDIRECTS, "").split())
-    api = HfApi(endpoint=endpoint, token=os.environ.get(TOKEN) or False)
+    api = HfApi(endpoint=endpoint, token=token or False)
     tree: list[Any] = _patiently(lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True)))
     ignored = [] if everything or not any(f.path.endswith(".safetensors") for f in tree) else OTHER_FORMATS
     files = [far for item in tree if (far := _far(item)) and not any(fnmatch(far.path, p) for p in ignored)]

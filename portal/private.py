@@ -1,6 +1,6 @@
 """Run a module with files for their owner alone, and with memory that other processes of the same user cannot read.
 
-`python -P -m portal.private MODULE ARGUMENTS...` is `python -P -m MODULE ARGUMENTS...` after `keep_private()`.
+`python -P portal/private.py MODULE ARGUMENTS...` is `python -P -m MODULE ARGUMENTS...` after `keep_private()`.
 """
 
 import ctypes

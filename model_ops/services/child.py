@@ -8,11 +8,15 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from django.conf import settings
+
+from model_ops.child_environment import ENGINE, chosen
+from model_ops.recovery.output import PRIVATE
 
 # Becomes the command after tying its life to ours; an exec keeps the death signal. Setting it between fork
 # and exec would run Python code in a forked copy of a process that has threads.
@@ -30,11 +34,6 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 KEPT_LINES = 40
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")  # the way out that a fetch may need
-KEPT_VARIABLES = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", *PROXIES, *(name.upper() for name in PROXIES)),
-)
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,26 @@ def run_child(
     arguments: list[str],
     on_progress: Callable[[dict[str, Any]], None],
     stop: threading.Event,
+    allowed: Sequence[str] = ENGINE,
     environment: dict[str, str] | None = None,
+    told: str = "",
     pass_fds: tuple[int, ...] = (),
 ) -> Ended:
     """Runs `python ARGUMENTS` to its end, or kills it once `stop` is set or we are interrupted.
 
-    Objects with `bytes_done` on its standard output go to `on_progress`. It gets no secret of the portal:
-    neither database, broker nor key.
+    Objects with `bytes_done` on its standard output go to `on_progress`. It gets the `allowed` variables of ours (the
+    engine's unless named) and `environment`: no secret of the portal. What it is `told` it reads from its standard
+    input, where no process list and no other process can read it.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", TIE, str(os.getpid()), sys.executable, *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=_environment() | (environment or {}),
+        env=_environment(allowed) | (environment or {}),
+        umask=0o077,
         cwd=settings.CHECKOUT,
         pass_fds=pass_fds,
     )
@@ -82,6 +85,7 @@ def run_child(
     for reader in readers:
         reader.start()
     try:
+        _tell(process.stdin, told)
         while process.poll() is None and not stop.wait(0.1):
             pass
     finally:
@@ -94,9 +98,15 @@ def run_child(
     return Ended(process.returncode, stopped, words[-1] if words else "", results[0])
 
 
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return kept | {"PYTHONUNBUFFERED": "1"}
+def _tell(stream: IO[str] | None, told: str) -> None:
+    """What is said is far less than a pipe takes, so this waits for nothing; a child may end without reading it."""
+    assert stream is not None  # noqa: S101 - we asked for a pipe
+    with suppress(BrokenPipeError), stream:
+        stream.write(told)
+
+
+def _environment(allowed: Sequence[str]) -> dict[str, str]:
+    return chosen(allowed, os.environ) | {"PYTHONUNBUFFERED": "1", PRIVATE: "1"}
 
 
 def _read_objects(

@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 from model_ops import hubfetch
+from model_ops.child_environment import FETCH
 from model_ops.enums import Method, SourceKind
 from model_ops.models import Recovery, WeightSource
 from model_ops.services.ends import RunFailed
@@ -40,7 +41,6 @@ def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -
     arguments = ["-m", "model_ops.hubfetch", source.endpoint, source.repo_id, source.commit, str(folder)]
     home = Path(settings.WEIGHTS_ROOT) / "sources" / ".hub"
     environment = {
-        hubfetch.TOKEN: hub_token(source.endpoint, allowed=source.with_token) or "",
         hubfetch.WITHHELD: "1" if is_withheld(source.endpoint, allowed=source.with_token) else "0",
         hubfetch.REDIRECTS: " ".join(settings.GATEHOUSE_HUB_REDIRECTS),
         "HF_HOME": str(home),
@@ -49,7 +49,13 @@ def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -
         "HF_HUB_DISABLE_XET": "1",  # its own cache would hold every byte a second time
         hubfetch.OWN: "1" if source.endpoint == settings.GATEHOUSE_HUB_ENDPOINT else "0",
     }
-    ended = run_for([*arguments, "all" if everything else "weights"], lease, environment=environment)
+    ended = run_for(
+        [*arguments, "all" if everything else "weights"],
+        lease,
+        allowed=FETCH,
+        environment=environment,
+        told=hub_token(source.endpoint, allowed=source.with_token) or "",
+    )
     if ended.status:
         raise RunFailed(ended.last_words or f"{source} could not be fetched: try again.")
     if checked := ended.result.get("checked"):  # nothing where another recovery fetched it meanwhile

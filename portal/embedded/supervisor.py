@@ -25,6 +25,9 @@ from portal.embedded.state import Running, StateLock, prepare_state, tighten, wr
 from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
 from portal.private import OWNER_ALONE
 
+PRIVATE = str(
+    CHECKOUT / "portal" / "private.py"
+)  # by its path, so that it needs nothing of ours to be importable
 RUN_MARK = "GATEHOUSE_RUN"  # on the command line of every process of one start, so that all can be found
 HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
 NAMED_BY = {"database": "database (DATABASE_URL)", "broker": "broker (REDIS_URL)"}
@@ -66,7 +69,7 @@ def worker_command(queue: str, *, processes: int, beat_file: Path | None = None)
     """A Celery worker of one queue; with `beat_file` it also keeps the clock for everybody."""
     beat = ["-B", "-s", str(beat_file)] if beat_file else []
     return python(
-        "-m", "portal.private", "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", str(processes), "-n", f"{queue}@%h",
+        PRIVATE, "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", str(processes), "-n", f"{queue}@%h",
         "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat", *beat,
     )  # fmt: skip
 
@@ -75,7 +78,7 @@ def web_command(descriptor: int, *, scratch: Path) -> list[str]:
     """gunicorn with threads on a socket that is already open."""
     memory = Path("/dev/shm")  # noqa: S108 - gunicorn's own choice for its worker's sign of life
     return python(
-        "-m", "portal.private", "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
+        PRIVATE, "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
         "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--keep-alive", str(KEPT),
         "--no-control-socket", "--forwarded-allow-ips", "", "--forwarder-headers", "",
         "--worker-tmp-dir", str(memory if os.access(memory, os.W_OK) else scratch),
@@ -151,7 +154,7 @@ class Supervisor:
 
     def run_prepare(self, action: str, *arguments: str, **extra: str) -> str:
         """Runs one of `portal.embedded.prepare`'s actions; its refusal becomes ours. `extra` joins its environment."""
-        command = python("-m", "portal.private", "portal.embedded.prepare", action, *arguments)
+        command = python(PRIVATE, "portal.embedded.prepare", action, *arguments)
         result = subprocess.run(
             wrapped(marked(command, RUN_MARK, self._run_id), identity=PLAIN, death_signal=signal.SIGKILL),
             env=environment_of("migrate" if action == "migrate" else "report", self.environment | extra),

@@ -86,11 +86,16 @@ def refusal(text: str) -> str:
 
 def fetch(url: str, folder: Path, commit: str, token: str) -> subprocess.Popen[str]:
     """The child process by itself."""
-    environment = {**os.environ, hubfetch.TOKEN: token, hubfetch.OWN: "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder.parent / "home")}  # fmt: skip
-    return subprocess.Popen(
+    environment = {**os.environ, hubfetch.OWN: "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder.parent / "home")}  # fmt: skip
+    child = subprocess.Popen(
         [sys.executable, "-m", "model_ops.hubfetch", url, REPO, commit, str(folder), "all"],
-        cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert child.stdin
+    with child.stdin as told:
+        told.write(token)
+    child.stdin = None  # so that `communicate` leaves it alone
+    return child
 
 
 def test_gated_repository_is_fetched_at_the_pinned_commit_and_its_hashes_compared(

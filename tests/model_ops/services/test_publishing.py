@@ -120,11 +120,11 @@ def test_content_under_an_lfs_name_and_under_another_has_the_id_of_each(
     assert ids == {("a.model", of_pointer), ("b.json", blob_id(content))}
 
 
-def test_content_is_stored_once_and_readable_by_all(weights_root: Path) -> None:
+def test_content_is_stored_once_and_for_its_owner_alone(weights_root: Path) -> None:
     first, again = store_bytes(path="a", content=b"x"), store_bytes(path="b", content=b"x")
 
     assert first.sha256 == again.sha256
     assert is_stored(first)
     path = blob_path(first.sha256)
     assert [p for p in weights_root.rglob("*") if p.is_file()] == [path]
-    assert (path.stat().st_mode & 0o777, path.read_bytes()) == (0o644, b"x")
+    assert (path.stat().st_mode & 0o777, path.read_bytes()) == (0o600, b"x")

@@ -52,7 +52,7 @@ def test_recovery_gives_back_the_tuned_model(add_pair_model: Callable[..., Any],
     assert set(files) == diff | {".gitattributes"}
     assert sha256(files["model.safetensors"]) == sha256(tiny_pair / "tuned" / "model.safetensors")
     assert files["tokenizer.json"].read_bytes() == (tiny_pair / "diff" / "tokenizer.json").read_bytes()
-    assert files["model.safetensors"].stat().st_mode & 0o777 == 0o644
+    assert files["model.safetensors"].stat().st_mode & 0o777 == 0o600
     assert not output_folder(recovery).exists()
 
 

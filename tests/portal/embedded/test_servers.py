@@ -25,12 +25,13 @@ HOLD = """
 import sys, time
 from pathlib import Path
 import psycopg
-from portal.embedded import servers
-with servers(Path(sys.argv[1])) as urls:
-    with psycopg.connect(urls.dsn, autocommit=True) as connection:
+from portal.embedded import embedded_servers
+with embedded_servers(Path(sys.argv[1])) as pair:
+    with psycopg.connect(pair.postgres.owner_dsn(), autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS notes (line text)")
+        connection.execute("GRANT SELECT ON notes TO gatehouse_portal")
         connection.execute("INSERT INTO notes VALUES ('kept')")
-    print(urls.dsn, flush=True)
+    print(pair.urls.dsn, flush=True)
     time.sleep(float(sys.argv[2]))
 """
 
@@ -186,8 +187,12 @@ def test_awkward_state_folder_gets_its_sockets_in_a_short_private_one(
 @pytest.mark.skipif(not ROOT, reason="only root needs to become somebody else")
 def test_root_without_user_namespace_keeps_the_database_with_nobody(state, monkeypatch) -> None:
     monkeypatch.setenv("GATEHOUSE_USER_NAMESPACE", "off")
-    with servers(state, fsync=False) as urls, psycopg.connect(urls.dsn, autocommit=True) as connection:
+    with (
+        embedded_servers(state, fsync=False) as pair,
+        psycopg.connect(pair.postgres.owner_dsn(), autocommit=True) as connection,
+    ):
         connection.execute("CREATE TABLE notes (line text)")
+        connection.execute("GRANT SELECT ON notes TO gatehouse_portal")
         connection.execute("INSERT INTO notes VALUES ('moved')")
         home = Path(json.loads((state / "pg" / "home.json").read_text())["home"])
         assert not home.is_relative_to(CHECKOUT)
