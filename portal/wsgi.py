@@ -19,6 +19,8 @@ if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no
 
     from access_requests.services.tokens.uses import uses
     from model_ops.services import journal
+    from portal.accounts.activity import sights
 
     uses.write_in_background()
+    sights.write_in_background()
     journal.move_in_background()

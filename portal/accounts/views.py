@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from allauth.account.internal.flows.login import perform_login, record_authentication
 from allauth.account.models import Login
 from allauth.account.views import SignupView as AllauthSignupView
+from allauth.usersessions.views import ListUserSessionsView
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, login_required
 from django.db import IntegrityError, transaction
@@ -15,8 +18,10 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_safe
+from django.views.generic.edit import FormView
 
 from access_requests.errors import Conflict
+from portal.accounts.activity import live_sessions
 from portal.accounts.forms import OwnerForm, ProfileForm, SignupForm
 from portal.accounts.models import User
 from portal.accounts.names import clean_name, suggest_username
@@ -42,6 +47,15 @@ class SignupView(AllauthSignupView):
                     return self.form_invalid(form)
         form.add_error("username", "Many people took names like yours just now: choose a user name yourself.")
         return self.form_invalid(form)
+
+
+class SessionsView(ListUserSessionsView):
+    """allauth's page of sessions; looking at it deletes nothing, the next sign-in does."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        sessions = live_sessions(self.request.user)
+        context = {"sessions": sessions, "session_count": len(sessions), "show_last_seen_at": True}
+        return FormView.get_context_data(self, **kwargs) | context
 
 
 @login_not_required

@@ -12,9 +12,11 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from django.db import DataError, connection
 from django.db.models import Q
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds
 WRITE_EVERY = timedelta(minutes=1)
+Key = TypeVar("Key", int, str)
 MOST_NOTED = 100_000  # tokens; beyond that a use is not noted, rather than memory filled
 
 
@@ -38,17 +41,20 @@ class Use:
     client: str
 
 
-class Uses:
-    """The uses that this process has seen and not written, the newest of each token."""
+class Uses(Generic[Key]):
+    """The uses that this process has seen and not written, the newest of each token (or session)."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, write: Callable[[Key, Use], None], *, of: str = "tokens", every: timedelta = WRITE_EVERY
+    ) -> None:
+        self._write, self._of, self._every = write, of, every
         self._lock = threading.Lock()
-        self._waiting: dict[int, Use] = {}
-        self._written: dict[int, Use] = {}
+        self._waiting: dict[Key, Use] = {}
+        self._written: dict[Key, Use] = {}
         self._writer_of = 0  # the process whose thread writes; after a fork the child has none
         self._in_background = False
 
-    def note(self, token_id: int, *, address: str | None, client: str) -> None:
+    def note(self, token_id: Key, *, address: str | None, client: str) -> None:
         """Keeps a use in memory; the newest of each token is written later."""
         use = Use(timezone.now(), address, client.replace("\0", "")[:200])
         with self._lock:
@@ -56,7 +62,9 @@ class Uses:
                 self._waiting[token_id] = use
             if self._in_background and self._writer_of != os.getpid():
                 self._writer_of = os.getpid()
-                threading.Thread(target=self._write_now_and_then, name="token-uses", daemon=True).start()
+                threading.Thread(
+                    target=self._write_now_and_then, name=f"uses-of-{self._of}", daemon=True
+                ).start()
 
     def write_in_background(self) -> None:
         """From the next use on a thread of this process writes, and its end writes the rest; for servers."""
@@ -76,7 +84,7 @@ class Uses:
                 with suppress(
                     DataError, ValueError
                 ):  # one that can never be written must not hold up the others
-                    _write(token_id, use)
+                    self._write(token_id, use)
                 done += 1
         except Exception:
             with self._lock:
@@ -85,9 +93,9 @@ class Uses:
             raise
         return done
 
-    def _take(self, all_of_them: bool) -> dict[int, Use]:
+    def _take(self, all_of_them: bool) -> dict[Key, Use]:
         with self._lock:
-            old = timezone.now() - WRITE_EVERY
+            old = timezone.now() - self._every
             self._written = {pk: use for pk, use in self._written.items() if use.at > old}
             due = {
                 pk: use
@@ -104,7 +112,7 @@ class Uses:
             try:
                 self.flush(all_of_them=False)
             except Exception:
-                log.exception("The last uses of tokens could not be written; they wait.")
+                log.exception("The last uses of %s could not be written; they wait.", self._of)
             finally:
                 connection.close()
 
@@ -114,7 +122,7 @@ class Uses:
         try:
             self.flush()
         except Exception as error:
-            log.warning("The last uses of some tokens are lost: %s", error)
+            log.warning("The last uses of some %s are lost: %s", self._of, error)
 
 
 def _write(token_id: int, use: Use) -> None:
@@ -125,7 +133,7 @@ def _write(token_id: int, use: Use) -> None:
     )
 
 
-uses = Uses()
+uses = Uses(_write)
 
 
 def flush_uses() -> int:
