@@ -30,6 +30,7 @@ PAGES = ("/", "/accounts/login/", "/accounts/signup/")
 REQUESTS = 120
 PATIENCE = 30.0  # seconds until a visitor gives up
 LONGEST = 120.0  # seconds for one line of figures
+SETTLED_WITHIN = 600.0
 CARDS, SENDERS = 90, 9
 CARD = json.dumps({"content": "---\na: [" + "1," * 262_000 + "1]\n---\n", "repoType": "model"}).encode()
 DRIPS, HALF_HEADS = 85, 400
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
         with temporary_state() as state, sites(state) as addresses:
             for name, url in addresses.items():
                 for what, attack in ATTACKS.items():
+                    _settle(url)
                     print(f"{name}, {what}: {_measured(url, attack)}", flush=True)
     except StartError as error:
         raise BenchError(str(error)) from error
@@ -70,6 +72,15 @@ def sites(state: Path) -> Iterator[dict[str, str]]:
             options = nginx_environment(folder, port=free_port(), portal=behind, store=state / "weights")
             found["nginx"] = stack.enter_context(running_nginx(options)).url
         yield found
+
+
+def _settle(url: str) -> None:
+    """Wait until what an earlier attack left has been worked off: ten pages in a row, a tenth of a second each."""
+    quick, until = 0, time.monotonic() + SETTLED_WITHIN
+    while quick < 10 and time.monotonic() < until:
+        began = time.perf_counter()
+        well = _page(url, PAGES[0])
+        quick = quick + 1 if well and time.perf_counter() - began < 0.1 else 0
 
 
 def _measured(url: str, attack: Attack) -> str:
@@ -170,8 +181,8 @@ def _beside(stack: ExitStack, done: threading.Event, send: Callable[[], None], n
 
 ATTACKS: dict[str, Attack] = {
     "no attack": _nothing,
-    "front matter of 512 KB, 90 times": _cards,
     "85 dripping bodies": _drips,
     "400 half heads": _half_heads,
     "files of 600 MiB": _files,
+    "front matter of 512 KB, 90 times": _cards,
 }

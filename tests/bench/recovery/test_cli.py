@@ -128,7 +128,10 @@ def test_peer_makes_the_same_file_and_larger_sets_go_again(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("everything",), "bench does not know 'everything'; say bench, bench recovery or bench delivery.\n"),
+        (
+            ("everything",),
+            "bench does not know 'everything'; say bench, bench recovery, bench delivery or bench attacks.\n",
+        ),
         (("recovery", "--rounds", 0), "--rounds needs a number of 1 or more.\n"),
         (("recovery", "--size", "2b", "--memory-sets"), "--memory-sets goes with --size tiny or 1b.\n"),
         (("recovery", "--size", "small", "--added-row"), "--added-row goes with --size tiny or 1b.\n"),
