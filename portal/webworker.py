@@ -35,10 +35,8 @@ from portal.refusing import BUSY, CROWDED, NO_LENGTH, TOO_LARGE, TOO_SLOW, Refus
 
 LINGER = 2.0  # seconds; gunicorn's own
 UNREAD = 2**16  # bytes of a closing client that are taken off the line before it is cut
-LINGER_REFUSED, UNREAD_REFUSED = (
-    10.0,
-    2**24,
-)  # of one that is still sending what was refused, so that it reads why
+# Of one that still sends what was refused, so that it reads why; and a pause after each piece, so that it costs little.
+LINGER_REFUSED, UNREAD_REFUSED, PAUSE = 30.0, 2**24, 0.05
 PIECE_WITHIN = 60  # seconds
 TAKEN_WITHIN = 120  # seconds; `delivery.own` says its own for the bodies of files
 STOPPING = 0.5  # seconds in which a request that is on its way to a stopping worker is still answered
@@ -65,7 +63,8 @@ class Worker(ThreadWorker):
         self.arriving: dict[TConn, Arriving] = {}  # the oldest first
         self.streaming: set[TConn] = set()
         self.lingering: set[TConn] = set()
-        self.looked = 0.0
+        self.paused: list[TConn] = []  # of the lingering
+        self.looked = self.resumed = 0.0
         self.held = 0  # bytes of requests that threads have
         self.stopping_at = float("inf")
 
@@ -96,6 +95,15 @@ class Worker(ThreadWorker):
             self._linger(conn)
         else:
             self._await(conn, conn.parser.unreader.take_buffered())
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """One turn of the main loop."""
+        super().wait_for_and_dispatch_events(min(timeout, PAUSE) if self.paused else timeout)
+        if self.paused and (now := time.monotonic()) - self.resumed > PAUSE:
+            self.resumed = now
+            paused, self.paused = self.paused, []
+            for conn in self.lingering.intersection(paused):
+                self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
 
     def murder_keepalived(self, force: bool = False) -> None:
         """End what has been silent, slow or lingering for too long; called at each turn of the main loop."""
@@ -260,6 +268,9 @@ class Worker(ThreadWorker):
         conn.unread -= read
         if not read or conn.unread <= 0:
             self._end(conn)
+        elif conn.patience == LINGER_REFUSED:
+            self.poller.unregister(sock)
+            self.paused.append(conn)
 
     def _end(self, conn: TConn) -> None:
         self.lingering.discard(conn)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import multiprocessing
 import os
-import socket
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from portal.embedded.errors import StartError
 from portal.embedded.supervisor import run_portal
-from tests.attacks.portal.lines import answer, connect, dripping, ended, head, place
+from tests.attacks.portal.lines import answer, connect, dripping, head, place
 from tests.bench.delivery import web
 from tests.bench.errors import BenchError
 from tests.bench.site import temporary_state
@@ -119,19 +118,16 @@ def _nothing(url: str, stack: ExitStack) -> None:
 
 def _cards(url: str, stack: ExitStack) -> None:
     """Front matter of 512 KB, 90 times, nine at once."""
-    done = threading.Event()
+    _beside(stack, _send_cards, url, SENDERS)
 
-    def send() -> None:
-        for _ in range(CARDS // SENDERS):
-            with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection(*place(url), timeout=PATIENCE)
-                connection.request("POST", "/api/validate-yaml", CARD, {"Content-Type": "application/json"})
-                connection.getresponse().read()
-            connection.close()
-            if done.is_set():
-                return
 
-    _beside(stack, done, send, SENDERS)
+def _send_cards(url: str) -> None:
+    for _ in range(CARDS // SENDERS):
+        connection = http.client.HTTPConnection(*place(url), timeout=PATIENCE)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/api/validate-yaml", CARD, {"Content-Type": "application/json"})
+            connection.getresponse().read()
+        connection.close()
 
 
 def _drips(url: str, stack: ExitStack) -> None:
@@ -153,30 +149,27 @@ def _half_heads(url: str, stack: ExitStack) -> None:
 
 def _files(url: str, stack: ExitStack) -> None:
     """Multipart bodies of 600 MiB with a made-up CSRF cookie, eight at once, again and again."""
-    done = threading.Event()
-
-    def send() -> None:
-        form = "Content-Type: multipart/form-data; boundary=b"
-        while not done.is_set():
-            with suppress(OSError, http.client.HTTPException), ExitStack() as own:
-                sent = head("POST", "/nobody/nothing.git/request", COOKIE, form, f"Content-Length: {HUGE}")
-                client: socket.socket = connect(own, url, sent + FILE)
-                for _ in range(HUGE // len(PIECE)):
-                    if done.is_set() or ended(client):
-                        break
-                    client.sendall(PIECE)
-                answer(client)
-
-    _beside(stack, done, send, SPOOLERS)
+    _beside(stack, _send_files, url, SPOOLERS)
 
 
-def _beside(stack: ExitStack, done: threading.Event, send: Callable[[], None], number: int) -> None:
-    """Run so many senders until the stack ends."""
-    threads = [threading.Thread(target=send) for _ in range(number)]
-    for thread in threads:
-        stack.callback(thread.join)
-        thread.start()
-    stack.callback(done.set)
+def _send_files(url: str) -> None:
+    form = "Content-Type: multipart/form-data; boundary=b"
+    sent = head("POST", "/nobody/nothing.git/request", COOKIE, form, f"Content-Length: {HUGE}")
+    while True:
+        with suppress(OSError, http.client.HTTPException), ExitStack() as own:
+            client = connect(own, url, sent + FILE)
+            for _ in range(HUGE // len(PIECE)):
+                client.sendall(PIECE)
+            answer(client)
+
+
+def _beside(stack: ExitStack, send: Callable[[str], None], url: str, number: int) -> None:
+    """Run so many senders in processes of their own, until the stack ends."""
+    for _ in range(number):
+        process = multiprocessing.get_context("spawn").Process(target=send, args=(url,), daemon=True)
+        stack.callback(process.join)
+        stack.callback(process.terminate)
+        process.start()
 
 
 ATTACKS: dict[str, Attack] = {
