@@ -41,6 +41,12 @@ def owns_in(user: User | None, namespace: str) -> bool:
     return bool(namespace) and is_person(user) and roles.filter(user=user).exists()
 
 
+def namespaces_of(user: User) -> list[str]:
+    """Return the namespaces in which the person owns a model, in lower case, sorted."""
+    owned = ModelRole.objects.filter(role=Role.OWNER, user=user).values_list("model__repo_id", flat=True)
+    return sorted({repo_id.partition("/")[0].lower() for repo_id in owned})
+
+
 def check_may_add(*, repo_id: str, actor: User | None) -> None:
     """Refuse to add a model to a namespace of others: its owners could name what is assigned there."""
     namespace = repo_id.partition("/")[0]

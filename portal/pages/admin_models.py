@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from access_requests.admin.base import say
@@ -23,9 +24,10 @@ from model_ops.queries import current_recovery, weights_state
 from model_ops.services.adding import add_model_with_weights, check_new, update_model
 from model_ops.services.licences import prompt_as_licence
 from model_ops.services.publishing import publish_revision
+from model_ops.services.source_rights import folders_of, namespaces_of
 from model_ops.services.weights import Prepared, prepare_weights
 
-SOURCE = "A folder below GATEHOUSE_SOURCES on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
+SOURCE = "A folder on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
 SOURCES = ["base", "diff", "files"]
 CHOICES = [
     "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
@@ -79,6 +81,25 @@ class SourcesForm(forms.Form):
     )
 
 
+def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
+    """Say which sources this person may name, for a model of the namespace or (empty) for any of theirs."""
+    if user.is_superuser:
+        roots = (
+            ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
+            or "none, until GATEHOUSE_SOURCES names one"
+        )
+        return format_html("Folders that you may name are those below: {}.", roots)
+    namespaces = [namespace] if namespace else namespaces_of(user)
+    folders = [(name, folder) for name in namespaces for folder in folders_of(name)]
+    if not folders:
+        return format_html(
+            "{}",
+            "No folder is assigned to your namespace: name a repository or an upload, or ask a superuser to assign one.",
+        )
+    lines = format_html_join(", ", "{} (for {})", ((folder, name) for name, folder in folders))
+    return format_html("Folders that you may name, with those below them: {}.", lines)
+
+
 def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
     """Return the plan of a form's sources and choices; what was left empty is the engine's default."""
     sources = {name: given[name] for name in SOURCES}
@@ -113,8 +134,10 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
         sets = super().get_fieldsets(request, obj)
-        fields = ["weights", "plan"] if obj else [*SOURCES, *CHOICES]
-        return [*sets, ("Weights", {"fields": fields})]
+        if obj:
+            return [*sets, ("Weights", {"fields": ["weights", "plan"]})]
+        about = what_may_be_named(request.user)
+        return [*sets, ("Weights", {"fields": [*SOURCES, *CHOICES], "description": about})]
 
     @admin.display(description="weights")
     def weights(self, model: GatedModel) -> str:
@@ -164,5 +187,13 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
                 messages.success(request, "These are the model's weights from now on.")
                 return redirect("admin:access_requests_gatedmodel_change", model.pk)
         return self._page(
-            request, model, "weights", {"form": form, "title": "Weights", "plan": self.plan(model)}
+            request,
+            model,
+            "weights",
+            {
+                "form": form,
+                "title": "Weights",
+                "plan": self.plan(model),
+                "may_be_named": what_may_be_named(request.user, model.namespace),
+            },
         )

@@ -137,6 +137,8 @@ class Kind:
             return False
         if isinstance(value, int) and value.bit_length() > LARGEST_NUMBER:
             return False  # written out it could be longer than Python converts
+        if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+            return False  # half a character, which no table and no hash takes
         return len(str(value)) <= self.longest and not (isinstance(value, int) and value < 0)
 
 
