@@ -24,7 +24,7 @@ from model_ops.services.assigning import (
     withdraw_repository,
 )
 
-LINE = forms.TextInput(attrs={"size": 80, "class": "vTextField"})
+LINE = forms.TextInput(attrs={"class": "vLargeTextField"})
 
 
 class RightForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -88,6 +88,12 @@ class RightAdmin(SuperuserAdmin):
 
     about = ""
     list_per_page = 50
+    empty_value_display = "an operator"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return every row to a superuser, and none to others, who have no model to find rows by."""
+        rows = admin.ModelAdmin.get_queryset(self, request)
+        return rows if self.has_module_permission(request) else rows.none()
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_module_permission(request)

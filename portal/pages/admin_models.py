@@ -33,7 +33,7 @@ CHOICES = [
     "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
     "tied", "diff_only",
 ]  # fmt: skip
-LINE = forms.TextInput(attrs={"size": 80, "class": "vTextField"})
+LINE = forms.TextInput(attrs={"class": "vLargeTextField"})
 
 
 class SourcesForm(forms.Form):
