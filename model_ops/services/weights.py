@@ -20,6 +20,7 @@ from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
 from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
 from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.folder import pin_folder
 from model_ops.recovery.inspection.tree import inspect_tree
 from model_ops.services.copying import listed_files
 from model_ops.services.engine import plan_recovery, understood
@@ -138,6 +139,9 @@ def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
         return {"text": PLANNED_LATER, "fetch": [source.spec for source in missing]}
     if inputs["method"] == Method.COPY:
         return plan_copy(inputs["files"])
+    for source in sources:
+        if source.kind == SourceKind.FOLDER:
+            pin_folder(source.spec)
     return plan_recovery(
         base=fetched_folder(inputs["base"]),
         diff=fetched_folder(inputs["diff"]),

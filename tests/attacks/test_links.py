@@ -1,10 +1,16 @@
 """Links out of the folder: a link is followed inside the folder, or into the blobs of the Hub cache it is a snapshot of."""
 
+import contextlib
 import os
 import shutil
 
 import pytest
 
+from model_ops.recovery.control import Control
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.folder import open_folder, open_regular, pin_folder
+from model_ops.recovery.identity import identify
+from model_ops.recovery.reading import Reader
 from tests.attacks.kit import naive, sound_tensors, write_index
 
 BESIDE = ("config.json", "tokenizer_config.json", "tokenizer.model", "LICENSE", "weights.manifest.json")
@@ -180,3 +186,33 @@ def test_link_planted_for_a_sharded_diff_is_refused(world):
     write_index(world.diff, dict.fromkeys(sound_tensors(), "model-00001-of-00001.safetensors"))
     (world.diff / "model-00001-of-00001.safetensors").symlink_to(world.secret)
     assert "'model-00001-of-00001.safetensors' in diff is a link out of the folder" in world.refused()
+
+
+def test_link_that_is_put_in_a_folders_place_after_it_was_opened_is_refused(world):
+    """A file that is opened by a path must lie in the folder that was looked at, wherever the path leads by then."""
+    hidden = world.root / "hidden"
+    shutil.copytree(world.diff, hidden)
+    folder = open_folder(world.diff, "diff")
+    world.diff.rename(world.root / "aside")
+    world.diff.symlink_to(hidden)
+    read = naive("print(len(open('diff/model.safetensors', 'rb').read()))", world.root)
+    assert int(read.stdout) > 0
+    with pytest.raises(Refusal, match="is a link out of the folder, which is not followed"):
+        open_regular(folder / "model.safetensors")
+    with pytest.raises(Refusal, match="is a link out of the folder, which is not followed"):
+        identify(folder, ["model.safetensors"])
+    with (
+        contextlib.closing(Reader(Control())) as reader,
+        pytest.raises(Refusal, match="is a link out of the folder, which is not followed"),
+    ):
+        reader.read_into(str(folder / "model.safetensors"), 0, memoryview(bytearray(8)))
+
+
+def test_folder_that_must_be_no_link_is_refused_behind_one(world):
+    (world.root / "linked").symlink_to(world.root)
+    for name in ("linked/base", "linked/linked/base"):
+        pin_folder(world.root / name)
+        with pytest.raises(Refusal, match="is, or lies behind, a link, which is not followed"):
+            open_folder(world.root / name, "base")
+    pin_folder(world.base)
+    assert open_folder(world.base, "base") == world.base
