@@ -9,6 +9,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db import DataError
 from django.http import HttpRequest
@@ -39,6 +40,8 @@ class AdminSite(admin.AdminSite):
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 response = view(request, *args, **kwargs)
+                if _lost_its_filters(response):
+                    raise IncorrectLookupParameters
                 if hasattr(response, "render"):
                     response.render()
             except NONSENSE as error:
@@ -47,3 +50,10 @@ class AdminSite(admin.AdminSite):
             return response
 
         return super().admin_view(guarded, cacheable)
+
+
+def _lost_its_filters(response: HttpResponseBase) -> bool:
+    """Whether Django leads to the list without any filter, or to a page that blames the database, instead of saying why."""
+    if getattr(response, "template_name", "") == "admin/invalid_setup.html":
+        return True
+    return response.get("Location", "").endswith(f"?{ERROR_FLAG}=1")

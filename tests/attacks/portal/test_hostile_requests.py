@@ -132,7 +132,7 @@ def pages_of_rows(site: Site) -> Iterator[str]:
         base = f"/admin/{label.replace('.', '/')}/"
         yield base
         yield f"{base}?q={MARK[:3]}"
-        for number in numbers:
+        for number in numbers[-4:]:
             yield f"{base}{number}/change/"
             yield f"{base}{number}/history/"
 
