@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any
 
 from django import forms
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django_countries import countries
@@ -34,7 +35,7 @@ from .fields import (
     TextInput,
     TickInput,
 )
-from .markdown import plain_text, render_inline
+from .rendered import GateTexts
 
 LONG_LABEL = 60
 AUTOCOMPLETE = {
@@ -65,13 +66,14 @@ class RequestForm(forms.Form):
     # The page's own summary names every gap at once, where a browser would stop at the first.
     use_required_attribute = False
 
-    def __init__(self, gate: GateForm, *, draft: bool = False, **options: Any) -> None:
+    def __init__(self, gate: GateForm, *, texts: GateTexts, draft: bool = False, **options: Any) -> None:
         self.gate = gate
+        self.texts = texts
         self.draft = draft
         super().__init__(**options)
         for field in gate.fields:
             if field.type != "ip_location":
-                self.fields[field.key] = _input(field, gate, draft)
+                self.fields[field.key] = _input(field, gate, texts, draft)
 
     def clean(self) -> dict[str, Any]:
         """Check what spans fields: one of two names, and the card's rule about the European Union."""
@@ -102,26 +104,31 @@ class RequestForm(forms.Form):
         """Yield the fields in the card's order, with labels as safe HTML."""
         for field in self.gate.fields:
             if field.key in self.fields:
-                label = render_inline(field.label)
+                label = self.texts.label(field.key)
                 yield FormRow(self[field.key], label, field.required, field.type == "checkbox")
 
     def recorded(self) -> list[str]:
         """Return the labels of what the portal records by itself, so that the page can tell the person."""
-        return [plain_text(field.label) for field in self.gate.fields if field.type == "ip_location"]
+        return [
+            self.texts.words.get(field.key, "") for field in self.gate.fields if field.type == "ip_location"
+        ]
 
 
 def build_request_form(
     form: GateForm,
     *,
+    texts: GateTexts,
     initial: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     draft: bool = False,
 ) -> RequestForm:
-    """Return the form for these fields; `initial` are answers as stored, `data` is what was posted.
+    """Return the form for these fields, with their stored `texts` (`services.rendering.gate_texts_of`).
+
+    `initial` are answers as stored, `data` is what was posted.
 
     With `draft` nothing counts as missing or badly written, so that saving never fails for an unfinished form.
     """
-    return RequestForm(form, draft=draft, initial=_shown_answers(form, initial or {}), data=data)
+    return RequestForm(form, texts=texts, draft=draft, initial=_shown_answers(form, initial or {}), data=data)
 
 
 def _shown_answers(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,14 +149,15 @@ def _as_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _input(field: GateField, gate: GateForm, draft: bool) -> forms.Field:
+def _input(field: GateField, gate: GateForm, texts: GateTexts, draft: bool) -> forms.Field:
     """Return the Django field for one field of the card, with label, description and autocomplete."""
     spared = has_single_name_rule(gate) and field.role in {"first_name", "last_name"}
     made = _made(field, draft)
     made.required = field.required and not draft and not spared
-    made.label = Truncator(plain_text(field.label)).chars(80)
+    made.label = Truncator(texts.words.get(field.key, "")).chars(80)
     hint = SINGLE_NAME if spared and field.role == "last_name" else ""
-    made.help_text = render_inline(f"{field.description} {hint}".strip())
+    told = texts.help(field.key)
+    made.help_text = format_html("{} {}", told, hint) if told and hint else told or hint
     made.widget.is_required = made.required
     if field.required and not spared:
         made.widget.attrs["aria-required"] = "true"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from access_requests.services import anchors, grants, mail
+from access_requests.services import anchors, grants, mail, rendering
 from access_requests.services.following import polling, pushing
 from access_requests.services.oauth import codes
 from access_requests.services.queue import enqueue_each_on_commit
@@ -38,6 +38,12 @@ def anchor_log() -> None:
 def forget_ended_codes() -> None:
     """Deletes the codes of sign-ins that ended a day ago."""
     codes.forget_ended_codes()
+
+
+@shared_task(soft_time_limit=900, time_limit=930)
+def render_outdated() -> None:
+    """Renders cards and forms whose HTML is missing or of an older renderer."""
+    rendering.render_outdated()
 
 
 @shared_task(soft_time_limit=30, time_limit=45)

@@ -164,6 +164,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "texts-outdated": {
+        "task": "access_requests.tasks.render_outdated",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
     "uploads-left": {
         "task": "model_ops.tasks.clean_uploads",
         "schedule": 3600.0,

@@ -14,9 +14,9 @@ from access_requests.cards import GateField, GateForm
 from access_requests.cases import case_of as standing_case
 from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
-from access_requests.markdown import plain_text
 from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
 from access_requests.permissions import decidable_models
+from access_requests.services.rendering import gate_texts_of
 from access_requests.services.requests import check_may_decide
 
 MANY = 50  # rows of history that are worth showing
@@ -41,12 +41,12 @@ class Answer:
 
 def answers_of(request: AccessRequest) -> list[Answer]:
     """In the form's order, in the words that the applicant saw."""
-    form = GateForm.from_json(request.form.schema)
-    return [_answer(asked, request) for asked in form.fields]
+    form, texts = GateForm.from_json(request.form.schema), gate_texts_of(request.form)
+    return [_answer(asked, texts.words.get(asked.key, ""), request) for asked in form.fields]
 
 
-def _answer(asked: GateField, request: AccessRequest) -> Answer:
-    label, given = plain_text(asked.label), request.answers.get(asked.key)
+def _answer(asked: GateField, label: str, request: AccessRequest) -> Answer:
+    given = request.answers.get(asked.key)
     if asked.type == "ip_location":
         return Answer(label, request.address or "not known")
     if isinstance(given, list):

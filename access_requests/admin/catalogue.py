@@ -20,7 +20,6 @@ from access_requests.admin.forms import AddModelForm, ChangeModelForm, FieldForm
 from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES
 from access_requests.errors import RuleError
-from access_requests.markdown import plain_text
 from access_requests.models import GatedModel, LicenceVersion, ModelRole
 from access_requests.permissions import is_owner
 from access_requests.services.catalogue import LicenceText, add_model, assign_role, update_card
@@ -31,6 +30,7 @@ from access_requests.services.editing import (
     retire_licence,
 )
 from access_requests.services.naming import rename_model
+from access_requests.services.rendering import gate_texts_of
 
 
 class LicenceInline(admin.TabularInline):
@@ -308,9 +308,10 @@ class GatedModelAdmin(ReadOnlyAdmin):
         model = self._owned(request, object_id)
         if model is None or model.form is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        gate = GateForm.from_json(model.form.schema)
+        gate, texts = GateForm.from_json(model.form.schema), gate_texts_of(model.form)
         rows = [
-            (field, plain_text(field.label), FieldForm(field, request.POST or None)) for field in gate.fields
+            (field, texts.words.get(field.key, ""), FieldForm(field, request.POST or None))
+            for field in gate.fields
         ]
         if request.method == "POST" and all(form.is_valid() for _, _, form in rows):
             try:

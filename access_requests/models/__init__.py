@@ -6,6 +6,7 @@ from access_requests.models.catalogue import (
     LicenceVersion,
     ModelRole,
     Namespace,
+    RenderedCard,
 )
 from access_requests.models.grants import AccessToken, Grant
 from access_requests.models.oauth import (
@@ -53,6 +54,7 @@ __all__ = [
     "RemotePerson",
     "RemotePush",
     "RemoteRequest",
+    "RenderedCard",
     "TokenExchange",
     "TrustedRepository",
 ]

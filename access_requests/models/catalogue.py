@@ -65,6 +65,28 @@ class GatedModel(models.Model):
         return f"{settings.GATEHOUSE_URL}/{self.repo_id}"
 
 
+class RenderedCard(models.Model):
+    """What pages show of a model's card. It is made when the card is saved; no page renders anything."""
+
+    model = models.OneToOneField(GatedModel, models.CASCADE, related_name="rendered_card")
+    html = models.TextField(blank=True)
+    summary = models.CharField(max_length=300, blank=True)
+    chat_format = models.TextField(blank=True)
+    problem = models.CharField(
+        max_length=400, blank=True, help_text="For the owner: why the card is shown as it was written."
+    )
+    renderer = models.PositiveSmallIntegerField(help_text="`access_requests.rendered.RENDERER`")
+    made_from = models.CharField(
+        "SHA-256", max_length=64, help_text="Of repository id and card: `access_requests.rendered.digest`."
+    )
+
+    class Meta:
+        verbose_name = "rendered card"
+
+    def __str__(self) -> str:
+        return f"{self.model}, rendered"
+
+
 class FormerId(models.Model):
     """An id that a model once had. Clients that still use it are redirected, and no other model may take it."""
 
@@ -100,6 +122,12 @@ class FormVersion(models.Model):
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="form_versions")
     schema = models.JSONField(help_text="`access_requests.cards.GateForm.to_json()`")
+    texts = models.JSONField(
+        default=dict, help_text="The form's Markdown as HTML: `access_requests.rendered.GateTexts.to_json()`."
+    )
+    renderer = models.PositiveSmallIntegerField(
+        default=0, help_text="`access_requests.rendered.RENDERER`; 0 while there are no texts."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

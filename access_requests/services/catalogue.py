@@ -16,8 +16,10 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
 from access_requests.models.catalogue import LONGEST_GRANT
 from access_requests.queries import find_model, find_renamed, may_know_of
+from access_requests.rendered import CardPage, GateTexts, render_card, render_gate
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.locks import lock_model, lock_names
+from access_requests.services.rendering import keep_card_page
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -116,10 +118,41 @@ def understand_card(card: str) -> Card:
         raise Invalid(str(refused)) from refused
 
 
+@dataclass(frozen=True)
+class ReadCard:
+    """A card with all that is made of it, which takes time and therefore no lock."""
+
+    text: str
+    read: Card
+    page: CardPage
+    texts: GateTexts
+    replaces: str = ""
+    form_replaced: GateForm | None = None
+
+
+def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
+    """Read and render a card before the transaction that takes it; `Invalid` with line and reason if it can't be read.
+
+    `replaces` is the model's card until now, which is read as well. What an owner should know of the new one is in
+    its warnings.
+    """
+    read = understand_card(card)
+    page, texts = render_card(card=card, repo_id=repo_id), render_gate(read.form)
+    read.warnings.extend(problem for problem in (page.problem, texts.problem) if problem)
+    return ReadCard(card, read, page, texts, replaces, _form_of(replaces) if replaces else None)
+
+
+def _form_of(card: str) -> GateForm | None:
+    try:
+        return read_card(card).form
+    except CardRefused:  # taken by an earlier version that read cards less strictly
+        return None
+
+
 def add_model(
     *,
     repo_id: str,
-    card: str,
+    card: str | ReadCard,
     licences: Sequence[LicenceText] = (),
     gate: str = Gate.MANUAL,
     days: int = 365,
@@ -127,26 +160,30 @@ def add_model(
     owner: User | None = None,
     actor: User | None = None,
 ) -> GatedModel:
-    """Adds a gated model with its form and licence versions; a known id is refused."""
+    """Adds a gated model with its form and licence versions; a known id is refused.
+
+    Give a card that is prepared already where another transaction is open.
+    """
     check_repo_id(repo_id)
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose manual or auto.")
     check_days(days)
     check_free(repo_id, asker=actor)
-    read = understand_card(card)
+    card = card if isinstance(card, ReadCard) else prepare_card(card, repo_id=repo_id)
     try:
         with recorded():
             lock_names()
             check_free(repo_id, asker=actor)
             model = GatedModel.objects.create(
                 repo_id=repo_id,
-                card=card,
-                card_data=card_data(read.front),
+                card=card.text,
+                card_data=card_data(card.read.front),
                 gate=gate,
                 grant_days=days,
                 listed=listed,
             )
-            set_form(model=model, form=read.form, actor=actor)
+            keep_card_page(model=model, page=card.page)
+            set_form(model=model, form=card.read.form, actor=actor, texts=card.texts)
             if owner is not None:
                 ModelRole.objects.create(model=model, user=owner, role=Role.OWNER)
             append_event(
@@ -168,14 +205,23 @@ def _operator(actor: User | None) -> str:
     return "" if actor else "operator"
 
 
-def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVersion:
-    """Makes this the form of new requests; those under way keep the one they carry."""
+def set_form(
+    *, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts | None = None
+) -> FormVersion:
+    """Makes this the form of new requests; those under way keep the one they carry.
+
+    `texts` are the form's as pages show them; without them they are rendered, before a lock is taken.
+    """
     schema = form.to_json()
+    if texts is None:
+        texts = render_gate(form)
     with recorded():
         model.form = lock_model(model.pk).form
         if model.form is not None and model.form.schema == schema:
             return model.form
-        version = FormVersion.objects.create(model=model, schema=schema)
+        version = FormVersion.objects.create(
+            model=model, schema=schema, texts=texts.to_json(), renderer=texts.renderer
+        )
         model.form = version
         model.save(update_fields=["form", "updated_at"])
         append_event(
@@ -188,29 +234,31 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None) -> FormVe
     return version
 
 
-def update_card(*, model: GatedModel, card: str, actor: User | None = None) -> Card:
-    """Takes a new card; one that cannot be understood changes nothing, so the last good form stays."""
-    read = understand_card(card)
+def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None = None) -> Card:
+    """Takes a new card; one that cannot be understood changes nothing, so the last good form stays.
+
+    Give one that is prepared already where another transaction is open.
+    """
+    if not isinstance(card, ReadCard):
+        card = prepare_card(card, repo_id=model.repo_id, replaces=model.card)
     with recorded():
         now = lock_model(model.pk)
         model.card, model.form = now.card, now.form
-        form = _with_owners_choices(model, read.form)
-        model.card, model.card_data = card, card_data(read.front)
+        form = _with_owners_choices(model, card)
+        model.card, model.card_data = card.text, card_data(card.read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])
-        set_form(model=model, form=form, actor=actor)
+        keep_card_page(model=model, page=card.page)
+        set_form(model=model, form=form, actor=actor, texts=card.texts)
         append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
-    return read
+    return card.read
 
 
-def _with_owners_choices(model: GatedModel, fresh: GateForm) -> GateForm:
+def _with_owners_choices(model: GatedModel, card: ReadCard) -> GateForm:
     """The newly read form with the roles and requirements that the owner had chosen on the one before."""
-    if model.form is None:
-        return fresh
-    try:
-        read_before = read_card(model.card).form
-    except CardRefused:  # taken by an earlier version that read cards less strictly
-        return fresh
-    return keep_choices(fresh, read_before=read_before, chosen=GateForm.from_json(model.form.schema))
+    read_before = card.form_replaced if card.replaces == model.card else _form_of(model.card)
+    if model.form is None or read_before is None:
+        return card.read.form
+    return keep_choices(card.read.form, read_before=read_before, chosen=GateForm.from_json(model.form.schema))
 
 
 def replace_licences(

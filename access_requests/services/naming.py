@@ -13,9 +13,11 @@ from access_requests.enums import Role
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import FormerId, GatedModel, ModelRole, Namespace
 from access_requests.queries import find_model
+from access_requests.rendered import render_card
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import check_free, check_repo_id
 from access_requests.services.locks import lock_model, lock_names
+from access_requests.services.rendering import keep_card_page
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -28,6 +30,8 @@ def rename_model(
 ) -> GatedModel:
     """Gives the model another id; clients and pages that use the old one are redirected, unless it is let go."""
     check_repo_id(to)
+    rendered = GatedModel.objects.values_list("card", flat=True).get(pk=model.pk)
+    page = render_card(card=rendered, repo_id=to)  # relative links of the card lead to the new name
     with recorded():
         lock_names()
         locked = lock_model(model.pk)
@@ -41,6 +45,8 @@ def rename_model(
             FormerId.objects.create(model=locked, repo_id=old)
         locked.repo_id = model.repo_id = to
         locked.save(update_fields=["repo_id", "updated_at"])
+        if locked.card == rendered:
+            keep_card_page(model=locked, page=page)
         _record("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
     return model
 

@@ -1,13 +1,10 @@
-"""Texts that strangers wrote, for pages: a gate's as safe HTML, a client's name for itself in plain words."""
+"""A client's name for itself in plain words."""
 
 from __future__ import annotations
 
 import re
 
 from django import template
-from django.utils.safestring import SafeString
-
-from access_requests.markdown import plain_text, render_inline, render_markdown
 
 register = template.Library()
 
@@ -35,21 +32,3 @@ def client_words(agent: str) -> str:
         return ", ".join([f"{n} {products[n]}" for n in products if n in COMMAND_LINES] + words)
     line = next((name for name in products if name in COMMAND_LINES), "")
     return ", ".join([f"{line} {hub} (huggingface_hub)" if line else f"huggingface_hub {hub}", *words])
-
-
-@register.filter
-def gate_prose(text: str) -> SafeString:
-    """A prompt or description: Markdown, one heading level below the page's sections."""
-    return render_markdown(text, shift=2)
-
-
-@register.filter
-def gate_line(text: str) -> str:
-    """A heading or a button: plain words on one line."""
-    return plain_text(text)
-
-
-@register.filter
-def gate_label(text: str) -> SafeString:
-    """A field's label: emphasis, code and links."""
-    return render_inline(text)

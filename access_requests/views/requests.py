@@ -19,6 +19,7 @@ from access_requests.errors import RuleError
 from access_requests.forms import RequestForm, build_request_form
 from access_requests.models import AccessRequest, FormVersion, GatedModel
 from access_requests.queries import latest_request, live_grant, open_request
+from access_requests.services.rendering import gate_texts_of
 from access_requests.services.requests import (
     appeal_request,
     carried_answers,
@@ -58,6 +59,7 @@ class Page:
             "version": self.version,
             "form": self.form,
             "gate": self.form.gate,
+            "texts": self.form.texts,
             "licences": licences,
             "ask_to_agree": bool(licences) and not asks_itself,
             "agreed": self.agreed,
@@ -93,8 +95,13 @@ def _page(model: GatedModel, current: AccessRequest | None, user: Any) -> Page:
         answers = carried_answers(old=current.form, new=version, answers=current.answers)
     else:
         version, answers = current.form, current.answers
-    form = build_request_form(GateForm.from_json(version.schema), initial=answers)
+    form = _form(version, initial=answers)
     return Page(model, current, version, form)
+
+
+def _form(version: FormVersion, **options: Any) -> RequestForm:
+    gate = GateForm.from_json(version.schema)
+    return build_request_form(gate, texts=gate_texts_of(version), **options)
 
 
 def _show(request: HttpRequest, page: Page, status: int = 200) -> HttpResponse:
@@ -118,7 +125,7 @@ def _take(request: HttpRequest, model: GatedModel) -> HttpResponse:
 
 
 def _save(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
-    form = build_request_form(GateForm.from_json(current.form.schema), data=request.POST, draft=True)
+    form = _form(current.form, data=request.POST, draft=True)
     page = Page(model, current, current.form, form, agreed="agree" in request.POST)
     try:
         save_draft(request=current, applicant=request.user, answers=form.cleaned_answers())
@@ -131,11 +138,11 @@ def _save(request: HttpRequest, model: GatedModel, current: AccessRequest) -> Ht
 
 
 def _submit(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
-    gate = GateForm.from_json(current.form.schema)
-    form = build_request_form(gate, data=request.POST)
+    form = _form(current.form, data=request.POST)
+    gate = form.gate
     page = Page(model, current, current.form, form, agreed="agree" in request.POST)
     if not form.is_valid():
-        _keep(request, current, gate)
+        _keep(request, current)
         return _show(request, page, status=422)
     try:
         submit_request(
@@ -161,16 +168,16 @@ def _refused(request: HttpRequest, page: Page, error: RuleError) -> HttpResponse
         if page.request.state not in WAITING_STATES:
             messages.warning(request, error.sentence)
         return redirect(page.model)
-    _keep(request, page.request, page.form.gate)
+    _keep(request, page.request)
     if error.field in page.form.fields:
         page.form.add_error(error.field, error.sentence)
     page.problem = error
     return _show(request, page, status=error.status)
 
 
-def _keep(request: HttpRequest, current: AccessRequest, gate: GateForm) -> None:
+def _keep(request: HttpRequest, current: AccessRequest) -> None:
     """What was typed becomes the draft, unless the request was handed in from another tab meanwhile."""
-    typed = build_request_form(gate, data=request.POST, draft=True)
+    typed = _form(current.form, data=request.POST, draft=True)
     with suppress(RuleError):
         save_draft(request=current, applicant=request.user, answers=typed.cleaned_answers())
 
@@ -179,7 +186,7 @@ def _form_changed(request: HttpRequest, model: GatedModel, current: AccessReques
     """The person answered another version than the one that stands: carry the answers over and ask to look again."""
     shown = FormVersion.objects.filter(model=model, pk__in=_numbers([request.POST.get("form", "")])).first()
     if shown is not None:
-        posted = build_request_form(GateForm.from_json(shown.schema), data=request.POST, draft=True)
+        posted = _form(shown, data=request.POST, draft=True)
         answers = carried_answers(old=shown, new=current.form, answers=posted.cleaned_answers())
         current = save_draft(request=current, applicant=request.user, answers={**current.answers, **answers})
     page = _page(model, current, request.user)

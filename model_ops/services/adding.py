@@ -31,10 +31,12 @@ def add_model_with_weights(
 
     `fields` are those of `catalogue.add_model`.
     """
+    check_new(repo_id, asker=actor)
+    card = catalogue.prepare_card(fields.pop("card"), repo_id=repo_id)
     with recorded():
         share_store()
         check_may_add(repo_id=repo_id, actor=actor)
-        model = catalogue.add_model(repo_id=repo_id, actor=actor, **fields)
+        model = catalogue.add_model(repo_id=repo_id, card=card, actor=actor, **fields)
         weights = attach_weights(model=model, prepared=prepared, actor=actor)
     return model, weights
 
@@ -63,12 +65,15 @@ def update_model(
     the old weights.
     """
     had_weights = published(model) is not None
+    fresh = None
+    if card is not None:
+        fresh = catalogue.prepare_card(card, repo_id=model.repo_id, replaces=model.card)
     with recorded():
         share_store()
         if prepared is not None:
             lock_shared_row(prepared)  # before the model's row
-        if card is not None:
-            catalogue.update_card(model=model, card=card, actor=actor)
+        if fresh is not None:
+            catalogue.update_card(model=model, card=fresh, actor=actor)
         if licences is not None:
             catalogue.replace_licences(model=model, licences=licences, actor=actor)
         if prepared is not None:

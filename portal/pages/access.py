@@ -19,11 +19,11 @@ from access_requests.models import AccessToken, GatedModel
 from access_requests.panels import ACCESS_PANELS, show_panels
 from access_requests.queries import access_of, live_grant
 from access_requests.services.licences import accept_licences
+from access_requests.services.rendering import card_page_of
 from access_requests.services.tokens import issue_token, show_first_token
 from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.standing import owed_licences
 from access_requests.views.common import known_model
-from portal.pages.card import card_body, chat_format
 from portal.pages.commands import commands
 from portal.pages.tokens import TokenForm, revoke_asked, rows, show_secret
 
@@ -115,7 +115,7 @@ def _page(
         "access": access,
         "panels": show_panels(ACCESS_PANELS, model, request),
         "commands": commands(model),
-        "chat_format": chat_format(card_body(model)),
+        "chat_format": card_page_of(model).chat_format,
         "problem": problem.sentence if problem else "",
         "problem_field": problem.field if problem else "",
     }

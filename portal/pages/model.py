@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from access_requests.markdown import render_markdown
 from access_requests.panels import MODEL_PANELS, show_panels
 from access_requests.permissions import is_owner
+from access_requests.services.rendering import card_page_of
 from access_requests.views.common import known_model
-from portal.pages.card import card_body, chat_format, facts, summary
+from portal.pages.card import facts
 from portal.pages.commands import commands
 from portal.pages.standing import standing_of
 
@@ -21,17 +22,18 @@ from portal.pages.standing import standing_of
 def model_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     """What every message of the portal links to."""
     model = known_model(request, namespace, name)
-    body = card_body(model)
+    page, owns = card_page_of(model), is_owner(request.user, model)
     context = {
         "model": model,
         "standing": standing_of(request.user, model),
-        "summary": summary(body),
-        "card": render_markdown(body, base=f"/{model.repo_id}/resolve/main/"),
+        "summary": page.summary,
+        "card": mark_safe(page.html),  # noqa: S308 - cleaned by nh3 when it was made
         "facts": facts(model),
         "licences": model.licence_versions.filter(retired_at__isnull=True).defer("text"),
         "panels": show_panels(MODEL_PANELS, model, request),
         "commands": commands(model),
-        "chat_format": chat_format(body),
-        "owns": is_owner(request.user, model),
+        "chat_format": page.chat_format,
+        "owns": owns,
+        "card_problem": page.problem if owns else "",
     }
     return render(request, "portal/model.html", context)

@@ -7,9 +7,10 @@ from django.template.loader import render_to_string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from access_requests import forms
 from access_requests.cards import GateForm, read_card, with_required
 from access_requests.cards.countries import eu_refusal
-from access_requests.forms import build_request_form
+from access_requests.rendered import render_gate
 
 TULU = """
   First Name: text
@@ -53,6 +54,10 @@ GOOD_ALL = {
 
 def gate(fields: str, more: str = "") -> GateForm:
     return read_card(f"---\n{more}\nextra_gated_fields:\n{fields.strip(chr(10))}\n---\n").form
+
+
+def build_request_form(form: GateForm, **options):
+    return forms.build_request_form(form, texts=render_gate(form), **options)
 
 
 def errors(form) -> dict[str, list[str]]:

@@ -21,9 +21,9 @@ from access_requests.cases import case_of
 from access_requests.enums import Place, RequestState, TokenKind, TokenOrigin
 from access_requests.errors import Conflict, RuleError
 from access_requests.forms import RequestForm, build_request_form
-from access_requests.markdown import plain_text
 from access_requests.models import AccessRequest, GatedModel
 from access_requests.queries import access_of, open_request
+from access_requests.services.rendering import gate_texts_of
 from access_requests.services.requests import save_draft, start_request, submit_request, withdraw_request
 from model_ops.hub.body import json_object, reading
 from model_ops.hub.refusals import Refused, bad_request, one_line
@@ -123,9 +123,10 @@ def _ask(repo: Repo, person: User, given: dict[str, Any]) -> None:
     current = start_request(model=model, applicant=person)
     gate = GateForm.from_json(current.form.schema)
     posted, unknown, wrong = as_posted(gate, _kept(gate, current) | given)
-    draft = build_request_form(gate, data=posted, draft=True)
+    texts = gate_texts_of(current.form)
+    draft = build_request_form(gate, texts=texts, data=posted, draft=True)
     save_draft(request=current, applicant=person, answers=draft.cleaned_answers())
-    form = build_request_form(gate, data=posted)
+    form = build_request_form(gate, texts=texts, data=posted)
     _check_taken(model, form, unknown, wrong)
     _check_licence(model)
     try:
@@ -147,16 +148,16 @@ def _kept(gate: GateForm, current: AccessRequest) -> dict[str, Any]:
 def _check_taken(
     model: GatedModel, form: RequestForm, unknown: list[str], wrong: list[tuple[GateField, str]]
 ) -> None:
-    gate = form.gate
+    gate, words = form.gate, form.texts.words
     if unknown:
-        known = ", ".join(_quoted(field.label) for field in gate.fields[:MOST_NAMED]) or "none"
+        known = ", ".join(_quoted(words[field.key]) for field in gate.fields[:MOST_NAMED]) or "none"
         raise _incomplete(
             model, f"The form has no field {_quoted(unknown[0])}; its fields begin with {known}."
         )
     told = {field.key: sentence for field, sentence in wrong}
     problems = {key: messages[0] for key, messages in form.errors.items()} | told
     if problems:
-        lines = [f"{_quoted(gate.field(key).label)}: {sentence}" for key, sentence in problems.items()]
+        lines = [f"{_quoted(words[key])}: {sentence}" for key, sentence in problems.items()]
         raise _incomplete(model, " ".join(lines[:MOST_NAMED]))
 
 
@@ -178,5 +179,5 @@ def _incomplete(model: GatedModel, problem: str) -> Refused:
 
 
 def _quoted(label: str) -> str:
-    plain = plain_text(label)
+    plain = " ".join(label[: 10 * LONGEST_LABEL].split())
     return f"“{plain if len(plain) <= LONGEST_LABEL else plain[: LONGEST_LABEL - 1] + '…'}”"

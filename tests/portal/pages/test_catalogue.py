@@ -11,11 +11,16 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from access_requests.markdown import plain_text
+from access_requests.rendered import LONGEST_SUMMARY, chat_format, cut, first_paragraph
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
-from portal.pages.card import LONGEST_SUMMARY, chat_format, summary
 
 pytestmark = pytest.mark.django_db
+
+
+def summary_of(body: str) -> str:
+    return cut(plain_text(first_paragraph(body)))
 
 
 def page(browser: Client, address: str = "/") -> str:
@@ -109,11 +114,11 @@ def test_any_page_number_is_answered(client: Client, make_model: Callable[..., A
     ],
 )
 def test_summary_is_the_first_running_text(body: str, text: str) -> None:
-    assert summary(body) == text
+    assert summary_of(body) == text
 
 
 def test_summary_is_cut_at_a_word() -> None:
-    text = summary("word " * 200)
+    text = summary_of("word " * 200)
     assert len(text) <= LONGEST_SUMMARY
     assert text.endswith("word…")
 

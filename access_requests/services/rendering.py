@@ -1,0 +1,93 @@
+"""Storing what `rendered` makes of cards and forms, and making again what an older renderer made."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from access_requests.cards import GateForm
+from access_requests.models import FormVersion, GatedModel, RenderedCard
+from access_requests.rendered import (
+    RENDERER,
+    CardPage,
+    GateTexts,
+    digest,
+    render_card,
+    render_gate,
+    unrendered_card,
+    unrendered_gate,
+)
+
+
+def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
+    """Store what pages show of the model's card, which was made from the card and id that the model has now."""
+    RenderedCard.objects.update_or_create(
+        model=model,
+        defaults={
+            "html": page.html,
+            "summary": page.summary,
+            "chat_format": page.chat_format,
+            "problem": page.problem,
+            "renderer": page.renderer,
+            "made_from": digest(card=model.card, repo_id=model.repo_id),
+        },
+    )
+
+
+def card_page_of(model: GatedModel) -> CardPage | RenderedCard:
+    """Return what pages show of a card: as stored, or as it was written while that is still to be made."""
+    try:
+        return model.rendered_card
+    except RenderedCard.DoesNotExist:
+        return unrendered_card(card=model.card, repo_id=model.repo_id)
+
+
+def gate_texts_of(version: FormVersion) -> GateTexts:
+    """Return what pages show of a form: as stored, or as it was written while that is still to be made."""
+    if version.texts:
+        return GateTexts(**version.texts)
+    return unrendered_gate(GateForm.from_json(version.schema))
+
+
+def render_outdated(*, everything: bool = False) -> tuple[int, int]:
+    """Render the cards and forms that no renderer of this version has; return how many of each.
+
+    With `everything` those that are up to date are made again as well. Rendering holds no lock; a card that changes
+    meanwhile is left to the one who changes it.
+    """
+    cards = outdated_cards() if not everything else GatedModel.objects.all()
+    forms = outdated_forms() if not everything else FormVersion.objects.all()
+    done = [_render_card(pk) for pk in cards.order_by("pk").values_list("pk", flat=True)]
+    return sum(done), sum(_render_form(pk) for pk in forms.order_by("pk").values_list("pk", flat=True))
+
+
+def outdated_cards() -> QuerySet[GatedModel]:
+    """Return the models whose card is still to be rendered, or was by another renderer."""
+    return GatedModel.objects.filter(Q(rendered_card=None) | ~Q(rendered_card__renderer=RENDERER))
+
+
+def outdated_forms() -> QuerySet[FormVersion]:
+    """Return the forms whose texts are still to be rendered, or were by another renderer."""
+    return FormVersion.objects.exclude(renderer=RENDERER)
+
+
+def _render_card(pk: int) -> bool:
+    model = GatedModel.objects.filter(pk=pk).first()
+    if model is None:
+        return False
+    page = render_card(card=model.card, repo_id=model.repo_id)
+    with transaction.atomic():
+        now = GatedModel.objects.select_for_update(no_key=True).filter(pk=pk).first()
+        if now is None or (now.card, now.repo_id) != (model.card, model.repo_id):
+            return False
+        keep_card_page(model=now, page=page)
+    return True
+
+
+def _render_form(pk: int) -> bool:
+    version = FormVersion.objects.filter(pk=pk).first()
+    if version is None:
+        return False
+    texts = render_gate(GateForm.from_json(version.schema))
+    kept = FormVersion.objects.filter(pk=pk).update(texts=texts.to_json(), renderer=texts.renderer)
+    return bool(kept)
