@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
 from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
-from access_requests.services.catalogue import understand_card, update_card
+from access_requests.services.catalogue import ReadCard, prepare_card, understand_card, update_card
 from access_requests.services.locks import share_store
 from access_requests.services.mail import queue_mail
 from model_ops.models import Ref, Revision
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 MOST_FILES = 100_000  # of one revision
+TRIES = 5  # times that files are looked at while others change the branch
 LONGEST_TITLE = 200
 LONGEST_MESSAGE = 65_536
 
@@ -55,56 +56,89 @@ class Committed:
     notes: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was found in a commit's files before the transaction opened, and the state of the branch it holds for."""
+
+    head: int
+    at_once: bool
+    card_before: str
+    content: Mapping[
+        str, str
+    ]  # path to SHA-256 of the files that the commit makes, the portal's own left out
+    card: ReadCard | None = None
+
+
 def commit_files(
     *, model: GatedModel, branch: str, header: Header, operations: Sequence[Operation], user: User
 ) -> Committed:
     """Puts one revision on the branch, held unless the model publishes uploads; all of it, or nothing.
 
     Of two commits at once the second one sees the first: with a `parent` it is `Stale`, without it comes on top.
-    A commit that changes nothing makes no revision.
+    A commit that changes nothing makes no revision. Files are read before the event log is locked; where the branch
+    has moved meanwhile, they are looked at again.
     """
     _check_parent(upload_head(model, branch), header, branch)
     contents = Contents(model, operations)
     contents.store()
-    if at_once := publishes_uploads(model):
+    for _ in range(TRIES):
+        looked = _look(GatedModel.objects.get(pk=model.pk), branch, contents, operations)
+        with recorded():
+            share_store()
+            locked = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+            head = upload_head(locked, branch)
+            _check_parent(head, header, branch)
+            if looked.head != head.pk or not _still_holds(looked, locked):
+                continue
+            done = _commit(locked, branch, head, header, contents, operations, user, looked)
+        contents.forget()
+        return done
+    raise Conflict(f"Others are changing {model.repo_id} at the same time: upload again.")
+
+
+def _look(model: GatedModel, branch: str, contents: Contents, operations: Sequence[Operation]) -> Looked:
+    """Reads what strangers wrote: the card, the beginnings of files, indexes. No lock is held."""
+    head, at_once = upload_head(model, branch), publishes_uploads(model)
+    before = {file.path: file for file in revision_files(head)}
+    files, _ = _apply(contents, before, operations)
+    if at_once:
         check_contents(model=model, files=contents.files)
-    with recorded():
-        share_store()
-        model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
-        head = upload_head(model, branch)
-        _check_parent(head, header, branch)
-        before = {file.path: file for file in revision_files(head)}
-        files, notes = _apply(contents, before, operations)
-        card = _new_card(model, files) if branch == MAIN else None
-        at_once = _publishes_still(model, at_once, contents)
-        if at_once and branch == MAIN:
-            if card is not None:
-                update_card(model=model, card=card, actor=user)
-            notes += _kept(model, files)
-            own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
-            files = {file.path: file for file in own}
-        _check_files(files)
-        if at_once:
-            check_indexes_of(model=model, files=files, fresh=_changed(files, before))
-        if _content(files) == _content(before):
-            revision = head
-            notes.append("Nothing was changed, so there is no new commit.")
-        else:
-            revision = _write(model, branch, head, header, files, user)
-            if at_once:
-                revision = publish_upload(revision=revision, actor=user, looked_at=True)
-            elif head.held_at is None:  # they know already that uploads wait on this branch
-                _tell_owners(revision, user, len(files))
-    contents.forget()
+        check_indexes_of(model=model, files=files, fresh=_changed(files, before))
+    card = _new_card(model, files, at_once=at_once) if branch == MAIN else None
+    return Looked(head.pk, at_once, model.card, _content(files), card)
+
+
+def _still_holds(looked: Looked, model: GatedModel) -> bool:
+    """Returns whether the rule and the card are those that the files were looked at for."""
+    return (looked.at_once, looked.card_before) == (publishes_uploads(model), model.card)
+
+
+def _commit(
+    model: GatedModel, branch: str, head: Revision, header: Header, contents: Contents,
+    operations: Sequence[Operation], user: User, looked: Looked,
+) -> Committed:  # fmt: skip
+    """Writes the revision; the model's row is locked, and `looked` holds for the head."""
+    before = {file.path: file for file in revision_files(head)}
+    files, notes = _apply(contents, before, operations)
+    if _content(files) != looked.content:
+        raise Conflict(f"The files of {model.repo_id} changed while they were looked at: upload again.")
+    at_once = looked.at_once
+    if at_once and branch == MAIN:
+        if looked.card is not None:
+            update_card(model=model, card=looked.card, actor=user)
+        notes += _kept(model, files)
+        own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
+        files = {file.path: file for file in own}
+    _check_files(files)
+    if _content(files) == _content(before):
+        notes.append("Nothing was changed, so there is no new commit.")
+        return Committed(head, notes)
+    revision = _write(model, branch, head, header, files, user)
+    if at_once:
+        revision = publish_upload(revision=revision, actor=user, looked_at=True)
+    elif head.held_at is None:  # they know already that uploads wait on this branch
+        _tell_owners(revision, user, len(files))
     return Committed(revision, notes)
-
-
-def _publishes_still(model: GatedModel, looked_at: bool, contents: Contents) -> bool:
-    """Return whether the commit is published at once, after checking its contents if the rule has changed since."""
-    at_once = publishes_uploads(model)
-    if at_once and not looked_at:
-        check_contents(model=model, files=contents.files)
-    return at_once
 
 
 def upload_head(model: GatedModel, branch: str) -> Revision:
@@ -165,15 +199,17 @@ def _delete(files: Files, one: Deleted) -> None:
         raise NoFile(f"{ABSENT}: {one.path[:300]}")
 
 
-def _new_card(model: GatedModel, files: dict[str, StoredFile]) -> str | None:
-    """The uploaded card if it is another than the model's; one that would lose the gate is refused."""
+def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool) -> ReadCard | None:
+    """The uploaded card, read and rendered, if it is another than the model's; one that would lose the gate is refused."""
     if CARD not in files:
         return None
     if files[CARD].git_oid == blob_id(model.card.encode()):
         return None
     text = card_text(model, files[CARD])
-    understand_card(text)
-    return text
+    if at_once:
+        return prepare_card(text, repo_id=model.repo_id, replaces=model.card)
+    understand_card(text)  # it is rendered when the upload is published
+    return None
 
 
 def _kept(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:

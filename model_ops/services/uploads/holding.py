@@ -15,7 +15,7 @@ from access_requests.cards import CardRefused, read_card
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel, LicenceVersion
 from access_requests.services.audit import append_event, recorded
-from access_requests.services.catalogue import LicenceText, update_card
+from access_requests.services.catalogue import LicenceText, ReadCard, prepare_card, update_card
 from access_requests.services.editing import add_licence
 from access_requests.services.locks import share_store
 from access_requests.services.queue import enqueue_on_commit
@@ -145,10 +145,12 @@ def publish_upload(
     them. Informs everyone who waits for weights. Refuses files that are not what their names promise, unless they were
     `looked_at` already.
     """
+    card = None
     if not looked_at:
         branch = Ref.objects.filter(model=revision.model_id, name=revision.branch).select_related("revision")
         head = branch.first()
         check_upload(revision=revision, published=head.revision if head else None)
+        card = _read_card(revision)
     with recorded():
         share_store()
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
@@ -164,7 +166,7 @@ def publish_upload(
             Ref.objects.filter(pk=ref.pk).update(revision=revision)
             _note_published(model, revision, actor)
             return revision
-        _take_texts(model, revision, licences, actor)
+        _take_texts(model, revision, licences, actor, card)
         return _publish_on_main(model, revision, ref, moved, actor)
 
 
@@ -228,10 +230,27 @@ def _release(line: Sequence[Revision]) -> None:
         one.held_at = None
 
 
-def _take_texts(model: GatedModel, revision: Revision, licences: Collection[str], actor: User | None) -> None:
+def _read_card(revision: Revision) -> ReadCard | None:
+    """The card that publishing would take, read and rendered before the event log is locked."""
+    model = GatedModel.objects.get(pk=revision.model_id)
+    file = next((one for one in revision_files(revision) if one.path == CARD), None)
+    if revision.branch != MAIN or file is None or file.git_oid == blob_id(model.card.encode()):
+        return None
+    return prepare_card(card_text(model, file), repo_id=model.repo_id, replaces=model.card)
+
+
+def _take_texts(
+    model: GatedModel,
+    revision: Revision,
+    licences: Collection[str],
+    actor: User | None,
+    card: ReadCard | None,
+) -> None:
     files = {file.path: file for file in revision_files(revision)}
     if CARD in files and files[CARD].git_oid != blob_id(model.card.encode()):
-        update_card(model=model, card=card_text(model, files[CARD]), actor=actor)
+        if card is None:
+            raise Conflict(f"The card of {model.repo_id} was changed meanwhile: look at the upload again.")
+        update_card(model=model, card=card, actor=actor)
     offered = _licence_names(model, files)
     for path in licences:
         if path not in offered:

@@ -29,7 +29,7 @@ def render_what_is_stored(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('access_requests', '0010_sign_ins_ended'),
+        ('access_requests', '0013_follow_troubles'),
     ]
 
     operations = [
