@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SHORT = 4096  # characters of all texts together; the worst of them take 0.1 s
 FEW_CELLS = 2000  # of a table: its widest line times its lines, which markdown-it fills up
+CPU = 5  # seconds of a child, for all texts of one save
 WALL = 60.0  # seconds that a child may take on a busy machine; its CPU time is bounded by itself
 ROOT = Path(__file__).resolve().parent.parent
 CHILD = (
@@ -56,11 +57,14 @@ def render(piece: Piece) -> str:
     return str(render_inline(piece.text)) if piece.kind == "inline" else plain_text(piece.text)
 
 
-def render_all(pieces: Sequence[Piece]) -> Rendered:
-    """Return the pieces' HTML, at a bounded cost; call it before a transaction opens, never while a page is shown."""
+def render_all(pieces: Sequence[Piece], *, cpu: int = CPU) -> Rendered:
+    """Return the pieces' HTML, at a cost of at most `cpu` seconds and a little.
+
+    Call it before a transaction opens, and never while a page is shown.
+    """
     if is_cheap(pieces):
         return Rendered([render(piece) for piece in pieces])
-    done, later = _in_child(pieces)
+    done, later = _in_child(pieces, cpu)
     texts = [done[at] if at < len(done) else None for at in range(len(pieces))]
     left = [at for at, piece in enumerate(pieces) if at > len(done) and is_cheap([piece])]
     budget = SHORT
@@ -90,14 +94,14 @@ def as_written(piece: Piece) -> str:
     return words if piece.kind == "plain" else escape(words)
 
 
-def _in_child(pieces: Sequence[Piece]) -> tuple[list[str | None], bool]:
+def _in_child(pieces: Sequence[Piece], cpu: int) -> tuple[list[str | None], bool]:
     """Return what a child printed before its end, and whether it was not the texts' fault that it printed no more."""
     asked = json.dumps([[piece.kind, piece.text, piece.base, piece.shift] for piece in pieces])
     if not _children.acquire(timeout=WALL):
         return [], True
     try:
         process = subprocess.run(
-            [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(ROOT)],
+            [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(ROOT), str(cpu)],
             input=asked.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

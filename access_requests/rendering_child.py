@@ -13,14 +13,13 @@ import sys
 
 from access_requests.rendering import Piece, render
 
-CPU = 5  # seconds for all texts of one save
 MEMORY = 2**30  # bytes of address space
 LARGEST_HTML = 4 * 2**20  # characters of all texts together; a card of 1 MiB becomes half as much again
 
 
 def main() -> None:
     """Render the pieces of the input in their order; null stands for one that reached a limit."""
-    _limit()
+    _limit(int(sys.argv[2]))
     left = LARGEST_HTML
     for kind, text, base, shift in json.load(sys.stdin):
         try:
@@ -33,9 +32,9 @@ def main() -> None:
         print(json.dumps(html), flush=True)  # noqa: T201 - the answer
 
 
-def _limit() -> None:
+def _limit(cpu: int) -> None:
     for what, most in (
-        (resource.RLIMIT_CPU, CPU),
+        (resource.RLIMIT_CPU, cpu),
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),

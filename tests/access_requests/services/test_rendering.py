@@ -1,0 +1,156 @@
+"""What pages show of cards and forms is stored, and pages only read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from io import StringIO
+from pkgutil import iter_modules
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.test import Client
+
+from access_requests.models import FormVersion, GatedModel, RenderedCard
+from access_requests.rendered import RENDERER
+from access_requests.rendering import SHORT
+from access_requests.services.catalogue import assign_role, update_card
+from access_requests.services.naming import rename_model
+from access_requests.services.rendering import outdated_cards, outdated_forms, render_outdated
+from access_requests.tasks import render_outdated as task
+
+pytestmark = pytest.mark.django_db
+CARD = """---
+extra_gated_heading: "The *tiny* form"
+extra_gated_prompt: "Read **this** first"
+extra_gated_description: "Then [that](https://example.org/)"
+extra_gated_fields:
+  Your *name*: {type: text, description: "As in `passports`"}
+---
+# Tiny
+
+A *tiny* model. See [the licence](LICENSE).
+
+## Chat format
+
+```
+<|user|>
+```
+"""
+
+
+@pytest.fixture
+def tiny(make_model: Callable[..., GatedModel]) -> GatedModel:
+    return make_model("ns/tiny", card=CARD)
+
+
+def test_card_is_rendered_when_it_is_saved(tiny: GatedModel) -> None:
+    stored = tiny.rendered_card
+    assert 'A <em>tiny</em> model. See <a href="/ns/tiny/resolve/main/LICENSE"' in stored.html
+    assert (stored.summary, stored.chat_format) == ("A tiny model. See the licence.", "<|user|>\n")
+    assert (stored.problem, stored.renderer) == ("", RENDERER)
+    update_card(model=tiny, card=CARD.replace("# Tiny", "# Not so tiny"))
+    assert "<h2>Not so tiny</h2>" in RenderedCard.objects.get(model=tiny).html
+
+
+def test_form_is_rendered_when_it_is_saved(tiny: GatedModel) -> None:
+    texts = tiny.form.texts
+    assert (texts["heading"], texts["words"]) == ("The tiny form", {"f1": "Your name"})
+    assert texts["prompt"] == "<p>Read <strong>this</strong> first</p>\n"
+    assert texts["labels"] == {"f1": "Your <em>name</em>"}
+    assert texts["helps"] == {"f1": "As in <code>passports</code>"}
+    assert tiny.form.renderer == RENDERER
+
+
+def test_pages_show_what_is_stored_and_render_nothing(
+    tiny: GatedModel, client: Client, make_person: Callable[..., Any]
+) -> None:
+    """Another text is planted in place of each rendered one: a page that rendered would show the card's."""
+    RenderedCard.objects.update(
+        html="<p>planted card</p>", summary="planted summary", chat_format="planted format"
+    )
+    texts = tiny.form.texts | {
+        "heading": "planted heading", "prompt": "<p>planted prompt</p>", "description": "<p>planted words</p>",
+        "labels": {"f1": "planted label"}, "helps": {"f1": "planted help"},
+    }  # fmt: skip
+    FormVersion.objects.update(texts=texts)
+    page = client.get("/ns/tiny").content.decode()
+    assert "<p>planted card</p>" in page
+    assert "planted summary" in page
+    assert "planted format" in page
+    assert "tiny</em> model" not in page
+    assert "planted summary" in client.get("/").content.decode()
+    client.force_login(make_person("ada"))
+    form = client.get("/ns/tiny/request").content.decode()
+    for planted in ("heading", "prompt", "words", "label", "help"):
+        assert f"planted {planted}" in form
+    assert "passports" not in form
+
+
+def test_what_is_not_rendered_yet_is_shown_as_it_was_written(
+    tiny: GatedModel, client: Client, make_person: Callable[..., Any]
+) -> None:
+    RenderedCard.objects.all().delete()
+    FormVersion.objects.update(texts={}, renderer=0)
+    assert "<pre># Tiny\n\nA *tiny* model." in client.get("/ns/tiny").content.decode()
+    client.force_login(make_person("ada"))
+    form = client.get("/ns/tiny/request").content.decode()
+    assert "<pre>Read **this** first</pre>" in form
+    assert "Your *name*" in form
+
+
+def test_rename_renders_links_to_the_new_name(tiny: GatedModel) -> None:
+    rename_model(model=tiny, to="ns/small")
+    assert 'href="/ns/small/resolve/main/LICENSE"' in RenderedCard.objects.get(model=tiny).html
+
+
+def test_outdated_texts_are_made_again(tiny: GatedModel) -> None:
+    RenderedCard.objects.update(html="old", renderer=RENDERER + 1)
+    FormVersion.objects.update(texts={"prompt": "old"}, renderer=0)
+    assert (outdated_cards().count(), outdated_forms().count()) == (1, 1)
+    task()
+    assert "A <em>tiny</em> model" in RenderedCard.objects.get().html
+    assert FormVersion.objects.get().texts["heading"] == "The tiny form"
+    assert render_outdated() == (0, 0)
+
+
+def test_command_renders_everything_again(tiny: GatedModel) -> None:
+    RenderedCard.objects.update(html="old")
+    out = StringIO()
+    call_command("render_texts", stdout=out)
+    assert "cards: 0, forms: 0" in out.getvalue()
+    call_command("render_texts", "--all", stdout=out)
+    assert "cards: 1, forms: 1" in out.getvalue()
+    assert "A <em>tiny</em> model" in RenderedCard.objects.get().html
+
+
+def test_migration_renders_what_is_there(tiny: GatedModel) -> None:
+    RenderedCard.objects.all().delete()
+    FormVersion.objects.update(texts={}, renderer=0)
+    names = [name for name in _migrations() if name.endswith("_rendered_texts")]
+    import_module(f"access_requests.migrations.{names[0]}").render_what_is_stored(apps, None)
+    assert "A <em>tiny</em> model" in RenderedCard.objects.get().html
+    assert FormVersion.objects.get().renderer == RENDERER
+
+
+def _migrations() -> list[str]:
+    return [found.name for found in iter_modules(import_module("access_requests.migrations").__path__)]
+
+
+def test_owner_is_told_of_a_card_that_reaches_a_limit(
+    tiny: GatedModel, client: Client, make_person: Callable[..., Any]
+) -> None:
+    """References that make 60 kB more HTML than is stored, however fast the machine."""
+    body = f"[a]: /{'x' * SHORT}\n\n" + "[a] " * 15_000
+    read = update_card(model=tiny, card=f"---\nlicense: mit\n---\n{body}")
+    (warning,) = [text for text in read.warnings if "Rendering the Markdown of the card" in text]
+    stored = RenderedCard.objects.get(model=tiny)
+    assert (stored.problem, stored.renderer) == (warning, RENDERER)
+    assert stored.html.startswith("<pre>[a]: /xxx")
+    assert warning not in client.get("/ns/tiny").content.decode()
+    owner = make_person("owner")
+    assign_role(model=tiny, user=owner, role="owner")
+    client.force_login(owner)
+    assert warning in client.get("/ns/tiny").content.decode()
