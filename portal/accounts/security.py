@@ -152,7 +152,7 @@ def change_email_by_staff(
     email = email.strip().lower()
     with recorded():
         user = _locked(row.user)
-        held = EmailAddress.objects.select_for_update().get(pk=row.pk)
+        held = EmailAddress.objects.select_for_update(no_key=True).get(pk=row.pk)
         if email_is_taken(email, holder=user):
             raise Invalid(TAKEN, field="email")
         old, was_verified = held.email, held.verified

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.test import Client
 from playwright.sync_api import Page
+
+from tests.sign_in import sign_in
+
+PICTURES = os.environ.get("GATEHOUSE_PICTURES", "")
+PHONE, WIDE = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -51,6 +58,59 @@ def ada(make_person: Callable[..., Any]) -> Any:
     return make_person("ada")
 
 
+def shot(page: Page, name: str) -> None:
+    """Pictures for people to look at, where GATEHOUSE_PICTURES names a folder: wide and phone, light and dark."""
+    if not PICTURES:
+        return
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        for size, viewport in (("wide", WIDE), ("phone", PHONE)):
+            page.set_viewport_size(viewport)
+            page.screenshot(path=f"{PICTURES}/{name}-{size}-{scheme}.png", full_page=True)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(WIDE)
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until this control has the focus, and see that it shows it."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+    raise AssertionError(f"{selector} cannot be reached by Tab")
+
+
+@pytest.fixture
+def old_session(ada: Any, settings: Any) -> str:
+    """The cookie of a session of ada that signed in an hour ago."""
+    client = sign_in(Client(), ada, ago=3600)
+    return str(client.cookies[settings.SESSION_COOKIE_NAME].value)
+
+
+def test_token_typed_before_confirming_is_made_by_keyboard_alone(
+    old_session: str, page: Page, settings: Any, live_server: Any
+) -> None:
+    cookie = {"name": settings.SESSION_COOKIE_NAME, "value": old_session}
+    page.context.add_cookies([cookie | {"url": live_server.url.replace("127.0.0.1", "localhost")}])
+    page.goto("/me/tokens")
+    tab_to(page, "input[name=name]")
+    page.keyboard.type("the cluster")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Is it you?").wait_for()
+    shot(page, "is-it-you")
+    tab_to(page, "input[name=password]")
+    page.keyboard.type("a wrong password")
+    page.keyboard.press("Enter")
+    page.get_by_text("This is not your current password").first.wait_for()
+    shot(page, "is-it-you-wrong")
+    tab_to(page, "input[name=password]")
+    page.keyboard.type("a good password")
+    page.keyboard.press("Enter")
+    page.get_by_text("gth_").first.wait_for()
+    shot(page, "token-after-confirming")
+
+
 def test_passkey_is_added_and_signs_in_under_the_policy(ada: Any, page: Page) -> None:
     devices = page.context.new_cdp_session(page)
     devices.send("WebAuthn.enable")
@@ -77,3 +137,17 @@ def test_passkey_is_added_and_signs_in_under_the_policy(ada: Any, page: Page) ->
     page.goto("/accounts/login/?next=/me/profile")
     page.get_by_role("button", name="Sign in with a passkey").click()
     page.get_by_role("heading", name="Profile").wait_for()
+
+    page.goto("/accounts/email/")
+    shot(page, "email")
+    page.get_by_label("New address").fill("countess@example.com")
+    page.get_by_role("button", name="Change the address").click()
+    page.get_by_role("heading", name="Is it you?").wait_for()
+    shot(page, "is-it-you-with-passkey")
+    page.get_by_role("link", name="Use a passkey or security key").click()
+    button = page.get_by_role("button", name="Use a passkey or security key")
+    button.wait_for()
+    shot(page, "is-it-you-by-passkey")
+    button.press("Enter")
+    page.get_by_role("heading", name="Confirm your address").wait_for()
+    shot(page, "confirm-address")
