@@ -47,8 +47,8 @@ def check_new(repo_id: str, *, asker: User | None = None) -> None:
     As there, a model that the asker may not know of is not named.
     """
     catalogue.check_repo_id(repo_id)
-    catalogue.check_free(repo_id, asker=asker)
     check_may_add(repo_id=repo_id, actor=asker)
+    catalogue.check_free(repo_id, asker=asker)
 
 
 def update_model(

@@ -34,8 +34,7 @@ class CardBounds:
     nodes: int
 
 
-# A card is refused beyond 1 MiB; JSON writes a character in up to 6 bytes, as clients do outside of ASCII.
-SIGNED_IN = CardBounds(body=3 * 2**20, front=MAX_FRONT_CHARACTERS, nodes=MAX_NODES)
+SIGNED_IN = CardBounds(body=2**20, front=MAX_FRONT_CHARACTERS, nodes=MAX_NODES)
 ANONYMOUS = CardBounds(body=2**18, front=2**16, nodes=5_000)
 CARDS_OF_PERSON = Limit("cards-person", 60, 60, "Too many cards were sent to be checked: wait a minute.")
 CARDS_OF_ADDRESS = Limit(

@@ -13,7 +13,7 @@ from access_requests.models import GatedModel
 from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import ReadCard, prepare_card, understand_card, update_card
-from access_requests.services.locks import share_store
+from access_requests.services.locks import lock_model, share_store
 from access_requests.services.mail import queue_mail
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
@@ -75,7 +75,7 @@ def commit_files(
     """Puts one revision on the branch, held unless the model publishes uploads; all of it, or nothing.
 
     Of two commits at once the second one sees the first: with a `parent` it is `Stale`, without it comes on top.
-    A commit that changes nothing makes no revision. Files are read before the event log is locked; where the branch
+    A commit that changes nothing makes no revision. Files are read before a row is locked; where the branch
     has moved meanwhile, they are looked at again.
     """
     _check_parent(upload_head(model, branch), header, branch)
@@ -85,7 +85,7 @@ def commit_files(
         looked = _look(GatedModel.objects.get(pk=model.pk), branch, contents, operations)
         with recorded():
             share_store()
-            locked = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+            locked = lock_model(model.pk)
             head = upload_head(locked, branch)
             _check_parent(head, header, branch)
             if looked.head != head.pk or not _still_holds(looked, locked):
@@ -117,7 +117,7 @@ def _commit(
     model: GatedModel, branch: str, head: Revision, header: Header, contents: Contents,
     operations: Sequence[Operation], user: User, looked: Looked,
 ) -> Committed:  # fmt: skip
-    """Writes the revision; the model's row is locked, and `looked` holds for the head."""
+    """Writes the revision; the model is locked, and `looked` holds for the head."""
     before = {file.path: file for file in revision_files(head)}
     files, notes = _apply(contents, before, operations)
     if _content(files) != looked.content:
