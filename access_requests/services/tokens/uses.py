@@ -47,7 +47,8 @@ class Uses(Generic[Key]):
     def __init__(
         self, write: Callable[[Key, Use], None], *, of: str = "tokens", every: timedelta = WRITE_EVERY
     ) -> None:
-        self._write, self._of, self._every = write, of, every
+        self._write: Callable[[Key, Use], None] = write
+        self._of, self._every = of, every
         self._lock = threading.Lock()
         self._waiting: dict[Key, Use] = {}
         self._written: dict[Key, Use] = {}
