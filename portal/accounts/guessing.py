@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from allauth.usersessions.models import UserSession
+from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 
@@ -100,7 +101,7 @@ def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -
         COOKIE,
         signing.dumps([*people, user.pk], salt=COOKIE_SALT),
         max_age=COOKIE_AGE,
-        secure=request.is_secure(),
+        secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,
         samesite="Lax",
     )

@@ -194,7 +194,9 @@ def my_tokens(request: HttpRequest) -> HttpResponse:
         return to_second_factor(request, NEEDS_FACTOR)
     need_recent_sign_in(request)
     try:
-        issued = issue_person_token(user=request.user, kind=form.kind_chosen(), **form.wishes())
+        issued = issue_person_token(
+            user=request.user, kind=form.kind_chosen(), announce=True, **form.wishes()
+        )
     except RuleError as error:
         form.take(error)
         return _page(request, form, status=error.status)

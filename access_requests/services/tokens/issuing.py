@@ -85,10 +85,11 @@ def issue_person_token(
     networks: Sequence[str] = (),
     origin: TokenOrigin = TokenOrigin.PAGE,
     actor: User | None = None,
+    announce: bool = False,
 ) -> Issued:
     """A token that stands for its person: `USER` reads all their models, `REVIEWER` decides as well.
 
-    Those made on a page differ by name; what a machine is given has its own bounds.
+    Those made on a page differ by name; what a machine is given has its own bounds. With `announce` its person is emailed.
     """
     if kind == TokenKind.GRANT:
         raise ValueError("a grant's token is made by issue_token")
@@ -99,7 +100,7 @@ def issue_person_token(
         check_person(user, kind)
         if origin == TokenOrigin.PAGE:
             _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, "You have")
-        return write_token(
+        issued = write_token(
             actor=actor or user,
             user=user,
             kind=kind,
@@ -108,6 +109,9 @@ def issue_person_token(
             networks=allowed,
             origin=origin,
         )
+        if announce:
+            announce_token(issued.token)
+    return issued
 
 
 def _check_wishes(name: str, expires_at: datetime | None) -> str:
@@ -169,7 +173,7 @@ def usable_grant(grant: Grant, user: User) -> Grant:
 
 
 def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: Any) -> Issued:
-    """The row, its event and, for a token of more than one grant made by hand, its email, in the caller's transaction."""
+    """The row and its event, inside the caller's transaction."""
     secret = make_secret()
     token = AccessToken.objects.create(digest=digest(secret), hint=hint(secret), **fields)
     data = {"token": token.pk, "name": token.name}
@@ -180,12 +184,11 @@ def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: A
     if replaces is not None:
         data["replaces"] = replaces.pk
     say_of_token("token.issued", token, actor=actor, data=data)
-    if token.grant is None and token.origin in BY_HAND:
-        _email_of_making(token, replaces)
     return Issued(token, secret)
 
 
-def _email_of_making(token: AccessToken, replaces: AccessToken | None) -> None:
+def announce_token(token: AccessToken, *, replaces: AccessToken | None = None) -> None:
+    """Email a token's person that it was made, in the caller's transaction: it reads or decides more than one model."""
     queue_mail(
         key=f"token-made:{token.pk}",
         to=token.user.email,

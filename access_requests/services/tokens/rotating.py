@@ -18,6 +18,7 @@ from access_requests.services.tokens.issuing import (
     LONGEST_LIFE,
     MOST_TOKENS,
     Issued,
+    announce_token,
     check_person,
     live_tokens,
     own_tokens,
@@ -89,6 +90,8 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
             "until": lives_until.isoformat() if lives_until else "",
         }
         say_of_token("token.rotated", old, actor=user, data=data)
+        if old.grant is None:
+            announce_token(made.token, replaces=old)
     return made
 
 

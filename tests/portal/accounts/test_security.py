@@ -157,6 +157,17 @@ def test_staff_changes_an_address_with_event_and_emails(ada: Any, root: Client) 
     assert ada_elsewhere.get("/me/").status_code == 302
 
 
+def test_staffs_change_goes_on_after_a_confirmation(ada: Any, root: Client) -> None:
+    row = EmailAddress.objects.get(user=ada)
+    path = f"/admin/account/emailaddress/{row.pk}/change/"
+    staff = sign_in(Client(), User.objects.get(username="root"), ago=700)
+    assert staff.post(path, {"email": "new@example.org", "verified": "on"}).status_code == 302
+    assert User.objects.get(pk=ada.pk).email == "ada@example.org"
+    done = staff.post("/accounts/reauthenticate/", {"password": "a good password", "next": path})
+    assert done["Location"] == "/admin/account/emailaddress/"
+    assert User.objects.get(pk=ada.pk).email == "new@example.org"
+
+
 def test_staff_gives_nobody_the_address_of_another(ada: Any, root: Client) -> None:
     row = EmailAddress.objects.get(user=ada)
     path = f"/admin/account/emailaddress/{row.pk}/change/"
