@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(postgres_server: Any) -> None:
     """The test database has the plain name with `test_` before it, and is made by its owner."""
-    _connect_as(OWNER, owner_password(postgres_server.state))
+    connect_as(OWNER, owner_password(postgres_server.state))
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +46,15 @@ def django_db_setup(
 
     name, owner = connection.settings_dict["NAME"], connection.settings_dict["PASSWORD"]
     with django_db_blocker.unblock():
-        _connect_as(PORTAL, "")
+        connect_as(PORTAL, "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(connection.ops), "execute_sql_flush", _emptied_by(owner_of, name))
         yield
     with django_db_blocker.unblock():
-        _connect_as(OWNER, owner)
+        connect_as(OWNER, owner)
 
 
-def _connect_as(user: str, password: str) -> None:
+def connect_as(user: str, password: str) -> None:
     """From the next connection on, in every thread: they share the settings and the pool."""
     from django.db import connection
 

@@ -1,0 +1,216 @@
+"""The database as the portal's own role sees it: what was once done to the log as that role, and what it may not do.
+
+The role owned its tables (embedded: it was a superuser, and no password was asked). Triggers were switched off and the
+last events deleted, an actor changed and all hashes made again, licence texts changed; `verify_audit` found nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import DatabaseError, ProgrammingError, connection, transaction
+
+from access_requests.models import Event, LicenceAcceptance, LicenceVersion
+from access_requests.services.audit import verify_chain
+from access_requests.services.log_protection import unprotected
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EVENT, LICENCE, ACCEPTANCE = (
+    f"access_requests_{name}" for name in ("event", "licenceversion", "licenceacceptance")
+)
+REWRITING = [
+    f"UPDATE {EVENT} SET actor_name = 'someone else' WHERE number = 1",
+    f"UPDATE {EVENT} SET hash = repeat('0', 64)",
+    f"DELETE FROM {EVENT} WHERE number > 1",
+    f"TRUNCATE {EVENT} CASCADE",
+    f"UPDATE {ACCEPTANCE} SET sha256 = repeat('0', 64)",
+    f"DELETE FROM {ACCEPTANCE}",
+    f"UPDATE {LICENCE} SET text = 'Be bad.'",
+    f"UPDATE {LICENCE} SET sha256 = repeat('0', 64)",
+    f"DELETE FROM {LICENCE}",
+    f"INSERT INTO {LICENCE} SELECT * FROM {LICENCE} ON CONFLICT (id) DO UPDATE SET text = 'Be bad.'",
+    f"MERGE INTO {EVENT} e USING (SELECT 1) one ON e.number = 1 WHEN MATCHED THEN DELETE",
+    f"SELECT * FROM {EVENT} FOR UPDATE",
+    f"DO 'BEGIN LOCK TABLE {EVENT} IN ACCESS EXCLUSIVE MODE; END'",
+    "DELETE FROM django_migrations",
+    "SELECT setval(pg_get_serial_sequence('access_requests_event', 'id'), 1)",
+]
+SWITCHING_OFF = [
+    f"ALTER TABLE {EVENT} DISABLE TRIGGER ALL",
+    f"ALTER TABLE {EVENT} DISABLE TRIGGER {EVENT}_rows",
+    f"ALTER TABLE {EVENT} RENAME TO away",
+    f"ALTER TABLE {EVENT} OWNER TO gatehouse_portal",
+    f"DROP TRIGGER {EVENT}_rows ON {EVENT}",
+    f"DROP TABLE {EVENT} CASCADE",
+    f"CREATE TRIGGER mine BEFORE INSERT ON {EVENT} FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    f"CREATE RULE mine AS ON INSERT TO {EVENT} DO INSTEAD NOTHING",
+    f"CREATE POLICY mine ON {EVENT}",
+    "SET session_replication_role = replica",
+    "ALTER ROLE gatehouse_portal SET session_replication_role = replica",
+    "ALTER DATABASE test_gatehouse SET session_replication_role = replica",
+    "DROP FUNCTION gatehouse_append_only() CASCADE",
+    "CREATE OR REPLACE FUNCTION gatehouse_append_only() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "ALTER FUNCTION gatehouse_append_only() OWNER TO gatehouse_portal",
+]
+RISING = [
+    "SET ROLE gatehouse",
+    "SET SESSION AUTHORIZATION gatehouse",
+    "GRANT gatehouse TO gatehouse_portal",
+    "ALTER ROLE gatehouse_portal SUPERUSER",
+    "ALTER ROLE gatehouse PASSWORD 'known'",
+    "CREATE ROLE mine SUPERUSER",
+    "UPDATE pg_authid SET rolsuper = true",
+    "UPDATE pg_class SET relowner = 'gatehouse_portal'::regrole",
+    "SELECT rolpassword FROM pg_authid",
+    "REASSIGN OWNED BY gatehouse TO gatehouse_portal",
+]
+LEAVING_THE_DATABASE = [
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "COPY (SELECT 1) TO '/tmp/gatehouse-mine'",
+    "SELECT pg_read_file('PG_VERSION')",
+    "SELECT pg_ls_dir('.')",
+    "SELECT lo_import('/etc/passwd')",
+    "SELECT lo_export(1, '/tmp/gatehouse-mine')",
+    "ALTER SYSTEM SET fsync = off",
+    "SELECT pg_reload_conf()",
+    "CREATE DATABASE mine",
+    "DROP DATABASE gatehouse",
+    "CREATE TABLESPACE mine LOCATION '/tmp'",
+    "LOAD 'auto_explain'",
+]
+MAKING = [
+    "CREATE TABLE mine (line text)",
+    "CREATE TEMPORARY TABLE mine (line text)",
+    "CREATE SCHEMA mine",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE VIEW mine AS SELECT 1",
+    "DROP EXTENSION plpgsql CASCADE",
+    "CREATE PUBLICATION mine FOR ALL TABLES",
+    "CREATE EVENT TRIGGER mine ON ddl_command_start EXECUTE FUNCTION gatehouse_append_only()",
+]
+REFUSED = {psycopg.errors.InsufficientPrivilege.sqlstate}
+
+
+@pytest.fixture
+def recorded_facts(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Any
+) -> dict[str, Any]:
+    """A log, a licence and an acceptance that somebody might want to change."""
+    submit(make_person("ada"), make_model())
+    return facts()
+
+
+def facts() -> dict[str, Any]:
+    return {
+        model.__name__: list(model.objects.order_by("pk").values())
+        for model in (Event, LicenceVersion, LicenceAcceptance)
+    }
+
+
+@pytest.mark.parametrize("statement", [*REWRITING, *SWITCHING_OFF, *RISING, *LEAVING_THE_DATABASE, *MAKING])
+def test_statement_of_the_portals_role_is_refused_by_the_database(
+    recorded_facts: dict[str, Any], statement: str
+) -> None:
+    with pytest.raises(Exception) as refused, connection.cursor() as cursor:  # noqa: PT011 - its code is what counts
+        cursor.execute(statement)
+    cause = refused.value.__cause__ or refused.value
+    assert getattr(cause, "sqlstate", "") in REFUSED, cause
+    assert facts() == recorded_facts
+    assert verify_chain().ok
+
+
+def test_statements_in_the_name_of_the_owner_did_the_damage(
+    recorded_facts: dict[str, Any], as_owner: Any
+) -> None:
+    """What the portal's role was before: the same statements, and the rows are others."""
+    for statement in (
+        "SET session_replication_role = replica",
+        f"UPDATE {EVENT} SET actor_name = 'someone else' WHERE number = 1",
+        f"UPDATE {LICENCE} SET text = 'Be bad.'",
+    ):
+        as_owner.execute(statement)
+    assert Event.objects.get(number=1).actor_name == "someone else"
+    assert LicenceVersion.objects.get().text == "Be bad."
+
+
+@pytest.mark.parametrize("right", ["UPDATE, DELETE", "ALL"])
+def test_right_that_the_role_gives_itself_is_none(recorded_facts: dict[str, Any], right: str) -> None:
+    """PostgreSQL only warns of it: there is nothing that the role may hand on."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"GRANT {right} ON {EVENT} TO gatehouse_portal, PUBLIC")
+    with pytest.raises(ProgrammingError, match="permission denied"), connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {EVENT}")
+    assert (facts(), unprotected()) == (recorded_facts, [])
+
+
+@pytest.mark.parametrize("extension", ["hstore", "cube", "pg_freespacemap"])
+def test_extension_is_not_made(recorded_facts: dict[str, Any], extension: str) -> None:
+    """Not even one that anyone with CREATE may make: where the server has it, the right is what is missing."""
+    with pytest.raises(DatabaseError), connection.cursor() as cursor:
+        cursor.execute(f"CREATE EXTENSION {extension}")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extname FROM pg_extension")
+        assert cursor.fetchall() == [("plpgsql",)]
+
+
+def test_portals_role_owns_nothing_and_is_nobody_elses_member(db: None) -> None:
+    questions = {
+        "relations": "SELECT count(*) FROM pg_class WHERE relowner = 'gatehouse_portal'::regrole",
+        "functions": "SELECT count(*) FROM pg_proc WHERE proowner = 'gatehouse_portal'::regrole",
+        "schemas": "SELECT count(*) FROM pg_namespace WHERE nspowner = 'gatehouse_portal'::regrole",
+        "memberships": "SELECT count(*) FROM pg_auth_members WHERE member = 'gatehouse_portal'::regrole",
+        "attributes": "SELECT count(*) FROM pg_roles WHERE rolname = 'gatehouse_portal' AND"
+        " (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)",
+        "truncate": "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND"
+        " (has_table_privilege(oid, 'TRUNCATE') OR has_table_privilege(oid, 'TRIGGER') OR has_table_privilege(oid, 'REFERENCES'))",
+        "public functions": "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        " AND proname <> 'gatehouse_erase_event_texts' AND has_function_privilege(oid, 'EXECUTE')",
+    }
+    with connection.cursor() as cursor:
+        found = {}
+        for name, question in questions.items():
+            cursor.execute(question)
+            found[name] = cursor.fetchone()[0]
+    assert found == dict.fromkeys(questions, 0)
+    assert unprotected() == []
+
+
+def test_what_the_portal_needs_of_licences_is_allowed(recorded_facts: dict[str, Any]) -> None:
+    with transaction.atomic():
+        assert LicenceVersion.objects.select_for_update().update(retired_at=None, must_accept_at=None) == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "sentence"),
+    [
+        ("gatehouse", "", "no password supplied"),
+        ("gatehouse", "gatehouse", "password authentication failed"),
+        ("postgres", "", "no pg_hba.conf entry"),
+        ("root", "", "no pg_hba.conf entry"),
+    ],
+)
+def test_socket_lets_nobody_in_as_the_owner_without_the_password(
+    postgres_server: Any, user: str, password: str, sentence: str
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match=sentence):
+        psycopg.connect(
+            dbname="gatehouse", user=user, password=password, host=str(postgres_server.sockets),
+            passfile="/nonexistent",
+        )  # fmt: skip
+
+
+def test_portals_role_enters_no_other_database_of_the_server(postgres_server: Any) -> None:
+    for name in ("postgres", "template1"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(dbname=name, user="gatehouse_portal", host=str(postgres_server.sockets))
+
+
+def test_refusal_of_the_database_is_no_way_to_break_the_portal(recorded_facts: dict[str, Any]) -> None:
+    """A refused statement ends its transaction and leaves nothing behind."""
+    with pytest.raises(ProgrammingError), transaction.atomic():
+        LicenceVersion.objects.update(retired_at=None, text="Be bad.")
+    assert facts() == recorded_facts
