@@ -11,6 +11,7 @@
     ./dev.py bench recovery [options]   the recovery engine against the fastest copy of the same bytes
     ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
     ./dev.py bench attacks              how long pages take while anonymous people attack
+    ./dev.py bench decisions [options]  decisions and events a second, and what waits while 10,000 requests are imported
 
 Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
 that is .gatehouse/ beside this file. Standard library only.

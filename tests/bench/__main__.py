@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 
 from tests.bench.errors import BenchError
+
+NAMED = {
+    "recovery": "tests.bench.recovery.cli",
+    "delivery": "tests.bench.delivery",
+    "attacks": "tests.bench.attacks",
+    "decisions": "tests.bench.decisions",
+    "slow-input": "tests.bench.slow_input",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -23,25 +32,15 @@ def main(arguments: list[str]) -> int:
 
 def _measure(arguments: list[str]) -> int:
     """The site needs the whole portal, the engine nothing of it, so each is imported where it is wanted."""
-    if arguments[:1] == ["recovery"]:
-        from tests.bench.recovery.cli import main as measure_recovery
+    if not arguments:
+        from tests.bench.site import measure_site
 
-        return measure_recovery(arguments[1:])
-    if arguments[:1] == ["delivery"]:
-        from tests.bench.delivery import main as measure_delivery
-
-        return measure_delivery(arguments[1:])
-    if arguments[:1] == ["attacks"]:
-        from tests.bench.attacks import main as measure_attacks
-
-        return measure_attacks(arguments[1:])
-    if arguments:
-        raise BenchError(
-            f"bench does not know {arguments[0]!r}; say bench, bench recovery, bench delivery or bench attacks."
-        )
-    from tests.bench.site import measure_site
-
-    return measure_site()
+        return measure_site()
+    if arguments[0] not in NAMED:
+        known = ", ".join(f"bench {name}" for name in NAMED)
+        raise BenchError(f"bench does not know {arguments[0]!r}; say bench, {known}.")
+    measured: int = importlib.import_module(NAMED[arguments[0]]).main(arguments[1:])
+    return measured
 
 
 if __name__ == "__main__":

@@ -212,6 +212,7 @@ def _second_use(code: DeviceCode) -> OAuthError:
     """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew."""
     machine = Machine.objects.get(device_code=code)
     if not sign_out(machine=machine, why="its device code came a second time"):
+        machine.refresh_from_db()
         return OAuthError(
             "invalid_grant",
             f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
