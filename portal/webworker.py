@@ -11,7 +11,9 @@ What differs from `gthread` (gunicorn 27):
 - No header changes how gunicorn sees its peer, scheme or path, whatever its settings say; `portal.proxies` does that.
 - A connection that is to be closed lingers until its client has closed too, in the poller.
 - When all places are taken, the connections that have been silent longest make room.
-- Of an answer something must be taken every `TAKEN_WITHIN` seconds.
+- An answer that its client is slow to take is sent by the main loop (`outgoing`), under the same floor as bodies. A thread
+  waits for the bodies of files alone, which `model_ops.running` counts; of them something must be taken every
+  `TAKEN_WITHIN` seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from portal.arriving import SMALL, Arriving
+from portal.arriving import FLOOR, GRACE, SMALL, Arriving
+from portal.outgoing import Outgoing, pieces
 from portal.refusing import BUSY, CROWDED, NO_LENGTH, TOO_LARGE, TOO_SLOW, Refusal
 
 LINGER = 2.0  # seconds; gunicorn's own
@@ -63,6 +66,7 @@ class Worker(ThreadWorker):
         self.arriving: dict[TConn, Arriving] = {}  # the oldest first
         self.streaming: set[TConn] = set()
         self.lingering: set[TConn] = set()
+        self.sending: dict[TConn, None] = {}  # the oldest first
         self.paused: list[TConn] = []  # of the lingering
         self.looked = self.resumed = 0.0
         self.held = 0  # bytes of requests that threads have
@@ -80,21 +84,49 @@ class Worker(ThreadWorker):
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ["gatehouse.lingers"] = True  # nobody need drain what they refuse
         answered: Iterable[bytes] = self.application(environ, start_response)
-        return answered
+        is_file = isinstance(answered, environ["wsgi.file_wrapper"]) and not environ.get("gatehouse.counted")
+        return pieces(answered) if is_file else answered
 
     def enqueue_req(self, conn: TConn) -> None:
         """A new connection; it waits in the poller, as a kept one does."""
         _give_up_on(conn.sock)
+        conn.sock = Outgoing(conn.sock)
         self._await(conn)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
         """What follows an answer: the next request, which may have come already, or the end."""
         self.streaming.discard(conn)
         self.held -= conn.held
-        if fs.cancelled() or fs.exception() is not None or not fs.result():
-            self._linger(conn)
-        else:
+        conn.keep = not fs.cancelled() and fs.exception() is None and bool(fs.result())
+        if not conn.sock.rest:
+            self._go_on(conn)
+            return
+        conn.began, conn.sock.sent = time.monotonic(), 0
+        self.sending[conn] = None
+        try:
+            conn.sock.setblocking(False)
+            self.poller.register(conn.sock, selectors.EVENT_WRITE, partial(self._send_more, conn))
+        except (OSError, ValueError, KeyError):  # gone already
+            self._forget(conn)
+        while sum(len(one.sock.rest) for one in self.sending) > HELD:
+            self._forget(next(iter(self.sending)))
+
+    def _send_more(self, conn: TConn, sock: Outgoing) -> None:
+        try:
+            sock.send_more()
+        except OSError:
+            self._forget(conn)
+            return
+        if not sock.rest:
+            del self.sending[conn]
+            self.poller.unregister(sock)
+            self._go_on(conn)
+
+    def _go_on(self, conn: TConn) -> None:
+        if conn.keep:
             self._await(conn, conn.parser.unreader.take_buffered())
+        else:
+            self._linger(conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the main loop."""
@@ -123,6 +155,9 @@ class Worker(ThreadWorker):
                 self._forget(conn)
             elif arriving.is_late(now) or now > self.stopping_at:
                 self._give_up(conn, TOO_SLOW)
+        for conn in list(self.sending):
+            if force or now - conn.began > GRACE + conn.sock.sent / FLOOR:
+                self._forget(conn)
         for conn in list(self.streaming):
             if conn.parser.unreader.is_slow(now):
                 with contextlib.suppress(OSError):
@@ -230,7 +265,6 @@ class Worker(ThreadWorker):
     def _give_up(self, conn: TConn, refusal: Refusal) -> None:
         """End an unfinished request: one without a whole head is not answered."""
         if self.arriving[conn].in_head:
-            del self.arriving[conn]
             self._forget(conn)
         else:
             self._refuse(conn, refusal)
@@ -283,14 +317,15 @@ class Worker(ThreadWorker):
             elif self.lingering:
                 self._end(min(self.lingering, key=lambda conn: conn.timeout))
             elif self.arriving:
-                conn = self._oldest_of_the_most()
-                del self.arriving[conn]
-                self._forget(conn)
+                self._forget(self._oldest_of_the_most())
+            elif self.sending:
+                self._forget(next(iter(self.sending)))
 
     def _forget(self, conn: TConn) -> None:
         with contextlib.suppress(OSError, KeyError, ValueError):  # no longer watched
             self.poller.unregister(conn.sock)
         self.arriving.pop(conn, None)
+        self.sending.pop(conn, None)
         self.nr_conns -= 1
         conn.close()
 

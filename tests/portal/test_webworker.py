@@ -18,13 +18,14 @@ import pytest
 from portal import arriving, webworker
 
 if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
-    arriving.HEAD_WITHIN = arriving.GRACE = arriving.WINDOW = 2.0
+    arriving.HEAD_WITHIN = arriving.GRACE = arriving.WINDOW = webworker.GRACE = 2.0
     webworker.TAKEN_WITHIN = 2
     webworker.STREAMS = 2
     atexit.register(lambda: Path(os.environ["ENDED"]).write_text("in peace"))
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PLACES = 40
+PAGE = 500_000  # bytes, which the web server keeps for a slow client
 LARGE = 4_000_000  # bytes: more than the sockets on both sides hold
 WITHIN = (
     30.0  # seconds until a client gives up, less than twenty lingering clients would cost one after another
@@ -34,7 +35,8 @@ WITHIN = (
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Reads the body and says which process answers; `/large` sends many bytes."""
     environ["wsgi.input"].read()
-    body = b"x" * LARGE if environ["PATH_INFO"] == "/large" else str(os.getpid()).encode()
+    sizes = {"/large": LARGE, "/page": PAGE}
+    body = b"x" * sizes.get(environ["PATH_INFO"], 0) or str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
@@ -189,3 +191,31 @@ def drip(client: socket.socket) -> bytes:
             return client.recv(12)
         client.sendall(b"a")
     raise AssertionError("never cut")
+
+
+def test_client_that_takes_nothing_of_many_answers_holds_no_thread(port: int) -> None:
+    """Each asks for far more pages than its socket holds."""
+    asked = b"GET /page HTTP/1.1\r\nHost: here\r\n\r\n" * 40
+    with ExitStack() as stack:
+        for _ in range(8):  # two for each thread
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port))
+            client.sendall(asked)
+        for _ in range(10):
+            assert ask(port).isdigit()
+
+
+def test_slow_client_gets_all_answers_in_their_order(port: int) -> None:
+    asked = (
+        b"GET /page HTTP/1.1\r\nHost: here\r\n\r\n" * 19
+        + b"GET /page HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        client.sendall(asked)
+        answered = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert answered.count(b"HTTP/1.1 200 OK") == 20
+    assert answered.count(b"x" * PAGE) == 20
