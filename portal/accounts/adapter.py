@@ -13,7 +13,6 @@ from allauth.core import context as allauth_context
 from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -33,7 +32,7 @@ from portal.accounts.guessing import (
 )
 from portal.accounts.models import User
 from portal.accounts.names import check_username, suggest_username
-from portal.accounts.recent import signed_in_recently
+from portal.accounts.recent import renew_session, signed_in_recently
 
 log = logging.getLogger(__name__)
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - a value for "not known", nothing is bound to it
@@ -132,7 +131,7 @@ class AccountAdapter(DefaultAccountAdapter):
         stored = User.objects.values_list("password", flat=True).get(pk=user.pk)
         if stored != user.password:
             user.password = stored
-            update_session_auth_hash(self.request, user)
+            renew_session(self.request, user)
         return True
 
     def _rollback_login_failed_rl_usage(self) -> None:

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods
 
 from access_requests.errors import Conflict
 from access_requests.services.audit import recorded
+from access_requests.services.locks import lock_person
 from portal.accounts.forms import client_address
 from portal.accounts.models import User
 from portal.accounts.recent import signed_in_recently
@@ -75,10 +76,11 @@ class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):
 
 
 class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
-    """Confirms an email address by its code. A code works once: the log's lock lets one request by at a time."""
+    """Confirms an email address by its code. A code works once: the lock on the person lets one request by at a time."""
 
     def _verify_form_valid(self, form: Any) -> HttpResponse:
         with recorded():
+            lock_person(self._process.user.pk)
             return super()._verify_form_valid(form)
 
 

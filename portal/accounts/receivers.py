@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from portal.accounts.forms import client_address
 from portal.accounts.models import User
-from portal.accounts.recent import remember_where
+from portal.accounts.recent import remember_where, renew_session
 from portal.accounts.security import record_email_change
 
 
@@ -32,7 +32,7 @@ def record_change(
     to_email_address: EmailAddress,
     **_: Any,
 ) -> None:
-    """Write the change with its emails; the first address of an account is no change."""
+    """Write the change with its emails, and keep this session; the first address of an account is no change."""
     if from_email_address is None or from_email_address.email == to_email_address.email:
         return
     record_email_change(
@@ -40,8 +40,9 @@ def record_change(
         old=from_email_address.email,
         new=to_email_address.email,
         address=client_address(),
-        session_key=request.session.session_key or "",
     )
+    if request.user == user:
+        renew_session(request, user)
 
 
 @receiver(authentication_step_completed, dispatch_uid="remember-where-signed-in")

@@ -10,9 +10,12 @@ import time
 
 from allauth.account import app_settings
 from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
+from allauth.usersessions.models import UserSession
+from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest
 
 from portal.accounts.guessing import network_of
+from portal.accounts.models import User
 
 ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
 
@@ -39,6 +42,13 @@ def remember_where(request: HttpRequest) -> None:
     if records:
         records[-1]["from"] = _network(request)
         request.session.modified = True
+
+
+def renew_session(request: HttpRequest, user: User) -> None:
+    """Let this session go on, under a new key, after a change of its person that ends all their sessions."""
+    old = request.session.session_key
+    update_session_auth_hash(request, user)
+    UserSession.objects.filter(session_key=old).update(session_key=request.session.session_key)
 
 
 def _network(request: HttpRequest) -> str:

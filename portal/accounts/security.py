@@ -8,7 +8,6 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
-from allauth.usersessions.models import UserSession
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.utils.module_loading import import_string
@@ -16,6 +15,7 @@ from django.utils.module_loading import import_string
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import Event
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.locks import lock_person
 from access_requests.services.mail import queue_mail
 from portal.accounts.models import User
 
@@ -41,9 +41,9 @@ def change_password(*, user: User, password: str, address: str) -> None:
     All sessions end but the one that its view renews. `address` is where the change came from. Raises `Conflict` when the
     password was changed since the person's session was read.
     """
-    hashed = make_password(password)  # slow on purpose, so before the log's lock
+    hashed = make_password(password)  # slow on purpose, so before the lock
     with recorded():
-        held = _locked(user)
+        held = lock_person(user.pk)
         if held.password != user.password:
             raise Conflict("The password was changed a moment ago: sign in again.")
         _write_password(held, user, hashed)
@@ -59,17 +59,13 @@ def reset_password(*, user: User, key: str, password: str, address: str) -> None
     """
     hashed = make_password(password)
     with recorded():
-        held = _locked(user)
+        held = lock_person(user.pk)
         if not held.is_active or not reset_tokens().check_token(held, key):
             raise Conflict("This link was used, replaced by a newer one, or is too old.")
         _write_password(held, user, hashed)
         EmailAddress.objects.filter(user=user, verified=False).exclude(email=user.email).delete()
         event = append_event(kind="account.password_reset", actor=user, data={"person": user.username})
         _email(event, user, "mails/password_changed.txt", address=address, by_link=True)
-
-
-def _locked(user: User) -> User:
-    return User.objects.select_for_update(no_key=True).get(pk=user.pk)
 
 
 def _write_password(held: User, user: User, hashed: str) -> None:
@@ -84,7 +80,7 @@ def factors_recorded(*, user: User, address: str, actor: User | None = None) -> 
     `actor` is who changed them, where that is not the person.
     """
     with recorded():
-        _locked(user)
+        lock_person(user.pk)
         before = _factors(user)
         yield
         after = _factors(user)
@@ -124,13 +120,11 @@ def announce_email_change(*, user: User, new: str, address: str) -> None:
         _email(event, user, "mails/email_change_asked.txt", address=address, new=masked(new))
 
 
-def record_email_change(
-    *, user: User, old: str, new: str, address: str, actor: User | None = None, session_key: str = ""
-) -> None:
-    """Write that the email address was changed, tell both addresses, and end the person's other sessions.
+def record_email_change(*, user: User, old: str, new: str, address: str, actor: User | None = None) -> None:
+    """Write that the email address was changed, and tell both addresses.
 
-    Called inside the transaction of the change. `session_key` is the session that goes on; `actor` is who changed the
-    address, where that is not the person.
+    Called inside the transaction of the change. All sessions end by it, but one that its view renews. `actor` is who
+    changed the address, where that is not the person.
     """
     with recorded():
         data = {"person": user.username, "old": masked(old), "new": masked(new)}
@@ -138,8 +132,6 @@ def record_email_change(
         facts = {"old": masked(old), "new": masked(new), "by_staff": actor is not None}
         _email(event, user, "mails/email_changed.txt", to=old, address=address, at_old=True, **facts)
         _email(event, user, "mails/email_changed.txt", to=new, address=address, at_old=False, **facts)
-        for session in UserSession.objects.filter(user=user).exclude(session_key=session_key):
-            session.end()
 
 
 def change_email_by_staff(
@@ -151,7 +143,7 @@ def change_email_by_staff(
     """
     email = email.strip().lower()
     with recorded():
-        user = _locked(row.user)
+        user = lock_person(row.user_id)
         held = EmailAddress.objects.select_for_update(no_key=True).get(pk=row.pk)
         if email_is_taken(email, holder=user):
             raise Invalid(TAKEN, field="email")

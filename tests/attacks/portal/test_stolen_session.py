@@ -195,4 +195,4 @@ def test_whole_takeover_by_email_change_leaves_traces_even_with_the_password(
     assert "reply to this email" in told.text
     kinds = list(Event.objects.filter(kind__startswith="account.").values_list("kind", flat=True))
     assert kinds == ["account.email_change_asked", "account.email_changed"]
-    assert "thief@example.org" not in str(list(Event.objects.values_list("data", flat=True)))
+    assert "thief@example.org" not in str([event.data for event in Event.objects.all()])

@@ -32,7 +32,7 @@ def client(ada: Any) -> Client:
 
 
 def kinds() -> list[str]:
-    return list(Event.objects.order_by("number").values_list("kind", flat=True))
+    return list(Event.objects.order_by("pk").values_list("kind", flat=True))
 
 
 def subjects(to: str = "ada@example.org") -> list[str]:
