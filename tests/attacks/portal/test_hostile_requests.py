@@ -7,6 +7,7 @@ slow: `./dev.py test -m slow tests/attacks/portal/test_hostile_requests.py`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -32,6 +33,7 @@ SEED = 20261130
 AT_ONCE = 4  # threads that ask
 BATCH = 400  # requests before everybody is signed in again: some of them sign people out
 BLIND = ("anonymous", "stranger", "pending", "granted", "expired", "reviewer", "owner", "hand")
+SERVED = ("GET", "HEAD", "POST", "PUT", "DELETE")
 SEEING = ("keeper", "root")
 ALL_ROUTES = list(dict.fromkeys(routes(get_resolver())))
 SEEDER = "import django; django.setup(); from tests.attacks.portal import planting; planting.main()"
@@ -110,12 +112,14 @@ def site(bare_portal: Portal) -> Generator[Site]:
 
 
 def matrix(site: Site) -> Iterator[Asked]:
-    """Every route for every role and method, its parts those of the hidden model's rows."""
+    """Every route for every role and method, its parts those of the hidden model's rows; of the methods that nobody
+    serves three roles are enough.
+    """
     for route in ALL_ROUTES:
-        for who in (*BLIND, *SEEING):
-            for method in METHODS:
+        for who, method in itertools.product((*BLIND, *SEEING), METHODS):
+            if method in SERVED or who in {"anonymous", "owner", "root"}:
                 for token in ("", f"{who}-person") if who != "anonymous" and "api/" in route else ("",):
-                    yield Asked(who, method, hidden_address(site, route), token=token, body=b"", kind="")
+                    yield Asked(who, method, hidden_address(site, route), token=token, body=b"")
 
 
 def hidden_address(site: Site, route: str) -> str:
