@@ -11,9 +11,10 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
-from django.db import DataError
+from django.db import DataError, ProgrammingError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from psycopg import errors
 
 from portal.errors import Unreadable
 
@@ -24,6 +25,13 @@ View = Callable[..., HttpResponseBase]
 NONSENSE = (
     IncorrectLookupParameters, FieldError, FieldDoesNotExist, ValidationError, DataError, ValueError, OverflowError,
 )  # fmt: skip
+# Lookups that Django knows and this database has no function or type for.
+UNKNOWN_THERE = (
+    errors.UndefinedFunction,
+    errors.DatatypeMismatch,
+    errors.CannotCoerce,
+    errors.IndeterminateDatatype,
+)
 SENTENCE = (
     "The address or the form names a filter, a number or a text that this page cannot use. "
     "Open the list again from the admin's first page and choose its filters there."
@@ -44,7 +52,9 @@ class AdminSite(admin.AdminSite):
                     raise IncorrectLookupParameters
                 if hasattr(response, "render"):
                     response.render()
-            except NONSENSE as error:
+            except (*NONSENSE, ProgrammingError) as error:
+                if isinstance(error, ProgrammingError) and not isinstance(error.__cause__, UNKNOWN_THERE):
+                    raise
                 log.warning("%s %s was refused", request.method, request.path, exc_info=error)
                 raise Unreadable(SENTENCE) from error
             return response

@@ -45,8 +45,9 @@ def test_page_of_an_id_that_is_none_leads_away(desk: Any) -> None:
             assert response.status_code in {302, 400, 403, 404}, (label, number, page)
 
 
-def test_filter_that_is_none_says_what_to_do(desk: Any) -> None:
-    response = desk.root_browser.get("/admin/access_requests/gatedmodel/?repo_id__regex=(")
+@pytest.mark.parametrize("query", ["repo_id__regex=(", "repo_id__unaccent=", "repo_id__trigram_similar=x"])
+def test_filter_that_is_none_says_what_to_do(desk: Any, query: str) -> None:
+    response = desk.root_browser.get(f"/admin/access_requests/gatedmodel/?{query}")
     assert response.status_code == 400
     assert "names a filter, a number or a text that this page cannot use" in text(response)
     assert "choose its filters there" in text(response)
