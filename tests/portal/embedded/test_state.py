@@ -1,0 +1,76 @@
+"""Files of the state folder lose the rights of other users at the next start."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+
+from model_ops.access_lists import ACCESS_LIST, private_mode
+from portal.embedded.state import tighten
+
+# user::rw- user:65534:r-- group::r-- mask::r-- other::---, as the kernel stores it (linux/posix_acl_xattr.h)
+ENTRIES = [(1, 6, 2**32 - 1), (2, 4, 65534), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)]
+LIST = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in ENTRIES)
+
+
+def modes(state: Path) -> dict[str, int]:
+    return {str(path.relative_to(state)): stat.S_IMODE(path.lstat().st_mode) for path in state.rglob("*")}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """As an earlier version left it."""
+    state = tmp_path / "state"
+    for name in ("logs/web.log", "run/beat", "weights/blobs/ab/abc", "downloads/1.jsonl", "pg/data/base"):
+        path = state / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        path.chmod(0o644)
+    (state / "tool").touch()
+    (state / "tool").chmod(0o755)
+    for path in [state, *state.rglob("*")]:
+        if path.is_dir():
+            path.chmod(0o755)
+    return state
+
+
+def test_files_of_an_earlier_version_are_tightened(state: Path) -> None:
+    (state / "link").symlink_to("/etc/passwd")
+    passwd = stat.S_IMODE(Path("/etc/passwd").stat().st_mode)
+    tighten(state)
+    found = modes(state)
+    assert (found.pop("pg/data"), found.pop("pg/data/base")) == (0o755, 0o644)  # PostgreSQL's own matter
+    assert found.pop("tool") == 0o700
+    found.pop("link")
+    assert {name: mode for name, mode in found.items() if mode & 0o077} == {}
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path("/etc/passwd").stat().st_mode) == passwd
+
+
+def test_weights_are_looked_through_once(state: Path) -> None:
+    tighten(state)
+    (state / "weights" / "blobs" / "ab" / "abc").chmod(0o644)
+    (state / "logs" / "web.log").chmod(0o644)
+    tighten(state)
+    found = modes(state)
+    assert (found["weights/blobs/ab/abc"], found["logs/web.log"]) == (0o644, 0o600)
+
+
+def test_file_that_an_operator_opened_by_an_access_list_stays_open(state: Path) -> None:
+    """nginx as another user reads the weights this way (docs/delivery.md)."""
+    blob = state / "weights" / "blobs" / "ab" / "abc"
+    try:
+        os.setxattr(blob, ACCESS_LIST, LIST)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):
+            raise
+        pytest.skip("this file system knows no access lists")
+    tighten(state)
+    assert (private_mode(blob), stat.S_IMODE(blob.stat().st_mode)) == (0o640, 0o640)
+    blob.chmod(private_mode(blob))
+    assert os.getxattr(blob, ACCESS_LIST) == LIST

@@ -1,0 +1,69 @@
+"""The table of who gets which variable: complete, and what compose.yaml does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model_ops.child_environment import chosen
+from portal.parts import CONFIGURATION, OWNER_DATABASE, PARTS, SECRETS, environment_of
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+READ_ELSEWHERE = {"GATEHOUSE_STATE", "GATEHOUSE_RUN", "GATEHOUSE_FOLLOW_ENDPOINTS"}
+GIVEN = {name.replace("*", "ACCESS_KEY_ID"): f"the {name}" for name in SECRETS} | {"STRANGER": "x"}
+
+
+def test_every_setting_that_is_read_reaches_a_part() -> None:
+    texts = "".join((CHECKOUT / "portal" / name).read_text() for name in ("settings.py", "environment.py"))
+    read = set(re.findall(r'"(GATEHOUSE_[A-Z0-9_]+)"', texts))
+    assert len(read) > 20
+    assert {name for name in read if not any(chosen(names, {name: "x"}) for names in PARTS.values())} == set()
+    assert read - READ_ELSEWHERE - set(CONFIGURATION) == set()
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("web", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"}),
+        ("worker-default", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"}),
+        ("worker-recovery", {"DATABASE_URL", "REDIS_URL", "GATEHOUSE_HUB_TOKEN"}),
+        ("migrate", {"DATABASE_URL", "GATEHOUSE_OWNER_DATABASE_URL"}),
+        ("report", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY"}),
+    ],
+)  # fmt: skip
+def test_part_gets_the_secrets_of_the_table(part: str, expected: set[str]) -> None:
+    given = environment_of(part, GIVEN)
+    assert {name for name, value in given.items() if GIVEN.get(name) == value} == expected
+    bucket = {"AWS_ACCESS_KEY_ID"} if part in ("web", "worker-default") else set()
+    given = environment_of(part, GIVEN | {"GATEHOUSE_DELIVERY": "s3"})
+    assert {name for name, value in given.items() if GIVEN.get(name) == value} == expected | bucket
+
+
+def test_web_process_knows_which_endpoints_have_a_token_and_no_token() -> None:
+    pairs = "https://a.example.org=hf_one https://b.example.org=hf_two=="
+    given = environment_of("web", {"GATEHOUSE_FOLLOW_TOKENS": pairs})
+    assert given["GATEHOUSE_FOLLOW_ENDPOINTS"] == "https://a.example.org https://b.example.org"
+    assert "hf_" not in str(given)
+
+
+def test_owners_address_goes_to_migrate_alone() -> None:
+    assert [part for part, names in PARTS.items() if OWNER_DATABASE in names] == ["migrate"]
+    assert OWNER_DATABASE not in CONFIGURATION
+
+
+@pytest.mark.parametrize("part", ["web", "worker-default", "worker-recovery", "migrate"])
+def test_compose_gives_a_part_what_the_table_says(part: str) -> None:
+    composed = yaml.safe_load((CHECKOUT / "docker" / "compose.yaml").read_text())["services"][part][
+        "environment"
+    ]
+    allowed = set(environment_of(part, dict.fromkeys(composed, "x") | {"GATEHOUSE_DELIVERY": "s3"}))
+    assert set(composed) - allowed == set()
+    secrets = {name for name in composed if chosen(SECRETS, {name: "x"})}
+    wanted = {name for name in PARTS[part] if name in SECRETS and not name.endswith("*")}
+    assert wanted <= secrets
+    assert (composed["SECRET_KEY"] == "none") == ("SECRET_KEY" not in PARTS[part])
+    role = "gatehouse_portal"
+    assert composed["DATABASE_URL"].startswith(f"postgres://{role}:${{PORTAL_PASSWORD")
