@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.db import DataError, connection
 from django.db.models import Q
@@ -45,9 +45,13 @@ class Uses(Generic[Key]):
     """The uses that this process has seen and not written, the newest of each token (or session)."""
 
     def __init__(
-        self, write: Callable[[Key, Use], None], *, of: str = "tokens", every: timedelta = WRITE_EVERY
+        self,
+        write: Callable[[Key, Use], None] | None = None,
+        *,
+        of: str = "tokens",
+        every: timedelta = WRITE_EVERY,
     ) -> None:
-        self._write: Callable[[Key, Use], None] = write
+        self._write: Callable[[Any, Use], None] = write or _write
         self._of, self._every = of, every
         self._lock = threading.Lock()
         self._waiting: dict[Key, Use] = {}
@@ -134,7 +138,7 @@ def _write(token_id: int, use: Use) -> None:
     )
 
 
-uses = Uses(_write)
+uses: Uses[int] = Uses()
 
 
 def flush_uses() -> int:

@@ -1,0 +1,89 @@
+"""Someone else holds the log's lock, or has decided and does not commit: pages and other decisions go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+
+from access_requests.enums import Outcome
+from access_requests.models import Decision
+from access_requests.services.audit import verify_chain
+from access_requests.services.catalogue import assign_role
+from access_requests.services.requests import record_decision, save_draft, start_request
+from tests.conftest import TULU_ANSWERS
+from tests.threads import all_at_once
+
+CHAIN_LOCK = 0x6761746568  # as in access_requests/migrations/0012_event_log_chain.py
+PATIENCE = "20s"  # after which a statement that waits for a lock is an error
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def log_held() -> Generator[None]:
+    """Another connection holds the log's lock, as the one that commits does."""
+    settings = {**connection.get_connection_params()}
+    names = ("dbname", "user", "password", "host", "port")
+    with psycopg.connect(**{name: settings[name] for name in names if settings.get(name)}) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
+        yield
+        other.rollback()
+
+
+def be_impatient() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{PATIENCE}'")
+
+
+def test_pages_and_drafts_do_not_wait_for_the_log(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
+) -> None:
+    model, ada, bob, olga = make_model(), make_person("ada"), make_person("bob"), make_person("olga")
+    assign_role(model=model, user=olga, role="owner")
+    submit(ada, model)
+    draft = start_request(model=model, applicant=bob)
+    client = Client()
+    client.force_login(ada)
+    be_impatient()
+    with log_held():
+        for path in ("/", "/me/", "/ai/tulu", "/me/tokens", "/ai/tulu/licences"):
+            assert client.get(path).status_code == 200, path
+        save_draft(request=draft, applicant=bob, answers=TULU_ANSWERS)  # no event, so no link
+    connection.close()
+
+
+def test_decision_that_is_not_committed_holds_back_no_page_and_no_other_decision(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
+) -> None:
+    model, ada, bob, olga = make_model(), make_person("ada"), make_person("bob"), make_person("olga")
+    assign_role(model=model, user=olga, role="owner")
+    first, second = submit(ada, model), submit(bob, model)
+    client = Client()
+    client.force_login(ada)
+    written, done = threading.Event(), threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            with transaction.atomic():
+                record_decision(request=first, reviewer=olga, outcome=Outcome.APPROVED)
+                written.set()
+                assert done.wait(120)
+            return
+        assert written.wait(120)
+        be_impatient()
+        try:
+            assert client.get("/ai/tulu").status_code == 200
+            record_decision(request=second, reviewer=olga, outcome=Outcome.APPROVED)
+        finally:
+            done.set()
+
+    all_at_once(2, work)
+    assert Decision.objects.count() == 2
+    assert verify_chain().ok
