@@ -71,11 +71,11 @@ def rates(state: Path, count: int) -> dict[str, Any]:
     """Decisions and bare events a second, by processes of one connection each and by threads of one process."""
     found: dict[str, Any] = {"decisions": {}, "events": {}}
     with database(state) as environment:
-        seed = order(environment, "seed", count=(count + 33) * 2 * len(CONNECTIONS))
+        seed = order(environment, "seed", count=(count + 32) * 2 * len(CONNECTIONS))
         ids = seed["requests"]
         for how in ("processes", "threads"):
             for number in CONNECTIONS:
-                more = count + number + 1  # what is done before the clock starts
+                more = count + number  # what is done before the clock starts
                 mine, ids = ids[:more], ids[more:]
                 made = order(environment, "decide", how=how, number=number, requests=mine)
                 events = order(environment, "append", how=how, number=number, count=more)

@@ -75,17 +75,20 @@ def _append(number: int) -> None:
 def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, Any]:
     """Shares the items out to processes or threads that begin together; items a second, and the longest in seconds.
 
-    The first items are done before, so that templates are read and connections made when the clock starts.
+    Each does one item before, so that templates are read and connections made when the clock starts. This process itself
+    has asked the database nothing yet: a pool of connections does not outlive a fork.
     """
-    work(items[0])
-    warm, items = items[1 : number + 1], items[number + 1 :]
-    connections.close_all()
+    warm, items = items[:number], items[number:]
     kind: Any = multiprocessing.get_context("fork") if how == "processes" else threading
     barrier = kind.Barrier(number + 1)
     longest: Any = multiprocessing.Array("d", number, lock=False) if how == "processes" else [0.0] * number
 
     def run(place: int) -> None:
-        work(warm[place])
+        try:
+            work(warm[place])
+        except BaseException:
+            barrier.abort()
+            raise
         work_on = items[place::number]
         barrier.wait()
         for item in work_on:
