@@ -12,6 +12,7 @@
     ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
     ./dev.py bench attacks              how long pages take while anonymous people attack
     ./dev.py bench decisions [options]  decisions and events a second, and what waits while 10,000 requests are imported
+    ./dev.py bench slow-input           the CPU time that the worst cards, Markdown and JSON cost
 
 Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
 that is .gatehouse/ beside this file. Standard library only.
