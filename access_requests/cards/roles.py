@@ -81,7 +81,7 @@ def role_of(label: str, declared: str) -> str:
 
 def _tidy(label: str) -> str:
     """Lower-case the label, unify its signs and drop Markdown marks, so that spellings compare equal."""
-    text = unicodedata.normalize("NFKC", label).casefold().replace("’", "'")[:LONGEST_TIDIED]
+    text = unicodedata.normalize("NFKC", label)[:LONGEST_TIDIED].casefold().replace("’", "'")
     text = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     text = re.sub(r"[*_`“”\"]+", "", text)
     return re.sub(r"\s+", " ", text).strip(" ?:.!,;：？。")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -11,8 +10,7 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 
 from access_requests.cards import CardRefused, read_card
-from access_requests.cards.frontmatter import MAX_FRONT_CHARACTERS
-from access_requests.cards.nodes import MAX_NODES
+from access_requests.cards.bounds import ANONYMOUS, SIGNED_IN
 from access_requests.errors import Conflict
 from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, spend
@@ -24,18 +22,6 @@ from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.right import owned_repo, uploader
 from model_ops.services.uploads.creating import create_branch, create_repository, delete_branch
 
-
-@dataclass(frozen=True)
-class CardBounds:
-    """The largest card that a caller may have read: bytes of the request, characters and values of the front matter."""
-
-    body: int
-    front: int
-    nodes: int
-
-
-SIGNED_IN = CardBounds(body=2**20, front=MAX_FRONT_CHARACTERS, nodes=MAX_NODES)
-ANONYMOUS = CardBounds(body=2**18, front=2**16, nodes=5_000)
 CARDS_OF_PERSON = Limit("cards-person", 60, 60, "Too many cards were sent to be checked: wait a minute.")
 CARDS_OF_ADDRESS = Limit(
     "cards-address", 30, 60, "Too many cards were sent to be checked from this address: wait a minute."

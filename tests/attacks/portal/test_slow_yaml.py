@@ -9,7 +9,8 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from model_ops.hub.uploads.create import ANONYMOUS, CARDS_OF_ADDRESS, CARDS_OF_ANYBODY
+from access_requests.cards.bounds import ANONYMOUS
+from model_ops.hub.uploads.create import CARDS_OF_ADDRESS, CARDS_OF_ANYBODY
 from tests.attacks.portal.lines import all_well, statuses
 from tests.model_ops.hub.conftest import Answer, Portal
 from tests.model_ops.hub.ways import beside
