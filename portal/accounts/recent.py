@@ -37,10 +37,10 @@ def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
 
 
 def remember_where(request: HttpRequest) -> None:
-    """Write into the newest record of the session from which network the person just proved who they are."""
-    records = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY)
-    if records:
-        records[-1]["from"] = _network(request)
+    """Write into the newest record of the session from which network the person just proved who they are, if known."""
+    records, here = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY), _network(request)
+    if records and here:
+        records[-1]["from"] = here
         request.session.modified = True
 
 
