@@ -86,6 +86,7 @@ def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, An
     def run(place: int) -> None:
         try:
             work(warm[place])
+            connections.close_all()
         except BaseException:
             barrier.abort()
             raise
@@ -94,6 +95,7 @@ def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, An
         for item in work_on:
             started = time.perf_counter()
             work(item)
+            connections.close_all()  # back to the pool, as after a request: threads are more than its connections
             longest[place] = max(longest[place], time.perf_counter() - started)
         connections.close_all()
 
