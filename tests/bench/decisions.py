@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -121,16 +120,12 @@ def order(environment: dict[str, str], what: str, **arguments: Any) -> dict[str,
 # --- beside an import ---
 
 
-@dataclass
 class Hub(ThreadingHTTPServer):
-    """A Hub whose repository has so many pending requests; it takes decisions and forgets them."""
-
-    count: int = 0
-    asked: list[str] = field(default_factory=list)
+    """A Hub whose repository has so many pending requests."""
 
     def __init__(self, count: int) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
-        self.count, self.asked = count, []
+        self.count = count
 
     @property
     def endpoint(self) -> str:
@@ -175,7 +170,7 @@ def entry(number: int) -> dict[str, Any]:
 
 def beside_import(state: Path, count: int, most: float) -> dict[str, Any]:
     """The longest decision and the longest page while a portal imports that many requests."""
-    with closing(Hub(count)) as hub:
+    with Hub(count) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         tokens = {"GATEHOUSE_FOLLOW_TOKENS": f"{hub.endpoint}=hf_bench"}
         with run_portal(state, extra_env=tokens) as portal:
