@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -142,10 +143,20 @@ def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     somebody of this portal, whatever name or address the far side gives.
     """
     known = _known_person(followed.endpoint, item)
-    if known is not None:
-        lock_person(known.user_id)
-        update_person(known, item)
-        return known
+    if known is None:
+        try:
+            with transaction.atomic():
+                return _new_person(followed, item)
+        except IntegrityError:  # another poll was faster
+            known = _known_person(followed.endpoint, item)
+            if known is None:
+                raise
+    lock_person(known.user_id)
+    update_person(known, item)
+    return known
+
+
+def _new_person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     user = import_string(settings.GATEHOUSE_IMPORT_PERSON)(
         name=item.name, full_name=item.full_name, host=followed.host
     )

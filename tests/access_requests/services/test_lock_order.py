@@ -196,7 +196,7 @@ def someone_waits() -> bool:
 # (file, function) -> why a row is locked FOR UPDATE there, for which the foreign keys of new rows wait.
 LOCKED_WHOLE = {("model_ops/services/uploads/holding.py", "_lock_to_delete"): "the rows are deleted"}
 # Django locks the row of `update_or_create` FOR UPDATE; so only rows that no other row refers to may be written so.
-WRITTEN_SO = {"Ref", "ModelRole", "UploadRule", "SmokeRun", "OwnerLink"}
+WRITTEN_SO = {"Ref", "ModelRole", "UploadRule", "SmokeRun", "OwnerLink", "RenderedCard"}
 
 
 def calls(name: str) -> Iterator[tuple[str, str, ast.Call]]:
