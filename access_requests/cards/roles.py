@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from .form import ROLE_TYPES
 
@@ -62,7 +63,7 @@ _LABELS: dict[str, str] = {
 }
 _COMPILED = {role: re.compile(pattern) for role, pattern in _LABELS.items()}
 
-LONGEST_TIDIED = 1024  # characters; one sign may stand for 18 until it is unified
+LONGEST_TIDIED = 400  # characters; the longest labels of real cards have 250, and one sign may stand for 18
 
 _CJK = re.compile(r"[\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _PARENTHESES = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
@@ -79,9 +80,10 @@ def role_of(label: str, declared: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=256)
 def _tidy(label: str) -> str:
     """Lower-case the label, unify its signs and drop Markdown marks, so that spellings compare equal."""
-    text = unicodedata.normalize("NFKC", label)[:LONGEST_TIDIED].casefold().replace("’", "'")
+    text = unicodedata.normalize("NFKC", label[:LONGEST_TIDIED])[:LONGEST_TIDIED].casefold().replace("’", "'")
     text = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     text = re.sub(r"[*_`“”\"]+", "", text)
     return re.sub(r"\s+", " ", text).strip(" ?:.!,;：？。")
