@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is passe
     "django_migrations": ("SELECT",),
 }
 SEQUENCES = ("USAGE", "SELECT")
-FUNCTIONS = ("gatehouse_erase_event_texts",)  # those of ours that the portal may call; triggers need no right
+FUNCTIONS: tuple[str, ...] = ()  # those of ours that the portal may call; triggers need no right
 ATTRIBUTES = {
     "rolsuper": "NOSUPERUSER",
     "rolcreatedb": "NOCREATEDB",

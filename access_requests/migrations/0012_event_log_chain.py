@@ -49,16 +49,18 @@ BEGIN
 END $$;
 """
 ERASE = """
-CREATE FUNCTION gatehouse_erase_event_texts(wanted bigint[], by bigint, by_name text) RETURNS bigint
+CREATE FUNCTION gatehouse_erase_event_texts(wanted bigint[], by bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp AS $$
 DECLARE
     erased bigint[];
     moment timestamptz := clock_timestamp();
     salt bytea := decode(replace(gen_random_uuid()::text, '-', ''), 'hex');
+    by_name text;
     name_digest text;
     content text;
     appended bigint;
 BEGIN
+    SELECT to_json(username)::text INTO STRICT by_name FROM accounts_user WHERE id = by;
     SELECT array_agg(t.id ORDER BY t.id) INTO erased FROM (
         SELECT id FROM access_requests_eventtext WHERE id = ANY(wanted) AND text IS NOT NULL
         ORDER BY id FOR NO KEY UPDATE) t;
@@ -79,7 +81,7 @@ BEGIN
     INSERT INTO access_requests_eventtext (event_id, name, salt, text) VALUES (appended, 'actor_name', salt, by_name);
     RETURN cardinality(erased);
 END $$;
-REVOKE ALL ON FUNCTION gatehouse_erase_event_texts(bigint[], bigint, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION gatehouse_erase_event_texts(bigint[], bigint) FROM PUBLIC;
 """
 ONLY_ERASED = """
 CREATE FUNCTION gatehouse_only_erased() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -92,6 +94,8 @@ BEGIN
 END $$;
 """
 TRIGGERS = """
+CREATE TRIGGER access_requests_event_format BEFORE INSERT ON access_requests_event
+    FOR EACH ROW WHEN (NEW.format <> 2) EXECUTE FUNCTION gatehouse_append_only();
 CREATE CONSTRAINT TRIGGER zz_link AFTER INSERT ON access_requests_event DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW WHEN (NEW.format = 2) EXECUTE FUNCTION gatehouse_note_event();
 CREATE CONSTRAINT TRIGGER zz_link AFTER INSERT ON access_requests_eventtolink DEFERRABLE INITIALLY DEFERRED
@@ -106,13 +110,14 @@ CREATE TRIGGER access_requests_eventlink_all BEFORE TRUNCATE ON access_requests_
     FOR EACH STATEMENT EXECUTE FUNCTION gatehouse_append_only();
 """
 BACK = """
+DROP TRIGGER access_requests_event_format ON access_requests_event;
 DROP TRIGGER zz_link ON access_requests_event;
 DROP TRIGGER access_requests_eventtext_rows ON access_requests_eventtext;
 DROP TRIGGER access_requests_eventtext_all ON access_requests_eventtext;
 DROP TRIGGER access_requests_eventlink_rows ON access_requests_eventlink;
 DROP TRIGGER access_requests_eventlink_all ON access_requests_eventlink;
 DROP FUNCTION gatehouse_only_erased();
-DROP FUNCTION gatehouse_erase_event_texts(bigint[], bigint, text);
+DROP FUNCTION gatehouse_erase_event_texts(bigint[], bigint);
 DROP TABLE access_requests_eventtolink;
 DROP FUNCTION gatehouse_note_event();
 DROP FUNCTION gatehouse_link_event();

@@ -71,8 +71,7 @@ def write_anchor_if_due() -> str | None:
         # A line that a full disk or a kill cut short is ended first, so that it spoils no other.
         os.write(file.fileno(), (b"" if whole else b"\n") + line.encode() + b"\n")
         os.fsync(file.fileno())
-    if settings.GATEHOUSE_ANCHOR_MAIL and (last is None or last.at.date() != now.date()):
-        _mail(line, now)
+    _mail(line, now)
     return line
 
 
@@ -101,6 +100,7 @@ def signed_line(now: datetime) -> str:
 
 
 def _mail(line: str, now: datetime) -> None:
+    """Queue an anchor's email; its key names the day, so that the first anchor of a day is the one that leaves."""
     number = json.loads(line)["number"]
     for address in settings.GATEHOUSE_ANCHOR_MAIL:
         queue_mail(
@@ -192,8 +192,8 @@ def check_anchors() -> AnchorReport:
         return AnchorReport(0, None, _missing(path))
     count, last, problems = 0, None, []
     anchors = read_anchors(path)
-    end, _ = head()
     while several := list(islice(anchors, AT_ONCE)):
+        end, _ = head()  # after the lines were read: the log may have grown with them
         known = hashes_of([anchor.number for anchor in several if isinstance(anchor, Anchor)])
         for anchor in several:
             count += 1

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 FIRST_HASH = "0" * 64
 SALT = 16  # bytes
+MOST_BAD = 20  # places that a check names
+WRITERS = frozenset(
+    ("system", "policy", "operator", "leak report")
+)  # parts of the portal that act by themselves
 # Data that name and quote nobody, by key. What stands under any other key is kept as text and can be erased, unless it
 # is a number, a truth value or nothing.
 FACTS = frozenset(
@@ -40,12 +44,23 @@ FACTS = frozenset(
 
 @dataclass(frozen=True)
 class ChainReport:
-    """`first_bad` is the number of the first event that is changed, missing or out of place; `head` the last link."""
+    """`bad` are places where an event is changed, missing or out of place, the first ones; `head` is the last link.
 
-    ok: bool
+    `erased` counts the texts that were erased and say so.
+    """
+
     events: int
-    first_bad: int | None
-    head: tuple[int, str] = (0, FIRST_HASH)
+    bad: list[int]
+    head: tuple[int, str]
+    erased: int
+
+    @property
+    def ok(self) -> bool:
+        return not self.bad
+
+    @property
+    def first_bad(self) -> int | None:
+        return self.bad[0] if self.bad else None
 
 
 @contextmanager
@@ -67,18 +82,21 @@ def append_event(
 ) -> Event:
     """Append an event inside the caller's transaction; the database links it into the chain at commit.
 
-    Without an actor, `actor_name` says which part of the portal acted (default "system"). `data` holds strings, integers,
-    booleans, null, lists and maps of them; what may name or quote a person is stored beside the event (`FACTS`).
+    Without an actor, `actor_name` says who acted (default "system"). `data` holds strings, integers, booleans, null,
+    lists and maps of them. What may name or quote a person is stored beside the event: all data but `FACTS`, all names but
+    `WRITERS`.
     """
     texts = {key: value for key, value in (data or {}).items() if _is_text(key, value)}
-    if actor is not None:
-        texts[ACTOR] = actor_name or actor.username
+    who = actor_name or (actor.username if actor else "system")
+    by_itself = actor is None and who in WRITERS
+    if not by_itself:
+        texts[ACTOR] = who
     rows = [_text(name, value) for name, value in texts.items()]
     event = Event(
         at=timezone.now(),
         kind=kind,
         actor=actor,
-        writer="" if actor else actor_name or "system",
+        writer=who if by_itself else "",
         model=model,
         request=request,
         grant=grant,
@@ -192,49 +210,63 @@ def one_moment() -> Iterator[None]:
 
 
 def verify_chain() -> ChainReport:
-    """Compute every hash again from the first event on; memory grows with the erasures alone."""
+    """Compute every hash again from the first event on, also behind one that is wrong.
+
+    Memory grows with the erasures alone.
+    """
+    bad: list[int] = []
     with one_moment():
-        events = Event.objects.count()
-        number, last, bad = _verify_old()
-        if bad is None:
-            number, last, bad = _verify_links(number, last)
-        if bad is None and number != events:
-            bad = number + 1  # events without a place in the chain
-    return ChainReport(ok=bad is None, events=events, first_bad=bad, head=(number, last))
+        events, erased = Event.objects.count(), _erased_texts()
+        number, last = _verify_old(bad)
+        number, last = _verify_links(number, last, erased, bad)
+        if Event.objects.filter(format=2, link=None).exists():
+            bad.append(number + 1)  # events without a place in the chain
+    return ChainReport(events=events, bad=bad[:MOST_BAD], head=(number, last), erased=len(erased))
 
 
-def _verify_old() -> tuple[int, str, int | None]:
-    """Number and hash of the last event of format 1, and the first that is wrong."""
+def _verify_old(bad: list[int]) -> tuple[int, str]:
+    """Number and hash of the last event of format 1; what is wrong is added to `bad`."""
     number, previous = 0, FIRST_HASH
     for event in Event.objects.filter(format=1).order_by("old_number").iterator(chunk_size=1000):
+        place = event.old_number or 0
         well = event.old_previous_hash == previous and event.old_hash == old_hash(event)
-        if event.old_number != number + 1 or not well:
-            return number, previous, min(event.old_number or 0, number + 1)
-        number, previous = number + 1, event.old_hash
-    return number, previous, None
+        if place != number + 1 or not well:
+            _add(bad, min(place, number + 1))
+        number, previous = place, event.old_hash
+    return number, previous
 
 
-def _verify_links(number: int, previous: str) -> tuple[int, str, int | None]:
+def _verify_links(number: int, previous: str, erased: set[int], bad: list[int]) -> tuple[int, str]:
     """Go on from the last event of format 1; the first event after it says that it closed that chain."""
-    erased = _erased_texts()
     closed = {"number": number, "hash": previous} if number else None
     rows = EventLink.objects.select_related("event").prefetch_related("event__texts").order_by("number")
     for link in rows.iterator(chunk_size=1000):
-        event = link.event
-        well = (
-            link.previous_hash == previous
-            and link.hash == link_hash(link.number, previous, event.digest)
-            and event.format == 2
-            and event.digest == event_digest(event)
-            and _texts_are_whole(event, erased)
-        )
+        well = _is_whole(link, previous, erased)
         if closed is not None:
-            well = well and event.kind == "log.closed" and event.facts.get("head") == closed
+            well = well and link.event.kind == "log.closed" and link.event.facts.get("head") == closed
             closed = None
         if link.number != number + 1 or not well:
-            return number, previous, min(link.number, number + 1)
-        number, previous = number + 1, link.hash
-    return number, previous, number + 1 if closed is not None else None
+            _add(bad, min(link.number, number + 1))
+        number, previous = link.number, link.hash
+    if closed is not None:
+        _add(bad, number + 1)
+    return number, previous
+
+
+def _add(bad: list[int], number: int) -> None:
+    if len(bad) < MOST_BAD:
+        bad.append(number)
+
+
+def _is_whole(link: EventLink, previous: str, erased: set[int]) -> bool:
+    event = link.event
+    return (
+        link.previous_hash == previous
+        and link.hash == link_hash(link.number, previous, event.digest)
+        and event.format == 2
+        and event.digest == event_digest(event)
+        and _texts_are_whole(event, erased)
+    )
 
 
 def _texts_are_whole(event: Event, erased: set[int]) -> bool:
@@ -249,17 +281,3 @@ def _texts_are_whole(event: Event, erased: set[int]) -> bool:
 def _erased_texts() -> set[int]:
     found = Event.objects.filter(kind="text.erased", format=2).values_list("facts", flat=True)
     return {pk for facts in found for pk in facts.get("erased", [])}
-
-
-def erase_texts(*, texts: list[EventText], actor: User) -> int:
-    """Take salt and text of these for good and append the event that says so; return how many were erased.
-
-    A function of the database does it: the portal's own role may not change a row of the log.
-    """
-    with recorded(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT gatehouse_erase_event_texts(%s, %s, %s)",
-            [[text.pk for text in texts], actor.pk, canonical(actor.username)],
-        )
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0

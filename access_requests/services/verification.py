@@ -25,6 +25,7 @@ class LogReport:
     head: tuple[int, str]
     anchors: int
     last_anchor: datetime | None
+    erased: int
     problems: list[str]
 
     @property
@@ -41,16 +42,19 @@ def verify_log(*, expect: str = "") -> LogReport:
     chain = verify_chain()
     anchors = check_anchors()
     problems = []
-    if chain.first_bad is not None:
+    if chain.bad:
+        more = f" ({', '.join(map(str, chain.bad[1:]))} as well)" if len(chain.bad) > 1 else ""
         problems.append(
-            f"The chain of {chain.events} events is broken at event {chain.first_bad}: it, or the one before it, "
+            f"The chain of {chain.events} events is broken at event {chain.bad[0]}{more}: it, or the one before it, "
             "was changed or removed; compare with a backup."
         )
     problems += anchors.problems
     problems += licence_problems()
     if expected is not None:
         problems += _unexpected(*expected)
-    return LogReport(chain.events, chain.first_bad, chain.head, anchors.count, anchors.last_at, problems)
+    return LogReport(
+        chain.events, chain.first_bad, chain.head, anchors.count, anchors.last_at, chain.erased, problems
+    )
 
 
 def parse_head(text: str) -> tuple[int, str]:

@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from allauth.account.internal.flows.reauthentication import reauthenticate_by_password
 from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.db import connection
-from django.test import Client, RequestFactory
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -28,6 +27,7 @@ from access_requests.services.tokens import issue_person_token, issue_token
 from model_ops.services.publishing import publish_revision
 from portal.accounts.people import invitation_url
 from tests.model_ops.hub.routes_table import GROUPS
+from tests.sign_in import sign_in
 
 pytestmark = pytest.mark.django_db
 
@@ -157,11 +157,9 @@ def browser_of(world: World, name: str) -> Client:
         factors = Authenticator.objects
         factors.create(user=world.people["root"], type=Authenticator.Type.TOTP, data={})
     if name != "nobody":
-        client.force_login(world.people[name])
-        request = RequestFactory().get("/")
-        request.session, request.user = client.session, world.people[name]
-        reauthenticate_by_password(request)  # pages that ask for the password again open at once
-        request.session.save()
+        sign_in(
+            client, world.people[name], confirmed=True
+        )  # pages that ask for the password again open at once
     return client
 
 

@@ -26,6 +26,7 @@ class Command(OperatorCommand):
             "events": report.events,
             "first_bad": report.first_bad,
             "head": f"{number}:{hash}",
+            "erased": report.erased,
             "anchors": report.anchors,
             "last_anchor": moment(report.last_anchor) if report.last_anchor else None,
             "problems": report.problems,
@@ -41,4 +42,5 @@ def _text(report: LogReport) -> str:
         anchored = "No anchor has been due yet."
     else:
         anchored = f"{report.anchors} anchors fit it, the last of {moment(report.last_anchor)}."
-    return f"The chain of {report.events} events is whole and ends at {number}:{hash}. {anchored}"
+    erased = f" {report.erased} texts were erased." if report.erased else ""
+    return f"The chain of {report.events} events is whole and ends at {number}:{hash}. {anchored}{erased}"

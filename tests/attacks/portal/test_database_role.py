@@ -13,19 +13,27 @@ import psycopg
 import pytest
 from django.db import DatabaseError, ProgrammingError, connection, transaction
 
-from access_requests.models import Event, LicenceAcceptance, LicenceVersion
-from access_requests.services.audit import verify_chain
+from access_requests.models import Event, EventLink, EventText, LicenceAcceptance, LicenceVersion
+from access_requests.services.audit import append_event, verify_chain
 from access_requests.services.log_protection import unprotected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-EVENT, LICENCE, ACCEPTANCE = (
-    f"access_requests_{name}" for name in ("event", "licenceversion", "licenceacceptance")
+EVENT, TEXT, LINK, LICENCE, ACCEPTANCE = (
+    f"access_requests_{name}"
+    for name in ("event", "eventtext", "eventlink", "licenceversion", "licenceacceptance")
 )
 REWRITING = [
-    f"UPDATE {EVENT} SET actor_name = 'someone else' WHERE number = 1",
-    f"UPDATE {EVENT} SET hash = repeat('0', 64)",
-    f"DELETE FROM {EVENT} WHERE number > 1",
+    f"UPDATE {EVENT} SET writer = 'policy'",
+    f"UPDATE {EVENT} SET digest = repeat('0', 64)",
+    f"DELETE FROM {EVENT} WHERE id > 1",
+    f"UPDATE {TEXT} SET text = NULL, salt = NULL",
+    f"DELETE FROM {TEXT}",
+    f"UPDATE {LINK} SET hash = repeat('0', 64)",
+    f"DELETE FROM {LINK}",
+    f"INSERT INTO {LINK} (number, event_id, previous_hash, hash) VALUES (99, 1, '', '')",
+    "SELECT * FROM access_requests_eventtolink",
+    "SELECT gatehouse_erase_event_texts(ARRAY[1, 2, 3], 1)",
     f"TRUNCATE {EVENT} CASCADE",
     f"UPDATE {ACCEPTANCE} SET sha256 = repeat('0', 64)",
     f"DELETE FROM {ACCEPTANCE}",
@@ -33,7 +41,7 @@ REWRITING = [
     f"UPDATE {LICENCE} SET sha256 = repeat('0', 64)",
     f"DELETE FROM {LICENCE}",
     f"INSERT INTO {LICENCE} SELECT * FROM {LICENCE} ON CONFLICT (id) DO UPDATE SET text = 'Be bad.'",
-    f"MERGE INTO {EVENT} e USING (SELECT 1) one ON e.number = 1 WHEN MATCHED THEN DELETE",
+    f"MERGE INTO {EVENT} e USING (SELECT 1) one ON e.id = 1 WHEN MATCHED THEN DELETE",
     f"SELECT * FROM {EVENT} FOR UPDATE",
     f"DO 'BEGIN LOCK TABLE {EVENT} IN ACCESS EXCLUSIVE MODE; END'",
     "DELETE FROM django_migrations",
@@ -107,7 +115,7 @@ def recorded_facts(
 def facts() -> dict[str, Any]:
     return {
         model.__name__: list(model.objects.order_by("pk").values())
-        for model in (Event, LicenceVersion, LicenceAcceptance)
+        for model in (Event, EventText, EventLink, LicenceVersion, LicenceAcceptance)
     }
 
 
@@ -129,12 +137,36 @@ def test_statements_in_the_name_of_the_owner_did_the_damage(
     """What the portal's role was before: the same statements, and the rows are others."""
     for statement in (
         "SET session_replication_role = replica",
-        f"UPDATE {EVENT} SET actor_name = 'someone else' WHERE number = 1",
+        f"UPDATE {EVENT} SET writer = 'policy'",
         f"UPDATE {LICENCE} SET text = 'Be bad.'",
     ):
         as_owner.execute(statement)
-    assert Event.objects.get(number=1).actor_name == "someone else"
+    assert {event.writer for event in Event.objects.all()} == {"policy"}
     assert LicenceVersion.objects.get().text == "Be bad."
+
+
+def test_event_of_the_old_format_is_refused(recorded_facts: dict[str, Any]) -> None:
+    """One with a huge number would have kept the check from ever looking at the links again."""
+    statement = (
+        f"INSERT INTO {EVENT} (format, at, kind, writer, facts, digests, digest, old_number, old_previous_hash, old_hash)"
+        " VALUES (1, now(), 'x', 'x', '{}', '{}', '', 1000000000000, '', '')"
+    )
+    with pytest.raises(DatabaseError, match="append-only"), connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert facts() == recorded_facts
+    assert verify_chain().ok
+
+
+def test_event_with_a_wrong_digest_hides_nothing_after_it(recorded_facts: dict[str, Any]) -> None:
+    """The portal's role may insert one; the check names it, and goes on."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {EVENT} (format, at, kind, writer, facts, digests, digest, old_previous_hash, old_hash)"
+            " VALUES (2, now(), 'x', 'x', '{}', '{}', 'wrong', '', '')"
+        )
+    append_event(kind="test.after")
+    report = verify_chain()
+    assert report.bad == [report.events - 1]
 
 
 @pytest.mark.parametrize("right", ["UPDATE, DELETE", "ALL"])
@@ -168,7 +200,7 @@ def test_portals_role_owns_nothing_and_is_nobody_elses_member(db: None) -> None:
         "truncate": "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND"
         " (has_table_privilege(oid, 'TRUNCATE') OR has_table_privilege(oid, 'TRIGGER') OR has_table_privilege(oid, 'REFERENCES'))",
         "public functions": "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
-        " AND proname <> 'gatehouse_erase_event_texts' AND has_function_privilege(oid, 'EXECUTE')",
+        " AND has_function_privilege(oid, 'EXECUTE')",
     }
     with connection.cursor() as cursor:
         found = {}
