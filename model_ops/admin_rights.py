@@ -56,7 +56,7 @@ class AssignedFolderForm(RightForm):
         labels = {"path": "Folder"}
         help_texts = {
             "path": "The absolute path of an existing folder on the server.",
-            "namespace": "What stands before the slash of a model's id: ai for ai/tulu.",
+            "namespace": "The part of a model's id before the slash: ai for ai/tulu.",
         }
         widgets = {"path": LINE}
 
@@ -73,7 +73,7 @@ class AllowedRepositoryForm(RightForm):
         labels = {"repo_id": "Repository", "namespace": "Only for the namespace"}
         help_texts = {
             "repo_id": "As on the Hub: meta-llama/Llama-2-7b-hf.",
-            "namespace": "What stands before the slash of a model's id. Leave it empty to allow the repository for every model.",
+            "namespace": "The part of a model's id before the slash. Leave it empty to allow the repository for every model.",
         }
         widgets = {"repo_id": LINE}
 
@@ -132,7 +132,7 @@ class AssignedFolderAdmin(RightAdmin):
         roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
         return format_html(
             "Owners of models in the namespace may then name this folder, and every folder below it, as a source of "
-            "weights. What is in no assigned folder, superusers alone can name. {} {}",
+            "weights. Only superusers can name a folder that is not assigned. {} {}",
             "Choose a folder at or below"
             if roots
             else "GATEHOUSE_SOURCES names no folder, so none can be assigned.",

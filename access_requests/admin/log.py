@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,7 +23,7 @@ from access_requests.services.mail import try_again
 class EventAdmin(ReadOnlyAdmin):
     """The chained log; `manage.py verify_audit` checks it."""
 
-    list_display = ["number", "at", "kind", "actor_name", "model", "request"]
+    list_display = ["number", "moment", "kind", "actor_name", "model", "request"]
     list_filter = ["kind", ("model", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["model", "request__applicant", "request__model", "link"]
     search_fields = ["actor__username", "writer", "kind", "model__repo_id"]
@@ -31,7 +32,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_per_page = 50
     fields = [
         "number",
-        "at",
+        "moment",
         "kind",
         "actor_name",
         "model",
@@ -42,7 +43,7 @@ class EventAdmin(ReadOnlyAdmin):
         "previous_hash",
         "hash",
     ]
-    readonly_fields = ["number", "actor_name", "pretty_data", "previous_hash", "hash"]
+    readonly_fields = ["number", "moment", "actor_name", "pretty_data", "previous_hash", "hash"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
         return super().get_queryset(request).prefetch_related("texts")
@@ -50,6 +51,10 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description="number")
     def number(self, event: Event) -> int | None:
         return event.number
+
+    @admin.display(description="at", ordering="at")
+    def moment(self, event: Event) -> str:
+        return f"{event.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
     @admin.display(description="who", ordering="actor__username")
     def actor_name(self, event: Event) -> str:

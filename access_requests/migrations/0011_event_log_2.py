@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
             models.CharField(
                 blank=True,
                 default="",
-                help_text="SHA-256 of all the above as canonical JSON.",
+                help_text="SHA-256 of the row as docs/event-log.md writes it.",
                 max_length=64,
             ),
             preserve_default=False,

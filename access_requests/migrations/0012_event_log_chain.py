@@ -93,7 +93,21 @@ BEGIN
     RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
 END $$;
 """
+# Texts come with their event; one that is added to an event of before would make the check call it changed.
+WITH_ITS_EVENT = """
+CREATE FUNCTION gatehouse_text_with_its_event() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, {schema}, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM access_requests_eventlink WHERE event_id = NEW.event_id) THEN
+        RAISE EXCEPTION '% is append-only: a text of an earlier event is refused', TG_TABLE_NAME
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+"""
 TRIGGERS = """
+CREATE TRIGGER access_requests_eventtext_new BEFORE INSERT ON access_requests_eventtext
+    FOR EACH ROW EXECUTE FUNCTION gatehouse_text_with_its_event();
 CREATE TRIGGER access_requests_event_format BEFORE INSERT ON access_requests_event
     FOR EACH ROW WHEN (NEW.format <> 2) EXECUTE FUNCTION gatehouse_append_only();
 CREATE CONSTRAINT TRIGGER zz_link AFTER INSERT ON access_requests_event DEFERRABLE INITIALLY DEFERRED
@@ -110,6 +124,8 @@ CREATE TRIGGER access_requests_eventlink_all BEFORE TRUNCATE ON access_requests_
     FOR EACH STATEMENT EXECUTE FUNCTION gatehouse_append_only();
 """
 BACK = """
+DROP TRIGGER access_requests_eventtext_new ON access_requests_eventtext;
+DROP FUNCTION gatehouse_text_with_its_event();
 DROP TRIGGER access_requests_event_format ON access_requests_event;
 DROP TRIGGER zz_link ON access_requests_event;
 DROP TRIGGER access_requests_eventtext_rows ON access_requests_eventtext;
@@ -129,7 +145,7 @@ def make_functions(apps, schema_editor):
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SELECT quote_ident(current_schema())")
         (schema,) = cursor.fetchone()
-        for text in (NOTE, LINK, ERASE):
+        for text in (NOTE, LINK, ERASE, WITH_ITS_EVENT):
             cursor.execute(text.format(schema=schema, lock=CHAIN_LOCK))
         cursor.execute(ONLY_ERASED)
         cursor.execute(TRIGGERS)

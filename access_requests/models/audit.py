@@ -41,7 +41,7 @@ class Event(models.Model):
         default=dict, blank=True, help_text="SHA-256 of salt and text, by the text's name."
     )
     digest = models.CharField(
-        max_length=64, blank=True, help_text="SHA-256 of all the above as canonical JSON."
+        max_length=64, blank=True, help_text="SHA-256 of the row as docs/event-log.md writes it."
     )
     old_number = models.BigIntegerField(unique=True, null=True, editable=False, help_text="Format 1 only.")
     old_previous_hash = models.CharField(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,6 +33,8 @@ from django.utils import timezone
 from access_requests.models import Event
 from access_requests.services.audit import canonical, hashes_of, head
 from access_requests.services.mail import queue_mail
+
+log = logging.getLogger(__name__)
 
 LONGEST_LINE = 2000  # bytes
 AT_ONCE = 1000  # anchors that one query compares with the log
@@ -117,6 +120,8 @@ def _mail(line: str, now: datetime) -> None:
 def _private_key() -> Ed25519PrivateKey:
     path = settings.GATEHOUSE_STATE / "anchor_key"
     if not path.exists():
+        if settings.GATEHOUSE_ANCHOR_FILE.exists() and settings.GATEHOUSE_ANCHOR_FILE.stat().st_size:
+            log.warning("%s is gone: a new key is made, and anchors of the lost one no longer verify", path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_name(f".anchor_key.{os.getpid()}")
         fresh.unlink(missing_ok=True)
@@ -205,9 +210,9 @@ def check_anchors() -> AnchorReport:
         problems = _missing(path)
     elif last is not None and timezone.now() - last > LATE * interval():
         problems.append(
-            f"The last anchor was written on {last:%Y-%m-%d at %H:%M} UTC, and one is due every"
-            f" {settings.GATEHOUSE_ANCHOR_MINUTES} minutes: has the portal been stopped since, or is its default worker"
-            " not running? If neither, lines were removed."
+            f"The last anchor that fits was written on {last:%Y-%m-%d at %H:%M} UTC, and one is due every"
+            f" {settings.GATEHOUSE_ANCHOR_MINUTES} min: has the portal been stopped since, or is its default worker"
+            " not running? If neither, lines were removed or the log was changed."
         )
     return AnchorReport(count, last, problems[:20])
 

@@ -11,7 +11,7 @@ from django.db.models import F
 from access_requests.errors import Invalid
 from access_requests.models import Event, LicenceAcceptance, LicenceVersion
 from access_requests.services.anchors import check_anchors
-from access_requests.services.audit import hashes_of, one_moment, verify_chain
+from access_requests.services.audit import FIRST_HASH, hashes_of, one_moment, verify_chain
 
 MOST = 20  # sentences of one kind
 
@@ -66,7 +66,7 @@ def parse_head(text: str) -> tuple[int, str]:
 
 
 def _unexpected(number: int, hash: str) -> list[str]:
-    known = hashes_of([number]).get(number)
+    known = hashes_of([number]).get(number) if number else FIRST_HASH
     if known is None:
         return [f"Event {number} is not in the log, and it is expected there: the log was cut or replaced."]
     if known != hash:

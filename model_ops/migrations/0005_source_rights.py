@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('path', models.CharField(help_text='Absolute, at or below a folder of GATEHOUSE_SOURCES, without links.', max_length=1000)),
-                ('namespace', models.CharField(help_text="What stands before the slash of a model's id.", max_length=96)),
+                ('namespace', models.CharField(help_text="The part of a model's id before the slash.", max_length=96)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='assigned at')),
             ],
             options={

@@ -13,7 +13,7 @@ class AssignedFolder(models.Model):
     path = models.CharField(
         max_length=1000, help_text="Absolute, at or below a folder of GATEHOUSE_SOURCES, without links."
     )
-    namespace = models.CharField(max_length=96, help_text="What stands before the slash of a model's id.")
+    namespace = models.CharField(max_length=96, help_text="The part of a model's id before the slash.")
     created_at = models.DateTimeField("assigned at", auto_now_add=True)
     assigned_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

@@ -9,6 +9,7 @@ from allauth.account.models import EmailAddress
 from django.db import transaction
 
 from access_requests.errors import Conflict
+from access_requests.services.audit import append_event
 from portal.accounts.addresses import page_address
 from portal.accounts.models import OwnerLink, User
 
@@ -46,6 +47,7 @@ def create_owner(
         email, username, password, first_name=first_name, last_name=last_name
     )
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
+    append_event(kind="account.owner_made", actor=user)
     return user
 
 

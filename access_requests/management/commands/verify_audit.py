@@ -41,6 +41,7 @@ def _text(report: LogReport) -> str:
     if report.last_anchor is None:
         anchored = "No anchor has been due yet."
     else:
-        anchored = f"{report.anchors} anchors fit it, the last of {moment(report.last_anchor)}."
+        count = f"{report.anchors} anchor{' fits' if report.anchors == 1 else 's fit'}"
+        anchored = f"{count} it, the last of {moment(report.last_anchor)}."
     erased = f" {report.erased} texts were erased." if report.erased else ""
     return f"The chain of {report.events} events is whole and ends at {number}:{hash}. {anchored}{erased}"

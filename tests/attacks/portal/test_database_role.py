@@ -157,6 +157,15 @@ def test_event_of_the_old_format_is_refused(recorded_facts: dict[str, Any]) -> N
     assert verify_chain().ok
 
 
+def test_text_for_an_earlier_event_is_refused(recorded_facts: dict[str, Any]) -> None:
+    """A stray one would have made the check call the event changed."""
+    statement = f"INSERT INTO {TEXT} (event_id, name, salt, text) SELECT max(id), 'x', 'x', 'x' FROM {EVENT}"
+    with pytest.raises(DatabaseError, match="append-only"), connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert facts() == recorded_facts
+    assert verify_chain().ok
+
+
 def test_event_with_a_wrong_digest_hides_nothing_after_it(recorded_facts: dict[str, Any]) -> None:
     """The portal's role may insert one; the check names it, and goes on."""
     with connection.cursor() as cursor:

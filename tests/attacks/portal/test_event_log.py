@@ -175,7 +175,12 @@ def test_anchor_that_is_overdue_is_found(decided: Any, anchors: Path, settings: 
     anchors.write_text(line + "\n")
     assert json.loads(line)["key"] == content["key"]
     (problem,) = verify_log().problems
-    assert "one is due every 60 minutes" in problem
+    assert "one is due every 60 min" in problem
+
+
+def test_head_of_an_empty_log_is_expected_of_any_log(decided: Any) -> None:
+    assert verify_log(expect=f"0:{'0' * 64}").problems == []
+    assert verify_log(expect=f"0:{'1' * 64}").problems != []
 
 
 def test_line_that_was_cut_short_spoils_no_other(decided: Any, anchors: Path, settings: Any) -> None:
