@@ -20,10 +20,14 @@ class Refusal:
     retry: bool = False
 
     def answer(self, *, path: str) -> tuple[list[tuple[str, str]], bytes]:
-        """Return headers and body: JSON for API clients, else text."""
-        is_api = path.startswith("/api/")
-        text = json.dumps({"error": self.sentence}) if is_api else f"{self.sentence}\n"
-        body = text.encode()
+        """Return headers and body: JSON for API clients (of `/oauth/` as RFC 6749, 5.2, writes it), else text."""
+        is_api, is_oauth = path.startswith(("/api/", "/oauth/")), path.startswith("/oauth/")
+        told = (
+            {"error": "invalid_request", "error_description": self.sentence}
+            if is_oauth
+            else {"error": self.sentence}
+        )
+        body = (json.dumps(told) if is_api else f"{self.sentence}\n").encode()
         headers = [
             ("Content-Type", "application/json" if is_api else "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),

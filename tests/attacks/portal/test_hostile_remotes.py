@@ -347,7 +347,7 @@ def test_owner_is_mailed_once_when_it_fails_for_long_and_once_when_that_is_over(
     polled(followed)
     assert subjects()[1:] == [f"{followed.host} answers again for ai/tulu"]
     assert (row.failing_since, row.failing_told_at) == (None, None)
-    kinds = Event.objects.filter(kind__in=["following.failing", "following.recovered"]).order_by("number")
+    kinds = Event.objects.filter(kind__in=["following.failing", "following.recovered"]).order_by("pk")
     assert list(kinds.values_list("kind", flat=True)) == ["following.failing", "following.recovered"]
 
 

@@ -43,7 +43,6 @@ def fetched(hub: SmallHub, folder: Path, redirects: str = "") -> subprocess.Comp
     """The child process by itself, as the worker starts it."""
     environment = {
         **os.environ,
-        hubfetch.TOKEN: SECRET,
         hubfetch.OWN: "1",
         hubfetch.REDIRECTS: redirects,
         "HF_HUB_DISABLE_XET": "1",
@@ -52,7 +51,7 @@ def fetched(hub: SmallHub, folder: Path, redirects: str = "") -> subprocess.Comp
     }
     return subprocess.run(
         [sys.executable, "-m", "model_ops.hubfetch", hub.url, REPO, COMMIT, str(folder), "all"],
-        cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False,
+        cwd=CHECKOUT, env=environment, input=SECRET, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
