@@ -84,9 +84,7 @@ def test_folder_is_an_owners_from_the_assignment_to_its_end(ada: Any, boss: Any,
 
     withdraw_folder(assigned=assigned, actor=boss)
     assert "No folder is assigned to ai for you" in refusal(ours, ada)
-    kinds = list(
-        Event.objects.filter(kind__startswith="source.").order_by("number").values_list("kind", "actor")
-    )
+    kinds = list(Event.objects.filter(kind__startswith="source.").order_by("pk").values_list("kind", "actor"))
     assert kinds == [("source.assigned", boss.pk), ("source.withdrawn", boss.pk)]
 
 
