@@ -1,6 +1,6 @@
 """Run a module with files for their owner alone, and with memory that other processes of the same user cannot read.
 
-`python -P portal/private.py MODULE ARGUMENTS...` is `python -P -m MODULE ARGUMENTS...` after `keep_private()`.
+`python portal/private.py MODULE ARGUMENTS...` is `python -m MODULE ARGUMENTS...` after `keep_private()`, with `-P` too.
 """
 
 import ctypes
@@ -23,7 +23,12 @@ def keep_private() -> None:
 
 
 def main(module: str, *arguments: str) -> None:
+    """Run `module` as `python -m` does. Without `-P`, Python put this file's folder first on the path, where
+    `celery.py` is ours; the current folder takes its place.
+    """
     keep_private()
+    if not sys.flags.safe_path:
+        sys.path[0] = os.getcwd()  # noqa: PTH109 - pathlib would be imported from this path
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
