@@ -146,10 +146,13 @@ def _check_owners(cursor: CursorWrapper, role: str) -> None:
 
 
 def _about_places(schema: str, database: str, name: str) -> list[str]:
+    """PUBLIC keeps USAGE and CONNECT: roles for back-ups and monitoring may depend on them."""
     return [
-        f"REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, {name}",
+        f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+        f"REVOKE ALL ON SCHEMA {schema} FROM {name}",
         f"GRANT USAGE ON SCHEMA {schema} TO {name}",
-        f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {name}",
+        f"REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC",
+        f"REVOKE ALL ON DATABASE {database} FROM {name}",
         f"GRANT CONNECT ON DATABASE {database} TO {name}",
     ]
 

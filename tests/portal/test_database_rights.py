@@ -101,6 +101,31 @@ def test_owners_address_gives_the_portals_role_its_rights_and_takes_the_rest(
     assert (status, json.loads(report)["unprotected"]) == (0, [])
 
 
+def test_other_roles_may_connect_and_look_as_before_and_make_nothing(
+    own_database: dict[str, str], owner_of: Callable[..., Any]
+) -> None:
+    """A role for back-ups or monitoring may have these rights through PUBLIC alone."""
+    watcher = f"watcher_{secrets.token_hex(4)}"
+    both = {"DATABASE_URL": own_database["portal"], "GATEHOUSE_OWNER_DATABASE_URL": own_database["owner"]}
+    question = (
+        "SELECT array_agg(has_database_privilege(role, current_database(), r) ORDER BY r), array_agg(has_schema_privilege"
+        "(role, 'public', s) ORDER BY r) FROM unnest(%s::text[]) role,"
+        " (VALUES ('CONNECT', 'USAGE'), ('CREATE', 'CREATE'), ('TEMPORARY', 'CREATE')) v(r, s)"
+    )
+    with owner_of(own_database["name"]) as owner:
+        owner.execute(f"CREATE ROLE {watcher}")
+        try:
+            owner.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+            owner.execute(f"GRANT ALL ON DATABASE {own_database['name']} TO PUBLIC")
+            assert owner.execute(question, [[watcher]]).fetchone() == ([True] * 3, [True] * 3)
+            assert python("manage.py", "migrate", "-v1", **both)[::2] == (0, "")
+            may = [True, False, False]
+            for role in (watcher, "gatehouse_portal"):
+                assert owner.execute(question, [[role]]).fetchone() == (may, may)
+        finally:
+            owner.execute(f"DROP ROLE {watcher}")
+
+
 @pytest.mark.parametrize(
     ("portal", "owner", "sentence"),
     [
