@@ -24,7 +24,13 @@ from access_requests.errors import RuleError
 from portal.accounts.forms import client_address
 from portal.accounts.models import User
 from portal.accounts.people import save_account
-from portal.accounts.security import TAKEN, change_email_by_staff, email_is_taken, factors_recorded
+from portal.accounts.security import (
+    TAKEN,
+    change_email_by_staff,
+    email_is_taken,
+    factors_recorded,
+    may_change_email_of,
+)
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, EmailAddress, UserSession):
@@ -71,10 +77,9 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
     fields = ["user", "email", "verified", "primary"]
     readonly_fields = ["user", "primary"]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Only a superuser sets the address of another superuser or of staff: it is the key to the account."""
-        above = obj is not None and (obj.user.is_staff or obj.user.is_superuser)
-        return self.fields if above and not request.user.is_superuser else self.readonly_fields
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        may = super().has_change_permission(request, obj)
+        return may and (obj is None or may_change_email_of(obj.user, actor=request.user))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -12,7 +12,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.utils.module_loading import import_string
 
-from access_requests.errors import Conflict, Invalid
+from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import Event
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.locks import lock_person
@@ -139,11 +139,14 @@ def change_email_by_staff(
 ) -> None:
     """Set a person's email address in the admin, or whether it counts as confirmed, for people who lost their mailbox.
 
-    `row` is the stored address. Raises `Invalid` when another account has the new one.
+    `row` is the stored address. Raises `NotAllowed` when it belongs to staff and the actor is no superuser, since the
+    address is the key to the account, and `Invalid` when another account has the new one.
     """
     email = email.strip().lower()
     with recorded():
         user = lock_person(row.user_id)
+        if not may_change_email_of(user, actor=actor):
+            raise NotAllowed("Only a superuser may change the email address of a staff member.")
         held = EmailAddress.objects.select_for_update(no_key=True).get(pk=row.pk)
         if email_is_taken(email, holder=user):
             raise Invalid(TAKEN, field="email")
@@ -157,6 +160,11 @@ def change_email_by_staff(
             user.email = email
             user.save(update_fields=["email"])
             record_email_change(user=user, old=old, new=email, address=address, actor=actor)
+
+
+def may_change_email_of(user: User, *, actor: User) -> bool:
+    """Return whether the actor may change this person's email address in the admin."""
+    return actor.is_superuser or not (user.is_staff or user.is_superuser)
 
 
 def email_is_taken(email: str, *, holder: User) -> bool:

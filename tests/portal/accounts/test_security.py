@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,16 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth as totp
+from django.contrib.auth.models import Permission
 from django.test import Client
 
-from access_requests.errors import Conflict
+from access_requests.errors import Conflict, NotAllowed
 from access_requests.models import Event, OutgoingMail
 from portal.accounts.models import User
-from portal.accounts.security import change_password, masked
+from portal.accounts.security import change_email_by_staff, change_password, masked
 from tests.sign_in import sign_in
+
+REFUSAL = "Only a superuser may change the email address of a staff member."
 
 OLD = {"oldpassword": "a good password"}
 NEW = {"password1": "a new engine 1", "password2": "a new engine 1"}
@@ -179,20 +183,60 @@ def test_staff_gives_nobody_the_address_of_another(ada: Any, root: Client) -> No
     assert (User.objects.get(pk=ada.pk).email, kinds()) == ("ada@example.org", [])
 
 
-def test_staff_without_all_rights_changes_no_address_of_staff(
-    make_person: Callable[..., Any], add_factor: Callable[[Any], None], root: Client
-) -> None:
-    from django.contrib.auth.models import Permission
+@pytest.fixture
+def helper(make_person: Callable[..., Any], add_factor: Callable[[Any], None]) -> Any:
+    """A staff member who may change accounts and is no superuser."""
+    person = make_person("helper", is_staff=True)
+    person.user_permissions.add(*Permission.objects.filter(content_type__app_label="account"))
+    add_factor(person)
+    return person
 
-    helper = make_person("helper", is_staff=True)
-    helper.user_permissions.add(*Permission.objects.filter(content_type__app_label="account"))
-    add_factor(helper)
-    client = sign_in(Client(), helper, confirmed=True)
+
+@pytest.mark.parametrize("in_list", [True, False])
+def test_staff_without_all_rights_changes_no_address_of_staff(
+    helper: Any, root: Client, in_list: bool
+) -> None:
+    EmailAddress.objects.filter(email="root@example.org").update(verified=False)
     row = EmailAddress.objects.get(email="root@example.org")
-    path = f"/admin/account/emailaddress/{row.pk}/change/"
-    client.post(path, {"email": "thief@example.org", "verified": "on"})
+    path, data = (
+        f"/admin/account/emailaddress/{row.pk}/change/",
+        {"email": "thief@example.org", "verified": "on"},
+    )
+    if in_list:
+        path, data = "/admin/account/emailaddress/", {"action": "make_verified", "_selected_action": row.pk}
+    client = sign_in(Client(), helper, confirmed=True)
+    page = client.post(path, data, follow=True)
     row.refresh_from_db()
-    assert (row.email, User.objects.get(username="root").email) == ("root@example.org", "root@example.org")
+    assert (row.email, row.verified) == ("root@example.org", False)
+    assert User.objects.get(username="root").email == "root@example.org"
+    assert (page.status_code, REFUSAL in page.content.decode()) == ((200, True) if in_list else (403, False))
+    assert kinds() == []
+
+
+def test_staff_without_all_rights_changes_the_address_of_others(ada: Any, helper: Any) -> None:
+    row = EmailAddress.objects.get(user=ada)
+    client = sign_in(Client(), helper, confirmed=True)
+    data = {"email": "new@example.org", "verified": "on"}
+    assert client.post(f"/admin/account/emailaddress/{row.pk}/change/", data).status_code == 302
+    assert User.objects.get(pk=ada.pk).email == "new@example.org"
+
+
+@pytest.mark.parametrize("rights", [{"is_staff": True}, {"is_superuser": True}])
+def test_service_lets_only_a_superuser_change_the_address_of_staff(
+    make_person: Callable[..., Any], helper: Any, rights: dict[str, bool]
+) -> None:
+    above = make_person("above", **rights)
+    row = EmailAddress.objects.get(user=above)
+    change: dict[str, Any] = {
+        "row": row,
+        "email": "new@example.org",
+        "verified": True,
+        "address": "192.0.2.1",
+    }
+    with pytest.raises(NotAllowed, match=f"^{re.escape(REFUSAL)}$"):
+        change_email_by_staff(actor=helper, **change)
+    change_email_by_staff(actor=make_person("chief", is_staff=True, is_superuser=True), **change)
+    assert User.objects.get(pk=above.pk).email == "new@example.org"
 
 
 def test_staff_marks_an_address_as_confirmed_with_an_event(ada: Any, root: Client) -> None:
