@@ -40,10 +40,10 @@ def forget_ended_codes() -> None:
     codes.forget_ended_codes()
 
 
-@shared_task(soft_time_limit=900, time_limit=930)
+@shared_task(soft_time_limit=300, time_limit=330)
 def render_outdated() -> None:
-    """Renders cards and forms whose HTML is missing or of an older renderer."""
-    rendering.render_outdated()
+    """Render cards and forms whose HTML is missing or outdated, for most of the minute until the next run."""
+    rendering.render_outdated(seconds=45)
 
 
 @shared_task(soft_time_limit=30, time_limit=45)

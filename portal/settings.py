@@ -166,8 +166,8 @@ CELERY_BEAT_SCHEDULE = {
     },
     "texts-outdated": {
         "task": "access_requests.tasks.render_outdated",
-        "schedule": 600.0,
-        "options": {"expires": 600},
+        "schedule": 60.0,
+        "options": {"expires": 60},
     },
     "uploads-left": {
         "task": "model_ops.tasks.clean_uploads",

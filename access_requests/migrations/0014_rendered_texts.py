@@ -3,30 +3,9 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-from access_requests.cards import GateForm
-from access_requests.rendered import digest, render_card, render_gate
-
-
-def render_what_is_stored(apps, schema_editor):
-    """Cards and forms of before: within the bounds that a save has, so that no page renders them."""
-    for model in apps.get_model("access_requests", "GatedModel").objects.iterator():
-        page = render_card(card=model.card, repo_id=model.repo_id)
-        apps.get_model("access_requests", "RenderedCard").objects.create(
-            model=model,
-            html=page.html,
-            summary=page.summary,
-            chat_format=page.chat_format,
-            problem=page.problem,
-            renderer=page.renderer,
-            made_from=digest(card=model.card, repo_id=model.repo_id),
-        )
-    versions = apps.get_model("access_requests", "FormVersion").objects
-    for version in versions.iterator():
-        texts = render_gate(GateForm.from_json(version.schema))
-        versions.filter(pk=version.pk).update(texts=texts.to_json(), renderer=texts.renderer)
-
 
 class Migration(migrations.Migration):
+    # No data is changed here: pages show texts as they were written until the worker or `render_texts` has rendered them.
 
     dependencies = [
         ('access_requests', '0013_follow_troubles'),
@@ -59,5 +38,4 @@ class Migration(migrations.Migration):
                 'verbose_name': 'rendered card',
             },
         ),
-        migrations.RunPython(render_what_is_stored, migrations.RunPython.noop),
     ]

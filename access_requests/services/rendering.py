@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable
+
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -49,16 +52,17 @@ def gate_texts_of(version: FormVersion) -> GateTexts:
     return unrendered_gate(GateForm.from_json(version.schema))
 
 
-def render_outdated(*, everything: bool = False) -> tuple[int, int]:
-    """Render the cards and forms that no renderer of this version has; return how many of each.
+def render_outdated(*, everything: bool = False, seconds: float | None = None) -> tuple[int, int]:
+    """Render the cards and forms that this version has not rendered yet; return how many of each.
 
-    With `everything` those that are up to date are made again as well. Rendering holds no lock; a card that changes
-    meanwhile is left to the one who changes it.
+    With `everything`, render up-to-date ones as well. With `seconds`, start no further text after that time.
+    Rendering holds no lock. If a card changes in the meantime, whoever changes it renders it.
     """
     cards = outdated_cards() if not everything else GatedModel.objects.all()
     forms = outdated_forms() if not everything else FormVersion.objects.all()
-    done = [_render_card(pk) for pk in cards.order_by("pk").values_list("pk", flat=True)]
-    return sum(done), sum(_render_form(pk) for pk in forms.order_by("pk").values_list("pk", flat=True))
+    until = None if seconds is None else time.monotonic() + seconds
+    done = _render_each(cards.order_by("pk").values_list("pk", flat=True), _render_card, until)
+    return done, _render_each(forms.order_by("pk").values_list("pk", flat=True), _render_form, until)
 
 
 def outdated_cards() -> QuerySet[GatedModel]:
@@ -69,6 +73,15 @@ def outdated_cards() -> QuerySet[GatedModel]:
 def outdated_forms() -> QuerySet[FormVersion]:
     """Return the forms whose texts are still to be rendered, or were by another renderer."""
     return FormVersion.objects.exclude(renderer=RENDERER)
+
+
+def _render_each(keys: Iterable[int], render: Callable[[int], bool], until: float | None) -> int:
+    done = 0
+    for pk in keys:
+        if until is not None and time.monotonic() >= until:
+            break
+        done += render(pk)
+    return done
 
 
 def _render_card(pk: int) -> bool:
