@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -81,11 +80,6 @@ class GateTexts:
     def help(self, key: str) -> SafeString:
         """Return a field's description as HTML."""
         return mark_safe(self.helps.get(key, ""))  # noqa: S308 - cleaned by nh3 when it was made
-
-
-def digest(*, card: str, repo_id: str) -> str:
-    """Return the SHA-256 of what a `CardPage` is made from."""
-    return hashlib.sha256(f"{repo_id}\n{card}".encode("utf-8", "replace")).hexdigest()
 
 
 def card_body(card: str) -> str:

@@ -76,9 +76,6 @@ class RenderedCard(models.Model):
         max_length=400, blank=True, help_text="For the owner: why the card is shown as it was written."
     )
     renderer = models.PositiveSmallIntegerField(help_text="`access_requests.rendered.RENDERER`")
-    made_from = models.CharField(
-        "SHA-256", max_length=64, help_text="Of repository id and card: `access_requests.rendered.digest`."
-    )
 
     class Meta:
         verbose_name = "rendered card"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError
@@ -120,9 +120,10 @@ def understand_card(card: str) -> Card:
 
 @dataclass(frozen=True)
 class ReadCard:
-    """A card with all that is made of it, which takes time and therefore no lock."""
+    """A card with all that is made of it, which takes time and therefore no lock. Its page links to `repo_id`."""
 
     text: str
+    repo_id: str
     read: Card
     page: CardPage
     texts: GateTexts
@@ -139,7 +140,7 @@ def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
     read = understand_card(card)
     page, texts = render_card(card=card, repo_id=repo_id), render_gate(read.form)
     read.warnings.extend(problem for problem in (page.problem, texts.problem) if problem)
-    return ReadCard(card, read, page, texts, replaces, _form_of(replaces) if replaces else None)
+    return ReadCard(card, repo_id, read, page, texts, replaces, _form_of(replaces) if replaces else None)
 
 
 def _form_of(card: str) -> GateForm | None:
@@ -247,7 +248,9 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
         form = _with_owners_choices(model, card)
         model.card, model.card_data = card.text, card_data(card.read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])
-        keep_card_page(model=model, page=card.page)
+        # Rendering takes no lock, so a rename may have come in between: then the page is made again.
+        page = card.page if now.repo_id == card.repo_id else replace(card.page, renderer=0)
+        keep_card_page(model=model, page=page)
         set_form(model=model, form=form, actor=actor, texts=card.texts)
         append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
     return card.read

@@ -11,7 +11,7 @@ from django.db.models.lookups import Exact
 
 from access_requests.enums import Role
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
-from access_requests.models import FormerId, GatedModel, ModelRole, Namespace
+from access_requests.models import FormerId, GatedModel, ModelRole, Namespace, RenderedCard
 from access_requests.queries import find_model
 from access_requests.rendered import render_card
 from access_requests.services.audit import append_event, recorded
@@ -47,6 +47,8 @@ def rename_model(
         locked.save(update_fields=["repo_id", "updated_at"])
         if locked.card == rendered:
             keep_card_page(model=locked, page=page)
+        else:  # the card has changed in the meantime, and its links lead to the old name
+            RenderedCard.objects.filter(model=locked).update(renderer=0)
         _record("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
     return model
 

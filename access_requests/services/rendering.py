@@ -14,7 +14,6 @@ from access_requests.rendered import (
     RENDERER,
     CardPage,
     GateTexts,
-    digest,
     render_card,
     render_gate,
     unrendered_card,
@@ -23,7 +22,10 @@ from access_requests.rendered import (
 
 
 def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
-    """Store what pages show of the model's card, which was made from the card and id that the model has now."""
+    """Store what pages show of the model's card.
+
+    A page that was made from another card or id than the model has now must have `renderer=0`: it is made again.
+    """
     RenderedCard.objects.update_or_create(
         model=model,
         defaults={
@@ -32,7 +34,6 @@ def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
             "chat_format": page.chat_format,
             "problem": page.problem,
             "renderer": page.renderer,
-            "made_from": digest(card=model.card, repo_id=model.repo_id),
         },
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection, transaction
 from django.db.migrations import RunPython
 from django.test import Client
 
@@ -16,6 +19,7 @@ from access_requests.models import FormVersion, GatedModel, RenderedCard
 from access_requests.rendered import RENDERER
 from access_requests.rendering import SHORT
 from access_requests.services.catalogue import assign_role, update_card
+from access_requests.services.locks import lock_names
 from access_requests.services.naming import rename_model
 from access_requests.services.rendering import outdated_cards, outdated_forms, render_outdated
 from access_requests.tasks import render_outdated as task
@@ -103,6 +107,53 @@ def test_what_is_not_rendered_yet_is_shown_as_it_was_written(
 def test_rename_renders_links_to_the_new_name(tiny: GatedModel) -> None:
     rename_model(model=tiny, to="ns/small")
     assert 'href="/ns/small/resolve/main/LICENSE"' in RenderedCard.objects.get(model=tiny).html
+
+
+def test_card_of_a_model_renamed_in_the_meantime_is_rendered_again(tiny: GatedModel) -> None:
+    before = GatedModel.objects.get(pk=tiny.pk)
+    rename_model(model=tiny, to="ns/small")
+    update_card(model=before, card=CARD.replace("# Tiny", "# Other"))
+    assert list(outdated_cards()) == [tiny]
+    render_outdated()
+    stored = RenderedCard.objects.get(model=tiny)
+    assert "<h2>Other</h2>" in stored.html
+    assert 'href="/ns/small/resolve/main/LICENSE"' in stored.html
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rename_of_a_model_whose_card_changes_in_the_meantime_is_rendered_again(tiny: GatedModel) -> None:
+    """The rename has rendered the card when it waits for the names, which this transaction holds."""
+    with ThreadPoolExecutor() as pool, transaction.atomic():
+        lock_names()
+        renaming = pool.submit(_renamed, tiny, "ns/small")
+        _wait_for_a_waiting_lock()
+        update_card(model=tiny, card=CARD.replace("# Tiny", "# Other"))
+        transaction.on_commit(lambda: renaming.result(60))
+    assert list(outdated_cards()) == [tiny]
+    render_outdated()
+    stored = RenderedCard.objects.get(model=tiny)
+    assert "<h2>Other</h2>" in stored.html
+    assert 'href="/ns/small/resolve/main/LICENSE"' in stored.html
+
+
+def _renamed(model: GatedModel, to: str) -> None:
+    try:
+        rename_model(model=GatedModel.objects.get(pk=model.pk), to=to)
+    finally:
+        connection.close()
+
+
+def _wait_for_a_waiting_lock() -> None:
+    for _ in range(600):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.1)
+    pytest.fail("nothing waited for the names")
 
 
 def test_outdated_texts_are_made_again(tiny: GatedModel) -> None:
