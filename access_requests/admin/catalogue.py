@@ -22,7 +22,7 @@ from access_requests.enums import WAITING_STATES
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel, LicenceVersion, ModelRole
 from access_requests.permissions import is_owner
-from access_requests.services.catalogue import LicenceText, add_model, assign_role, update_card
+from access_requests.services.catalogue import LicenceText, add_model, assign_role, prepare_card, update_card
 from access_requests.services.editing import (
     add_licence,
     change_fields,
@@ -194,10 +194,13 @@ class GatedModelAdmin(ReadOnlyAdmin):
             self.add(request, obj, given)
             return
         stored = GatedModel.objects.get(pk=obj.pk)
+        card = None
+        if "card" in form.changed_data:  # rendered before anything is locked
+            card = prepare_card(given["card"], repo_id=given["repo_id"], replaces=stored.card)
         if "repo_id" in form.changed_data:  # first: ids are locked before the model's row
             rename_model(model=stored, to=given["repo_id"], actor=request.user)
-        if "card" in form.changed_data:
-            read = update_card(model=stored, card=given["card"], actor=request.user)
+        if card is not None:
+            read = update_card(model=stored, card=card, actor=request.user)
             for warning in read.warnings:
                 messages.warning(request, warning)
         settings = {name: given[name] for name in ("gate", "grant_days", "listed")}

@@ -206,16 +206,12 @@ def _operator(actor: User | None) -> str:
     return "" if actor else "operator"
 
 
-def set_form(
-    *, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts | None = None
-) -> FormVersion:
+def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts) -> FormVersion:
     """Makes this the form of new requests; those under way keep the one they carry.
 
-    `texts` are the form's as pages show them; without them they are rendered, before a lock is taken.
+    `texts` are the form's as pages show them, rendered before a lock was taken.
     """
     schema = form.to_json()
-    if texts is None:
-        texts = render_gate(form)
     with recorded():
         model.form = lock_model(model.pk).form
         if model.form is not None and model.form.schema == schema:

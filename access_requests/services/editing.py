@@ -14,6 +14,7 @@ from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import LicenceText, check_days, replace_licences, set_form
 from access_requests.services.licences import demand_licence
 from access_requests.services.locks import lock_model
+from access_requests.services.rendering import gate_texts_of
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -86,8 +87,9 @@ def change_fields(
         if model.form is None:
             raise Conflict(f"{model} has no form: its card has to be read first.")
         form = GateForm.from_json(model.form.schema)
+        texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
         try:
-            return set_form(model=model, form=_read_as(form, choices), actor=actor)
+            return set_form(model=model, form=_read_as(form, choices), actor=actor, texts=texts)
         except FormChangeRefused as refused:
             raise Invalid(str(refused)) from refused
 

@@ -12,6 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from access_requests.enums import AccessCode
 from access_requests.models import GatedModel, ModelRole
 from access_requests.queries import access_of
+from access_requests.rendered import RENDERER
 from access_requests.services.grants import grant_access
 from access_requests.services.requests import gate_form
 from tests.conftest import TULU_CARD
@@ -135,6 +136,26 @@ def test_owner_renames_within_the_namespace_and_the_old_page_leads_on(desk: Any)
     assert desk.sam_browser.get("/ai/tulu?a=b")["Location"] == "/ai/tulu-2?a=b"
     assert desk.sam_browser.get("/AI/tulu/licences")["Location"] == "/ai/tulu-2/licences"
     assert desk.sam_browser.post("/ai/tulu/request", {}).status_code == 404
+
+
+def test_owner_renames_and_changes_the_card_at_once(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/change/"
+    card = TULU_CARD.replace("A model.", "See [the licence](LICENSE).")
+    sent = desk.olga_browser.post(address, change(desk.model, repo_id="ai/tulu-2", card=card))
+    assert sent.status_code == 302, page(sent)
+    stored = GatedModel.objects.get(repo_id="ai/tulu-2").rendered_card
+    assert 'href="/ai/tulu-2/resolve/main/LICENSE"' in stored.html
+    assert stored.renderer == RENDERER
+
+
+def test_card_is_read_before_names_are_locked_for_a_rename(desk: Any) -> None:
+    """Of two refusals the page shows the card's: the rename's comes under the lock."""
+    address = f"{MODELS}{desk.model.pk}/change/"
+    other = GatedModel.objects.exclude(pk=desk.model.pk).earliest("pk")
+    wrong = "---\nextra_gated_fields:\n  Name: textt\n---\n"
+    response = desk.root_browser.post(address, change(desk.model, repo_id=other.repo_id, card=wrong))
+    assert "line 3" in page(response).lower()
+    assert "in the catalogue already" not in page(response)
 
 
 def test_owner_cannot_rename_into_a_strangers_namespace(desk: Any) -> None:

@@ -19,6 +19,7 @@ from access_requests.models import FormVersion, GatedModel, RenderedCard
 from access_requests.rendered import RENDERER
 from access_requests.rendering import SHORT
 from access_requests.services.catalogue import assign_role, update_card
+from access_requests.services.editing import FieldChoice, change_fields
 from access_requests.services.locks import lock_names
 from access_requests.services.naming import rename_model
 from access_requests.services.rendering import outdated_cards, outdated_forms, render_outdated
@@ -102,6 +103,16 @@ def test_what_is_not_rendered_yet_is_shown_as_it_was_written(
     form = client.get("/ns/tiny/request").content.decode()
     assert "<pre>Read **this** first</pre>" in form
     assert "Your *name*" in form
+
+
+def test_owners_reading_of_the_form_keeps_its_texts_and_renders_nothing(tiny: GatedModel) -> None:
+    """It is stored under the lock of the model, where rendering would make others wait."""
+    FormVersion.objects.update(texts=tiny.form.texts | {"prompt": "<p>planted prompt</p>"})
+    (field,) = tiny.form.schema["fields"]
+    choice = FieldChoice(role="", required=not field["required"])
+    version = change_fields(model=tiny, choices={"f1": choice})
+    assert version != FormVersion.objects.earliest("pk")
+    assert (version.texts["prompt"], version.renderer) == ("<p>planted prompt</p>", RENDERER)
 
 
 def test_rename_renders_links_to_the_new_name(tiny: GatedModel) -> None:
