@@ -19,6 +19,7 @@ What differs from `gthread` (gunicorn 27):
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import socket
@@ -90,7 +91,7 @@ class Worker(ThreadWorker):
     def enqueue_req(self, conn: TConn) -> None:
         """A new connection; it waits in the poller, as a kept one does."""
         _give_up_on(conn.sock)
-        conn.sock = Outgoing(conn.sock)
+        conn.sock, conn.gone = Outgoing(conn.sock), False
         self._await(conn)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
@@ -129,8 +130,18 @@ class Worker(ThreadWorker):
             self._linger(conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """One turn of the main loop."""
-        super().wait_for_and_dispatch_events(min(timeout, PAUSE) if self.paused else timeout)
+        """One turn of the main loop.
+
+        Skip events of connections that an earlier event of the same turn ended: their callbacks would act on a
+        connection that is gone, and an error here ends the worker.
+        """
+        try:
+            for key, _ in self.poller.select(min(timeout, PAUSE) if self.paused else timeout):
+                if self.poller.get_map().get(key.fd) is key:
+                    key.data(key.fileobj)
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                raise
         if self.paused and (now := time.monotonic()) - self.resumed > PAUSE:
             self.resumed = now
             paused, self.paused = self.paused, []
@@ -322,6 +333,10 @@ class Worker(ThreadWorker):
                 self._forget(next(iter(self.sending)))
 
     def _forget(self, conn: TConn) -> None:
+        """Close a connection and give its place back. Idempotent."""
+        if conn.gone:
+            return
+        conn.gone = True
         with contextlib.suppress(OSError, KeyError, ValueError):  # no longer watched
             self.poller.unregister(conn.sock)
         self.arriving.pop(conn, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -219,3 +220,23 @@ def test_slow_client_gets_all_answers_in_their_order(port: int) -> None:
         answered = b"".join(iter(lambda: client.recv(65_536), b""))
     assert answered.count(b"HTTP/1.1 200 OK") == 20
     assert answered.count(b"x" * PAGE) == 20
+
+
+def test_connection_that_is_ended_while_its_bytes_are_waiting_does_not_end_the_worker(port: int) -> None:
+    """The worker finds the bytes of all of them in one turn: the new requests first, which cost the old ones their places."""
+    drip = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\na"
+    with ExitStack() as stack:
+        old = [hold(stack, port) for _ in range(PLACES // webworker.UNFINISHED_SHARE)]
+        for client in old:
+            client.sendall(drip)
+        new = [hold(stack, port) for _ in range(10)]
+        worker = ask(port)
+        os.kill(int(worker), signal.SIGSTOP)
+        try:
+            for client in new:
+                client.sendall(drip)
+            for client in old:
+                client.sendall(b"a")
+        finally:
+            os.kill(int(worker), signal.SIGCONT)
+        assert ask(port) == worker

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack
+import os
+import signal
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,32 @@ PATHS = ["/oauth/token", "/x/y/request", "/x/y.git/request", "/accounts/login/",
 
 def own_address(number: int) -> str:
     return f"X-Forwarded-For: 198.51.100.{number}"  # believed of this machine, as a proxy here would say it
+
+
+def web_processes(portal: Portal) -> set[int]:
+    """gunicorn's processes for a portal."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # another user's, or gone
+            continue
+        if f"GATEHOUSE_URL={portal.url}".encode() in environment and b"gunicorn" in command:
+            found.add(int(folder.name))
+    return found
+
+
+@contextmanager
+def stopped(processes: set[int]) -> Generator[None]:
+    """Whatever is sent inside the block, the processes find at once when it ends."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -51,6 +81,24 @@ def test_bodies_that_drip_from_one_address_are_counted_and_its_pages_are_not(att
         ] * crowded
         with dripping(held, itertools.repeat(b"a")):
             assert statuses(attacked.url) == all_well()
+
+
+def test_bodies_that_crowd_out_others_do_not_end_the_web_process(bare_portal: Portal) -> None:
+    """The new ones cost the old ones their places while a further byte of each old one is waiting to be read."""
+    sent = head("POST", "/oauth/token", FORM, "Content-Length: 60000") + b"a"
+    with ExitStack() as stack:
+        old = [connect(stack, bare_portal.url, sent) for _ in range(webworker.BODIES_EACH)]
+        new = [connect(stack, bare_portal.url) for _ in range(40)]
+        assert statuses(bare_portal.url, rounds=1) == all_well(rounds=1)
+        before = web_processes(bare_portal)
+        assert len(before) >= 2  # the master and its worker
+        with stopped(before):
+            for one in new:
+                one.sendall(sent)
+            for one in old:
+                one.sendall(b"a")
+        assert statuses(bare_portal.url) == all_well()
+        assert web_processes(bare_portal) == before
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "NONSENSE"])
