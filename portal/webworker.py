@@ -25,7 +25,6 @@ import selectors
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
@@ -36,6 +35,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from portal.arriving import FLOOR, GRACE, SMALL, Arriving
 from portal.outgoing import Outgoing, pieces
 from portal.refusing import BUSY, CROWDED, NO_LENGTH, TOO_LARGE, TOO_SLOW, Refusal
+from portal.shares import Shares
 
 LINGER = 2.0  # seconds; gunicorn's own
 UNREAD = 2**16  # bytes of a closing client that are taken off the line before it is cut
@@ -49,6 +49,7 @@ STREAMS = 16  # threads that may wait for large bodies, where the application na
 UNFINISHED_SHARE = 2  # of so many places one may hold an unfinished request
 BODIES_EACH = 32  # unfinished bodies of one address
 HELD = 2**26  # bytes of unfinished requests in all
+PLACE = 2**14  # bytes that an unfinished request counts for besides its own
 LOOK_EVERY = 0.5  # seconds
 OWN_SETTINGS = {
     "forwarded_allow_ips": "", "forwarder_headers": "", "secure_scheme_headers": {}, "header_map": "drop",
@@ -67,6 +68,8 @@ class Worker(ThreadWorker):
         self.arriving: dict[TConn, Arriving] = {}  # the oldest first
         self.streaming: set[TConn] = set()
         self.lingering: set[TConn] = set()
+        self.unfinished: Shares[TConn] = Shares()  # the arriving: their bytes, and a place each
+        self.bodies: Shares[TConn] = Shares()  # those of them whose head is complete
         self.sending: dict[TConn, None] = {}  # the oldest first
         self.paused: list[TConn] = []  # of the lingering
         self.looked = self.resumed = 0.0
@@ -215,9 +218,11 @@ class Worker(ThreadWorker):
         now = time.monotonic()
         if (arriving := self.arriving.get(conn)) is None:
             arriving = self.arriving[conn] = Arriving(self.cfg, conn.client, now=now)
+            conn.peer = arriving.sender
+            arriving.sender = self.sender(conn.peer, "")
         if arriving.feed(piece, now=now):
             request = arriving.request
-            arriving.sender = self.sender(arriving.sender, _header(request, "X-FORWARDED-FOR"))
+            arriving.sender = self.sender(conn.peer, _header(request, "X-FORWARDED-FOR"))
             if arriving.is_chunked:
                 self._refuse(conn, NO_LENGTH)
                 return
@@ -231,7 +236,7 @@ class Worker(ThreadWorker):
         if arriving.complete:
             self._hand_over(conn, arriving)
         else:
-            self._bound(arriving)
+            self._bound(conn, arriving)
 
     def _stream(self, conn: TConn, arriving: Arriving) -> None:
         if not self.streams(arriving.request.method, arriving.request.path or ""):
@@ -245,33 +250,32 @@ class Worker(ThreadWorker):
 
     def _hand_over(self, conn: TConn, arriving: Arriving, sock: socket.socket | None = None) -> None:
         self.poller.unregister(conn.sock)
-        del self.arriving[conn]
+        self._drop(conn)
         conn.held = len(arriving.data)
         self.held += conn.held
         conn.parser, conn.initialized, conn.data_ready = arriving.hand_over(sock), True, True
         super().enqueue_req(conn)
 
-    def _bound(self, newest: Arriving) -> None:
+    def _bound(self, newest: TConn, arriving: Arriving) -> None:
         """Keep unfinished requests within their bounds, at the cost of the address that has most of them."""
-        if not newest.in_head:
-            bodies = [
-                conn for conn, one in self.arriving.items() if one.sender == newest.sender and not one.in_head
-            ]
-            if len(bodies) > BODIES_EACH:
-                self._give_up(bodies[0], CROWDED)
+        sender = arriving.sender
+        self.unfinished.put(newest, sender, PLACE + len(arriving.data))
+        if not arriving.in_head:
+            self.bodies.put(newest, sender)
+            if self.bodies.number_of(sender) > BODIES_EACH:
+                self._give_up(self.bodies.oldest_of(sender), CROWDED)
         most = max(1, self.worker_connections // UNFINISHED_SHARE)
-        while self.arriving and (len(self.arriving) > most or self._bytes_held() > HELD):
-            self._give_up(self._oldest_of_the_most(), CROWDED)
+        while self.unfinished and (len(self.unfinished) > most or self._bytes_held() > HELD):
+            self._give_up(self.unfinished.oldest_of_the_most(), CROWDED)
 
     def _bytes_held(self) -> int:
-        return self.held + sum(len(one.data) for one in self.arriving.values())
+        return self.held + self.unfinished.size - PLACE * len(self.unfinished)
 
-    def _oldest_of_the_most(self) -> TConn:
-        counted: Counter[str] = Counter()
-        for one in self.arriving.values():
-            counted[one.sender] += 2**14 + len(one.data)  # a place costs something, too
-        sender = max(counted, key=lambda name: counted[name])
-        return next(conn for conn, one in self.arriving.items() if one.sender == sender)
+    def _drop(self, conn: TConn) -> Arriving | None:
+        """Remove a connection from those whose request is unfinished. Idempotent."""
+        self.unfinished.drop(conn)
+        self.bodies.drop(conn)
+        return self.arriving.pop(conn, None)
 
     def _give_up(self, conn: TConn, refusal: Refusal) -> None:
         """End an unfinished request: one without a whole head is not answered."""
@@ -282,7 +286,8 @@ class Worker(ThreadWorker):
 
     def _refuse(self, conn: TConn, refusal: Refusal) -> None:
         """Answer in the main loop, as far as the socket takes it, and let the connection end."""
-        request = self.arriving.pop(conn).request
+        request = self.arriving[conn].request
+        self._drop(conn)
         headers, body = refusal.answer(path=request.path or "")
         lines = [f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}", "Connection: close"]
         head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers), "", ""])
@@ -327,8 +332,8 @@ class Worker(ThreadWorker):
                 self._forget(self.keepalived_conns.popleft())
             elif self.lingering:
                 self._end(min(self.lingering, key=lambda conn: conn.timeout))
-            elif self.arriving:
-                self._forget(self._oldest_of_the_most())
+            elif self.unfinished:
+                self._forget(self.unfinished.oldest_of_the_most())
             elif self.sending:
                 self._forget(next(iter(self.sending)))
 
@@ -339,7 +344,7 @@ class Worker(ThreadWorker):
         conn.gone = True
         with contextlib.suppress(OSError, KeyError, ValueError):  # no longer watched
             self.poller.unregister(conn.sock)
-        self.arriving.pop(conn, None)
+        self._drop(conn)
         self.sending.pop(conn, None)
         self.nr_conns -= 1
         conn.close()
