@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import select
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-MOST = 2**20  # bytes of one answer that are kept; of a longer one a thread waits for what is before them
+from portal import arriving
+
+MOST = (
+    2**23
+)  # bytes of one answer that are kept; of a longer one a thread waits until no more than these are left
 
 
 class Outgoing:
@@ -16,10 +23,15 @@ class Outgoing:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.rest = bytearray()
-        self.sent = 0  # bytes of `rest` that were taken later
+        self.start()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
+
+    def start(self) -> None:
+        """Count anew, for the next answer or for the main loop."""
+        self.sent = 0  # bytes of `rest` that were taken later
+        self.waited = 0.0  # seconds
 
     def sendall(self, data: bytes) -> None:
         """Send what the client takes now and keep the rest, or wait where it is too much to keep."""
@@ -27,22 +39,26 @@ class Outgoing:
         if not self.rest:
             with contextlib.suppress(BlockingIOError):
                 left = left[self.sock.send(left, socket.MSG_DONTWAIT) :]
-        if len(self.rest) + len(left) > MOST:
-            self.wait()
-            self.sock.sendall(left)
-        else:
-            self.rest += left
+        self.rest += left
+        self._wait(MOST)
 
     def sendfile(self, *args: Any, **options: Any) -> int:
         """Send a file by the kernel, after what is kept."""
-        self.wait()
+        self._wait(0)
         return self.sock.sendfile(*args, **options)
 
-    def wait(self) -> None:
-        """Send what is kept, however long that takes."""
-        kept, self.rest = self.rest, bytearray()
-        if kept:
-            self.sock.sendall(kept)
+    def _wait(self, most: int) -> None:
+        """Send until no more than `most` bytes are kept; raises OSError where the client takes them too slowly."""
+        while len(self.rest) > most:
+            began = time.monotonic()
+            patience = arriving.GRACE + self.sent / arriving.FLOOR - self.waited
+            ready = select.poll()
+            ready.register(self.sock, select.POLLOUT)
+            if patience <= 0 or not ready.poll(1000 * patience):
+                self.rest.clear()
+                raise ConnectionResetError(errno.ECONNRESET, "The client takes its answer too slowly")
+            self.waited += time.monotonic() - began
+            self.send_more()
 
     def send_more(self) -> None:
         """Send what the client takes of what is kept; raises OSError where it is gone."""

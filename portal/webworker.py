@@ -11,9 +11,10 @@ What differs from `gthread` (gunicorn 27):
 - No header changes how gunicorn sees its peer, scheme or path, whatever its settings say; `portal.proxies` does that.
 - A connection that is to be closed lingers until its client has closed too, in the poller.
 - When all places are taken, the connections that have been silent longest make room.
-- An answer that its client is slow to take is sent by the main loop (`outgoing`), under the same floor as bodies. A thread
-  waits for the bodies of files alone, which `model_ops.running` counts; of them something must be taken every
-  `TAKEN_WITHIN` seconds.
+- An answer that its client is slow to take is sent by the main loop (`outgoing`), under the same floor as bodies. Of one
+  above `outgoing.MOST` bytes a thread waits for what is more, under that floor, too. All of them are bounded by `UNSENT`
+  bytes: the oldest of the sender with most is cut. The bodies of files hold a thread each; `model_ops.running` counts them,
+  and something must be taken every `TAKEN_WITHIN` seconds.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ STREAMS = 16  # threads that may wait for large bodies, where the application na
 UNFINISHED_SHARE = 2  # of so many places one may hold an unfinished request
 BODIES_EACH = 32  # unfinished bodies of one address
 HELD = 2**26  # bytes of unfinished requests in all
+UNSENT = 2**27  # bytes of answers that clients are slow to take, in all
 PLACE = 2**14  # bytes that an unfinished request counts for besides its own
 LOOK_EVERY = 0.5  # seconds
 OWN_SETTINGS = {
@@ -70,7 +72,7 @@ class Worker(ThreadWorker):
         self.lingering: set[TConn] = set()
         self.unfinished: Shares[TConn] = Shares()  # the arriving: their bytes, and a place each
         self.bodies: Shares[TConn] = Shares()  # those of them whose head is complete
-        self.sending: dict[TConn, None] = {}  # the oldest first
+        self.sending: Shares[TConn] = Shares()  # bytes of answers that the main loop sends
         self.paused: list[TConn] = []  # of the lingering
         self.looked = self.resumed = 0.0
         self.held = 0  # bytes of requests that threads have
@@ -105,15 +107,16 @@ class Worker(ThreadWorker):
         if not conn.sock.rest:
             self._go_on(conn)
             return
-        conn.began, conn.sock.sent = time.monotonic(), 0
-        self.sending[conn] = None
+        conn.began = time.monotonic()
+        conn.sock.start()
+        self.sending.put(conn, conn.sender, len(conn.sock.rest))
         try:
             conn.sock.setblocking(False)
             self.poller.register(conn.sock, selectors.EVENT_WRITE, partial(self._send_more, conn))
         except (OSError, ValueError, KeyError):  # gone already
             self._forget(conn)
-        while sum(len(one.sock.rest) for one in self.sending) > HELD:
-            self._forget(next(iter(self.sending)))
+        while self.sending.size > UNSENT:
+            self._forget(self.sending.oldest_of_the_most())
 
     def _send_more(self, conn: TConn, sock: Outgoing) -> None:
         try:
@@ -121,8 +124,9 @@ class Worker(ThreadWorker):
         except OSError:
             self._forget(conn)
             return
+        self.sending.put(conn, conn.sender, len(sock.rest))
         if not sock.rest:
-            del self.sending[conn]
+            self.sending.drop(conn)
             self.poller.unregister(sock)
             self._go_on(conn)
 
@@ -251,7 +255,8 @@ class Worker(ThreadWorker):
     def _hand_over(self, conn: TConn, arriving: Arriving, sock: socket.socket | None = None) -> None:
         self.poller.unregister(conn.sock)
         self._drop(conn)
-        conn.held = len(arriving.data)
+        conn.held, conn.sender = len(arriving.data), arriving.sender
+        conn.sock.start()
         self.held += conn.held
         conn.parser, conn.initialized, conn.data_ready = arriving.hand_over(sock), True, True
         super().enqueue_req(conn)
@@ -335,7 +340,7 @@ class Worker(ThreadWorker):
             elif self.unfinished:
                 self._forget(self.unfinished.oldest_of_the_most())
             elif self.sending:
-                self._forget(next(iter(self.sending)))
+                self._forget(self.sending.oldest_of_the_most())
 
     def _forget(self, conn: TConn) -> None:
         """Close a connection and give its place back. Idempotent."""
@@ -345,7 +350,7 @@ class Worker(ThreadWorker):
         with contextlib.suppress(OSError, KeyError, ValueError):  # no longer watched
             self.poller.unregister(conn.sock)
         self._drop(conn)
-        self.sending.pop(conn, None)
+        self.sending.drop(conn)
         self.nr_conns -= 1
         conn.close()
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -16,32 +17,36 @@ from typing import Any
 
 import pytest
 
-from portal import arriving, webworker
+from portal import arriving, outgoing, webworker
 
 if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
-    arriving.HEAD_WITHIN = arriving.GRACE = arriving.WINDOW = webworker.GRACE = 2.0
-    webworker.TAKEN_WITHIN = 2
+    arriving.HEAD_WITHIN = arriving.WINDOW = 2.0
+    arriving.GRACE = webworker.GRACE = float(os.environ["GRACE"])
+    webworker.UNSENT = 2**24
+    webworker.TAKEN_WITHIN = int(os.environ["TAKEN_WITHIN"])
     webworker.STREAMS = 2
     atexit.register(lambda: Path(os.environ["ENDED"]).write_text("in peace"))
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PLACES = 40
 PAGE = 500_000  # bytes, which the web server keeps for a slow client
-LARGE = 4_000_000  # bytes: more than the sockets on both sides hold
+LARGE = 8_000_000  # bytes: more than the sockets on both sides hold
+HUGE = outgoing.MOST + 8_000_000  # bytes: more than the web server and the sockets hold
 WITHIN = (
     30.0  # seconds until a client gives up, less than twenty lingering clients would cost one after another
 )
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Reads the body and says which process answers; `/large` sends many bytes."""
+    """Reads the body and says which process answers; `/large` and others send many bytes."""
     environ["wsgi.input"].read()
-    sizes = {"/large": LARGE, "/page": PAGE}
+    sizes = {"/large": LARGE, "/page": PAGE, "/huge": HUGE}
     body = b"x" * sizes.get(environ["PATH_INFO"], 0) or str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
 
+application.sender = lambda peer, forwarded: forwarded or peer  # type: ignore[attr-defined]
 application.streams = lambda method, path: path == "/stream"  # type: ignore[attr-defined]
 
 
@@ -52,8 +57,10 @@ def ended(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def port(ended: Path) -> Generator[int]:
+def port(ended: Path, request: pytest.FixtureRequest) -> Generator[int]:
+    seconds = {"GRACE": "2", "TAKEN_WITHIN": "2", **getattr(request, "param", {})}
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # of the accepted sockets, too
         server = subprocess.Popen(
             [
                 sys.executable, "-P", "-m", "gunicorn", "tests.portal.test_webworker:application",
@@ -61,7 +68,7 @@ def port(ended: Path) -> Generator[int]:
                 "--workers", "1", "--threads", "4", "--worker-connections", str(PLACES), "--keep-alive", "600",
                 "--graceful-timeout", "2", "--no-control-socket", "--log-level", "error",
             ],
-            cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": str(CHECKOUT), "ENDED": str(ended)}, pass_fds=[listening.fileno()],
+            cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": str(CHECKOUT), "ENDED": str(ended), **seconds}, pass_fds=[listening.fileno()],
         )  # fmt: skip
         with ExitStack() as silent:
             try:
@@ -117,7 +124,9 @@ def test_client_that_stops_within_a_head_is_cut(port: int) -> None:
     assert ask(port).isdigit()
 
 
-@pytest.mark.parametrize("lines", [("POST / HTTP/1.1", "Content-Length: 100"), ("GET /large HTTP/1.1",)])
+@pytest.mark.parametrize(
+    "lines", [("POST / HTTP/1.1", "Content-Length: 100"), ("GET /large HTTP/1.1",), ("GET /huge HTTP/1.1",)]
+)
 def test_client_that_sends_no_body_or_takes_no_answer_is_cut(port: int, lines: tuple[str, ...]) -> None:
     with ExitStack() as stack:
         for _ in range(4):  # one for each thread
@@ -126,6 +135,60 @@ def test_client_that_sends_no_body_or_takes_no_answer_is_cut(port: int, lines: t
             client.connect(("127.0.0.1", port))
             client.sendall("\r\n".join([*lines, "Host: here", "", ""]).encode())
         assert ask(port).isdigit()
+
+
+@pytest.mark.parametrize("port", [{"TAKEN_WITHIN": "120"}], indirect=True)
+@pytest.mark.parametrize("path", ["/large", "/huge"])
+def test_clients_that_take_a_large_answer_slowly_leave_the_threads_to_others(port: int, path: str) -> None:
+    """They take some of it all the time, so nothing but a floor ends them."""
+    with ExitStack() as stack:
+        slow = [reader(stack, port, f"GET {path} HTTP/1.1") for _ in range(8)]  # two for each thread
+        done = threading.Event()
+
+        def take() -> None:
+            while not done.wait(0.2):
+                for client in slow:
+                    with suppress(OSError):
+                        client.recv(512, socket.MSG_DONTWAIT)
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        try:
+            assert [ask(port).isdigit() for _ in range(10)] == [True] * 10
+        finally:
+            done.set()
+            taking.join()
+
+
+@pytest.mark.parametrize("port", [{"GRACE": "120", "TAKEN_WITHIN": "120"}], indirect=True)
+def test_waiting_answers_are_bounded_at_the_cost_of_the_sender_with_most(port: int) -> None:
+    with ExitStack() as stack:
+        modest = reader(stack, port, "GET /page HTTP/1.1", "X-Forwarded-For: modest", "Connection: close")
+        greedy = [
+            reader(stack, port, "GET /large HTTP/1.1", "X-Forwarded-For: greedy", "Connection: close")
+            for _ in range(12)
+        ]
+        assert ask(port).isdigit()
+        taken = []
+        for client in greedy:
+            with suppress(ConnectionResetError):
+                taken.append(everything(client))
+        assert 0 < sum(len(one) > LARGE for one in taken) < len(greedy)
+        assert everything(modest).endswith(b"x" * PAGE)
+
+
+def reader(stack: ExitStack, port: int, *lines: str) -> socket.socket:
+    """A client that asks, and whose socket holds little of the answer."""
+    client = stack.enter_context(socket.socket())
+    client.settimeout(WITHIN)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    client.sendall("\r\n".join([*lines, "Host: here", "", ""]).encode())
+    return client
+
+
+def everything(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65_536), b""))
 
 
 def test_client_that_still_sends_gets_its_whole_answer(port: int) -> None:
