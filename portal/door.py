@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from django.conf import settings
 
+from access_requests.addresses import whole_network
 from portal.proxies import client_address, strip_forwarded
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -38,5 +39,5 @@ class Door:
         return method in {"POST", "PUT"} and STREAMED.match(unquote(path)) is not None
 
     def sender(self, peer: str, forwarded: str) -> str:
-        """Return the address that a request is counted for."""
-        return client_address(peer, forwarded) or ""
+        """Return the address that a request is counted for: of IPv6 its /64."""
+        return whole_network(client_address(peer, forwarded) or "")

@@ -7,6 +7,8 @@ from typing import Any
 
 from django.conf import settings
 
+from access_requests.addresses import plain_address
+
 FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 FRONT = "HTTP_X_GATEHOUSE_FRONT"
 FROM_PROXIES = (FORWARDED_FOR, FORWARDED_PROTO, FRONT)
@@ -43,24 +45,15 @@ def client_address(peer: str, forwarded: str) -> str | None:
 
     Of `X-Forwarded-For` only the last entry counts: the proxy next to us wrote it, anyone may have written the others.
     """
-    own = _address(peer)
-    return (_address(forwarded.rpartition(",")[2]) or own) if is_proxy(peer) else own
+    own = plain_address(peer)
+    return (plain_address(forwarded.rpartition(",")[2]) or own) if is_proxy(peer) else own
 
 
 def is_proxy(peer: str) -> bool:
     """Return whether a peer's headers count. One with an empty address speaks through a Unix socket of this machine."""
     if not peer:
         return True
-    address = _address(peer)
+    address = plain_address(peer)
     return address is not None and any(
         ipaddress.ip_address(address) in network for network in settings.GATEHOUSE_PROXIES
     )
-
-
-def _address(text: str) -> str | None:
-    """IPv4 in IPv6, as a socket for both says it, is the IPv4 address."""
-    try:
-        address = ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

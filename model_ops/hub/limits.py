@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.http import HttpRequest
 
-from access_requests.services.oauth.limits import whole_network
+from access_requests.addresses import whole_network
 from model_ops.hub.refusals import Refused, busy
 
 WINDOW = 60  # seconds

@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from access_requests.addresses import whole_network
 from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, spend
 from portal.accounts.addresses import at_our_address, page_address
@@ -25,7 +26,6 @@ from portal.accounts.guessing import (
     Guess,
     begin_guess,
     forget_guesses,
-    network_of,
     remember_browser,
     right_guess,
     signed_in_here_before,
@@ -74,7 +74,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_client_ip(self, request: HttpRequest) -> str:
         """Return the client's address; an IPv4 one that arrives written as IPv6 counts as itself."""
         address = getattr(request, "client_address", None) or UNKNOWN_ADDRESS
-        network = network_of(address)
+        network = whole_network(address)
         return address if "/" in network else network
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
@@ -122,7 +122,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def guess_at(self, account: str) -> Guess:
         """Return the guess that this request makes at an account."""
         digest = hashlib.sha256(account.encode()).hexdigest()
-        return Guess(account=digest, address=network_of(self.get_client_ip(self.request)))
+        return Guess(account=digest, address=whole_network(self.get_client_ip(self.request)))
 
     def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
         """Check the password once more; a hash that Django made stronger on this occasion keeps the session."""

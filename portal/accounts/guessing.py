@@ -8,7 +8,6 @@ away, nobody is kept out.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 
+from access_requests.addresses import whole_network
 from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, forget, give_back, spend
 from portal.accounts.models import User
@@ -71,19 +71,6 @@ def forget_guesses(guess: Guess) -> None:
     forget(ANYWHERE, guess.account)
 
 
-def network_of(address: str) -> str:
-    """Return the address as it is counted: an IPv6 address as its /64, one written as IPv6 for IPv4 as IPv4."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
-
-
 def signed_in_here_before(request: HttpRequest, user: User | None, *, address: str) -> bool:
     """Return whether this browser, or this network in a session that lives, signed in to this account before."""
     if user is None:
@@ -91,7 +78,7 @@ def signed_in_here_before(request: HttpRequest, user: User | None, *, address: s
     if user.pk in _people_of(request):
         return True
     sessions = UserSession.objects.filter(user=user).values_list("ip", flat=True)
-    return any(network_of(ip) == network_of(address) for ip in sessions)
+    return any(whole_network(ip) == whole_network(address) for ip in sessions)
 
 
 def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -> None:

@@ -14,7 +14,7 @@ from allauth.usersessions.models import UserSession
 from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest
 
-from portal.accounts.guessing import network_of
+from access_requests.addresses import whole_network
 from portal.accounts.models import User
 
 ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
@@ -52,4 +52,4 @@ def renew_session(request: HttpRequest, user: User) -> None:
 
 
 def _network(request: HttpRequest) -> str:
-    return network_of(getattr(request, "client_address", None) or "")
+    return whole_network(getattr(request, "client_address", None) or "")

@@ -126,3 +126,19 @@ def test_sender_is_what_the_middleware_says() -> None:
     ClientAddressMiddleware(lambda request: HttpResponse())(asked)
     assert Door(lambda environ, start: []).sender("127.0.0.1", "1.2.3.4, 198.51.100.1") == "198.51.100.1"
     assert asked.client_address == "198.51.100.1"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "sender"),
+    [
+        ("2001:db8::1", "", "2001:db8::/64"),
+        ("2001:db8::ffff:0:0:1", "", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "", "2001:db8:0:1::/64"),
+        ("::ffff:192.0.2.7", "", "192.0.2.7"),
+        ("127.0.0.1", "2001:db8::7", "2001:db8::/64"),
+        ("127.0.0.1", "::ffff:192.0.2.7", "192.0.2.7"),
+        ("", "", ""),
+    ],
+)
+def test_sender_of_ipv6_is_its_whole_network(peer: str, forwarded: str, sender: str) -> None:
+    assert Door(lambda environ, start: []).sender(peer, forwarded) == sender

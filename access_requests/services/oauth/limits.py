@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass
 
 from django.core.cache import cache
 
+from access_requests.addresses import whole_network
 from access_requests.services.oauth.errors import TooMany
 
 
@@ -60,12 +60,3 @@ def forget(limit: Limit, who: object) -> None:
 
 def _key(limit: Limit, who: object) -> str:
     return f"oauth:{limit.name}:{whole_network(str(who))}"
-
-
-def whole_network(who: str) -> str:
-    """An IPv6 address counts as its /64, of which one household or server has all."""
-    with suppress(ValueError):
-        address = ipaddress.ip_address(who)
-        if address.version == 6:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-    return who
