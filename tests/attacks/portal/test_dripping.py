@@ -15,7 +15,10 @@ from portal import webworker
 from tests.attacks.portal.lines import all_well, answer, connect, dripping, ended, head, statuses
 from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import Portal
+from tests.model_ops.hub.ways import behind_nginx
+from tests.nginx import require_nginx
 
+NGINX_EACH = 32  # requests with a body of one sender at once
 SOCKETS = 85  # more than the web server has threads
 HALF_HEADS = 400
 CSRF = "Cookie: gatehouse_csrf=" + "a" * 32
@@ -99,6 +102,58 @@ def test_bodies_that_crowd_out_others_do_not_end_the_web_process(bare_portal: Po
                 one.sendall(b"a")
         assert statuses(bare_portal.url) == all_well()
         assert web_processes(bare_portal) == before
+
+
+@pytest.fixture(scope="module")
+def named(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Portal]:
+    """The portal through an nginx that believes this machine's X-Forwarded-For."""
+    require_nginx()
+    folder = tmp_path_factory.mktemp("named")
+    with behind_nginx(bare_portal, folder, before="127.0.0.1/32") as (through, _):
+        yield through
+
+
+SENDERS = {
+    "IPv4": (["203.0.113.9"], "203.0.113.10"),
+    "IPv6": ([f"2001:db8::{number:x}:0:1" for number in range(60)], "2001:db8:0:1::1"),
+    "IPv4 in IPv6": (["::ffff:203.0.113.19", "203.0.113.19"], "::ffff:203.0.113.20"),
+}
+
+
+@pytest.mark.parametrize("counted", SENDERS)
+def test_nginx_counts_bodies_that_drip_for_their_sender(named: Portal, counted: str) -> None:
+    """An IPv6 sender has a whole /64."""
+    addresses, other = SENDERS[counted]
+    with ExitStack() as stack:
+        held = [
+            connect(stack, named.url, form_from(address))
+            for address, _ in zip(itertools.cycle(addresses), range(40), strict=False)
+        ]
+        with dripping(held, itertools.repeat(b"a")):
+            wait_until(lambda: sum(map(ended, held)) >= 40 - NGINX_EACH)
+            refused = [answer(one)[0] for one in held if ended(one)]
+            assert refused == [429] * (40 - NGINX_EACH)
+            form = b"grant_type=none"
+            whole = form_from(other, len(form)) + form
+            assert answer(connect(stack, named.url, whole))[0] == 400
+
+
+def test_bodies_that_drip_from_many_addresses_through_nginx_leave_others_their_place(named: Portal) -> None:
+    """More than 1,024 at once, which was a bound for all senders together."""
+    with ExitStack() as stack:
+        held = [
+            connect(stack, named.url, form_from(f"198.51.100.{number // NGINX_EACH}"))
+            for number in range(34 * NGINX_EACH)
+        ]
+        form = b"grant_type=none"
+        with dripping(held, itertools.repeat(b"a")):
+            whole = form_from("203.0.113.30", len(form)) + form
+            assert answer(connect(stack, named.url, whole))[0] == 400
+            assert sum(map(ended, held)) == 0
+
+
+def form_from(address: str, length: int = 60000) -> bytes:
+    return head("POST", "/oauth/token", FORM, f"X-Forwarded-For: {address}", f"Content-Length: {length}")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "NONSENSE"])
