@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from portal import environment
+from portal.embedded.roles import ATTRIBUTES, NEW_ROLE
 from portal.parts import OWNER_DATABASE
 
 EVERY_TABLE = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -29,14 +30,6 @@ TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is passe
 }
 SEQUENCES = ("USAGE", "SELECT")
 FUNCTIONS: tuple[str, ...] = ()  # those of ours that the portal may call; triggers need no right
-ATTRIBUTES = {
-    "rolsuper": "NOSUPERUSER",
-    "rolcreatedb": "NOCREATEDB",
-    "rolcreaterole": "NOCREATEROLE",
-    "rolreplication": "NOREPLICATION",
-    "rolbypassrls": "NOBYPASSRLS",
-}
-NEW_ROLE = f"LOGIN {' '.join(ATTRIBUTES.values())}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from portal.parts import OWNER_DATABASE
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 SCHEMA_FILES = (
     *("*/migrations/*.py", "*/*/migrations/*.py", "*/apps.py", "*/*/apps.py"),
-    *("portal/database_rights.py", "portal/management/commands/migrate.py"),
+    *("portal/database_rights.py", "portal/embedded/roles.py", "portal/management/commands/migrate.py"),
 )
 
 

@@ -26,7 +26,14 @@ RULES = f"""# Written by Gatehouse at every start: what is changed here is lost.
 local all {PORTAL} trust
 local all {OWNER} scram-sha-256
 """
-PORTAL_ROLE = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+ATTRIBUTES = {  # which the portal's role must not have; here, since this module reads no settings
+    "rolsuper": "NOSUPERUSER",
+    "rolcreatedb": "NOCREATEDB",
+    "rolcreaterole": "NOCREATEROLE",
+    "rolreplication": "NOREPLICATION",
+    "rolbypassrls": "NOBYPASSRLS",
+}
+NEW_ROLE = f"LOGIN {' '.join(ATTRIBUTES.values())}"
 
 
 def password_file(state: Path) -> Path:
@@ -109,7 +116,7 @@ def make_database(owner_dsn: str) -> None:
             connection.execute(f"CREATE DATABASE {DATABASE}")
         known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [PORTAL]).fetchone()
         if known is None:
-            connection.execute(f"CREATE ROLE {PORTAL} {PORTAL_ROLE}")
+            connection.execute(f"CREATE ROLE {PORTAL} {NEW_ROLE}")
         for name in ("postgres", "template1"):
             question = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
             if connection.execute(question, [PORTAL, name]).fetchone() == (True,):
