@@ -51,14 +51,15 @@ def caller_of(request: HttpRequest) -> Caller:
     """Reads `Authorization`; a token that isn't accepted is no error yet, since much is public."""
     address: str | None = getattr(request, "client_address", None)
     client = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())[:200]
-    scheme, _, secret = request.headers.get("Authorization", "").strip().partition(" ")
-    if not scheme:
+    sent = request.headers.get("Authorization", "").strip()
+    if not sent:
         return Caller(address=address, client=client)
-    if scheme.lower() != "bearer":
+    if sent.partition(" ")[0].lower() != "bearer":
+        limits.check_unknown(request)
         problem = "The Authorization header must read 'Bearer TOKEN': set HF_TOKEN to your token."
         return Caller(problem=problem, address=address, client=client)
     try:
-        token = tokens.authenticate(secret.strip(), address=address, client=client)
+        token = tokens.authenticate(limits.secret_sent(request), address=address, client=client)
     except RuleError as error:
         limits.check_unknown(request)
         return Caller(problem=error.sentence, address=address, client=client)

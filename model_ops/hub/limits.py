@@ -13,9 +13,11 @@ from django.core.cache import cache
 from django.http import HttpRequest
 
 from access_requests.addresses import whole_network
+from access_requests.services import tokens
 from model_ops.hub.refusals import Refused, busy
 
 WINDOW = 60  # seconds
+SHARES = 200  # of 12,000 requests an address without a token has 60 when the others have used all of them
 AWAY = 10.0  # seconds that a cache is left alone after it did not answer, so that nobody waits for it
 WHOSE = {
     "token": "with this token",
@@ -28,37 +30,59 @@ _away_until = 0.0
 def check(request: HttpRequest, *, waits: bool) -> None:
     """Count one request before any work is done for it; raise a 429 with the whole seconds until the minute ends.
 
-    It counts for its address and its token, or, without a token, for all who send none. `waits`: clients wait and
-    ask again after a 429 here. Those requests are counted apart from the rest, so that a client that waits for
-    files is not refused where it would give up.
+    It counts for its address, and for its token or for all callers without one. `waits`: clients wait and ask again
+    after a 429 here. Those requests are counted apart from the rest, so that a client that waits for files is not
+    refused where it would give up.
+
+    A token counts as it was sent: a flood of wrong ones costs no query. What cannot be a token of this portal counts
+    as none, or each new value would have a count to itself.
     """
     kind = "files" if waits else "calls"
-    for name, who, most in _counted(request):
-        _spend(kind, name, who, most)
+    _spend(kind, "address", _address(request), settings.GATEHOUSE_ADDRESS_RATE)
+    secret = secret_sent(request)
+    if tokens.looks_right(secret):
+        digest = hashlib.sha256(secret.encode()).hexdigest()[:32]
+        _spend(kind, "token", digest, settings.GATEHOUSE_TOKEN_RATE)
+    else:
+        _spend_anonymous(kind, request)
 
 
 def check_unknown(request: HttpRequest) -> None:
     """Count a request whose token was not accepted among those without one: made-up tokens gain nothing."""
-    if not getattr(request, "counted_as_unknown", False):
-        request.counted_as_unknown = True  # type: ignore[attr-defined]
-        _spend("calls", "anonymous", "all", settings.GATEHOUSE_ANONYMOUS_RATE)
+    if not getattr(request, "counted_as_anonymous", False):
+        _spend_anonymous("calls", request)
 
 
-def _counted(request: HttpRequest) -> list[tuple[str, str, int]]:
-    """Return name, key and most of each count. A token counts as it was sent: a flood of wrong ones costs no query."""
-    address = whole_network(getattr(request, "client_address", None) or "unknown")
-    counted = [("address", address, settings.GATEHOUSE_ADDRESS_RATE)]
-    sent = request.headers.get("Authorization", "")
-    if not sent:
-        return [*counted, ("anonymous", "all", settings.GATEHOUSE_ANONYMOUS_RATE)]
-    digest = hashlib.sha256(sent.encode("utf-8", "replace")).hexdigest()[:32]
-    return [*counted, ("token", digest, settings.GATEHOUSE_TOKEN_RATE)]
+def secret_sent(request: HttpRequest) -> str:
+    """Return the secret of a Bearer header; "" for any other header and for none."""
+    scheme, _, secret = request.headers.get("Authorization", "").strip().partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def _address(request: HttpRequest) -> str:
+    return whole_network(getattr(request, "client_address", None) or "unknown")
+
+
+def _spend_anonymous(kind: str, request: HttpRequest) -> None:
+    """Count a request without a token for all of them together.
+
+    Once that count is used up, each address still has a small share of it: a few busy ones cannot shut out the rest.
+    """
+    request.counted_as_anonymous = True  # type: ignore[attr-defined]
+    most = settings.GATEHOUSE_ANONYMOUS_RATE
+    if not most or _count(_key(kind, "anonymous", "all")) <= most:
+        return
+    if _count(_key(kind, "share", _address(request))) > max(1, most // SHARES):
+        raise _too_many("anonymous", most)
 
 
 def _spend(kind: str, name: str, who: str, most: int) -> None:
-    now = int(time.time())
-    if most and _count(f"rate:{kind}:{name}:{who}:{now // WINDOW}") > most:
-        raise _too_many(name, most, WINDOW - now % WINDOW)
+    if most and _count(_key(kind, name, who)) > most:
+        raise _too_many(name, most)
+
+
+def _key(kind: str, name: str, who: str) -> str:
+    return f"rate:{kind}:{name}:{who}:{int(time.time()) // WINDOW}"
 
 
 def _count(key: str) -> int:
@@ -75,8 +99,8 @@ def _count(key: str) -> int:
     return int(count or 0)
 
 
-def _too_many(name: str, most: int, seconds: int) -> Refused:
-    whose = WHOSE[name]
+def _too_many(name: str, most: int) -> Refused:
+    whose, seconds = WHOSE[name], WINDOW - int(time.time()) % WINDOW
     refused = busy(f"More than {most} requests in a minute {whose}:", seconds)
     refused.code = "TooManyRequests"
     refused.headers["RateLimit"] = f'"{name}";r=0;t={seconds}'

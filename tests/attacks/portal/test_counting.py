@@ -7,12 +7,14 @@ from collections.abc import Callable, Generator
 
 import pytest
 
+from access_requests.services.tokens import make_secret
 from tests.model_ops.hub.conftest import Answer, Portal
 from tests.model_ops.hub.ways import beside
 
 MODEL = "ns/counted"
 PATHS = f"/api/models/{MODEL}/paths-info/main"
-ADDRESS_RATE, ANONYMOUS_RATE, TOKEN_RATE = 20, 60, 30
+ADDRESS_RATE, ANONYMOUS_RATE, TOKEN_RATE = 20, 30, 30
+SHARE = 1  # of so few, what an address has when the others have used all
 
 
 @pytest.fixture(scope="module")
@@ -91,28 +93,66 @@ def test_addresses_of_one_network_are_one(counting: Portal) -> None:
     assert statuses(answers) == [200] * ADDRESS_RATE + [429]
 
 
+def from_two(number: int, ask: Callable[[str, int], Answer]) -> list[Answer]:
+    """Two addresses in turn, each below its own limit, until each has used its share as well, and once more."""
+    return [ask(f"10.{number}.0.{n % 2}", n) for n in range(ANONYMOUS_RATE + 2 * SHARE + 2)]
+
+
 def test_callers_without_a_token_are_counted_together_and_people_are_not(counting: Portal) -> None:
+    """Two busy addresses use up what all have together; a third one is still served, and so are people."""
     token = counting.order("person", name="counted-one", repo_id=MODEL, state="granted")["token"]
     _next_minute()
 
     def ask(number: int) -> list[Answer]:
-        anonymous = [paths(counting, f"10.{number}.0.{n}") for n in range(ANONYMOUS_RATE + 1)]
-        return [*anonymous, paths(counting, f"10.{number}.1.1", token), counting.get("/")]
+        busy = from_two(number, lambda address, _: paths(counting, address))
+        third = [paths(counting, f"10.{number}.1.1") for _ in range(SHARE + 1)]
+        return [*busy, *third, paths(counting, f"10.{number}.0.1", token), counting.get("/")]
 
-    *anonymous, late, person, page = in_one_minute(ask)
-    assert statuses(anonymous) == [200] * ANONYMOUS_RATE
-    assert (late.status, late.headers["ratelimit"].partition(";")[0]) == (429, '"anonymous"')
-    assert (person.status, page.status) == (200, 200)
+    answers = in_one_minute(ask)
+    busy, third = answers[: ANONYMOUS_RATE + 2 * SHARE + 2], answers[-SHARE - 3 : -2]
+    assert statuses(busy) == [200] * (ANONYMOUS_RATE + 2 * SHARE) + [429] * 2
+    assert busy[-1].headers["ratelimit"].partition(";")[0] == '"anonymous"'
+    assert statuses(third) == [200] * SHARE + [429]
+    assert statuses(answers[-2:]) == [200, 200]
 
 
-def test_made_up_tokens_count_as_none(counting: Portal) -> None:
+@pytest.mark.parametrize(
+    ("path", "made_up"),
+    [(PATHS, "Bearer gth_{n:038d}"), (PATHS, "Basic {n}"), ("/api/telemetry/x", "Bearer {n}")],
+)
+def test_headers_that_are_no_token_count_as_none(counting: Portal, made_up: str, path: str) -> None:
+    _next_minute()
+
+    def ask(address: str, n: int) -> Answer:
+        return counting.ask(
+            "POST", path, body=b"paths=a", authorization=made_up.format(n=n), x_forwarded_for=address
+        )
+
+    answers = in_one_minute(lambda number: from_two(10 + number, ask))
+    assert statuses(answers) == [200] * (ANONYMOUS_RATE + 2 * SHARE) + [429] * 2
+
+
+def test_unknown_tokens_of_the_right_form_count_as_none(counting: Portal) -> None:
+    _next_minute()
+
+    def ask(address: str, _: int) -> Answer:
+        return paths(counting, address, make_secret())
+
+    answers = in_one_minute(lambda number: from_two(20 + number, ask))
+    assert statuses(answers) == [200] * (ANONYMOUS_RATE + 2 * SHARE) + [429] * 2
+
+
+def test_spelling_of_the_header_gives_a_token_no_second_count(counting: Portal) -> None:
+    token = counting.order("person", name="counted-two", repo_id=MODEL, state="granted")["token"]
     _next_minute()
 
     def ask(number: int) -> list[Answer]:
         return [
-            paths(counting, f"10.{10 + number}.0.{n}", token=f"gth_{n:038d}")
-            for n in range(ANONYMOUS_RATE + 1)
-        ]
+            counting.ask(
+                "POST", PATHS, body=b"paths=a", authorization=f"{'bearer' if n % 2 else 'Bearer'} {' ' * (n % 7)}{token}",
+                x_forwarded_for=f"10.{30 + number}.0.{n}",
+            )
+            for n in range(TOKEN_RATE + 1)
+        ]  # fmt: skip
 
-    answers = in_one_minute(ask)
-    assert statuses(answers) == [200] * ANONYMOUS_RATE + [429]
+    assert statuses(in_one_minute(ask)) == [200] * TOKEN_RATE + [429]
