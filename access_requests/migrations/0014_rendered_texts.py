@@ -31,7 +31,6 @@ class Migration(migrations.Migration):
                 ('chat_format', models.TextField(blank=True)),
                 ('problem', models.CharField(blank=True, help_text='For the owner: why the card is shown as it was written.', max_length=400)),
                 ('renderer', models.PositiveSmallIntegerField(help_text='`access_requests.rendered.RENDERER`')),
-                ('made_from', models.CharField(help_text='Of repository id and card: `access_requests.rendered.digest`.', max_length=64, verbose_name='SHA-256')),
                 ('model', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='rendered_card', to='access_requests.gatedmodel')),
             ],
             options={
