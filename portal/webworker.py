@@ -64,6 +64,10 @@ class Worker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.cfg.is_ssl:
+            raise RuntimeError(
+                "This worker ends no TLS: leave --certfile out, and let the server in front do it."
+            )
         for name, value in OWN_SETTINGS.items():
             self.cfg.set(name, value)
         os.environ.pop("SCRIPT_NAME", None)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
-import secrets
 import socket
-import subprocess
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from portal.embedded.supervisor import web_command
+from tests.certificates import write_certificate
 from tests.clients.driving import Driver
 from tests.issuer import Issuer, running_issuer
 from tests.model_ops.hub.conftest import (  # noqa: F401 - fixtures
@@ -33,6 +23,8 @@ from tests.model_ops.hub.conftest import (  # noqa: F401 - fixtures
     served,
     tiny_repository,
 )
+from tests.model_ops.hub.ways import behind_nginx
+from tests.nginx import require_nginx
 
 SEEDER = "import django; django.setup(); from tests.clients import seeder; seeder.main()"
 VERSIONS = ["0.36.2", "1.33.0", "2.4.0"]
@@ -66,52 +58,22 @@ def bare_portal(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody knows but who is told, and its key."""
-    folder = tmp_path_factory.mktemp("certificate")
-    key, name = (
-        ec.generate_private_key(ec.SECP256R1()),
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "portal")]),
-    )
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(secrets.randbits(100))
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    (folder / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "key.pem").write_bytes(private)
-    return folder / "cert.pem", folder / "key.pem"
+    """A certificate for 127.0.0.1 that only clients which are given it trust, and its key."""
+    folder = tmp_path_factory.mktemp("https") / "certificates"
+    folder.mkdir()
+    write_certificate(folder / "fullchain.pem", folder / "privkey.pem")
+    return folder / "fullchain.pem", folder / "privkey.pem"
 
 
 @pytest.fixture(scope="session")
 def https_portal(
     portal: Portal,  # noqa: F811
     certificate: tuple[Path, Path],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Portal]:
-    """A second web process of the same portal, with TLS of its own."""
-    folder = tmp_path_factory.mktemp("https")
-    with socket.create_server(("127.0.0.1", 0)) as listening, (folder / "web.log").open("w") as log:
-        address = f"https://127.0.0.1:{listening.getsockname()[1]}"
-        command = web_command(listening.fileno(), scratch=folder)
-        command += ["--certfile", str(certificate[0]), "--keyfile", str(certificate[1])]
-        web = subprocess.Popen(
-            command, cwd=CHECKOUT, env=portal.environment | {"GATEHOUSE_URL": address},
-            stdout=log, stderr=log, pass_fds=[listening.fileno()],
-        )  # fmt: skip
-        try:
-            yield replace(portal, url=address, log=folder / "web.log")
-        finally:
-            web.terminate()
-            web.wait(60)
+    """The same portal behind nginx, which ends TLS."""
+    require_nginx()
+    with behind_nginx(portal, certificate[0].parent.parent, scheme="https") as (through, _):
+        yield through
 
 
 @pytest.fixture(scope="session")
