@@ -9,7 +9,7 @@ from django.template.loader import get_template
 
 
 class Unreadable(BadRequest):
-    """A request that cannot be answered as it is; the text says why, and what to do, to whoever sent it."""
+    """A request that cannot be answered as it is; the text says why, and what to do, to its sender."""
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -51,7 +51,7 @@ class BodyMiddleware:
         if length > (LARGEST_STAFF_FORM if is_staff_form else refusing.LARGEST_BODY):
             return _refused(request, refusing.STAFF_TOO_LARGE if is_staff_form else refusing.TOO_LARGE)
         is_form = request.content_type == "multipart/form-data" and not getattr(view, "csrf_exempt", False)
-        with contextlib.suppress(UnreadablePostError):  # broke off; whoever reads it next says so
+        with contextlib.suppress(UnreadablePostError):  # broke off; the next reader says so
             if is_form and not is_staff_form and request.FILES:
                 return _refused(request, refusing.NO_FILES)
         return None

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='followedrepo',
             name='failing_told_at',
-            field=models.DateTimeField(blank=True, editable=False, help_text='When owners were mailed that it fails for long.', null=True),
+            field=models.DateTimeField(blank=True, editable=False, help_text='When owners were emailed that polls keep failing.', null=True),
         ),
         migrations.CreateModel(
             name='FollowTrouble',

@@ -50,7 +50,7 @@ class FollowedRepo(models.Model):
         null=True, blank=True, help_text="When the first of them failed; empty while polls succeed."
     )
     failing_told_at = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="When owners were mailed that it fails for long."
+        null=True, blank=True, editable=False, help_text="When owners were emailed that polls keep failing."
     )
     unread = models.PositiveIntegerField(
         default=0, help_text="Entries of the last poll that could not be understood."

@@ -41,7 +41,7 @@ METHODS = {
     "mfa_reauthenticate": "Use a code",
     "mfa_reauthenticate:webauthn": "Use a passkey or security key",
 }
-# What a stranger can have mailed to any address: beyond this, what lies in the mailbox is enough.
+# Emails that a stranger can ask for to any address; beyond this, those in the mailbox are enough.
 ASKED_BY_ANYBODY = {
     "account/email/password_reset_key": Limit("mail-reset", 5, 3600, ""),
     "account/email/unknown_account": Limit("mail-unknown", 3, 3600, ""),
@@ -52,7 +52,7 @@ ASKED_BY_ANYBODY = {
 class AccountAdapter(DefaultAccountAdapter):
     error_messages = DefaultAccountAdapter.error_messages | {
         "email_password_mismatch": "This address and password do not fit: check both, or reset the password.",
-        "incorrect_code": "This code does not fit: check the newest mail, or ask for a new code.",
+        "incorrect_code": "This code does not fit: check your newest email, or ask for a new code.",
         "too_many_login_attempts": "Too many attempts: wait five minutes, or reset the password.",
         "too_many_from_elsewhere": (
             "Many wrong passwords or codes were tried for this account. Sign in with a browser that you used here before, "
@@ -155,7 +155,7 @@ class AccountAdapter(DefaultAccountAdapter):
         """Send now; when the mail server fails, the page says so and its reader can ask again.
 
         Mails that a stranger can ask for are bounded for each address. Beyond the bound nothing is sent, and the page
-        says what it always says: the mails that are in the mailbox hold links that work.
+        says what it always says: the emails in the mailbox hold links that work.
         """
         if _is_enough(template_prefix, email, context):
             log.warning("%s was not sent: its address got enough of them", template_prefix)
@@ -178,7 +178,7 @@ class AccountAdapter(DefaultAccountAdapter):
         if request is not None:
             messages.error(
                 request,
-                "The mail could not be sent, because the mail server fails: ask again in some minutes.",
+                "The email could not be sent. Ask again in a few minutes.",
             )
 
 
@@ -193,7 +193,7 @@ def _address_typed(credentials: dict[str, Any]) -> str:
 
 
 def _is_enough(template_prefix: str, email: str, context: dict[str, Any]) -> bool:
-    """Count one mail that anybody can ask for, and return whether it is one too many.
+    """Count an email that anyone can ask for, and return whether it is one too many.
 
     A sign-in or a new password ends the links of before, so the count of reset mails begins again with either: a flood
     of requests cannot leave a person without a link that works.

@@ -20,7 +20,7 @@ LONGEST_ANSWER = 10_000  # characters
 MOST_ANSWERS = 200
 MOST_TEXT = 200_000  # characters of all answers together
 DEEPEST = 20  # levels of lists and objects in one answer
-YEARS = range(2000, 2200)  # of a moment that somebody can have asked at
+YEARS = range(2000, 2200)  # in which someone can have asked
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What went wrong with following, kept where its owner sees it: a row for each way, a mail when it lasts."""
+"""What went wrong with following, kept where its owner sees it: a row for each way, an email when it lasts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def failing(followed: FollowedRepo, problem: str) -> dict[str, Any]:
 
 
 def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
-    """Keep a failed poll's problem, and inform the owners by mail once it fails for long and once that is over.
+    """Keep a failed poll's problem, and email the owners once it fails for long and once that is over.
 
     `followed` is the row as it was before the poll, `changes` what the poll wrote on it.
     """

@@ -200,7 +200,10 @@ def _delete(files: Files, one: Deleted) -> None:
 
 
 def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool) -> ReadCard | None:
-    """The uploaded card, read and rendered, if it is another than the model's; one that would lose the gate is refused."""
+    """Return the uploaded card, read and rendered, if it becomes the model's with this commit and differs from it.
+
+    Refuses one that would lose the gate, also where it is only held.
+    """
     if CARD not in files:
         return None
     if files[CARD].git_oid == blob_id(model.card.encode()):
