@@ -198,7 +198,7 @@ def newest_held(ref: Ref) -> Revision | None:
     found = next((pk for pk in free if bases[pk] == ref.revision_id), None)
     if found is None and free and _only_own_files_moved(ref.model_id, bases[free[0]], ref.revision_id):
         found = free[0]
-    return held.filter(pk=found).first()  # none where it was discarded meanwhile, before any lock
+    return held.filter(pk=found or 0).first()  # none where it was discarded meanwhile, before any lock
 
 
 def _outrun(revision: Revision, base: Revision | None, now: Revision | None) -> str:
