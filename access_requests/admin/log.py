@@ -23,7 +23,7 @@ from access_requests.services.mail import try_again
 class EventAdmin(ReadOnlyAdmin):
     """The chained log; `manage.py verify_audit` checks it."""
 
-    list_display = ["number", "moment", "kind", "actor_name", "model", "request"]
+    list_display = ["number", "second", "kind", "actor_name", "model", "request"]
     list_filter = ["kind", ("model", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["model", "request__applicant", "request__model", "link"]
     search_fields = ["actor__username", "writer", "kind", "model__repo_id"]
@@ -53,6 +53,10 @@ class EventAdmin(ReadOnlyAdmin):
         return event.number
 
     @admin.display(description="at", ordering="at")
+    def second(self, event: Event) -> str:
+        return f"{event.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+    @admin.display(description="at")
     def moment(self, event: Event) -> str:
         return f"{event.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
