@@ -36,7 +36,7 @@ def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | 
     with recorded():
         person = _person(followed, item)
         known = RemoteRequest.objects.filter(followed=followed, person=person)
-        if known.exists() or _has_open_request(person.user, followed):
+        if known.exists() or has_open_request(person.user, followed):
             return None
         return _begin(followed, person, item, RemoteRequest(followed=followed, person=person))
 
@@ -48,7 +48,8 @@ def import_again(*, remote: RemoteRequest, item: FarItem) -> RemoteRequest:
         return _begin(remote.followed, remote.person, item, remote)
 
 
-def _has_open_request(user: User, followed: FollowedRepo) -> bool:
+def has_open_request(user: User, followed: FollowedRepo) -> bool:
+    """Return whether a request of the person for the model is under way, whichever repository it came from."""
     rows = AccessRequest.objects.filter(applicant=user, model=followed.model, closed_at=None)
     return rows.exists()
 

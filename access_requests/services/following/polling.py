@@ -31,7 +31,12 @@ from access_requests.services.following.client import (
 )
 from access_requests.services.following.credentials import token_for, token_mark, token_setting
 from access_requests.services.following.drift import LAG, drifts, lock_remote, status_here, with_standing
-from access_requests.services.following.importing import import_again, import_request, update_person
+from access_requests.services.following.importing import (
+    has_open_request,
+    import_again,
+    import_request,
+    update_person,
+)
 from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.noticing import Notice
 from access_requests.services.following.reading import FarItem
@@ -338,7 +343,7 @@ def _compare(known: RemoteRequest, item: FarItem | None, started: datetime) -> R
         row = with_standing(RemoteRequest.objects.filter(pk=lock_remote(known.pk).pk)).get()
         if _lags(row, started):
             return None
-        if item and _is_new_request(row, item):
+        if item and _is_new_request(row, item) and not has_open_request(row.person.user, row.followed):
             return import_again(remote=row, item=item)
         _observe(row, item)
         return None

@@ -17,7 +17,7 @@ from access_requests.services.following.drift import (
     status_here,
     with_standing,
 )
-from access_requests.services.following.importing import import_again
+from access_requests.services.following.importing import has_open_request, import_again
 from access_requests.services.following.reading import FarItem
 from access_requests.services.grants import revoke_access
 from access_requests.services.locks import lock_person, lock_request
@@ -128,6 +128,8 @@ def _begin_anew(row: RemoteRequest, actor: User) -> None:
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)
     if row.request.is_open:
         _withdraw(row, actor)
+    if has_open_request(person, row.followed):
+        raise Conflict(f"{row.person} has another request for {model} under way: decide about that one first.")
     row.refresh_from_db()
     item = FarItem(
         status=FarStatus.PENDING,

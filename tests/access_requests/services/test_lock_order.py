@@ -53,7 +53,8 @@ def world(transactional_db: None, make_person: Any, make_model: Any, settings: A
     SECRETS.clear()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
 def test_services_drawn_at_random_neither_deadlock_nor_break_a_rule(world: None, seed: int) -> None:
     done = all_at_once(THREADS, lambda number: Mix(seed * 1000 + number).run(STEPS_EACH))
     assert sum(done) > THREADS * STEPS_EACH / 10
