@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from model_ops.recovery.control import Control
-from model_ops.recovery.errors import Failure
+from model_ops.recovery.errors import Failure, Refusal
 from model_ops.recovery.folder import check_opened
 from model_ops.recovery.gzip_files import GzipReader
 from model_ops.recovery.page_cache import ReadBehind
@@ -66,7 +66,10 @@ class Reader:
             except OSError as error:
                 raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
             self._open[path] = opened
-            check_opened(Path(path), opened.descriptor)
+            try:
+                check_opened(Path(path), opened.descriptor)
+            except Refusal as error:  # exchanged while weights are made
+                raise Failure(str(error)) from error
         return self._open[path]
 
     def close(self) -> None:
