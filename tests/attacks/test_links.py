@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from model_ops.recovery.control import Control
-from model_ops.recovery.errors import Refusal
+from model_ops.recovery.errors import Failure, Refusal
 from model_ops.recovery.folder import open_folder, open_regular, pin_folder
 from model_ops.recovery.identity import identify
 from model_ops.recovery.reading import Reader
@@ -203,7 +203,7 @@ def test_link_that_is_put_in_a_folders_place_after_it_was_opened_is_refused(worl
         identify(folder, ["model.safetensors"])
     with (
         contextlib.closing(Reader(Control())) as reader,
-        pytest.raises(Refusal, match="is a link out of the folder, which is not followed"),
+        pytest.raises(Failure, match="is a link out of the folder, which is not followed"),
     ):
         reader.read_into(str(folder / "model.safetensors"), 0, memoryview(bytearray(8)))
 

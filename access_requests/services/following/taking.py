@@ -129,7 +129,9 @@ def _begin_anew(row: RemoteRequest, actor: User) -> None:
     if row.request.is_open:
         _withdraw(row, actor)
     if has_open_request(person, row.followed):
-        raise Conflict(f"{row.person} has another request for {model} under way: decide about that one first.")
+        raise Conflict(
+            f"{row.person} has another request for {model} under way: decide about that one first."
+        )
     row.refresh_from_db()
     item = FarItem(
         status=FarStatus.PENDING,
