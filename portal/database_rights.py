@@ -29,7 +29,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is passe
     "django_migrations": ("SELECT",),
 }
 SEQUENCES = ("USAGE", "SELECT")
-FUNCTIONS: tuple[str, ...] = ()  # those of ours that the portal may call; triggers need no right
+FUNCTIONS: tuple[str, ...] = ()  # functions of this project that the portal may call; triggers need no right
 
 
 @contextmanager
