@@ -1,4 +1,4 @@
-"""The bodies that this process is sending: how many, whose, and whether their right still holds.
+"""The bodies that this process is sending: whose, and whether their right still holds.
 
 A thread asks again every few seconds while there are any, by the same question as for a new request, and closes
 the connection of a body that would be refused by now, also when the kernel is sending it.
@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from django.conf import settings
@@ -21,10 +19,12 @@ from django.db import connection
 from access_requests.models import AccessToken, GatedModel
 from access_requests.queries import access_of
 from access_requests.services.tokens.issuing import live_tokens
+from model_ops.places import Place, Places, Room
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds
+HERE = 56  # bodies that one process sends at once: each holds one of its 80 threads, and pages need the others
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,6 @@ class Right:
     model_id: int
     token_id: int | None = None
     open: bool = False
-
-
-class Room(Enum):
-    """Whether one more body may run."""
-
-    FREE = "free"
-    FULL = "full"
-    PERSON_FULL = "person full"
 
 
 class Sending(Protocol):
@@ -58,35 +50,33 @@ class Sending(Protocol):
 class Running:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bodies: set[Sending] = set()
+        self._bodies: dict[Sending, Place | None] = {}
         self._watching = False
+        self._places = Places(
+            "bodies",
+            most=lambda: settings.GATEHOUSE_MOST_BODIES,
+            most_each=lambda: settings.GATEHOUSE_MOST_BODIES_EACH,
+            here=lambda: HERE,
+        )
 
     def enter(self, body: Sending) -> Room:
-        """Takes the body in, if there is room for it; one that isn't counted always finds room."""
+        """Add the body, if there is room for it; one that isn't counted always finds room."""
+        place = self._places.take(body.person) if body.counted else None
+        if isinstance(place, Room):
+            return place
         with self._lock:
-            room = self._room_for(body)
-            if room == Room.FREE:
-                self._bodies.add(body)
-                if not body.right.open and not self._watching:
-                    self._watching = True
-                    threading.Thread(
-                        target=self._watch, name="rights-of-running-downloads", daemon=True
-                    ).start()
-        return room
-
-    def _room_for(self, body: Sending) -> Room:
-        if not body.counted:
-            return Room.FREE
-        people = Counter(one.person for one in self._bodies if one.counted)
-        if people.total() >= settings.GATEHOUSE_MOST_BODIES:
-            return Room.FULL
-        if people[body.person] >= settings.GATEHOUSE_MOST_BODIES_EACH:
-            return Room.PERSON_FULL
+            self._bodies[body] = place
+            if not body.right.open and not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="rights-of-running-downloads", daemon=True).start()
         return Room.FREE
 
     def leave(self, body: Sending) -> None:
+        """Remove the body and give its place back. Idempotent."""
         with self._lock:
-            self._bodies.discard(body)
+            place = self._bodies.pop(body, None)
+        if place is not None:
+            self._places.give_back(place)
 
     def _watch(self) -> None:
         """Ends when there is nothing left to look after."""

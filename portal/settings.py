@@ -26,7 +26,10 @@ GATEHOUSE_DELIVERY = environment.delivery()
 GATEHOUSE_S3_BUCKET, GATEHOUSE_S3_PREFIX = environment.bucket(GATEHOUSE_DELIVERY)
 GATEHOUSE_S3_ENDPOINT = environment.bucket_endpoint(GATEHOUSE_DELIVERY, GATEHOUSE_URL)
 GATEHOUSE_S3_REGION = environment.text("GATEHOUSE_S3_REGION", "us-east-1")
-GATEHOUSE_MOST_BODIES = environment.whole_number("GATEHOUSE_MOST_BODIES", default=56, most=1000)
+GATEHOUSE_WEB_PROCESSES = environment.whole_number("GATEHOUSE_WEB_PROCESSES", default=1, most=64)
+GATEHOUSE_MOST_BODIES = environment.whole_number(
+    "GATEHOUSE_MOST_BODIES", default=56 * GATEHOUSE_WEB_PROCESSES, most=1000
+)
 GATEHOUSE_MOST_BODIES_EACH = environment.whole_number("GATEHOUSE_MOST_BODIES_EACH", default=16, most=1000)
 GATEHOUSE_MOST_UPLOADS = environment.whole_number("GATEHOUSE_MOST_UPLOADS", default=8, most=1000)
 GATEHOUSE_LARGEST_UPLOAD = environment.whole_number("GATEHOUSE_LARGEST_UPLOAD", default=10**12, most=10**15)

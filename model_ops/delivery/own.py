@@ -22,7 +22,8 @@ from model_ops.delivery.ranges import Span
 from model_ops.delivery.ticket import Busy, Damaged, Ticket, begin, whole_blob
 from model_ops.enums import DownloadMode
 from model_ops.models import RepoFile
-from model_ops.running import Room, running
+from model_ops.places import Room
+from model_ops.running import running
 from model_ops.services import journal
 
 log = logging.getLogger(__name__)

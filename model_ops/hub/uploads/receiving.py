@@ -16,6 +16,7 @@ from django.http import HttpRequest, UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from model_ops.hub.refusals import Refused
+from model_ops.places import Places, Room
 
 PIECE = 2**16  # bytes; one piece must arrive within SLOWEST, or the body has ended
 SLOWEST = 60.0  # seconds
@@ -52,10 +53,11 @@ class Receiving:
 
 
 class Bodies:
-    """Those that this process receives."""
+    """Those that this process receives; the wanted ones are counted over all processes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._places = Places("uploads", most=lambda: settings.GATEHOUSE_MOST_UPLOADS)
         self._bodies: set[Receiving] = set()
         self._watching = False
 
@@ -63,8 +65,11 @@ class Bodies:
     def room(self, request: HttpRequest, *, wanted: bool = True) -> Iterator[Receiving]:
         """A place among those received at once, or a 503 that clients wait after; drained ones have their own."""
         body = Receiving(request, wanted=wanted)
+        place = self._places.take("") if wanted else None
+        if isinstance(place, Room):
+            raise busy()
         with self._lock:
-            if sum(one.wanted is wanted for one in self._bodies) >= settings.GATEHOUSE_MOST_UPLOADS:
+            if not wanted and sum(not one.wanted for one in self._bodies) >= settings.GATEHOUSE_MOST_UPLOADS:
                 raise busy()
             self._bodies.add(body)
             if not self._watching:
@@ -77,6 +82,8 @@ class Bodies:
         finally:
             with self._lock:
                 self._bodies.discard(body)
+            if place is not None:
+                self._places.give_back(place)
 
     def _watch(self) -> None:
         while True:

@@ -1,0 +1,180 @@
+"""Places that all web processes and machines share: how many bodies run at once, in all and for one holder.
+
+Each place is a lease in Valkey, renewed by its process; the places of a process that was killed are free again after
+`LEASE`. While Valkey does not answer, each process keeps to its own share of the places.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+import redis
+from django.conf import settings
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+LEASE = 30.0  # seconds
+RENEW_EVERY = 5.0  # seconds
+AWAY = 5.0  # seconds that Valkey is left alone after it did not answer, so that nobody waits for it
+ANSWER_WITHIN = 0.5  # seconds
+
+# KEYS: all places, and the holder's. ARGV: this place, lease in seconds, most in all, most for one holder, whether they
+# count (0: a renewal). The clock is the server's, so machines need not agree about the time.
+TAKE = """
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+for _, key in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+end
+if ARGV[5] == '1' then
+  if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 1 end
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then return 2 end
+end
+for _, key in ipairs(KEYS) do
+  redis.call('ZADD', key, now + ARGV[2], ARGV[1])
+  redis.call('EXPIRE', key, math.ceil(ARGV[2]) + 1)
+end
+return 0
+"""
+
+
+class Room(Enum):
+    """Whether one more place was free."""
+
+    FREE = 0
+    FULL = 1
+    PERSON_FULL = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place that is taken, and by whom."""
+
+    holder: str
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+class Places:
+    """At most `most()` places at once over all processes, `most_each()` for one holder, and `here` in this process."""
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        most: Callable[[], int],
+        most_each: Callable[[], int] | None = None,
+        here: Callable[[], int] | None = None,
+        lease: float = LEASE,
+        renew_every: float = RENEW_EVERY,
+    ) -> None:
+        self.kind, self.most, self.lease, self.renew_every = kind, most, lease, renew_every
+        self.most_each = most_each or most
+        self.here = here or most
+        self._lock = threading.Lock()
+        self._taken: set[Place] = set()
+        self._renewing = False
+        self._away_until = 0.0
+        self._server: Any = None
+        self._pid = 0
+
+    def take(self, holder: str) -> Place | Room:
+        """Return a place for `holder`, to be given back; or why there is none."""
+        place = Place(holder)
+        with self._lock:
+            if len(self._taken) >= self.here():
+                return Room.FULL
+            self._taken.add(place)
+        room = self._ask(place)
+        if room is None:
+            room = self._room_in_share(holder)
+        if room != Room.FREE:
+            with self._lock:
+                self._taken.discard(place)
+            return room
+        self._renew_from_now_on()
+        return place
+
+    def give_back(self, place: Place) -> None:
+        """Free the place at once. Idempotent."""
+        with self._lock:
+            if place not in self._taken:
+                return
+            self._taken.remove(place)
+        self._free(place)
+
+    def _free(self, place: Place) -> None:
+        self._call(lambda server: [server.zrem(key, place.name) for key in self._keys(place.holder)])
+
+    def _ask(self, place: Place, *, counts: bool = True) -> Room | None:
+        """Take the place at the server, or renew it; None while it does not answer."""
+        limits = [self.lease, self.most(), self.most_each(), int(counts)]
+        answer = self._call(
+            lambda server: server.eval(TAKE, 2, *self._keys(place.holder), place.name, *limits)
+        )
+        return None if answer is None else Room(answer)
+
+    def _room_in_share(self, holder: str) -> Room:
+        """Whether this process has room by itself; the new place is among those taken."""
+        with self._lock:
+            taken = Counter(place.holder for place in self._taken)
+        if taken.total() > _share(self.most()):
+            return Room.FULL
+        return Room.PERSON_FULL if taken[holder] > _share(self.most_each()) else Room.FREE
+
+    def _keys(self, holder: str) -> list[str]:
+        return [f"gatehouse:places:{self.kind}", f"gatehouse:places:{self.kind}:{holder}"]
+
+    def _renew_from_now_on(self) -> None:
+        with self._lock:
+            if self._renewing:
+                return
+            self._renewing = True
+        threading.Thread(target=self._renew, name=f"places-{self.kind}", daemon=True).start()
+
+    def _renew(self) -> None:
+        """Renew what is taken, also at a server that has forgotten it; ends when nothing is taken any more."""
+        while True:
+            time.sleep(self.renew_every)
+            with self._lock:
+                taken = list(self._taken)
+                if not taken:
+                    self._renewing = False
+                    return
+            for place in taken:
+                self._ask(place, counts=False)
+                if place not in self._taken:  # given back meanwhile
+                    self._free(place)
+
+    def _call(self, question: Callable[[Any], Answer]) -> Answer | None:
+        """Return the server's answer, or None while it is away."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            return question(self._connected())
+        except (redis.RedisError, OSError) as error:
+            self._away_until = time.monotonic() + AWAY
+            log.warning("Valkey does not answer, so this process keeps to its share of places: %s", error)
+            return None
+
+    def _connected(self) -> Any:
+        if self._server is None or self._pid != os.getpid():
+            self._server = redis.Redis.from_url(
+                settings.REDIS_URL, socket_connect_timeout=ANSWER_WITHIN, socket_timeout=ANSWER_WITHIN
+            )
+            self._pid = os.getpid()
+        return self._server
+
+
+def _share(most: int) -> int:
+    """What one web process may use by itself."""
+    return max(1, most // settings.GATEHOUSE_WEB_PROCESSES)
