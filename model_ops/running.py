@@ -24,7 +24,7 @@ from model_ops.places import Place, Places, Room
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds
-HERE = 56  # bodies that one process sends at once: each holds one of its 80 threads, and pages need the others
+HERE = 56  # bodies that one process sends at once; pages need the rest of its 80 threads
 
 
 @dataclass(frozen=True)
