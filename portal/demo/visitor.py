@@ -109,7 +109,8 @@ class Visitor:
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+        self.cookies = CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
 
     def get(self, address: str) -> Page:
         """The page at an address or path; redirects are followed."""
