@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from model_ops.recovery.choices import check_device, choose_jobs
 from model_ops.recovery.control import Control
-from model_ops.recovery.errors import RecoveryError, Refusal, one_line
+from model_ops.recovery.errors import RecoveryError, Refusal, one_line, what_lacks
 from model_ops.recovery.finish import NON_FINITE
 from model_ops.recovery.folder import pin_folder
 from model_ops.recovery.layout import parse_size
@@ -36,6 +36,7 @@ from model_ops.recovery.options import (
 from model_ops.recovery.plan import make_diff_plan, make_plan
 from model_ops.recovery.planned import Plan
 from model_ops.recovery.progress import choose_report
+from model_ops.recovery.result import Result
 from model_ops.recovery.run import choose_shards, execute
 from model_ops.recovery.smoke import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.verify import verify_folder
@@ -271,23 +272,16 @@ def _planned(make: Callable[..., Plan], arguments: argparse.Namespace, second: s
 
 def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Plan]) -> int:
     started = time.monotonic()
-    memory = parse_size(arguments.memory)
+    parse_size(arguments.memory)
     control.set_report(choose_report(as_json=arguments.progress_json))
     if arguments.exit_with_parent:
         control.follow(os.getppid())
-    plan = make()
-    result = execute(
-        plan,
-        Path(arguments.target),
-        device=arguments.device,
-        jobs=arguments.jobs,
-        memory=memory,
-        non_finite=arguments.non_finite,
-        only=arguments.only,
-        run_id=arguments.run_id,
-        control=control,
-        started=started,
-    )
+    try:
+        result = _execute(arguments, control, make(), started)
+    except (RecoveryError, MemoryError, OSError) as error:
+        if arguments.json and (lacking := what_lacks(error)):
+            _say(json.dumps(lacking))
+        raise
     control.end_in_order()
     for note in result.notes:
         _say_error(f"note: {note}")
@@ -298,6 +292,21 @@ def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Pl
         )
     _say(json.dumps(result.to_json()) if arguments.json else result.summary())
     return 0
+
+
+def _execute(arguments: argparse.Namespace, control: Control, plan: Plan, started: float) -> Result:
+    return execute(
+        plan,
+        Path(arguments.target),
+        device=arguments.device,
+        jobs=arguments.jobs,
+        memory=parse_size(arguments.memory),
+        non_finite=arguments.non_finite,
+        only=arguments.only,
+        run_id=arguments.run_id,
+        control=control,
+        started=started,
+    )
 
 
 def _verify(arguments: argparse.Namespace, control: Control) -> int:

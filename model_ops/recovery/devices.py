@@ -135,7 +135,8 @@ def _memory_may_be_short(device: Device) -> Iterator[None]:
         if not device.staged:
             raise
         raise Failure(
-            f"The device {device.name} failed ({_reason(error)}); run the same command again, or with --device cpu."
+            f"The device {device.name} failed ({_reason(error)}); run the same command again, or with --device cpu.",
+            lacks="device",
         ) from error
 
 

@@ -1,5 +1,7 @@
 """How a run ends without weights: refused, failed or cancelled. Each message is one sentence for who asked."""
 
+import errno
+
 _MAX_SENTENCE = 1000  # characters
 
 
@@ -7,12 +9,15 @@ class RecoveryError(Exception):
     """A run that made nothing. `exit_status` is what the command line returns.
 
     The sentence may hold names from strangers' files, and it goes to terminals, logs and pages: see `one_line`.
+    `lacks` says what was missing on the machine, where waiting can help: `room` on the disk (`bytes_needed` of it, 0
+    where that is not known), `memory` or `device`.
     """
 
     exit_status = 1
 
-    def __init__(self, sentence: str) -> None:
+    def __init__(self, sentence: str, *, lacks: str = "", bytes_needed: int = 0) -> None:
         super().__init__(one_line(sentence))
+        self.lacks, self.bytes_needed = lacks, bytes_needed
 
 
 class Refusal(RecoveryError):
@@ -30,6 +35,16 @@ class Cancelled(Failure):
 
     def __init__(self) -> None:
         super().__init__("The run was cancelled; finished shards are kept, and the same command resumes it.")
+
+
+def what_lacks(error: BaseException) -> dict[str, object]:
+    """Return what the machine lacked, as `--json` prints it; empty where waiting does not help."""
+    lacks, needed = getattr(error, "lacks", ""), getattr(error, "bytes_needed", 0)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        lacks = "room"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        lacks = "memory"
+    return {"lacks": lacks, "bytes_needed": needed} if lacks else {}
 
 
 def one_line(text: str, limit: int = _MAX_SENTENCE) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model_ops.recovery.control import Control
-from model_ops.recovery.errors import Failure
+from model_ops.recovery.errors import Failure, what_lacks
 
 
 @contextlib.contextmanager
@@ -48,5 +48,8 @@ def locked(path: Path, control: Control) -> Iterator[None]:
             while not try_lock(descriptor):
                 control.pause()
         except OSError as error:
-            raise Failure(f"{path.name} cannot be locked: {error.strerror}.") from error
+            raise Failure(
+                f"{path.name} cannot be locked: {error.strerror}.",
+                lacks=str(what_lacks(error).get("lacks", "")),
+            ) from error
         yield

@@ -31,7 +31,8 @@ def write_failure(name: str, error: OSError) -> Failure:
     """The sentence for a write that did not work."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Failure(
-            f"The disk is full; {name} could not be written. Make room and run the same command again."
+            f"The disk is full; {name} could not be written. Make room and run the same command again.",
+            lacks="room",
         )
     return Failure(f"{name} could not be written: {error.strerror}.")
 

@@ -12,6 +12,7 @@ FILE.done.json         the record of a finished shard, written after the shard i
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -237,7 +238,11 @@ def open_partial(target: Path, identity: str, control: Control, *, whole: bool) 
             while (partial := _enter(stack, folder, identity, control, whole=whole)) is None:
                 stack.close()
         except OSError as error:
-            raise Refusal(f"{folder.name} cannot be made beside the target: {error.strerror}.") from error
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            raise Refusal(
+                f"{folder.name} cannot be made beside the target: {error.strerror}.",
+                lacks="room" if full else "",
+            ) from error
         yield partial
 
 

@@ -269,5 +269,7 @@ def check_disk(plan: Plan, target: Path, already: int = 0) -> None:
     if needed > free:
         raise Refusal(
             f"There is not enough room for {target.name}: {needed} bytes are needed and {free} are free; "
-            "make room or choose another folder."
+            "make room or choose another folder.",
+            lacks="room",
+            bytes_needed=needed,
         )
