@@ -9,6 +9,15 @@ from typing import Any
 
 LONGEST = 300  # characters that are taken of the far side's words
 RESETS_IN = re.compile(r"\bt=(\d{1,6})\b")  # `RateLimit: "api";r=0;t=55`
+# Errors without an answer: classes of httpx, requests and the standard library, by name.
+AWAY = {"TransportError", "ConnectionError", "Timeout", "TimeoutError", "ChunkedEncodingError", "gaierror"}
+LASTING = {
+    "LedElsewhere",
+    "TooManyRedirects",
+    "SSLCertVerificationError",
+    "UnsupportedProtocol",
+    "ProxyError",
+}
 OWN_TOKEN = "give GATEHOUSE_HUB_TOKEN a token that has it"  # noqa: S105 - words, no token
 WITHHELD = (
     "a superuser must allow this repository before the portal's Hub token is used for it "
@@ -137,6 +146,20 @@ def wait_asked(error: BaseException) -> int:
 
 def is_rate_limit(error: BaseException) -> bool:
     return _status(error) == 429
+
+
+def what_lacks(error: BaseException) -> dict[str, Any]:
+    """Return what may be there later, as the child prints it: `room` here, or the `remote` (in `seconds`, where it says so).
+
+    Empty where waiting does not help: a refusal, a wrong name, a certificate that does not fit.
+    """
+    if _is_full(error):
+        return {"lacks": "room", "bytes_needed": 0}
+    status, kinds = _status(error), _kinds(error)
+    cut_off = status == 0 and bool(kinds & AWAY) and not kinds & LASTING
+    if status in {408, 425, 429} or status >= 500 or cut_off:
+        return {"lacks": "remote", "seconds": wait_asked(error)}
+    return {}
 
 
 def _chain(error: BaseException) -> list[BaseException]:

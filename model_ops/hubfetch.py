@@ -2,7 +2,8 @@
 
 `python -m model_ops.hubfetch ENDPOINT REPO_ID COMMIT FOLDER ALL`; the token, or nothing, comes by standard input, so
 that neither a process list nor /proc/PID/environ shows it. Progress goes to standard output as lines of JSON, and at the end what comparing the hashes showed
-(`{"checked": "..."}`); a failure goes to standard error as one sentence, status 1.
+(`{"checked": "..."}`); a failure goes to standard error as one sentence, status 1, and what may be there later to standard
+output (`{"lacks": "room", "bytes_needed": 5}`, `{"lacks": "remote", "seconds": 55}`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ PATIENCE = 5  # waits
 
 
 class Refused(Exception):
-    """A sentence of our own."""
+    """A sentence of our own; `lacks` is what may be there later."""
+
+    def __init__(self, sentence: str, **lacks: Any) -> None:
+        super().__init__(sentence)
+        self.lacks = lacks
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
                 shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's notes for going on
                 _tell({"checked": checked})
     except Refused as error:
+        _tell(error.lacks)
         sys.stderr.write(f"{repo_id} at {endpoint} {error}\n")
         return 1
     except Exception as error:  # whatever the network does is told in one sentence
@@ -90,6 +96,7 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
             token=bool(token),
             withheld=os.environ.get(WITHHELD) == "1",
         )
+        _tell(farside.what_lacks(error))
         sys.stderr.write(f"{words}\n")
         return 1
     return 0
@@ -156,7 +163,9 @@ def _check_room(partial: Path, files: list[Far]) -> None:
     if missing > free:
         raise Refused(
             f"needs {human(missing)} more below {partial.parent}, where {human(free)} are free: "
-            "make room and try again."
+            "make room and try again.",
+            lacks="room",
+            bytes_needed=missing,
         )
 
 
