@@ -18,6 +18,18 @@ class RecoveryState(TextChoices):
     CANCELLED = "cancelled", "cancelled"
 
 
+class WaitsFor(TextChoices):
+    """What a recovery cannot go on without for now; all of it may come by itself or by someone's hand."""
+
+    ROOM = "room", "room on the disk"
+    STORE = "store", "the weights folder"
+    SOURCE = "source", "a source folder"
+    REMOTE = "remote", "the remote Hub"
+    MEMORY = "memory", "memory"
+    DEVICE = "device", "the GPU"
+    AGAIN = "again", "the next try"
+
+
 class ShardState(TextChoices):
     PLANNED = "planned", "planned"
     RUNNING = "running", "running"
@@ -62,6 +74,7 @@ class DeliveryState(TextChoices):
     WAITING = "waiting", "waiting for weights"
     READY = "ready", "told: ready"
     FAILED = "failed", "told: failed"
+    OVER = "over", "access ended"
 
 
 class SmokeState(TextChoices):

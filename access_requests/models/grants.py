@@ -42,6 +42,9 @@ class Grant(models.Model):
 
     class Meta:
         ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_until")
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["model", "user"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,13 @@ from access_requests.services.audit import append_event, recorded
 from access_requests.services.catalogue import check_days
 from access_requests.services.locks import lock_grant, lock_person
 from access_requests.services.mail import queue_mail
-from access_requests.signals import access_granted
+from access_requests.signals import access_granted, access_recorded
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
+
+AT_ONCE = 500  # ended grants that are read at once
+TURN = 60.0  # seconds of closing them
 
 
 @dataclass(frozen=True)
@@ -161,10 +165,24 @@ def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None
     return grant
 
 
-def close_ended_grants() -> int:
-    """Writes the end of grants that ran out into the log; access ended by the clock already."""
+def close_ended_grants(*, turn: float = TURN) -> int:
+    """Write the end of grants that ran out into the log; access ended by the clock already. Returns how many.
+
+    Takes `AT_ONCE` of them at a time, the earliest first, until `turn` seconds are over: the next run goes on, and other
+    work has its turn in between.
+    """
+    closed, until = 0, time.monotonic() + turn
+    while rows := _ended_grants():
+        done = sum(_close(pk, person) for pk, person in rows)
+        closed += done
+        if not done or time.monotonic() > until:
+            break
+    return closed
+
+
+def _ended_grants() -> list[tuple[int, int]]:
     ended = Grant.objects.filter(closed_at__isnull=True, ends_at__lte=timezone.now())
-    return sum(_close(pk, person) for pk, person in ended.values_list("pk", "user"))
+    return list(ended.order_by("ends_at").values_list("pk", "user")[:AT_ONCE])
 
 
 def _close(pk: int, person: int) -> bool:
@@ -219,4 +237,5 @@ def _create(*, days: int, **fields: Any) -> Grant:
 
 
 def _announce(grant: Grant) -> None:
+    access_recorded.send(sender=Grant, grant_id=grant.pk)
     transaction.on_commit(lambda: access_granted.send_robust(sender=Grant, grant_id=grant.pk), robust=True)

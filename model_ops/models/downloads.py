@@ -109,5 +109,8 @@ class UnjoinedEnd(models.Model):
     complete = models.BooleanField()
     read_at = models.DateTimeField(auto_now_add=True)
 
+    class Meta:
+        indexes = [models.Index(fields=["read_at"], name="unjoined_by_time")]
+
     def __str__(self) -> str:
         return self.request_id

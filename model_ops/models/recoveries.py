@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from access_requests.models import GatedModel, Grant
-from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
+from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind, WaitsFor
 from model_ops.recovery.options import Options
 
 
@@ -91,6 +91,26 @@ class Recovery(models.Model):
         blank=True,
         help_text="Names the attempt whose shards several workers make; empty where one makes them all.",
     )
+    waiting_for = models.CharField(
+        max_length=10,
+        choices=WaitsFor,
+        blank=True,
+        db_default="",
+        help_text="What it, or one of its shards, cannot go on without for now.",
+    )
+    waiting_since = models.DateTimeField(
+        null=True, blank=True, help_text="When it first had to wait; kept until it ends."
+    )
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="When it is looked at again.")
+    tries = models.PositiveSmallIntegerField(
+        db_default=0, help_text="How often in a row it had to wait without getting further."
+    )
+    bytes_kept = models.BigIntegerField(
+        db_default=0, help_text="What was finished on the disk at the last try; more than that is progress."
+    )
+    bytes_needed = models.BigIntegerField(
+        db_default=0, help_text="The free bytes that it waits for; 0 where that is not known."
+    )
     stage = models.CharField(max_length=40, blank=True, help_text="fetching, recovering, publishing")
     stage_started_at = models.DateTimeField(null=True, blank=True)
     bytes_done = models.BigIntegerField(default=0)
@@ -105,6 +125,16 @@ class Recovery(models.Model):
     class Meta:
         verbose_name_plural = "recoveries"
         ordering = ["-pk"]
+        indexes = [
+            models.Index(
+                fields=["wanted_at", "id"],
+                condition=Q(
+                    state__in=(RecoveryState.PLANNED, RecoveryState.RUNNING), wanted_at__isnull=False
+                ),
+                name="recovery_moving",
+            ),
+            models.Index(fields=["retry_at"], condition=~Q(waiting_for=""), name="recovery_waiting"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["method", "base", "diff", "files", "options"],
@@ -198,6 +228,9 @@ class Delivery(models.Model):
 
     class Meta:
         verbose_name_plural = "deliveries"
+        indexes = [
+            models.Index(fields=["id"], condition=Q(state=DeliveryState.WAITING), name="delivery_waiting"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.grant}: {self.state}"

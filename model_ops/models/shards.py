@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-from model_ops.enums import ShardState
+from model_ops.enums import ShardState, WaitsFor
 from model_ops.models.recoveries import Recovery
 
 
@@ -21,6 +21,15 @@ class RecoveryShard(models.Model):
     lease_until = models.DateTimeField(
         null=True, blank=True, help_text="After this the row may be claimed by another worker."
     )
+    waiting_for = models.CharField(
+        max_length=10,
+        choices=WaitsFor,
+        blank=True,
+        db_default="",
+        help_text="What it cannot go on without for now.",
+    )
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="When it is looked at again.")
+    tries = models.PositiveSmallIntegerField(db_default=0, help_text="How often in a row it had to wait.")
     attempts = models.PositiveIntegerField(default=0)
     worker = models.CharField(max_length=200, blank=True, help_text="The name of the last one that held it.")
     bytes_done = models.BigIntegerField(default=0)
@@ -29,6 +38,10 @@ class RecoveryShard(models.Model):
 
     class Meta:
         ordering = ["recovery", "file"]
+        indexes = [
+            models.Index(fields=["id"], condition=~Q(state=ShardState.DONE), name="shard_not_done"),
+            models.Index(fields=["retry_at"], condition=~Q(waiting_for=""), name="shard_waiting"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["recovery", "file"], name="one_row_per_shard"),
             models.CheckConstraint(

@@ -19,6 +19,9 @@ class SmokeRun(models.Model):
     ends_by = models.DateTimeField(
         null=True, blank=True, help_text="A run that has not ended by then was cut off."
     )
+    retry_at = models.DateTimeField(
+        null=True, blank=True, help_text="Not before; set where the disk was full."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
     answer = models.JSONField(
         default=dict, blank=True, help_text="Prompt, answer, tokens, seconds, device, dtype, finite, hints."
@@ -27,6 +30,9 @@ class SmokeRun(models.Model):
 
     class Meta:
         verbose_name = "smoke run"
+        indexes = [
+            models.Index(fields=["wanted_at"], condition=Q(state=SmokeState.WAITING), name="smoke_waiting"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(state=SmokeState.RUNNING) | Q(ends_by__isnull=False),

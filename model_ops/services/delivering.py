@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -11,17 +14,24 @@ from access_requests.permissions import people_to_tell
 from access_requests.services.mail import queue_mail
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState, RecoveryState
-from model_ops.models import Delivery, Recovery
+from model_ops.models import Delivery, ModelWeights, Recovery, Ref
 from model_ops.queries import MAIN, current_recovery, published
 from model_ops.services.weights import ENDED_BADLY, want_recovery
 
 DELIVER = "model_ops.tasks.deliver_grant_task"
-AT_ONCE = 500  # rows that one clean-up takes
+AT_ONCE = 200  # rows that one look takes
+LOOKED_AT = (
+    "deliveries-looked-at"  # the last row of the last look; without the cache each begins with the oldest
+)
+
+
+def note_delivery(*, grant_id: int) -> None:
+    """Note in the grant's own transaction that it waits for weights: no grant is without that row."""
+    Delivery.objects.bulk_create([Delivery(grant_id=grant_id)], ignore_conflicts=True)
 
 
 def expect_delivery(*, grant_id: int) -> None:
-    """Notes that the grant waits for weights and wakes a worker; a second call for the same grant adds nothing."""
-    Delivery.objects.get_or_create(grant_id=grant_id)
+    """Wake a worker for a grant that is committed."""
     enqueue_on_commit(DELIVER, grant_id)
 
 
@@ -113,23 +123,39 @@ def _told(delivery: Delivery, state: DeliveryState) -> None:
 
 
 def resume_deliveries() -> int:
-    """Grants whose message was lost, and waiting ones that something can be done for; how many were brought further."""
-    forgotten = Grant.objects.filter(closed_at=None, delivery=None)
-    waiting = Delivery.objects.filter(state=DeliveryState.WAITING, grant__closed_at=None)
-    published_main = Q(grant__model__refs__name=MAIN, grant__model__refs__revision__has_weights=True)
-    current = Q(grant__model__weights__replaced_at=None)
-    unwanted = Q(
-        grant__model__weights__recovery__state=RecoveryState.PLANNED,
-        grant__model__weights__recovery__wanted_at=None,
-    )
-    ended = Q(grant__model__weights__recovery__state__in=(RecoveryState.FAILED, RecoveryState.REFUSED))
-    todo = {
-        *forgotten.order_by("pk").values_list("pk", flat=True)[:AT_ONCE],
-        *waiting.filter(published_main).order_by("pk").values_list("grant_id", flat=True)[:AT_ONCE],
-        *waiting.filter(current & (unwanted | ended))
-        .order_by("pk")
-        .values_list("grant_id", flat=True)[:AT_ONCE],
-    }
-    for grant_id in sorted(todo):
+    """Bring grants further whose message was lost; returns how many.
+
+    Looks at `AT_ONCE` of those that wait, and at the next ones the next time: what most of them wait for comes by itself.
+    """
+    waiting = _next_waiting()
+    over = [pk for pk, _, _, closed_at in waiting if closed_at]
+    if over:
+        Delivery.objects.filter(pk__in=over, state=DeliveryState.WAITING).update(state=DeliveryState.OVER)
+    movable = _movable({model for _, _, model, _ in waiting})
+    todo = sorted(grant for _, grant, model, closed_at in waiting if model in movable and not closed_at)
+    for grant_id in todo:
         deliver_grant(grant_id=grant_id)
     return len(todo)
+
+
+def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:
+    """Return (delivery, grant, model, end of the grant), from where the last look ended and round to the beginning."""
+    rows = Delivery.objects.filter(state=DeliveryState.WAITING).order_by("pk")
+    named = rows.values_list("pk", "grant_id", "grant__model_id", "grant__closed_at")
+    after = cache.get(LOOKED_AT) or 0
+    found = list(named.filter(pk__gt=after)[:AT_ONCE])
+    if after and len(found) < AT_ONCE:
+        found += named.filter(pk__lte=after)[: AT_ONCE - len(found)]
+    cache.set(LOOKED_AT, found[-1][0] if len(found) == AT_ONCE else 0, timeout=None)
+    return found
+
+
+def _movable(models: set[int]) -> set[int]:
+    """Return those of the models whose waiting grants can be brought further: published, not wanted yet, or ended badly."""
+    if not models:
+        return set()
+    ready = Ref.objects.filter(model__in=models, name=MAIN, revision__has_weights=True)
+    unwanted = Q(recovery__state=RecoveryState.PLANNED, recovery__wanted_at=None)
+    ended = Q(recovery__state__in=(RecoveryState.FAILED, RecoveryState.REFUSED))
+    current = ModelWeights.objects.filter(unwanted | ended, model__in=models, replaced_at=None)
+    return {*ready.values_list("model_id", flat=True), *current.values_list("model_id", flat=True)}

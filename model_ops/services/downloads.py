@@ -40,6 +40,7 @@ COPIED = (
 )  # fmt: skip
 UNJOINED_AFTER = timedelta(days=1)
 NEVER_ENDS_AFTER = timedelta(days=7)  # a journal that was lost with its machine tells no end
+AT_ONCE = 1000  # rows that one run closes
 MOST = 2**62
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
@@ -69,17 +70,23 @@ def move(journals: Path) -> int:
 def close_open_rows() -> None:
     """Rows whose end nobody told in all that time say so."""
     now = timezone.now()
-    waiting = Download.objects.filter(state=DownloadState.WAITING, started_at__lt=now - UNJOINED_AFTER)
-    waiting.update(state=DownloadState.UNKNOWN)
-    running = Download.objects.filter(state=DownloadState.RUNNING, started_at__lt=now - NEVER_ENDS_AFTER)
-    running.update(state=DownloadState.CUT, journal="")
-    for end in UnjoinedEnd.objects.filter(read_at__lt=now - UNJOINED_AFTER):
+    _close_rows(DownloadState.WAITING, now - UNJOINED_AFTER, state=DownloadState.UNKNOWN)
+    _close_rows(DownloadState.RUNNING, now - NEVER_ENDS_AFTER, state=DownloadState.CUT, journal="")
+    for end in UnjoinedEnd.objects.filter(read_at__lt=now - UNJOINED_AFTER).order_by("read_at")[:AT_ONCE]:
         _refuse(
             folder(),
             {"end": {"request_id": end.request_id, "bytes_sent": end.bytes_sent}},
             "no row has its id",
         )
         end.delete()
+
+
+def _close_rows(open_as: DownloadState, before: datetime, **fields: Any) -> None:
+    """The oldest of them; what is more than `AT_ONCE` has its turn with the next run."""
+    old = Download.objects.filter(state=open_as, started_at__lt=before).order_by("started_at")
+    ids = list(old.values_list("pk", flat=True)[:AT_ONCE])
+    if ids:
+        Download.objects.filter(pk__in=ids, state=open_as).update(**fields)
 
 
 def _segments(journals: Path) -> list[tuple[str, Path]]:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from model_ops.enums import DownloadMode, DownloadState
 from model_ops.models import Download, LogPosition, UnjoinedEnd
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 CHUNK = 2**20  # bytes; also the longest line
 SETTLED = 60.0  # seconds without a change, after which a rotated file gets no more lines
 LARGEST = 2**62
+MOST = 1000  # late rows that one run joins
 ENDED_BY_NGINX = (DownloadState.WAITING, DownloadState.UNKNOWN)
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 
@@ -194,10 +196,11 @@ def _end_row(end: End) -> bool:
 
 def _join_late() -> int:
     """Ends that came before their rows."""
-    joined = 0
-    for row in UnjoinedEnd.objects.filter(
-        request_id__in=Download.objects.filter(state__in=ENDED_BY_NGINX).values("request_id")
-    ):
+    joined, row_is_there = (
+        0,
+        Download.objects.filter(request_id=OuterRef("request_id"), state__in=ENDED_BY_NGINX),
+    )
+    for row in UnjoinedEnd.objects.filter(Exists(row_is_there)).order_by("pk")[:MOST]:
         with transaction.atomic():
             joined += _end_row(End(row.request_id, row.status, row.bytes_sent, row.seconds, row.complete))
             row.delete()
