@@ -23,7 +23,7 @@ from model_ops.admin_revisions import RevisionAdmin, UploadRuleAdmin
 from model_ops.admin_rights import AllowedRepositoryAdmin, AssignedFolderAdmin
 from model_ops.models import ModelWeights, Recovery
 from model_ops.panels import is_moving
-from model_ops.queries import smoke_run
+from model_ops.queries import smoke_run, waiting_words
 from model_ops.services.smoking import ask_again, can_be_asked
 from model_ops.services.weights import ENDED_BADLY, cancel_recovery, retry
 
@@ -31,13 +31,32 @@ from model_ops.services.weights import ENDED_BADLY, cancel_recovery, retry
 @admin.register(Recovery)
 class RecoveryAdmin(ReadOnlyAdmin):
     to_model = "weights__model"
-    list_display = ["id", "models", "state", "percent_done", "stage", "attempts", "wanted_at", "finished_at"]
-    list_filter = ["state", "method"]
+    list_display = [
+        "id",
+        "models",
+        "state",
+        "waiting_for",
+        "percent_done",
+        "stage",
+        "attempts",
+        "wanted_at",
+        "finished_at",
+    ]
+    list_filter = ["state", "waiting_for", "method"]
     readonly_fields = [
-        "models", "percent_done", "spread_over", "test_prompt", "written_as", "plan_text", "files_made",
+        "models", "waiting", "percent_done", "spread_over", "test_prompt", "written_as", "plan_text", "files_made",
         "hashes_compared",
     ]  # fmt: skip
-    exclude = ["options", "plan", "manifest", "lease_owner", "run_id", "bytes_done", "bytes_total"]
+    exclude = [
+        "options",
+        "plan",
+        "manifest",
+        "lease_owner",
+        "run_id",
+        "bytes_done",
+        "bytes_total",
+        "bytes_kept",
+    ]
     actions = ["try_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:
@@ -51,10 +70,15 @@ class RecoveryAdmin(ReadOnlyAdmin):
     def get_fields(self, request: HttpRequest, obj: Recovery | None = None) -> list[Any]:
         """What is asked about first stands first."""
         spread = ["spread_over"] if obj and obj.shards.exists() else []
-        first = ["models", "state", "percent_done", *spread, "error", "test_prompt"]
+        waits = ["waiting"] if obj and obj.waiting_for else []
+        first = ["models", "state", *waits, "percent_done", *spread, "error", "test_prompt"]
         return [
             *first,
-            *(name for name in super().get_fields(request, obj) if name not in {*first, "spread_over"}),
+            *(
+                name
+                for name in super().get_fields(request, obj)
+                if name not in {*first, "spread_over", "waiting"}
+            ),
         ]
 
     @admin.display(description="models")
@@ -64,6 +88,10 @@ class RecoveryAdmin(ReadOnlyAdmin):
     @admin.display(description="done")
     def percent_done(self, recovery: Recovery) -> str:
         return render_to_string("model_ops/progress_line.html", {"recovery": recovery})
+
+    @admin.display(description="waits because")
+    def waiting(self, recovery: Recovery) -> str:
+        return waiting_words(recovery)
 
     @admin.display(description="shards")
     def spread_over(self, recovery: Recovery) -> str:
@@ -161,7 +189,8 @@ class RecoveryAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         recovery = self.get_object(request, object_id)
-        offered = recovery is not None and recovery.state in ENDED_BADLY and owns_all(request, recovery)
+        again = recovery is not None and (recovery.state in ENDED_BADLY or recovery.waiting_for)
+        offered = bool(recovery and again and owns_all(request, recovery))
         stoppable = recovery is not None and is_moving(recovery) and owns_all(request, recovery)
         askable = recovery is not None and can_be_asked(recovery) and owns_all(request, recovery)
         context = {"may_retry": offered, "may_cancel": stoppable, "may_ask": askable, **(extra_context or {})}

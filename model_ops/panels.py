@@ -13,7 +13,7 @@ from access_requests.models import AccessRequest, GatedModel
 from access_requests.permissions import is_owner, is_reviewer
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery, Revision
-from model_ops.queries import current_recovery, published, smoke_run
+from model_ops.queries import current_recovery, published, smoke_run, waiting_words
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.inspection.reading import read_part
 from model_ops.recovery.inspection.tree import MANIFEST_HEAD, is_diff
@@ -53,6 +53,7 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         "bytes_published": facts["size"] or 0,
         "is_diff": _is_diff(facts["manifest"]),
         "moving": is_moving(recovery),
+        "waiting": waiting_words(recovery) if recovery else "",
         "granted": bool(recovery and not revision and _somebody_waits(model)),
         "replacing": bool(revision and recovery and recovery.state != RecoveryState.READY),
         "smoke": smoke_run(recovery) if reviewer else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.db.models import F, Q
 
 from access_requests.models import GatedModel
-from model_ops.enums import RecoveryState
+from model_ops.enums import RecoveryState, WaitsFor
 from model_ops.models import ModelWeights, Recovery, Ref, Revision, SmokeRun
 
 MAIN = "main"
@@ -71,7 +71,35 @@ def weights_state(model: GatedModel) -> WeightsState:
     return WeightsState(False, recovery.percent, recovery.state, _sentence(model, recovery))
 
 
+# What everybody may know of why a recovery waits; owners also read what was seen.
+WAITING = {
+    WaitsFor.ROOM: "The portal's disk has no room for these weights at the moment.",
+    WaitsFor.STORE: "The disk that holds the portal's weights is not connected at the moment.",
+    WaitsFor.SOURCE: "The disk that these weights are made from is not connected at the moment.",
+    WaitsFor.REMOTE: "The remote Hub that these weights come from does not answer at the moment.",
+    WaitsFor.MEMORY: "There was not enough memory to make these weights.",
+    WaitsFor.DEVICE: "The GPU that makes these weights failed or was busy.",
+}
+
+
+def waiting_words(recovery: Recovery) -> str:
+    """Return why the recovery waits and what comes next, for everybody on a page; "" where it waits for nothing."""
+    if not recovery.waiting_for:
+        return ""
+    times = "once" if recovery.tries <= 1 else f"{recovery.tries} times"
+    why = WAITING.get(WaitsFor(recovery.waiting_for), f"The work on these weights was interrupted {times}.")
+    if recovery.waiting_for == WaitsFor.ROOM:
+        return f"{why} They are made as soon as there is room, without anybody starting them again."
+    at = f" at {recovery.retry_at:%H:%M} UTC" if recovery.retry_at else ""
+    return f"{why} The next try is by itself{at}."
+
+
 def _sentence(model: GatedModel, recovery: Recovery) -> str:
+    if recovery.waiting_for:
+        return (
+            f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
+            f"{model.address()}/access shows when it goes on, and an email says when they are ready."
+        )
     if recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
         return (
             f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import shared_task
+from celery.signals import worker_ready
+from django.db import DatabaseError, connection
 
 from model_ops.services import (
     bucket,
@@ -16,10 +19,27 @@ from model_ops.services import (
     resuming,
     smoking,
     spreading,
+    waiting,
 )
+from model_ops.services.resuming import RECOVERY_QUEUE
 from model_ops.services.uploads import staging
 
+log = logging.getLogger(__name__)
+
 DAY = 24 * 3600
+
+
+@worker_ready.connect
+def on_worker_ready(sender: Any, **_: Any) -> None:
+    """A worker for recoveries that starts gives what waits its tries back; a database that is away ends no start."""
+    if RECOVERY_QUEUE not in sender.app.amqp.queues.consume_from:
+        return
+    try:
+        waiting.start_over()
+    except DatabaseError:
+        log.warning("Recoveries that wait keep their time, the database is away.")
+    finally:
+        connection.close()
 
 
 @shared_task(soft_time_limit=DAY, time_limit=DAY + 600)

@@ -9,10 +9,11 @@ from django.conf import settings
 
 from model_ops import hubfetch
 from model_ops.child_environment import FETCH
-from model_ops.enums import Method, SourceKind
+from model_ops.enums import Method, SourceKind, WaitsFor
 from model_ops.models import Recovery, WeightSource
-from model_ops.services.ends import RunFailed
+from model_ops.services.ends import RunFailed, RunWaits
 from model_ops.services.leases import Lease, with_database
+from model_ops.services.room import looks_unmounted
 from model_ops.services.source_rights import check_use
 from model_ops.services.sources import check_unchanged, fetched_folder, hub_token, is_withheld
 from model_ops.services.uploads.sources import lay_out
@@ -27,12 +28,21 @@ def fetch_sources(recovery: Recovery, lease: Lease, *, before_fetching: Callable
     bound = check_use(recovery)
     for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
         if source.kind == SourceKind.FOLDER:
+            _check_mounted(Path(source.spec))
             check_unchanged(source, bound=bound)
         elif source.kind == SourceKind.UPLOAD:
             lay_out(source)
         elif not fetched_folder(source).is_dir():
             before_fetching()
             _fetch_repository(source, everything=recovery.method == Method.COPY, lease=lease)
+
+
+def _check_mounted(folder: Path) -> None:
+    if looks_unmounted(folder):
+        raise RunWaits(
+            WaitsFor.SOURCE,
+            f"The folder {folder} is not there, and the folder above it is empty: check that its disk is mounted.",
+        )
 
 
 def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -> None:

@@ -24,6 +24,10 @@ LOOK_AFTER = 0.5  # seconds
 PROGRESS_AFTER = 1.0  # seconds; never more than one write a second
 RENEW_AFTER = 4.0  # seconds
 RUNNING = "running"  # in both tables
+# The fields of a recovery that has not had to wait, or need not any more.
+NOT_WAITING: dict[str, Any] = {
+    "waiting_for": "", "waiting_since": None, "retry_at": None, "tries": 0, "bytes_kept": 0, "bytes_needed": 0,
+}  # fmt: skip
 Result = TypeVar("Result")
 
 
@@ -33,8 +37,8 @@ def _lease_end() -> ExpressionWrapper[Any]:
 
 
 def due() -> Q:
-    """Recoveries to begin: wanted and planned, or running under a lease that nobody renewed."""
-    return Q(state=RecoveryState.PLANNED, wanted_at__isnull=False) | Q(
+    """Recoveries to begin: wanted, planned and waiting for nothing, or running under a lease that nobody renewed."""
+    return Q(state=RecoveryState.PLANNED, wanted_at__isnull=False, waiting_for="") | Q(
         state=RecoveryState.RUNNING, lease_until__lt=Now(), run_id=""
     )
 
@@ -46,9 +50,9 @@ def due_to_finish() -> Q:
 
 
 def due_shards() -> Q:
-    """Shards of running recoveries that are planned, or held under a lease that nobody renewed."""
+    """Shards of running recoveries that are planned and wait for nothing, or held under a lease that nobody renewed."""
     expired = Q(state=ShardState.RUNNING, lease_until__lt=Now())
-    return Q(is_spread()) & (Q(state=ShardState.PLANNED) | expired)
+    return Q(is_spread()) & (Q(state=ShardState.PLANNED, waiting_for="") | expired)
 
 
 def is_spread() -> Exists:
@@ -84,6 +88,14 @@ def claim_shard(*, shard_id: int, worker: str) -> str | None:
         error="",
         bytes_done=0,
     )
+
+
+def hurry(*, recovery: Recovery) -> bool:
+    """Try a recovery that waits, or its shards, at once, with all its tries before it; False where nothing waits."""
+    rested: dict[str, Any] = {"waiting_for": "", "retry_at": None, "tries": 0}
+    shards = RecoveryShard.objects.filter(recovery=recovery).exclude(waiting_for="").update(**rested)
+    waits = Recovery.objects.filter(pk=recovery.pk).exclude(waiting_for="")
+    return bool(waits.update(**rested, waiting_since=None, error="") or shards)
 
 
 def _claim(rows: QuerySet[Any], **fields: Any) -> str | None:

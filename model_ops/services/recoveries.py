@@ -12,20 +12,22 @@ from django.db.models.functions import Now
 
 from access_requests.services.audit import append_event, recorded
 from access_requests.services.locks import share_store
-from model_ops.enums import Method, RecoveryState, SourceKind
+from model_ops.enums import Method, RecoveryState, SourceKind, WaitsFor
 from model_ops.models import Recovery
 from model_ops.services.blobs import is_stored, store_file
 from model_ops.services.copying import copy_files
 from model_ops.services.delivering import tell_ended
-from model_ops.services.ends import LeaseLost, end_badly, ending
+from model_ops.services.ends import LeaseLost, RunWaits, end_badly, ending
 from model_ops.services.engine import read_result, recover_arguments
 from model_ops.services.fetching import fetch_sources
-from model_ops.services.leases import Lease, claim, claim_finishing, with_database
+from model_ops.services.leases import NOT_WAITING, Lease, claim, claim_finishing, with_database
 from model_ops.services.publishing import publish_revision, recovered_files
 from model_ops.services.repository import StoredFile
+from model_ops.services.room import is_store_here
 from model_ops.services.smoking import expect_answer
 from model_ops.services.sources import fetched_folder
 from model_ops.services.spreading import is_worth_spreading, spread
+from model_ops.services.waiting import wait
 from model_ops.services.weights import make_plan
 from model_ops.services.working import output_folder, run_engine, writing
 
@@ -52,7 +54,12 @@ def _work(recovery_id: int, owner: str, *, give_back: Callable[[Lease], object])
     name = f"Recovery {recovery_id}"
     with (
         Lease(Recovery.objects.filter(pk=recovery_id), owner, name=name) as lease,
-        ending(name, end=partial(_end_badly, lease), give_back=partial(give_back, lease)),
+        ending(
+            name,
+            end=partial(_end_badly, lease),
+            wait=partial(_wait, lease),
+            give_back=partial(give_back, lease),
+        ),
     ):
         _run(lease)
 
@@ -61,12 +68,18 @@ def _end_badly(lease: Lease, state: RecoveryState, sentence: str) -> None:
     with_database(lambda: end_badly(held=lease.held(), state=state, sentence=sentence), give_up=lease.lost)
 
 
+def _wait(lease: Lease, why: RunWaits) -> None:
+    with_database(lambda: wait(held=lease.held(), why=why), give_up=lease.lost)
+
+
 def _run(lease: Lease) -> None:
     recovery = with_database(
         lambda: lease.held().select_related("base", "diff", "files").first(), give_up=lease.lost
     )
     if recovery is None:
         raise LeaseLost
+    if not is_store_here():
+        raise RunWaits(WaitsFor.STORE)
     output = output_folder(recovery)
     with writing(output, lease) as lock:
         if not _is_made(recovery, output):
@@ -163,7 +176,7 @@ def _publish(lease: Lease) -> None:
             total = sum(file.size for file in recovered_files(recovery))
             lease.held().update(
                 state=RecoveryState.READY, finished_at=Now(), lease_owner="", lease_until=None,
-                stage="", error="", bytes_done=total, bytes_total=total,
+                stage="", error="", bytes_done=total, bytes_total=total, **NOT_WAITING,
             )  # fmt: skip
             recovery.refresh_from_db()
             for weights in (

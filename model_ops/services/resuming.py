@@ -16,6 +16,7 @@ from model_ops.services.delivering import resume_deliveries
 from model_ops.services.leases import due, due_shards, due_to_finish
 from model_ops.services.smoking import SMOKE_RECOVERY, waiting
 from model_ops.services.spreading import FINISH_RECOVERY, RUN_SHARD
+from model_ops.services.waiting import MOST, go_on
 from model_ops.services.weights import RUN_RECOVERY
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,14 @@ RECOVERY_QUEUE = "recovery"
 
 
 def resume_work() -> None:
-    """Deliveries first, then recoveries with shards and ends that are due, then weights to be asked; as often as one likes."""
+    """Deliveries, then what has waited long enough, then recoveries with shards and ends that are due, then test prompts.
+
+    As often as one likes: each is an indexed read of at most `MOST` rows.
+    """
     resume_deliveries()
-    wanted = Recovery.objects.order_by("wanted_at", "pk")
-    shards = RecoveryShard.objects.order_by("recovery__wanted_at", "pk")
+    go_on()
+    wanted = Recovery.objects.filter(wanted_at__isnull=False).order_by("wanted_at", "pk")
+    shards = RecoveryShard.objects.order_by("pk")
     lost = [
         *_each(FINISH_RECOVERY, wanted.filter(due_to_finish())),
         *_each(RUN_SHARD, shards.filter(due_shards())),
@@ -40,7 +45,7 @@ def resume_work() -> None:
 
 
 def _each(task: str, rows: QuerySet[Any], key: str = "pk") -> list[tuple[str, int]]:
-    return [(task, pk) for pk in rows.values_list(key, flat=True)]
+    return [(task, pk) for pk in rows.values_list(key, flat=True)[:MOST]]
 
 
 def _queue_is_empty() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import logging
 import shutil
@@ -36,6 +37,8 @@ SMOKE_RECOVERY = "model_ops.tasks.smoke_recovery"
 LIMIT = 600.0  # seconds for loading and answering
 SPARE = timedelta(minutes=2)  # for laying out files before it and writing the answer down after it
 NOT_INSTALLED = "transformers is not installed on the worker that took it, so nothing was asked."
+NO_ROOM = "The portal's disk is full: these weights are asked when there is room."
+NO_ROOM_PAUSE = timedelta(minutes=5)
 REFUSED = 2  # the engine's exit status for what was seen before anything was loaded
 MOST_LETTERS = 20_000  # of a text that is kept
 KEPT = ("prompt", "answer", "tokens", "seconds", "device", "dtype", "finite", "template", "hints")
@@ -72,7 +75,9 @@ def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
 
 
 def _want(recovery: Recovery) -> SmokeRun:
-    unasked: dict[str, Any] = {"ends_by": None, "finished_at": None, "answer": {}, "error": ""}
+    unasked: dict[str, Any] = {
+        "ends_by": None, "finished_at": None, "retry_at": None, "answer": {}, "error": "",
+    }  # fmt: skip
     run, _ = SmokeRun.objects.update_or_create(
         recovery=recovery, defaults={"state": SmokeState.WAITING, "wanted_at": timezone.now(), **unasked}
     )
@@ -88,7 +93,7 @@ def _append_for_each(recovery: Recovery, kind: str, data: dict[str, Any], actor:
 
 def waiting() -> Q:
     """What a worker may take. A run that was cut off is not among them: what ended one worker may end the next."""
-    return Q(state=SmokeState.WAITING)
+    return Q(Q(retry_at=None) | Q(retry_at__lte=Now()), state=SmokeState.WAITING)
 
 
 def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
@@ -128,6 +133,8 @@ def _ask(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
         with _laid_out(recovery) as folder:
             ended = _run(folder, limit)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return SmokeState.WAITING, {"error": NO_ROOM, "retry_at": timezone.now() + NO_ROOM_PAUSE}
         where = f" ({error.filename})" if error.filename else ""
         return SmokeState.FAILED, {"error": f"The weights could not be laid out{where}: {error.strerror}."}
     return read_outcome(ended, limit)
@@ -187,6 +194,8 @@ def _storable(value: Any) -> Any:
 def _write_down(held: Any, recovery_id: int, state: SmokeState, fields: dict[str, Any]) -> None:
     """In one commit, unless it was taken away meanwhile."""
     with recorded():
-        whole = {"answer": {}, "error": "", **fields}
-        if held.update(state=state, ends_by=None, finished_at=Now(), **whole):
+        whole = {"answer": {}, "error": "", "retry_at": None, **fields}
+        finished_at = None if state == SmokeState.WAITING else Now()
+        written = held.update(state=state, ends_by=None, finished_at=finished_at, **whole)
+        if written and finished_at:
             _append_for_each(Recovery.objects.get(pk=recovery_id), "recovery.smoked", {"outcome": state})

@@ -15,12 +15,14 @@ from django.db.models.functions import Coalesce, Now
 
 from access_requests.services.audit import recorded
 from access_requests.services.queue import enqueue_each_on_commit, enqueue_on_commit
-from model_ops.enums import Method, RecoveryState, ShardState
+from model_ops.enums import Method, RecoveryState, ShardState, WaitsFor
 from model_ops.models import Recovery, RecoveryShard
-from model_ops.services.ends import LeaseLost, end_badly, ending
+from model_ops.services.ends import LeaseLost, RunWaits, end_badly, ending
 from model_ops.services.engine import recover_arguments
 from model_ops.services.leases import Lease, claim_shard, is_spread, with_database
+from model_ops.services.room import is_store_here
 from model_ops.services.sources import fetched_folder
+from model_ops.services.waiting import last_sentence_of, wait_shard
 from model_ops.services.working import output_folder, run_engine, writing
 
 RUN_SHARD = "model_ops.tasks.run_shard"
@@ -66,7 +68,12 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
     name, also = f"Shard {row.file} of recovery {row.recovery_id}", partial(add_up, row.recovery_id)
     with (
         Lease(rows, owner, also=also, name=name) as lease,
-        ending(name, end=partial(_fail, lease, row), give_back=partial(_give_back, shard_id, owner)),
+        ending(
+            name,
+            end=partial(_fail, lease, row),
+            wait=partial(_wait, lease, row),
+            give_back=partial(_give_back, shard_id, owner),
+        ),
     ):
         _make(row, lease)
         _end_well(row, lease)
@@ -75,6 +82,8 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
 def _make(shard: RecoveryShard, lease: Lease) -> None:
     """By the engine, in a child: the file and its record wait in the partial folder for the end of the recovery."""
     recovery, output = shard.recovery, output_folder(shard.recovery)
+    if not is_store_here():
+        raise RunWaits(WaitsFor.STORE)
     assert recovery.base is not None and recovery.diff is not None  # noqa: S101, PT018 - the row's constraint says so
     with writing(output, lease, shared=True) as lock:
         arguments = recover_arguments(
@@ -130,6 +139,12 @@ def _fail(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: st
                 )
 
     with_database(write, give_up=lease.lost)
+
+
+def _wait(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
+    """The shard alone; the whole recovery fails where the shard has been tried often enough."""
+    if with_database(lambda: wait_shard(held=lease.held(), why=why), give_up=lease.lost) is False:
+        _fail(lease, shard, RecoveryState.FAILED, last_sentence_of(shard, why))
 
 
 def _give_back(shard_id: int, owner: str) -> None:

@@ -24,6 +24,7 @@ from model_ops.recovery.folder import pin_folder
 from model_ops.recovery.inspection.tree import inspect_tree
 from model_ops.services.copying import listed_files
 from model_ops.services.engine import plan_recovery, understood
+from model_ops.services.leases import NOT_WAITING, hurry
 from model_ops.services.publishing import publish_revision
 from model_ops.services.source_rights import check_attached
 from model_ops.services.sources import check_unchanged, fetched_folder, resolve_source
@@ -192,6 +193,7 @@ def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
         stage="",
         lease_owner="",
         lease_until=None,
+        **NOT_WAITING,
     )
     if moved:
         waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
@@ -220,15 +222,15 @@ def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> M
 
 def want_recovery(*, recovery: Recovery) -> None:
     """Somebody waits for it: a planned recovery is queued; any other state needs nothing."""
-    waiting = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
-    waiting.filter(wanted_at=None).update(wanted_at=timezone.now())
-    if waiting.exists():
+    planned = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
+    planned.filter(wanted_at=None).update(wanted_at=timezone.now())
+    if planned.filter(waiting_for="").exists():
         enqueue_on_commit(RUN_RECOVERY, recovery.pk)
 
 
 def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
-    """What an operator's *recover* does: starts a planned one, retries one that ended badly, leaves others alone."""
-    if recovery.state in ENDED_BADLY:
+    """What an operator's *recover* does: starts a planned one, retries one that ended badly or waits, leaves others alone."""
+    if recovery.state in ENDED_BADLY or recovery.waiting_for:
         return retry(recovery=recovery, actor=actor)
     want_recovery(recovery=recovery)
     recovery.refresh_from_db()
@@ -250,6 +252,7 @@ def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recover
             stage="",
             lease_owner="",
             lease_until=None,
+            **NOT_WAITING,
         )
         if not stopped:
             raise Conflict(f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel.")
@@ -271,9 +274,9 @@ def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
 
 
 def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
-    """Plans and queues a recovery that failed, was refused or cancelled; finished shards are kept."""
+    """Plan and queue a recovery that failed, was refused or cancelled, or one that waits; finished shards are kept."""
     with recorded():
-        if not _plan_anew(recovery, wanted_at=timezone.now()):
+        if not (_plan_anew(recovery, wanted_at=timezone.now()) or hurry(recovery=recovery)):
             raise Conflict(f"Recovery {recovery.pk} has not failed: there is nothing to try again.")
         _append_for_each(recovery, "recovery.retried", actor)
         enqueue_on_commit(RUN_RECOVERY, recovery.pk)

@@ -6,22 +6,23 @@ import contextlib
 import fcntl
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
+from model_ops.enums import WaitsFor
 from model_ops.models import Recovery
 from model_ops.services.child import Ended, run_child
-from model_ops.services.ends import LeaseLost, RunFailed, RunRefused
+from model_ops.services.ends import MORE_MEMORY, LeaseLost, RunFailed, RunRefused, RunWaits
 from model_ops.services.leases import Lease
 
 log = logging.getLogger(__name__)
 
 REFUSED = 2  # the engine's exit status for what headers, sizes and indexes show
-KILLED_TRIES = 2  # a child killed by the system gets one more try; the second time it is no accident
+SIGKILL = 9
+TOGETHER = 1.0  # seconds; a worker that is being killed together with its child does not get past them
 LOCK_PAUSE = 0.5  # seconds
 
 
@@ -56,7 +57,7 @@ def _locked(lock: int, how: int) -> bool:
 
 
 def run_engine(arguments: list[str], lease: Lease, *, lock: int) -> None:
-    """Runs the engine to its end; what it refuses or fails over is raised in its own words."""
+    """Run the engine to its end; what it refuses or fails over is raised in its own words."""
     ended = run_for(arguments, lease, pass_fds=(lock,))
     if ended.status == REFUSED:
         raise RunRefused(ended.last_words or "The engine refused the inputs without saying why.")
@@ -67,24 +68,37 @@ def run_engine(arguments: list[str], lease: Lease, *, lock: int) -> None:
 
 
 def run_for(arguments: list[str], lease: Lease, **options: Any) -> Ended:
-    """Runs a child to its end; one that the system killed gets a second try, since its finished work is kept."""
-    for _ in range(KILLED_TRIES):
-        ended = run_child(
-            arguments=arguments,
-            on_progress=lambda found: _report(lease, found),
-            stop=lease.lost,
-            **options,
-        )
-        if ended.stopped:
-            raise LeaseLost
-        if ended.status >= 0:
-            return ended
-        log.warning("%s was killed by signal %s", arguments[1], -ended.status)
-        time.sleep(1)  # a worker that is being killed together with its child does not get past this
-    raise RunFailed(
-        f"The run was killed by the system twice (signal {-ended.status}), most likely for want of memory: "
-        "give the worker more memory and try again."
+    """Run a child to its end. Raises RunWaits where the system killed it, or where it lacked what may be there later."""
+    ended = run_child(
+        arguments=arguments, on_progress=lambda found: _report(lease, found), stop=lease.lost, **options
     )
+    if ended.stopped:
+        raise LeaseLost
+    if ended.status < 0:
+        log.warning("%s was killed by signal %s", arguments[1], -ended.status)
+        if lease.lost.wait(TOGETHER):
+            raise LeaseLost
+        raise RunWaits(WaitsFor.AGAIN, _killed(-ended.status), advice=MORE_MEMORY)
+    if ended.status and (lacks := ended.result.get("lacks")) in WaitsFor.values:
+        log.warning("%s lacks %s: %s", arguments[1], lacks, ended.last_words)
+        raise _waits(WaitsFor(lacks), ended)
+    return ended
+
+
+def _killed(signal: int) -> str:
+    cause = ", most likely because memory ran out" if signal == SIGKILL else ""
+    return f"The system ended the run (signal {signal}){cause}."
+
+
+def _waits(lacks: WaitsFor, ended: Ended) -> RunWaits:
+    """What a child lacked, in words for a page: its own are those of a command line, and end with what to do there."""
+    if lacks == WaitsFor.DEVICE:
+        failed = ended.last_words.partition(";")[0]
+        return RunWaits(lacks, f"{failed}.", advice="Check the GPU, then try again.")
+    if lacks == WaitsFor.REMOTE:
+        said = ended.last_words.rpartition(": ")[0] or ended.last_words
+        return RunWaits(lacks, f"{said}. It is asked again.", seconds=int(ended.result.get("seconds", 0)))
+    return RunWaits(lacks, advice=MORE_MEMORY, bytes_needed=int(ended.result.get("bytes_needed", 0)))
 
 
 def _report(lease: Lease, found: dict[str, Any]) -> None:

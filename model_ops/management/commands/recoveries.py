@@ -19,12 +19,13 @@ class Command(OperatorCommand):
                 "model": weights.model.repo_id,
                 "state": weights.recovery.state,
                 "percent": weights.recovery.percent,
+                "waiting_for": weights.recovery.waiting_for or None,
                 "error": weights.recovery.error or None,
             }
             for weights in current.order_by("recovery", "model__repo_id")
         ]
         lines = [
-            f"{row['id']:>5}  {row['state']:<8}  {row['percent']:>3} %  {row['model']}"
+            f"{row['id']:>5}  {'waiting' if row['waiting_for'] else row['state']:<9}  {row['percent']:>3} %  {row['model']}"
             + (f"  {row['error']}" if row["error"] else "")
             for row in rows
         ]

@@ -14,17 +14,19 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.utils import timezone
 from huggingface_hub import HfApi
 
 from access_requests.errors import Invalid
 from model_ops import farside, hubfetch
-from model_ops.enums import RecoveryState
-from model_ops.models import WeightSource
+from model_ops.enums import Method, RecoveryState, SourceKind, WaitsFor
+from model_ops.models import Recovery, WeightSource
 from model_ops.services.adding import add_model_with_weights
 from model_ops.services.recoveries import run_recovery
 from model_ops.services.sources import parse_hub, resolve_source
@@ -410,3 +412,54 @@ def test_fetch_waits_as_long_as_the_rate_limit_asks(rude: Any) -> None:
     with pytest.raises(Exception, match="429"):
         hubfetch._patiently(lambda: api.model_info("a/b"))
     assert rude.asked == 1
+
+
+def recovery_from(url: str) -> Recovery:
+    """A recovery of files of a repository there, run once."""
+    source = WeightSource.objects.create(
+        spec=f"hf+{url}/a/b@{'0' * 40}", kind=SourceKind.HUB, endpoint=url, repo_id="a/b", commit="0" * 40
+    )
+    recovery = Recovery.objects.create(method=Method.COPY, files=source, wanted_at=timezone.now())
+    run_recovery(recovery_id=recovery.pk)
+    recovery.refresh_from_db()
+    return recovery
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (503, {}, "a/b at {url} could not be asked (the far side has trouble of its own, status 503). It is asked again."),
+        (429, {"Retry-After": "1200"}, "{url} answers no more questions for now (rate limit). It is asked again."),
+    ],
+)  # fmt: skip
+def test_hub_that_has_trouble_is_waited_for(
+    rude: Any, status: int, headers: dict[str, str], said: str, weights_root: Path, transactional_db: None
+) -> None:
+    rude.answers = [(status, headers)]
+    before = timezone.now()
+
+    recovery = recovery_from(rude.url)
+
+    assert (recovery.state, recovery.waiting_for) == (RecoveryState.PLANNED, WaitsFor.REMOTE)
+    assert recovery.error == f"{said.format(url=rude.url)} The recovery goes on by itself."
+    asked = int(headers.get("Retry-After", 15))
+    assert recovery.retry_at >= before + timedelta(seconds=asked)
+
+
+def test_hub_that_is_away_is_waited_for(weights_root: Path, transactional_db: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+    recovery = recovery_from(url)
+
+    assert (recovery.state, recovery.waiting_for) == (RecoveryState.PLANNED, WaitsFor.REMOTE)
+    assert recovery.error.startswith(f"a/b at {url} could not be asked")
+
+
+def test_hub_that_refuses_is_not_asked_again(rude: Any, weights_root: Path, transactional_db: None) -> None:
+    rude.answers = [(403, {"X-Error-Message": "No way."})]
+
+    recovery = recovery_from(rude.url)
+
+    assert (recovery.state, recovery.waiting_for) == (RecoveryState.FAILED, "")
+    assert "refused with status 403, and says: “No way”" in recovery.error

@@ -187,7 +187,9 @@ def test_recover_queues_and_retries(
     expected = {"model": "ai/x", "recovery": recovery.pk, "state": "planned"}
     assert (queued.json, retried.json) == (expected, expected)
     sentence = f"The folder {files_folder} has changed since it was added: look at it and run manage.py update_model."
-    row = {"id": recovery.pk, "model": "ai/x", "state": "refused", "percent": 0, "error": sentence}
+    row = {
+        "id": recovery.pk, "model": "ai/x", "state": "refused", "percent": 0, "waiting_for": None, "error": sentence,
+    }  # fmt: skip
     assert listed.json == {"recoveries": [row]}
     assert done.out == f"Recovery {recovery.pk} of ai/x is ready: there is nothing to do.\n"
     assert manage("recoveries", "--json").json == {

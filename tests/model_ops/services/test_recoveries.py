@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +15,7 @@ from django.utils import timezone
 
 from access_requests.models import Event, OutgoingMail
 from model_ops.enums import DeliveryState, RecoveryState
-from model_ops.models import Delivery, Recovery, Revision
+from model_ops.models import Delivery, Recovery
 from model_ops.queries import current_recovery, published, weights_state
 from model_ops.services import leases
 from model_ops.services.blobs import blob_path, store_file
@@ -28,7 +25,7 @@ from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
-from tests.model_ops.conftest import WORKER_ENDS, copy_pair, engines, published_files, sha256, wait_until
+from tests.model_ops.conftest import WORKER_ENDS, copy_pair, published_files, sha256, wait_until
 
 
 def run_now(model: Any) -> Recovery:
@@ -231,37 +228,6 @@ def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: C
     assert published(model) is None
 
 
-def test_an_engine_killed_twice_is_one_sentence(add_pair_model: Callable[..., Any]) -> None:
-    """The engine's process is killed as the system does it: the owner reads one sentence, the worker lives."""
-    model = add_pair_model()
-    recovery = current_recovery(model)
-    assert recovery is not None
-    killed, ended = set(), threading.Event()
-
-    def kill_engines() -> None:
-        while not ended.wait(0.01):
-            for pid in engines(output_folder(recovery)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    killed.add(pid)
-
-    killer = threading.Thread(target=kill_engines)
-    killer.start()
-    try:
-        recovery = run_now(model)
-    finally:
-        ended.set()
-        killer.join()
-
-    assert len(killed) == 2
-    assert recovery.state == RecoveryState.FAILED
-    assert recovery.error == (
-        "The run was killed by the system twice (signal 9), most likely for want of memory: "
-        "give the worker more memory and try again."
-    )
-    assert Revision.objects.filter(has_weights=True).count() == 0
-
-
 def test_publishing_interrupted_goes_on_where_it_stopped(
     add_pair_model: Callable[..., Any], tiny_pair: Path
 ) -> None:
@@ -313,7 +279,6 @@ def test_lost_messages_are_made_good_by_beat(
 
     model = add_files_model()
     given = grant(model, "ada")
-    Delivery.objects.all().delete()
     app.control.purge()
     with start_worker(
         app,

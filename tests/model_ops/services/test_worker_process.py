@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ import pytest
 from allauth.mfa.models import Authenticator
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from access_requests.enums import MailState, RequestState
 from access_requests.models import Event, Grant, OutgoingMail
 from access_requests.services.catalogue import LicenceText, assign_role
-from model_ops.enums import DeliveryState, RecoveryState
+from model_ops.enums import DeliveryState, RecoveryState, WaitsFor
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published
 from model_ops.services.weights import cancel_recovery, retry, start_recovery
 from model_ops.services.working import output_folder
 from tests.conftest import TULU_CARD
 from tests.model_ops.conftest import engines, published_files, sha256, wait_until
+from tests.small_disk import clear, fill, small_disk
 
 
 @pytest.fixture
@@ -202,3 +205,84 @@ def test_recovery_outlives_a_database_restart(
     wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY)
     tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
     assert sha256(published_files(model)["model.safetensors"]) == tuned
+
+
+@pytest.mark.slow
+def test_recovery_on_a_full_disk_goes_on_by_itself_when_there_is_room(
+    start_worker: Callable[[], Any],
+    weights_root: Path,
+    add_pair_model: Callable[..., Any],
+    make_person: Callable[..., Any],
+    tiny_pair: Path,
+    grant: Callable[..., Any],
+    client: Client,
+    tmp_path: Path,
+) -> None:
+    """From the grant to the email with nobody but the one who makes room."""
+    with small_disk(tmp_path / "disk", "size=24m") as disk:
+        weights_root.parent.mkdir()
+        weights_root.symlink_to(disk)
+        owner = make_person("owner", is_staff=True)
+        model = add_pair_model(owner=owner)
+        fill(disk, leave=200_000)
+        start_worker()
+        given = grant(model, "ada")
+        wait_until(lambda: Recovery.objects.get().waiting_for == WaitsFor.ROOM)
+        looked = Recovery.objects.get().retry_at
+        wait_until(lambda: Recovery.objects.get().retry_at > looked)  # beat has looked, and begun nothing
+        assert Recovery.objects.get().attempts == 1
+        client.force_login(given.user)
+        page = client.get("/ai/tiny/access").content.decode()
+        assert "disk has no room for these weights at the moment" in page
+        assert "There is nothing for you to do" in page
+
+        clear(disk)
+
+        wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY)
+        assert (Recovery.objects.get().state, Recovery.objects.get().attempts) == (RecoveryState.READY, 2)
+        tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
+        assert sha256(published_files(model)["model.safetensors"]) == tuned
+        assert [mail.to for mail in OutgoingMail.objects.filter(key__startswith="recovery-waits")] == [
+            owner.email
+        ]
+        assert OutgoingMail.objects.filter(key__startswith="ready:").count() == 1
+        assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
+
+
+@pytest.mark.slow
+def test_engine_killed_twice_in_a_row_finishes_by_itself(
+    start_worker: Callable[[], Any],
+    add_pair_model: Callable[..., Any],
+    tiny_pair: Path,
+    grant: Callable[..., Any],
+) -> None:
+    model = add_pair_model()
+    recovery = current_recovery(model)
+    assert recovery is not None
+    output = output_folder(recovery)
+    start_worker()
+    given = grant(model, "ada")
+    for tries in (1, 2):
+        for pid in wait_until(lambda: engines(output)):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda tries=tries: Recovery.objects.get().tries == tries)
+    assert Recovery.objects.get().waiting_for == WaitsFor.AGAIN
+
+    wait_until(lambda: Delivery.objects.get(grant=given).state == DeliveryState.READY, seconds=300)
+
+    tuned = sha256(tiny_pair / "tuned" / "model.safetensors")
+    assert sha256(published_files(model)["model.safetensors"]) == tuned
+    assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
+
+
+def test_worker_that_starts_tries_at_once_what_waits(
+    start_worker: Callable[[], Any], add_files_model: Callable[..., Any]
+) -> None:
+    model = add_files_model()
+    later = timezone.now() + timedelta(hours=5)
+    Recovery.objects.update(wanted_at=timezone.now(), waiting_for=WaitsFor.AGAIN, retry_at=later, tries=4)
+
+    start_worker()
+
+    wait_until(lambda: Recovery.objects.get().state == RecoveryState.READY)
+    assert published(model) is not None
