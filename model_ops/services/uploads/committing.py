@@ -30,7 +30,7 @@ from model_ops.services.publishing import (
 from model_ops.services.repository import StoredFile, gitattributes
 from model_ops.services.sources import WEIGHT_SUFFIXES
 from model_ops.services.uploads.contents import ABSENT, Contents
-from model_ops.services.uploads.errors import NoBranch, NoFile, Stale
+from model_ops.services.uploads.errors import NoBranch, NoFile, Stale, full_disk_refused
 from model_ops.services.uploads.files import Files
 from model_ops.services.uploads.holding import card_text, newest_held, publish_upload
 from model_ops.services.uploads.inspecting import check_contents, check_indexes_of
@@ -69,6 +69,7 @@ class Looked:
     card: ReadCard | None = None
 
 
+@full_disk_refused()
 def commit_files(
     *, model: GatedModel, branch: str, header: Header, operations: Sequence[Operation], user: User
 ) -> Committed:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from access_requests.errors import NotFound, RuleError
 
 
@@ -44,3 +48,16 @@ class NoBranch(NotFound):
 
 class NoFile(NotFound):
     code = "EntryNotFound"
+
+
+@contextmanager
+def full_disk_refused() -> Iterator[None]:
+    """Refuse in one sentence what the disk has no room for; what was written to the database meanwhile is taken back."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoRoom(
+                "The server's disk is full: ask the operator to free some room, then upload again."
+            ) from error
+        raise

@@ -37,6 +37,7 @@ from model_ops.services.publishing import (
     revision_files,
 )
 from model_ops.services.repository import StoredFile
+from model_ops.services.uploads.errors import full_disk_refused
 from model_ops.services.uploads.inspecting import check_upload
 from model_ops.services.uploads.staging import staged_path
 
@@ -135,6 +136,7 @@ def _text(model: GatedModel, file: StoredFile, largest: int) -> str:
         raise Invalid(f"{file.path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
 
 
+@full_disk_refused()
 def publish_upload(
     *, revision: Revision, actor: User | None = None, licences: Collection[str] = (), looked_at: bool = False
 ) -> Revision:

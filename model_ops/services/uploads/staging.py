@@ -11,7 +11,6 @@ most. What nobody commits is cleaned away a day after the last of it arrived.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -29,7 +28,7 @@ from access_requests.errors import Invalid
 from model_ops.recovery.git_ids import blob_hash
 from model_ops.services.blobs import sync_folder
 from model_ops.services.repository import StoredFile
-from model_ops.services.uploads.errors import NoRoom, NotSent
+from model_ops.services.uploads.errors import NoRoom, NotSent, full_disk_refused
 
 KEPT = 24 * 3600  # seconds after the last write
 LONGEST_KEPT = 7 * KEPT
@@ -80,17 +79,12 @@ def check_room(size: int) -> None:
 def writing(model_id: int) -> Iterator[tuple[Path, IO[bytes]]]:
     """A file of this request's own; it is gone afterwards unless it was renamed. A full disk is one sentence."""
     folder = folder_of(model_id)
-    folder.mkdir(parents=True, exist_ok=True)
+    with full_disk_refused():
+        folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{secrets.token_hex(8)}"
     try:
-        with path.open("xb", buffering=0) as stream:
+        with full_disk_refused(), path.open("xb", buffering=0) as stream:
             yield path, stream
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise NoRoom(
-                "The server's disk is full: ask the operator to free some room, then upload again."
-            ) from error
-        raise
     finally:
         path.unlink(missing_ok=True)
 
