@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -17,6 +18,7 @@ from portal.embedded.errors import StartError
 
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108
 LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
+LONGEST_TEMPORARY_NAME = "/pymp-12345678/listener-12345678"  # of Python's multiprocessing
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/-]*\Z")
 
 
@@ -74,18 +76,38 @@ def _tighten_one(path: Path) -> None:
             path.chmod(facts.st_mode & 0o700)
 
 
+def temporary_folder(state: Path, part: str) -> Path:
+    """Return an empty folder for the temporary files of one part, whose earlier processes have ended.
+
+    What a killed process left there goes when its part starts again. Libraries open sockets in it, so its path is short.
+    """
+    folder = state / "run" / "tmp"
+    if len(os.fsencode(f"{folder}/{part}{LONGEST_TEMPORARY_NAME}")) > SOCKET_PATH_LIMIT:
+        folder = _recorded_short_folder(state) / "tmp"
+    own = folder / part
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in own.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    return own
+
+
 def socket_folder(state: Path) -> Path:
     """A folder of mode 0700 for the sockets: ``run`` in the state folder, else a short one that is recorded.
 
     The short one serves paths over 100 bytes, and those with signs that mean something in a database address.
     """
     run = state / "run"
-    if fits_socket(run):
-        return run
+    return run if fits_socket(run) else _recorded_short_folder(state)
+
+
+def _recorded_short_folder(state: Path) -> Path:
     known = short_socket_folder(state)
     if known is None:
         known = _short_folder()
-        write_private(run / "sockets.json", json.dumps({"folder": str(known)}))
+        write_private(state / "run" / "sockets.json", json.dumps({"folder": str(known)}))
     return known
 
 

@@ -21,7 +21,7 @@ from portal.embedded.listening import address_of, listen
 from portal.embedded.prepare import CHECKOUT, migrated
 from portal.embedded.processes import Child, cap_log, marked, running_with, stop_leftovers, wrapped
 from portal.embedded.servers import EmbeddedServers
-from portal.embedded.state import Running, StateLock, prepare_state, tighten, write_private
+from portal.embedded.state import Running, StateLock, prepare_state, temporary_folder, tighten, write_private
 from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
 from portal.private import OWNER_ALONE
 
@@ -219,7 +219,7 @@ class Supervisor:
         part.count_start()
         part.child = Child(
             part.name, marked(part.command, RUN_MARK, self._run_id), log=self.state / "logs" / f"{part.name}.log",
-            env=environment_of(part.name, self.environment), cwd=CHECKOUT, stop_signals=part.stop_signals, pass_fds=part.pass_fds,
+            env=environment_of(part.name, self.environment) | {"TMPDIR": str(temporary_folder(self.state, part.name))}, cwd=CHECKOUT, stop_signals=part.stop_signals, pass_fds=part.pass_fds,
         )  # fmt: skip
 
     def _announce(self) -> None:

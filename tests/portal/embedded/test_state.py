@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import struct
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from model_ops.access_lists import ACCESS_LIST, private_mode
-from portal.embedded.state import tighten
+from portal.embedded.state import LONGEST_TEMPORARY_NAME, prepare_state, temporary_folder, tighten
 
 # user::rw- user:65534:r-- group::r-- mask::r-- other::---, as the kernel stores it (linux/posix_acl_xattr.h)
 ENTRIES = [(1, 6, 2**32 - 1), (2, 4, 65534), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)]
@@ -74,3 +76,35 @@ def test_file_that_an_operator_opened_by_an_access_list_stays_open(state: Path) 
     assert (private_mode(blob), stat.S_IMODE(blob.stat().st_mode)) == (0o640, 0o640)
     blob.chmod(private_mode(blob))
     assert os.getxattr(blob, ACCESS_LIST) == LIST
+
+
+def test_temporary_folder_of_a_part_is_emptied_and_no_other(tmp_path: Path) -> None:
+    state = prepare_state(Path(tempfile.mkdtemp(dir="/tmp", prefix="gatehouse-")))
+    try:
+        web, worker = temporary_folder(state, "web"), temporary_folder(state, "worker-recovery")
+        outside = tmp_path / "kept"
+        outside.mkdir()
+        for folder in (web, worker):
+            (folder / "pymp-12345678").mkdir()
+            (folder / "pymp-12345678" / "listener").touch()
+            (folder / "tmpfile").touch()
+            (folder / "link").symlink_to(outside)
+
+        assert temporary_folder(state, "web") == web == state / "run" / "tmp" / "web"
+        assert list(web.iterdir()) == []
+        assert len(list(worker.iterdir())) == 3
+        assert outside.is_dir()
+        assert stat.S_IMODE(web.stat().st_mode) == 0o700
+    finally:
+        shutil.rmtree(state)
+
+
+def test_temporary_folder_of_a_long_path_is_short_enough_for_sockets(tmp_path: Path) -> None:
+    state = prepare_state(tmp_path / ("long" * 20))
+    folder = temporary_folder(state, "worker-recovery")
+    try:
+        assert len(f"{folder}{LONGEST_TEMPORARY_NAME}") <= 100
+        assert not folder.is_relative_to(state)
+        assert temporary_folder(state, "worker-recovery") == folder
+    finally:
+        shutil.rmtree(folder.parent.parent)
