@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +79,48 @@ def test_text_as_written_cannot_run_anything() -> None:
     assert as_written(Piece("markdown", "<script>\0\ud800")) == "<pre>&lt;script&gt;\ufffd\ufffd</pre>"
     assert as_written(Piece("inline", "<b>\n x")) == "&lt;b&gt; x"
     assert as_written(Piece("plain", "<b>\n x")) == "<b> x"
+
+
+def test_child_ends_with_the_process_that_waits_for_it() -> None:
+    """The worker is killed while a text is rendered; with the time that it has here the child would go on for long."""
+    code = (
+        "from access_requests.rendering import Piece, render_all\n"
+        "render_all([Piece('markdown', '![' * 1024 * 1024)], cpu=600)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-P", "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        while not (children := children_of(parent.pid)):
+            assert parent.poll() is None
+            time.sleep(0.01)
+        child = children[0]
+        while not is_limited(child):
+            assert is_running(child)
+            time.sleep(0.01)
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 120
+    while is_running(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_limited(pid: int) -> bool:
+    """Return whether it has come as far as its own limits: it ties its life to ours before."""
+    return any(
+        line.split()[:4] == ["Max", "cpu", "time", "600"]
+        for line in Path(f"/proc/{pid}/limits").read_text().splitlines()
+    )
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
