@@ -48,7 +48,7 @@ OTHER_FORMATS = [
 SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 CHUNK = 2**20
 READERS = 2  # files that are hashed at once
-LONGEST_WAIT = 300  # seconds; a far side that asks for more is asked again by a person
+LONGEST_WAIT = 30  # seconds; where the remote asks for more the recovery waits, and its worker does something else
 PATIENCE = 5  # waits
 
 
@@ -109,6 +109,8 @@ def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everythin
 
     hubclient.limit_process(endpoint, os.environ.get(REDIRECTS, "").split())
     api = HfApi(endpoint=endpoint, token=token or False)
+    # The client's lists sleep as long as a rate limit asks, without bound; this question is answered or refused at once.
+    _patiently(lambda: api.model_info(repo_id, revision=commit, timeout=20))
     tree: list[Any] = _patiently(lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True)))
     ignored = [] if everything or not any(f.path.endswith(".safetensors") for f in tree) else OTHER_FORMATS
     files = [far for item in tree if (far := _far(item)) and not any(fnmatch(far.path, p) for p in ignored)]
