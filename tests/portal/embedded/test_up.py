@@ -17,6 +17,7 @@ import pytest
 
 from portal.embedded import wipe_servers
 from portal.embedded.processes import running_with
+from portal.embedded.state import short_socket_folder
 from portal.embedded.supervisor import HEARTBEAT, RUN_MARK, run_portal
 from tests.portal.embedded.conftest import clean_environment, wait_for
 from tests.portal.embedded.test_servers import server_pids
@@ -166,8 +167,16 @@ def test_killed_portal_leaves_nothing_running_and_starts_again(state: Path, star
     process, _ = start()
     process.kill()
     process.wait()
+    outside = short_socket_folder(state)
+    temporary = [
+        folder / "tmp" for folder in (state / "run", outside) if folder and (folder / "tmp").is_dir()
+    ]
+    left = [folder / part / "pymp-left" for folder in temporary for part in ("web", "worker-default")]
+    for folder in left:
+        folder.mkdir()
     process, address = start(GATEHOUSE_URL="https://models.example.org")
     assert health(address)["ok"]
+    assert [folder.exists() for folder in left] == [False, False]
     process.kill()
     process.wait()
     assert wait_for(lambda: not marked(state))
