@@ -48,7 +48,9 @@ OTHER_FORMATS = [
 SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 CHUNK = 2**20
 READERS = 2  # files that are hashed at once
-LONGEST_WAIT = 30  # seconds; where the remote asks for more the recovery waits, and its worker does something else
+LONGEST_WAIT = (
+    30  # seconds; where the remote asks for more the recovery waits, and its worker does something else
+)
 PATIENCE = 5  # waits
 
 

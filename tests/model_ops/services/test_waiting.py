@@ -117,8 +117,8 @@ def test_a_full_disk_is_waited_for_and_the_weights_are_made_when_there_is_room(
     assert recovery.bytes_needed > 200_000
     assert recovery.error.startswith(ROOM)
     assert recovery.error.endswith(f"are free. {GOES_ON}")
-    words = "The portal's disk has no room for these weights at the moment. They are made as soon as there is room, "
-    assert waiting_words(recovery) == f"{words}without anybody starting them again."
+    words = "The portal's disk has no room for these weights at the moment. They are made as soon as there is room; "
+    assert waiting_words(recovery) == f"{words}nobody has to start them again."
     assert words in weights_state(model).sentence
     assert weights_state(model).sentence.isascii()
     assert Delivery.objects.get(grant=given).state == DeliveryState.WAITING
@@ -238,7 +238,7 @@ def test_an_engine_killed_twice_in_a_row_is_tried_again_later_and_finishes(
     recovery.retry_at = before
     recovery.waiting_for = WaitsFor.AGAIN
     assert waiting_words(recovery) == (
-        f"The work on these weights was interrupted 2 times. The next try is by itself at {before:%H:%M} UTC."
+        f"The work on these weights was interrupted 2 times. The next try starts at {before:%H:%M} UTC."
     )
 
     run_recovery(recovery_id=recovery.pk)
