@@ -5,6 +5,9 @@ from django.contrib.admin import apps
 class PortalConfig(AppConfig):
     name = "portal"
 
+    def ready(self) -> None:
+        from portal.database import checks  # noqa: F401 - registers itself
+
 
 class AdminConfig(apps.AdminConfig):
     """Django's admin on our site, which answers requests that make no sense with a sentence."""

@@ -4,13 +4,21 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_embedded_init
+from celery.signals import beat_embedded_init, celeryd_init
+
+from portal.database import kinds
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-app = Celery("gatehouse")
+app = Celery("gatehouse", task_cls="portal.tasks:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["portal", "access_requests", "model_ops"])
+
+
+@celeryd_init.connect
+def be_a_worker(**_: Any) -> None:
+    """Workers have a worker's limits at the database; what else loads this module, such as a command, has its own."""
+    kinds.become(kinds.WORKER)
 
 
 @beat_embedded_init.connect

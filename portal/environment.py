@@ -17,6 +17,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
+from portal.database import budget
 from portal.parts import FOLLOW_ENDPOINTS, NO_KEY, OWNER_DATABASE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -190,8 +191,27 @@ def database() -> dict[str, object]:
         True  # a pooled connection that a restart of the server broke is not handed out
     )
     options = dict(parsed.get("OPTIONS") or {})  # type: ignore[call-overload]
-    parsed["OPTIONS"] = options | {"pool": {"min_size": 0, "max_size": 24, "timeout": 10}}
+    parsed["OPTIONS"] = options | {"pool": True}  # its size and its patience: portal/database
     return parsed
+
+
+def database_connections() -> int:
+    """`GATEHOUSE_DATABASE_CONNECTIONS`: how many connections all parts of the portal on this machine may hold together."""
+    name = "GATEHOUSE_DATABASE_CONNECTIONS"
+    return whole_number(name, default=budget.TOTAL, least=budget.FEWEST, most=10_000)
+
+
+def web_processes(connections: int) -> int:
+    """`GATEHOUSE_WEB_PROCESSES`: how many web processes share the connections; no more than they are enough for."""
+    most = budget.most_web_processes(connections)
+    count = whole_number("GATEHOUSE_WEB_PROCESSES", default=1, most=1000)
+    if count > most:
+        raise refuse(
+            "GATEHOUSE_WEB_PROCESSES",
+            f"is {count}, and {connections} connections to the database are enough for {most}: raise"
+            " GATEHOUSE_DATABASE_CONNECTIONS, or start fewer web processes.",
+        )
+    return count
 
 
 def owner_database() -> dict[str, object]:
@@ -217,7 +237,7 @@ def _database(name: str) -> dict[str, object]:
         raise refuse(name, "cannot be read: write postgresql://user:password@host:port/name.") from error
     if "postgresql" not in str(parsed.get("ENGINE")):
         raise refuse(name, "names another database: Gatehouse runs on PostgreSQL only.")
-    parsed["ENGINE"] = "django.db.backends.postgresql"
+    parsed["ENGINE"] = "portal.database"
     return parsed
 
 

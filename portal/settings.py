@@ -9,6 +9,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from portal import environment
+from portal.database import kinds
 
 CHECKOUT = environment.CHECKOUT
 GATEHOUSE_STATE = environment.state_folder()
@@ -39,6 +40,11 @@ GATEHOUSE_ANONYMOUS_RATE = environment.whole_number(
     "GATEHOUSE_ANONYMOUS_RATE", default=12000, most=10**7, least=0
 )
 GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", default=6000, most=10**6, least=0)
+GATEHOUSE_DATABASE_CONNECTIONS = environment.database_connections()
+GATEHOUSE_WEB_PROCESSES = environment.web_processes(GATEHOUSE_DATABASE_CONNECTIONS)
+GATEHOUSE_STATEMENT_SECONDS = environment.whole_number(
+    "GATEHOUSE_STATEMENT_SECONDS", default=kinds.STATEMENT_SECONDS, least=2, most=600
+)
 GATEHOUSE_NGINX_LOG = environment.log_file("GATEHOUSE_NGINX_LOG")
 GATEHOUSE_SHARED_WEIGHTS = environment.flag("GATEHOUSE_SHARED_WEIGHTS")
 GATEHOUSE_OIDC_ISSUERS = environment.oidc_issuers()
@@ -319,6 +325,9 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django.request": {"level": "ERROR"},
+        "psycopg.pool": {
+            "level": "ERROR"
+        },  # each try to connect; `portal.unavailable` says why there is no connection
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

@@ -5,6 +5,8 @@ import resource
 
 from django.core.wsgi import get_wsgi_application
 
+from portal.database import kinds
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 django = get_wsgi_application()
 
@@ -13,6 +15,7 @@ from portal.door import Door  # noqa: E402 - reads settings
 application = Door(django)
 
 if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no thread that outlives the test
+    kinds.become(kinds.WEB)
     # Each connection is an open file, idle ones too, and gunicorn takes 1000: more than the usual soft limit leaves.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

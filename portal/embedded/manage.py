@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from portal.database import budget
 from portal.embedded.errors import StartError
 from portal.embedded.prepare import migrate, migrated
 from portal.embedded.roles import owner_address
@@ -87,6 +88,7 @@ def _servers(state: Path) -> Iterator[str]:
             state,
             database_url=os.environ.get("DATABASE_URL", ""),
             redis_url=os.environ.get("REDIS_URL", ""),
+            connections=budget.total(os.environ),
         )
         pair.start()
         _set_defaults({"DATABASE_URL": pair.urls.database_url, "REDIS_URL": pair.urls.redis_url})

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from portal.database import budget
 from portal.embedded.binaries import PostgresPrograms, postgres_programs
 from portal.embedded.errors import StartError
 from portal.embedded.identity import Identity, postgres_identity
@@ -36,8 +37,9 @@ class Postgres:
     included, in a folder of the user ``nobody`` outside, which ``STATE/pg/home.json`` names.
     """
 
-    def __init__(self, state: Path, *, fsync: bool = True) -> None:
+    def __init__(self, state: Path, *, fsync: bool = True, connections: int = budget.TOTAL) -> None:
         self.state, self.fsync = state, fsync
+        self.most_connections = connections + budget.SPARE
         self.identity = postgres_identity()
         self.child: Child | None = None
         (state / "pg").mkdir(mode=0o700, exist_ok=True)
@@ -79,7 +81,7 @@ class Postgres:
         close_to_owner(self.state, self.data, programs, identity=self.identity, log=self.log)
         options = [
             "listen_addresses=", f"unix_socket_directories={self.sockets}", "unix_socket_permissions=0700",
-            "logging_collector=off", "log_destination=stderr", "log_timezone=UTC", "timezone=UTC",
+            f"max_connections={self.most_connections}", "logging_collector=off", "log_destination=stderr", "log_timezone=UTC", "timezone=UTC",
             *([] if self.fsync else UNSAFE_AND_QUICK),
         ]  # fmt: skip
         command = [str(programs.folder / "postgres"), "-D", str(self.data)]

@@ -56,12 +56,19 @@ def _applied(dsn: str) -> str:
 
 
 def migrate(state: Path | None, dsn: str = "") -> None:
-    """Applies every migration and the rights; the embedded database of `state` remembers that it has them."""
+    """Applies every migration and the rights; the embedded database of `state` remembers that it has them.
+
+    Raises CommandError where the server allows fewer connections than the portal may hold.
+    """
     import django
-    from django.core.management import call_command
+    from django.core.management import CommandError, call_command
 
     django.setup()
     call_command("migrate", interactive=False, verbosity=0)
+    from portal.database.checks import too_many_connections
+
+    if sentence := too_many_connections():
+        raise CommandError(sentence)
     if state is not None:
         write_private(state / "pg" / "migrated", f"{schema_fingerprint()} {_applied(dsn)}")
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from portal.database import budget
 from portal.embedded.postgres import Postgres, outside_home
 from portal.embedded.state import StateLock, prepare_state, short_socket_folder
 from portal.embedded.valkey import Valkey
@@ -24,9 +25,15 @@ class EmbeddedServers:
     """Both servers; each is left out where the caller has one of their own."""
 
     def __init__(
-        self, state: Path, *, fsync: bool = True, database_url: str = "", redis_url: str = ""
+        self,
+        state: Path,
+        *,
+        fsync: bool = True,
+        database_url: str = "",
+        redis_url: str = "",
+        connections: int = budget.TOTAL,
     ) -> None:
-        self.postgres = None if database_url else Postgres(state, fsync=fsync)
+        self.postgres = None if database_url else Postgres(state, fsync=fsync, connections=connections)
         self.valkey = None if redis_url else Valkey(state, fsync=fsync)
         self.urls = ServerUrls(
             database_url or (self.postgres.url if self.postgres else ""),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from portal.database import budget
 from portal.embedded.errors import StartError
 from portal.embedded.identity import PLAIN
 from portal.embedded.listening import address_of, listen
@@ -181,6 +182,7 @@ class Supervisor:
             self.state,
             database_url=self.given.get("DATABASE_URL", ""),
             redis_url=self.given.get("REDIS_URL", ""),
+            connections=budget.total(self.given),
         )
         self._stack.callback(self.servers.stop)
         self.servers.start()

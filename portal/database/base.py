@@ -1,0 +1,65 @@
+"""Django's backend for PostgreSQL, with this process's limits and pool. The setting ENGINE names this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.postgresql import base
+
+from portal.database import budget, kinds
+from portal.database.pool import CONNECT_WITHIN, Pool
+
+LONGER = "SELECT set_config(%s, %s, true) WHERE current_setting(%s) <> '0'"
+# A command of many threads takes more than `budget` counts for it, as one at a time may.
+OF_A_COMMAND = 24
+MOST_WAITING_ELSEWHERE = 100  # in effect all: nobody there would take a refusal instead
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """A connection of this process's kind; `OPTIONS["pool"]` says that it comes from a pool."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return libpq's parameters with the limits of this kind of process, and the operator's own options after them."""
+        parameters = super().get_connection_params()
+        options = f"{kinds.current().options} {parameters.get('options') or ''}".strip()
+        if options:
+            parameters["options"] = options
+        if kinds.current() is not kinds.COMMAND:
+            parameters.setdefault("connect_timeout", CONNECT_WITHIN)
+        return parameters
+
+    @property
+    def pool(self) -> Pool | None:
+        """Return the process's pool; None where the settings want none, as for the owner's connection."""
+        if self.alias == base.NO_DB_ALIAS or not self.settings_dict["OPTIONS"].get("pool"):
+            return None
+        if self.alias not in self._connection_pools:
+            size, most_waiting = pool_size()
+            made = Pool(
+                size=size,
+                most_waiting=most_waiting,
+                kwargs=self.get_connection_params() | {"autocommit": True},
+                configure=self._configure_connection,
+            )
+            self._connection_pools.setdefault(self.alias, made)
+        found: Pool = self._connection_pools[self.alias]
+        return found
+
+    def be_patient(self) -> None:
+        """Let this transaction take as long as a worker's; where there is no limit, none is set."""
+        with self.cursor() as cursor:
+            for name, seconds in kinds.PATIENT.limits.items():
+                cursor.execute(LONGER, [name, f"{seconds}s", name])
+        self.connection.answer_within = None  # until the connection goes back to the pool
+
+
+def pool_size() -> tuple[int, int]:
+    """Return how many connections this process may hold, and how many threads may wait for long while none comes free."""
+    kind = kinds.current()
+    if kind.name == kinds.WEB.name:
+        share = budget.pool_of_web(settings.GATEHOUSE_DATABASE_CONNECTIONS, settings.GATEHOUSE_WEB_PROCESSES)
+        return share, budget.WAITING
+    if kind is kinds.WORKER:
+        return budget.OF_A_WORKER, MOST_WAITING_ELSEWHERE
+    return OF_A_COMMAND, MOST_WAITING_ELSEWHERE

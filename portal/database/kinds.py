@@ -1,0 +1,68 @@
+"""What each kind of process may ask of the database, and for how long.
+
+The timeout belongs to the process, not to the database role: all use the same one. A process names its kind before its
+first connection; one that names none is a command, such as `migrate` or `verify_audit`, which nothing cuts short.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+STATEMENT_SECONDS = 10  # of a page, without GATEHOUSE_STATEMENT_SECONDS
+ANSWER_WITHIN = 5.0  # seconds after a statement's own limit until a server that says nothing is given up
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Limits in seconds; 0 means none. `idle`: inside a transaction, without a statement. `wait`: for a connection."""
+
+    name: str
+    statement: int = 0
+    lock: int = 0
+    idle: int = 0
+    wait: float = 10.0
+
+    @property
+    def options(self) -> str:
+        """The limits as libpq's `options`, which the server applies before the first statement."""
+        return " ".join(f"-c {name}={seconds}s" for name, seconds in self.limits.items() if seconds)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The server's settings, in seconds."""
+        return {
+            "statement_timeout": self.statement,
+            "lock_timeout": self.lock,
+            "idle_in_transaction_session_timeout": self.idle,
+        }
+
+    @property
+    def answer_within(self) -> float | None:
+        """After how many seconds without any answer to a statement its connection is given up; None for never."""
+        return self.statement + ANSWER_WITHIN if self.name == "web" else None
+
+
+WEB = Kind("web", statement=STATEMENT_SECONDS, lock=STATEMENT_SECONDS // 2, idle=120, wait=5.0)
+WORKER = Kind("worker", statement=600, lock=60, idle=600)
+COMMAND = Kind("command")
+
+# What one transaction of a page may take that asks for more (`DatabaseWrapper.be_patient`): it publishes a revision of
+# many files, or waits for the cleaning of the store.
+PATIENT = WORKER
+
+_current = COMMAND
+
+
+def become(kind: Kind) -> None:
+    """Say what kind of process this is; the settings of a page come from the environment."""
+    global _current
+    if kind is WEB:
+        seconds = int(os.environ.get("GATEHOUSE_STATEMENT_SECONDS", "").strip() or STATEMENT_SECONDS)
+        kind = replace(kind, statement=seconds, lock=max(1, seconds // 2))
+    _current = kind
+
+
+def current() -> Kind:
+    """Return this process's kind."""
+    return _current

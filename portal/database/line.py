@@ -1,0 +1,72 @@
+"""A fair line for a number of places. While none is given for a second, only a few go on waiting; others are refused at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+STUCK = 1.0  # seconds in which nobody got what they stood in line for
+LOOK_EVERY = 0.25  # seconds
+
+
+class Line:
+    """Threads that want one of `places`, first come, first served.
+
+    A burst of requests waits as long as it may: it moves. Where nothing moves, because statements hang or the database is
+    away, waiting threads would soon be all there are, so no more than `most_waiting` wait then.
+    """
+
+    def __init__(self, places: int, most_waiting: int) -> None:
+        self._lock = threading.Lock()
+        self._free = places
+        self._most_waiting = most_waiting
+        self._waiting: deque[threading.Event] = deque()
+        self._moved = time.monotonic()
+
+    def enter(self, seconds: float) -> None:
+        """Take a place within so many seconds.
+
+        Raises:
+            PoolTimeout: none came free.
+            TooManyRequests: nothing moves, and enough others wait already.
+        """
+        with self._lock:
+            if self._free and not self._waiting:
+                self._free -= 1
+                return
+            if self._is_stuck() and len(self._waiting) >= self._most_waiting:
+                raise TooManyRequests("every connection is in use, and enough requests wait for one")
+            turn = threading.Event()
+            self._waiting.append(turn)
+        self._wait(turn, time.monotonic() + seconds)
+
+    def _wait(self, turn: threading.Event, deadline: float) -> None:
+        """Wait for a place that `leave` gives to this turn, which then has left the line."""
+        while not turn.wait(max(0.0, min(LOOK_EVERY, deadline - time.monotonic()))):
+            with self._lock:
+                if turn.is_set():
+                    return
+                late = time.monotonic() >= deadline
+                crowded = self._is_stuck() and self._waiting.index(turn) >= self._most_waiting
+                if late or crowded:
+                    self._waiting.remove(turn)
+                    why = "every connection is in use"
+                    raise PoolTimeout(why) if late else TooManyRequests(why)
+
+    def leave(self) -> None:
+        """Give the place to who has waited longest, or back."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+    def moves(self) -> None:
+        """Note that someone with a place got what they stood in line for."""
+        self._moved = time.monotonic()
+
+    def _is_stuck(self) -> bool:
+        return time.monotonic() - self._moved > STUCK

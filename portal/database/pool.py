@@ -1,0 +1,115 @@
+"""The connections of one process: psycopg's pool behind a fair line, and a connection that gives up on a silent server."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from portal.database import kinds, patience
+from portal.database.line import Line
+
+SLICE = 1.0  # seconds after which the pool is asked again: it then tries to connect again
+CHECK_WITHIN = 2.0  # seconds
+CONNECT_WITHIN = 5  # seconds
+
+
+class Away(psycopg.OperationalError):
+    """There was a place for a connection, and the server gave none."""
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that is closed when nothing comes from the server for `answer_within` seconds.
+
+    The server ends slow statements itself; this is for one that has stopped, or whose disk has.
+    """
+
+    answer_within: float | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for the server's answer; raises OperationalError when it does not come."""
+        if timeout is not None or self.answer_within is None:
+            return super().wait(gen, interval=interval, timeout=timeout)
+        try:
+            return super().wait(gen, interval=interval, timeout=self.answer_within)
+        except errors._WaitTimeout as error:
+            self.pgconn.finish()
+            raise Away(f"nothing came from the server for {self.answer_within:.0f} s") from error
+
+
+class Pool(ConnectionPool[Connection]):
+    """psycopg's pool, in which threads wait in a line of ours, as long as the request they answer may wait."""
+
+    def __init__(self, *, size: int, most_waiting: int, **options: Any) -> None:
+        super().__init__(
+            connection_class=Connection,
+            open=False,
+            min_size=0,
+            max_size=size,
+            check=check,
+            reconnect_timeout=SLICE / 2,
+            **options,
+        )
+        self._line = Line(size, most_waiting)
+        self._why = ""
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        """Return a connection within `timeout` seconds, or those that the thread's request may still wait.
+
+        Raises:
+            PoolTimeout, or its kin TooManyRequests: all are in use.
+            Away: the server gives none.
+        """
+        seconds, began = patience.left() if timeout is None else timeout, time.monotonic()
+        try:
+            self._line.enter(seconds)
+            try:
+                return self._connection(began + seconds)
+            except BaseException:
+                self._line.leave()
+                raise
+        except psycopg.OperationalError:
+            patience.give_up()
+            raise
+        finally:
+            patience.spend(time.monotonic() - began)
+
+    def _connection(self, deadline: float) -> Connection:
+        """Ask again and again: the pool's own tries to connect come ever more rarely while a server is away."""
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                connection = super().getconn(timeout=max(0.01, min(SLICE, left)))
+            except PoolTimeout as error:
+                if left <= SLICE:
+                    raise Away(self._why or "the server gives no connection") from error
+            else:
+                connection.answer_within = kinds.current().answer_within
+                self._line.moves()
+                return connection
+
+    def putconn(self, conn: Connection) -> None:
+        """Take a connection back, and let the next in line have it."""
+        try:
+            super().putconn(conn)
+        finally:
+            self._line.leave()
+
+    def _connect(self, timeout: float | None = None) -> Connection:
+        """Keep why the server gave no connection, which the pool itself only writes into its log."""
+        try:
+            connection = super()._connect(timeout)
+        except psycopg.Error as error:
+            self._why = " ".join(str(error).split())
+            raise
+        self._why = ""
+        return connection
+
+
+def check(connection: Connection) -> None:
+    """Raise an error unless the server answers on this connection: a restart breaks those that lay in the pool."""
+    connection.answer_within = CHECK_WITHIN
+    ConnectionPool.check_connection(connection)
