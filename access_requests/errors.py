@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class RuleError(Exception):
     """Base of the family; `sentence` is shown as it is."""
@@ -38,3 +40,18 @@ class Conflict(RuleError):
 
     code = "conflict"
     status = 409
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Why the portal cannot answer just now, as an API's answer and a page say it. It is found out, never raised.
+
+    `sentence` says what happened and whether anything was changed, `advice` what to do. `status` is for APIs. Clients try
+    again after `seconds` seconds; 0 where waiting does not help.
+    """
+
+    code: str
+    sentence: str
+    advice: str
+    seconds: int
+    status: int = 503

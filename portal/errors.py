@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import get_template
+
+from portal import unavailable
 
 
 class Unreadable(BadRequest):
@@ -29,5 +33,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500; without context, as nothing may fail here."""
+    """Answer 500; without context, as nothing may fail here. A database that is away, and a full disk, are another answer."""
+    if answered := unavailable.answer(request, sys.exc_info()[1]):
+        return answered
     return HttpResponse(get_template("500.html").render(), status=500)

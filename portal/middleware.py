@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, UnreadablePostError
 
 from access_requests.views.common import Renamed
-from portal import proxies, refusing
+from portal import proxies, refusing, unavailable
+from portal.database import kinds, patience
 from portal.door import STAFF_FORMS
 
+log = logging.getLogger(__name__)
+
 LARGEST_STAFF_FORM = 12 * 2**20  # bytes: a licence file of 8 MiB beside a card of 1 MiB
+
+
+class PatienceMiddleware:
+    """Says how long a request may wait for a connection to the database, and answers when a stream meets none.
+
+    Before the view is known, and for pages, that is short; a view may name its own `patience`, in seconds.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        patience.begin(kinds.WEB.wait)
+        try:
+            response = self.get_response(request)
+            if response.streaming and not hasattr(response, "file_to_stream"):
+                response.streaming_content = _begun(response.streaming_content)
+        finally:
+            patience.end()
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], args: Any, kwargs: Any
+    ) -> None:
+        if seconds := getattr(view, "patience", None):
+            patience.begin(seconds)
+
+
+def _begun(content: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the same pieces, the first of them made already: until then, an error can still become an answer."""
+    first = next(content, b"")
+    return _guarded(itertools.chain([first], content))
+
+
+def _guarded(content: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces; where the database is lost between two, cut the connection, by which a client knows that some are missing."""
+    try:
+        yield from content
+    except DatabaseError as error:
+        if (found := unavailable.found_in(error)) is None:
+            raise
+        log.warning("A stream was cut short, %s: %s", found.code, " ".join(str(error).split())[:300])
+        raise ConnectionResetError(errno.ECONNRESET, "The database was lost under way") from error
 
 
 class ClientAddressMiddleware:

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from access_requests.errors import RuleError
+from access_requests.errors import RuleError, Unavailable
 from access_requests.services.oauth import codes, exchange, machines
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from access_requests.services.tokens import Issued
@@ -47,11 +47,26 @@ def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
             response: HttpResponse = JsonResponse(view(request, parameters(request)))
         except RuleError as error:
             response = refusal(error)
-        response["Cache-Control"] = "no-store"
-        response["Pragma"] = "no-cache"
-        return response
+        return _kept_by_nobody(response)
 
+    answer.unavailable = unavailable  # type: ignore[attr-defined]  # portal/unavailable.py calls it
     return answer
+
+
+def _kept_by_nobody(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store"
+    response["Pragma"] = "no-cache"
+    return response
+
+
+def unavailable(request: HttpRequest, found: Unavailable) -> HttpResponse:
+    """Return the answer while the database is missing; RFC 6749 has a code for it, and ours stands in a header."""
+    sentence = one_line(f"{found.sentence} {found.advice}")
+    told = {"error": "temporarily_unavailable", "error_description": sentence}
+    response = JsonResponse(told, status=503)
+    response["X-Error-Code"] = found.code
+    response["X-Error-Message"] = sentence
+    return _kept_by_nobody(response)
 
 
 def refusal(error: RuleError) -> HttpResponse:

@@ -6,6 +6,7 @@ page that helps. `docs/clients.md` shows them all.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from http import HTTPStatus
 from django.conf import settings
 
 from access_requests.enums import AccessCode
+from access_requests.errors import Unavailable
 from access_requests.models import GatedModel
 from access_requests.queries import Access
 
@@ -159,3 +161,19 @@ def busy(sentence: str, seconds: int) -> Refused:
     return Refused(
         HTTPStatus.TOO_MANY_REQUESTS, "TooManyDownloads", told, headers={"Retry-After": str(seconds)}
     )
+
+
+FILES_AGAIN_AFTER_503 = re.compile(r"\bhf_hub/[01]\.")
+
+
+def unavailable(found: Unavailable, *, client: str, file: bool) -> Refused:
+    """What the portal needs is missing. `file`: on a file's GET, clients try again after another status than elsewhere."""
+    status = found.status
+    if file and found.seconds and not FILES_AGAIN_AFTER_503.search(client):
+        status = HTTPStatus.TOO_MANY_REQUESTS
+    again = (
+        f"Try again in {found.seconds} s (Hugging Face clients do so by themselves)." if found.seconds else ""
+    )
+    headers = {"Retry-After": str(found.seconds)} if found.seconds else {}
+    message = " ".join(filter(None, [found.sentence, found.advice, again]))
+    return Refused(status, found.code, message, warning="unavailable", headers=headers)

@@ -17,7 +17,7 @@ from model_ops.models import RepoFile, Revision
 from model_ops.services.repository import pointer
 
 
-@hub_route("GET", limited=True)
+@hub_route("GET", limited=True, file=True)
 def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`HEAD, GET /{id}/resolve/{rev}/{path}`; a branch or tag is pinned by a redirect to its commit."""
     name, path = revision_and_path(request, skip=3)
@@ -32,7 +32,7 @@ def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     return _serve(request, repo, revision, file)
 
 
-@hub_route("GET", limited=True)
+@hub_route("GET", limited=True, file=True)
 def raw(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /{id}/raw/{rev}/{path}`: what git holds, so an LFS file's pointer; nothing is public here, as on the Hub."""
     name, path = revision_and_path(request, skip=3)

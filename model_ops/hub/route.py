@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from http import HTTPStatus
 from typing import Any
 
@@ -15,19 +15,24 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from access_requests.errors import RuleError
-from model_ops.hub import limits
+from access_requests.errors import RuleError, Unavailable
+from model_ops.hub import limits, refusals
 from model_ops.hub.refusals import Refused, bad_request
 
 View = Callable[..., HttpResponseBase]
 REQUEST_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,128}")
 
 
-def hub_route(*methods: str, limited: bool = False, counted: bool = True) -> Callable[[View], View]:
+PATIENCE = 30.0  # seconds that a client's request waits for a connection to the database
+
+
+def hub_route(
+    *methods: str, limited: bool = False, counted: bool = True, file: bool = False
+) -> Callable[[View], View]:
     """A view without cookies, CSRF tokens and HTML errors: whatever it raises on purpose becomes a coded answer.
 
     Every call is counted before anything else is done for it. `limited`: its GET is a body or a paged list, which
-    clients ask for again after a 429. `counted`: false for what a browser shows to people, who may share an address.
+    clients ask for again after a 429. `counted`: false for what a browser shows to people, who may share an address. `file`: its GET is a file.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
@@ -45,13 +50,27 @@ def hub_route(*methods: str, limited: bool = False, counted: bool = True) -> Cal
                 response = refusal(request, refused)
             except RuleError as error:
                 response = refusal(request, Refused(error.status, _code(error), error.sentence))
-            response.headers.setdefault("Cache-Control", "private, no-cache")
-            response.headers["Vary"] = "Authorization"
-            return response
+            return _for_one(response)
 
+        answer.patience = PATIENCE  # type: ignore[attr-defined]  # portal/middleware.py reads it
+        answer.unavailable = partial(unavailable, file=file)  # type: ignore[attr-defined]  # portal/unavailable.py calls it
         return answer
 
     return decorate
+
+
+def _for_one(response: HttpResponseBase) -> HttpResponseBase:
+    """An answer that no cache gives to another caller."""
+    response.headers.setdefault("Cache-Control", "private, no-cache")
+    response.headers["Vary"] = "Authorization"
+    return response
+
+
+def unavailable(request: HttpRequest, found: Unavailable, *, file: bool) -> HttpResponseBase:
+    """Return the answer while the database, or room on the disk, is missing, with the status after which clients try again."""
+    waits = file and request.method == "GET"
+    client = request.headers.get("User-Agent", "")
+    return _for_one(refusal(request, refusals.unavailable(found, client=client, file=waits)))
 
 
 def _code(error: RuleError) -> str:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.http import HttpRequest, HttpResponse
+from django.db import OperationalError, connection
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 
-from portal.middleware import ClientAddressMiddleware, NoBodyForHeadMiddleware
+from portal.middleware import ClientAddressMiddleware, NoBodyForHeadMiddleware, PatienceMiddleware
 
 
 def client_address(request: HttpRequest) -> str | None:
@@ -81,3 +82,29 @@ def test_large_forms_are_for_staff_where_files_are_taken(
     assert sent("/admin/accounts/user/add/", 2**21, staff) == (413, "TooLarge")
     assert sent("/accounts/login/", 100, anyone) == (415, "NoFiles")
     assert sent(FORM, 100, person) == (415, "NoFiles")
+
+
+def rows(before: int) -> Iterator[bytes]:
+    """So many lines, and then a statement that reaches its limit."""
+    for _ in range(before):
+        yield b"row\n"
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 10")
+        cursor.execute("SELECT pg_sleep(600)")
+
+
+@pytest.mark.django_db
+def test_stream_that_cannot_begin_is_an_error_that_becomes_an_answer() -> None:
+    asked = PatienceMiddleware(lambda request: StreamingHttpResponse(rows(0)))
+    with pytest.raises(OperationalError):
+        asked(RequestFactory().get("/"))
+
+
+@pytest.mark.django_db
+def test_stream_that_breaks_off_is_cut_and_not_ended(caplog: pytest.LogCaptureFixture) -> None:
+    response = PatienceMiddleware(lambda request: StreamingHttpResponse(rows(2)))(RequestFactory().get("/"))
+    pieces = iter(response.streaming_content)  # type: ignore[attr-defined]
+    assert [next(pieces), next(pieces)] == [b"row\n", b"row\n"]
+    with pytest.raises(ConnectionResetError):
+        next(pieces)
+    assert "A stream was cut short, TooSlow" in caplog.text

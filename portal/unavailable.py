@@ -1,0 +1,103 @@
+"""What people and clients are told while the database, or room on a disk, is missing: one clear answer instead of a 500.
+
+Django hands every error of a view or a middleware to `errors.server_error`, which asks here first. Each kind of route writes
+the answer in its own words: a view may carry `unavailable`, a function of the request and an `Unavailable`; pages do not.
+Nothing here may touch the database, the session, the user or the cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+
+import psycopg
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import get_template
+from django.urls import Resolver404, resolve
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from access_requests.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+SAFE = "Nothing was changed."
+WHOLE = (
+    "If you were sending something, look first whether it is there: it was saved as a whole or not at all."
+)
+AWAY = Unavailable("DatabaseAway", "The portal's database does not answer right now.", WHOLE, 5)
+BUSY = Unavailable("Busy", f"Too many people are waiting for the portal's database right now. {SAFE}", "", 5)
+TOO_SLOW = Unavailable("TooSlow", f"This took too long and was stopped. {SAFE}", "", 10)
+LOCKED = Unavailable("Locked", f"Someone else is changing the same thing right now. {SAFE}", "", 5)
+READ_ONLY = Unavailable("ReadOnly", f"The portal's database takes no changes right now. {SAFE}", "", 60)
+FULL = Unavailable(
+    "DatabaseFull",
+    f"The disk of the portal's database is full. {SAFE}",
+    "The people who run this portal must free some room first.",
+    60,
+)
+NO_ROOM = Unavailable(
+    "NoRoom",
+    f"The portal's disk is full. {SAFE}",
+    "The people who run this portal must free some room first.",
+    0,
+    status=507,
+)
+BY_SQLSTATE = {
+    "57014": TOO_SLOW,  # query_canceled: by statement_timeout
+    "55P03": LOCKED,  # lock_not_available: by lock_timeout
+    "40P01": LOCKED,  # deadlock_detected
+    "40001": LOCKED,  # serialization_failure
+    "25P03": TOO_SLOW,  # idle_in_transaction_session_timeout
+    "25006": READ_ONLY,  # read_only_sql_transaction
+    "53100": FULL,  # disk_full
+    "53300": BUSY,  # too_many_connections
+}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+View = Callable[[HttpRequest, Unavailable], HttpResponse]
+
+
+def found_in(error: BaseException | None) -> Unavailable | None:
+    """Return what is missing, if it is that which raised the error; None for every other error."""
+    if isinstance(error, OSError):
+        return NO_ROOM if error.errno in NO_SPACE else None
+    cause = error.__cause__ if isinstance(error, DatabaseError | InterfaceError) else error
+    if isinstance(cause, PoolTimeout | TooManyRequests):
+        return BUSY
+    if isinstance(cause, psycopg.Error) and cause.sqlstate in BY_SQLSTATE:
+        return BY_SQLSTATE[cause.sqlstate]
+    gone = OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError
+    return AWAY if isinstance(error, gone) else None
+
+
+def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """Return the answer to a request that met this error, with one line in the log; None where the error is another one."""
+    found = found_in(error)
+    if found is None:
+        return None
+    why = " ".join(str(error).split())[:300]
+    log.warning("%s %s was answered %s: %s", request.method, request.path_info[:200], found.code, why)
+    response = _words(request)(request, found)
+    if found.seconds:
+        response.headers.setdefault("Retry-After", str(found.seconds))
+    response.headers.setdefault("Cache-Control", "no-store")
+    response._has_been_logged = True  # type: ignore[attr-defined] - Django's mark, instead of a traceback
+    return response
+
+
+def _words(request: HttpRequest) -> View:
+    """Return the function that writes the answer, also where the error came before the address was looked up."""
+    try:
+        match = request.resolver_match or resolve(request.path_info)
+    except Resolver404:
+        return page
+    words: View = getattr(match.func, "unavailable", page)
+    return words
+
+
+def page(request: HttpRequest, found: Unavailable) -> HttpResponse:
+    """Return the page of a person: 503 for each of them."""
+    advice = "" if request.method in {"GET", "HEAD"} and found is AWAY else found.advice
+    text = get_template("503.html").render({"sentence": found.sentence, "advice": advice})
+    return HttpResponse(text, status=503)
