@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from access_requests.models import AccessToken, GatedModel
 from access_requests.queries import access_of
@@ -90,6 +90,8 @@ class Running:
             try:
                 for body in without_right(watched):
                     body.cut()
+            except (OperationalError, InterfaceError) as error:
+                log.warning("The rights of running downloads wait for the database; they go on: %s", error)
             except Exception:
                 log.exception("The rights of running downloads could not be looked at; they go on.")
             finally:

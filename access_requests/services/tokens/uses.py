@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from django.db import DataError, connection
+from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db.models import Q
 from django.utils import timezone
 
@@ -116,6 +116,8 @@ class Uses(Generic[Key]):
             time.sleep(LOOK_EVERY)
             try:
                 self.flush(all_of_them=False)
+            except (OperationalError, InterfaceError) as error:
+                log.warning("The last uses of %s wait for the database: %s", self._of, error)
             except Exception:
                 log.exception("The last uses of %s could not be written; they wait.", self._of)
             finally:
