@@ -10,7 +10,10 @@ from django.db.backends.postgresql import base
 from portal.database import budget, kinds
 from portal.database.pool import CONNECT_WITHIN, Pool
 
-LONGER = "SELECT set_config(%s, %s, true) WHERE current_setting(%s) <> '0'"
+LONGER = """
+    SELECT set_config(name, value, true)
+    FROM unnest(%s::text[], %s::text[]) AS wanted(name, value) WHERE current_setting(name) <> '0'
+"""
 # A command of many threads takes more than `budget` counts for it, as one at a time may.
 OF_A_COMMAND = 24
 MOST_WAITING_ELSEWHERE = 100  # in effect all: nobody there would take a refusal instead
@@ -48,9 +51,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def be_patient(self) -> None:
         """Let this transaction take as long as a worker's; where there is no limit, none is set."""
+        limits = kinds.PATIENT.limits
         with self.cursor() as cursor:
-            for name, seconds in kinds.PATIENT.limits.items():
-                cursor.execute(LONGER, [name, f"{seconds}s", name])
+            cursor.execute(LONGER, [list(limits), [f"{seconds}s" for seconds in limits.values()]])
         self.connection.answer_within = None  # until the connection goes back to the pool
 
 

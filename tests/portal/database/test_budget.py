@@ -9,8 +9,9 @@ import pytest
 import yaml
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import connection
+from django.db import connection, transaction
 
+from access_requests.services.locks import share_store
 from portal.database import budget, kinds
 from portal.database.base import pool_size
 
@@ -73,3 +74,22 @@ def test_kinds_have_their_limits(settings, monkeypatch: pytest.MonkeyPatch) -> N
     assert kinds.current().options.startswith("-c statement_timeout=4s -c lock_timeout=2s ")
     settings.GATEHOUSE_DATABASE_CONNECTIONS, settings.GATEHOUSE_WEB_PROCESSES = 80, 6
     assert pool_size() == (9, budget.WAITING)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transaction_that_stores_a_revision_may_take_longer_and_no_other() -> None:
+    def limits() -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+            return list(cursor.fetchone())
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '9s'")
+    try:
+        with transaction.atomic():
+            share_store()
+            assert limits() == ["10min", "0"]
+        assert limits() == ["9s", "0"]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET statement_timeout")
