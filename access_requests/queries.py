@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Func, Q, QuerySet, Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.utils import timezone
@@ -241,13 +241,23 @@ def may_know_of(user: Any, model: GatedModel) -> bool:
 
 
 def visible_models(user: Any) -> QuerySet[GatedModel]:
-    """The catalogue as this person may see it."""
+    """Return the catalogue as this person may see it.
+
+    Never by joins: they would read every request and grant of each model.
+    """
     if not is_person(user):
         return GatedModel.objects.filter(listed=True)
     if user.is_superuser:
         return GatedModel.objects.all()
-    mine = Q(roles__user=user) | Q(grants__user=user) | Q(requests__applicant=user)
-    return GatedModel.objects.filter(Q(listed=True) | mine).distinct()
+    mine = (
+        ModelRole.objects.filter(user=user),
+        Grant.objects.filter(user=user),
+        AccessRequest.objects.filter(applicant=user),
+    )
+    known = Q(listed=True)
+    for rows in mine:
+        known |= Q(pk__in=rows.order_by().values("model"))
+    return GatedModel.objects.filter(known)
 
 
 def readable_models(user: Any) -> list[GatedModel]:
@@ -286,11 +296,13 @@ def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
 
     Their own user name is no organization. Two queries.
     """
-    held = ModelRole.objects.filter(user=person).values_list("model__repo_id", "role")
+    namespace = Func(F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART")
+    held = ModelRole.objects.filter(user=person).values_list(namespace, "role").distinct()
     roles: dict[str, str] = {}
-    for repo_id, role in held:
-        namespace = repo_id.partition("/")[0]
-        if namespace.lower() != person.username.lower():
-            roles[namespace] = Role.OWNER.value if Role.OWNER in (role, roles.get(namespace)) else role
-    named = {n.name.lower(): n.full_name for n in Namespace.objects.all()}
-    return {name: (named.get(name.lower(), name), roles[name]) for name in sorted(roles)}
+    for name, role in held:
+        if name.lower() != person.username.lower():
+            roles[name] = Role.OWNER.value if Role.OWNER in (role, roles.get(name)) else role
+    lower = [name.lower() for name in roles]
+    named = Namespace.objects.annotate(lower=Lower("name")).filter(lower__in=lower)
+    names = dict(named.values_list("lower", "full_name"))
+    return {name: (names.get(name.lower(), name), roles[name]) for name in sorted(roles)}

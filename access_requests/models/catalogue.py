@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Upper
+from django.utils.functional import cached_property
 
+from access_requests.cards import GateForm
 from access_requests.enums import Gate, Role
 
 LONGEST_GRANT = 36500  # days
@@ -41,6 +44,10 @@ class GatedModel(models.Model):
         verbose_name = "gated model"
         ordering = ["repo_id"]
         constraints = [models.UniqueConstraint(Lower("repo_id"), name="gated_model_repo_id_unique")]
+        indexes = [
+            GinIndex(OpClass(Upper(name), name="gin_trgm_ops"), name=f"gated_model_{name}_search")
+            for name in ("repo_id", "card")
+        ]
 
     def __str__(self) -> str:
         return self.repo_id
@@ -132,6 +139,11 @@ class FormVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} form {self.pk}"
+
+    @cached_property
+    def gate(self) -> GateForm:
+        """The form, parsed once for all requests that share this row."""
+        return GateForm.from_json(self.schema)
 
 
 class LicenceVersion(models.Model):

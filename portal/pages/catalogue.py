@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.core.paginator import Paginator
-from django.db.models import Q
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -18,6 +19,8 @@ from portal.pages.standing import BADGES
 
 PER_PAGE = 25
 LONGEST_SEARCH = 200
+MOST_FOUND = 10_000  # models that can be paged through
+SHORTEST_IN_CARDS = 3  # letters: the indexes on names and cards hold groups of three
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,32 @@ class Entry:
 
 @require_safe
 def catalogue(request: HttpRequest) -> HttpResponse:
-    """The models this visitor may know of, by name; `q` searches names and cards."""
+    """Show the models this visitor may know of, by name; `q` searches names and cards.
+
+    One query finds the keys in order; cards and badges are read for the page alone.
+    """
     words = request.GET.get("q", "").replace("\0", "").strip()[:LONGEST_SEARCH]
-    models = visible_models(request.user).order_by("repo_id").select_related("rendered_card")
-    models = models.defer("rendered_card__html", "rendered_card__chat_format")
-    for word in words.split():
-        models = models.filter(Q(repo_id__icontains=word) | Q(card__icontains=word))
-    page = Paginator(models, PER_PAGE).get_page(request.GET.get("page"))
-    shown = list(page.object_list)
+    found = _found(visible_models(request.user), words).order_by(Lower("repo_id"))
+    keys = list(found.values_list("pk", flat=True)[:MOST_FOUND])
+    page = Paginator(keys, PER_PAGE).get_page(request.GET.get("page"))
+    shown = _read(list(page.object_list))
     codes = codes_for(request.user, shown)
     entries = [
         Entry(model, card_page_of(model).summary, facts(model), BADGES.get(codes[model.pk]))
         for model in shown
     ]
     return render(request, "portal/catalogue.html", {"entries": entries, "page": page, "words": words})
+
+
+def _found(models: QuerySet[GatedModel], words: str) -> QuerySet[GatedModel]:
+    """Return the models with every word in the name or the card; short words are looked for in the card's summary."""
+    for word in words.split():
+        in_card = "card" if len(word) >= SHORTEST_IN_CARDS else "rendered_card__summary"
+        models = models.filter(Q(repo_id__icontains=word) | Q(**{f"{in_card}__icontains": word}))
+    return models
+
+
+def _read(keys: list[int]) -> list[GatedModel]:
+    models = GatedModel.objects.select_related("rendered_card")
+    by_key = models.defer("card", "rendered_card__html", "rendered_card__chat_format").in_bulk(keys)
+    return [by_key[key] for key in keys if key in by_key]
