@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection
 from model_ops.services import (
     bucket,
     delivering,
+    download_counts,
     downloads,
     journal,
     nginxlog,
@@ -84,6 +85,12 @@ def move_downloads() -> None:
     journal.ingest()
     nginxlog.read_new()
     downloads.close_open_rows()
+
+
+@shared_task(soft_time_limit=60, time_limit=90)
+def drop_old_download_days() -> None:
+    """Counts downloads of the last 30 days only."""
+    download_counts.drop_old_days()
 
 
 @shared_task(soft_time_limit=DAY, time_limit=DAY + 600)

@@ -163,6 +163,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 300},
     },
     "downloads-due": {"task": "model_ops.tasks.move_downloads", "schedule": 5.0, "options": {"expires": 30}},
+    "downloads-old": {
+        "task": "model_ops.tasks.drop_old_download_days",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "following-due": {
         "task": "access_requests.tasks.follow_due",
         "schedule": 10.0,

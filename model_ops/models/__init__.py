@@ -1,5 +1,5 @@
 from model_ops.models.buckets import BucketCopy
-from model_ops.models.downloads import Download, LogPosition, UnjoinedEnd
+from model_ops.models.downloads import Download, DownloadDay, LogPosition, ModelDownloads, UnjoinedEnd
 from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, WeightSource
 from model_ops.models.revisions import Blob, Ref, RepoFile, Revision
 from model_ops.models.rights import AllowedRepository, AssignedFolder
@@ -14,7 +14,9 @@ __all__ = [
     "BucketCopy",
     "Delivery",
     "Download",
+    "DownloadDay",
     "LogPosition",
+    "ModelDownloads",
     "ModelWeights",
     "Recovery",
     "RecoveryShard",

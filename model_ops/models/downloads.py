@@ -85,6 +85,33 @@ class Download(models.Model):
         return BADGES.get(DownloadState(self.state), "")
 
 
+class ModelDownloads(models.Model):
+    """How many bodies of a model were sent; `services.download_counts` counts each with its row in the log."""
+
+    model = models.OneToOneField(
+        GatedModel, models.CASCADE, primary_key=True, related_name="download_numbers"
+    )
+    recent = models.BigIntegerField(default=0, db_default=0, help_text="The sum of the model's days.")
+    all_time = models.BigIntegerField(default=0, db_default=0)
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.recent} lately, {self.all_time} in all"
+
+
+class DownloadDay(models.Model):
+    """How many bodies of a model began on one day (UTC); kept for as long as `recent` counts them."""
+
+    model = models.ForeignKey(GatedModel, models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField(db_index=True)
+    bodies = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model", "day"], name="one_count_per_model_and_day")]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.day}: {self.bodies}"
+
+
 class LogPosition(models.Model):
     """How far a log file of another program has been read; kept in the same transaction as what was read."""
 

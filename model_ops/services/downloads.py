@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from model_ops.enums import DownloadMode, DownloadState
 from model_ops.models import Download, UnjoinedEnd
+from model_ops.services.download_counts import count_rows
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,11 @@ def _insert(rows: list[Download], journals: Path) -> None:
     """New rows; those that are there already stay as they are, and those that cannot be are kept in a file."""
     try:
         with transaction.atomic():
-            Download.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
+            ids = [row.request_id for row in rows]
+            known = set(Download.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
+            new = [row for row in rows if row.request_id not in known]
+            Download.objects.bulk_create(new, ignore_conflicts=True, batch_size=1000)
+            count_rows(new)
     except (IntegrityError, DataError, ValueError) as error:
         if len(rows) > 1:
             for row in rows:
