@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from django.http import HttpRequest
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Lower
+from django.http import HttpRequest, QueryDict
 from django.http.response import HttpResponseBase
 
-from access_requests.enums import AccessCode
+from access_requests.enums import AccessCode, Gate
 from access_requests.models import GatedModel
 from access_requests.queries import codes_for, visible_models
 from model_ops.hub.caller import Caller, caller_of
@@ -19,9 +21,7 @@ from model_ops.hub.fields import (
     asked_fields,
     config_of,
     count_downloads,
-    gated,
     model_json,
-    tags,
 )
 from model_ops.hub.listing import Item
 from model_ops.hub.paging import link, page_of
@@ -30,24 +30,40 @@ from model_ops.hub.route import hub_route, json_answer, wants, warn
 from model_ops.models import Ref, RepoFile, Revision
 from model_ops.queries import MAIN
 
-SORTS: dict[str, Callable[[Facts], Any]] = {
-    "createdAt": lambda facts: facts.model.created_at,
-    "lastModified": lambda facts: facts.revision.created_at if facts.revision else facts.model.created_at,
-    "downloads": lambda facts: facts.downloads.get(facts.model.pk, 0),
-    "likes": lambda facts: 0,
-    "trendingScore": lambda facts: facts.downloads.get(facts.model.pk, 0),
-    "id": lambda facts: facts.model.repo_id.lower(),
+PAGE = 100  # models; clients follow the link to the rest
+OF_MAIN = {"sha", "lastModified", "siblings", "usedStorage", "config"}  # fields that need the revision
+BY_ID = Lower("repo_id")
+DOWNLOADS = Coalesce(F("download_numbers__recent"), 0)
+SORTS: dict[str, Any] = {
+    "createdAt": F("created_at"),
+    "lastModified": Coalesce(
+        Subquery(Ref.objects.filter(model=OuterRef("pk"), name=MAIN).values("revision__created_at")),
+        F("created_at"),
+    ),
+    "downloads": DOWNLOADS,
+    "likes": None,  # nobody has any
+    "trendingScore": DOWNLOADS,
+    "id": None,
 }
+# The keys of a card from which its tags are made, and what stands before such a tag.
+TAGGED = {
+    "library_name": "", "tags": "", "pipeline_tag": "", "language": "",
+    "datasets": "dataset:", "base_model": "base_model:", "license": "license:",
+}  # fmt: skip
 
 
 @hub_route("GET", limited=True)
 def list_models(request: HttpRequest) -> HttpResponseBase:
-    """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`; a constant number of queries."""
+    """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`; a constant number of queries.
+
+    The database filters, sorts and cuts the page out; what the fields need is read for the page's models alone.
+    """
     expand, caller = asked_fields(request), caller_of(request)
-    models = [model for model in visible_models(caller.user).defer("card") if _matches(request, model)]
-    page, following = page_of(request, _sorted(request, _facts(models)))
+    found = _sorted(request, _matching(request.GET, visible_models(caller.user)))
+    models, following = page_of(request, found.defer("card"), size=PAGE)
     names = expand or IN_A_LIST + FULL * wants(request, "full") + ["cardData"] * wants(request, "cardData")
     names += ["config"] * wants(request, "config")
+    page = _facts(models, names)
     _read_more(page, names)
     if "config" in names:
         _read_configs(page, caller)
@@ -62,38 +78,59 @@ def _item(facts: Facts, names: list[str], expanded: bool) -> Item:
     return model_json(facts, names, expanded=expanded)
 
 
-def _matches(request: HttpRequest, model: GatedModel) -> bool:
-    query = request.GET
-    search, author = query.get("search", "").lower(), query.get("author", "").lower()
+def _matching(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
+    """Return the models that fit the whole question; text with a null byte fits none, and no row could hold it."""
+    search, author = query.get("search", ""), query.get("author", "")
     wanted = {text for name in ("filter", "pipeline_tag", "library") for text in query.getlist(name)}
-    return (
-        all(word in model.repo_id.lower() for word in search.split())
-        and (not author or model.namespace.lower() == author)
-        and _gate_matches(query.get("gated", ""), model)
-        and {tag for text in wanted for tag in text.split(",")} <= set(tags(model.card_data))
-    )
+    tags = {tag for text in wanted for tag in text.split(",")}
+    if "\0" in "".join([search, author, *tags]) or "/" in author or "" in tags:
+        return models.none()
+    for word in search.split():
+        models = models.filter(repo_id__icontains=word)
+    if author:
+        models = models.filter(repo_id__istartswith=f"{author}/")
+    for tag in sorted(tags):
+        models = models.filter(_has_tag(tag))
+    return _with_gate(query.get("gated", ""), models)
 
 
-def _gate_matches(asked: str, model: GatedModel) -> bool:
-    if asked.lower() in {"", "true", "false"}:
-        return not asked or model.is_gated == (asked.lower() == "true")
-    return gated(model) == asked
+def _has_tag(tag: str) -> Q:
+    """Match the cards that `fields.tags` makes this tag of: a key holds it alone or in a list."""
+    fits = Q()
+    for key, prefix in TAGGED.items():
+        text = tag.removeprefix(prefix)
+        if tag.startswith(prefix) and text:
+            fits |= Q(card_data__contains={key: text}) | Q(card_data__contains={key: [text]})
+    return fits
 
 
-def _facts(models: list[GatedModel]) -> list[Facts]:
-    refs = Ref.objects.filter(model__in=models, name=MAIN).select_related("revision")
-    mains: dict[int, Revision] = {ref.model_id: ref.revision for ref in refs}
-    downloads = count_downloads(models)
-    return [Facts(model, mains.get(model.pk), tuple, downloads) for model in models]
+def _with_gate(asked: str, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
+    if not asked:
+        return models
+    if asked.lower() in {"true", "false"}:
+        return models.filter(gate=Gate.NONE) if asked.lower() == "false" else models.exclude(gate=Gate.NONE)
+    return models.filter(gate=asked) if asked in {Gate.MANUAL, Gate.AUTO} else models.none()
 
 
-def _sorted(request: HttpRequest, facts: list[Facts]) -> list[Facts]:
+def _sorted(request: HttpRequest, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
+    """By what is asked for, the most or newest first, and by id among equals."""
     name = request.GET.get("sort", "trendingScore")
     if name not in SORTS:
         raise bad_request(f"sort does not know {name[:60]!r}; it knows {', '.join(SORTS)}.")
-    rising = request.GET.get("direction") == "1" or name == "id"
-    by_id = sorted(facts, key=SORTS["id"])
-    return sorted(by_id, key=SORTS[name], reverse=not rising)
+    key = SORTS[name]
+    if key is None:
+        return models.order_by(BY_ID)
+    rising = request.GET.get("direction") == "1"
+    return models.order_by(key.asc() if rising else key.desc(), BY_ID)
+
+
+def _facts(models: list[GatedModel], names: list[str]) -> list[Facts]:
+    mains: dict[int, Revision] = {}
+    if OF_MAIN & set(names):
+        refs = Ref.objects.filter(model__in=models, name=MAIN).select_related("revision")
+        mains = {ref.model_id: ref.revision for ref in refs}
+    downloads = count_downloads(models) if "downloads" in names else {}
+    return [Facts(model, mains.get(model.pk), tuple, downloads) for model in models]
 
 
 def _read_more(page: Iterable[Facts], names: list[str]) -> None:

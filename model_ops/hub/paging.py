@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -14,8 +15,10 @@ T = TypeVar("T")
 LONGEST_PAGE = 1000
 
 
-def page_of(request: HttpRequest, items: Sequence[T], *, size: int = LONGEST_PAGE) -> tuple[list[T], str]:
-    """The asked page, and the address of the next one or nothing.
+def page_of(
+    request: HttpRequest, items: Sequence[T] | QuerySet[Any, T], *, size: int = LONGEST_PAGE
+) -> tuple[list[T], str]:
+    """The asked page, and the address of the next one or nothing. Of rows, one more than the page are read.
 
     The address is absolute, as clients need it, and on the origin that this client used: the portal may be
     reached by several names, and a token goes only where its owner sent it before.
@@ -23,11 +26,12 @@ def page_of(request: HttpRequest, items: Sequence[T], *, size: int = LONGEST_PAG
     start = _number(request, "cursor", 0, most=10**9)
     size = min(size, _number(request, "limit", size, most=10**9, least=1))
     following = start + size
-    if following >= len(items):
-        return list(items[start:following]), ""
+    found = list(items[start : following + 1])
+    if len(found) <= size:
+        return found, ""
     query = request.GET.copy()
     query["cursor"] = str(following)
-    return list(items[start:following]), request.build_absolute_uri(
+    return found[:size], request.build_absolute_uri(
         f"{request.get_full_path().partition('?')[0]}?{query.urlencode()}"
     )
 
