@@ -1,7 +1,6 @@
 """Where people stand with a model as the Hub counts: four lists, one entry for a person, the newest that counts.
 
-Drafts and withdrawn requests are in none of the lists. Everybody's newest request and grant are two queries; what
-a page of a list shows of them are three more.
+Drafts and withdrawn requests are in none of the lists. `access_requests.lists` finds who is on a page of a list.
 """
 
 from __future__ import annotations
@@ -9,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from access_requests.enums import OPEN_STATES, Place, RequestState
+from access_requests.enums import Place, RequestState
 from access_requests.models import AccessRequest, FormVersion, GatedModel, Grant
 from access_requests.queries import NEWEST_FIRST, is_older
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 UNCOUNTED = (RequestState.DRAFT, RequestState.WITHDRAWN)
-# The columns by which a place in a list is found; there may be many rows.
-OF_REQUESTS = ("applicant", "model", "state", "created_at", "submitted_at", "closed_at")
-OF_GRANTS = ("user", "model", "granted_by", "starts_at", "ends_at", "revoked_at")
+# The columns by which a place in a list is found and which the list shows.
+OF_REQUESTS = (
+    "applicant", "model", "state", "created_at", "submitted_at", "closed_at", "form", "answers", "address", "appeal",
+)  # fmt: skip
+OF_GRANTS = ("user", "model", "request", "granted_by", "starts_at", "ends_at", "revoked_at")
+OF_PEOPLE = ("username", "first_name", "last_name", "email")
 GRANT_ID = "grant-"  # how the id of an entry without a request begins
 
 
@@ -42,7 +45,7 @@ class Case:
     grant: Grant | None = None
     decision: int | None = None
 
-    @property
+    @cached_property
     def shown(self) -> AccessRequest | None:
         """The request that stands in the list; of somebody with access, the one that gave it."""
         if self.place == Place.ACCEPTED and self.grant is not None:
@@ -56,14 +59,14 @@ class Case:
             return str(self.shown.pk)
         return f"{GRANT_ID}{self.grant.pk}" if self.grant else ""
 
-    @property
+    @cached_property
     def asked_at(self) -> datetime | None:
         """When it was asked for; of access given without a request, when it was given."""
         if self.shown is not None:
             return self.shown.submitted_at
         return self.grant.starts_at if self.grant else None
 
-    @property
+    @cached_property
     def settled_at(self) -> datetime | None:
         """When somebody decided last, or time did; nothing while it waits."""
         if self.place == Place.ACCEPTED and self.grant is not None:
@@ -136,24 +139,9 @@ def person_of(model: GatedModel, entry_id: str) -> Any:
     return person if case_of(person, model).id == entry_id else None
 
 
-def cases_in(
-    model: GatedModel,
-    places: Iterable[Place] = tuple(Place),
-    *,
-    name: str = "",
-    after: datetime | None = None,
-    before: datetime | None = None,
-) -> list[Case]:
-    """The entries of these lists, the longest waiting first: `name` begins the user name, `after` and `before` bound when it was asked."""
-    wanted = set(places)
-    who = {"username__istartswith": name} if name else {}
-    waiting = wanted == {Place.PENDING}
-    found = [case for case in _cases(model, waiting=waiting, **who) if case.place in wanted]
-    if after is not None:
-        found = [case for case in found if case.asked_at and case.asked_at > after]
-    if before is not None:
-        found = [case for case in found if case.asked_at and case.asked_at < before]
-    return sorted(found, key=order)
+def cases_of(model: GatedModel, people: Iterable[int]) -> list[Case]:
+    """Return where each of these people stands, by their keys; those who never asked and have no grant are left out."""
+    return _cases(model, pk__in=list(people))
 
 
 def order(case: Case) -> tuple[datetime, int]:
@@ -162,43 +150,43 @@ def order(case: Case) -> tuple[datetime, int]:
 
 
 def entries(cases: Iterable[Case], *, answers: bool = True) -> list[Entry]:
-    """The cases with people and who gave access; with `answers` also with the whole request and its form."""
+    """Return the cases with people and who gave access; with `answers` also with the forms of what was answered."""
     cases = list(cases)
-    people = get_user_model().objects.in_bulk(
-        {case.person_id for case in cases}
-        | {case.grant.granted_by_id for case in cases if case.grant and case.grant.granted_by_id}
+    people = (
+        get_user_model()
+        .objects.only(*OF_PEOPLE)
+        .in_bulk(
+            {case.person_id for case in cases}
+            | {case.grant.granted_by_id for case in cases if case.grant and case.grant.granted_by_id}
+        )
     )
-    whole = _whole_requests(cases) if answers else {}
+    if answers:
+        _add_forms([case.shown for case in cases if case.shown])
     return [
         Entry(
             case,
             people[case.person_id],
-            whole.get(case.shown.pk, case.shown) if case.shown else None,
+            case.shown,
             people.get(case.grant.granted_by_id) if case.grant and case.place == Place.ACCEPTED else None,
         )
         for case in cases
     ]
 
 
-def _whole_requests(cases: Iterable[Case]) -> dict[int, AccessRequest]:
-    """By key, with forms that many share."""
-    requests = AccessRequest.objects.in_bulk({case.shown.pk for case in cases if case.shown})
-    forms = FormVersion.objects.in_bulk({request.form_id for request in requests.values()})
-    for request in requests.values():
+def _add_forms(requests: list[AccessRequest]) -> None:
+    """Many requests share a form."""
+    forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
+    for request in requests:
         request.form = forms[request.form_id]
-    return requests
 
 
-def _cases(model: GatedModel, *, waiting: bool = False, **who: Any) -> list[Case]:
-    """Everybody's, of the people that `who` lets through; `waiting`: of those with an open request, who are few."""
+def _cases(model: GatedModel, **who: Any) -> list[Case]:
+    """Return the cases of the people that `who` lets through."""
     asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
-    given = Grant.objects.filter(model=model).select_related("request")
     asked = asked.filter(**{f"applicant__{name}": value for name, value in who.items()})
-    given = given.filter(**{f"user__{name}": value for name, value in who.items()})
-    if waiting:
-        asked = asked.filter(state__in=OPEN_STATES)
-        given = given.filter(user__in=asked.values("applicant"))
+    given = Grant.objects.filter(model=model, **{f"user__{name}": value for name, value in who.items()})
     requests, grants = _newest_requests(asked), _newest_grants(given)
+    _add_requests(grants.values(), requests)
     both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
     return [Case(person, place_of(*pair), *pair) for person, pair in both.items()]
 
@@ -210,5 +198,15 @@ def _newest_requests(asked: QuerySet[AccessRequest]) -> dict[int, AccessRequest]
 
 def _newest_grants(given: QuerySet[Grant]) -> dict[int, Grant]:
     newest = given.order_by("user_id", "-pk").distinct("user_id")
-    shown = [*OF_GRANTS, *(f"request__{name}" for name in OF_REQUESTS)]
-    return {grant.user_id: grant for grant in newest.only(*shown)}
+    return {grant.user_id: grant for grant in newest.only(*OF_GRANTS)}
+
+
+def _add_requests(grants: Iterable[Grant], newest: dict[int, AccessRequest]) -> None:
+    """Give grants their requests; most are the persons' newest, which have been read."""
+    known = {request.pk: request for request in newest.values()}
+    named = {grant.request_id for grant in grants if grant.request_id}
+    if missing := named - known.keys():
+        known |= AccessRequest.objects.only(*OF_REQUESTS).in_bulk(missing)
+    for grant in grants:
+        if grant.request_id:
+            grant.request = known[grant.request_id]

@@ -9,6 +9,7 @@ from access_requests.models.catalogue import (
     RenderedCard,
 )
 from access_requests.models.grants import AccessToken, Grant
+from access_requests.models.lists import ListPlace
 from access_requests.models.oauth import (
     DeviceCode,
     IssuerKeys,
@@ -46,6 +47,7 @@ __all__ = [
     "IssuerKeys",
     "LicenceAcceptance",
     "LicenceVersion",
+    "ListPlace",
     "Machine",
     "ModelRole",
     "Namespace",

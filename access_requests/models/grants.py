@@ -57,6 +57,11 @@ class Grant(models.Model):
                 name="grant_revoked_is_closed",
             ),
         ]
+        indexes = [
+            models.Index(
+                fields=["model", "ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_by_end"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} may read {self.model} until {self.ends_at:%Y-%m-%d}"

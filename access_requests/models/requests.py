@@ -7,7 +7,14 @@ from django.db import models
 from django.db.models import Q
 from django_countries.fields import CountryField
 
-from access_requests.enums import CLOSED_STATES, OPEN_STATES, Outcome, ReasonCode, RequestState
+from access_requests.enums import (
+    CLOSED_STATES,
+    OPEN_STATES,
+    WAITING_STATES,
+    Outcome,
+    ReasonCode,
+    RequestState,
+)
 from access_requests.models.catalogue import FormVersion, GatedModel, LicenceVersion
 
 
@@ -64,7 +71,12 @@ class AccessRequest(models.Model):
                 name="request_appealed_has_date",
             ),
         ]
-        indexes = [models.Index(fields=["state", "submitted_at"], name="request_queue")]
+        indexes = [
+            models.Index(fields=["state", "submitted_at"], name="request_queue"),
+            models.Index(
+                fields=["model"], condition=Q(state__in=WAITING_STATES), name="request_waiting_of_model"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.applicant} for {self.model}"

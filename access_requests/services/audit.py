@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from access_requests.models import AccessRequest, Event, EventLink, EventText, GatedModel, Grant
 from access_requests.models.audit import ACTOR
+from access_requests.services.list_places import note_place
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -110,6 +111,8 @@ def append_event(
         for row in rows:
             row.event = event
         EventText.objects.bulk_create(rows)
+        if kind.startswith(("request.", "grant.")):
+            note_place(request=request, grant=grant)
     return event
 
 

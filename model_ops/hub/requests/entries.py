@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from access_requests.answers import by_label
-from access_requests.cards import GateForm
 from access_requests.cases import Entry
 from access_requests.models import AccessRequest
 from model_ops.hub.route import moment
@@ -64,5 +63,4 @@ def _email(entry: Entry) -> Item:
 
 
 def _fields(request: AccessRequest) -> Item:
-    form = GateForm.from_json(request.form.schema)
-    return by_label(form, request.answers, request.address or "")
+    return by_label(request.form.gate, request.answers, request.address or "")

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from access_requests.cases import Case, cases_in, entries, order
+from access_requests.cases import Case, entries, order
 from access_requests.enums import Place
+from access_requests.lists import Wanted, everybody, page_of
 from model_ops.hub.paging import link
 from model_ops.hub.requests.entries import list_item, report_item
 from model_ops.hub.requests.words import bad_field, reviewed
@@ -27,17 +28,11 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
     """
     repo, _ = reviewed(request, repo_id)
     limit, cursor = _limit(request), _cursor(request)
-    found = cases_in(
-        repo.model,
-        [Place(place)],
-        name=_name(request),
-        after=_moment(request, "after"),
-        before=_moment(request, "before"),
-    )
-    rest = [case for case in found if order(case) > cursor] if cursor else found
-    page = rest[:limit]
+    wanted = Wanted(_name(request), _moment(request, "after"), _moment(request, "before"))
+    found = page_of(repo.model, Place(place), wanted, behind=cursor, most=limit + 1)
+    page = found[:limit]
     response = json_answer([list_item(entry) for entry in entries(page)])
-    link(response, _following(request, page[-1]) if len(rest) > limit else "")
+    link(response, _following(request, page[-1]) if len(found) > limit else "")
     return response
 
 
@@ -45,8 +40,8 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
 def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /{id}/user-access-report`: everybody in any of the lists, as a file."""
     repo, _ = reviewed(request, repo_id)
-    everybody = entries(cases_in(repo.model), answers=False)
-    response = json_answer([report_item(entry) for entry in everybody])
+    people = entries(everybody(repo.model), answers=False)
+    response = json_answer([report_item(entry) for entry in people])
     name = f"user-access-report-{repo.model.namespace}-{repo.model.name}.json"
     response["Content-Disposition"] = f"attachment; filename={name}"
     return response

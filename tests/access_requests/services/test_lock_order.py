@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
+from django.utils import timezone
 
+from access_requests.cases import case_of
 from access_requests.enums import OPEN_STATES, Outcome
 from access_requests.errors import Conflict
 from access_requests.models import (
@@ -24,6 +26,7 @@ from access_requests.models import (
     FormerId,
     GatedModel,
     Grant,
+    ListPlace,
 )
 from access_requests.services.audit import append_event, recorded, verify_chain
 from access_requests.services.catalogue import assign_role
@@ -74,10 +77,26 @@ def check_everything() -> None:
     assert Event.objects.filter(kind__in=DECIDED).count() == decisions
     for request in AccessRequest.objects.all():
         assert moves_of(request) == request.state
+    check_list_places()
     whole = verify_chain()
     assert (whole.ok, whole.first_bad) == (True, None)
     numbers = list(EventLink.objects.values_list("number", flat=True))
     assert numbers == list(range(1, Event.objects.count() + 1))
+
+
+def check_list_places() -> None:
+    """Each event left its person in the right list; access that has just ended may not have been noticed yet."""
+    ended = Grant.objects.filter(
+        model=OuterRef("model"), user=OuterRef("person"), closed_at=None, ends_at__lte=timezone.now()
+    )
+    rows = ListPlace.objects.filter(~Exists(ended)).select_related("person", "model")
+    for row in rows:
+        case = case_of(row.person, row.model)
+        assert (row.place, row.asked_at) == (case.place or "", case.asked_at)
+    asked = AccessRequest.objects.values_list("model", "applicant").union(
+        Grant.objects.values_list("model", "user")
+    )
+    assert set(asked) == set(ListPlace.objects.values_list("model", "person"))
 
 
 def moves_of(request: AccessRequest) -> str:

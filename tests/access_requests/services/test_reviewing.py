@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from access_requests.cases import Case, case_of, cases_in, entries, person_of
+from access_requests.cases import Case, case_of, entries, person_of
 from access_requests.enums import AccessCode, Gate, GrantSource, Outcome, Place, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound, RuleError
+from access_requests.lists import Wanted, everybody, page_of
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail
 from access_requests.queries import access_of, codes_for
 from access_requests.services.audit import verify_chain
@@ -284,7 +285,7 @@ def test_person_who_never_submitted_is_in_no_list(people: Any, submit: Any) -> N
     submit(people.ada, people.model)
     withdraw_request(request=AccessRequest.objects.latest("pk"), applicant=people.ada)
     assert place(people) is None
-    assert cases_in(people.model) == []
+    assert list(everybody(people.model)) == []
 
 
 def test_withdrawn_request_lets_the_one_before_count(people: Any, submit: Any) -> None:
@@ -528,19 +529,21 @@ def test_list_holds_each_person_once_in_the_order_of_asking(
     stand(people, submit, "rejected")
     submit(people.ada, people.model)
     grant_access(model=people.model, email=people.sam.email, days=3)
-    with django_assert_num_queries(5):
-        waiting = entries(cases_in(people.model, [P.PENDING]))
+    with django_assert_num_queries(6):
+        waiting = entries(page_of(people.model, P.PENDING, most=10))
     assert [entry.person.username for entry in waiting] == ["Zoe", "bob", "Bea", "ada"]
-    with django_assert_num_queries(5):
-        everybody = entries(cases_in(people.model))
-    assert [entry.person.username for entry in everybody] == ["Zoe", "bob", "Bea", "ada", "sam"]
-    assert [case.person_id for case in cases_in(people.model, name="B")] == [
-        waiting[1].person.pk, waiting[2].person.pk
-    ]  # fmt: skip
-    assert cases_in(people.model, name="ea") == []
+    whole = entries(everybody(people.model))
+    assert [entry.person.username for entry in whole] == ["Zoe", "bob", "Bea", "ada", "sam"]
+
+    def found(**wanted: Any) -> list[str]:
+        page = entries(page_of(people.model, P.PENDING, Wanted(**wanted), most=10))
+        return [entry.person.username for entry in page]
+
+    assert found(name="B") == ["bob", "Bea"]
+    assert found(name="ea") == []
     third = waiting[2].case.asked_at
-    assert [c.person_id for c in cases_in(people.model, [P.PENDING], after=third)] == [people.ada.pk]
-    assert len(cases_in(people.model, [P.PENDING], before=third)) == 2
+    assert found(after=third) == ["ada"]
+    assert found(before=third) == ["Zoe", "bob"]
 
 
 def test_unknown_id_names_nobody(people: Any, submit: Any) -> None:
