@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -15,12 +15,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from access_requests.admin.base import ReadOnlyAdmin, decides_anything, say
+from access_requests.admin.base import ReadOnlyAdmin, decides_anything, number_of, say, shown_number
 from access_requests.admin.forms import AddModelForm, ChangeModelForm, FieldForm, LicenceForm, RoleForm
 from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES
 from access_requests.errors import RuleError
-from access_requests.models import GatedModel, LicenceVersion, ModelRole
+from access_requests.models import AccessRequest, GatedModel, Grant, LicenceVersion, ModelRole
 from access_requests.permissions import is_owner
 from access_requests.services.catalogue import LicenceText, add_model, assign_role, prepare_card, update_card
 from access_requests.services.editing import (
@@ -102,10 +102,10 @@ class GatedModelAdmin(ReadOnlyAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[GatedModel]:
-        rows = admin.ModelAdmin.get_queryset(self, request).select_related("form")
-        waiting = Count("requests", filter=Q(requests__state__in=WAITING_STATES), distinct=True)
-        live = Count("grants", filter=Q(grants__closed_at__isnull=True), distinct=True)
-        rows = rows.annotate(waiting_count=waiting, grant_count=live)
+        rows = admin.ModelAdmin.get_queryset(self, request).defer("card", "card_data")
+        waiting = AccessRequest.objects.filter(model=OuterRef("pk"), state__in=WAITING_STATES)
+        live = Grant.objects.filter(model=OuterRef("pk"), closed_at__isnull=True)
+        rows = rows.annotate(waiting_count=number_of(waiting, "model"), grant_count=number_of(live, "model"))
         return rows if request.user.is_superuser else rows.filter(roles__user=request.user)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -126,12 +126,15 @@ class GatedModelAdmin(ReadOnlyAdmin):
             return 0
         queue = reverse("admin:access_requests_accessrequest_changelist")
         return format_html(
-            '<a href="{}?state=waiting&amp;model__id__exact={}">{}</a>', queue, model.pk, model.waiting_count
+            '<a href="{}?state=waiting&amp;model__id__exact={}">{}</a>',
+            queue,
+            model.pk,
+            shown_number(model.waiting_count),
         )
 
     @admin.display(description="people with access", ordering="grant_count")
-    def with_access(self, model: GatedModel) -> int:
-        return model.grant_count
+    def with_access(self, model: GatedModel) -> str:
+        return shown_number(model.grant_count)
 
     @admin.display(description="form, as it was read")
     def how_read(self, model: GatedModel) -> SafeString:

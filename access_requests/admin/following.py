@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import Count, Q, QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,10 +17,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.base import ReadOnlyAdmin, number_of, say, shown_number
 from access_requests.enums import FarStatus, FollowState, Gate, PushState, Role
 from access_requests.errors import RuleError
-from access_requests.models import FollowedRepo, GatedModel, RemoteRequest
+from access_requests.models import FollowedRepo, GatedModel, RemotePush, RemoteRequest
 from access_requests.permissions import is_owner
 from access_requests.services.following.credentials import known_endpoints
 from access_requests.services.following.drift import (
@@ -89,10 +89,10 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
     search_fields = ["model__repo_id", "far_id", "endpoint"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FollowedRepo]:
-        drifted = Count("remote_requests", filter=~Q(remote_requests__drifted_at=None), distinct=True)
-        open_ones = Q(remote_requests__pushes__state__in=OPEN_PUSHES)
-        telling = Count("remote_requests__pushes", filter=open_ones, distinct=True)
-        return super().get_queryset(request).annotate(drifted=drifted, telling=telling).defer("model__card")
+        differing = RemoteRequest.objects.filter(followed=OuterRef("pk"), drifted_at__isnull=False)
+        untold = RemotePush.objects.filter(remote__followed=OuterRef("pk"), state__in=OPEN_PUSHES)
+        counts = {"drifted": number_of(differing, "followed"), "telling": number_of(untold, "state")}
+        return super().get_queryset(request).annotate(**counts).defer("model__card", "model__card_data")
 
     def get_urls(self) -> list[URLPattern]:
         info = "access_requests_followedrepo"
@@ -124,12 +124,12 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         return format_html('<span class="state {}">{}</span>', followed.state, followed.get_state_display())
 
     @admin.display(description="differ", ordering="drifted")
-    def differ(self, followed: FollowedRepo) -> int:
-        return followed.drifted
+    def differ(self, followed: FollowedRepo) -> str:
+        return shown_number(followed.drifted)
 
     @admin.display(description="to be told", ordering="telling")
-    def untold(self, followed: FollowedRepo) -> int:
-        return followed.telling
+    def untold(self, followed: FollowedRepo) -> str:
+        return shown_number(followed.telling)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
