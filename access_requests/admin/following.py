@@ -17,11 +17,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from access_requests.admin.base import ReadOnlyAdmin, number_of, say, shown_number
+from access_requests.admin.base import COUNTED, ReadOnlyAdmin, number_of, say, shown_number
 from access_requests.enums import FarStatus, FollowState, Gate, PushState, Role
 from access_requests.errors import RuleError
 from access_requests.models import FollowedRepo, GatedModel, RemotePush, RemoteRequest
-from access_requests.permissions import is_owner
+from access_requests.permissions import decidable_models, is_owner
 from access_requests.services.following.credentials import known_endpoints
 from access_requests.services.following.drift import (
     OPEN_PUSHES,
@@ -176,7 +176,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         context = {
             **self.admin_site.each_context(request),
             "followed": followed,
-            "known": followed.remote_requests.count(),
+            "known": shown_number(followed.remote_requests.order_by()[: COUNTED + 1].count()),
             "differing": [{"row": row, "here": status_here(row)} for row in differing[:200]],
             "struggling": tried.select_related("person").distinct()[:50],
             "troubles": followed.troubles.all(),
@@ -241,13 +241,24 @@ class DriftFilter(admin.SimpleListFilter):
         return rows.filter(drifted_at=None) if self.value() == "agree" else rows
 
 
+class FollowedFilter(admin.RelatedFieldListFilter):
+    """The repositories of the visitor's models; which of them have rows is not asked of the rows."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+        theirs = FollowedRepo.objects.filter(model__in=decidable_models(request.user)).values("pk")
+        choices: list[tuple[Any, str]] = field.get_choices(
+            include_blank=False, limit_choices_to={"pk__in": theirs}, ordering=("far_id",)
+        )
+        return choices
+
+
 @admin.register(RemoteRequest)
 class RemoteRequestAdmin(ReadOnlyAdmin):
     """One line for each person of a followed repository: what it says there, what it says here."""
 
     to_model = "followed__model"
     list_display = ["person_there", "here", "there", "drifted_at", "seen_at", "followed"]
-    list_filter = [DriftFilter, "far_status", ("followed", admin.RelatedOnlyFieldListFilter)]
+    list_filter = [DriftFilter, "far_status", ("followed", FollowedFilter)]
     list_select_related = ["person", "followed", "request"]
     search_fields = ["person__name", "person__full_name", "person__email", "far_request_id"]
     list_per_page = 50

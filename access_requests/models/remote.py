@@ -179,6 +179,14 @@ class RemoteRequest(models.Model):
                 name="far_request_imported_once",
             ),
         ]
+        indexes = [
+            models.Index(fields=["drifted_at", "-id"], name="remote_request_order"),
+            models.Index(
+                fields=["followed", "drifted_at"],
+                condition=Q(drifted_at__isnull=False),
+                name="remote_request_drift",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.person} for {self.followed}"

@@ -1,0 +1,23 @@
+from typing import Any
+
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    atomic = False
+    dependencies = [("access_requests", "0022_fill_list_places")]
+
+    operations: list[Any] = [
+        AddIndexConcurrently(
+            "remoterequest", models.Index(fields=["drifted_at", "-id"], name="remote_request_order")
+        ),
+        AddIndexConcurrently(
+            "remoterequest",
+            models.Index(
+                condition=models.Q(("drifted_at__isnull", False)),
+                fields=["followed", "drifted_at"],
+                name="remote_request_drift",
+            ),
+        ),
+    ]
