@@ -4,13 +4,13 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_embedded_init, celeryd_init
+from celery.signals import beat_embedded_init, beat_init, celeryd_init
 
 from portal.database import kinds
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-app = Celery("gatehouse", task_cls="portal.tasks:Task")
+app = Celery("gatehouse")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["portal", "access_requests", "model_ops"])
 
@@ -22,6 +22,7 @@ def be_a_worker(**_: Any) -> None:
 
 
 @beat_embedded_init.connect
+@beat_init.connect
 def beat_at_once(**_: Any) -> None:
     """The first sign of life is due when beat starts, not an interval later."""
     app.send_task("portal.tasks.heartbeat", expires=15)

@@ -15,6 +15,7 @@ OWNER_DATABASE = "GATEHOUSE_OWNER_DATABASE_URL"
 FOLLOW_TOKENS, FOLLOW_ENDPOINTS = "GATEHOUSE_FOLLOW_TOKENS", "GATEHOUSE_FOLLOW_ENDPOINTS"
 NO_KEY = "none"  # a SECRET_KEY for parts that sign nothing: `environment.secret_key` makes one up for them
 NO_BROKER = "unix:///not-used"
+NO_DATABASE = "postgres://nobody@//not-used/none"
 SERVERS = ("PATH",)
 PROCESS = (*MACHINE, "PYTHON*", "DJANGO_SETTINGS_MODULE", "GATEHOUSE_RUN", "GATEHOUSE_STATE")
 HUB_CLIENT = ("HF_HOME", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_DISABLE_TELEMETRY")
@@ -41,17 +42,20 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),
         *(FOLLOW_ENDPOINTS, "AWS_*"),
     ),
-    # mails, followed repositories, copies into the bucket; beat runs in it
+    # deliveries, followed repositories, copies into the bucket; writes emails into the database and sends none
     "worker-default": (
         *(*PROCESS, *NETWORK, *HUB_CLIENT, *SETTINGS),
-        *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),
-        *(FOLLOW_TOKENS, "AWS_*"),
+        *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "GATEHOUSE_HUB_TOKEN", FOLLOW_TOKENS, "AWS_*"),
     ),
+    # sends what lies in the database; signs nothing
+    "worker-mail": (*PROCESS, *NETWORK, *SETTINGS, "DATABASE_URL", "REDIS_URL", "EMAIL_URL"),
     # makes weights and fetches what they are made from; signs and mails nothing
     "worker-recovery": (
         *(*PROCESS, *NETWORK, *HUB_CLIENT, *DEVICES, *SETTINGS),
         *("DATABASE_URL", "REDIS_URL", "GATEHOUSE_HUB_TOKEN"),
     ),
+    # wakes the workers on time, and reads no row
+    "beat": (*PROCESS, *SETTINGS, "REDIS_URL"),
     # the only one with the owner's address; DATABASE_URL names the role that it makes for the portal
     "migrate": (*PROCESS, *SETTINGS, "DATABASE_URL", OWNER_DATABASE),
     # the link for the first account, and what the log is not protected from
@@ -62,7 +66,7 @@ CONFIGURATION = (*SETTINGS, *(name for name in SECRETS if name not in (OWNER_DAT
 
 
 def environment_of(part: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Return what this part gets of `given`; a part without a key or a broker gets the words that stand for none.
+    """Return what this part gets of `given`; a part without key, broker or database gets the words that stand for none.
 
     A part that may only know which endpoints have a token gets their addresses. Raises KeyError for an unknown part.
     """
@@ -76,4 +80,6 @@ def environment_of(part: str, given: Mapping[str, str]) -> dict[str, str]:
         found["SECRET_KEY"] = NO_KEY
     if "REDIS_URL" not in names:
         found["REDIS_URL"] = NO_BROKER
+    if "DATABASE_URL" not in names:
+        found["DATABASE_URL"] = NO_DATABASE
     return found

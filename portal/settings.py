@@ -147,7 +147,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     f"model_ops.tasks.{name}": {"queue": "recovery"}
     for name in ("run_recovery", "run_shard", "finish_recovery", "smoke_recovery")
-}
+} | {f"access_requests.tasks.{name}": {"queue": "mail"} for name in ("send_mail", "send_due_mail")}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -66,13 +66,17 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, "-P", *arguments]
 
 
-def worker_command(queue: str, *, processes: int, beat_file: Path | None = None) -> list[str]:
-    """A Celery worker of one queue; with `beat_file` it also keeps the clock for everybody."""
-    beat = ["-B", "-s", str(beat_file)] if beat_file else []
+def worker_command(queue: str, *, processes: int) -> list[str]:
+    """A Celery worker of one queue."""
     return python(
         PRIVATE, "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", str(processes), "-n", f"{queue}@%h",
-        "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat", *beat,
+        "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat",
     )  # fmt: skip
+
+
+def beat_command(schedule: Path) -> list[str]:
+    """Celery beat, which wakes the workers for what is due."""
+    return python(PRIVATE, "celery", "-A", "portal.celery", "beat", "-s", str(schedule), "-l", "INFO")
 
 
 def web_command(descriptor: int, *, scratch: Path) -> list[str]:
@@ -119,13 +123,15 @@ class Supervisor:
             self._start_servers()
             if not self._has_schema():
                 self._migrate()
-            web, worker, recovery = self.parts = self._make_parts(opened.fileno())
-            self._spawn(web)
-            self._spawn(worker)
+            self.parts = self._make_parts(opened.fileno())
+            # Pages do not wait for the last two; their queues keep what comes meanwhile.
+            first, last = self.parts[:3], self.parts[3:]
+            for part in first:
+                self._spawn(part)
             self._announce()
-            self._wait_ready()
-            # Last, so that pages do not wait for it; its queue keeps what comes meanwhile.
-            self._spawn(recovery)
+            self._wait_ready(first)
+            for part in last:
+                self._spawn(part)
         except BaseException:
             self.stop()
             raise
@@ -209,11 +215,9 @@ class Supervisor:
         warm_then_cold = (signal.SIGTERM, signal.SIGQUIT)
         return [
             Part("web", web_command(descriptor, scratch=run), warm_then_cold, (descriptor,)),
-            Part(
-                "worker-default",
-                worker_command("default", processes=2, beat_file=run / "beat"),
-                warm_then_cold,
-            ),
+            Part("worker-default", worker_command("default", processes=2), warm_then_cold),
+            Part("beat", beat_command(run / "beat"), (signal.SIGTERM,)),
+            Part("worker-mail", worker_command("mail", processes=1), warm_then_cold),
             Part("worker-recovery", worker_command("recovery", processes=1), warm_then_cold),
         ]
 
@@ -229,10 +233,10 @@ class Supervisor:
         known = {name: self.environment[name] for name in CONFIGURATION if self.environment.get(name)}
         Running(os.getpid(), "a running portal", known).save(self.state)
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, parts: list[Part]) -> None:
         deadline = time.monotonic() + READY_WITHIN
         while not (answer := self.health()).get("ok"):
-            for part in self.parts:
+            for part in parts:
                 if part.child is not None and not part.child.alive():
                     raise StartError(f"{part.child.last_words()} ({part.name}; the log is {part.child.log})")
             if time.monotonic() > deadline:

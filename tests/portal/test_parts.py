@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from model_ops.child_environment import chosen
-from portal.parts import CONFIGURATION, OWNER_DATABASE, PARTS, SECRETS, SETTINGS, environment_of
+from portal.parts import CONFIGURATION, NO_DATABASE, OWNER_DATABASE, PARTS, SECRETS, SETTINGS, environment_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 READ_ELSEWHERE = {"GATEHOUSE_STATE", "GATEHOUSE_RUN", "GATEHOUSE_FOLLOW_ENDPOINTS"}
@@ -32,7 +32,9 @@ def test_every_setting_that_is_read_reaches_a_part() -> None:
     ("part", "expected"),
     [
         ("web", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"}),
-        ("worker-default", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"}),
+        ("worker-default", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"}),
+        ("worker-mail", {"DATABASE_URL", "REDIS_URL", "EMAIL_URL"}),
+        ("beat", {"REDIS_URL"}),
         ("worker-recovery", {"DATABASE_URL", "REDIS_URL", "GATEHOUSE_HUB_TOKEN"}),
         ("migrate", {"DATABASE_URL", "GATEHOUSE_OWNER_DATABASE_URL"}),
         ("report", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY"}),
@@ -58,7 +60,9 @@ def test_owners_address_goes_to_migrate_alone() -> None:
     assert OWNER_DATABASE not in CONFIGURATION
 
 
-@pytest.mark.parametrize("part", ["web", "worker-default", "worker-recovery", "migrate"])
+@pytest.mark.parametrize(
+    "part", ["web", "worker-default", "worker-mail", "beat", "worker-recovery", "migrate"]
+)
 def test_compose_gives_a_part_what_the_table_says(part: str) -> None:
     composed = yaml.safe_load((CHECKOUT / "docker" / "compose.yaml").read_text())["services"][part][
         "environment"
@@ -71,8 +75,10 @@ def test_compose_gives_a_part_what_the_table_says(part: str) -> None:
     wanted = {name for name in PARTS[part] if name in SECRETS and not name.endswith("*")}
     assert wanted <= secrets
     assert (composed["SECRET_KEY"] == "none") == ("SECRET_KEY" not in PARTS[part])
-    role = "gatehouse_portal"
-    assert composed["DATABASE_URL"].startswith(f"postgres://{role}:${{PORTAL_PASSWORD")
+    address = (
+        "postgres://gatehouse_portal:${PORTAL_PASSWORD" if "DATABASE_URL" in PARTS[part] else NO_DATABASE
+    )
+    assert composed["DATABASE_URL"].startswith(address)
 
 
 def test_example_names_every_value_that_compose_takes() -> None:

@@ -46,7 +46,15 @@ COMMANDS = commands()
 
 
 def test_every_command_is_found() -> None:
-    assert set(COMMANDS) == {"Dockerfile", "migrate", "worker-default", "worker-recovery", "operations.md-0"}
+    assert set(COMMANDS) == {
+        "Dockerfile",
+        "migrate",
+        "worker-default",
+        "worker-mail",
+        "beat",
+        "worker-recovery",
+        "operations.md-0",
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -44,7 +44,9 @@ SECRETS = {
 ADDRESSES = {"DATABASE_URL", "REDIS_URL"}
 SENT_ON = {
     "web": {"SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"},
-    "worker-default": {"SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"},
+    "worker-default": {"SECRET_KEY", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"},
+    "worker-mail": {"EMAIL_URL"},
+    "beat": set(),
     "worker-recovery": {"GATEHOUSE_HUB_TOKEN"},
 }
 # What may be there besides, as the machine, the checkout and the portal's address have it.
@@ -112,15 +114,17 @@ def health(portal: Supervisor) -> int:
 def test_part_of_the_portal_has_the_secrets_that_it_uses_and_no_other(portal: Supervisor, part: str) -> None:
     (child,) = [each.child for each in portal.parts if each.name == part]
     assert child is not None
-    wait_until(lambda: len(family(child.pid)) > 1)  # the recovery worker starts last
+    wait_until(
+        lambda: part == "beat" or len(family(child.pid)) > 1
+    )  # the workers of mail and recovery start last
     for found in filter(None, map(environment, family(child.pid))):
         given = {name: value for name, value in found.items() if SECRETS.get(name) == value}
         assert set(given) == SENT_ON[part]
         assert surprising(set(found) - set(given) - ADDRESSES - {"SECRET_KEY"}) == set()
         assert "owner" not in found["DATABASE_URL"]
-        assert found["DATABASE_URL"].startswith("postgres://gatehouse_portal@/")
-    if part == "worker-recovery":
-        assert found["SECRET_KEY"] == "none"
+        role = "nobody" if part == "beat" else "gatehouse_portal"
+        assert found["DATABASE_URL"].startswith(f"postgres://{role}@/")
+        assert (found["SECRET_KEY"] == "none") == (part not in ("web", "worker-default"))
     if part == "web":
         assert found["GATEHOUSE_FOLLOW_ENDPOINTS"] == "https://follow.example.org"
 

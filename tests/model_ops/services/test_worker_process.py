@@ -52,7 +52,16 @@ def start_worker(
 
     def start() -> subprocess.Popen[bytes]:
         log = (tmp_path / "worker.log").open("ab")
-        command = [sys.executable, "-m", "celery", "-A", "portal.celery", "worker", "-Q", "default,recovery"]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "portal.celery",
+            "worker",
+            "-Q",
+            "default,mail,recovery",
+        ]
         options = ["-c", "2", "-B", "-s", str(tmp_path / "beat"), "-l", "INFO", "--without-mingle"]
         with log:
             worker = subprocess.Popen(
