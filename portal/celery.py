@@ -4,15 +4,17 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_embedded_init, beat_init, celeryd_init
+from celery.signals import beat_embedded_init, celeryd_init, worker_init, worker_process_init
 
 from portal.database import kinds
+from portal.private import die_with
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 app = Celery("gatehouse")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["portal", "access_requests", "model_ops"])
+_master = 0
 
 
 @celeryd_init.connect
@@ -21,8 +23,19 @@ def be_a_worker(**_: Any) -> None:
     kinds.become(kinds.WORKER)
 
 
+@worker_init.connect
+def remember_master(**_: Any) -> None:
+    """Note the worker's main process, and let it give signs of life."""
+    global _master
+    from portal.signs import Signing  # the cache needs settings
+
+    _master = os.getpid()
+    app.steps["consumer"].add(Signing)
+
+
+@worker_process_init.connect
 @beat_embedded_init.connect
-@beat_init.connect
-def beat_at_once(**_: Any) -> None:
-    """The first sign of life is due when beat starts, not an interval later."""
-    app.send_task("portal.tasks.heartbeat", expires=15)
+def end_with_master(**_: Any) -> None:
+    """Make a process of the pool end when the worker's main process does, also by `kill -9`."""
+    if _master and os.getpid() != _master:
+        die_with(_master)

@@ -1,4 +1,4 @@
-"""`GET /healthz`: database, broker and worker, for supervisors and load balancers."""
+"""`GET /healthz`: database, broker, workers and clock, for supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import time
 import psycopg
 import redis
 from django.conf import settings
-from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from portal.tasks import HEARTBEAT_KEY
+from portal.signs import CLOCK, signs
+
+NEEDED = ("database", "broker", "worker", CLOCK)
 
 CONNECT_WITHIN = 2  # seconds
 HOLDS = 1.0  # seconds for which an answer of the database stands for the next
@@ -21,9 +22,13 @@ HOLDS = 1.0  # seconds for which an answer of the database stands for the next
 
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 when all three answer, else 503; the worker is known by a heartbeat of the last 30 seconds."""
-    parts = {"database": pulse.beats(), "broker": _broker(), "worker": cache.get(HEARTBEAT_KEY) is not None}
-    ok = all(parts.values())
+    """200 when database, broker, the default worker and the clock are well, else 503.
+
+    Workers and clock are known by a sign of the last 30 seconds. Email and recovery are named, and may be missing: pages
+    and decisions do not need them.
+    """
+    parts = {"database": pulse.beats(), "broker": _broker(), **signs()}
+    ok = all(parts[name] for name in NEEDED)
     answer = JsonResponse(
         {"ok": ok, **parts}, status=200 if ok else 503, headers={"Cache-Control": "no-store"}
     )

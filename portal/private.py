@@ -6,9 +6,10 @@
 import ctypes
 import os
 import runpy
+import signal
 import sys
 
-PR_SET_DUMPABLE = 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 OWNER_ALONE = 0o077  # the umask
 
 
@@ -20,6 +21,14 @@ def keep_private() -> None:
     os.umask(OWNER_ALONE)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def die_with(parent: int) -> None:
+    """On Linux, have the kernel kill this process when the thread that forked it ends, as it does with `parent`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(module: str, *arguments: str) -> None:

@@ -155,6 +155,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "retry_on_timeout": True}
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "portal.clock.Clock"
 CELERY_BEAT_SCHEDULE = {
     "mail-due": {"task": "access_requests.tasks.send_due_mail", "schedule": 10.0, "options": {"expires": 30}},
     "grants-ending": {
@@ -195,7 +196,6 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
     "recoveries-due": {"task": "model_ops.tasks.resume_work", "schedule": 5.0, "options": {"expires": 30}},
-    "worker-heartbeat": {"task": "portal.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 15}},
 }
 if GATEHOUSE_DELIVERY != "s3":
     del CELERY_BEAT_SCHEDULE["bucket"]

@@ -4,7 +4,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from portal.tasks import HEARTBEAT_KEY, heartbeat
+from portal.signs import CLOCK, key_of, sign
 
 pytestmark = pytest.mark.django_db
 
@@ -12,17 +12,27 @@ pytestmark = pytest.mark.django_db
 def test_health_without_a_worker_is_503_and_no_error_in_the_log(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache.delete(HEARTBEAT_KEY)
+    cache.delete(key_of("default"))
+    sign(CLOCK, "mail")
+    cache.delete(key_of("recovery"))
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (
         503,
-        {"ok": False, "database": True, "broker": True, "worker": False},
+        {
+            "ok": False,
+            "database": True,
+            "broker": True,
+            "worker": False,
+            "mail": True,
+            "recovery": False,
+            "clock": True,
+        },
     )
     assert caplog.records == []
 
 
 def test_health_after_a_sign_of_life_is_200(client: Client) -> None:
-    heartbeat()
+    sign("default", CLOCK)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()["ok"]) == (200, True)
     assert answer["Cache-Control"] == "no-store"

@@ -1,0 +1,65 @@
+"""Celery beat's schedule: in memory, and with a sign of life that its supervisor can see.
+
+No file keeps the times of last runs: a file that a kill cut short would stop beat at every start. Everything is due when
+beat starts, and every periodic task may run twice at once, so two clocks do no harm.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+import time
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from celery.beat import Scheduler
+
+from portal import signs
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0  # seconds
+HUNG_AFTER = 45  # seconds without a turn, after which the clock ends itself, to be started again
+EARLIER = timedelta(days=365)  # than any interval
+
+
+class Clock(Scheduler):  # type: ignore[misc]
+    """A schedule that touches the file named by `--schedule` at every turn."""
+
+    def __init__(self, *args: Any, schedule_filename: str = "", lazy: bool = False, **options: Any) -> None:
+        self.file = Path(schedule_filename) if schedule_filename else None
+        self.signed = float("-inf")
+        super().__init__(*args, lazy=lazy, **options)
+
+    def setup_schedule(self) -> None:
+        """Make everything due at once."""
+        super().setup_schedule()
+        for entry in self.schedule.values():
+            entry.last_run_at = entry.default_now() - EARLIER
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        """Give a sign, send what is due, and return the seconds until the next turn."""
+        self.sign()
+        return min(float(super().tick(*args, **options)), LOOK_EVERY)
+
+    def sign(self) -> None:
+        """Touch the file, put the end of a hung clock off, and tell /healthz every few seconds."""
+        with suppress(OSError, ValueError):  # no such folder, or a standard error that is no file
+            faulthandler.dump_traceback_later(HUNG_AFTER, exit=True, file=sys.__stderr__ or sys.stderr)
+            if self.file is not None:
+                self.file.touch(mode=0o600)
+        if time.monotonic() - self.signed > signs.EVERY:
+            self.signed = time.monotonic()
+            signs.sign(signs.CLOCK)
+
+    def _ensure_connected(self) -> Any:
+        """As Celery's, with a sign at each try: a clock that waits for its broker is not hung."""
+
+        def again(error: Exception, seconds: float) -> None:
+            self.sign()
+            log.warning("The broker is away, trying again in %.0f s: %s", seconds, error)
+
+        return self.connection.ensure_connection(again, None)
