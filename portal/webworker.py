@@ -9,6 +9,7 @@ What differs from `gthread` (gunicorn 27):
 - Unfinished requests are bounded: in number, in bytes, and their bodies for each address. Room is made by ending the
   oldest of the address that has most; a request that arrives at once, as page views do, is never refused.
 - No header changes how gunicorn sees its peer, scheme or path, whatever its settings say; `portal.proxies` does that.
+- A worker that stops drains (`portal.draining`).
 - A connection that is to be closed lingers until its client has closed too, in the poller.
 - When all places are taken, the connections that have been silent longest make room.
 - An answer that its client is slow to take is sent by the main loop (`outgoing`), under the same floor as bodies. Of one
@@ -31,9 +32,10 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn
 
 from portal.arriving import FLOOR, GRACE, SMALL, Arriving
+from portal.draining import DrainingWorker
 from portal.outgoing import Outgoing, pieces
 from portal.refusing import BUSY, CROWDED, NO_LENGTH, TOO_LARGE, TOO_SLOW, Refusal
 from portal.shares import Shares
@@ -44,7 +46,6 @@ UNREAD = 2**16  # bytes of a closing client that are taken off the line before i
 LINGER_REFUSED, UNREAD_REFUSED, PAUSE = 30.0, 2**24, 0.05
 PIECE_WITHIN = 60  # seconds
 TAKEN_WITHIN = 120  # seconds; `delivery.own` says its own for the bodies of files
-STOPPING = 0.5  # seconds in which a request that is on its way to a stopping worker is still answered
 ROOM = 20  # of so many places one is made free
 STREAMS = 16  # threads that may wait for large bodies, where the application names no other number
 UNFINISHED_SHARE = 2  # of so many places one may hold an unfinished request
@@ -59,7 +60,7 @@ OWN_SETTINGS = {
 }  # fmt: skip
 
 
-class Worker(ThreadWorker):
+class Worker(DrainingWorker):
     """`gthread`, with requests collected before a thread takes them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -80,7 +81,6 @@ class Worker(ThreadWorker):
         self.paused: list[TConn] = []  # of the lingering
         self.looked = self.resumed = 0.0
         self.held = 0  # bytes of requests that threads have
-        self.stopping_at = float("inf")
 
     def load_wsgi(self) -> None:
         """Load the application, and what it says about bodies and senders, if it does."""
@@ -184,11 +184,6 @@ class Worker(ThreadWorker):
             if conn.parser.unreader.is_slow(now):
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
-
-    def _cap_keepalive(self, deadline: float) -> None:
-        """A stopping worker lets go of silent clients at once, so that it ends before its master loses patience."""
-        self.stopping_at = min(deadline, time.monotonic() + STOPPING)
-        super()._cap_keepalive(self.stopping_at)
 
     def _await(self, conn: TConn, rest: bytes = b"") -> None:
         """Wait for a connection's next request, of which a part may be here."""

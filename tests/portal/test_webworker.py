@@ -66,7 +66,7 @@ def port(ended: Path, request: pytest.FixtureRequest) -> Generator[int]:
                 sys.executable, "-P", "-m", "gunicorn", "tests.portal.test_webworker:application",
                 "--bind", f"fd://{listening.fileno()}", "--worker-class", "portal.webworker.Worker",
                 "--workers", "1", "--threads", "4", "--worker-connections", str(PLACES), "--keep-alive", "600",
-                "--graceful-timeout", "2", "--no-control-socket", "--log-level", "error",
+                "--graceful-timeout", "2", "--no-control-socket", "--log-level", "error", "-c", "python:portal.webserver",
             ],
             cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": str(CHECKOUT), "ENDED": str(ended), **seconds}, pass_fds=[listening.fileno()],
         )  # fmt: skip

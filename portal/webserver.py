@@ -1,0 +1,41 @@
+"""What gunicorn is told wherever it runs the portal: `-c python:portal.webserver`. Only the address stands elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from portal.environment import whole_number
+
+PROCESSES = "GATEHOUSE_WEB_PROCESSES"
+MOST_BY_DEFAULT = 8
+
+
+def processes() -> int:
+    """Return how many web processes there are: `GATEHOUSE_WEB_PROCESSES`, else one per core, at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return whole_number(PROCESSES, default=min(cores, MOST_BY_DEFAULT), most=64)
+
+
+def when_ready(server: Any) -> None:
+    """Tell the workers of a stop of everything apart from their own: no successor would take their clients."""
+    stop = server.stop
+
+    def stop_all(graceful: bool = True) -> None:
+        server.kill_workers(signal.SIGUSR2)
+        stop(graceful)
+
+    server.stop = stop_all
+
+
+workers = processes()
+os.environ[PROCESSES] = str(workers)  # each takes its share of the database's connections
+worker_class = "portal.webworker.Worker"
+threads = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
+keepalive = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes
+graceful_timeout = (
+    30  # seconds from a stop of everything to the kill; a worker by itself has portal.draining.DRAIN
+)
+control_socket_disable = True
+forwarded_allow_ips = forwarder_headers = ""
