@@ -45,6 +45,7 @@ class Child:
         cwd: Path = Path("/"),
         identity: Identity = PLAIN,
         stop_signals: Sequence[int] = (signal.SIGTERM,),
+        death_signal: int | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.name, self.log, self.stop_signals = name, log, tuple(stop_signals)
@@ -53,7 +54,7 @@ class Child:
         with open_log(log) as output:
             self.log_start = output.tell()
             self.process = subprocess.Popen(
-                wrapped(command, identity=identity, death_signal=self.stop_signals[-1]),
+                wrapped(command, identity=identity, death_signal=death_signal or self.stop_signals[-1]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -94,6 +95,12 @@ class Child:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
+
+    def end(self) -> bool:
+        """Kill the process and its session, without waiting; return whether all of it is gone."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return not self.alive() and not in_session(self.pid)
 
     def last_words(self) -> str:
         """Why it ended, from its log since this start: a refused setting if there is one, else the last line."""
@@ -160,6 +167,17 @@ def running_with(variable: str, value: str) -> list[int]:
         if int(entry.name) != os.getpid()
         and any(wanted in _words(entry / name) for name in ("cmdline", "environ"))
     ]
+
+
+def in_session(leader: int) -> list[int]:
+    """Return the processes of a session that have not ended, also when its leader has; zombies have ended."""
+    found = []
+    for entry in _processes():
+        with suppress(OSError):
+            state, _, _, session, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(session) == leader and state not in "ZX":
+                found.append(int(entry.name))
+    return found
 
 
 def marked(command: Sequence[str], variable: str, value: str) -> list[str]:

@@ -5,13 +5,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,73 +19,21 @@ from portal.embedded.identity import PLAIN
 from portal.embedded.listening import address_of, listen
 from portal.embedded.prepare import CHECKOUT, migrated
 from portal.embedded.processes import Child, cap_log, marked, running_with, stop_leftovers, wrapped
+from portal.embedded.programs import PRIVATE, Part, make_parts, python
 from portal.embedded.servers import EmbeddedServers
 from portal.embedded.state import Running, StateLock, prepare_state, temporary_folder, tighten, write_private
 from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
 from portal.private import OWNER_ALONE
 
-PRIVATE = str(
-    CHECKOUT / "portal" / "private.py"
-)  # by its path, so that it needs nothing of ours to be importable
 RUN_MARK = "GATEHOUSE_RUN"  # on the command line of every process of one start, so that all can be found
-HEARTBEAT = "gatehouse:1:worker-heartbeat"  # portal.tasks.HEARTBEAT_KEY as the cache stores it
-NAMED_BY = {"database": "database (DATABASE_URL)", "broker": "broker (REDIS_URL)"}
-THREADS = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
-KEPT = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes
+SIGNS = ("gatehouse:1:sign:default", "gatehouse:1:sign:clock")  # of portal.signs, as the cache stores them
+NAMED_BY = {
+    "database": "database (DATABASE_URL)",
+    "broker": "broker (REDIS_URL)",
+    "worker": "worker",
+    "clock": "clock",
+}
 READY_WITHIN = 60.0
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-
-
-@dataclass
-class Part:
-    """One program of the portal, how it stops, and when it may be started again after it died."""
-
-    name: str
-    command: list[str]
-    stop_signals: tuple[int, ...]
-    pass_fds: tuple[int, ...] = ()
-    child: Child | None = None
-    pause: float = SHORTEST_PAUSE
-    not_before: float = 0.0
-
-    def count_start(self) -> None:
-        """The next start after a death waits twice as long as this one did."""
-        self.not_before = time.monotonic() + self.pause
-        self.pause = min(self.pause * 2, LONGEST_PAUSE)
-
-    def settle(self) -> None:
-        """One that has lived for a while is restarted at once if it dies."""
-        if time.monotonic() > self.not_before + LONGEST_PAUSE:
-            self.pause = SHORTEST_PAUSE
-
-
-def python(*arguments: str) -> list[str]:
-    """This Python on a module or script; the folder we happen to be in is not on its path."""
-    return [sys.executable, "-P", *arguments]
-
-
-def worker_command(queue: str, *, processes: int) -> list[str]:
-    """A Celery worker of one queue."""
-    return python(
-        PRIVATE, "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", str(processes), "-n", f"{queue}@%h",
-        "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat",
-    )  # fmt: skip
-
-
-def beat_command(schedule: Path) -> list[str]:
-    """Celery beat, which wakes the workers for what is due."""
-    return python(PRIVATE, "celery", "-A", "portal.celery", "beat", "-s", str(schedule), "-l", "INFO")
-
-
-def web_command(descriptor: int, *, scratch: Path) -> list[str]:
-    """gunicorn with threads on a socket that is already open."""
-    memory = Path("/dev/shm")  # noqa: S108 - gunicorn's own choice for its worker's sign of life
-    return python(
-        PRIVATE, "gunicorn", "portal.wsgi:application", "--bind", f"fd://{descriptor}", "--worker-class", "portal.webworker.Worker",
-        "--workers", "1", "--threads", str(THREADS), "--graceful-timeout", "2", "--keep-alive", str(KEPT),
-        "--no-control-socket", "--forwarded-allow-ips", "", "--forwarder-headers", "",
-        "--worker-tmp-dir", str(memory if os.access(memory, os.W_OK) else scratch),
-    )  # fmt: skip
 
 
 class Supervisor:
@@ -123,7 +69,7 @@ class Supervisor:
             self._start_servers()
             if not self._has_schema():
                 self._migrate()
-            self.parts = self._make_parts(opened.fileno())
+            self.parts = make_parts(opened.fileno(), self._lifeline(), self.state / "run")
             # Pages do not wait for the last two; their queues keep what comes meanwhile.
             first, last = self.parts[:3], self.parts[3:]
             for part in first:
@@ -146,12 +92,12 @@ class Supervisor:
         self._stack.close()
 
     def check(self) -> list[str]:
-        """Starts again what died by itself, with growing pauses, and keeps the logs small; returns the names."""
+        """Starts again what died by itself or hangs, with growing pauses, and keeps the logs small; returns the names."""
         restarted = self.servers.restart_dead()
         for part in self.parts:
-            if part.child is not None and part.child.alive():
+            if part.is_well():
                 part.settle()
-            elif time.monotonic() >= part.not_before:
+            elif part.has_ended() and time.monotonic() >= part.not_before:
                 self._spawn(part)
                 restarted.append(part.name)
         for child in [*(server.child for server in self.servers.own), *(part.child for part in self.parts)]:
@@ -193,8 +139,9 @@ class Supervisor:
         self._stack.callback(self.servers.stop)
         self.servers.start()
         if self.servers.valkey is not None:
-            # An earlier worker's sign of life proves nothing now.
-            self.servers.valkey.command("DEL", HEARTBEAT)
+            # An earlier start's signs of life prove nothing now.
+            for key in SIGNS:
+                self.servers.valkey.command("DEL", key)
         self.environment = {
             **{name: value for name, value in self.given.items() if name != OWNER_DATABASE},
             "DATABASE_URL": self.servers.urls.database_url,
@@ -210,22 +157,19 @@ class Supervisor:
         """Only our own database can be trusted to be as we left it."""
         return self.servers.postgres is not None and migrated(self.state, self.servers.urls.dsn)
 
-    def _make_parts(self, descriptor: int) -> list[Part]:
-        run = self.state / "run"
-        warm_then_cold = (signal.SIGTERM, signal.SIGQUIT)
-        return [
-            Part("web", web_command(descriptor, scratch=run), warm_then_cold, (descriptor,)),
-            Part("worker-default", worker_command("default", processes=2), warm_then_cold),
-            Part("beat", beat_command(run / "beat"), (signal.SIGTERM,)),
-            Part("worker-mail", worker_command("mail", processes=1), warm_then_cold),
-            Part("worker-recovery", worker_command("recovery", processes=1), warm_then_cold),
-        ]
+    def _lifeline(self) -> int:
+        """Return the end to read of a pipe that nobody writes to: it ends when we do, however that is."""
+        reading, writing = os.pipe()
+        self._stack.callback(os.close, writing)
+        self._stack.callback(os.close, reading)
+        return reading
 
     def _spawn(self, part: Part) -> None:
         part.count_start()
         part.child = Child(
             part.name, marked(part.command, RUN_MARK, self._run_id), log=self.state / "logs" / f"{part.name}.log",
-            env=environment_of(part.name, self.environment) | {"TMPDIR": str(temporary_folder(self.state, part.name))}, cwd=CHECKOUT, stop_signals=part.stop_signals, pass_fds=part.pass_fds,
+            env=environment_of(part.name, self.environment) | {"TMPDIR": str(temporary_folder(self.state, part.name)), **part.extra},
+            cwd=CHECKOUT, pass_fds=part.pass_fds, stop_signals=part.stop_signals, death_signal=part.death_signal,
         )  # fmt: skip
 
     def _announce(self) -> None:
@@ -240,8 +184,8 @@ class Supervisor:
                 if part.child is not None and not part.child.alive():
                     raise StartError(f"{part.child.last_words()} ({part.name}; the log is {part.child.log})")
             if time.monotonic() > deadline:
-                silent = [name for name, well in answer.items() if name != "ok" and not well]
-                missing = [NAMED_BY.get(name, name) for name in silent] or ["web server"]
+                silent = [named for name, named in NAMED_BY.items() if answer and not answer.get(name)]
+                missing = silent or ["web server"]
                 raise StartError(
                     f"Not ready after {READY_WITHIN:.0f} s, because this does not answer: {', '.join(missing)};"
                     f" see {self.state}/logs."
@@ -267,15 +211,14 @@ class Supervisor:
         record = self.state / "run" / "mark"
         self._run_id = record.read_text() if record.exists() else ""
         if self._run_id:
-            self._kill_marked(patience=3.0)
+            self._kill_marked()
         self._run_id = uuid.uuid4().hex
         write_private(record, self._run_id)
 
-    def _kill_marked(self, *, patience: float = 0.0) -> None:
-        mark = getattr(self, "_run_id", "")
-        if mark:
-            gentle = (signal.SIGTERM,) if patience else ()
-            stop_leftovers(lambda: running_with(RUN_MARK, mark), signals=gentle, patience=patience or 1.0)
+    def _kill_marked(self) -> None:
+        """End what still runs, workers of the web server that drain too; all of it bears being killed."""
+        if mark := getattr(self, "_run_id", ""):
+            stop_leftovers(lambda: running_with(RUN_MARK, mark), signals=(), patience=3.0)
 
 
 def _stop_together(children: list[Child], signals: list[tuple[int, ...]]) -> None:

@@ -26,7 +26,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from portal.embedded.prepare import CHECKOUT
-from portal.embedded.supervisor import run_portal, web_command
+from portal.embedded.programs import web_command
+from portal.embedded.supervisor import run_portal
 from tests.bench.delivery_targets import judged
 from tests.bench.errors import BenchError
 from tests.bench.site import temporary_state

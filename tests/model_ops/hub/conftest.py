@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from portal.embedded.supervisor import web_command
+from portal.embedded.programs import web_command
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL = "maker/tiny"

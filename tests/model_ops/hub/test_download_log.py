@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from portal.embedded.supervisor import web_command
+from portal.embedded.programs import web_command
 from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import CHECKOUT, Portal
 

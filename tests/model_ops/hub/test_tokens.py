@@ -18,7 +18,7 @@ from huggingface_hub.errors import GatedRepoError
 from access_requests.enums import TokenKind
 from access_requests.services import tokens
 from access_requests.services.grants import grant_access
-from portal.embedded.supervisor import web_command
+from portal.embedded.programs import web_command
 from tests.model_ops.hub.conftest import CHECKOUT, MODEL, Portal
 
 FILE = f"/{MODEL}/resolve/main/config.json"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from portal.embedded.supervisor import web_command
+from portal.embedded.programs import web_command
 from tests.model_ops.hub.conftest import CHECKOUT, Portal
 from tests.nginx import nginx_environment, running_nginx
 

@@ -18,7 +18,7 @@ import pytest
 from portal.embedded import wipe_servers
 from portal.embedded.processes import running_with
 from portal.embedded.state import short_socket_folder
-from portal.embedded.supervisor import HEARTBEAT, RUN_MARK, run_portal
+from portal.embedded.supervisor import RUN_MARK, SIGNS, run_portal
 from tests.portal.embedded.conftest import clean_environment, wait_for
 from tests.portal.embedded.test_servers import server_pids
 
@@ -130,7 +130,8 @@ def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(st
 
 def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> None:
     process, address = start()
-    assert health(address) == {"ok": True, "database": True, "broker": True, "worker": True}
+    well = {"ok": True, "database": True, "broker": True, "worker": True, "clock": True}
+    assert wait_for(lambda: health(address) == well | {"mail": True, "recovery": True})
     owner = process.stdout.readline()
     assert re.fullmatch(rf"Nobody looks after .* here: {address}/accounts/owner/\S+\n", owner)
 
@@ -188,6 +189,6 @@ def test_portal_can_be_run_from_python(state: Path, monkeypatch) -> None:
     with run_portal(state, extra_env={"SECRET_KEY": KEY}) as portal:
         assert health(portal.address)["ok"]
         assert portal.servers.valkey is not None
-        assert portal.servers.valkey.command("EXISTS", HEARTBEAT) == ":1\r\n"
+        assert portal.servers.valkey.command("EXISTS", *SIGNS) == ":2\r\n"
         assert portal.environment["GATEHOUSE_URL"] == portal.address
     assert marked(state) == []
