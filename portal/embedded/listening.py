@@ -3,21 +3,19 @@
 import errno
 import socket
 
-from portal.embedded.errors import StartError
+from portal.embedded.errors import Refused
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, which the web server inherits and which outlives its restarts; port 0 takes a free one."""
     if not 0 <= port <= 65535:  # the C library takes 65536 for 0
-        raise StartError(f"{port} is not a port: give --port a number from 1 to 65535.")
+        raise Refused(f"{port} is not a port: give --port a number from 1 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError:
-        raise StartError(
-            f"There is no address {host}:{port} on this machine: give --host and --port."
-        ) from None
+        raise Refused(f"There is no address {host}:{port} on this machine: give --host and --port.") from None
     opened = socket.socket(family, kind, protocol)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
         opened.listen(256)
     except OSError as error:
         opened.close()
-        raise StartError(_why(error, host, port)) from None
+        raise Refused(_why(error, host, port)) from None
     return opened
 
 

@@ -104,13 +104,17 @@ class Child:
 
     def last_words(self) -> str:
         """Why it ended, from its log since this start: a refused setting if there is one, else the last line."""
+        return self.refusal() or next((line for line in reversed(self._said()) if line), "it said nothing")
+
+    def refusal(self) -> str:
+        """Return what its log says, since this start, of a setting that it cannot read; else nothing."""
+        refused = next((line for line in self._said() if "ImproperlyConfigured: " in line), "")
+        return refused.partition("ImproperlyConfigured: ")[2]
+
+    def _said(self) -> list[str]:
         with self.log.open("rb") as output:
             output.seek(self.log_start)
-            lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
-        refused = next((line for line in lines if "ImproperlyConfigured: " in line), "")
-        if refused:
-            return refused.partition("ImproperlyConfigured: ")[2]
-        return next((line for line in reversed(lines) if line), "it said nothing")
+            return [line.strip() for line in output.read().decode(errors="replace").splitlines()]
 
 
 def wait_until(ready, child: Child, *, what: str, timeout: float = 60.0) -> None:

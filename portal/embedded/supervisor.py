@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,13 +15,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from portal.database import budget
-from portal.embedded.errors import StartError
+from portal.embedded.errors import Refused, StartError
 from portal.embedded.identity import PLAIN
 from portal.embedded.listening import address_of, listen
 from portal.embedded.prepare import CHECKOUT, migrated
 from portal.embedded.processes import Child, cap_log, marked, running_with, stop_leftovers, wrapped
 from portal.embedded.programs import PRIVATE, Part, make_parts, python
-from portal.embedded.servers import EmbeddedServers
+from portal.embedded.servers import EmbeddedServers, wipe_servers
 from portal.embedded.state import Running, StateLock, prepare_state, temporary_folder, tighten, write_private
 from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
 from portal.private import OWNER_ALONE
@@ -50,6 +51,7 @@ class Supervisor:
         port: int = 8000,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._is_new = not state.expanduser().exists()
         self.state = prepare_state(state)
         self.host, self.port = host, port
         self.given = dict(os.environ if environment is None else environment)
@@ -78,8 +80,11 @@ class Supervisor:
             self._wait_ready(first)
             for part in last:
                 self._spawn(part)
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if self._is_new and isinstance(error, Refused):
+                wipe_servers(self.state)
+                shutil.rmtree(self.state)
             raise
 
     def stop(self) -> None:
@@ -116,9 +121,9 @@ class Supervisor:
         if result.returncode != 0:
             lines = result.stderr.strip().splitlines() or ["it said nothing"]
             write_private(self.state / "logs" / "prepare.log", result.stderr)
-            raise StartError(
-                lines[-1] if len(lines) == 1 else f"{lines[-1]} (see {self.state}/logs/prepare.log)"
-            )
+            if len(lines) == 1:
+                raise Refused(lines[-1])
+            raise StartError(f"{lines[-1]} (see {self.state}/logs/prepare.log)")
         return result.stdout.strip()
 
     def _migrate(self) -> None:
@@ -182,6 +187,8 @@ class Supervisor:
         while not (answer := self.health()).get("ok"):
             for part in parts:
                 if part.child is not None and not part.child.alive():
+                    if refusal := part.child.refusal():
+                        raise Refused(refusal)
                     raise StartError(f"{part.child.last_words()} ({part.name}; the log is {part.child.log})")
             if time.monotonic() > deadline:
                 silent = [named for name, named in NAMED_BY.items() if answer and not answer.get(name)]

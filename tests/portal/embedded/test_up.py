@@ -111,6 +111,16 @@ def test_taken_port_is_one_sentence(state: Path) -> None:
         )
 
 
+def test_refusal_leaves_no_new_state_folder(tmp_path: Path) -> None:
+    state = tmp_path / "new"
+    assert answer(state, "up", "--port", "65536")[0] == 1
+    assert not state.exists()
+    assert answer(state, "up", "--port", "0", GATEHOUSE_WEB_PROCESSES="many") == (
+        1, "", "GATEHOUSE_WEB_PROCESSES is 'many': write a number from 1 to 64.\n",
+    )  # fmt: skip
+    assert not state.exists()
+
+
 @pytest.mark.parametrize("port", [65536, 99999, -1])
 def test_number_that_is_no_port_is_one_sentence(state: Path, port: int) -> None:
     sentence = f"{port} is not a port: give --port a number from 1 to 65535.\n"
