@@ -8,7 +8,7 @@ import django
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from portal import environment
+from portal import environment, webserver
 from portal.database import kinds
 
 CHECKOUT = environment.CHECKOUT
@@ -27,7 +27,7 @@ GATEHOUSE_DELIVERY = environment.delivery()
 GATEHOUSE_S3_BUCKET, GATEHOUSE_S3_PREFIX = environment.bucket(GATEHOUSE_DELIVERY)
 GATEHOUSE_S3_ENDPOINT = environment.bucket_endpoint(GATEHOUSE_DELIVERY, GATEHOUSE_URL)
 GATEHOUSE_S3_REGION = environment.text("GATEHOUSE_S3_REGION", "us-east-1")
-GATEHOUSE_WEB_PROCESSES = environment.whole_number("GATEHOUSE_WEB_PROCESSES", default=1, most=64)
+GATEHOUSE_WEB_PROCESSES = webserver.processes()
 GATEHOUSE_MOST_BODIES = environment.whole_number(
     "GATEHOUSE_MOST_BODIES", default=56 * GATEHOUSE_WEB_PROCESSES, most=1000
 )

@@ -18,6 +18,11 @@ def processes() -> int:
     return whole_number(PROCESSES, default=min(cores, MOST_BY_DEFAULT), most=64)
 
 
+def on_starting(server: Any) -> None:
+    """Let each process know how many share the database's connections, before they are forked."""
+    os.environ[PROCESSES] = str(workers)
+
+
 def when_ready(server: Any) -> None:
     """Tell the workers of a stop of everything apart from their own: no successor would take their clients."""
     stop = server.stop
@@ -30,7 +35,6 @@ def when_ready(server: Any) -> None:
 
 
 workers = processes()
-os.environ[PROCESSES] = str(workers)  # each takes its share of the database's connections
 worker_class = "portal.webworker.Worker"
 threads = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
 keepalive = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes

@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 READ_ELSEWHERE = {"GATEHOUSE_STATE", "GATEHOUSE_RUN", "GATEHOUSE_FOLLOW_ENDPOINTS"}
 NOT_COMPOSED = {
     "GATEHOUSE_DEMO": "the demo runs from a checkout",
-    "GATEHOUSE_MOST_BODIES": "nginx gets it; the portal's own bound depends on its 80 threads, which compose.yaml sets",
+    "GATEHOUSE_MOST_BODIES": "nginx gets it; the portal's own bound depends on its 80 threads, which portal/webserver.py sets",
 }
 GIVEN = {name.replace("*", "ACCESS_KEY_ID"): f"the {name}" for name in SECRETS} | {"STRANGER": "x"}
 

@@ -129,6 +129,7 @@ def hub_environment(
         "GATEHOUSE_UPLOAD_PART": "1000000",
         "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
         "GATEHOUSE_ADDRESS_RATE": "100000",  # all tests have one address
+        "GATEHOUSE_WEB_PROCESSES": "1",  # quicker to start; tests/portal/embedded has several
         "PYTHONWARNINGS": "default",
     }
     on_server(f"DROP DATABASE {name} WITH (FORCE)")
