@@ -130,6 +130,7 @@ class MailState(TextChoices):
     WAITING = "waiting", "waiting"
     SENT = "sent", "sent"
     FAILED = "failed", "given up"
+    EXPIRED = "expired", "not sent in time"
 
 
 class FarStatus(TextChoices):

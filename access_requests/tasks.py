@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from access_requests.services import anchors, grants, mail, rendering
+from access_requests.services import anchors, grants, rendering, sending
 from access_requests.services.following import polling, pushing
 from access_requests.services.oauth import codes
 from access_requests.services.queue import enqueue_each_on_commit
 
 
-@shared_task(soft_time_limit=30, time_limit=45)
-def send_mail(mail_id: int) -> None:
-    """Sends one mail; a second delivery of the message finds nothing to do."""
-    mail.send_mail_now(mail_id=mail_id)
+@shared_task(soft_time_limit=120, time_limit=150)
+def send_mail(mail_id: int = 0) -> None:
+    """Send what is due, this email among it: which one goes first is not for the message to say."""
+    sending.send_due()
 
 
-@shared_task(soft_time_limit=300, time_limit=330)
+@shared_task(soft_time_limit=120, time_limit=150)
 def send_due_mail() -> None:
-    """Mails whose message was lost or whose server failed."""
-    mail.send_due()
+    """Send emails whose message was lost or that waited for the mail server."""
+    sending.send_due()
 
 
 @shared_task(soft_time_limit=120, time_limit=150)

@@ -257,7 +257,7 @@ def broker_url(redis: str) -> str:
 
 
 EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "submission", "smtps"}
-MAIL_TIMEOUT = 10  # seconds
+MAIL_TIMEOUT = 20  # seconds for one answer; portal.smtp bounds the whole conversation
 
 
 def mailer() -> dict[str, Any]:

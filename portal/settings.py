@@ -272,7 +272,7 @@ USERSESSIONS_TRACK_ACTIVITY = True
 
 MAILER = environment.mailer()
 OUTBOX_PAGE = not MAILER  # where mails are read without a mail server
-_mail_backend = "django.core.mail.backends.smtp.EmailBackend" if MAILER else "portal.outbox.OutboxBackend"
+_mail_backend = "portal.smtp.EmailBackend" if MAILER else "portal.outbox.OutboxBackend"
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": _mail_backend, "OPTIONS": MAILER}}
 else:

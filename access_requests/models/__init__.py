@@ -18,7 +18,7 @@ from access_requests.models.oauth import (
     TokenExchange,
     TrustedRepository,
 )
-from access_requests.models.outbox import OutgoingMail
+from access_requests.models.outbox import MailServer, OutgoingMail
 from access_requests.models.remote import (
     FarSide,
     FollowedRepo,
@@ -49,6 +49,7 @@ __all__ = [
     "LicenceVersion",
     "ListPlace",
     "Machine",
+    "MailServer",
     "ModelRole",
     "Namespace",
     "OutgoingMail",

@@ -56,6 +56,12 @@ class DeviceCode(models.Model):
 
     class Meta:
         ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["expires_at"], name="device_code_ended"),
+            models.Index(
+                fields=["expires_at"], name="device_code_unfetched", condition=Q(state=DeviceState.APPROVED)
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(
@@ -145,6 +151,7 @@ class TokenExchange(models.Model):
 
     class Meta:
         ordering = ["-pk"]
+        indexes = [models.Index(fields=["at"], name="exchange_at")]
 
     def __str__(self) -> str:
         return f"exchange {self.pk} of {self.trusted}"

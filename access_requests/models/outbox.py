@@ -1,8 +1,9 @@
-"""Mail that must leave: written with the decision, sent by a worker, kept when the mail server fails."""
+"""Emails that must leave: written with the decision, sent by a worker, kept while the mail server fails."""
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import F, Q
 from django.utils import timezone
 
 from access_requests.enums import MailState
@@ -21,11 +22,53 @@ class OutgoingMail(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     next_try_at = models.DateTimeField(default=timezone.now)
     sent_at = models.DateTimeField(null=True, blank=True)
+    pressing = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="A code or a link that someone waits for: sent before the others, its text kept only until then.",
+    )
+    useless_after = models.DateTimeField(
+        null=True, blank=True, help_text="Not sent any more after this, because its code has ended by then."
+    )
+    lease_owner = models.CharField(max_length=32, blank=True, default="", db_default="", editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = "outgoing mail"
         ordering = ["-pk"]
-        indexes = [models.Index(fields=["state", "next_try_at"], name="mail_due")]
+        indexes = [
+            models.Index(
+                fields=["pressing", "next_try_at"], name="mail_next", condition=Q(state=MailState.WAITING)
+            ),
+            models.Index(
+                fields=["useless_after"],
+                name="mail_useless",
+                condition=Q(state=MailState.WAITING, useless_after__isnull=False),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="mail_done",
+                condition=Q(state__in=[MailState.SENT, MailState.EXPIRED]),
+            ),
+            models.Index(F("id").desc(), name="mail_given_up", condition=Q(state=MailState.FAILED)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.subject} to {self.to}"
+
+
+class MailServer(models.Model):
+    """Whether the mail server answers: one row, made at its first failure, read by every process before it sends."""
+
+    ROW = 1
+
+    failures = models.PositiveIntegerField(default=0, help_text="In a row; 0 while it answers.")
+    failing_since = models.DateTimeField(null=True, blank=True)
+    paused_until = models.DateTimeField(null=True, blank=True, help_text="Nothing is sent before this.")
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="one_mail_server")]
+
+    def __str__(self) -> str:
+        return f"failing since {self.failing_since}" if self.failures else "answers"

@@ -1,0 +1,130 @@
+"""What the mail server's answers mean, and a pause for all emails while it fails.
+
+The pause is a row of the database, so that every process knows it, with Valkey or without. A failure of the server pauses
+everything; after the pause one email is tried, and its success ends the pause. A refusal of one recipient concerns that
+email alone.
+"""
+
+from __future__ import annotations
+
+import smtplib
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from access_requests.models import MailServer
+
+FIRST_PAUSE = timedelta(seconds=15)
+LONGEST_PAUSE = timedelta(minutes=5)
+TRIAL = timedelta(minutes=2)  # longer than one email may take: a process that died in its trial blocks no other
+WANTS_SIGN_IN = (530, 534, 535, 538)
+
+
+class Blame(Enum):
+    """Whose failure it is: the server's, this email's for now, or this email's for good."""
+
+    SERVER = auto()
+    LATER = auto()
+    NEVER = auto()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an error means, and the server's own words."""
+
+    blame: Blame
+    sentence: str
+
+
+class Unreachable(Exception):
+    """No connection that takes emails: refused, silent, or not signed in. Its cause says why."""
+
+
+def judge(error: Exception) -> Verdict:
+    """Return what an error means that came of sending one email."""
+    if isinstance(error, Unreachable):
+        return Verdict(Blame.SERVER, _said(error.__cause__ or error))
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        code, text = next(iter(error.recipients.values()))
+        return Verdict(_of_recipient(code, _text(text)), f"{code} {_text(text)}")
+    if isinstance(error, smtplib.SMTPSenderRefused):  # the same sender for every email, but a size of its own
+        return Verdict(Blame.NEVER if error.smtp_code == 552 else Blame.SERVER, _said(error))
+    if isinstance(error, smtplib.SMTPDataError):
+        temporary = _of_system(error.smtp_code, _text(error.smtp_error))
+        blame = temporary or (Blame.NEVER if error.smtp_code >= 500 else Blame.LATER)
+        return Verdict(blame, _said(error))
+    if isinstance(error, smtplib.SMTPNotSupportedError | ValueError):
+        return Verdict(Blame.NEVER, _said(error))
+    return Verdict(Blame.SERVER if isinstance(error, OSError) else Blame.LATER, _said(error))
+
+
+def _of_recipient(code: int, text: str) -> Blame:
+    """5.7 is a matter of policy, such as a relay that does not know us yet; other 5xx say that the address is wrong."""
+    if blame := _of_system(code, text):
+        return blame
+    return Blame.NEVER if code >= 500 and not text.startswith("5.7.") else Blame.LATER
+
+
+def _of_system(code: int, text: str) -> Blame | None:
+    """The server closes, is in trouble itself (4.3, RFC 3463), or wants a sign-in first."""
+    if code == 421 or code in WANTS_SIGN_IN or (code < 500 and text.startswith("4.3.")):
+        return Blame.SERVER
+    return None
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"{error.smtp_code} {_text(error.smtp_error)}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _text(answer: bytes | str) -> str:
+    text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+    return " ".join(text.split())[:900]
+
+
+def outage() -> MailServer | None:
+    """Return since when and how the server has been failing; None while it answers."""
+    return MailServer.objects.filter(pk=MailServer.ROW, failures__gt=0).first()
+
+
+def take_turn() -> int | None:
+    """Return how many times in a row the server has failed (0: it answers) if an email may be tried now, else None.
+
+    When a pause is over, one of all processes gets the turn. It reports with `note_failure`, `note_answer` or `give_back`.
+    """
+    failing = outage()
+    if failing is None:
+        return 0
+    over = MailServer.objects.filter(pk=failing.pk, failures=failing.failures, paused_until__lte=Now())
+    return failing.failures if over.update(paused_until=Now() + TRIAL) else None
+
+
+def note_failure(*, seen: int, sentence: str) -> timedelta:
+    """Pause all emails, and return for how long. `seen` is what `take_turn` returned: of two failures at once one counts."""
+    pause = min(FIRST_PAUSE * 2 ** min(seen, 20), LONGEST_PAUSE)
+    MailServer.objects.bulk_create([MailServer(pk=MailServer.ROW)], ignore_conflicts=True)
+    MailServer.objects.filter(pk=MailServer.ROW, failures=seen).update(
+        failures=seen + 1,
+        failing_since=F("failing_since") if seen else Now(),
+        paused_until=Now() + pause,
+        last_error=sentence[:1000],
+    )
+    return pause
+
+
+def note_answer(*, seen: int) -> None:
+    """End the pause: the server has taken an email, or has refused one for a reason of its own."""
+    if seen:
+        MailServer.objects.filter(pk=MailServer.ROW).update(
+            failures=0, failing_since=None, paused_until=None, last_error=""
+        )
+
+
+def give_back(*, seen: int) -> None:
+    """Let another process have the turn, because there was nothing to try."""
+    if seen:
+        MailServer.objects.filter(pk=MailServer.ROW, failures=seen).update(paused_until=Now())

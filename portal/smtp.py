@@ -1,0 +1,110 @@
+"""SMTP with an end: Django's backend, each of whose conversations is cut off when it takes too long.
+
+The timeout of a socket bounds one read. A server that sends a byte now and then would hold the process for ever.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.core.mail import EmailMessage
+from django.core.mail.backends import smtp
+
+CONNECTING = 5.0  # seconds for one address of the server
+LONGEST = 25.0  # seconds to connect and sign in, and again for each email
+FAREWELL = 3.0
+
+
+class Watch:
+    """Ends the conversation over one socket from another thread."""
+
+    def __init__(self) -> None:
+        self.cut_off = False
+        self._handle: socket.socket | None = None
+
+    def hold(self, connected: socket.socket) -> None:
+        """Watch this socket; what wraps it later, such as TLS, ends with it."""
+        self._handle = connected.dup()
+        if self.cut_off:
+            self.cut()
+
+    def cut(self) -> None:
+        self.cut_off = True
+        if self._handle is not None:
+            with suppress(OSError):
+                self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.close()
+
+    @contextmanager
+    def within(self, seconds: float) -> Generator[None]:
+        """Cut the conversation off after so long, which raises `TimeoutError` here; any other error cuts it off too."""
+        timer = threading.Timer(seconds, self.cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            late = self.cut_off
+            self.cut()
+            if late:
+                raise TimeoutError(f"the mail server took longer than {seconds:.0f} s") from error
+            raise
+        finally:
+            timer.cancel()
+
+
+class Watched(smtplib.SMTP):
+    """Tells a watch about its socket before the server says its first word."""
+
+    watch: Watch
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connected: socket.socket = super()._get_socket(host, port, min(CONNECTING, timeout))  # type: ignore[misc]
+        connected.settimeout(timeout)
+        self.watch.hold(connected)
+        return connected
+
+
+class WatchedTLS(smtplib.SMTP_SSL, Watched):
+    """The same, with TLS from the beginning: SMTP_SSL wraps the socket that Watched made."""
+
+
+class EmailBackend(smtp.EmailBackend):
+    """Django's backend; opening, each email and closing take a bounded time, and an error ends the connection."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._watch = Watch()
+
+    @property
+    def connection_class(self) -> type[smtplib.SMTP]:
+        """Return a class of this connection's own: smtplib connects in the constructor, where the watch must be known."""
+        return type("Connection", (WatchedTLS if self.use_ssl else Watched,), {"watch": self._watch})
+
+    def open(self) -> bool | None:
+        if self.connection:
+            return False
+        self._watch.close()
+        self._watch = Watch()
+        with self._watch.within(LONGEST):
+            return super().open()
+
+    def _send(self, email_message: EmailMessage) -> bool:
+        with self._watch.within(LONGEST):
+            return super()._send(email_message)
+
+    def close(self) -> None:
+        try:
+            with self._watch.within(FAREWELL):
+                super().close()
+        finally:
+            self._watch.close()
