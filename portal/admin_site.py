@@ -12,7 +12,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db import DataError, ProgrammingError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from psycopg import errors
 
@@ -60,6 +60,15 @@ class AdminSite(admin.AdminSite):
             return response
 
         return super().admin_view(guarded, cacheable)
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the start page, with a warning while the mail server takes no emails."""
+        from access_requests.admin.log import (
+            say_what_waits,  # needs the models, which are loaded after this site
+        )
+
+        say_what_waits(request)
+        return super().index(request, extra_context)
 
 
 def _lost_its_filters(response: HttpResponseBase) -> bool:

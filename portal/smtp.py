@@ -95,8 +95,13 @@ class EmailBackend(smtp.EmailBackend):
             return False
         self._watch.close()
         self._watch = Watch()
-        with self._watch.within(LONGEST):
-            return super().open()
+        try:
+            with self._watch.within(LONGEST):
+                return super().open()
+        except Exception:
+            with suppress(Exception):
+                self.close()
+            raise
 
     def _send(self, email_message: EmailMessage) -> bool:
         with self._watch.within(LONGEST):

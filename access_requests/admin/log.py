@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,12 +11,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
 from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.enums import MailState
 from access_requests.errors import RuleError
 from access_requests.models import Event, OutgoingMail
+from access_requests.services import mailserver
 from access_requests.services.log_protection import ADVICE, unprotected
 from access_requests.services.mail import try_again
+
+MOST_COUNTED = 10_000
+NOT_SHOWN = "Not shown, since it holds a code or a link that opens an account. It is deleted once it is sent."
 
 
 @admin.register(Event)
@@ -91,26 +97,43 @@ def _say_what_is_unprotected(request: HttpRequest) -> None:
         messages.warning(request, f"{sentence} {ADVICE}")
 
 
+def say_what_waits(request: HttpRequest) -> None:
+    """Warn staff while the mail server takes no emails: since when, why, and how many wait."""
+    outage = mailserver.outage()
+    if outage is None:
+        return
+    rows = OutgoingMail.objects.filter(state=MailState.WAITING).order_by()
+    count = rows[: MOST_COUNTED + 1].count()
+    waiting = f"more than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
+    messages.warning(
+        request,
+        f"The mail server has taken no email since {outage.failing_since:%Y-%m-%d %H:%M} UTC ({outage.last_error})."
+        f" Waiting emails: {waiting}. They are sent when it answers; the next try is at {outage.paused_until:%H:%M:%S} UTC.",
+    )
+
+
 @admin.register(OutgoingMail)
 class OutgoingMailAdmin(ReadOnlyAdmin):
-    """For superusers: mails hold other people's words and links."""
+    """For superusers: emails hold other people's words and links. Codes and links that open an account are shown to nobody."""
 
     to_model = ""
-    list_display = ["subject", "to", "state", "attempts", "created_at", "sent_at"]
+    list_display = ["subject", "to", "state", "attempts", "error", "next_try", "created_at", "sent_at"]
     list_filter = ["state"]
     search_fields = ["to", "subject", "key"]
     fields = [
         "to",
         "subject",
-        "text",
+        "shown_text",
         "state",
         "attempts",
         "last_error",
         "created_at",
-        "next_try_at",
+        "next_try",
+        "useless_after",
         "sent_at",
         "key",
     ]
+    readonly_fields = ["shown_text", "next_try"]
     actions = ["try_again"]
     list_per_page = 50
 
@@ -120,7 +143,23 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     def has_view_permission(self, request: HttpRequest, obj: OutgoingMail | None = None) -> bool:
         return self.has_module_permission(request)
 
-    @admin.action(description="Try again to send mails that were given up", permissions=["view"])
+    @admin.display(description="last error", ordering="last_error")
+    def error(self, mail: OutgoingMail) -> str:
+        return Truncator(mail.last_error).chars(80)
+
+    @admin.display(description="next try", ordering="next_try_at")
+    def next_try(self, mail: OutgoingMail) -> datetime | None:
+        return mail.next_try_at if mail.state == MailState.WAITING else None
+
+    @admin.display(description="text")
+    def shown_text(self, mail: OutgoingMail) -> str:
+        return NOT_SHOWN if mail.pressing else mail.text
+
+    def changelist_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        say_what_waits(request)
+        return super().changelist_view(request, *arguments, **options)
+
+    @admin.action(description="Try again to send emails that were given up", permissions=["view"])
     def try_again(self, request: HttpRequest, mails: QuerySet[OutgoingMail]) -> None:
         done = 0
         for mail in mails:
@@ -131,5 +170,5 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
                 say(request, error)
         if done:
             messages.success(
-                request, f"{done} mail{'' if done == 1 else 's'} will be sent again in a moment."
+                request, f"{done} email{'' if done == 1 else 's'} will be sent again in a moment."
             )

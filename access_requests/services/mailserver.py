@@ -19,7 +19,9 @@ from access_requests.models import MailServer
 
 FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(minutes=5)
-TRIAL = timedelta(minutes=2)  # longer than one email may take: a process that died in its trial blocks no other
+TRIAL = timedelta(
+    minutes=2
+)  # longer than one email may take: a process that died in its trial blocks no other
 WANTS_SIGN_IN = (530, 534, 535, 538)
 
 

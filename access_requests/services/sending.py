@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core import mail as django_mail
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.encoding import punycode
@@ -62,11 +62,13 @@ def drop_useless() -> int:
         _unclaimed(), state__in=[MailState.WAITING, MailState.FAILED], useless_after__lte=timezone.now()
     )
     some = ended.order_by("useless_after").values("pk")[:DROP_AT_ONCE]
-    return ended.filter(pk__in=list(some.values_list("pk", flat=True))).update(state=MailState.EXPIRED, text="")
+    return ended.filter(pk__in=list(some.values_list("pk", flat=True))).update(
+        state=MailState.EXPIRED, text=""
+    )
 
 
 def _unclaimed() -> Q:
-    return Q(lease_until=None) | Q(lease_until__lt=Now())
+    return Q(lease_owner="") | Q(lease_until__lt=Now())
 
 
 def _due() -> QuerySet[OutgoingMail]:

@@ -1,24 +1,25 @@
-"""How allauth behaves here: our addresses, our rules for names, mail that may fail while the page stands."""
+"""How allauth behaves here: our addresses, our rules for names, emails that leave through the queue."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from allauth.account import app_settings
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.reauthentication import STATE_SESSION_KEY
-from allauth.core import context as allauth_context
 from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from access_requests.addresses import whole_network
+from access_requests.services.mail import queue_pressing
 from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, spend
 from portal.accounts.addresses import at_our_address, page_address
@@ -47,6 +48,15 @@ ASKED_BY_ANYBODY = {
     "account/email/unknown_account": Limit("mail-unknown", 3, 3600, ""),
     "account/email/account_already_exists": Limit("mail-exists", 3, 3600, ""),
 }
+
+# How long what an email holds works: one that could not leave until then is not sent any more.
+CODE_LIFE = timedelta(seconds=app_settings.EMAIL_VERIFICATION_BY_CODE_TIMEOUT)
+USEFUL_FOR = {
+    "account/email/email_confirmation": CODE_LIFE,
+    "account/email/email_confirmation_signup": CODE_LIFE,
+    "account/email/password_reset_key": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT),
+}
+USEFUL_ELSE = timedelta(days=1)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -152,9 +162,9 @@ class AccountAdapter(DefaultAccountAdapter):
         return reset_address(key)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Send now; when the mail server fails, the page says so and its reader can ask again.
+        """Queue the email before all notifications; the page never waits for the mail server.
 
-        Mails that a stranger can ask for are bounded for each address. Beyond the bound nothing is sent, and the page
+        Emails that a stranger can ask for are bounded for each address. Beyond the bound nothing is sent, and the page
         says what it always says: the emails in the mailbox hold links that work.
         """
         if _is_enough(template_prefix, email, context):
@@ -167,19 +177,12 @@ class AccountAdapter(DefaultAccountAdapter):
         mail = self.render_mail(
             template_prefix, email, {**context, **links, "email": email, "current_site": site}
         )
-        try:
-            mail.send()
-        except OSError:
-            log.exception("the mail %s could not be sent", template_prefix)
-            self._say_that_mail_failed()
-
-    def _say_that_mail_failed(self) -> None:
-        request = allauth_context.request
-        if request is not None:
-            messages.error(
-                request,
-                "The email could not be sent. Ask again in a few minutes.",
-            )
+        queue_pressing(
+            to=email,
+            subject=str(mail.subject),
+            text=f"{mail.body}\n",
+            useful_for=USEFUL_FOR.get(template_prefix, USEFUL_ELSE),
+        )
 
 
 def reset_address(key: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from allauth.account import views as account_views
 from allauth.account.decorators import reauthentication_required
+from allauth.account.internal.flows.email_verification_by_code import EMAIL_VERIFICATION_CODE_SESSION_KEY
 from allauth.account.internal.flows.password_reset import request_password_reset
 from allauth.mfa.recovery_codes import views as codes_views
 from allauth.mfa.totp import views as totp_views
@@ -13,6 +15,7 @@ from allauth.mfa.webauthn import views as webauthn_views
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -27,6 +30,8 @@ from portal.accounts.recent import signed_in_recently
 from portal.accounts.security import factors_recorded, reset_tokens
 
 ACCOUNT = "allauth.account"
+CODE_ENDED = "Your code has ended. Send it again to get another one."
+CODE_ENDED_AT_SIGN_IN = "Your code has ended. Sign in with your password to get another one."
 
 
 class PasswordChangeView(account_views.PasswordChangeView):
@@ -76,7 +81,25 @@ class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):
 
 
 class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
-    """Confirms an email address by its code. A code works once: the lock on the person lets one request by at a time."""
+    """Confirms an email address by its code. A code works once: the lock on the person lets one request by at a time.
+
+    A new code lives as long as the first one did, which may have waited for the mail server until it ended.
+    """
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        waited = EMAIL_VERIFICATION_CODE_SESSION_KEY in request.session
+        response = super().dispatch(request, *args, **kwargs)
+        if waited and self._process is None:
+            messages.warning(request, CODE_ENDED if request.user.is_authenticated else CODE_ENDED_AT_SIGN_IN)
+        return response
+
+    def _resend_form_valid(self, form: Any) -> HttpResponse:
+        self._process.state["at"] = time.time()
+        return super()._resend_form_valid(form)
+
+    def _change_form_valid(self, form: Any) -> HttpResponse:
+        self._process.state["at"] = time.time()
+        return super()._change_form_valid(form)
 
     def _verify_form_valid(self, form: Any) -> HttpResponse:
         with recorded():
@@ -133,5 +156,5 @@ def confirm_by_link(request: HttpRequest) -> HttpResponse:
         return render(request, "account/confirm_by_link.html")
     user = User.objects.get(pk=request.user.pk)
     request_password_reset(request, user.email, [user], reset_tokens())
-    messages.success(request, "We sent a link to your email address.")
+    messages.success(request, "A link is on its way to your email address.")
     return redirect("account_reset_password_done")

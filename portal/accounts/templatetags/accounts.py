@@ -5,6 +5,9 @@ from __future__ import annotations
 from django import template
 from django.forms import BaseForm
 
+from access_requests.models import MailServer
+from access_requests.services import mailserver
+
 register = template.Library()
 
 # The first that fits wins: most browsers also name those they descend from.
@@ -35,3 +38,9 @@ def browser(user_agent: str) -> str:
     if not name:
         return (user_agent.split() or ["unknown client"])[0]
     return f"{name} on {system}" if system else name
+
+
+@register.simple_tag
+def mail_outage() -> MailServer | None:
+    """Return since when the mail server has not taken emails, for pages where one is awaited; None while it answers."""
+    return mailserver.outage()

@@ -79,7 +79,7 @@ def test_mails_are_for_superusers_and_tried_again(desk: Any) -> None:
     assert desk.rita_browser.get(f"{BASE}/outgoingmail/").status_code == 403
     assert desk.root_browser.get(f"{BASE}/outgoingmail/{mail.pk}/change/").status_code == 200
     data = {"action": "try_again", "_selected_action": mail.pk}
-    assert "1 mail will be sent again" in page(
+    assert "1 email will be sent again" in page(
         desk.root_browser.post(f"{BASE}/outgoingmail/", data, follow=True)
     )
     mail.refresh_from_db()

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from access_requests.models import FollowedRepo, OutgoingMail, RemoteRequest
 from access_requests.services.following import noticing
-from access_requests.services.mail import queue_mail, send_due
+from access_requests.services.mail import queue_mail
+from access_requests.services.sending import send_due
 from tests.access_requests.following.conftest import Sides
 from tests.model_ops.conftest import wait_until
 

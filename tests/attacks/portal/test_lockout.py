@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from allauth.mfa.totp.internal import auth as totp
-from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 
 from portal.accounts import guessing
+from tests.emails import pressing
 from tests.threads import all_at_once
 
 pytestmark = pytest.mark.django_db
@@ -125,7 +125,7 @@ def test_reset_link_works_when_guesses_used_everything_up(
     worn_out(monkeypatch)
     browser = Client(REMOTE_ADDR=address)
     browser.post("/accounts/password/reset/", {"email": ada.email})
-    link = re.search(r"http://127.0.0.1:8000(/accounts/password/reset/key/\S+)", mail.outbox[-1].body)
+    link = re.search(r"http://127.0.0.1:8000(/accounts/password/reset/key/\S+)", pressing()[-1].text)
     assert link
     form = browser.get(link.group(1), follow=True).redirect_chain[-1][0]
     new = {"password1": "a new engine 1", "password2": "a new engine 1"}
@@ -172,14 +172,14 @@ def test_reset_mails_to_one_mailbox_end_and_its_owner_still_gets_in(ada: Any) ->
             "/accounts/password/reset/", {"email": ada.email}
         )
         assert answer.status_code == 302
-    assert len(mail.outbox) == 5
-    link = re.search(r"http://127.0.0.1:8000(/accounts/password/reset/key/\S+)", mail.outbox[0].body)
+    assert len(pressing()) == 5
+    link = re.search(r"http://127.0.0.1:8000(/accounts/password/reset/key/\S+)", pressing()[0].text)
     assert link
     owner = Client(REMOTE_ADDR=OWN)
     assert owner.get(link.group(1), follow=True).redirect_chain[-1][0].endswith("set-password/")
     assert sign_in_from(OWN, PASSWORD)["Location"] == "/me/"  # which ends these links
     owner.post("/accounts/password/reset/", {"email": ada.email})
-    assert len(mail.outbox) == 6
+    assert len(pressing()) == 6
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_mails_that_anybody_can_have_sent_to_an_address_end(
 ) -> None:
     for number in range(12):
         Client(REMOTE_ADDR=f"203.0.113.{number}").post(path, data)
-    assert len(mail.outbox) == most
+    assert len(pressing()) == most

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +11,13 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.models import Session
-from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 
 from access_requests.models import Event, OutgoingMail
 from portal.accounts.models import User
 from portal.accounts.people import find_or_invite
+from tests.emails import newest_code, newest_link
 from tests.threads import all_at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,9 +36,7 @@ def sessions_of(user: Any) -> int:
 
 
 def mailed_link() -> str:
-    found = re.search(r"http://127.0.0.1:8000(/accounts/password/reset/key/\S+)", mail.outbox[-1].body)
-    assert found
-    return found.group(1)
+    return newest_link("/accounts/password/reset/key/")
 
 
 def used_at_once(link: str) -> list[Any]:
@@ -91,14 +88,11 @@ def test_invitation_used_by_four_at_once_gives_one_session() -> None:
 def test_code_of_a_sign_up_sent_four_times_at_once_gives_one_session(client: Client) -> None:
     names = {"first_name": "Ada", "last_name": "L", "username": ""}
     client.post("/accounts/signup/", names | {"email": "ada@example.org", "password1": "a long engine"})
-    code = re.search(r"^[A-Z0-9]{4}-[A-Z0-9]{4}$", mail.outbox[-1].body, re.MULTILINE)
-    assert code
+    code = newest_code()
     browsers = [Client() for _ in range(AT_ONCE)]
     for browser in browsers:
         browser.cookies = client.cookies
-    all_at_once(
-        AT_ONCE, lambda n: browsers[n].post("/accounts/confirm-email/", {"code": code.group()}).status_code
-    )
+    all_at_once(AT_ONCE, lambda n: browsers[n].post("/accounts/confirm-email/", {"code": code}).status_code)
     assert sessions_of(User.objects.get()) == 1
 
 

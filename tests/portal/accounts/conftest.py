@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core import mail
 from django.core.cache import cache
 from django.test import Client
+
+from tests import emails
 
 
 @pytest.fixture(autouse=True)
@@ -17,22 +17,12 @@ def no_limits_from_other_tests(db: None) -> None:
 
 @pytest.fixture
 def newest_code() -> Callable[[], str]:
-    def read() -> str:
-        found = re.search(r"^[A-Z0-9]{4}-[A-Z0-9]{4}$", mail.outbox[-1].body, re.MULTILINE)
-        assert found, mail.outbox[-1].body
-        return found.group()
-
-    return read
+    return emails.newest_code
 
 
 @pytest.fixture
 def newest_link() -> Callable[[], str]:
-    def read() -> str:
-        found = re.search(r"http://\S+", mail.outbox[-1].body)
-        assert found, mail.outbox[-1].body
-        return found.group().removeprefix("http://127.0.0.1:8000")
-
-    return read
+    return emails.newest_link
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from django.contrib.auth import get_user_model
-from django.core import mail
 from django.test import Client
 
 from access_requests.models import AccessToken, Machine, TrustedRepository
 from access_requests.services.oauth import codes
+from tests.emails import pressing
 from tests.sign_in import sign_in
 
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -131,7 +131,7 @@ def test_person_with_neither_password_nor_factor_gets_a_link_by_email(ada: Any) 
     assert "Email me the link" in client.get(asked["Location"]).content.decode()
     assert client.get("/accounts/2fa/totp/activate/").status_code == 302
     client.post("/accounts/reauthenticate/link/")
-    assert [m.subject for m in mail.outbox] == ["Set a new password"]
+    assert [m.subject for m in pressing()] == ["Set a new password"]
 
 
 def test_code_of_an_app_confirms_as_well_and_wrong_ones_are_counted(

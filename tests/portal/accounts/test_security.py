@@ -40,7 +40,7 @@ def kinds() -> list[str]:
 
 
 def subjects(to: str = "ada@example.org") -> list[str]:
-    return list(OutgoingMail.objects.filter(to=to).order_by("pk").values_list("subject", flat=True))
+    return list(OutgoingMail.objects.filter(to=to, pressing=False).order_by("pk").values_list("subject", flat=True))
 
 
 def current_code(secret: str) -> str:
@@ -109,7 +109,7 @@ def test_confirming_the_first_address_is_no_change(client: Client, newest_code: 
     stranger.post("/accounts/signup/", names | {"password1": "a long engine"})
     stranger.post("/accounts/confirm-email/", {"code": newest_code()})
     assert stranger.get("/me/").status_code == 200
-    assert (kinds(), OutgoingMail.objects.count()) == ([], 0)
+    assert (kinds(), OutgoingMail.objects.filter(pressing=False).count()) == ([], 0)
 
 
 def test_factors_and_codes_leave_events_and_emails(ada: Any, client: Client) -> None:

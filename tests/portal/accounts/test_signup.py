@@ -4,14 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from allauth.account.internal.flows.email_verification_by_code import EMAIL_VERIFICATION_CODE_SESSION_KEY
 from allauth.account.models import EmailAddress
-from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
+from access_requests.models import MailServer
+from access_requests.services.sending import send_due
 from portal.accounts.models import User
+from tests.emails import pressing
 from tests.threads import all_at_once
 
+OUTAGE = "Our mail server does not answer at the moment."
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.org", "password1": "a long engine"}
 
 
@@ -22,8 +26,8 @@ def sign_up(client: Client, **fields: str) -> Any:
 def test_signup_to_confirmed_by_code(client: Client, newest_code: Callable[[], str]) -> None:
     page = sign_up(client)
     assert (page.status_code, page["Location"]) == (302, reverse("account_email_verification_sent"))
-    assert [m.to for m in mail.outbox] == [["ada@example.org"]]
-    assert mail.outbox[0].subject == "Your code for Gatehouse"
+    assert [m.to for m in pressing()] == ["ada@example.org"]
+    assert pressing()[0].subject == "Your code for Gatehouse"
     assert client.get(reverse("profile")).status_code == 302
 
     wrong = client.post(reverse("account_email_verification_sent"), {"code": "AAAA-AAAA"})
@@ -79,7 +83,7 @@ def test_signup_with_a_known_address_looks_the_same_and_tells_its_holder(
     make_person("ada", email="ada@example.org")
     page = sign_up(client, email="ADA@example.org")
     assert (page.status_code, page["Location"]) == (302, reverse("account_email_verification_sent"))
-    assert mail.outbox[0].subject == "You have an account already"
+    assert pressing()[0].subject == "You have an account already"
     assert User.objects.count() == 1
 
 
@@ -94,20 +98,56 @@ def test_signup_mails_link_to_our_address_whatever_the_host_header(
     client.post(
         reverse("account_reset_password"), {"email": "x@example.org"}, headers={"host": "evil.example"}
     )
-    assert len(mail.outbox) == 3
-    for message in mail.outbox:
-        assert "evil.example" not in message.body
-        assert "http://127.0.0.1:8000/accounts/" in message.body
+    assert len(pressing()) == 3
+    for message in pressing():
+        assert "evil.example" not in message.text
+        assert "http://127.0.0.1:8000/accounts/" in message.text
 
 
-def test_signup_when_the_mail_server_fails_says_so_and_keeps_the_account(
-    client: Client, mail_through: Callable[..., None]
+def test_signup_while_the_mail_server_fails_says_so_where_the_code_is_awaited(
+    client: Client, mail_through: Callable[..., None], newest_code: Callable[[], str]
 ) -> None:
-    mail_through("django.core.mail.backends.smtp.EmailBackend", host="127.0.0.1", port=1)
-    page = client.post(reverse("account_signup"), ADA, follow=True)
-    assert page.status_code == 200
-    assert "The email could not be sent. Ask again" in page.content.decode()
-    assert User.objects.count() == 1
+    mail_through("portal.smtp.EmailBackend", host="127.0.0.1", port=1)
+    page = client.post(reverse("account_signup"), ADA, follow=True).content.decode()
+    assert "A code is on its way to" in page
+    assert OUTAGE not in page
+    assert send_due() == 0
+    page = client.get(reverse("account_email_verification_sent")).content.decode()
+    assert OUTAGE in page
+    done = client.post(reverse("account_email_verification_sent"), {"code": newest_code()})
+    assert done["Location"] == "/me/"
+    reset = client.post(reverse("account_reset_password"), {"email": "ada@example.org"}, follow=True)
+    assert OUTAGE in reset.content.decode()
+    MailServer.objects.update(failures=0)
+    assert OUTAGE not in client.get(reverse("account_reset_password_done")).content.decode()
+
+
+def test_code_that_has_ended_is_replaced_by_a_new_one_with_a_life_of_its_own(
+    client: Client, newest_code: Callable[[], str]
+) -> None:
+    page = reverse("account_email_verification_sent")
+    sign_up(client)
+    first, began = newest_code(), waiting_since(client)
+    age_code(client, seconds=14 * 60)
+    client.post(page, {"action": "resend"})
+    assert (newest_code() != first, waiting_since(client) >= began) == (True, True)
+    age_code(client, seconds=16 * 60)
+    ended = client.get(page, follow=True)
+    assert ended.redirect_chain == [(reverse("account_login"), 302)]
+    assert "Your code has ended. Sign in with your password" in ended.content.decode()
+    login = {"login": ADA["email"], "password": ADA["password1"]}
+    assert client.post(reverse("account_login"), login)["Location"] == page
+    assert client.post(page, {"code": newest_code()})["Location"] == "/me/"
+
+
+def waiting_since(client: Client) -> float:
+    return float(client.session[EMAIL_VERIFICATION_CODE_SESSION_KEY]["at"])
+
+
+def age_code(client: Client, *, seconds: float) -> None:
+    session = client.session
+    session[EMAIL_VERIFICATION_CODE_SESSION_KEY]["at"] -= seconds
+    session.save()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,0 +1,134 @@
+"""A mail server on loopback that says what a test wants: nothing, too little, a refusal; or dies at the right moment."""
+
+from __future__ import annotations
+
+import email
+import email.message
+import email.policy
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+GREETING = "220 tests.example ESMTP"
+TAKEN = "250 2.0.0 taken"
+
+
+class SmtpServer(socketserver.ThreadingTCPServer):
+    """`say` maps a command (`CONNECT`, `MAIL`, `RCPT ada@example.org`, `DATA`, `END`, `QUIT`) to an answer or a function.
+
+    A function gets the connection and answers by itself. `emails` are those that were answered with 250; `commands` are
+    those that came, one list for each connection; `hanging` is set once a connection is in `hang` or `drip`.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Conversation)
+        self.say: dict[str, str | Callable[[Any], str]] = {}
+        self.emails: list[email.message.EmailMessage] = []
+        self.commands: list[list[str]] = []
+        self.hanging = threading.Event()
+        self.released = threading.Event()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    @property
+    def subjects(self) -> list[str]:
+        return [str(message["Subject"]) for message in self.emails]
+
+    def hang(self, connection: Any) -> str:
+        """Say nothing until the test releases it or the client goes."""
+        self.hanging.set()
+        while not self.released.is_set() and not connection.gone():
+            pass
+        return ""
+
+    def drip(self, connection: Any) -> str:
+        """One byte after the other of an answer that never ends."""
+        self.hanging.set()
+        with suppress(OSError):
+            connection.wfile.write(b"220-")
+            while not self.released.wait(0.05):
+                connection.wfile.write(b"a")
+        return ""
+
+
+class _Conversation(socketserver.StreamRequestHandler):
+    server: SmtpServer
+
+    def handle(self) -> None:
+        self.said: list[str] = []
+        self.server.commands.append(self.said)
+        with suppress(OSError):
+            self._converse()
+
+    def gone(self) -> bool:
+        """Wait a moment for the client to close; what it says meanwhile stays to be read."""
+        self.connection.settimeout(0.1)
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK) == b""
+        except TimeoutError:
+            return False
+        finally:
+            self.connection.settimeout(None)
+
+    def _converse(self) -> None:
+        if not self._answer("CONNECT", GREETING):
+            return
+        while line := self.rfile.readline().decode().strip():
+            verb = line.split(" ")[0].upper()
+            self.said.append(line)
+            if verb in {"EHLO", "HELO", "MAIL", "RSET"}:
+                answered = self._answer(verb, "250 fine")
+            elif verb == "RCPT":
+                address = line[line.index("<") + 1 : line.index(">")]
+                answered = self._answer(f"RCPT {address}", "250 fine")
+            elif verb == "DATA":
+                answered = self._answer("DATA", "354 go on") and self._take()
+            else:
+                self._answer("QUIT", "221 bye")
+                return
+            if not answered:
+                return
+
+    def _take(self) -> bool:
+        lines = []
+        while (line := self.rfile.readline()) not in {b".\r\n", b""}:
+            lines.append(line)
+        message = email.message_from_bytes(b"".join(lines), policy=email.policy.default)
+        return self._answer("END", TAKEN, cast("email.message.EmailMessage", message))
+
+    def _answer(self, what: str, usual: str, message: email.message.EmailMessage | None = None) -> bool:
+        """Whether the conversation goes on."""
+        wanted = self.server.say.get(what, usual)
+        answer = wanted(self) if callable(wanted) else wanted
+        if message is not None and answer.startswith("250"):
+            self.server.emails.append(message)
+        if not answer:
+            return False
+        self._write(answer)
+        return not answer.startswith("421")
+
+    def _write(self, answer: str) -> None:
+        self.wfile.write(f"{answer}\r\n".encode())
+
+
+@contextmanager
+def serving() -> Generator[SmtpServer]:
+    """A mail server that takes everything, until the test says otherwise."""
+    with SmtpServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.released.set()
+            server.shutdown()
+            thread.join()
