@@ -1,4 +1,4 @@
-"""What the worker does for the people side: mail, the ends of grants and of sign-ins, repositories followed elsewhere."""
+"""What the worker does for the people side: emails, the ends of grants, repositories followed elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from celery import shared_task
 
 from access_requests.services import anchors, grants, rendering, sending
 from access_requests.services.following import polling, pushing
-from access_requests.services.oauth import codes
 from access_requests.services.queue import enqueue_each_on_commit
 
 
@@ -32,12 +31,6 @@ def close_ended_grants() -> None:
 def anchor_log() -> None:
     """Write the head of the event log, signed, to the file of anchors when that is due."""
     anchors.write_anchor_if_due()
-
-
-@shared_task(soft_time_limit=120, time_limit=150)
-def forget_ended_codes() -> None:
-    """Deletes the codes of sign-ins that ended a day ago."""
-    codes.forget_ended_codes()
 
 
 @shared_task(soft_time_limit=300, time_limit=330)

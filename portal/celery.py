@@ -11,7 +11,7 @@ from portal.private import die_with
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-app = Celery("gatehouse", task_cls="portal.tasks:Task")
+app = Celery("gatehouse", task_cls="portal.database.task:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["portal", "access_requests", "model_ops"])
 _master = 0

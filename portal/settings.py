@@ -51,6 +51,12 @@ GATEHOUSE_OIDC_ISSUERS = environment.oidc_issuers()
 GATEHOUSE_ANCHOR_FILE = environment.anchor_file(GATEHOUSE_STATE)
 GATEHOUSE_ANCHOR_MINUTES = environment.whole_number("GATEHOUSE_ANCHOR_MINUTES", default=60, most=10080)
 GATEHOUSE_ANCHOR_MAIL = environment.addresses("GATEHOUSE_ANCHOR_MAIL")
+GATEHOUSE_KEEP_MAIL_DAYS = environment.whole_number(
+    "GATEHOUSE_KEEP_MAIL_DAYS", default=90, most=36500, least=7
+)
+GATEHOUSE_KEEP_SIGN_INS_DAYS = environment.whole_number(
+    "GATEHOUSE_KEEP_SIGN_INS_DAYS", default=7, most=36500, least=2
+)
 WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
@@ -175,11 +181,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
     "bucket": {"task": "model_ops.tasks.copy_to_bucket", "schedule": 60.0, "options": {"expires": 60}},
-    "sign-ins-ended": {
-        "task": "access_requests.tasks.forget_ended_codes",
-        "schedule": 3600.0,
-        "options": {"expires": 3600},
-    },
+    "housekeeping": {"task": "portal.tasks.housekeeping", "schedule": 3600.0, "options": {"expires": 3600}},
     "texts-outdated": {
         "task": "access_requests.tasks.render_outdated",
         "schedule": 60.0,

@@ -1,23 +1,14 @@
-"""What all tasks have in common."""
+"""The one job that deletes what is kept for a time only."""
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+from celery import shared_task
 
-import celery
-from django.db import InterfaceError, OperationalError
-
-log = logging.getLogger(__name__)
+from portal import housekeeping as keeping
 
 
-class Task(celery.Task):
-    """A task that meets a database that is away ends with one line: its row owns the work, and beat hands it out again."""
-
-    throws = (OperationalError, InterfaceError)
-
-    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Write the line that stands for the traceback of an expected error."""
-        if isinstance(exc, self.throws):
-            why = " ".join(str(exc).split())[:300]
-            log.warning("%s%s was left to its next time, by the database: %s", self.name, tuple(args), why)
+@shared_task(soft_time_limit=60, time_limit=90)
+def housekeeping() -> None:
+    """Delete what is not to be kept any longer, for a few seconds; go on in a message of its own while there is more."""
+    if keeping.clear_ended():
+        housekeeping.apply_async(expires=3600)

@@ -41,7 +41,6 @@ INTERVAL = 2  # seconds between polls
 SLOWER_BY, SLOWEST = 5, 60
 TOLERANCE = 0.5  # seconds that a poll may come early: networks are not even
 NEVER_FETCHED = "it never fetched its tokens"
-KEPT = timedelta(days=1)  # how long an ended code is kept, to say what became of it
 CODE = re.compile(rf"[{LETTERS}]{{{CODE_LENGTH}}}")
 
 
@@ -229,16 +228,3 @@ def _still_pending(code: DeviceCode) -> OAuthError:
     if early:
         return OAuthError("slow_down", f"Ask every {interval} seconds.")
     return OAuthError("authorization_pending", f"Waiting for a person to approve {shown(code.user_code)}.")
-
-
-def forget_ended_codes() -> int:
-    """Deletes codes that ended a day ago; what became of them is in the event log.
-
-    A machine that never came for its tokens is signed out before: its person would go on seeing it among the others.
-    """
-    for machine in Machine.objects.filter(
-        device_code__state=DeviceState.APPROVED, device_code__expires_at__lt=timezone.now()
-    ):
-        sign_out(machine=machine, why=NEVER_FETCHED)
-    deleted, _ = DeviceCode.objects.filter(expires_at__lt=timezone.now() - KEPT).delete()
-    return deleted

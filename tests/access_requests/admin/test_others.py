@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access_requests.enums import MailState, TokenKind
-from access_requests.models import AccessToken, Event, Grant, OutgoingMail
+from access_requests.models import AccessToken, Event, Grant, MailServer, OutgoingMail
 from access_requests.services.grants import grant_access
+from access_requests.services.mail import queue_pressing
 from access_requests.services.tokens import issue_person_token, issue_token
 
 pytestmark = pytest.mark.django_db
@@ -152,3 +154,27 @@ def test_tokens_are_filtered_by_standing(desk: Any, standing: str) -> None:
     shown = page(desk.rita_browser.get(f"{BASE}/accesstoken/?standing={standing}"))
     for name in ("live", "ended", "revoked"):
         assert (f"the {name} one" in shown) == (standing in {name, "nonsense"})
+
+
+def test_staff_is_told_while_the_mail_server_fails(desk: Any) -> None:
+    grant_access(model=desk.model, email=desk.ada.email, days=3)
+    told = "The mail server has taken no email since"
+    for address in ("/admin/", f"{BASE}/outgoingmail/"):
+        assert told not in page(desk.root_browser.get(address))
+    now = timezone.now()
+    MailServer.objects.create(pk=1, failures=2, failing_since=now, paused_until=now, last_error="421 busy")
+    for address in ("/admin/", f"{BASE}/outgoingmail/"):
+        shown = page(desk.root_browser.get(address))
+        assert f"{told} {now:%Y-%m-%d %H:%M} UTC (421 busy). Waiting emails: 1." in shown
+    assert told in page(desk.rita_browser.get("/admin/"))
+
+
+def test_list_of_emails_shows_what_went_wrong_and_no_code(desk: Any) -> None:
+    mail = queue_pressing(
+        to="ada@example.org", subject="Your code", text="ABCD-EFGH", useful_for=timedelta(days=1)
+    )
+    OutgoingMail.objects.update(last_error="450 4.2.0 come back later")
+    assert "450 4.2.0 come back later" in page(desk.root_browser.get(f"{BASE}/outgoingmail/"))
+    shown = page(desk.root_browser.get(f"{BASE}/outgoingmail/{mail.pk}/change/"))
+    assert "ABCD-EFGH" not in shown
+    assert "Not shown, since it holds a code" in shown

@@ -40,7 +40,9 @@ def kinds() -> list[str]:
 
 
 def subjects(to: str = "ada@example.org") -> list[str]:
-    return list(OutgoingMail.objects.filter(to=to, pressing=False).order_by("pk").values_list("subject", flat=True))
+    return list(
+        OutgoingMail.objects.filter(to=to, pressing=False).order_by("pk").values_list("subject", flat=True)
+    )
 
 
 def current_code(secret: str) -> str:

@@ -1,0 +1,74 @@
+"""Deletes what is kept for a time only: emails that were sent, and what sign-ins from clients leave behind.
+
+Each call deletes one batch in one short transaction and returns how many rows that were; fewer than `BATCH` means that the
+rest is still to be kept. Nothing of the event log and no download is deleted.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from access_requests.enums import DeviceState, MailState
+from access_requests.models import DeviceCode, Machine, OutgoingMail, TokenExchange
+from access_requests.services.oauth.codes import NEVER_FETCHED
+from access_requests.services.oauth.machines import sign_out
+
+BATCH = 1000
+CLEARING_LOCK = 0x636C656172  # "clear"
+SIGNED_OUT_AT_ONCE = 100  # each with an event of its own
+
+
+def delete_batch(ended: QuerySet[Any], *, order: str) -> int:
+    """Delete the first rows of `ended` by an indexed column; 0 when another process is deleting."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [CLEARING_LOCK])
+            if cursor.fetchone() != (True,):
+                return 0
+        keys = list(ended.order_by(order).values_list("pk", flat=True)[:BATCH])
+        return ended.model._base_manager.filter(pk__in=keys).delete()[0] if keys else 0
+
+
+def kept_since(days: int) -> datetime:
+    """Return the moment before which nothing is kept."""
+    return timezone.now() - timedelta(days=days)
+
+
+def clear_emails() -> int:
+    """Delete emails that were sent, or whose code ended, GATEHOUSE_KEEP_MAIL_DAYS ago; waiting and given-up ones stay.
+
+    With the row goes its key, which keeps the same thing from being emailed twice. Every key names an event, a decision or
+    a row that is told of within minutes, so after a week nothing asks for it again.
+    """
+    done = OutgoingMail.objects.filter(
+        state__in=[MailState.SENT, MailState.EXPIRED],
+        created_at__lt=kept_since(settings.GATEHOUSE_KEEP_MAIL_DAYS),
+    )
+    return delete_batch(done, order="created_at")
+
+
+def end_unfetched_sign_ins() -> int:
+    """Sign out machines whose client never came for its tokens: their person would go on seeing them among the others."""
+    codes = DeviceCode.objects.filter(state=DeviceState.APPROVED, expires_at__lt=timezone.now())
+    keys = list(codes.order_by("expires_at").values_list("machine_id", flat=True)[:SIGNED_OUT_AT_ONCE])
+    return sum(
+        sign_out(machine=machine, why=NEVER_FETCHED) for machine in Machine.objects.filter(pk__in=keys)
+    )
+
+
+def clear_device_codes() -> int:
+    """Delete codes that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago; what became of them is in the event log."""
+    ended = DeviceCode.objects.filter(expires_at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
+    return delete_batch(ended.exclude(state=DeviceState.APPROVED), order="expires_at")
+
+
+def clear_exchanges() -> int:
+    """Delete which CI identities were exchanged; each has ended (`LONGEST_LIFE` is a day), so none can come again."""
+    past = TokenExchange.objects.filter(at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
+    return delete_batch(past, order="at")

@@ -1,0 +1,53 @@
+"""What is deleted after a time, in small batches: emails that were sent, sessions and codes that ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from allauth.usersessions.models import UserSession
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db.models import Exists, OuterRef
+
+from access_requests.services import clearing
+
+SECONDS = 5.0
+
+
+def clear_sessions() -> int:
+    """Delete sessions that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago, with what they still hold."""
+    ended = clearing.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
+    return clearing.delete_batch(Session.objects.filter(expire_date__lt=ended), order="expire_date")
+
+
+def clear_seen_sessions() -> int:
+    """Delete from where ended sessions were last seen.
+
+    A session lives for SESSION_COOKIE_AGE after its last request, so a row that is older than that belongs to none.
+    """
+    ended = clearing.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
+    seen = UserSession.objects.filter(last_seen_at__lt=ended - timedelta(seconds=settings.SESSION_COOKIE_AGE))
+    alive = Session.objects.filter(session_key=OuterRef("session_key"))
+    return clearing.delete_batch(seen.filter(~Exists(alive)), order="last_seen_at")
+
+
+STEPS: tuple[Callable[[], int], ...] = (
+    clearing.end_unfetched_sign_ins,
+    clearing.clear_device_codes,
+    clearing.clear_exchanges,
+    clear_sessions,
+    clear_seen_sessions,
+    clearing.clear_emails,
+)
+
+
+def clear_ended(*, seconds: float = SECONDS) -> bool:
+    """Take one batch of each kind in turn until nothing is left or the time is over; return whether there is more."""
+    until, steps = time.monotonic() + seconds, STEPS
+    while steps:
+        if time.monotonic() >= until:
+            return True
+        steps = tuple(step for step in steps if step())
+    return False
