@@ -107,7 +107,7 @@ def take_turn() -> int | None:
 
 def note_failure(*, seen: int, sentence: str) -> timedelta:
     """Pause all emails, and return for how long. `seen` is what `take_turn` returned: of two failures at once one counts."""
-    pause = min(FIRST_PAUSE * 2 ** min(seen, 20), LONGEST_PAUSE)
+    pause: timedelta = min(FIRST_PAUSE * 2 ** min(seen, 20), LONGEST_PAUSE)
     MailServer.objects.bulk_create([MailServer(pk=MailServer.ROW)], ignore_conflicts=True)
     MailServer.objects.filter(pk=MailServer.ROW, failures=seen).update(
         failures=seen + 1,

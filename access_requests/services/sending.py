@@ -210,5 +210,5 @@ class Server:
 
 def _new_backend() -> BaseEmailBackend:
     if django.VERSION >= (6, 1):
-        return django_mail.mailers.default  # type: ignore[attr-defined, no-any-return]
+        return django_mail.mailers.default
     return django_mail.get_connection()
