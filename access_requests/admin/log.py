@@ -21,7 +21,7 @@ from access_requests.services import mailserver
 from access_requests.services.log_protection import ADVICE, unprotected
 from access_requests.services.mail import try_again
 
-MOST_COUNTED = 10_000
+MOST_COUNTED = 1_000
 NOT_SHOWN = "Not shown, since it holds a code or a link that opens an account. It is deleted once it is sent."
 
 

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         ),
         AddIndexConcurrently(
             model_name='outgoingmail',
-            index=models.Index(condition=models.Q(('state', 'waiting'), ('useless_after__isnull', False)), fields=['useless_after'], name='mail_useless'),
+            index=models.Index(condition=models.Q(('state__in', ['waiting', 'failed']), ('useless_after__isnull', False)), fields=['useless_after'], name='mail_useless'),
         ),
         AddIndexConcurrently(
             model_name='outgoingmail',

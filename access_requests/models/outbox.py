@@ -43,7 +43,7 @@ class OutgoingMail(models.Model):
             models.Index(
                 fields=["useless_after"],
                 name="mail_useless",
-                condition=Q(state=MailState.WAITING, useless_after__isnull=False),
+                condition=Q(state__in=[MailState.WAITING, MailState.FAILED], useless_after__isnull=False),
             ),
             models.Index(
                 fields=["created_at"],

@@ -354,3 +354,21 @@ def test_what_is_due_is_found_by_indexed_reads_that_do_not_grow(server: SmtpServ
     MailServer.objects.create(pk=1, failures=1, paused_until=later)
     OutgoingMail.objects.update(next_try_at=timezone.now())
     assert queries() == few + 2  # the pause, and that it is not over
+
+
+def test_what_is_sent_next_and_what_is_dropped_is_found_by_an_index() -> None:
+    plans: list[str] = []
+
+    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("SELECT") and "outgoingmail" in sql:
+            execute(f"EXPLAIN {sql}", params, many, context)
+            plans.append("\n".join(row[0] for row in context["cursor"].fetchall()))
+        return execute(sql, params, many, context)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        cursor.execute("SET LOCAL enable_bitmapscan = off")
+    with connection.execute_wrapper(explain):
+        assert send_due() == 0
+    assert ["mail_useless" in plans[0], "mail_next" in plans[1], "mail_next" in plans[2]] == [True] * 3
+    assert not any("Seq Scan" in plan or "Sort" in plan for plan in plans)
