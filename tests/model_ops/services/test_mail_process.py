@@ -24,7 +24,7 @@ from access_requests.services.requests import record_decision
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery
 from model_ops.queries import current_recovery
-from portal.tasks import HEARTBEAT_KEY
+from portal.signs import key_of
 from tests.conftest import TULU_CARD
 from tests.model_ops.conftest import wait_until
 from tests.smtp import SmtpServer, serving
@@ -96,7 +96,7 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
     start_worker("mail")
     requests = [submit(make_person(f"ada-{number}"), model) for number in range(40)]
     assert server.hanging.wait(120)
-    cache.delete(HEARTBEAT_KEY)
+    cache.delete(key_of("default"))
     start_worker("default", beat=True)
     start_worker("recovery")
     for request in requests:
@@ -106,7 +106,7 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
     recovery = current_recovery(model)
     assert recovery is not None
     assert recovery.state == RecoveryState.READY
-    wait_until(lambda: cache.get(HEARTBEAT_KEY))
+    wait_until(lambda: cache.get(key_of("default")))
     wait_until(mailserver.outage)
     assert not OutgoingMail.objects.exclude(state=MailState.WAITING).exists()
     assert len(server.commands) < 10  # paused: not one connection for each of more than a hundred emails
