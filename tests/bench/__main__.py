@@ -14,6 +14,7 @@ NAMED = {
     "attacks": "tests.bench.attacks",
     "decisions": "tests.bench.decisions",
     "slow-input": "tests.bench.slow_input",
+    "scale": "tests.bench.scale.cli",
 }
 
 

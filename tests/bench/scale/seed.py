@@ -1,0 +1,127 @@
+"""Fill a migrated, empty database: `python -m tests.bench.scale.seed REQUESTS OWNER_DSN`, in the portal's environment.
+
+One process writes the event log and another everything else; both follow the same plan. The last line is JSON: how many
+rows of each kind there are, and how long each step took.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.apps import apps  # noqa: E402 - needs the set-up
+from django.conf import settings  # noqa: E402
+from django.db import connection  # noqa: E402
+
+from access_requests.models import AccessRequest, Event, EventText, Grant  # noqa: E402
+from access_requests.services.audit import head  # noqa: E402
+from portal.accounts.models import User  # noqa: E402
+from tests.bench.scale import people, rows  # noqa: E402
+from tests.bench.scale.chain import First, copy_chain  # noqa: E402
+from tests.bench.scale.copying import (  # noqa: E402
+    at_once,
+    connect,
+    next_id,
+    set_sequences,
+    without_indexes,
+)
+from tests.bench.scale.models import add_templates, copy_models  # noqa: E402
+from tests.bench.scale.plan import Plan, make_plan  # noqa: E402
+
+Counts = dict[str, int]
+
+
+def seed(requests: int, dsn: str) -> dict[str, Any]:
+    """Write everything; return counts and seconds."""
+    took: dict[str, float] = {}
+    began = time.perf_counter()
+
+    def step(name: str) -> None:
+        nonlocal began
+        took[name], began = round(time.perf_counter() - began, 1), time.perf_counter()
+        print(f"{name}: {took[name]} s", file=sys.stderr, flush=True)
+
+    templates, revision = add_templates()
+    plan = make_plan(requests, now=int(time.time()))
+    tables = [model._meta.db_table for model in apps.get_models()]
+    step("plan")
+    with without_indexes(dsn, tables):
+        with connect(dsn) as owner:
+            first_user = next_id(owner, User)
+            catalogue = copy_models(owner, plan, templates, revision, first_user)
+            number, hash = head()
+            first = First(
+                next_id(owner, Event), next_id(owner, EventText), next_id(owner, AccessRequest), next_id(owner, Grant), first_user,
+                catalogue.models, number, hash, catalogue.sha256,
+            )  # fmt: skip
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined] - a pool does not outlive a fork
+        counts: Counts = {"models": plan.sizes.models, "before": number}
+        counts |= _both(
+            lambda: {"events": _with_owner(dsn, lambda owner: copy_chain(owner, plan, first))},
+            lambda: _with_owner(dsn, lambda owner: _rest(owner, plan, first, catalogue)),
+        )
+        step("rows")
+    step("indexes")
+    with connect(dsn) as owner:
+        set_sequences(owner, apps.get_models())
+    at_once(dsn, [f"VACUUM (ANALYZE) {table}" for table in _by_size(dsn, tables)])
+    step("vacuum")
+    return {"counts": counts, "seconds": took}
+
+
+def _with_owner(dsn: str, work: Callable[[Any], Any]) -> Any:
+    with connect(dsn) as owner:
+        return work(owner)
+
+
+def _rest(owner: Any, plan: Plan, first: First, catalogue: Any) -> Counts:
+    user, request, grant = first.user, first.request, first.grant
+    return {
+        **people.copy_people(owner, plan, user),
+        **people.copy_sessions(owner, plan, user),
+        "requests": rows.copy_requests(owner, plan, catalogue, user, request),
+        "acceptances": rows.copy_acceptances(owner, plan, catalogue, user, request),
+        "decisions": rows.copy_decisions(owner, plan, user, request),
+        **rows.copy_grants(owner, plan, catalogue, user, request, grant),
+        "emails": rows.copy_mails(owner, plan, request, settings.GATEHOUSE_URL),
+        "downloads": rows.copy_downloads(owner, plan, catalogue, user, grant),
+    }
+
+
+def _both(other: Callable[[], Counts], here: Callable[[], Counts]) -> Counts:
+    """Run the first in a process of its own and the second in this one; return what both counted."""
+    fork = multiprocessing.get_context("fork")
+    receiving, sending = fork.Pipe(duplex=False)
+    child = fork.Process(target=lambda: sending.send(other()))
+    child.start()
+    sending.close()
+    try:
+        counted = here()
+        return counted | receiving.recv()
+    except EOFError:
+        raise SystemExit("The process that writes the event log failed.") from None
+    finally:
+        child.join()
+
+
+def _by_size(dsn: str, tables: list[str]) -> list[str]:
+    """The tables that exist, the largest first."""
+    with connect(dsn) as owner:
+        found = owner.execute(
+            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r' ORDER BY pg_relation_size(oid) DESC",
+            [tables],
+        ).fetchall()
+    return [name for (name,) in found]
+
+
+if __name__ == "__main__":
+    print(json.dumps(seed(int(sys.argv[1]), sys.argv[2])))
