@@ -10,16 +10,22 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from portal.embedded.prepare import CHECKOUT
 from portal.embedded.servers import embedded_servers
 from portal.embedded.state import prepare_state
+from portal.embedded.supervisor import run_portal
 from portal.parts import OWNER_DATABASE
 from tests.bench.errors import BenchError
+from tests.bench.scale.load import under_load
+from tests.bench.scale.measure import measure
+from tests.bench.scale.table import as_text
 from tests.bench.site import temporary_state
 
+NO_RATES = {"GATEHOUSE_TOKEN_RATE": "0", "GATEHOUSE_ADDRESS_RATE": "0", "GATEHOUSE_ANONYMOUS_RATE": "0"}
 NOTE = "bench-scale.json"  # in a state folder that was filled: what is in it
 
 
@@ -30,6 +36,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--state", type=Path, metavar="DIR", help="an empty folder for the portal; it is kept")
     parser.add_argument("--seeded", type=Path, metavar="DIR", help="a folder that an earlier run filled with --state")
     parser.add_argument("--seed-only", action="store_true", help="fill the database and measure nothing")
+    parser.add_argument("--no-verify", action="store_true", help="leave out the check of the event log, which takes minutes")
+    parser.add_argument("--people", type=int, default=0, help="play so many people at once instead of the table")
+    parser.add_argument("--minutes", type=float, default=10, help="how long they are played")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
     chosen = parser.parse_args(arguments)
     if chosen.requests < 200:
         raise BenchError("Give at least 200 requests: fewer show nothing.")
@@ -38,7 +48,20 @@ def main(arguments: list[str]) -> int:
     with _folder(chosen) as state:
         if chosen.seeded is None:
             seed(state, chosen.requests)
-        return 0
+        return 0 if chosen.seed_only else _measured(state, chosen)
+
+
+def _measured(state: Path, chosen: argparse.Namespace) -> int:
+    with run_portal(state, extra_env=NO_RATES) as portal:
+        if chosen.people:
+            return int(not under_load(portal, people=chosen.people, minutes=chosen.minutes))
+        rows = measure(portal, verify=not chosen.no_verify)
+    print(as_text(rows), flush=True)
+    missed = sum(row.missed for row in rows)
+    print(f"{missed} of {len(rows)} lines missed their limit" if missed else "every limit is kept", flush=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps([asdict(replace(row, headers=None)) for row in rows], indent=1) + "\n")
+    return int(bool(missed))
 
 
 @contextmanager

@@ -17,7 +17,6 @@ PIECE = 2000  # rows for each write
 BUILDERS = 2  # indexes made at once
 # Columns that take another column's value where the model has them and the caller does not give them.
 SAME_AS = {"first_submitted_at": "submitted_at"}
-_NEEDS_CARE = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
 
 
 def connect(dsn: str) -> psycopg.Connection[Any]:
@@ -40,7 +39,7 @@ def cell(value: Any) -> str:
         return "\\N"
     kind = value.__class__
     if kind is str:
-        return value.translate(_NEEDS_CARE) if "\\" in value or "\n" in value or "\t" in value else value
+        return _escaped(value)
     if kind is int:
         return str(value)
     if kind is bool:
@@ -48,8 +47,16 @@ def cell(value: Any) -> str:
     if kind is bytes or kind is memoryview:
         return "\\\\x" + bytes(value).hex()
     if kind is dict or kind is list:
-        return json.dumps(value).translate(_NEEDS_CARE)
-    return str(value).translate(_NEEDS_CARE)
+        return _escaped(json.dumps(value))
+    return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "\n" in text or "\t" in text or "\r" in text:
+        text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return text
 
 
 def columns_of(model: type[Model]) -> list[Field[Any, Any]]:
