@@ -43,7 +43,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Generator[Filled]:
         first = bench("--requests", str(REQUESTS), "--state", str(state), "--seed-only")
         assert first.returncode == 0, first.stderr
         yield Filled(
-            state, json.loads((state / NOTE).read_text()), bench("--requests", "500", "--state", str(state), "--seed-only")
+            state,
+            json.loads((state / NOTE).read_text()),
+            bench("--requests", "500", "--state", str(state), "--seed-only"),
         )
     finally:
         wipe_servers(state)
@@ -81,7 +83,7 @@ def test_filled_database_has_every_row(filled: Filled) -> None:
 
 
 def count(owner: psycopg.Connection[Any], table: str) -> int:
-    row = owner.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - a name from above
+    row = owner.execute(f"SELECT count(*) FROM {table}").fetchone()
     assert row is not None
     return int(row[0])
 
@@ -97,7 +99,7 @@ def foreign_keys_broken(owner: psycopg.Connection[Any]) -> list[str]:
     broken = []
     for table, column, target, key in keys:
         found = owner.execute(
-            f'SELECT 1 FROM {table} t WHERE t."{column}" IS NOT NULL AND NOT EXISTS'  # noqa: S608 - names from the catalogue
+            f'SELECT 1 FROM {table} t WHERE t."{column}" IS NOT NULL AND NOT EXISTS'
             f' (SELECT FROM {target} r WHERE r."{key}" = t."{column}") LIMIT 1'
         ).fetchone()
         broken += [f"{table}.{column}"] if found else []
@@ -106,7 +108,13 @@ def foreign_keys_broken(owner: psycopg.Connection[Any]) -> list[str]:
 
 def indexes_missing(owner: psycopg.Connection[Any]) -> list[str]:
     """Those that were dropped for the load and are not there again."""
-    wanted = ["request_queue", "mail_due", "download_by_model", "download_open", "one_live_grant_per_person_and_model"]
+    wanted = [
+        "request_queue",
+        "mail_due",
+        "download_by_model",
+        "download_open",
+        "one_live_grant_per_person_and_model",
+    ]
     rows = owner.execute("SELECT indexname FROM pg_indexes WHERE indexname = ANY(%s)", [wanted]).fetchall()
     return sorted(set(wanted) - {name for (name,) in rows})
 
@@ -124,7 +132,10 @@ def test_chain_of_a_filled_database_verifies(filled: Filled) -> None:
 
 def test_folder_that_holds_a_portal_is_refused(filled: Filled) -> None:
     assert filled.again.returncode == 1
-    assert filled.again.stderr == f"{filled.state} holds a portal: bench scale fills an empty folder only, so name another.\n"
+    assert (
+        filled.again.stderr
+        == f"{filled.state} holds a portal: bench scale fills an empty folder only, so name another.\n"
+    )
 
 
 def test_folder_with_anything_in_it_is_refused(tmp_path: Path) -> None:
@@ -162,7 +173,11 @@ def test_row_over_its_limit_or_its_queries_is_missed() -> None:
     many = Row("page", limit=0, most_queries=3, median=1.0, longest=1.0, queries=4)
     unknown = Row("page", limit=0, most_queries=3, median=1.0, longest=1.0)
     assert [row.judged().missed for row in (good, slow, many, unknown)] == [False, True, True, True]
-    assert [line.endswith("missed") for line in as_text([good, slow.judged()]).splitlines()] == [False, False, True]
+    assert [line.endswith("missed") for line in as_text([good, slow.judged()]).splitlines()] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_percentile_of_few_is_one_of_them() -> None:

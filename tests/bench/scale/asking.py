@@ -119,7 +119,9 @@ def processes(portal: Supervisor) -> list[Process]:
     """Return every process of the portal with its memory."""
     children = _children()
     roots = [(part.name, part.child.pid) for part in portal.parts if part.child is not None]
-    roots += [(server.child.name, server.child.pid) for server in portal.servers.own if server.child is not None]
+    roots += [
+        (server.child.name, server.child.pid) for server in portal.servers.own if server.child is not None
+    ]
     found = []
     for name, root in roots:
         todo = [root]

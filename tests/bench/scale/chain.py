@@ -15,6 +15,7 @@ from access_requests.models import Event, EventLink, EventText
 from access_requests.services.audit import SALT
 from tests.bench.scale.clock import moment
 from tests.bench.scale.copying import copy_rows
+from tests.bench.scale.people import username_of
 from tests.bench.scale.plan import (
     APPEALED,
     APPROVED,
@@ -24,14 +25,12 @@ from tests.bench.scale.plan import (
     IN_REVIEW,
     REJECTED,
     RESET,
-    REVOKED,
     STATES,
     WITHDRAWN,
     Plan,
     has_licence,
     is_auto,
 )
-from tests.bench.scale.people import username_of
 
 PIECE = 20_000  # events for each round of three COPYs
 STARTED, OPENED = 3, 4  # of a hundred requests, those whose start and opening are in the log
@@ -76,8 +75,15 @@ def copy_chain(owner: psycopg.Connection[Any], plan: Plan, first: First) -> int:
     count, chain = 0, _chained(plan, first)
     while piece := list(islice(chain, PIECE)):
         copy_rows(owner, Event, EVENT, (event for event, _, _ in piece))
-        copy_rows(owner, EventText, ("id", "event_id", "name", "salt", "text"), (t for _, ts, _ in piece for t in ts))
-        copy_rows(owner, EventLink, ("number", "event_id", "previous_hash", "hash"), (link for *_, link in piece))
+        copy_rows(
+            owner,
+            EventText,
+            ("id", "event_id", "name", "salt", "text"),
+            (t for _, ts, _ in piece for t in ts),
+        )
+        copy_rows(
+            owner, EventLink, ("number", "event_id", "previous_hash", "hash"), (link for *_, link in piece)
+        )
         count += len(piece)
     return count
 
@@ -85,29 +91,35 @@ def copy_chain(owner: psycopg.Connection[Any], plan: Plan, first: First) -> int:
 def _chained(plan: Plan, first: First) -> Iterator[tuple[Any, Any, Any]]:
     """Yield row, texts and link of each event, in the order of time."""
     event, text, number, previous = first.event, first.text, first.number, first.hash
-    salts, sha256 = random.Random(2), hashlib.sha256
+    salts = random.Random(2)
     names = [username_of(person) for person in range(plan.sizes.people)]
     for what in _in_order(plan):
         one = _happening(plan, what, first, names)
         actor = None if one.actor is None else first.user + one.actor
-        texts, digests = [], []
-        for name, value in one.texts:
-            salt = salts.randbytes(SALT)
-            texts.append((text, event, name, salt, value))
-            digests.append(f'"{name}":"{sha256(salt + value.encode()).hexdigest()}"')
-            text += 1
-        writer = "" if one.texts and one.texts[0][0] == "actor_name" else "policy" if is_auto_step(one) else "system"
-        at, found = moment(one.at), "{" + ",".join(digests) + "}"
-        content = (
-            f'{{"actor":{_id(actor)},"at":"{at}","data":{one.facts},"format":2,"grant":{_id(one.grant)},'
-            f'"kind":"{one.kind}","model":{one.model},"request":{_id(one.request)},"texts":{found},"writer":"{writer}"}}'
-        )
-        digest = sha256(content.encode()).hexdigest()
-        number += 1
-        hash = sha256(f"{number} {previous} {digest}".encode()).hexdigest()
-        row = (event, 2, at, one.kind, actor, writer, one.model, one.request, one.grant, one.facts, found, digest)
+        texts = [
+            (text + place, event, name, salts.randbytes(SALT), value)
+            for place, (name, value) in enumerate(one.texts)
+        ]
+        row = _row(event, one, actor, texts)
+        number, text = number + 1, text + len(texts)
+        hash = hashlib.sha256(f"{number} {previous} {row[-1]}".encode()).hexdigest()
         yield row, texts, (number, event, previous, hash)
         event, previous = event + 1, hash
+
+
+def _row(event: int, one: Happening, actor: int | None, texts: list[Any]) -> tuple[Any, ...]:
+    """Return the event's columns; the last one is the digest of the others."""
+    salted = ((name, hashlib.sha256(salt + value.encode()).hexdigest()) for _, _, name, salt, value in texts)
+    digests, at = "{" + ",".join(f'"{name}":"{digest}"' for name, digest in salted) + "}", moment(one.at)
+    by_person = one.texts and one.texts[0][0] == "actor_name"
+    writer = "" if by_person else "policy" if is_auto_step(one) else "system"
+    content = (
+        f'{{"actor":{_id(actor)},"at":"{at}","data":{one.facts},"format":2,"grant":{_id(one.grant)},'
+        f'"kind":"{one.kind}","model":{one.model},"request":{_id(one.request)},"texts":{digests},"writer":"{writer}"}}'
+    )
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    places = (one.model, one.request, one.grant)
+    return event, 2, at, one.kind, actor, writer, *places, one.facts, digests, digest
 
 
 def is_auto_step(one: Happening) -> bool:
@@ -121,7 +133,9 @@ def _id(value: int | None) -> str:
 
 def _in_order(plan: Plan) -> list[tuple[int, int, int]]:
     """Return time, step and request (or grant) of everything that happened, sorted."""
-    found = [(plan.submitted[0] - 9000, step, model) for model in range(plan.sizes.models) for step in (-2, -1)]
+    found = [
+        (plan.submitted[0] - 9000, step, model) for model in range(plan.sizes.models) for step in (-2, -1)
+    ]
     for number, state in enumerate(plan.state):
         at, decided = plan.submitted[number], plan.decided[number]
         if state == DRAFT or number * 7919 % 100 < STARTED:
@@ -130,7 +144,10 @@ def _in_order(plan: Plan) -> list[tuple[int, int, int]]:
             continue
         found.append((at, HANDED_IN, number))
         if state == IN_REVIEW or (
-            decided and number * 6007 % 100 < OPENED and state != WITHDRAWN and not is_auto(plan.model[number])
+            decided
+            and number * 6007 % 100 < OPENED
+            and state != WITHDRAWN
+            and not is_auto(plan.model[number])
         ):
             found.append((max(at, decided - 60 if decided else at + 1200), LOOKED_AT, number))
         if decided:
@@ -160,7 +177,9 @@ def _happening(plan: Plan, what: tuple[int, int, int], first: First, names: list
         facts = f'{{"from":"draft","licences":[{licences}],"to":"submitted"}}'
         return Happening(at, "request.submitted", person, *here, facts, by_person)
     if step == LOOKED_AT:
-        return Happening(at, "request.opened", plan.reviewer[number], *here, _moved("submitted", "in_review"), by_reviewer)
+        return Happening(
+            at, "request.opened", plan.reviewer[number], *here, _moved("submitted", "in_review"), by_reviewer
+        )
     if step == CONTESTED:
         return Happening(at, "request.appealed", person, *here, _moved("rejected", "appealed"), by_person)
     if state == WITHDRAWN:
@@ -178,7 +197,9 @@ def _of_model(at: int, step: int, model: int, plan: Plan, first: First, names: l
         return Happening(at, "model.added", owner, first.models[model], None, None, facts, _by(names, owner))
     added = f'"{first.sha256}"' if has_licence(model) else ""
     facts = f'{{"added":[{added}],"retired":[]}}'
-    return Happening(at, "model.licences_changed", owner, first.models[model], None, None, facts, _by(names, owner))
+    return Happening(
+        at, "model.licences_changed", owner, first.models[model], None, None, facts, _by(names, owner)
+    )
 
 
 def _of_grant(at: int, step: int, grant: int, plan: Plan, first: First, names: list[str]) -> Happening:

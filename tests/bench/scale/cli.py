@@ -33,11 +33,19 @@ def main(arguments: list[str]) -> int:
     """Fill a database and measure; return 1 where a limit is missed."""
     parser = argparse.ArgumentParser(prog="./dev.py bench scale", description=__doc__)
     parser.add_argument("--requests", type=int, default=1000, help="requests in the database")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="an empty folder for the portal; it is kept")
-    parser.add_argument("--seeded", type=Path, metavar="DIR", help="a folder that an earlier run filled with --state")
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="an empty folder for the portal; it is kept"
+    )
+    parser.add_argument(
+        "--seeded", type=Path, metavar="DIR", help="a folder that an earlier run filled with --state"
+    )
     parser.add_argument("--seed-only", action="store_true", help="fill the database and measure nothing")
-    parser.add_argument("--no-verify", action="store_true", help="leave out the check of the event log, which takes minutes")
-    parser.add_argument("--people", type=int, default=0, help="play so many people at once instead of the table")
+    parser.add_argument(
+        "--no-verify", action="store_true", help="leave out the check of the event log, which takes minutes"
+    )
+    parser.add_argument(
+        "--people", type=int, default=0, help="play so many people at once instead of the table"
+    )
     parser.add_argument("--minutes", type=float, default=10, help="how long they are played")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     chosen = parser.parse_args(arguments)
@@ -58,9 +66,13 @@ def _measured(state: Path, chosen: argparse.Namespace) -> int:
         rows = measure(portal, verify=not chosen.no_verify)
     print(as_text(rows), flush=True)
     missed = sum(row.missed for row in rows)
-    print(f"{missed} of {len(rows)} lines missed their limit" if missed else "every limit is kept", flush=True)
+    print(
+        f"{missed} of {len(rows)} lines missed their limit" if missed else "every limit is kept", flush=True
+    )
     if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(replace(row, headers=None)) for row in rows], indent=1) + "\n")
+        chosen.json.write_text(
+            json.dumps([asdict(replace(row, headers=None)) for row in rows], indent=1) + "\n"
+        )
     return int(bool(missed))
 
 

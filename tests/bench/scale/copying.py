@@ -71,11 +71,15 @@ def copy_rows(
     table = model._meta.db_table
     given = list(names)
     others = [field for field in columns_of(model) if field.column not in given]
-    twins = [(field.column, given.index(SAME_AS[field.column])) for field in others if _has_twin(field, given)]
+    twins = [
+        (field.column, given.index(SAME_AS[field.column])) for field in others if _has_twin(field, given)
+    ]
     rest = [field for field in others if not _has_twin(field, given) and not field.has_db_default()]
     end = "".join("\t" + cell(_default(field)) for field in rest) + "\n"
     places = [place for _, place in twins]
-    quoted = ", ".join(f'"{name}"' for name in [*given, *(name for name, _ in twins), *(f.column for f in rest)])
+    quoted = ", ".join(
+        f'"{name}"' for name in [*given, *(name for name, _ in twins), *(f.column for f in rest)]
+    )
     count, todo = 0, iter(rows)
     with owner.cursor() as cursor, cursor.copy(f"COPY {table} ({quoted}) FROM STDIN") as copy:
         while piece := list(islice(todo, PIECE)):
@@ -112,7 +116,9 @@ def copies_of(row: Model, changes: Iterable[dict[str, Any]]) -> tuple[list[str],
     fields = columns_of(type(row))
     names = [field.column for field in fields]
     values = [plain(field, getattr(row, field.attname)) for field in fields]
-    made = ([change.get(name, value) for name, value in zip(names, values, strict=True)] for change in changes)
+    made = (
+        [change.get(name, value) for name, value in zip(names, values, strict=True)] for change in changes
+    )
     return names, made
 
 
@@ -157,7 +163,9 @@ def next_id(owner: psycopg.Connection[Any], model: type[Model]) -> int:
     """Return the first free number of a table's primary key."""
     primary = model._meta.pk
     assert primary is not None
-    row = owner.execute(f'SELECT coalesce(max("{primary.column}"), 0) + 1 FROM {model._meta.db_table}').fetchone()
+    row = owner.execute(
+        f'SELECT coalesce(max("{primary.column}"), 0) + 1 FROM {model._meta.db_table}'
+    ).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -168,7 +176,9 @@ def set_sequences(owner: psycopg.Connection[Any], models: Iterable[type[Model]])
         primary = model._meta.pk
         assert primary is not None
         table, column = model._meta.db_table, primary.column
-        (name,) = owner.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, column]).fetchone() or (None,)
+        (name,) = owner.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, column]).fetchone() or (
+            None,
+        )
         if name:
             owner.execute(
                 f'SELECT setval(%s, (SELECT coalesce(max("{column}"), 1) FROM {table}), true)', [name]

@@ -26,7 +26,13 @@ STAFF_SHARE = 0.05
 WITHIN = 60.0  # seconds for one answer
 LIMIT = 500.0  # milliseconds, 95th percentile
 QUEUE = "/admin/access_requests/accessrequest/"
-VISITOR = (("catalogue", 30), ("model page", 25), ("stylesheet", 20), ("My requests", 15), ("own request or access", 10))
+VISITOR = (
+    ("catalogue", 30),
+    ("model page", 25),
+    ("stylesheet", 20),
+    ("My requests", 15),
+    ("own request or access", 10),
+)
 STAFF = (("queue", 40), ("request in the admin", 40), ("catalogue", 20))
 
 
@@ -86,7 +92,13 @@ async def _look(portal: Supervisor, until: float, memory: list[list[Process]]) -
 
 
 async def _person(
-    site: Site, cookie: str, habits: tuple[tuple[str, int], ...], mine: str, until: float, seen: Seen, number: int
+    site: Site,
+    cookie: str,
+    habits: tuple[tuple[str, int], ...],
+    mine: str,
+    until: float,
+    seen: Seen,
+    number: int,
 ) -> None:
     """One person with one browser, whose connection stays open between pages."""
     chance, line = random.Random(number), _Line(site)
@@ -155,7 +167,11 @@ class _Line:
 
 def request_head(site: Site, path: str, headers: dict[str, str]) -> bytes:
     """Return a GET as it goes over the line."""
-    lines = [f"GET {path} HTTP/1.1", f"Host: {site.host}:{site.port}", *(f"{k}: {v}" for k, v in headers.items())]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {site.host}:{site.port}",
+        *(f"{k}: {v}" for k, v in headers.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

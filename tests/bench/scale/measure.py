@@ -66,7 +66,9 @@ def _filled(portal: Supervisor, row: Row, found: Timed) -> Row:
         end_statements(portal)
         return replace(row, figure=f"> {LONGEST:.0f} s", missed=True)
     if found.status != 200:
-        return replace(row, median=found.median, longest=found.longest, note=f"status {found.status}", missed=True)
+        return replace(
+            row, median=found.median, longest=found.longest, note=f"status {found.status}", missed=True
+        )
     return replace(row, median=found.median, longest=found.longest)
 
 
@@ -171,6 +173,8 @@ def _verified(portal: Supervisor) -> Row:
     row = Row("verify_audit", limit=0)
     if not found:
         return replace(row, figure=f"> {VERIFY_WITHIN:.0f} s")
-    row = replace(row, figure=f"{found['seconds']:.0f} s", note=f"{found['events']:,} events", missed=not found["ok"])
+    row = replace(
+        row, figure=f"{found['seconds']:.0f} s", note=f"{found['events']:,} events", missed=not found["ok"]
+    )
     say(row)
     return row

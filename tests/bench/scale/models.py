@@ -50,7 +50,9 @@ extra_gated_fields:
 
 """
 BODY = "Trained on text, evaluated on other text. See the paper for what it can and cannot do.\n\n" * 20
-LICENCE = LicenceText("licence.txt", "en", "You may use this for research, and say so where you publish.\n" * 40)
+LICENCE = LicenceText(
+    "licence.txt", "en", "You may use this for research, and say so where you publish.\n" * 40
+)
 
 
 @dataclass(frozen=True)
@@ -136,32 +138,49 @@ def template_of(number: int, templates: dict[str, Template]) -> Template:
 
 
 def copy_models(
-    owner: psycopg.Connection[Any], plan: Plan, templates: dict[str, Template], revision: Revision, first_user: int
+    owner: psycopg.Connection[Any],
+    plan: Plan,
+    templates: dict[str, Template],
+    revision: Revision,
+    first_user: int,
 ) -> Catalogue:
     """Write all models, forms, licences, roles and published revisions of the plan."""
     count = plan.sizes.models
-    models = _ids(owner, GatedModel, count)
-    forms = _ids(owner, FormVersion, count)
-    cards = _ids(owner, RenderedCard, count)
-    licences = [number if has_licence(n) else 0 for n, number in enumerate(_ids(owner, LicenceVersion, count))]
-    for number in range(count):
-        template = template_of(number, templates)
-        since = moment(plan.now - 5 * 365 * DAY + number * 3600)
-        here = {"model_id": models[number], "created_at": since}
-        _copy(owner, template.model, {
-            "id": models[number], "repo_id": repo_id_of(number), "form_id": forms[number], "listed": is_listed(number),
-            "created_at": since, "updated_at": since,
-        })  # fmt: skip
-        _copy(owner, template.form, {"id": forms[number], **here})
-        _copy(owner, template.card, {"id": cards[number], **here})
-        if template.licence is not None:
-            _copy(owner, template.licence, {"id": licences[number], **here})
+    licences = _ids(owner, LicenceVersion, count)
     licence = templates["licence"].licence
     assert licence is not None
-    catalogue = Catalogue(models, forms, licences, licence.sha256)
+    catalogue = Catalogue(
+        models=_ids(owner, GatedModel, count),
+        forms=_ids(owner, FormVersion, count),
+        licences=[pk if has_licence(number) else 0 for number, pk in enumerate(licences)],
+        sha256=licence.sha256,
+    )
+    cards = _ids(owner, RenderedCard, count)
+    for number in range(count):
+        since = moment(plan.now - 5 * 365 * DAY + number * 3600)
+        _copy_model(owner, number, template_of(number, templates), catalogue, cards[number], since)
     _copy_roles(owner, plan, catalogue, first_user)
     _copy_revisions(owner, plan, catalogue, revision)
     return catalogue
+
+
+def _copy_model(
+    owner: psycopg.Connection[Any],
+    number: int,
+    template: Template,
+    catalogue: Catalogue,
+    card: int,
+    since: str,
+) -> None:
+    """Copy one template as the model with this number."""
+    model, form = catalogue.models[number], catalogue.forms[number]
+    here = {"model_id": model, "created_at": since}
+    own = {"id": model, "repo_id": repo_id_of(number), "form_id": form, "listed": is_listed(number)}
+    _copy(owner, template.model, {**own, "created_at": since, "updated_at": since})
+    _copy(owner, template.form, {"id": form, **here})
+    _copy(owner, template.card, {"id": card, **here})
+    if template.licence is not None:
+        _copy(owner, template.licence, {"id": catalogue.licences[number], **here})
 
 
 def _ids(owner: psycopg.Connection[Any], model: type[Model], count: int) -> list[int]:
@@ -181,10 +200,17 @@ def _copy_roles(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue
         for number, people in enumerate(plan.roles)
         for place, person in enumerate(people)
     )
-    copy_rows(owner, ModelRole, ("id", "model_id", "user_id", "role"), ((first + n, *row) for n, row in enumerate(rows)))
+    copy_rows(
+        owner,
+        ModelRole,
+        ("id", "model_id", "user_id", "role"),
+        ((first + n, *row) for n, row in enumerate(rows)),
+    )
 
 
-def _copy_revisions(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, revision: Revision) -> None:
+def _copy_revisions(
+    owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, revision: Revision
+) -> None:
     """One revision for each published model; all of them share the blobs."""
     numbers = [number for number in range(plan.sizes.models) if is_published(number)]
     first, first_ref, first_file = (next_id(owner, kind) for kind in (Revision, Ref, RepoFile))
@@ -201,7 +227,12 @@ def _copy_revisions(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catal
         ((first_ref + n, catalogue.models[number], "main", first + n) for n, number in enumerate(numbers)),
     )  # fmt: skip
     files = list(revision.files.all())
-    copy_rows(owner, RepoFile, ("id", "revision_id", "path", "blob_id", "is_lfs"), _files(files, first_file, first, len(numbers)))
+    copy_rows(
+        owner,
+        RepoFile,
+        ("id", "revision_id", "path", "blob_id", "is_lfs"),
+        _files(files, first_file, first, len(numbers)),
+    )
 
 
 def _files(files: list[RepoFile], first: int, revision: int, count: int) -> Iterator[tuple[Any, ...]]:

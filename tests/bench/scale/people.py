@@ -19,7 +19,21 @@ from tests.bench.scale.copying import copy_rows, next_id
 from tests.bench.scale.plan import BUSY, SUPERUSER, Plan
 from tests.bench.scale.words import country_of, institution_of, name_of
 
-HANDLES = ("ada", "li.wei", "minsu", "olga", "fatima", "yuki", "jose", "grace", "chen", "nils", "priya", "tom-", "zoe_")
+HANDLES = (
+    "ada",
+    "li.wei",
+    "minsu",
+    "olga",
+    "fatima",
+    "yuki",
+    "jose",
+    "grace",
+    "chen",
+    "nils",
+    "priya",
+    "tom-",
+    "zoe_",
+)
 HASH = "pbkdf2_sha256$1200000${}${}"
 LETTERS = string.ascii_letters + string.digits
 CLIENT = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -90,5 +104,9 @@ def copy_sessions(owner: psycopg.Connection[Any], plan: Plan, first_user: int) -
 def _sessions(plan: Plan, chance: random.Random) -> Iterator[tuple[int, str, int]]:
     for number in range(plan.sizes.people):
         lives = number % 10 == 0
-        ends = plan.now + chance.randrange(DAY, 14 * DAY) if lives else plan.now - chance.randrange(60, 700 * DAY)
+        ends = (
+            plan.now + chance.randrange(DAY, 14 * DAY)
+            if lives
+            else plan.now - chance.randrange(60, 700 * DAY)
+        )
         yield number, "".join(chance.choices(LETTERS, k=32)).lower(), ends

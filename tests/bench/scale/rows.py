@@ -10,7 +10,14 @@ from typing import Any
 
 import psycopg
 
-from access_requests.models import AccessRequest, AccessToken, Decision, Grant, LicenceAcceptance, OutgoingMail
+from access_requests.models import (
+    AccessRequest,
+    AccessToken,
+    Decision,
+    Grant,
+    LicenceAcceptance,
+    OutgoingMail,
+)
 from model_ops.models import Delivery, Download
 from tests.bench.scale.clock import DAY, maybe, moment
 from tests.bench.scale.copying import copy_rows, next_id
@@ -36,9 +43,20 @@ from tests.bench.scale.plan import (
 )
 from tests.bench.scale.words import WORDS, country_of, institution_of, name_of, use_of
 
-OUTCOMES = {APPROVED: "approved", REJECTED: "rejected", CHANGES: "changes_requested", RESET: "reset", APPEALED: "rejected"}
+OUTCOMES = {
+    APPROVED: "approved",
+    REJECTED: "rejected",
+    CHANGES: "changes_requested",
+    RESET: "reset",
+    APPEALED: "rejected",
+}
 WAITING_MAILS = 25
-FILES = (("config.json", 24), ("tokenizer.json", 9500), ("model.safetensors", 64 * 2**20), ("README.md", 2400))
+FILES = (
+    ("config.json", 24),
+    ("tokenizer.json", 9500),
+    ("model.safetensors", 64 * 2**20),
+    ("README.md", 2400),
+)
 TEXT = """Hello {},
 
 your request #{} for {} is {}.
@@ -53,7 +71,9 @@ Gatehouse at {}
 """
 
 
-def copy_requests(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first: int) -> int:
+def copy_requests(
+    owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first: int
+) -> int:
     """Write the requests with their answers."""
     names = (
         "id", "model_id", "applicant_id", "state", "form_id", "answers", "first_name", "last_name", "institution", "country",
@@ -64,12 +84,15 @@ def copy_requests(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalog
 
 def _requests(plan: Plan, catalogue: Catalogue, first_user: int, first: int) -> Iterator[tuple[Any, ...]]:
     for number, state in enumerate(plan.state):
-        person, model, at, decided = plan.person[number], plan.model[number], plan.submitted[number], plan.decided[number]
+        person, model, at, decided = (
+            plan.person[number],
+            plan.model[number],
+            plan.submitted[number],
+            plan.decided[number],
+        )
         name, last = name_of(person)
         institution, country, use = institution_of(person), country_of(person), use_of(number)
-        answers = (
-            f'{{"f1": "{name}", "f2": "{last}", "f3": "{institution}", "f4": "{country}", "f5": "{use}", "f6": [], "f7": true}}'
-        )
+        answers = f'{{"f1": "{name}", "f2": "{last}", "f3": "{institution}", "f4": "{country}", "f5": "{use}", "f6": [], "f7": true}}'
         appealed = decided + 600 if state == APPEALED else 0
         yield (
             first + number, catalogue.models[model], first_user + person, STATES[state], catalogue.forms[model], answers, name, last,
@@ -79,10 +102,19 @@ def _requests(plan: Plan, catalogue: Catalogue, first_user: int, first: int) -> 
         )  # fmt: skip
 
 
-def copy_acceptances(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first: int) -> int:
+def copy_acceptances(
+    owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first: int
+) -> int:
     """Write who accepted the licence, with each request that was submitted where there is one."""
     rows = (
-        (first + n, first_user + plan.person[n], catalogue.licences[plan.model[n]], "en", catalogue.sha256, moment(plan.submitted[n]))
+        (
+            first + n,
+            first_user + plan.person[n],
+            catalogue.licences[plan.model[n]],
+            "en",
+            catalogue.sha256,
+            moment(plan.submitted[n]),
+        )
         for n, state in enumerate(plan.state)
         if state != DRAFT and has_licence(plan.model[n])
     )
@@ -108,7 +140,12 @@ def copy_decisions(owner: psycopg.Connection[Any], plan: Plan, first_user: int, 
 
 
 def copy_grants(
-    owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first: int, first_grant: int
+    owner: psycopg.Connection[Any],
+    plan: Plan,
+    catalogue: Catalogue,
+    first_user: int,
+    first: int,
+    first_grant: int,
 ) -> dict[str, int]:
     """Write grants, what they wait for, and tokens of three in five."""
     names = (
@@ -133,7 +170,9 @@ def copy_grants(
     return {"grants": grants, "deliveries": deliveries, "tokens": tokens}
 
 
-def _grants(plan: Plan, catalogue: Catalogue, first_user: int, first: int, first_grant: int) -> Iterator[tuple[Any, ...]]:
+def _grants(
+    plan: Plan, catalogue: Catalogue, first_user: int, first: int, first_grant: int
+) -> Iterator[tuple[Any, ...]]:
     for grant, n in enumerate(plan.granted):
         auto, fate, reviewer = is_auto(plan.model[n]), plan.fate[grant], first_user + plan.reviewer[n]
         revoked, start = fate == REVOKED, plan.decided[n]
@@ -174,21 +213,31 @@ def _tokens(plan: Plan, first_user: int, first_grant: int, begin: int) -> Iterat
 
 def copy_mails(owner: psycopg.Connection[Any], plan: Plan, first: int, url: str) -> int:
     """Write an email for each request that was handed in, sent long ago, and a few that wait for tomorrow."""
-    names = ("id", "key", "to", "subject", "text", "state", "attempts", "last_error", "created_at", "next_try_at", "sent_at")
+    names = (
+        "id",
+        "key",
+        "to",
+        "subject",
+        "text",
+        "state",
+        "attempts",
+        "last_error",
+        "created_at",
+        "next_try_at",
+        "sent_at",
+    )
     return copy_rows(owner, OutgoingMail, names, _mails(plan, first, next_id(owner, OutgoingMail), url))
 
 
 def _mails(plan: Plan, first: int, begin: int, url: str) -> Iterator[tuple[Any, ...]]:
-    count = 0
     numbers = [number for number, state in enumerate(plan.state) if state != DRAFT]
-    for number in numbers:
-        count += 1
-        waits = count > len(numbers) - WAITING_MAILS
+    for count, number in enumerate(numbers):
+        waits = count >= len(numbers) - WAITING_MAILS
         at = plan.decided[number] or plan.submitted[number]
         what, model = STATES[plan.state[number]].replace("_", " "), repo_id_of(plan.model[number])
         text = TEXT.format(name_of(plan.person[number])[0], first + number, model, what, url, model, url)
         yield (
-            begin + count - 1, f"bench:{first + number}", address_of(plan.person[number]), f"Your request for {model} is {what}", text,
+            begin + count, f"bench:{first + number}", address_of(plan.person[number]), f"Your request for {model} is {what}", text,
             "waiting" if waits else "sent", 5 if waits else 1, "TimeoutError: timed out" if waits else "", moment(at),
             moment(plan.now + DAY) if waits else moment(at), None if waits else moment(at + 4),
         )  # fmt: skip
@@ -202,7 +251,9 @@ def copy_downloads(
         "id", "request_id", "mode", "state", "model_id", "grant_id", "user_id", "commit", "path", "bytes_asked", "bytes_sent", "status",
         "seconds", "address", "client", "started_at",
     )  # fmt: skip
-    return copy_rows(owner, Download, names, _downloads(plan, catalogue, first_user, first_grant, next_id(owner, Download)))
+    return copy_rows(
+        owner, Download, names, _downloads(plan, catalogue, first_user, first_grant, next_id(owner, Download))
+    )
 
 
 def _downloads(

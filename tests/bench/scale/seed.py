@@ -23,6 +23,7 @@ from django.db import connection  # noqa: E402
 
 from access_requests.models import AccessRequest, Event, EventText, Grant  # noqa: E402
 from access_requests.services.audit import head  # noqa: E402
+from model_ops.models import Revision  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
 from tests.bench.scale import people, rows  # noqa: E402
 from tests.bench.scale.chain import First, copy_chain  # noqa: E402
@@ -33,49 +34,70 @@ from tests.bench.scale.copying import (  # noqa: E402
     set_sequences,
     without_indexes,
 )
-from tests.bench.scale.models import add_templates, copy_models  # noqa: E402
+from tests.bench.scale.models import Catalogue, Template, add_templates, copy_models  # noqa: E402
 from tests.bench.scale.plan import Plan, make_plan  # noqa: E402
 
 Counts = dict[str, int]
 
 
+class Steps:
+    """How long each step took, in seconds; each is shown when it is done."""
+
+    def __init__(self) -> None:
+        self.took: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        now = time.perf_counter()
+        self.took[name], self._began = round(now - self._began, 1), now
+        print(f"{name}: {self.took[name]} s", file=sys.stderr, flush=True)
+
+
 def seed(requests: int, dsn: str) -> dict[str, Any]:
     """Write everything; return counts and seconds."""
-    took: dict[str, float] = {}
-    began = time.perf_counter()
-
-    def step(name: str) -> None:
-        nonlocal began
-        took[name], began = round(time.perf_counter() - began, 1), time.perf_counter()
-        print(f"{name}: {took[name]} s", file=sys.stderr, flush=True)
-
+    steps = Steps()
     templates, revision = add_templates()
     plan = make_plan(requests, now=int(time.time()))
     tables = [model._meta.db_table for model in apps.get_models()]
-    step("plan")
+    steps.done("plan")
     with without_indexes(dsn, tables):
         with connect(dsn) as owner:
-            first_user = next_id(owner, User)
-            catalogue = copy_models(owner, plan, templates, revision, first_user)
-            number, hash = head()
-            first = First(
-                next_id(owner, Event), next_id(owner, EventText), next_id(owner, AccessRequest), next_id(owner, Grant), first_user,
-                catalogue.models, number, hash, catalogue.sha256,
-            )  # fmt: skip
+            first, catalogue = _begun(owner, plan, templates, revision)
         connection.close()
         connection.close_pool()  # type: ignore[attr-defined] - a pool does not outlive a fork
-        counts: Counts = {"models": plan.sizes.models, "before": number}
+        counts: Counts = {"models": plan.sizes.models, "before": first.number}
         counts |= _both(
             lambda: {"events": _with_owner(dsn, lambda owner: copy_chain(owner, plan, first))},
             lambda: _with_owner(dsn, lambda owner: _rest(owner, plan, first, catalogue)),
         )
-        step("rows")
-    step("indexes")
+        steps.done("rows")
     with connect(dsn) as owner:
         set_sequences(owner, apps.get_models())
+    steps.done("indexes")
     at_once(dsn, [f"VACUUM (ANALYZE) {table}" for table in _by_size(dsn, tables)])
-    step("vacuum")
-    return {"counts": counts, "seconds": took}
+    steps.done("vacuum")
+    return {"counts": counts, "seconds": steps.took}
+
+
+def _begun(
+    owner: Any, plan: Plan, templates: dict[str, Template], revision: Revision
+) -> tuple[First, Catalogue]:
+    """Write the models, and return where all other rows begin."""
+    user = next_id(owner, User)
+    catalogue = copy_models(owner, plan, templates, revision, user)
+    number, hash = head()
+    first = First(
+        event=next_id(owner, Event),
+        text=next_id(owner, EventText),
+        request=next_id(owner, AccessRequest),
+        grant=next_id(owner, Grant),
+        user=user,
+        models=catalogue.models,
+        number=number,
+        hash=hash,
+        sha256=catalogue.sha256,
+    )
+    return first, catalogue
 
 
 def _with_owner(dsn: str, work: Callable[[Any], Any]) -> Any:
@@ -83,7 +105,7 @@ def _with_owner(dsn: str, work: Callable[[Any], Any]) -> Any:
         return work(owner)
 
 
-def _rest(owner: Any, plan: Plan, first: First, catalogue: Any) -> Counts:
+def _rest(owner: Any, plan: Plan, first: First, catalogue: Catalogue) -> Counts:
     user, request, grant = first.user, first.request, first.grant
     return {
         **people.copy_people(owner, plan, user),

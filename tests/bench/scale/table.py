@@ -43,11 +43,20 @@ class Row:
 
 def rows_for(made: dict[str, Any]) -> list[Row]:
     """Return every page and list that is asked for over HTTP."""
-    person, busy, reviewer, root = (session(made["sessions"][who]) for who in ("person", "busy", "reviewer", "superuser"))
-    return [*_of_people(made, person, busy, reviewer), *_of_staff(made, root, reviewer), *_searches(root), *_of_clients(made)]
+    person, busy, reviewer, root = (
+        session(made["sessions"][who]) for who in ("person", "busy", "reviewer", "superuser")
+    )
+    return [
+        *_of_people(made, person, busy, reviewer),
+        *_of_staff(made, root, reviewer),
+        *_searches(root),
+        *_of_clients(made),
+    ]
 
 
-def _of_people(made: dict[str, Any], person: dict[str, str], busy: dict[str, str], reviewer: dict[str, str]) -> list[Row]:
+def _of_people(
+    made: dict[str, Any], person: dict[str, str], busy: dict[str, str], reviewer: dict[str, str]
+) -> list[Row]:
     return [
         Row("catalogue", "/", person, LIST),
         Row("catalogue, of who reviews most models", "/", reviewer, LIST),
@@ -95,18 +104,25 @@ def _of_staff(made: dict[str, Any], root: dict[str, str], reviewer: dict[str, st
 def _searches(root: dict[str, str]) -> list[Row]:
     words = {
         "queue": (f"{ADMIN}/accessrequest/", ("Lovelace", RARE, "王伟", "김민수", "Ad", NOTHING, COMMON)),
-        "people": ("/admin/accounts/user/", ("Lovelace", "ada13", "王伟", "김민수", "Ad", NOTHING, "institute")),
+        "people": (
+            "/admin/accounts/user/",
+            ("Lovelace", "ada13", "王伟", "김민수", "Ad", NOTHING, "institute"),
+        ),
         "events": (f"{ADMIN}/event/", ("model-0003", "ada13", "王伟", "li", NOTHING, "request")),
         "emails": (f"{ADMIN}/outgoingmail/", ("model-0003", "ada13", "ad", NOTHING, "approved")),
     }
     return [
-        Row(f"search {where}: {word}", f"{path}?q={quote(word)}", root) for where, (path, found) in words.items() for word in found
+        Row(f"search {where}: {word}", f"{path}?q={quote(word)}", root)
+        for where, (path, found) in words.items()
+        for word in found
     ]
 
 
 def _of_clients(made: dict[str, Any]) -> list[Row]:
     reads, decides = bearer(made["tokens"]["person"]), bearer(made["tokens"]["reviewer"])
-    large, small = (f"/{made['repo']}/resolve/{made['commit']}/{name}" for name in ("model.safetensors", "config.json"))
+    large, small = (
+        f"/{made['repo']}/resolve/{made['commit']}/{name}" for name in ("model.safetensors", "config.json")
+    )
     lists = f"/api/models/{made['repo']}/user-access-request"
     return [
         Row("HEAD resolve", large, reads, 0, RESOLVE_QUERIES, "HEAD"),
@@ -128,7 +144,10 @@ def as_text(rows: list[Row]) -> str:
 
 
 def _line(row: Row) -> tuple[str, ...]:
-    limits = [f"{row.limit:.0f} ms" if row.limit else "", f"{row.most_queries} queries" if row.most_queries else ""]
+    limits = [
+        f"{row.limit:.0f} ms" if row.limit else "",
+        f"{row.most_queries} queries" if row.most_queries else "",
+    ]
     return (
         row.what,
         row.figure or _milliseconds(row.median),

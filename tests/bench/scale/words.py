@@ -35,7 +35,17 @@ SCHOOLS = (
     "University of {}", "Technical University of {}", "{} Institute of Technology", "{} Research Centre", "{} Medical School",
     "Academy of Sciences, {}", "{} AI Lab", "Polytechnic of {}", "National Laboratory, {}", "{} State University",
 )  # fmt: skip
-FAMOUS = ("清华大学", "北京大学", "한국과학기술원", "서울대학교", "東京大学", "МГУ", "جامعة القاهرة", "ETH Zürich", "MIT")
+FAMOUS = (
+    "清华大学",
+    "北京大学",
+    "한국과학기술원",
+    "서울대학교",
+    "東京大学",
+    "МГУ",
+    "جامعة القاهرة",
+    "ETH Zürich",
+    "MIT",
+)
 INSTITUTIONS = tuple(school.format(place) for place in PLACES for school in SCHOOLS) + FAMOUS
 USES = (
     "Research on instruction following in {}.",
@@ -69,7 +79,11 @@ def name_of(number: int) -> tuple[str, str]:
 def institution_of(number: int) -> str:
     """Return the institution of the person with this number; a few are everywhere."""
     mixed = number * 2_246_822_519 % 2**32
-    return INSTITUTIONS[-(mixed % len(FAMOUS)) - 1] if mixed % 11 == 0 else INSTITUTIONS[mixed % len(INSTITUTIONS)]
+    return (
+        INSTITUTIONS[-(mixed % len(FAMOUS)) - 1]
+        if mixed % 11 == 0
+        else INSTITUTIONS[mixed % len(INSTITUTIONS)]
+    )
 
 
 def country_of(number: int) -> str:

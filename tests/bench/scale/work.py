@@ -32,7 +32,7 @@ from tests.sign_in import sign_in  # noqa: E402
 
 TIMES = 7
 LONGEST = "30s"  # of one statement
-TOKEN = "bench-scale"  # noqa: S105 - its name
+TOKEN = "bench-scale"
 
 
 def prepare() -> dict[str, Any]:
@@ -40,9 +40,13 @@ def prepare() -> dict[str, Any]:
     largest = GatedModel.objects.get(repo_id=repo_id_of(0))
     grant = Grant.objects.filter(model=largest, closed_at=None).select_related("user").order_by("-pk")[0]
     waiting = AccessRequest.objects.filter(model=largest, state__in=WAITING_STATES).order_by("-pk")[0]
-    people = {name: User.objects.get(username=username_of(n)) for name, n in NAMED.items()} | {"person": grant.user}
+    people = {name: User.objects.get(username=username_of(n)) for name, n in NAMED.items()} | {
+        "person": grant.user
+    }
     reviewer = people["reviewer"]
-    AccessToken.objects.filter(name__startswith=TOKEN, user__in=people.values()).update(revoked_at=timezone.now())
+    AccessToken.objects.filter(name__startswith=TOKEN, user__in=people.values()).update(
+        revoked_at=timezone.now()
+    )
     mine = issue_token(grant=grant, user=grant.user, name=f"{TOKEN} {time.time():.0f}")
     theirs = issue_person_token(user=reviewer, kind=TokenKind.REVIEWER, name=f"{TOKEN} {time.time():.0f}")
     return {
@@ -85,12 +89,15 @@ def crowd(people: int, downloads: int) -> dict[str, Any]:
     return {
         "file": f"/{largest.repo_id}/resolve/{commit_of(0)}/model.safetensors",
         "visitors": [
-            {"session": session_of(person), "mine": f"/{model.repo_id}{page}"} for person, model, page in places
+            {"session": session_of(person), "mine": f"/{model.repo_id}{page}"}
+            for person, model, page in places
         ],
         "staff": [session_of(User.objects.get(username=username_of(n))) for n in (SUPERUSER, REVIEWER)],
         "tokens": [str(issue_token(grant=grant, user=grant.user, name=name).secret) for grant in readers],
         "models": [f"/{repo_id_of(n)}" for n in range(min(20, GatedModel.objects.count() - 3))],
-        "requests": [f"/admin/access_requests/accessrequest/{request.pk}/change/" for request in waiting[:50]],
+        "requests": [
+            f"/admin/access_requests/accessrequest/{request.pk}/change/" for request in waiting[:50]
+        ],
     }
 
 
@@ -116,7 +123,10 @@ def tasks() -> dict[str, Any]:
     """Return how long the two periodic tasks take when there is nothing to do, in seconds."""
     close_ended_grants()  # what ended since the database was filled
     resume_deliveries()
-    return {"close_ended_grants": _seconds(close_ended_grants), "resume_deliveries": _seconds(resume_deliveries)}
+    return {
+        "close_ended_grants": _seconds(close_ended_grants),
+        "resume_deliveries": _seconds(resume_deliveries),
+    }
 
 
 def _seconds(task: Callable[[], int]) -> list[float]:
