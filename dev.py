@@ -12,6 +12,7 @@
     ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
     ./dev.py bench attacks              how long pages take while anonymous people attack
     ./dev.py bench decisions [options]  decisions and events a second, and what waits while 10,000 requests are imported
+    ./dev.py bench scale [options]      pages, lists and tasks beside a thousand or a million requests
     ./dev.py bench slow-input           the CPU time that the worst cards, Markdown and JSON cost
 
 Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
@@ -389,6 +390,8 @@ def main(arguments: list[str]) -> None:
     if state or name != "test":  # a test run takes a temporary folder unless one is named
         chosen = Path(state or os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse")
         os.environ["GATEHOUSE_STATE"] = str(chosen.expanduser().absolute())
+    if state and [name, *rest[:1]] == ["bench", "scale"]:  # the one benchmark that fills a folder to be kept
+        rest += ["--state", os.environ["GATEHOUSE_STATE"]]
     COMMANDS[name](rest)
 
 

@@ -131,6 +131,17 @@ def test_state_is_split_from_the_arguments_of_the_command(checkout: Path) -> Non
     assert (status, json.loads(output)) == (0, ["a b", ["manage", "x", "--", "--state", "c"]])
 
 
+def test_benchmark_that_fills_a_folder_is_given_the_state_that_was_named(checkout: Path) -> None:
+    code = "import dev, sys; dev.COMMANDS['bench'] = print; dev.main(sys.argv[1:])"
+    named = ("--state", "/srv/full")
+    for arguments, given in (
+        (("bench", "scale", *named, "--requests", "9"), ["scale", "--requests", "9", *named]),
+        (("bench", "scale"), ["scale"]),
+        (("bench", "delivery", *named), ["delivery"]),
+    ):
+        assert run([sys.executable, "-c", code, *arguments], checkout) == (0, f"{given}\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
