@@ -130,6 +130,29 @@ def test_chain_of_a_filled_database_verifies(filled: Filled) -> None:
     assert f"The chain of {events} events is whole" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_line_of_the_table_is_answered(filled: Filled) -> None:
+    done = bench("--seeded", str(filled.state), "--json", str(filled.state / "figures.json"))
+    assert "lines missed" in done.stdout or "every limit" in done.stdout, done.stderr
+    rows = json.loads((filled.state / "figures.json").read_text())
+    assert len(done.stdout.splitlines()) == len(rows) + 2
+    assert [row["what"] for row in rows if row["note"].startswith("status")] == []
+    assert [row["what"] for row in rows if row["median"] is None and not row["figure"]] == []
+    assert {row["what"]: row["queries"] for row in rows if row["most_queries"] == 3} == {
+        "HEAD resolve": 3,
+        "GET resolve": 3,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_few_people_at_once_meet_no_error(filled: Filled) -> None:
+    done = bench("--seeded", str(filled.state), "--people", "20", "--minutes", "0.3")
+    assert "all pages: " in done.stdout, done.stderr
+    assert "error" not in done.stdout.replace("no error", "")
+
+
 def test_folder_that_holds_a_portal_is_refused(filled: Filled) -> None:
     assert filled.again.returncode == 1
     assert (

@@ -73,14 +73,14 @@ async def _play(
     portal: Supervisor, site: Site, people: int, seconds: float, seen: Seen, memory: list[list[Process]]
 ) -> None:
     until = time.monotonic() + seconds
-    visitors, tokens = itertools.cycle(site.made["visitors"]), itertools.cycle(site.made["tokens"])
+    visitors, readers = itertools.cycle(site.made["visitors"]), itertools.cycle(site.made["readers"])
     staff = itertools.cycle(site.made["staff"])
     number = round(people * STAFF_SHARE)
     todo = [_person(site, next(staff), STAFF, "", until, seen, n) for n in range(number)]
     for n in range(number, people):
         visitor = next(visitors)
         todo.append(_person(site, visitor["session"], VISITOR, visitor["mine"], until, seen, n))
-    todo += [_slow_download(site, next(tokens), until, seen) for _ in range(DOWNLOADS)]
+    todo += [_slow_download(site, next(readers), until, seen) for _ in range(DOWNLOADS)]
     await asyncio.gather(_look(portal, until, memory), *todo)
 
 
@@ -182,11 +182,11 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
     return first.split(" ")[1], {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-async def _slow_download(site: Site, token: str, until: float, seen: Seen) -> None:
+async def _slow_download(site: Site, reader_of: dict[str, str], until: float, seen: Seen) -> None:
     """Read the larger file slowly, again and again; a body that ends early is an error."""
     while time.monotonic() < until:
         try:
-            complete = await _one_download(site, token, until, seen)
+            complete = await _one_download(site, reader_of, until, seen)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             complete = type(error).__name__
         if complete:
@@ -194,7 +194,7 @@ async def _slow_download(site: Site, token: str, until: float, seen: Seen) -> No
             await asyncio.sleep(5)
 
 
-async def _one_download(site: Site, token: str, until: float, seen: Seen) -> str:
+async def _one_download(site: Site, reader_of: dict[str, str], until: float, seen: Seen) -> str:
     """Return what was wrong, or nothing."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * SIP)
@@ -202,7 +202,7 @@ async def _one_download(site: Site, token: str, until: float, seen: Seen) -> str
     await asyncio.get_running_loop().sock_connect(line, (site.host, site.port))
     reader, writer = await asyncio.open_connection(sock=line, limit=SIP)
     try:
-        writer.write(request_head(site, site.made["file"], bearer(token)))
+        writer.write(request_head(site, reader_of["path"], bearer(reader_of["token"])))
         status, headers = await asyncio.wait_for(read_head(reader), WITHIN)
         if status != "200":
             return status

@@ -39,7 +39,8 @@ def prepare() -> dict[str, Any]:
     """Sign people in and make tokens; return sessions, secrets and ids."""
     largest = GatedModel.objects.get(repo_id=repo_id_of(0))
     grant = Grant.objects.filter(model=largest, closed_at=None).select_related("user").order_by("-pk")[0]
-    waiting = AccessRequest.objects.filter(model=largest, state__in=WAITING_STATES).order_by("-pk")[0]
+    waits = AccessRequest.objects.filter(state__in=WAITING_STATES).order_by("-pk")
+    waiting = waits.filter(model=largest).first() or waits[0]
     people = {name: User.objects.get(username=username_of(n)) for name, n in NAMED.items()} | {
         "person": grant.user
     }
@@ -71,34 +72,38 @@ def session_of(person: User) -> str:
 
 
 def crowd(people: int, downloads: int) -> dict[str, Any]:
-    """Sign in people who wait for a decision or have access, and staff; make tokens for the largest model.
+    """Sign in people who wait for a decision or have access, and staff; make tokens for the file to read slowly.
 
     Of a small database there may be fewer than asked for: the caller goes round.
     """
-    largest = GatedModel.objects.get(repo_id=repo_id_of(0))
     live = Grant.objects.filter(closed_at=None).select_related("user", "model").order_by("-pk")
     asked = AccessRequest.objects.select_related("applicant", "model").order_by("-pk")
     waiting = list(asked.filter(state__in=WAITING_STATES)[: max(people // 3, 50)])
     begun = asked.filter(state__in=(RequestState.DRAFT, RequestState.CHANGES_REQUESTED))[: people // 3]
-    readers = list(live.filter(model=largest)[:downloads])
+    readers = list(live.filter(model__refs__revision__has_weights=True)[:downloads])
     places = [(one.applicant, one.model, "") for one in waiting[: people // 3]]
     places += [(one.applicant, one.model, "/request") for one in begun]
     places += [(one.user, one.model, "/access") for one in live[: people - len(places)]]
     AccessToken.objects.filter(name__startswith=TOKEN, grant__in=readers).update(revoked_at=timezone.now())
-    name = f"{TOKEN} {time.time():.0f}"
     return {
-        "file": f"/{largest.repo_id}/resolve/{commit_of(0)}/model.safetensors",
         "visitors": [
             {"session": session_of(person), "mine": f"/{model.repo_id}{page}"}
             for person, model, page in places
         ],
         "staff": [session_of(User.objects.get(username=username_of(n))) for n in (SUPERUSER, REVIEWER)],
-        "tokens": [str(issue_token(grant=grant, user=grant.user, name=name).secret) for grant in readers],
+        "readers": [_reader(grant, f"{TOKEN} {time.time():.0f}") for grant in readers],
         "models": [f"/{repo_id_of(n)}" for n in range(min(20, GatedModel.objects.count() - 3))],
         "requests": [
             f"/admin/access_requests/accessrequest/{request.pk}/change/" for request in waiting[:50]
         ],
     }
+
+
+def _reader(grant: Grant, name: str) -> dict[str, str]:
+    """Return the path of the larger file of the grant's model, and a new token for it."""
+    number = int(grant.model.repo_id.rpartition("-")[2])
+    path = f"/{grant.model.repo_id}/resolve/{commit_of(number)}/model.safetensors"
+    return {"path": path, "token": str(issue_token(grant=grant, user=grant.user, name=name).secret)}
 
 
 def queries(asked: list[dict[str, Any]]) -> dict[str, Any]:
