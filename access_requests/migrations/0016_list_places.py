@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("access_requests", "0020_catalogue_search"),
+        ("access_requests", "0015_catalogue_search"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('access_requests', '0060_mail_server'),
+        ('access_requests', '0019_mail_server'),
     ]
 
     operations = [

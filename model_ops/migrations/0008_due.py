@@ -31,7 +31,7 @@ WAITING = {"recovery": "recovery_waiting", "recoveryshard": "shard_waiting"}
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("model_ops", "0070_waiting")]
+    dependencies = [("model_ops", "0007_waiting")]
 
     operations = [
         *(AddIndexConcurrently(model, index) for model, index in INDEXES.items()),

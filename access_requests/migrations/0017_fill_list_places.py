@@ -44,7 +44,7 @@ def fill(apps: Any, editor: Any) -> None:
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("access_requests", "0021_list_places")]
+    dependencies = [("access_requests", "0016_list_places")]
 
     operations: list[Any] = [
         migrations.RunPython(fill, migrations.RunPython.noop),

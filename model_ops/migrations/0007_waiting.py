@@ -30,7 +30,7 @@ def retry_at(help_text: str) -> models.DateTimeField:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("model_ops", "0005_source_rights")]
+    dependencies = [("model_ops", "0006_download_counts")]
 
     operations = [
         migrations.AddField(

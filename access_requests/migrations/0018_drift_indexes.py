@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("access_requests", "0022_fill_list_places")]
+    dependencies = [("access_requests", "0017_fill_list_places")]
 
     operations: list[Any] = [
         AddIndexConcurrently(

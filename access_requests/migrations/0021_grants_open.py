@@ -9,7 +9,7 @@ from django.db.models import Q
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("access_requests", "0014_rendered_texts")]
+    dependencies = [("access_requests", "0020_mail_indexes")]
 
     operations = [
         AddIndexConcurrently(

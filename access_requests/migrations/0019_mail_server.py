@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('access_requests', '0014_rendered_texts'),
+        ('access_requests', '0018_drift_indexes'),
     ]
 
     operations = [
