@@ -43,7 +43,10 @@ class Grant(models.Model):
     class Meta:
         ordering = ["-pk"]
         indexes = [
-            models.Index(fields=["ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_until")
+            models.Index(fields=["ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_until"),
+            models.Index(
+                fields=["model", "ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_by_end"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -56,11 +59,6 @@ class Grant(models.Model):
                 condition=Q(revoked_at__isnull=True) | Q(closed_at__isnull=False),
                 name="grant_revoked_is_closed",
             ),
-        ]
-        indexes = [
-            models.Index(
-                fields=["model", "ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_by_end"
-            )
         ]
 
     def __str__(self) -> str:
