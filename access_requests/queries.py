@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F, Func, Q, QuerySet, Value
+from django.db.models import CharField, F, Func, Q, QuerySet, Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.utils import timezone
@@ -294,9 +294,11 @@ def find_renamed(repo_id: str) -> GatedModel | None:
 def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
     """Where this person has roles: the namespace's full name (else its name) and the person's highest role there.
 
-    Their own user name is no organization. Two queries.
+    Their own user name is no organization. Two queries, which read each namespace once.
     """
-    namespace = Func(F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART")
+    namespace = Func(
+        F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART", output_field=CharField()
+    )
     held = ModelRole.objects.filter(user=person).values_list(namespace, "role").distinct()
     roles: dict[str, str] = {}
     for name, role in held:
