@@ -13,9 +13,10 @@ import pytest
 from django.conf import settings
 
 from model_ops.delivery import RETRY_AFTER
+from model_ops.running import HERE
 from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import LARGE, MODEL, Portal
-from tests.model_ops.hub.ways import slow_download
+from tests.model_ops.hub.ways import beside, slow_download
 
 
 @pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-5", "bytes=x", "lines=1-2", "bytes=-"])
@@ -100,7 +101,7 @@ def test_running_transfer_ends_soon_after_its_grant(portal: Portal, large: tuple
 def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tuple[str, bytes]) -> None:
     """Every place taken, by persons who may have so many each, and one of them asks for one more than that."""
     path, content = large
-    most, each = settings.GATEHOUSE_MOST_BODIES, settings.GATEHOUSE_MOST_BODIES_EACH
+    most, each = HERE, settings.GATEHOUSE_MOST_BODIES_EACH
     crowd = [
         portal.order("person", name=f"crowd-{n}", repo_id="maker/large", state="granted")["token"]
         for n in range(most // each + 1)
@@ -129,6 +130,22 @@ def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tu
     rows = portal.finished_downloads("maker/large", before + most + 1)
     assert len(rows) == before + most + 1
     assert portal.ask("GET", path, token=crowd[0], range="bytes=0-999999").status == 206
+
+
+def test_downloads_are_counted_over_all_web_processes(portal: Portal, large: tuple[str, bytes]) -> None:
+    path, content = large
+    first, second = (
+        portal.order("person", name=name, repo_id="maker/large", state="granted")["token"]
+        for name in ("counted-one", "counted-two")
+    )
+    own_places = portal.environment["REDIS_URL"].replace("db=7", "db=8")
+    limits = {"GATEHOUSE_MOST_BODIES": "7", "GATEHOUSE_MOST_BODIES_EACH": "4", "REDIS_URL": own_places}
+    with beside(portal, GATEHOUSE_WEB_PROCESSES="3", **limits) as web, ExitStack() as stack:
+        mine = [stack.enter_context(slow_download(web, path, first)) for _ in range(8)]
+        assert sorted(response.status for response in mine) == [200] * 4 + [429] * 4
+        others = [stack.enter_context(slow_download(web, path, second)) for _ in range(8)]
+        assert sorted(response.status for response in others) == [200] * 3 + [429] * 5
+        assert next(response for response in mine if response.status == 200).read() == content
 
 
 def connections_held(portal: Portal) -> int:
