@@ -12,7 +12,7 @@ from portal.database.pool import CONNECT_WITHIN, Pool
 
 LONGER = """
     SELECT set_config(name, value, true)
-    FROM unnest(%s::text[], %s::text[]) AS wanted(name, value) WHERE current_setting(name) <> '0'
+    FROM unnest(%s::text[], %s::text[]) AS wanted(name, value)
 """
 # A command of many threads takes more than `budget` counts for it, as one at a time may.
 OF_A_COMMAND = 24
@@ -50,7 +50,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return found
 
     def be_patient(self) -> None:
-        """Let this transaction take as long as a worker's; where there is no limit, none is set."""
+        """Let this transaction of a web process take as long as a worker's; other processes have no shorter limits."""
+        if kinds.current().name != kinds.WEB.name:
+            return
         limits = kinds.PATIENT.limits
         with self.cursor() as cursor:
             cursor.execute(LONGER, [list(limits), [f"{seconds}s" for seconds in limits.values()]])
