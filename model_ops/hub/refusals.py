@@ -163,7 +163,8 @@ def busy(sentence: str, seconds: int) -> Refused:
     )
 
 
-FILES_AGAIN_AFTER_503 = re.compile(r"\bhf_hub/[01]\.")
+# Before 1.0, huggingface_hub tries a file again after a 503; since then after a 429 (its `utils/_http.py` and `file_download.py`).
+FILES_AGAIN_AFTER_503 = re.compile(r"\bhf_hub/0\.")
 
 
 def unavailable(found: Unavailable, *, client: str, file: bool) -> Refused:

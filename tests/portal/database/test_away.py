@@ -104,7 +104,7 @@ def test_clients_are_answered_where_it_stays_away(impatient: Portal, postgres_se
     with stopped(postgres_server), ThreadPoolExecutor(4) as asking:
         asked = [
             asking.submit(impatient.get, FILE, "granted", User_Agent="unknown/None; hf_hub/2.4.0"),
-            asking.submit(impatient.get, FILE, "granted", User_Agent="unknown/None; hf_hub/1.33.0"),
+            asking.submit(impatient.get, FILE, "granted", User_Agent="unknown/None; hf_hub/0.36.2"),
             asking.submit(impatient.head, FILE, "granted"),
             asking.submit(impatient.get, f"/api/models/{MODEL}"),
         ]
