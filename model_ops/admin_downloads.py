@@ -6,31 +6,19 @@ from itertools import chain, islice
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
-from django.utils.functional import cached_property
 
 from access_requests.admin.base import ReadOnlyAdmin
-from access_requests.models import GatedModel
+from access_requests.admin.lists import MOST
+from access_requests.search import AnyOf, models_like, of_people, people_like
 from model_ops.download_log import as_csv
 from model_ops.models import Download
 
-COUNTED = 10_000
-MOST_FOUND = 1000  # people, and models, that a search may mean
-
-
-class CappedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than anybody turns pages."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        return int(rows.order_by().values("pk")[:COUNTED].count())
+WHOLE = "whole_table"  # an attribute of a request that asks for every row
 
 
 @admin.register(Download)
@@ -46,27 +34,29 @@ class DownloadAdmin(ReadOnlyAdmin):
         "address",
     ]
     list_filter = ["state", "mode", "started_at"]
-    search_fields = ["model__repo_id", "user__email", "user__username", "request_id"]
-    search_help_text = f"A model, a person or a request's id. Of longer lists the newest {COUNTED:,} can be turned through; all of them are in the CSV."
+    search_fields = ["request_id"]  # shows the field; `condition` says where a term is looked for
+    search_help_text = f"A model, a person or a request's id. Of longer lists the newest {MOST:,} can be turned through; all of them are in the CSV."
+    finds_signs = True
     list_select_related = ["model", "user"]
     ordering = ["-started_at", "-pk"]
     exclude = ["journal"]
-    paginator = CappedPaginator
-    show_full_result_count = False
+    list_per_page = 100
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Download]:
+        return super().get_queryset(request).defer("model__card")
+
+    def condition(self, term: str) -> Q:
+        """People and models are looked for in their own tables, so that the rows are found by index."""
+        found = of_people("user_id", people_like(term)) | Q(AnyOf(F("model_id"), models_like(term)))
+        return found | Q(request_id=term)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """People and models are looked for in their own small tables, so that the rows are found by index."""
-        words = search_term.replace("\0", "").strip()
-        if not words:
-            return queryset, False
-        named = Q(username__icontains=words) | Q(email__icontains=words)
-        people = list(get_user_model().objects.filter(named).values_list("pk", flat=True)[:MOST_FOUND])
-        models = list(
-            GatedModel.objects.filter(repo_id__icontains=words).values_list("pk", flat=True)[:MOST_FOUND]
-        )
-        return queryset.filter(Q(user__in=people) | Q(model__in=models) | Q(request_id=words)), False
+        """The table for spreadsheets has all rows; the list shows the first of them."""
+        if getattr(request, WHOLE, False):
+            return self.matching(queryset, search_term), False
+        return super().get_search_results(request, queryset, search_term)
 
     def get_urls(self) -> list[URLPattern]:
         table = self.admin_site.admin_view(self.csv_view)
@@ -76,6 +66,7 @@ class DownloadAdmin(ReadOnlyAdmin):
         """What the list shows as it is filtered, all of it."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        setattr(request, WHOLE, True)
         rows = self.get_changelist_instance(request).get_queryset(request)
         lines = as_csv(rows, people=True)
         # The first rows are read before the answer begins: a filter that the database refuses is a 400, not half a file.

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.db.models import Count, F, Func, Q, QuerySet, Sum, TextField
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 
 from access_requests.models import GatedModel
+from access_requests.queries import models_named
 from model_ops.models import Download
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
 PER_PAGE = 50
-AT_ONCE = 2000  # rows of a table that are in memory at once
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+MOST_SUMMED = 10_000  # rows that are counted and summed for a page
+AT_ONCE = 10_000  # rows of a table that are in memory at once, and that one statement reads
+TEXTS = frozenset(
+    {"model__repo_id", "user__username", "user__email", "path", "client", "token__name", "request_id"}
+)
 PEOPLE = ("user__username", "user__email")
 COLUMNS = (
     "started_at", "model__repo_id", *PEOPLE, "path", "commit", "first_byte", "bytes_asked", "bytes_sent", "seconds",
@@ -44,10 +51,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Totals:
-    """`bytes_sent` counts what is known: bodies that were cut off or handed over are not in it."""
+    """Of the newest `MOST_SUMMED` rows; `more` says that there are older ones.
+
+    `bytes_sent` counts what is known: bodies that were cut off or handed over are not in it.
+    """
 
     bodies: int
     bytes_sent: int
+    more: bool = False
 
 
 def of_person(user: User) -> Rows:
@@ -63,14 +74,22 @@ def narrowed(
 ) -> Rows:
     """By a model's id, a person's name or address, and the days (UTC, both included) on which bodies began."""
     if model:
-        rows = rows.filter(model__repo_id=model)
+        rows = rows.filter(model__in=list(models_named(model).values_list("pk", flat=True)))
     if person:
-        rows = rows.filter(Q(user__username__iexact=person) | Q(user__email__iexact=person))
+        rows = rows.filter(user__in=_named(person))
     if since:
         rows = rows.filter(started_at__gte=_midnight(since))
     if until and until < date.max:  # behind the last day there is none
         rows = rows.filter(started_at__lt=_midnight(until) + timedelta(days=1))
     return rows
+
+
+def _named(person: str) -> list[int]:
+    """Return the keys of those who have this user name or address, as the unique indexes have them."""
+    named = Q(Exact(Lower("username"), person.lower())) | Q(
+        Exact(Lower("email"), person.lower()), ~Q(email="")
+    )
+    return list(get_user_model().objects.filter(named).values_list("pk", flat=True))
 
 
 def _midnight(day: date) -> datetime:
@@ -81,11 +100,16 @@ def page_of(rows: Rows, *, before: str = "") -> Page:
     """The newest rows, or those before a page's end; by index, however many there are. Nonsense begins anew."""
     place = _place(before)
     if place:
-        rows = rows.filter(started_at__lte=place[0]).exclude(started_at=place[0], pk__gte=place[1])
+        rows = _behind(rows, *place)
     ordered = rows.order_by("-started_at", "-pk").select_related("model", "user", "token")
     found = list(ordered.defer("model__card", "model__card_data")[: PER_PAGE + 1])
     last = found[PER_PAGE - 1] if len(found) > PER_PAGE else None
     return Page(found[:PER_PAGE], f"{last.started_at.isoformat()}~{last.pk}" if last else "")
+
+
+def _behind(rows: Rows, moment: datetime, key: int) -> Rows:
+    """Return the rows that follow one in the log's order, the newest first; the index begins there."""
+    return rows.filter(started_at__lte=moment).exclude(started_at=moment, pk__gte=key)
 
 
 def _place(text: str) -> tuple[datetime, int] | None:
@@ -98,31 +122,57 @@ def _place(text: str) -> tuple[datetime, int] | None:
 
 
 def totals(rows: Rows) -> Totals:
-    found = rows.order_by().aggregate(bodies=Count("pk"), sent=Sum("bytes_sent"))
-    return Totals(found["bodies"], found["sent"] or 0)
+    """Return how many bodies there are and what was sent with them, read from the index alone."""
+    newest = rows.order_by("-started_at", "-pk").values("pk", "bytes_sent")
+    found = newest[:MOST_SUMMED].aggregate(bodies=Count("pk"), sent=Sum("bytes_sent"))
+    more = found["bodies"] == MOST_SUMMED and newest[MOST_SUMMED : MOST_SUMMED + 1].exists()
+    return Totals(found["bodies"], found["sent"] or 0, more)
 
 
 def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
-    """Newest first, a header before them; read in portions, so that a million rows need no memory."""
+    """Newest first, a header before them, many lines at a time.
+
+    Each portion is a short statement of its own that begins where the last one ended: millions of rows need no memory,
+    and no statement runs long enough to be ended by a timeout.
+    """
     names = [name for name in COLUMNS if people or name not in PEOPLE]
-    writer = csv.writer(_Echo())
-    yield writer.writerow([HEADINGS.get(name, name) for name in names])
-    found = rows.order_by("-started_at", "-pk").values_list(*names)
-    for row in found.iterator(chunk_size=AT_ONCE):
-        yield writer.writerow([_cell(value) for value in row])
+    yield ",".join(HEADINGS.get(name, name) for name in names) + "\r\n"
+    rows = rows.order_by("-started_at", "-pk")
+    while True:
+        last = rows.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
+        if lines := _lines(rows[:AT_ONCE], names):
+            yield lines
+        if last is None:
+            return
+        rows = _behind(rows, *last)
 
 
-class _Echo:
-    """A file that hands back what is written, for `csv`."""
+def _lines(rows: Rows, names: list[str]) -> str:
+    """Return the rows as PostgreSQL writes them, several times as fast as Python does."""
+    cells = {f"cell_{n}": _cell(name) for n, name in enumerate(names)}
+    sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)", values) as portion,
+    ):
+        written = b"".join(bytes(block) for block in portion)
+    return written.decode().replace("\n", "\r\n")
 
-    def write(self, text: str) -> str:
-        return text
+
+def _cell(name: str) -> Any:
+    """Return a column as the table has it: moments in UTC, and no text that a spreadsheet would take for a formula."""
+    if name == "started_at":
+        return Moment(name)
+    return Harmless(name) if name in TEXTS else F(name)
 
 
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula begins with an apostrophe."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds")
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"'{value}"
-    return value
+class Moment(Func):
+    template = "to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"+00:00\"')"
+    output_field = TextField()
+
+
+class Harmless(Func):
+    """A text that begins with an apostrophe if a spreadsheet would take it for a formula; null if it is empty."""
+
+    template = r"regexp_replace(NULLIF(%(expressions)s, ''), '^(?=[-=+@\t\r])', '''')"
+    output_field = TextField()
