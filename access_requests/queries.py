@@ -12,7 +12,7 @@ from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
-from access_requests.enums import OPEN_STATES, WAITING_STATES, AccessCode, RequestState, Role
+from access_requests.enums import OPEN_STATES, AccessCode, RequestState, Role
 from access_requests.models import (
     AccessRequest,
     AccessToken,
@@ -21,6 +21,7 @@ from access_requests.models import (
     ModelRole,
     Namespace,
 )
+from access_requests.models.requests import WAITING_FIRST
 from access_requests.permissions import decidable_models, is_person, is_reviewer
 from access_requests.standing import Standing, owing, standing_by_name, standing_in
 
@@ -71,6 +72,8 @@ REQUEST_CODES = {
     RequestState.WITHDRAWN: AccessCode.WITHDRAWN,
     RequestState.RESET: AccessCode.RESET,
 }
+
+MOST_POSITIONS = 1000  # places in a queue that are counted
 
 
 def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None) -> Access:
@@ -188,11 +191,15 @@ def _answer(
         "page": model.address(),
         "until": f"{until:%Y-%m-%d}" if until else "",
         "number": request.pk if request else "",
-        "position": queue_position(request) if request and code == AccessCode.PENDING else "",
+        "position": _position(request) if request and code == AccessCode.PENDING else "",
         "reason": _reason(request) if code == AccessCode.REJECTED else "",
     }
     allowed = code in {AccessCode.OPEN_MODEL, AccessCode.GRANTED, AccessCode.STAFF}
     return Access(allowed, code, SENTENCES[code].format(**facts), until, grant, request, role)
+
+
+def _position(request: AccessRequest) -> str:
+    return position_in_words(queue_position(request))
 
 
 def _reason(request: AccessRequest | None) -> str:
@@ -223,12 +230,21 @@ def open_request(user: Any, model: GatedModel) -> AccessRequest | None:
 
 
 def queue_position(request: AccessRequest) -> int:
-    """1 is next: how many of the model's waiting requests were submitted before, plus one."""
-    waiting = AccessRequest.objects.filter(model=request.model_id, state__in=WAITING_STATES)
-    before = Q(submitted_at__lt=request.submitted_at) | Q(
-        submitted_at=request.submitted_at, pk__lt=request.pk
+    """Return 1 for the next, plus one for each of the model's waiting requests that was submitted first before it.
+
+    The count ends at `MOST_POSITIONS`, and everything behind that is `MOST_POSITIONS + 1`.
+    """
+    since = request.first_submitted_at
+    waiting = AccessRequest.objects.alias(waits=WAITING_FIRST).filter(model=request.model_id, waits=0)
+    before = waiting.filter(first_submitted_at__lte=since).exclude(
+        first_submitted_at=since, pk__gte=request.pk
     )
-    return waiting.filter(before).count() + 1
+    return before.order_by().values("pk")[:MOST_POSITIONS].count() + 1
+
+
+def position_in_words(position: int) -> str:
+    """Return the place in the queue as pages and refusals say it."""
+    return f"{position:,}" if position <= MOST_POSITIONS else f"above {MOST_POSITIONS:,}"
 
 
 def may_know_of(user: Any, model: GatedModel) -> bool:

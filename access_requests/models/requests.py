@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 from django_countries.fields import CountryField
 
 from access_requests.enums import (
@@ -16,6 +16,12 @@ from access_requests.enums import (
     RequestState,
 )
 from access_requests.models.catalogue import FormVersion, GatedModel, LicenceVersion
+from access_requests.search import OF_REQUEST, trigram_index
+
+# 0 for requests that wait for a reviewer, else 1: how the queue begins, written as its indexes have it.
+WAITING_FIRST = Case(
+    When(state__in=WAITING_STATES, then=Value(0)), default=Value(1), output_field=models.SmallIntegerField()
+)
 
 
 class AccessRequest(models.Model):
@@ -42,7 +48,10 @@ class AccessRequest(models.Model):
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
-    submitted_at = models.DateTimeField(null=True, blank=True)
+    submitted_at = models.DateTimeField(null=True, blank=True, help_text="The last time it was submitted.")
+    first_submitted_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Set once: the place in the queue counts from it."
+    )
     closed_at = models.DateTimeField(null=True, blank=True)
     appeal = models.TextField(blank=True, help_text="What the applicant says against the rejection.")
     appealed_at = models.DateTimeField(null=True, blank=True, help_text="Set once: one appeal per rejection.")
@@ -62,6 +71,10 @@ class AccessRequest(models.Model):
                 name="request_submitted_has_date",
             ),
             models.CheckConstraint(
+                condition=Q(submitted_at__isnull=True) | Q(first_submitted_at__isnull=False),
+                name="request_submitted_has_first_date",
+            ),
+            models.CheckConstraint(
                 condition=Q(state__in=CLOSED_STATES, closed_at__isnull=False)
                 | Q(state__in=OPEN_STATES, closed_at__isnull=True),
                 name="request_closed_has_date",
@@ -72,10 +85,26 @@ class AccessRequest(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["state", "submitted_at"], name="request_queue"),
             models.Index(
                 fields=["model"], condition=Q(state__in=WAITING_STATES), name="request_waiting_of_model"
             ),
+            # With the state: PostgreSQL reads an index alone only if all columns of its expressions are in it.
+            models.Index(
+                WAITING_FIRST, "first_submitted_at", "id", name="request_queue_order", include=["state"]
+            ),
+            models.Index(
+                *("model", WAITING_FIRST, "first_submitted_at", "id"),
+                name="request_queue_of_model",
+                include=["state", "country"],
+            ),
+            models.Index(
+                *("country", WAITING_FIRST, "first_submitted_at", "id"),
+                name="request_queue_of_country",
+                include=["state"],
+            ),
+            models.Index(fields=["state", "first_submitted_at", "id"], name="request_by_state"),
+            models.Index(fields=["model", "country"], name="request_countries_of_model"),
+            trigram_index(OF_REQUEST, name="request_search"),
         ]
 
     def __str__(self) -> str:

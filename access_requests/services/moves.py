@@ -67,6 +67,7 @@ MOVES = (
     Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
     Move(S.APPEALED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
 )
+DATES = ("submitted_at", "first_submitted_at", "appealed_at", "closed_at")  # that a move may set
 ALLOWED = {(move.source, move.target): move for move in MOVES}
 
 
@@ -93,10 +94,11 @@ def move(
     request.state = target
     if target == S.SUBMITTED:
         request.submitted_at = now
+        request.first_submitted_at = request.first_submitted_at or now
     if target == S.APPEALED:
         request.appealed_at = now
     request.closed_at = now if target in CLOSED_STATES else None
-    request.save(update_fields=["state", "submitted_at", "appeal", "appealed_at", "closed_at", "updated_at"])
+    request.save(update_fields=["state", *DATES, "appeal", "updated_at"])
     append_event(
         kind=allowed.event,
         actor=actor,

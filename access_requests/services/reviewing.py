@@ -193,6 +193,7 @@ def _request_of_grant(change: Change) -> AccessRequest:
         form=change.model.form,
         state=RequestState.APPROVED,
         submitted_at=grant.starts_at,
+        first_submitted_at=grant.starts_at,
         closed_at=grant.starts_at,
         first_name=person.first_name,
         last_name=person.last_name,

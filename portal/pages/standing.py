@@ -8,7 +8,7 @@ from typing import Any
 
 from access_requests.enums import AccessCode, RequestState
 from access_requests.models import AccessRequest, Decision, GatedModel
-from access_requests.queries import Access, access_of, open_request, queue_position
+from access_requests.queries import Access, access_of, open_request, position_in_words, queue_position
 from model_ops.queries import WeightsState, weights_state
 from portal.pages.stages import Stage, stages
 
@@ -39,6 +39,11 @@ class Standing:
     position: int | None
     weights: WeightsState
     stages: list[Stage]
+
+    @property
+    def place(self) -> str:
+        """The place in the queue, in words."""
+        return position_in_words(self.position) if self.position else ""
 
     @property
     def code(self) -> str:

@@ -20,7 +20,11 @@ WHO = ("applicant", "reviewer", "policy")
 def put_in(request: AccessRequest, state: RequestState) -> AccessRequest:
     now = timezone.now()
     AccessRequest.objects.filter(pk=request.pk).update(
-        state=state, submitted_at=now, appealed_at=now, closed_at=now if state in CLOSED_STATES else None
+        state=state,
+        submitted_at=now,
+        first_submitted_at=now,
+        appealed_at=now,
+        closed_at=now if state in CLOSED_STATES else None,
     )
     request.refresh_from_db()
     return request
