@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Func, IntegerField, QuerySet
+from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 
+from access_requests.admin.lists import MOST_MODELS, LongList, OfModels
 from access_requests.errors import RuleError
 from access_requests.permissions import decidable_models
 
-DECIDES = "decides_anything"  # an attribute of the request
 COUNTED = 1000  # of the rows that belong to one row of a list
 
 
@@ -34,16 +34,19 @@ def shown_number(count: int) -> str:
 def decides_anything(request: HttpRequest) -> bool:
     """Whether this member of staff decides for any model; asked once for a page, whose menu asks for every list."""
     user = request.user
-    if not (user.is_active and user.is_staff):
-        return False
-    known = getattr(request, DECIDES, None)
-    if known is None or known[0] != user.pk:
-        known = (user.pk, bool(user.is_superuser or decidable_models(user).exists()))
-        setattr(request, DECIDES, known)
-    return bool(known[1])
+    return bool(user.is_active and user.is_staff and (user.is_superuser or decided_models(request)))
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+def decided_models(request: HttpRequest) -> list[int]:
+    """Return the keys of the models that a member of staff has a role for; read once for each page."""
+    known: list[int] | None = getattr(request, "decided_models", None)
+    if known is None:
+        known = list(decidable_models(request.user).order_by("pk").values_list("pk", flat=True))
+        request.decided_models = known  # type: ignore[attr-defined]
+    return known
+
+
+class ReadOnlyAdmin(LongList):
     """Rows of the models that the visitor decides for; `to_model` is the way from a row to its model, "" for rows of none."""
 
     to_model = "model"
@@ -64,7 +67,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):
             return rows
         if not self.to_model:
             return rows.none()
-        return rows.filter(**{f"{self.to_model}__in": decidable_models(request.user)})
+        models = decided_models(request)
+        if len(models) == 1:
+            return rows.filter(**{self.to_model: models[0]})
+        if self.models_read_apart(request):
+            return rows.filter(OfModels(F("model_id"), models))
+        return rows.filter(**{f"{self.to_model}__in": models})
+
+    def models_read_apart(self, request: HttpRequest) -> list[int]:
+        """Return a reviewer's models where they are few and the rows have an index that begins with the model."""
+        if self.to_model != "model" or request.user.is_superuser:
+            return []
+        models = decided_models(request)
+        return models if 1 < len(models) <= MOST_MODELS else []
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return decides_anything(request)

@@ -19,7 +19,8 @@ from access_requests.permissions import decidable_models
 from access_requests.services.rendering import gate_texts_of
 from access_requests.services.requests import check_may_decide
 
-MANY = 50  # rows of history that are worth showing
+MANY = 50  # other requests, and grants, that are shown
+MOST_STEPS = 200  # events, and decisions, of one request that are shown
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,28 @@ def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
         ).exists(),
         "answers": answers_of(request),
         "acceptances": _acceptances(request),
-        "decisions": request.decisions.select_related("reviewer"),
+        "decisions": _newest(request.decisions.select_related("reviewer")),
         "other_requests": _of(AccessRequest, person, mine, "applicant")
         .exclude(pk=request.pk)
-        .filter(submitted_at__isnull=False)[:MANY],
+        .filter(first_submitted_at__isnull=False)[:MANY],
         "grants": _of(Grant, person, mine, "user")[:MANY],
-        "events": Event.objects.filter(Q(request=request) | Q(grant__request=request))
-        .select_related("link")
-        .prefetch_related("texts")
-        .order_by("pk"),
+        "events": _history(request),
         "waiting": request.state in WAITING_STATES,
         "why_not": why_not(request, reviewer),
         **ways_back(request),
     }
+
+
+def _history(request: AccessRequest) -> list[Event]:
+    """Its events and those of its grants, by two indexes."""
+    grants = list(request.grants.values_list("pk", flat=True))
+    rows = Event.objects.filter(Q(request=request) | Q(grant__in=grants))
+    return _newest(rows.select_related("link").prefetch_related("texts"))
+
+
+def _newest(rows: QuerySet[Any]) -> list[Any]:
+    """The newest rows of a request that went back and forth for years, the oldest of them first."""
+    return list(rows.order_by("-pk")[:MOST_STEPS])[::-1]
 
 
 def ways_back(request: AccessRequest) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -16,8 +17,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.filters import ModelFilter
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, Grant
+from access_requests.search import AnyOf, models_like, of_people, people_like
 from access_requests.services.grants import revoke_access
 
 
@@ -77,9 +80,11 @@ class RevokeForm(forms.Form):
 @admin.register(Grant)
 class GrantAdmin(ReadOnlyAdmin):
     list_display = ["person", "model", "standing", "source", "starts_at", "ends_at"]
-    list_filter = [StandingFilter, ("model", admin.RelatedOnlyFieldListFilter), "source"]
+    list_filter = [StandingFilter, ModelFilter, "source"]
     list_select_related = ["user", "model"]
-    search_fields = ["user__username", "user__first_name", "user__last_name", "user__email", "model__repo_id"]
+    search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
+    search_help_text = "A person or a model"
+    finds_signs = True
     fields = [
         "model",
         "user",
@@ -94,7 +99,16 @@ class GrantAdmin(ReadOnlyAdmin):
     readonly_fields = ["standing"]
     inlines = [TokenInline]
     change_form_template = "admin/access_requests/grant/change_form.html"
-    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Grant]:
+        return super().get_queryset(request).defer("model__card")
+
+    def get_ordering(self, request: HttpRequest) -> list[str]:
+        """The newest first; of those that have ended, the last one to end."""
+        return ["-ends_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
+
+    def condition(self, term: str) -> Q:
+        return of_people("user_id", people_like(term)) | Q(AnyOf(F("model_id"), models_like(term)))
 
     def get_fields(self, request: HttpRequest, obj: Grant | None = None) -> list[str]:
         ended = ["revoked_at", "revoked_by", "revoke_reason"] if obj and obj.revoked_at else []

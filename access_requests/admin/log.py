@@ -7,16 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.filters import DayFilter, ModelFilter, distinct_values
 from access_requests.enums import MailState
 from access_requests.errors import RuleError
 from access_requests.models import Event, OutgoingMail
+from access_requests.search import OF_EMAIL, AnyOf, holds, models_like, of_people, people_like
 from access_requests.services import mailserver
 from access_requests.services.log_protection import ADVICE, unprotected
 from access_requests.services.mail import try_again
@@ -25,17 +27,30 @@ MOST_COUNTED = 1_000
 NOT_SHOWN = "Not shown, since it holds a code or a link that opens an account. It is deleted once it is sent."
 
 
+class KindFilter(admin.SimpleListFilter):
+    """The kinds that occur."""
+
+    title = "kind"
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, kind) for kind in distinct_values(Event, "kind")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Event]) -> QuerySet[Event]:
+        return rows.filter(kind=self.value()) if self.value() else rows
+
+
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
     """The chained log; `manage.py verify_audit` checks it."""
 
     list_display = ["number", "second", "kind", "actor_name", "model", "request"]
-    list_filter = ["kind", ("model", admin.RelatedOnlyFieldListFilter)]
+    list_filter = [KindFilter, ModelFilter, DayFilter]
     list_select_related = ["model", "request__applicant", "request__model", "link"]
-    search_fields = ["actor__username", "writer", "kind", "model__repo_id"]
-    date_hierarchy = "at"
-    ordering = ["-pk"]
-    list_per_page = 50
+    search_fields = ["kind"]  # shows the field; `condition` says where a term is looked for
+    search_help_text = "Who did it, what kind of event, a model"
+    finds_signs = True
+    ordering = ["-at", "-pk"]
     fields = [
         "number",
         "moment",
@@ -52,7 +67,15 @@ class EventAdmin(ReadOnlyAdmin):
     readonly_fields = ["number", "moment", "actor_name", "pretty_data", "previous_hash", "hash"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
-        return super().get_queryset(request).prefetch_related("texts")
+        return super().get_queryset(request).defer("model__card").prefetch_related("texts")
+
+    def condition(self, term: str) -> Q:
+        """Of the few kinds and writers that occur, of the models and of people: an event has their keys."""
+        folded = term.casefold()
+        kinds = [kind for kind in distinct_values(Event, "kind") if folded in kind.casefold()]
+        writers = [writer for writer in distinct_values(Event, "writer") if folded in writer.casefold()]
+        who = of_people("actor_id", people_like(term)) | Q(writer__in=writers)
+        return who | Q(kind__in=kinds) | Q(AnyOf(F("model_id"), models_like(term)))
 
     @admin.display(description="number")
     def number(self, event: Event) -> int | None:
@@ -120,6 +143,7 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     list_display = ["subject", "to", "state", "attempts", "error", "next_try", "created_at", "sent_at"]
     list_filter = ["state"]
     search_fields = ["to", "subject", "key"]
+    search_help_text = "Address, subject, or what it is about"
     fields = [
         "to",
         "subject",
@@ -135,7 +159,9 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     ]
     readonly_fields = ["shown_text", "next_try"]
     actions = ["try_again"]
-    list_per_page = 50
+
+    def condition(self, term: str) -> Q:
+        return holds(OF_EMAIL, term)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_active and request.user.is_superuser)

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import Case, F, IntegerField, QuerySet, Value, When
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -19,18 +19,19 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from django_countries import countries
 
-from access_requests.admin.base import ReadOnlyAdmin
+from access_requests.admin.base import ReadOnlyAdmin, decided_models
 from access_requests.admin.case import case_of
+from access_requests.admin.filters import ModelFilter, countries_of, distinct_values
 from access_requests.cases import case_of as standing_case
 from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest
+from access_requests.models.requests import WAITING_FIRST
 from access_requests.panels import CASE_PANELS, show_panels
+from access_requests.search import OF_REQUEST, holds, of_people, people_like
 from access_requests.services.following.drift import remote_of
 from access_requests.services.requests import record_decision
 from access_requests.services.reviewing import change_place
-
-WAITING = Case(When(state__in=WAITING_STATES, then=Value(0)), default=Value(1), output_field=IntegerField())
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -47,8 +48,11 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
         if self.value() == "waiting":
-            return rows.filter(state__in=WAITING_STATES)
-        return rows.filter(state=self.value()) if self.value() else rows
+            return rows.alias(waits=WAITING_FIRST).filter(waits=0)
+        if not self.value():
+            return rows
+        waits = 0 if self.value() in WAITING_STATES else 1  # said as well, for indexes that begin with it
+        return rows.alias(waits=WAITING_FIRST).filter(waits=waits, state=self.value())
 
 
 class CountryFilter(admin.SimpleListFilter):
@@ -58,8 +62,10 @@ class CountryFilter(admin.SimpleListFilter):
     parameter_name = "country"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        rows = model_admin.get_queryset(request).exclude(country="").order_by()
-        codes = rows.values_list("country", flat=True).distinct()
+        if request.user.is_superuser:
+            codes = distinct_values(AccessRequest, "country")
+        else:
+            codes = countries_of(decided_models(request))
         return sorted(((code, countries.name(code) or code) for code in codes), key=lambda pair: pair[1])
 
     def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
@@ -96,26 +102,22 @@ class AccessRequestAdmin(ReadOnlyAdmin):
     """Waiting ones first, the longest waiting on top. Drafts are nobody's but their writer's."""
 
     list_display = ["person", "model", "institution", "country_name", "days", "shown_state"]
-    list_filter = [StateFilter, ("model", admin.RelatedOnlyFieldListFilter), CountryFilter]
+    list_filter = [StateFilter, ModelFilter, CountryFilter]
     list_select_related = ["applicant", "model"]
-    list_per_page = 50
-    search_fields = [
-        "first_name",
-        "last_name",
-        "applicant__first_name",
-        "applicant__last_name",
-        "applicant__username",
-        "applicant__email",
-        "institution",
-        "intended_use",
-    ]
-    search_help_text = "Names, institution, intended use"
+    search_fields = ["intended_use"]  # shows the field; `condition` says where a term is looked for
+    search_help_text = "Names, email address, institution, intended use"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessRequest]:
-        return super().get_queryset(request).filter(submitted_at__isnull=False).defer("model__card")
+        return super().get_queryset(request).filter(first_submitted_at__isnull=False).defer("model__card")
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
-        return [WAITING.asc(), F("submitted_at").asc(), "pk"]
+        """Requests of one state are in the order of their dates alone, as their index is."""
+        dates = [F("first_submitted_at").asc(), "pk"]
+        return dates if request.GET.get("state") else [WAITING_FIRST.asc(), *dates]
+
+    def condition(self, term: str) -> Q:
+        """As the request has it, or the account of its applicant."""
+        return holds(OF_REQUEST, term) | of_people("applicant_id", people_like(term))
 
     def get_urls(self) -> list[URLPattern]:
         decide = path(
@@ -138,9 +140,9 @@ class AccessRequestAdmin(ReadOnlyAdmin):
     def country_name(self, request: AccessRequest) -> str:
         return request.country.name if request.country else ""
 
-    @admin.display(description="days waiting", ordering="submitted_at")
+    @admin.display(description="days waiting", ordering="first_submitted_at")
     def days(self, request: AccessRequest) -> int | None:
-        since = request.appealed_at if request.state == RequestState.APPEALED else request.submitted_at
+        since = request.first_submitted_at
         return (timezone.now() - since).days if since and request.state in WAITING_STATES else None
 
     @admin.display(description="state", ordering="state")

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,7 +18,18 @@ from django.utils.safestring import SafeString
 
 from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.errors import RuleError
-from access_requests.models import AccessToken
+from access_requests.models import AccessToken, Grant
+from access_requests.search import (
+    MOST_PEOPLE,
+    OF_TOKEN,
+    AnyOf,
+    by_index,
+    holds,
+    models_like,
+    network_address,
+    of_people,
+    people_like,
+)
 from access_requests.services.tokens import revoke_token
 
 
@@ -56,14 +68,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_display = ["name", "hint", "person", "for_what", "standing", "created_at", "ends", "last_use"]
     list_filter = [StandingFilter, "kind", "origin"]
     list_select_related = ["user", "grant__model"]
-    search_fields = [
-        "name",
-        "hint",
-        "user__username",
-        "user__email",
-        "grant__model__repo_id",
-        "last_used_address",
-    ]
+    search_fields = ["name"]  # shows the field; `condition` says where a term is looked for
+    search_help_text = "Name and beginning of a token, its person, its model, a network address"
     fields = [
         "name",
         "hint",
@@ -82,7 +88,22 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     ]
     readonly_fields = ["standing"]
     change_form_template = "admin/access_requests/accesstoken/change_form.html"
-    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessToken]:
+        return super().get_queryset(request).defer("grant__model__card")
+
+    def get_ordering(self, request: HttpRequest) -> list[str]:
+        """The newest first; of those that have ended, the last one to end."""
+        return ["-expires_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
+
+    def condition(self, term: str) -> Q:
+        """As the token has it, or its person or its model; a network address is given in full."""
+        found = holds(OF_TOKEN, term) | of_people("user_id", people_like(term))
+        if models := models_like(term):
+            grants = by_index(Grant.objects.filter(model__in=models), MOST_PEOPLE)
+            found |= Q(AnyOf(F("grant_id"), grants))
+        address = network_address(term)
+        return found | Q(last_used_address=address) if address else found
 
     def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> list[str]:
         ended = ["revoked_at", "revoke_reason"] if obj and obj.revoked_at else []

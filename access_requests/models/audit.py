@@ -58,6 +58,12 @@ class Event(models.Model):
                 name="event_of_a_known_format",
             ),
         ]
+        indexes = [
+            models.Index(fields=["at", "id"], name="event_by_time"),
+            models.Index(fields=["model", "at", "id"], name="event_of_model"),
+            models.Index(fields=["kind", "at", "id"], name="event_by_kind"),
+            models.Index(fields=["writer", "id"], condition=~models.Q(writer=""), name="event_by_writer"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.number or 'new'} {self.kind}"

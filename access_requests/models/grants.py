@@ -12,6 +12,7 @@ from django.utils import timezone
 from access_requests.enums import GrantSource, TokenKind, TokenOrigin
 from access_requests.models.catalogue import GatedModel
 from access_requests.models.requests import AccessRequest
+from access_requests.search import OF_TOKEN, trigram_index
 
 
 class Grant(models.Model):
@@ -47,6 +48,10 @@ class Grant(models.Model):
             models.Index(
                 fields=["model", "ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_by_end"
             ),
+            models.Index(fields=["model", "id"], name="grant_of_model"),
+            models.Index(fields=["source", "id"], name="grant_by_source"),
+            models.Index(fields=["id"], condition=Q(revoked_at__isnull=False), name="grant_revoked"),
+            models.Index(fields=["ends_at", "id"], condition=Q(revoked_at__isnull=True), name="grant_by_end"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -106,6 +111,16 @@ class AccessToken(models.Model):
                 | (~Q(kind=TokenKind.GRANT) & Q(grant__isnull=True)),
                 name="token_of_a_grant_has_one",
             )
+        ]
+        indexes = [
+            trigram_index(OF_TOKEN, name="token_search"),
+            models.Index(fields=["last_used_address"], name="token_by_address"),
+            models.Index(fields=["kind", "id"], name="token_by_kind"),
+            models.Index(fields=["origin", "id"], name="token_by_origin"),
+            models.Index(fields=["id"], condition=Q(revoked_at__isnull=False), name="token_revoked"),
+            models.Index(
+                fields=["expires_at", "id"], condition=Q(revoked_at__isnull=True), name="token_by_end"
+            ),
         ]
 
     def __str__(self) -> str:

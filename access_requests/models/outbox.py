@@ -7,6 +7,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from access_requests.enums import MailState
+from access_requests.search import OF_EMAIL, trigram_index
 
 
 class OutgoingMail(models.Model):
@@ -51,6 +52,7 @@ class OutgoingMail(models.Model):
                 condition=Q(state__in=[MailState.SENT, MailState.EXPIRED]),
             ),
             models.Index(F("id").desc(), name="mail_given_up", condition=Q(state=MailState.FAILED)),
+            trigram_index(OF_EMAIL, name="email_search"),
         ]
 
     def __str__(self) -> str:

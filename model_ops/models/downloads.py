@@ -74,6 +74,12 @@ class Download(models.Model):
                 condition=Q(state__in=[DownloadState.RUNNING, DownloadState.WAITING]),
                 name="download_open",
             ),
+            models.Index(
+                fields=["state", "started_at", "id"],
+                condition=~Q(state=DownloadState.COMPLETE),
+                name="download_by_state",
+            ),
+            models.Index(fields=["mode", "started_at", "id"], name="download_by_mode"),
         ]
 
     def __str__(self) -> str:

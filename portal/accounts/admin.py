@@ -16,11 +16,13 @@ from allauth.usersessions.models import UserSession
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin  # noqa: F401 - likewise
-from django.contrib.auth.models import Group
-from django.db.models import QuerySet
+from django.contrib.auth.models import Group, Permission
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from access_requests.admin.lists import LongList
 from access_requests.errors import RuleError
+from access_requests.search import OF_PERSON, holds, network_address, of_people, people_like
 from portal.accounts.forms import client_address
 from portal.accounts.models import User
 from portal.accounts.people import save_account
@@ -38,7 +40,7 @@ for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, Emai
         admin.site.unregister(unused)
 
 
-class ConfirmedAdmin(admin.ModelAdmin):
+class ConfirmedAdmin(LongList):
     """Every POST asks for a recent confirmation: a stolen session of staff changes no account."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -73,6 +75,7 @@ class EmailAddressForm(forms.ModelForm):
 class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
     """Addresses of accounts. A person gives and confirms their own; staff sets it for those who lost their mailbox."""
 
+    search_help_text = "A person, or the beginning of an address"
     form = EmailAddressForm
     fields = ["user", "email", "verified", "primary"]
     readonly_fields = ["user", "primary"]
@@ -86,6 +89,9 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def condition(self, term: str) -> Q:
+        return of_people("user_id", people_like(term)) | Q(email__startswith=term.lower())
 
     def save_model(self, request: HttpRequest, obj: EmailAddress, form: Any, change: bool) -> None:
         change_email_by_staff(
@@ -108,8 +114,14 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
 
 
 @admin.register(UserSession)
-class UserSessionAdmin(session_admin.UserSessionAdmin):
+class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):
     """Where people are signed in; only signing in begins a session."""
+
+    search_help_text = "A person, or a network address in full"
+
+    def condition(self, term: str) -> Q:
+        found, address = of_people("user_id", people_like(term)), network_address(term)
+        return found | Q(ip=address) if address else found
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -134,13 +146,14 @@ class UserAdmin(ConfirmedAdmin):
         "full_name",
         "email",
         "institution",
-        "country",
+        "country_name",
         "is_active",
         "is_staff",
         "date_joined",
     ]
     list_filter = ["is_active", "is_staff", "is_superuser", "imported"]
-    search_fields = ["username", "first_name", "last_name", "email", "institution", "orcid"]
+    search_fields = ["username"]  # shows the field; `condition` says where a term is looked for
+    search_help_text = "Names, email address, institution, ORCID iD"
     readonly_fields = ["email", "imported", "date_joined", "last_login"]
     inlines = [EmailAddressInline]
     fieldsets = [
@@ -150,6 +163,18 @@ class UserAdmin(ConfirmedAdmin):
         ("Dates", {"fields": ["date_joined", "last_login"]}),
     ]
     filter_horizontal = ["user_permissions"]
+
+    def condition(self, term: str) -> Q:
+        return holds(OF_PERSON, term)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Read the permissions with their content types, whose names the choices begin with."""
+        kwargs.setdefault("queryset", Permission.objects.select_related("content_type"))
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    @admin.display(description="country", ordering="country")
+    def country_name(self, user: User) -> str:
+        return user.country.name if user.country else ""
 
     @admin.display(description="name")
     def full_name(self, user: User) -> str:
@@ -177,8 +202,11 @@ class AuthenticatorAdmin(ConfirmedAdmin):
 
     list_display = ["user", "type", "created_at", "last_used_at"]
     list_filter = ["type"]
-    search_fields = ["user__username", "user__email"]
+    search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
     fields = ["user", "type", "created_at", "last_used_at"]
+
+    def condition(self, term: str) -> Q:
+        return of_people("user_id", people_like(term))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django_countries.fields import CountryField
 
+from access_requests.search import OF_PERSON, trigram_index
+
 # The Hub's rule for a name: 1 to 96 of these, no "--" or "..", no "-" or "." at an end, no ".git" last.
 USERNAME_PATTERN = r"^(?![-.])(?!.*(--|\.\.))(?!.*(\.git|[-.])\Z)[A-Za-z0-9_.-]{1,96}\Z"
 
@@ -93,6 +95,12 @@ class User(AbstractBaseUser, PermissionsMixin):
                 name="imported_people_cannot_sign_in",
                 violation_error_message="Somebody imported from elsewhere has no address, password or rights here.",
             ),
+        ]
+        indexes = [
+            trigram_index(OF_PERSON, name="user_search"),
+            models.Index(fields=["id"], condition=models.Q(is_staff=True), name="user_staff"),
+            models.Index(fields=["id"], condition=models.Q(is_active=False), name="user_inactive"),
+            models.Index(fields=["id"], condition=models.Q(imported=True), name="user_imported"),
         ]
 
     def __str__(self) -> str:

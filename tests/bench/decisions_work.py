@@ -43,7 +43,7 @@ def seed(count: int) -> dict[str, Any]:
         [
             AccessRequest(
                 model=models[0], applicant=person, form=models[0].form, answers={"f1": "To study it."},
-                state=RequestState.SUBMITTED, submitted_at=now,
+                state=RequestState.SUBMITTED, submitted_at=now, first_submitted_at=now,
             )
             for person in people
         ],

@@ -63,7 +63,7 @@ def test_queue_has_waiting_ones_first_and_no_drafts(desk: Any, submit: Any, make
     record_decision(request=done, reviewer=desk.rita, outcome=Outcome.APPROVED)
     late = submit(make_person("late", first_name="Late"), desk.model, answers={**TULU_ANSWERS, "f1": "Late"})
     early = submit(make_person("early"), desk.model, answers={**TULU_ANSWERS, "f1": "Early"})
-    AccessRequest.objects.filter(pk=early.pk).update(submitted_at=timezone.now() - timedelta(days=3))
+    AccessRequest.objects.filter(pk=early.pk).update(first_submitted_at=timezone.now() - timedelta(days=3))
     start_request(model=desk.model, applicant=make_person("drafter", first_name="Drafter"))
     shown = page(desk.rita_browser.get(QUEUE))
     places = [

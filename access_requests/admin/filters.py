@@ -1,0 +1,127 @@
+"""Filters whose choices are read by index, a few rows for each choice, however long the list is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib import admin
+from django.db import connection
+from django.db.models import Exists, Max, Min, OuterRef, QuerySet
+from django.http import HttpRequest
+
+from access_requests.admin.base import decided_models
+from access_requests.models import AccessRequest, GatedModel
+from access_requests.queries import models_named
+
+MOST_LISTED = 50  # models that stand beside a list one by one
+
+
+def distinct_values(model: type[Any], column: str) -> list[str]:
+    """Return the values that occur in an indexed column, each found by one look into the index."""
+    name = connection.ops.quote_name
+    table, field = name(model._meta.db_table), name(column)
+    query = f"""WITH RECURSIVE found(value) AS (
+        (SELECT {field} FROM {table} WHERE {field} <> '' ORDER BY {field} LIMIT 1)
+        UNION ALL SELECT (SELECT {field} FROM {table} WHERE {field} > found.value AND {field} <> '' ORDER BY {field} LIMIT 1)
+        FROM found WHERE found.value IS NOT NULL)
+        SELECT value FROM found WHERE value IS NOT NULL"""  # noqa: S608 - names of our own tables
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return [value for (value,) in cursor.fetchall()]
+
+
+def countries_of(models: list[int]) -> list[str]:
+    """Return the countries that occur in submitted requests for these models."""
+    occurs = f"""SELECT code FROM unnest(%s::text[]) code WHERE EXISTS (SELECT FROM {AccessRequest._meta.db_table}
+        WHERE model_id = ANY (%s::bigint[]) AND country = code AND first_submitted_at IS NOT NULL)"""  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(occurs, [distinct_values(AccessRequest, "country"), models])
+        return [code for (code,) in cursor.fetchall()]
+
+
+class ModelFilter(admin.SimpleListFilter):
+    """The models that the visitor decides for and that occur in the list; where there are many, a field for the id of one."""
+
+    title = "model"
+    parameter_name = "model"
+    template = "admin/model_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        models = GatedModel.objects.order_by("repo_id")
+        if not request.user.is_superuser:
+            models = models.filter(pk__in=decided_models(request))
+        known = list(models.values_list("pk", flat=True)[: MOST_LISTED + 1])
+        self.many = len(known) > MOST_LISTED
+        if self.many:
+            return []
+        occurs = Exists(model_admin.model.objects.filter(model=OuterRef("pk")))
+        shown = models.filter(occurs, pk__in=known).values_list("repo_id", flat=True)
+        return [(repo_id, repo_id) for repo_id in shown]
+
+    def has_output(self) -> bool:
+        return self.many or bool(self.lookup_choices)
+
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+        """Yield what the template shows: the links, or first the field's other parameters."""
+        if not self.many:
+            yield from super().choices(changelist)
+            return
+        others = {name: value for name, value in changelist.params.items() if name not in {"p", "model"}}
+        everything = changelist.get_query_string(remove=[self.parameter_name])
+        yield {"many": True, "value": self.value() or "", "others": others, "everything": everything}
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        if not self.value():
+            return rows
+        found = models_named(str(self.value())).values_list("pk", flat=True).first()
+        return rows.filter(model=found) if found else rows.none()
+
+
+class DayFilter(admin.SimpleListFilter):
+    """A year, a month of it, or a day: `2026`, `2026-11` or `2026-11-30`, in UTC. `field` has an index."""
+
+    field = "at"
+    title = "day (UTC)"
+    parameter_name = "day"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        chosen = str(self.value() or "")
+        ends = model_admin.get_queryset(request).order_by().aggregate(Min(self.field), Max(self.field))
+        first, last = ends[f"{self.field}__min"], ends[f"{self.field}__max"]
+        if first is None:
+            return []
+        years = [f"{year:04}" for year in range(first.year, last.year + 1)]
+        found = list(years)
+        if chosen[:4] in years:
+            found += [f"{chosen[:4]}-{month:02}" for month in range(1, 13)]
+        if len(chosen) >= 7 and (span := _span(chosen[:7])):
+            days = (span[1] - span[0]).days
+            found += [f"{chosen[:7]}-{day:02}" for day in range(1, days + 1)]
+        return [(value, value) for value in sorted(found)]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        if not self.value():
+            return rows
+        span = _span(str(self.value()))
+        if span is None:
+            return rows.none()
+        return rows.filter(**{f"{self.field}__gte": span[0], f"{self.field}__lt": span[1]})
+
+
+def _span(text: str) -> tuple[datetime, datetime] | None:
+    """The beginning and the end of a year, a month or a day; None for nonsense."""
+    try:
+        year, *rest = (int(part) for part in text.split("-"))
+        start = datetime(year, *[*rest, 1, 1][:2], tzinfo=UTC)  # type: ignore[arg-type]
+        match len(rest):
+            case 0:
+                return start, start.replace(year=year + 1)
+            case 1:
+                return start, start.replace(year=year + rest[0] // 12, month=rest[0] % 12 + 1)
+            case 2:
+                return start, datetime.fromtimestamp(start.timestamp() + 86_400, UTC)
+    except (ValueError, OverflowError):
+        pass
+    return None

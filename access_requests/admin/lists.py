@@ -1,0 +1,202 @@
+"""Lists of millions of rows in the admin: what a page costs depends on the page, not on the table.
+
+Counts end at `MOST`, and so do page numbers. The keys of a page are read by an index, the rows after that. A search
+first looks through the beginning of the list, and asks the indexes only for what is rare there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import and_
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.core.paginator import Paginator
+from django.db.models import F, OrderBy, Q, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from access_requests.search import AnyOf, by_index, is_indexed, terms
+
+MOST = 10_000  # rows that can be turned through, and that are counted
+LOOKED_THROUGH = 3_000  # rows at the beginning of a list in which a search looks first
+ENOUGH = 150  # found there: the term is too common for more to be of use
+MOST_FOUND = 2_000  # rows that the indexes find beside those
+MOST_MODELS = 50  # of a visitor whose rows are read model by model
+PARTIAL = "search_is_partial"  # an attribute of the request
+NOT_ALL = "Too many rows match, so not all of them are shown. Add a word, or choose a filter."
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts no further than pages can be turned; `more` says that there are more rows."""
+
+    models: Sequence[int] = ()  # the models whose rows are read from the index of each
+
+    @cached_property
+    def _counted(self) -> int:
+        given = cast("QuerySet[Any]", self.object_list)
+        if len(self.models) < 2:
+            return int(given.order_by().values("pk")[: MOST + 1].count())
+        first, *others = [part.values("pk")[: MOST + 1] for part in apart(given, self.models)]
+        return int(first.union(*others, all=True)[: MOST + 1].count())
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, MOST)
+
+    @property
+    def more(self) -> bool:
+        return self._counted > MOST
+
+
+class LongChangeList(ChangeList):
+    """Django's list, with a page's keys read by an index in the list's own order."""
+
+    model_admin: LongList
+    more = False  # whether there are more rows than are counted
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        """Order by a column only what is short enough to be sorted."""
+        rows = super().get_queryset(request, exclude_parameters)
+        if self.params.get(ORDER_VAR) and self.model_admin.get_paginator(request, rows, 1).more:
+            return rows.order_by(*self.model_admin.own_order(request))
+        return rows
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read one page; a page behind the last is the last."""
+        paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
+        self.result_count, self.more = paginator.count, paginator.more
+        self.page_num = min(max(self.page_num, 1), paginator.num_pages)
+        self.can_show_all = not self.more and self.result_count <= self.list_max_show_all
+        self.multi_page = self.result_count > self.list_per_page
+        whole = self.can_show_all and self.show_all
+        size = self.list_max_show_all if whole else self.list_per_page
+        start = 0 if whole else (self.page_num - 1) * size
+        keys = page_keys(self.queryset, self.model_admin.models_read_apart(request), start, start + size)
+        self.result_list = _in_order(self.queryset, keys)
+        self.show_full_result_count, self.full_result_count = False, None
+        self.show_admin_actions, self.paginator = True, paginator
+        self.search_help_text = getattr(request, PARTIAL, self.search_help_text)
+
+
+def _in_order(rows: QuerySet[Any], keys: list[Any]) -> list[Any]:
+    found = {row.pk: row for row in rows.order_by().filter(pk__in=keys)}
+    return [found[key] for key in keys if key in found]
+
+
+class OfModels(AnyOf):
+    """The restriction to the models that a reviewer decides for."""
+
+
+def apart(rows: QuerySet[Any], models: Sequence[int]) -> list[QuerySet[Any]]:
+    """Return the rows of each of several models, for an index that begins with the model; else the rows as they are.
+
+    The condition that a row is of any of them is left out of those: with it PostgreSQL does not read an index in order.
+    """
+    if len(models) < 2:
+        return [rows]
+    freed = rows.all()
+    where = freed.query.where
+    where.children = [each for each in where.children if not isinstance(getattr(each, "lhs", None), OfModels)]
+    return [freed.filter(model=each) for each in models]
+
+
+def page_keys(rows: QuerySet[Any], models: Sequence[int], start: int, stop: int) -> list[Any]:
+    """Return the keys of the rows from `start` to `stop` in their order.
+
+    Rows of several `models` are read from the index of each and merged: no index has them in one order.
+    """
+    if len(models) < 2:
+        return list(rows.values_list("pk", flat=True)[start:stop])
+    given = list(rows.query.order_by)
+    last = next((n for n, term in enumerate(given) if term in {"pk", "-pk"}), len(given))
+    order = {
+        f"order_{n}": _term(term) for n, term in enumerate(given[: last + 1])
+    }  # behind the key nothing counts
+    columns = {name: expression for name, (expression, _) in order.items()}
+    parts = apart(rows.annotate(**columns), models)
+    first, *others = [part.values_list("pk", *columns)[:stop] for part in parts]
+    by = [OrderBy(F(name), descending=down) for name, (_, down) in order.items()]
+    return [row[0] for row in first.union(*others, all=True).order_by(*by)[start:stop]]
+
+
+def _term(term: Any) -> tuple[Any, bool]:
+    """An order's expression, and whether it goes down."""
+    if isinstance(term, OrderBy):
+        return term.expression, term.descending
+    return F(term.removeprefix("-")), term.startswith("-")
+
+
+def search_keys(
+    rows: QuerySet[Any], models: Sequence[int], wanted: Q, *, indexed: bool
+) -> tuple[Iterable[int], bool]:
+    """Return the keys of rows that fulfil `wanted`, and whether there may be more of them.
+
+    A common term is found at once at the beginning of the list, where it matters; a rare one by the indexes.
+    """
+    beginning = page_keys(rows, models, 0, LOOKED_THROUGH)
+    seen = rows.order_by().filter(AnyOf(F("pk"), beginning)).filter(wanted)
+    found = set(seen.values_list("pk", flat=True))
+    if len(beginning) < LOOKED_THROUGH:
+        return found, False
+    if len(found) >= ENOUGH or not indexed:
+        return found, True
+    more = by_index(rows.filter(wanted), MOST_FOUND + 1)
+    return found.union(more), len(more) > MOST_FOUND
+
+
+class LongList(admin.ModelAdmin):
+    """A list that stays fast. `condition` says where a term of a search is looked for."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each would count the table
+    list_per_page = 50
+    finds_signs = False  # whether terms without a letter or digit are found by index, too
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LongChangeList
+
+    def own_order(self, request: HttpRequest) -> list[Any]:
+        """Return the order that the list's indexes have; it ends with the key."""
+        order = list(self.get_ordering(request) or self.opts.ordering)
+        return order if order and order[-1] in {"pk", "-pk"} else [*order, "-pk"]
+
+    def get_paginator(self, request: HttpRequest, *arguments: Any, **options: Any) -> CappedPaginator:
+        paginator: CappedPaginator = super().get_paginator(request, *arguments, **options)
+        paginator.models = self.models_read_apart(request)
+        return paginator
+
+    def models_read_apart(self, request: HttpRequest) -> list[int]:
+        """Return the models whose rows are read from the index of each; none where the list is read as a whole."""
+        return []
+
+    def condition(self, term: str) -> Q | None:
+        """Return what a row must fulfil to be found by a term; None where the table is small and Django's search will do."""
+        return None
+
+    def wanted(self, typed: list[str]) -> Q | None:
+        """Return the condition that every term is found; None where Django's own search is to be used."""
+        conditions = [condition for term in typed if (condition := self.condition(term)) is not None]
+        return reduce(and_, conditions) if typed and len(conditions) == len(typed) else None
+
+    def matching(self, rows: QuerySet[Any], search_term: str) -> QuerySet[Any]:
+        """Return every row that a search finds, for readers who take them in portions."""
+        wanted = self.wanted(terms(search_term))
+        return rows if wanted is None else rows.filter(wanted)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        typed = terms(search_term)
+        wanted = self.wanted(typed)
+        if wanted is None:
+            return super().get_search_results(request, queryset, " ".join(typed))
+        ordered = queryset.order_by(*self.own_order(request))
+        indexed = self.finds_signs or all(map(is_indexed, typed))
+        keys, partial = search_keys(ordered, self.models_read_apart(request), wanted, indexed=indexed)
+        if partial:
+            setattr(request, PARTIAL, NOT_ALL)
+        return queryset.filter(AnyOf(F("pk"), keys)), False
