@@ -132,7 +132,7 @@ def test_mail_server_is_taken_from_its_address(tmp_path: Path) -> None:
             "password": "p@ss",
             "use_tls": True,
             "use_ssl": False,
-            "timeout": 10,
+            "timeout": 20,
         },
         False,
     ]
