@@ -84,6 +84,7 @@ class RoleInline(admin.TabularInline):
 class GatedModelAdmin(ReadOnlyAdmin):
     """`published` is what another room does when card or licences have changed."""
 
+    to_model = ""  # a row is a model itself
     list_display = ["repo_id", "gate", "grant_days", "listed", "to_decide", "with_access"]
     list_filter = ["gate", "listed"]
     search_fields = ["repo_id"]

@@ -11,6 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from access_requests.enums import Outcome
+from access_requests.models import GatedModel
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
 from access_requests.services.requests import record_decision
@@ -78,3 +79,20 @@ def test_list_of_many_takes_as_many_queries_as_of_few(
     for number in range(2, 6):
         one_more(number, ada)
     assert queries() == few
+
+
+def test_reviewer_of_several_models_opens_every_list(
+    make_person: Callable[..., Any], one_more: Callable[..., None], settings: Any
+) -> None:
+    settings.GATEHOUSE_DEMO = True
+    ada, client = make_person("ada"), Client()
+    rita = make_person("rita", is_staff=True)
+    for number in range(3):
+        one_more(number, ada)
+        assign_role(model=GatedModel.objects.get(repo_id=f"ai/model-{number}"), user=rita, role="reviewer")
+    client.force_login(rita, backend="django.contrib.auth.backends.ModelBackend")
+    start = client.get("/admin/")
+    lists = {row["admin_url"] for app in start.context["app_list"] for row in app["models"]}
+    answers = {path: client.get(path, {"q": "ada"}).status_code for path in lists}
+    assert len(lists) > 8
+    assert answers == dict.fromkeys(lists, 200)
