@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import Count, F, Func, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Lower
@@ -150,11 +151,12 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
 def _lines(rows: Rows, names: list[str]) -> str:
     """Return the rows as PostgreSQL writes them, several times as fast as Python does."""
     cells = {f"cell_{n}": _cell(name) for n, name in enumerate(names)}
-    sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)", values) as portion,
-    ):
+    try:
+        sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
+    except EmptyResultSet:  # conditions that no row can meet
+        return ""
+    statement = connection.ops.compose_sql(f"COPY ({sql}) TO STDOUT (FORMAT csv)", values)
+    with connection.cursor() as cursor, cursor.copy(statement) as portion:
         written = b"".join(bytes(block) for block in portion)
     return written.decode().replace("\n", "\r\n")
 

@@ -47,7 +47,7 @@ def _closed_request(
 
 
 def _request(model: GatedModel, person: Any, state: RequestState, *, asked: datetime, **fields: Any) -> None:
-    dates = {} if state == RequestState.DRAFT else {"submitted_at": asked}
+    dates = {} if state == RequestState.DRAFT else {"submitted_at": asked, "first_submitted_at": asked}
     appealed = {"appealed_at": asked} if state == RequestState.APPEALED else {}
     row = AccessRequest.objects.create(
         model=model, applicant=person, form=model.form, state=state, **dates, **appealed, **fields
@@ -148,7 +148,13 @@ def test_page_of_a_long_list_costs_as_many_queries_as_of_a_short_one(
         closed = None if place == Place.PENDING else at
         requests = AccessRequest.objects.bulk_create(
             AccessRequest(
-                model=model, applicant=person, form=model.form, state=state, submitted_at=at, closed_at=closed
+                model=model,
+                applicant=person,
+                form=model.form,
+                state=state,
+                submitted_at=at,
+                first_submitted_at=at,
+                closed_at=closed,
             )
             for person in people
         )

@@ -29,7 +29,7 @@ from portal.demo.visitor import Visitor, WalkError
 Result = TypeVar("Result")
 FAILURES = (WalkError, OSError, http.client.HTTPException)
 PAUSE = 0.5  # seconds
-NUMBER = re.compile(r"<span>#(\d+)</span>")  # on My requests; a life has one
+NUMBER = re.compile(r"<span>#(\d+)</span>\s*<span>submitted")  # on My requests; a life has one
 
 
 class Stuck(Exception):

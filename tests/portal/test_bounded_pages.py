@@ -59,7 +59,14 @@ def add(tulu: GatedModel, first: int, last: int) -> None:
         user(username=f"p{number}", email=f"p{number}@example.org") for number in range(first, last)
     )
     AccessRequest.objects.bulk_create(
-        AccessRequest(model=tulu, applicant=person, form=tulu.form, state="submitted", submitted_at=now)
+        AccessRequest(
+            model=tulu,
+            applicant=person,
+            form=tulu.form,
+            state="submitted",
+            submitted_at=now,
+            first_submitted_at=now,
+        )
         for person in people
     )
     Grant.objects.bulk_create(
@@ -121,7 +128,8 @@ def test_each_visitor_sees_the_models_they_may_know_of_once(
     listed = GatedModel.objects.filter(listed=True).count()
     assert visible_models(None).count() == visible_models(ada).count() == listed
     assert visible_models(rita).count() == visible_models(boss).count() == GatedModel.objects.count()
-    times = {"submitted_at": timezone.now(), "closed_at": timezone.now()}
+    now = timezone.now()
+    times = {"submitted_at": now, "first_submitted_at": now, "closed_at": now}
     for _ in range(2):
         AccessRequest.objects.create(model=hidden, applicant=ada, form=tulu.form, state="rejected", **times)
     Grant.objects.create(
