@@ -56,7 +56,7 @@ def due(
     settings.WEIGHTS_ROOT = tmp_path / "state" / "weights"
     settings.GATEHOUSE_ANCHOR_FILE = tmp_path / "state" / "anchors.log"
     model = make_model()
-    past = timezone.now() - timedelta(days=3)
+    past = timezone.now() - timedelta(days=8)
     ada = make_person("ada")
     given = grants.grant_access(model=model, email=ada.email, days=90, token_name="laptop")
     Grant.objects.filter(pk=given.grant.pk).update(starts_at=past - timedelta(days=1), ends_at=past)
