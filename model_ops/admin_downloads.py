@@ -40,7 +40,6 @@ class DownloadAdmin(ReadOnlyAdmin):
     list_select_related = ["model", "user"]
     ordering = ["-started_at", "-pk"]
     exclude = ["journal"]
-    list_per_page = 100
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Download]:
         return super().get_queryset(request).defer("model__card")

@@ -137,15 +137,15 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
     and no statement runs long enough to be ended by a timeout.
     """
     names = [name for name in COLUMNS if people or name not in PEOPLE]
-    yield ",".join(HEADINGS.get(name, name) for name in names) + "\r\n"
-    rows = rows.order_by("-started_at", "-pk")
+    yield ",".join(HEADINGS.get(name, name) for name in names) + "\n"
+    rest = ordered = rows.order_by("-started_at", "-pk")
     while True:
-        last = rows.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
-        if lines := _lines(rows[:AT_ONCE], names):
+        last = rest.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
+        if lines := _lines(rest[:AT_ONCE], names):
             yield lines
         if last is None:
             return
-        rows = _behind(rows, *last)
+        rest = _behind(ordered, *last)
 
 
 def _lines(rows: Rows, names: list[str]) -> str:
@@ -153,12 +153,12 @@ def _lines(rows: Rows, names: list[str]) -> str:
     cells = {f"cell_{n}": _cell(name) for n, name in enumerate(names)}
     try:
         sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
-    except EmptyResultSet:  # conditions that no row can meet
+    except EmptyResultSet:  # a filter that no row can pass
         return ""
-    statement = connection.ops.compose_sql(f"COPY ({sql}) TO STDOUT (FORMAT csv)", values)
-    with connection.cursor() as cursor, cursor.copy(statement) as portion:
+    command = f"COPY ({sql}) TO STDOUT (FORMAT csv)"
+    with connection.cursor() as wrapped, wrapped.cursor.copy(command, values) as portion:
         written = b"".join(bytes(block) for block in portion)
-    return written.decode().replace("\n", "\r\n")
+    return written.decode()
 
 
 def _cell(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from django.contrib import admin
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.paginator import Paginator
-from django.db.models import F, OrderBy, Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, F, Func, OrderBy, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
@@ -37,7 +37,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def _counted(self) -> int:
         given = cast("QuerySet[Any]", self.object_list)
-        if len(self.models) < 2:
+        if len(self.models) < 2 or given.query.is_empty():
             return int(given.order_by().values("pk")[: MOST + 1].count())
         first, *others = [part.values("pk")[: MOST + 1] for part in apart(given, self.models)]
         return int(first.union(*others, all=True)[: MOST + 1].count())
@@ -95,7 +95,7 @@ def apart(rows: QuerySet[Any], models: Sequence[int]) -> list[QuerySet[Any]]:
 
     The condition that a row is of any of them is left out of those: with it PostgreSQL does not read an index in order.
     """
-    if len(models) < 2:
+    if len(models) < 2 or rows.query.is_empty():  # an empty part of a union takes its order away
         return [rows]
     freed = rows.all()
     where = freed.query.where
@@ -108,18 +108,27 @@ def page_keys(rows: QuerySet[Any], models: Sequence[int], start: int, stop: int)
 
     Rows of several `models` are read from the index of each and merged: no index has them in one order.
     """
-    if len(models) < 2:
+    if len(models) < 2 or rows.query.is_empty():
         return list(rows.values_list("pk", flat=True)[start:stop])
-    given = list(rows.query.order_by)
-    last = next((n for n, term in enumerate(given) if term in {"pk", "-pk"}), len(given))
-    order = {
-        f"order_{n}": _term(term) for n, term in enumerate(given[: last + 1])
-    }  # behind the key nothing counts
+    order = {f"order_{n}": term for n, term in enumerate(_order_of(rows))}
     columns = {name: expression for name, (expression, _) in order.items()}
     parts = apart(rows.annotate(**columns), models)
     first, *others = [part.values_list("pk", *columns)[:stop] for part in parts]
     by = [OrderBy(F(name), descending=down) for name, (_, down) in order.items()]
     return [row[0] for row in first.union(*others, all=True).order_by(*by)[start:stop]]
+
+
+class Sorted(Func):
+    """The same value, which no index has: few rows are sorted, where PostgreSQL would search a long index for them."""
+
+    template = "(SELECT %(expressions)s)"
+
+
+def _order_of(rows: QuerySet[Any]) -> list[tuple[Any, bool]]:
+    """Return the terms of an order up to the key, behind which nothing counts."""
+    given = list(rows.query.order_by)
+    last = next((n for n, term in enumerate(given) if term in {"pk", "-pk"}), len(given))
+    return [_term(term) for term in given[: last + 1]]
 
 
 def _term(term: Any) -> tuple[Any, bool]:
@@ -137,8 +146,11 @@ def search_keys(
     A common term is found at once at the beginning of the list, where it matters; a rare one by the indexes.
     """
     beginning = page_keys(rows, models, 0, LOOKED_THROUGH)
-    seen = rows.order_by().filter(AnyOf(F("pk"), beginning)).filter(wanted)
-    found = set(seen.values_list("pk", flat=True))
+    seen = rows.order_by().filter(AnyOf(F("pk"), beginning))
+    hit = ExpressionWrapper(
+        wanted, output_field=BooleanField()
+    )  # no condition: an index would be asked for all rows
+    found = {key for key, is_hit in seen.annotate(is_hit=hit).values_list("pk", "is_hit") if is_hit}
     if len(beginning) < LOOKED_THROUGH:
         return found, False
     if len(found) >= ENOUGH or not indexed:
@@ -199,4 +211,5 @@ class LongList(admin.ModelAdmin):
         keys, partial = search_keys(ordered, self.models_read_apart(request), wanted, indexed=indexed)
         if partial:
             setattr(request, PARTIAL, NOT_ALL)
-        return queryset.filter(AnyOf(F("pk"), keys)), False
+        order = [OrderBy(Sorted(term), descending=down) for term, down in _order_of(queryset)]
+        return queryset.filter(AnyOf(F("pk"), keys)).order_by(*order), False

@@ -273,3 +273,28 @@ def test_admin_finds_people_and_models(scene: Any, make_person: Callable[..., An
     for words, found in (("BOB@", 2), ("ai/ot", 1), ("ada", 1), ("nothing", 0), ("model.safe", 0)):
         listed = client.get("/admin/model_ops/download/", {"q": words})
         assert (words, len(listed.context["cl"].result_list)) == (words, found)
+
+
+def test_table_of_many_rows_is_read_in_portions(
+    make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one moment too, each once; quotes, line ends, formulas and nothing at all survive a spreadsheet's reader."""
+    monkeypatch.setattr(download_log, "AT_ONCE", 3)
+    model, ada = make_model("ai/many"), make_person("many")
+    paths = ["a.bin", "=1+1", "-x", "@y", "+z", 'say "hi", you', "two\nlines", "ÄÖ王.bin", "\tt", "last.bin"]
+    moment = datetime(2026, 11, 30, 12, 0, 0, 7000, tzinfo=UTC)
+    Download.objects.bulk_create(
+        Download(
+            model=model, user=ada, commit="c" * 40, path=path, bytes_asked=5, status=200, started_at=moment
+        )
+        for path in paths
+    )
+    portions = list(download_log.as_csv(download_log.of_model(model), people=True))
+    assert len(portions) == 1 + 4
+    table = list(csv.DictReader(io.StringIO("".join(portions), newline="")))
+    harmless = {path: f"'{path}" if path[0] in "=-@+\t" else path for path in paths}
+    assert [row["path"] for row in table] == [harmless[path] for path in reversed(paths)]
+    assert {(row["started_at"], row["person"], row["bytes_sent"], row["client"]) for row in table} == {
+        ("2026-11-30T12:00:00.007+00:00", "many", "", "")
+    }
+    assert list(download_log.as_csv(Download.objects.none(), people=False))[1:] == []
