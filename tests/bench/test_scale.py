@@ -109,8 +109,8 @@ def foreign_keys_broken(owner: psycopg.Connection[Any]) -> list[str]:
 def indexes_missing(owner: psycopg.Connection[Any]) -> list[str]:
     """Those that were dropped for the load and are not there again."""
     wanted = [
-        "request_queue",
-        "mail_due",
+        "request_queue_order",
+        "mail_next",
         "download_by_model",
         "download_open",
         "one_live_grant_per_person_and_model",

@@ -131,7 +131,7 @@ def test_peer_makes_the_same_file_and_larger_sets_go_again(tmp_path):
         (
             ("everything",),
             "bench does not know 'everything'; say bench, bench recovery, bench delivery, bench attacks, bench decisions,"
-            " bench slow-input.\n",
+            " bench slow-input, bench scale.\n",
         ),
         (("recovery", "--rounds", 0), "--rounds needs a number of 1 or more.\n"),
         (("recovery", "--size", "2b", "--memory-sets"), "--memory-sets goes with --size tiny or 1b.\n"),

@@ -34,10 +34,10 @@ def test_more_web_processes_than_connections_are_refused() -> None:
 
 
 def test_threads_are_left_while_all_connections_are_waited_for() -> None:
-    from portal.embedded.supervisor import THREADS
+    from portal.webserver import threads
 
     bodies = 56  # GATEHOUSE_MOST_BODIES
-    assert budget.MOST + budget.WAITING + bodies < THREADS
+    assert budget.MOST + budget.WAITING + bodies < threads
 
 
 def test_compose_starts_no_more_processes_than_are_counted() -> None:
