@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from access_requests.enums import Place, RequestState
 from access_requests.models import AccessRequest, FormVersion, GatedModel, Grant
 from access_requests.queries import NEWEST_FIRST, is_older
+from access_requests.search import AnyOf
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -112,7 +113,7 @@ def place_of(request: AccessRequest | None, grant: Grant | None) -> Place | None
 
 def case_of(person: Any, model: GatedModel) -> Case:
     """Where this person stands now; without a place for somebody who never asked."""
-    found = next(iter(_cases(model, pk=person.pk)), Case(person.pk))
+    found = next(iter(cases_of(model, [person.pk])), Case(person.pk))
     if found.request is None:
         return found
     decision = found.request.decisions.order_by("-pk").values_list("pk", flat=True).first()
@@ -141,7 +142,13 @@ def person_of(model: GatedModel, entry_id: str) -> Any:
 
 def cases_of(model: GatedModel, people: Iterable[int]) -> list[Case]:
     """Return where each of these people stands, by their keys; those who never asked and have no grant are left out."""
-    return _cases(model, pk__in=list(people))
+    people = list(people)
+    asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
+    requests = _newest_requests(asked.filter(AnyOf(F("applicant_id"), people)))
+    grants = _newest_grants(Grant.objects.filter(AnyOf(F("user_id"), people), model=model))
+    _add_requests(grants.values(), requests)
+    both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
+    return [Case(person, place_of(*pair), *pair) for person, pair in both.items()]
 
 
 def order(case: Case) -> tuple[datetime, int]:
@@ -152,14 +159,10 @@ def order(case: Case) -> tuple[datetime, int]:
 def entries(cases: Iterable[Case], *, answers: bool = True) -> list[Entry]:
     """Return the cases with people and who gave access; with `answers` also with the forms of what was answered."""
     cases = list(cases)
-    people = (
-        get_user_model()
-        .objects.only(*OF_PEOPLE)
-        .in_bulk(
-            {case.person_id for case in cases}
-            | {case.grant.granted_by_id for case in cases if case.grant and case.grant.granted_by_id}
-        )
-    )
+    named = {case.person_id for case in cases}
+    named |= {case.grant.granted_by_id for case in cases if case.grant and case.grant.granted_by_id}
+    rows = get_user_model().objects.only(*OF_PEOPLE).filter(AnyOf(F("pk"), named))
+    people = {person.pk: person for person in rows}
     if answers:
         _add_forms([case.shown for case in cases if case.shown])
     return [
@@ -180,17 +183,6 @@ def _add_forms(requests: list[AccessRequest]) -> None:
         request.form = forms[request.form_id]
 
 
-def _cases(model: GatedModel, **who: Any) -> list[Case]:
-    """Return the cases of the people that `who` lets through."""
-    asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
-    asked = asked.filter(**{f"applicant__{name}": value for name, value in who.items()})
-    given = Grant.objects.filter(model=model, **{f"user__{name}": value for name, value in who.items()})
-    requests, grants = _newest_requests(asked), _newest_grants(given)
-    _add_requests(grants.values(), requests)
-    both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
-    return [Case(person, place_of(*pair), *pair) for person, pair in both.items()]
-
-
 def _newest_requests(asked: QuerySet[AccessRequest]) -> dict[int, AccessRequest]:
     newest = asked.order_by("applicant_id", *NEWEST_FIRST).distinct("applicant_id")
     return {request.applicant_id: request for request in newest.only(*OF_REQUESTS)}
@@ -206,7 +198,8 @@ def _add_requests(grants: Iterable[Grant], newest: dict[int, AccessRequest]) -> 
     known = {request.pk: request for request in newest.values()}
     named = {grant.request_id for grant in grants if grant.request_id}
     if missing := named - known.keys():
-        known |= AccessRequest.objects.only(*OF_REQUESTS).in_bulk(missing)
+        rows = AccessRequest.objects.only(*OF_REQUESTS).filter(AnyOf(F("pk"), missing))
+        known |= {request.pk: request for request in rows}
     for grant in grants:
         if grant.request_id:
             grant.request = known[grant.request_id]
