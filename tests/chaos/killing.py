@@ -15,7 +15,7 @@ from portal.embedded.supervisor import RUN_MARK
 
 KINDS = (
     "gunicorn",
-    "beat",
+    " beat ",
     "-n default@",
     "-n mail@",
     "-n recovery@",
@@ -57,7 +57,7 @@ def kind_of(line: str) -> str:
 class Killer:
     """Ends one process after another by SIGKILL, of a part drawn at random, until `stop`."""
 
-    def __init__(self, state: Path, *, seed: int, pauses: tuple[float, float] = (2.0, 8.0)) -> None:
+    def __init__(self, state: Path, *, seed: int, pauses: tuple[float, float] = (1.0, 6.0)) -> None:
         self.state, self.pauses, self.random = state, pauses, random.Random(seed)
         self.killed: Counter[str] = Counter()
         self._done = threading.Event()

@@ -167,5 +167,8 @@ def check_files(state: Path, report: dict[str, Any]) -> None:
     stored = {str(path) for path in (state / "weights" / "blobs").rglob("*") if path.is_file()}
     assert stored == set(report["blobs"])
     weights = state / "weights"
-    others = {path.relative_to(weights).parts[0] for path in weights.rglob("*") if path.is_file()}
-    assert others == {"blobs"}
+    others = [path for path in weights.rglob("*") if path.is_file() and str(path) not in stored]
+    assert {path.parent.name for path in others if path.suffix == ".lock" and not path.stat().st_size} <= {
+        "recoveries"
+    }
+    assert [path for path in others if path.suffix != ".lock"] == []
