@@ -29,7 +29,7 @@ SETTINGS = (
     *("GATEHOUSE_LARGEST_UPLOAD", "GATEHOUSE_UPLOAD_PART", "GATEHOUSE_TOKEN_RATE", "GATEHOUSE_ADDRESS_RATE"),
     *("GATEHOUSE_OIDC_ISSUERS", "DEFAULT_FROM_EMAIL", "GATEHOUSE_ANONYMOUS_RATE"),
     *("GATEHOUSE_ANCHOR_FILE", "GATEHOUSE_ANCHOR_MINUTES", "GATEHOUSE_ANCHOR_MAIL"),
-    *("GATEHOUSE_DATABASE_CONNECTIONS", "GATEHOUSE_WEB_PROCESSES", "GATEHOUSE_STATEMENT_SECONDS"),
+    *("GATEHOUSE_DATABASE_CONNECTIONS", "GATEHOUSE_STATEMENT_SECONDS"),
     *("GATEHOUSE_KEEP_MAIL_DAYS", "GATEHOUSE_KEEP_SIGN_INS_DAYS"),
 )
 SECRETS = (
@@ -37,7 +37,7 @@ SECRETS = (
     *(FOLLOW_TOKENS, OWNER_DATABASE, "AWS_*"),
 )
 PARTS: dict[str, tuple[str, ...]] = {
-    # signs sessions, sends codes at once, looks sources up at the Hub, signs links into the bucket
+    # signs sessions, shows emails where EMAIL_URL is empty, looks sources up at the Hub, signs links into the bucket
     "web": (
         *(*PROCESS, *NETWORK, *HUB_CLIENT, *SETTINGS),
         *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),

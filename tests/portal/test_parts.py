@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,19 @@ NOT_COMPOSED = {
     "GATEHOUSE_DEMO": "the demo runs from a checkout",
     "GATEHOUSE_MOST_BODIES": "nginx gets it; the portal's own bound depends on its 80 threads, which portal/webserver.py sets",
 }
+
+
+class Strict(yaml.SafeLoader):
+    """A loader that refuses a key that stands twice, as Docker does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping; raises ConstructorError for a key of this very mapping that stands twice."""
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} stand twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 GIVEN = {name.replace("*", "ACCESS_KEY_ID"): f"the {name}" for name in SECRETS} | {"STRANGER": "x"}
 
 
@@ -60,13 +74,24 @@ def test_owners_address_goes_to_migrate_alone() -> None:
     assert OWNER_DATABASE not in CONFIGURATION
 
 
+def composition() -> dict[str, Any]:
+    with (CHECKOUT / "docker" / "compose.yaml").open() as file:
+        found: dict[str, Any] = yaml.load(file, Strict)  # noqa: S506 - a safe loader
+    return found
+
+
+def test_no_setting_stands_twice() -> None:
+    assert composition()["services"]
+    assert len(SETTINGS) == len(set(SETTINGS))
+    for names in PARTS.values():
+        assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize(
     "part", ["web", "worker-default", "worker-mail", "beat", "worker-recovery", "migrate"]
 )
 def test_compose_gives_a_part_what_the_table_says(part: str) -> None:
-    composed = yaml.safe_load((CHECKOUT / "docker" / "compose.yaml").read_text())["services"][part][
-        "environment"
-    ]
+    composed = composition()["services"][part]["environment"]
     allowed = set(environment_of(part, dict.fromkeys(composed, "x") | {"GATEHOUSE_DELIVERY": "s3"}))
     assert set(composed) - allowed == set()
     settings = set(SETTINGS) & set(PARTS[part])
