@@ -65,13 +65,7 @@ def _watch(supervisor: Supervisor) -> None:
     """Restarts what dies, until a signal comes."""
     while True:
         time.sleep(0.5)
-        try:
-            restarted = supervisor.check()
-        except StartError as error:
-            print(error, file=sys.stderr, flush=True)
-            time.sleep(5)
-            continue
-        for name in restarted:
+        for name in supervisor.check():
             print(f"{name} had stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
 
 

@@ -138,13 +138,20 @@ def open_log(log: Path) -> BinaryIO:
 
 
 def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
-    """Copies a log that outgrew `limit` to NAME.1 and empties it; its writer keeps it open."""
+    """Copies a log that outgrew `limit` to NAME.1 and empties it, also where no copy can be made, as on a full disk.
+
+    Its writer keeps it open.
+    """
     with suppress(FileNotFoundError):
         if log.stat().st_size > limit:
             old = log.with_name(log.name + ".1")
-            old.unlink(missing_ok=True)
-            with open_log(old) as copy, log.open("rb") as full:
-                shutil.copyfileobj(full, copy)
+            try:
+                old.unlink(missing_ok=True)
+                with open_log(old) as copy, log.open("rb") as full:
+                    shutil.copyfileobj(full, copy)
+            except OSError:
+                with suppress(OSError):
+                    old.unlink(missing_ok=True)
             os.truncate(log, 0)
 
 

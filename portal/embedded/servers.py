@@ -1,6 +1,7 @@
 """PostgreSQL and Valkey of one state folder, together."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from portal.database import budget
 from portal.embedded.postgres import Postgres, outside_home
 from portal.embedded.state import StateLock, prepare_state, short_socket_folder
 from portal.embedded.valkey import Valkey
+
+PAUSE = 5.0  # seconds from a restart of a server to the next
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class EmbeddedServers:
             redis_url or (self.valkey.url if self.valkey else ""),
             database_url or (self.postgres.dsn if self.postgres else ""),
         )
+        self._not_before: dict[Postgres | Valkey, float] = {}
 
     @property
     def own(self) -> list[Postgres | Valkey]:
@@ -59,15 +63,16 @@ class EmbeddedServers:
         for server in self.own:
             server.wait_ready()
 
-    def restart_dead(self) -> list[str]:
-        """Starts again what died by itself; returns the names."""
-        names = []
-        for server in self.own:
-            if server.child is not None and not server.child.alive():
-                names.append(server.child.name)
-                server.start()
-                server.wait_ready()
-        return names
+    def restart(self, server: Postgres | Valkey) -> bool:
+        """Start one again that died by itself, at most every `PAUSE` seconds; True if it was started.
+
+        Does not wait until it answers: a database may recover from its crash for long, and all else goes on meanwhile.
+        """
+        if server.child is None or server.child.alive() or time.monotonic() < self._not_before.get(server, 0.0):
+            return False
+        self._not_before[server] = time.monotonic() + PAUSE
+        server.start()
+        return True
 
     def stop(self) -> None:
         for server in self.own:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import os
 import shutil
 import signal
@@ -9,10 +10,13 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import psycopg
 
 from portal.database import budget
 from portal.embedded.errors import Refused, StartError
@@ -25,6 +29,8 @@ from portal.embedded.servers import EmbeddedServers, wipe_servers
 from portal.embedded.state import Running, StateLock, prepare_state, temporary_folder, tighten, write_private
 from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
 from portal.private import OWNER_ALONE
+
+log = logging.getLogger(__name__)
 
 RUN_MARK = "GATEHOUSE_RUN"  # on the command line of every process of one start, so that all can be found
 SIGNS = ("gatehouse:1:sign:default", "gatehouse:1:sign:clock")  # of portal.signs, as the cache stores them
@@ -59,6 +65,7 @@ class Supervisor:
         self.address = ""
         self.environment: dict[str, str] = {}
         self._stack = ExitStack()
+        self._reported: dict[str, set[type[Exception]]] = {}
 
     def start(self) -> None:
         """Returns when pages and worker answer; raises `StartError`, with nothing left running, when they cannot."""
@@ -97,18 +104,42 @@ class Supervisor:
         self._stack.close()
 
     def check(self) -> list[str]:
-        """Starts again what died by itself or hangs, with growing pauses, and keeps the logs small; returns the names."""
-        restarted = self.servers.restart_dead()
-        for part in self.parts:
-            if part.is_well():
-                part.settle()
-            elif part.has_ended() and time.monotonic() >= part.not_before:
-                self._spawn(part)
-                restarted.append(part.name)
+        """Starts again what died by itself or hangs, with growing pauses, and keeps the logs small; returns the names.
+
+        What cannot be done, as on a full disk, is reported once and tried again at the next turn. All else goes on.
+        """
+        restarts: dict[str, Callable[[], bool]] = {
+            **{server.log.stem: partial(self.servers.restart, server) for server in self.servers.own},
+            **{part.name: partial(self._revive, part) for part in self.parts},
+        }
+        restarted = [name for name, restart in restarts.items() if self._tried(f"Restart of {name}", restart)]
         for child in [*(server.child for server in self.servers.own), *(part.child for part in self.parts)]:
             if child is not None:
-                cap_log(child.log)
+                self._tried(f"Copy of {child.log}", partial(cap_log, child.log))
         return restarted
+
+    def _revive(self, part: Part) -> bool:
+        """Start a part again that is not well, once its pause is over; True if it was started."""
+        if part.is_well():
+            part.settle()
+        elif part.has_ended() and time.monotonic() >= part.not_before:
+            self._spawn(part)
+            return True
+        return False
+
+    def _tried(self, what: str, action: Callable[[], bool | None]) -> bool:
+        """Return whether `action` did something; one line is written for each kind of failure until it does."""
+        try:
+            done = bool(action())
+        except (StartError, OSError, psycopg.Error) as error:
+            kinds = self._reported.setdefault(what, set())
+            if type(error) not in kinds:
+                kinds.add(type(error))
+                log.warning("%s failed and is tried again: %s", what, error)
+            return False
+        if done:
+            self._reported.pop(what, None)
+        return done
 
     def run_prepare(self, action: str, *arguments: str, **extra: str) -> str:
         """Runs one of `portal.embedded.prepare`'s actions; its refusal becomes ours. `extra` joins its environment."""
@@ -261,8 +292,7 @@ def run_portal(
         finally:
             ready.set()
         while not done.wait(0.5):
-            with suppress(StartError):
-                supervisor.check()
+            supervisor.check()
         supervisor.stop()
 
     thread = threading.Thread(target=live, name="portal", daemon=True)

@@ -166,6 +166,33 @@ def test_killed_worker_leaves_nothing_running_beside_its_successor(supervisor: S
     assert wait_for(lambda: only_the_parts_run(supervisor))
 
 
+def test_what_cannot_start_for_now_holds_nothing_else_up(supervisor: Supervisor) -> None:
+    valkey, mail = supervisor.servers.valkey, part_of(supervisor, "worker-mail")
+    assert valkey is not None
+    broker = valkey.child
+    temporary = supervisor.state / "run" / "tmp" / "worker-mail"
+    sent, recovery = mail.child, part_of(supervisor, "worker-recovery").child
+    assert broker is not None
+    assert sent is not None
+    for folder_or_file in (valkey.log, temporary):
+        folder_or_file.rename(folder_or_file.with_name("aside"))
+    valkey.log.mkdir()  # no file can be opened there
+    temporary.touch()  # and no folder be made here
+    try:
+        broker.process.send_signal(signal.SIGKILL)
+        sent.process.send_signal(signal.SIGKILL)
+        assert wait_for(lambda: len(supervisor._reported) == 2)
+        kill(supervisor, "worker-recovery")
+        assert part_of(supervisor, "worker-recovery").child is not recovery
+        assert (valkey.child, mail.child) == (broker, sent)
+    finally:
+        valkey.log.rmdir()
+        temporary.unlink()
+    assert wait_for(lambda: valkey.child is not broker and mail.child is not sent)
+    assert wait_for(lambda: supervisor.health().get("ok"))
+    assert supervisor._reported == {}
+
+
 def test_killed_web_server_closes_no_accepted_connection(supervisor: Supervisor, portal: Portal) -> None:
     portal.order("model", repo_id=REPO)
     made = portal.order("commit", repo_id=REPO, add={"large.bin": base64.b64encode(LARGE).decode()})

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from model_ops.access_lists import ACCESS_LIST, private_mode
+from portal.embedded.processes import cap_log
 from portal.embedded.state import LONGEST_TEMPORARY_NAME, prepare_state, temporary_folder, tighten
 
 # user::rw- user:65534:r-- group::r-- mask::r-- other::---, as the kernel stores it (linux/posix_acl_xattr.h)
@@ -76,6 +77,20 @@ def test_file_that_an_operator_opened_by_an_access_list_stays_open(state: Path) 
     assert (private_mode(blob), stat.S_IMODE(blob.stat().st_mode)) == (0o640, 0o640)
     blob.chmod(private_mode(blob))
     assert os.getxattr(blob, ACCESS_LIST) == LIST
+
+
+def test_log_of_which_no_copy_can_be_made_is_emptied_all_the_same(tmp_path: Path) -> None:
+    log, copy = tmp_path / "web.log", tmp_path / "web.log.1"
+    log.write_text("12345678")
+    cap_log(log, limit=8)
+    assert log.read_text() == "12345678"
+    cap_log(log, limit=7)
+    assert (log.read_text(), copy.read_text()) == ("", "12345678")
+    copy.unlink()
+    copy.mkdir()
+    log.write_text("12345678")
+    cap_log(log, limit=7)
+    assert log.read_text() == ""
 
 
 def test_temporary_folder_of_a_part_is_emptied_and_no_other(tmp_path: Path) -> None:
