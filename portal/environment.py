@@ -21,6 +21,7 @@ from portal.database import budget
 from portal.parts import FOLLOW_ENDPOINTS, NO_KEY, OWNER_DATABASE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+WEB_PROCESSES_BY_DEFAULT = 8
 _env = environ.Env()
 
 
@@ -202,9 +203,15 @@ def database_connections() -> int:
 
 
 def web_processes(connections: int) -> int:
-    """`GATEHOUSE_WEB_PROCESSES`: how many web processes share the connections; no more than they are enough for."""
+    """`GATEHOUSE_WEB_PROCESSES`: how many web processes share the connections; no more than they are enough for.
+
+    Without it one per core, eight at most, and no more than there are connections for.
+    """
     most = budget.most_web_processes(connections)
-    count = whole_number("GATEHOUSE_WEB_PROCESSES", default=1, most=1000)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = whole_number(
+        "GATEHOUSE_WEB_PROCESSES", default=min(cores, WEB_PROCESSES_BY_DEFAULT, most), most=64
+    )
     if count > most:
         raise refuse(
             "GATEHOUSE_WEB_PROCESSES",

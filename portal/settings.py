@@ -8,7 +8,7 @@ import django
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from portal import environment, webserver
+from portal import environment
 from portal.database import kinds
 
 CHECKOUT = environment.CHECKOUT
@@ -27,7 +27,8 @@ GATEHOUSE_DELIVERY = environment.delivery()
 GATEHOUSE_S3_BUCKET, GATEHOUSE_S3_PREFIX = environment.bucket(GATEHOUSE_DELIVERY)
 GATEHOUSE_S3_ENDPOINT = environment.bucket_endpoint(GATEHOUSE_DELIVERY, GATEHOUSE_URL)
 GATEHOUSE_S3_REGION = environment.text("GATEHOUSE_S3_REGION", "us-east-1")
-GATEHOUSE_WEB_PROCESSES = webserver.processes()
+GATEHOUSE_DATABASE_CONNECTIONS = environment.database_connections()
+GATEHOUSE_WEB_PROCESSES = environment.web_processes(GATEHOUSE_DATABASE_CONNECTIONS)
 GATEHOUSE_MOST_BODIES = environment.whole_number(
     "GATEHOUSE_MOST_BODIES", default=56 * GATEHOUSE_WEB_PROCESSES, most=1000
 )
@@ -40,8 +41,6 @@ GATEHOUSE_ANONYMOUS_RATE = environment.whole_number(
     "GATEHOUSE_ANONYMOUS_RATE", default=12000, most=10**7, least=0
 )
 GATEHOUSE_ADDRESS_RATE = environment.whole_number("GATEHOUSE_ADDRESS_RATE", default=6000, most=10**6, least=0)
-GATEHOUSE_DATABASE_CONNECTIONS = environment.database_connections()
-GATEHOUSE_WEB_PROCESSES = environment.web_processes(GATEHOUSE_DATABASE_CONNECTIONS)
 GATEHOUSE_STATEMENT_SECONDS = environment.whole_number(
     "GATEHOUSE_STATEMENT_SECONDS", default=kinds.STATEMENT_SECONDS, least=2, most=600
 )

@@ -6,16 +6,9 @@ import os
 import signal
 from typing import Any
 
-from portal.environment import whole_number
+from portal.environment import database_connections, web_processes
 
 PROCESSES = "GATEHOUSE_WEB_PROCESSES"
-MOST_BY_DEFAULT = 8
-
-
-def processes() -> int:
-    """Return how many web processes there are: `GATEHOUSE_WEB_PROCESSES`, else one per core, at most eight."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return whole_number(PROCESSES, default=min(cores, MOST_BY_DEFAULT), most=64)
 
 
 def on_starting(server: Any) -> None:
@@ -34,7 +27,7 @@ def when_ready(server: Any) -> None:
     server.stop = stop_all
 
 
-workers = processes()
+workers = web_processes(database_connections())
 worker_class = "portal.webworker.Worker"
 threads = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
 keepalive = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes

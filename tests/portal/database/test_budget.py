@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, transaction
 
 from access_requests.services.locks import share_store
+from portal import environment, webserver
 from portal.database import budget, kinds
 from portal.database.base import pool_size
 
@@ -34,10 +37,21 @@ def test_more_web_processes_than_connections_are_refused() -> None:
 
 
 def test_threads_are_left_while_all_connections_are_waited_for() -> None:
-    from portal.webserver import threads
+    bodies = 56  # GATEHOUSE_MOST_BODIES of each process
+    assert budget.MOST + budget.WAITING + bodies < webserver.threads
 
-    bodies = 56  # GATEHOUSE_MOST_BODIES
-    assert budget.MOST + budget.WAITING + bodies < threads
+
+def test_default_of_web_processes_needs_no_more_connections_than_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GATEHOUSE_WEB_PROCESSES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(100)))
+    assert environment.web_processes(budget.FEWEST) == 1
+    assert environment.web_processes(budget.FEWEST + budget.LEAST + budget.HEALTH) == 2
+    assert environment.web_processes(1000) == environment.WEB_PROCESSES_BY_DEFAULT
+    monkeypatch.setenv("GATEHOUSE_WEB_PROCESSES", "2")
+    with pytest.raises(ImproperlyConfigured, match="is 2, and .* are enough for 1"):
+        environment.web_processes(budget.FEWEST)
 
 
 def test_compose_starts_no_more_processes_than_are_counted() -> None:
