@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 AWAY = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 MORE_MEMORY = "Give the worker more memory, then try again."
+DATABASE = "See to it that the database answers, then try again."
 UNFORESEEN = (
     "The portal failed in an unforeseen way: the worker's log says more; try again after looking there."
 )
@@ -94,6 +96,9 @@ def ending(
         _judge(error, end, wait)
     except SoftTimeLimitExceeded:
         wait(RunWaits(WaitsFor.AGAIN, "The run took more than a day and was stopped."))
+    except (OperationalError, InterfaceError) as error:
+        log.warning("%s was stopped, the database is away: %s", name, error)
+        wait(RunWaits(WaitsFor.AGAIN, "The portal's database did not answer.", advice=DATABASE))
     except Exception:
         log.exception("%s", name)
         end(RecoveryState.FAILED, UNFORESEEN)

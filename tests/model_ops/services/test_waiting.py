@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -21,11 +22,12 @@ from model_ops.enums import DeliveryState, RecoveryState, ShardState, WaitsFor
 from model_ops.models import Delivery, Recovery, RecoveryShard, SmokeRun
 from model_ops.queries import current_recovery, published, waiting_words, weights_state
 from model_ops.services import leases
+from model_ops.services.ends import end_badly, ending
 from model_ops.services.recoveries import finish_recovery, run_recovery
 from model_ops.services.resuming import resume_work
 from model_ops.services.smoking import ask_again, smoke_recovery
 from model_ops.services.spreading import run_shard
-from model_ops.services.waiting import MOST_TRIES, go_on, start_over
+from model_ops.services.waiting import MOST_TRIES, go_on, start_over, wait
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
 from tests.model_ops.conftest import engines, published_files, sha256
@@ -295,6 +297,30 @@ def test_tries_that_get_further_are_not_counted(
 
     assert (recovery.state, recovery.tries) == ("planned", 1)
     assert recovery.bytes_kept >= 10_000
+
+
+def test_a_database_that_went_away_fails_no_recovery(add_files_model: Callable[..., Any]) -> None:
+    recovery = current_recovery(add_files_model())
+    assert recovery is not None
+    want_recovery(recovery=recovery)
+    owner = leases.claim(recovery_id=recovery.pk)
+    held = Recovery.objects.filter(pk=recovery.pk, lease_owner=owner)
+    never = threading.Event()
+    with ending(
+        "Recovery",
+        end=lambda state, sentence: end_badly(held=held, state=state, sentence=sentence),
+        wait=lambda why: leases.with_database(lambda: wait(held=held, why=why), give_up=never),
+        give_back=lambda: None,
+    ), connection.cursor() as cursor:  # fmt: skip
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    recovery.refresh_from_db()
+    assert (recovery.state, recovery.waiting_for, recovery.tries) == ("planned", WaitsFor.AGAIN, 1)
+    assert recovery.error == "The portal's database did not answer. The recovery goes on by itself."
+    assert mails() == []
+    assert let_time_pass() == 1
+    run_recovery(recovery_id=recovery.pk)
+    assert Recovery.objects.get().state == RecoveryState.READY
 
 
 def test_an_owner_and_a_start_of_the_portal_try_at_once_with_all_tries(
