@@ -41,7 +41,11 @@ class Line:
                 raise TooManyRequests("every connection is in use, and enough requests wait for one")
             turn = threading.Event()
             self._waiting.append(turn)
-        self._wait(turn, time.monotonic() + seconds)
+        try:
+            self._wait(turn, time.monotonic() + seconds)
+        except BaseException:
+            self._give_up(turn)
+            raise
 
     def _wait(self, turn: threading.Event, deadline: float) -> None:
         """Wait for a place that `leave` gives to this turn, which then has left the line."""
@@ -52,9 +56,17 @@ class Line:
                 late = time.monotonic() >= deadline
                 crowded = self._is_stuck() and self._waiting.index(turn) >= self._most_waiting
                 if late or crowded:
-                    self._waiting.remove(turn)
                     why = "every connection is in use"
                     raise PoolTimeout(why) if late else TooManyRequests(why)
+
+    def _give_up(self, turn: threading.Event) -> None:
+        """Take a turn out of the line, or leave the place that it was given meanwhile."""
+        with self._lock:
+            given = turn.is_set()
+            if not given:
+                self._waiting.remove(turn)
+        if given:
+            self.leave()
 
     def leave(self) -> None:
         """Give the place to who has waited longest, or back."""

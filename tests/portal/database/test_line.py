@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,34 @@ def test_patience_ends_and_the_turn_is_given_up() -> None:
     line.enter(LONG)
     with pytest.raises(PoolTimeout):
         line.enter(0.01)
+    line.leave()
+    line.enter(0)
+
+
+class Interrupted(BaseException):
+    """What a signal raises in a thread that waits."""
+
+
+def test_turn_of_a_thread_that_is_interrupted_is_given_up() -> None:
+    line, looking = Line(1, most_waiting=10), threading.Condition()
+    line.enter(LONG)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def send() -> None:
+        wait_for(looking, line, 1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    sender = threading.Thread(target=send)
+    try:
+        sender.start()
+        with pytest.raises(Interrupted):
+            line.enter(LONG)
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
     line.leave()
     line.enter(0)
 
