@@ -32,7 +32,7 @@ DAY = 24 * 3600
 
 @worker_ready.connect
 def on_worker_ready(sender: Any, **_: Any) -> None:
-    """A worker for recoveries that starts gives what waits its tries back; a database that is away ends no start."""
+    """A worker for recoveries that starts hurries what would wait for long; a database that is away ends no start."""
     if RECOVERY_QUEUE not in sender.app.amqp.queues.consume_from:
         return
     try:

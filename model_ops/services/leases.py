@@ -11,7 +11,18 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
+from django.db.models import (
+    Case,
+    DateTimeField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    When,
+)
 from django.db.models.functions import Coalesce, Now
 
 from model_ops.enums import RecoveryState, ShardState
@@ -28,6 +39,8 @@ RUNNING = "running"  # in both tables
 NOT_WAITING: dict[str, Any] = {
     "waiting_for": "", "waiting_since": None, "retry_at": None, "tries": 0, "bytes_kept": 0, "bytes_needed": 0,
 }  # fmt: skip
+# Of a row that is claimed: one that runs has lost its worker.
+TRIES = Case(When(state=RUNNING, then=F("tries") + 1), default=F("tries"), output_field=IntegerField())
 Result = TypeVar("Result")
 
 
@@ -41,6 +54,11 @@ def due() -> Q:
     return Q(state=RecoveryState.PLANNED, wanted_at__isnull=False, waiting_for="") | Q(
         state=RecoveryState.RUNNING, lease_until__lt=Now(), run_id=""
     )
+
+
+def died() -> Q:
+    """Rows whose worker died with its run, and not for the first time: another run at once would most likely end so, too."""
+    return Q(state=RUNNING, lease_until__lt=Now(), tries__gt=0)
 
 
 def due_to_finish() -> Q:
@@ -62,11 +80,15 @@ def is_spread() -> Exists:
 
 
 def claim(*, recovery_id: int) -> str | None:
-    """Makes the row ours and returns the lease's random name; None when another worker has it or nothing is due."""
+    """Makes the row ours and returns the lease's random name; None when another worker has it or nothing is due.
+
+    Where a worker died with the row, that counts as a try.
+    """
     return _claim(
         Recovery.objects.filter(due(), pk=recovery_id),
         run_id="",
         attempts=F("attempts") + 1,
+        tries=TRIES,
         started_at=Coalesce(F("started_at"), Now()),
         finished_at=None,
         error="",
@@ -84,6 +106,7 @@ def claim_shard(*, shard_id: int, worker: str) -> str | None:
     return _claim(
         RecoveryShard.objects.filter(due_shards(), pk=shard_id),
         attempts=F("attempts") + 1,
+        tries=TRIES,
         worker=worker,
         error="",
         bytes_done=0,

@@ -27,7 +27,7 @@ from model_ops.services.room import is_store_here
 from model_ops.services.smoking import expect_answer
 from model_ops.services.sources import fetched_folder
 from model_ops.services.spreading import is_worth_spreading, spread
-from model_ops.services.waiting import wait
+from model_ops.services.waiting import rest, wait
 from model_ops.services.weights import make_plan
 from model_ops.services.working import output_folder, run_engine, writing
 
@@ -35,8 +35,11 @@ from model_ops.services.working import output_folder, run_engine, writing
 def run_recovery(*, recovery_id: int) -> None:
     """Claims the recovery and brings it to an end, or hands out its shards; does nothing where another worker has it.
 
-    Interrupted by a shutdown it gives the row back at once; killed, the lease runs out and beat hands it on.
+    Interrupted by a shutdown it gives the row back at once; killed, the lease runs out and beat hands it on: at once the
+    first time, then after pauses, as often as a run that is killed is tried.
     """
+    if rest(recovery_id=recovery_id):
+        return
     owner = claim(recovery_id=recovery_id)
     if owner is not None:
         free = {"state": RecoveryState.PLANNED, "lease_owner": "", "lease_until": None, "stage": ""}

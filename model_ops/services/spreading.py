@@ -10,7 +10,7 @@ from functools import partial
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, OuterRef, Subquery, Sum
+from django.db.models import F, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
 from access_requests.services.audit import recorded
@@ -19,10 +19,10 @@ from model_ops.enums import Method, RecoveryState, ShardState, WaitsFor
 from model_ops.models import Recovery, RecoveryShard
 from model_ops.services.ends import LeaseLost, RunWaits, end_badly, ending
 from model_ops.services.engine import recover_arguments
-from model_ops.services.leases import Lease, claim_shard, is_spread, with_database
+from model_ops.services.leases import Lease, claim_shard, died, is_spread, with_database
 from model_ops.services.room import is_store_here
 from model_ops.services.sources import fetched_folder
-from model_ops.services.waiting import last_sentence_of, wait_shard
+from model_ops.services.waiting import DIED, last_sentence_of, wait_shard
 from model_ops.services.working import output_folder, run_engine, writing
 
 RUN_SHARD = "model_ops.tasks.run_shard"
@@ -59,6 +59,8 @@ def spread(*, lease: Lease, recovery: Recovery) -> None:
 
 def run_shard(*, shard_id: int, worker: str = "") -> None:
     """Claims one shard and makes it; does nothing where another worker has it or its recovery has ended."""
+    if _rests(shard_id):
+        return
     owner = claim_shard(shard_id=shard_id, worker=worker)
     found = RecoveryShard.objects.select_related("recovery__base", "recovery__diff").filter(pk=shard_id)
     row = found.first() if owner else None
@@ -124,21 +126,34 @@ def add_up(recovery_id: int) -> None:
     Recovery.objects.filter(pk=recovery_id, state=RecoveryState.RUNNING).update(bytes_done=Coalesce(total, 0))
 
 
+def _rests(shard_id: int) -> bool:
+    """Whether the shard's workers died with it more than once: it waits then, or its recovery has failed."""
+    held = RecoveryShard.objects.filter(is_spread(), died(), pk=shard_id)
+    shard = held.select_related("recovery").first()
+    if shard is None:
+        return False
+    if not wait_shard(held=held, why=DIED):
+        _end_badly(held, shard, RecoveryState.FAILED, last_sentence_of(shard, DIED))
+    return True
+
+
 def _fail(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: str) -> None:
+    with_database(lambda: _end_badly(lease.held(), shard, state, sentence), give_up=lease.lost)
+
+
+def _end_badly(
+    held: QuerySet[RecoveryShard], shard: RecoveryShard, state: RecoveryState, sentence: str
+) -> None:
     """Ends the whole recovery; the siblings lose their leases by that."""
     recovery = Recovery.objects.filter(
         pk=shard.recovery_id, state=RecoveryState.RUNNING, run_id=shard.recovery.run_id
     )
-
-    def write() -> None:
-        with recorded():
-            recovery.select_for_update(no_key=True).first()
-            if lease.held().exists() and end_badly(held=recovery, state=state, sentence=sentence):
-                RecoveryShard.objects.filter(pk=shard.pk).update(
-                    state=ShardState.PLANNED, lease_owner="", lease_until=None, error=sentence
-                )
-
-    with_database(write, give_up=lease.lost)
+    with recorded():
+        recovery.select_for_update(no_key=True).first()
+        if held.exists() and end_badly(held=recovery, state=state, sentence=sentence):
+            RecoveryShard.objects.filter(pk=shard.pk).update(
+                state=ShardState.PLANNED, lease_owner="", lease_until=None, error=sentence
+            )
 
 
 def _wait(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:

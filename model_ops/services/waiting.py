@@ -16,7 +16,8 @@ from access_requests.services.mail import queue_mail
 from model_ops.enums import RecoveryState, ShardState, WaitsFor
 from model_ops.models import Recovery, RecoveryShard
 from model_ops.recovery.planned import human
-from model_ops.services.ends import RunWaits, end_badly
+from model_ops.services.ends import MORE_MEMORY, RunWaits, end_badly
+from model_ops.services.leases import died
 from model_ops.services.room import free_bytes, kept_bytes, missing_bytes, missing_bytes_of
 
 PAUSES = (15, 60, 240, 900)  # seconds before the second, third, fourth and every further try
@@ -27,6 +28,8 @@ MOST_TRIES = 5
 # Owners are informed at once of what someone has to put right, of the rest when it lasts.
 AT_ONCE = {WaitsFor.ROOM, WaitsFor.STORE, WaitsFor.SOURCE}
 LASTS = timedelta(hours=1)
+DIED = RunWaits(WaitsFor.AGAIN, "The worker that made the weights was killed.", advice=MORE_MEMORY)
+FAR = 60  # seconds; what is tried again sooner than that is not hurried by a start
 MOST = 100  # rows that one look takes
 
 
@@ -55,6 +58,11 @@ def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
             bytes_kept=max(kept, recovery.bytes_kept), bytes_needed=needed,
         )  # fmt: skip
     return True
+
+
+def rest(*, recovery_id: int) -> bool:
+    """Make a recovery wait, or fail, whose workers died with its run more than once; False where that is not so."""
+    return wait(held=Recovery.objects.filter(died(), pk=recovery_id, run_id=""), why=DIED)
 
 
 def wait_shard(*, held: QuerySet[RecoveryShard], why: RunWaits) -> bool:
@@ -217,6 +225,11 @@ def _needed(row: Recovery | RecoveryShard) -> int:
 
 
 def start_over() -> None:
-    """A portal that starts finds another machine, or more memory: what waits is tried soon, with all its tries before it."""
+    """A worker that starts may find another machine, or more memory: what would wait for long is tried at once.
+
+    It may also be one that crashed, so the tries of `BOUNDED` reasons go on being counted.
+    """
     for model in (Recovery, RecoveryShard):
-        model.objects.exclude(waiting_for="").update(tries=0, retry_at=Now())
+        waiting = model.objects.exclude(waiting_for="").filter(retry_at__gt=_later(FAR))
+        waiting.exclude(waiting_for__in=BOUNDED).update(tries=0, retry_at=Now())
+        waiting.update(retry_at=Now())

@@ -323,19 +323,53 @@ def test_a_database_that_went_away_fails_no_recovery(add_files_model: Callable[.
     assert Recovery.objects.get().state == RecoveryState.READY
 
 
-def test_an_owner_and_a_start_of_the_portal_try_at_once_with_all_tries(
+def test_workers_that_die_with_a_run_are_counted(add_files_model: Callable[..., Any]) -> None:
+    recovery = current_recovery(add_files_model())
+    assert recovery is not None
+    want_recovery(recovery=recovery)
+    rows = Recovery.objects.filter(pk=recovery.pk)
+
+    def die() -> None:
+        assert leases.claim(recovery_id=recovery.pk)
+        rows.update(lease_until=timezone.now())
+
+    die()
+    die()  # the second takes over at once
+    for tries in range(2, MOST_TRIES):
+        run_recovery(recovery_id=recovery.pk)
+        found = rows.get()
+        assert (found.state, found.waiting_for, found.tries) == ("planned", WaitsFor.AGAIN, tries)
+        assert found.retry_at is not None
+        assert let_time_pass() == 1
+        die()
+    run_recovery(recovery_id=recovery.pk)
+    assert rows.get().state == RecoveryState.FAILED
+    assert f"That happened {MOST_TRIES} times" in rows.get().error
+    retry(recovery=rows.get())
+    run_recovery(recovery_id=recovery.pk)
+    assert (rows.get().state, rows.get().tries) == (RecoveryState.READY, 0)
+
+
+def test_a_start_hurries_what_would_wait_for_long_and_gives_no_counted_try_back(
     add_files_model: Callable[..., Any],
 ) -> None:
     recovery = current_recovery(add_files_model())
     assert recovery is not None
-    later = timezone.now() + timedelta(minutes=15)
-    waits = {"waiting_for": WaitsFor.AGAIN, "retry_at": later, "tries": 4, "wanted_at": timezone.now()}
-    Recovery.objects.update(**waits)
+    soon, later = timezone.now() + timedelta(seconds=40), timezone.now() + timedelta(minutes=15)
+    for reason, at, tries, hurried in (
+        (WaitsFor.AGAIN, later, 4, True), (WaitsFor.REMOTE, later, 0, True), (WaitsFor.REMOTE, soon, 4, False),
+    ):  # fmt: skip
+        Recovery.objects.update(waiting_for=reason, retry_at=at, tries=4, wanted_at=timezone.now())
+        start_over()
+        assert (Recovery.objects.get().tries, go_on()) == (tries, int(hurried))
 
-    start_over()
-    assert Recovery.objects.get().tries == 0
-    assert go_on() == 1
-    Recovery.objects.update(**waits)
+
+def test_an_owner_tries_at_once_with_all_tries(add_files_model: Callable[..., Any]) -> None:
+    recovery = current_recovery(add_files_model())
+    assert recovery is not None
+    later = timezone.now() + timedelta(minutes=15)
+    Recovery.objects.update(waiting_for=WaitsFor.AGAIN, retry_at=later, tries=4, wanted_at=timezone.now())
+
     retried = retry(recovery=Recovery.objects.get())
     assert (retried.state, retried.waiting_for, retried.tries, retried.retry_at) == ("planned", "", 0, None)
 
