@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 from django.core.cache import cache
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -17,6 +18,8 @@ from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, ModelWeights, Recovery, Ref
 from model_ops.queries import MAIN, current_recovery, published
 from model_ops.services.weights import ENDED_BADLY, want_recovery
+
+log = logging.getLogger(__name__)
 
 DELIVER = "model_ops.tasks.deliver_grant_task"
 AT_ONCE = 200  # rows that one look takes
@@ -123,7 +126,7 @@ def _told(delivery: Delivery, state: DeliveryState) -> None:
 
 
 def resume_deliveries() -> int:
-    """Bring grants further whose message was lost; returns how many.
+    """Bring grants further whose message was lost; returns how many. One that fails holds no other up.
 
     Looks at `AT_ONCE` of those that wait, and at the next ones the next time: what most of them wait for comes by itself.
     """
@@ -133,9 +136,19 @@ def resume_deliveries() -> int:
         Delivery.objects.filter(pk__in=over, state=DeliveryState.WAITING).update(state=DeliveryState.OVER)
     movable = _movable({model for _, _, model, _ in waiting})
     todo = sorted(grant for _, grant, model, closed_at in waiting if model in movable and not closed_at)
-    for grant_id in todo:
+    return sum(_delivered(grant_id) for grant_id in todo)
+
+
+def _delivered(grant_id: int) -> bool:
+    """Whether that grant was brought further; the next look tries it again. Raises where the database is away."""
+    try:
         deliver_grant(grant_id=grant_id)
-    return len(todo)
+    except Exception:
+        if not connection.is_usable():
+            raise
+        log.exception("Grant %s could not be delivered", grant_id)
+        return False
+    return True
 
 
 def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:

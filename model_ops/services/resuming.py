@@ -25,11 +25,16 @@ RECOVERY_QUEUE = "recovery"
 
 
 def resume_work() -> None:
-    """Deliveries, then what has waited long enough, then recoveries with shards and ends that are due, then test prompts.
+    """What has waited long enough, then ends, shards and recoveries that are due, then test prompts, then deliveries.
 
-    As often as one likes: each is an indexed read of at most `MOST` rows.
+    As often as one likes: each is an indexed read of at most `MOST` rows. Deliveries come last: each takes locks, and
+    wakes a worker for its own recovery.
     """
+    _resume_recoveries()
     resume_deliveries()
+
+
+def _resume_recoveries() -> None:
     go_on()
     wanted = Recovery.objects.filter(wanted_at__isnull=False).order_by("wanted_at", "pk")
     shards = RecoveryShard.objects.order_by("pk")

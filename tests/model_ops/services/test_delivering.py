@@ -62,6 +62,28 @@ def test_grant_that_waits_though_its_recovery_has_ended_is_told(
     assert OutgoingMail.objects.filter(key__startswith="weights-failed").count() == 1
 
 
+def test_grant_that_fails_holds_no_other_up(
+    add_files_model: Callable[..., Any], grant: Callable[..., Any], as_owner: Any
+) -> None:
+    model = add_files_model()
+    first, second = grant(model, "ada"), grant(model, "grace")
+    Recovery.objects.update(state=RecoveryState.FAILED, error="It failed.", wanted_at=timezone.now())
+    as_owner.execute(
+        "CREATE FUNCTION refuse_mail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'refused'; END $$; "
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON access_requests_outgoingmail NOT DEFERRABLE FOR EACH ROW "
+        f"WHEN (NEW.key LIKE 'weights-failed:{first.pk}:%') EXECUTE FUNCTION refuse_mail()"
+    )
+    try:
+        assert resume_deliveries() == 1
+        assert Delivery.objects.get(grant=first).state == DeliveryState.WAITING
+        assert Delivery.objects.get(grant=second).state == DeliveryState.FAILED
+    finally:
+        as_owner.execute("DROP FUNCTION refuse_mail() CASCADE")
+    assert resume_deliveries() == 1
+    assert Delivery.objects.get(grant=first).state == DeliveryState.FAILED
+
+
 def test_delivery_of_a_grant_that_has_ended_waits_no_more(
     add_files_model: Callable[..., Any], grant: Callable[..., Any]
 ) -> None:
