@@ -100,6 +100,7 @@ class Places:
         if room != Room.FREE:
             with self._lock:
                 self._taken.discard(place)
+            self._free(place)  # a renewal may have come before the question
             return room
         self._renew_from_now_on()
         return place

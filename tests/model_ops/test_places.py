@@ -60,6 +60,23 @@ def test_a_refused_place_is_not_counted(process: Callable[..., Places]) -> None:
     taken(other, "ben")
 
 
+class RenewedTooEarly(Places):
+    """Whose thread that renews meets a place before it was asked for."""
+
+    def _ask(self, place: Place, *, counts: bool = True) -> Room | None:
+        super()._ask(place, counts=False)
+        return super()._ask(place, counts=counts)
+
+
+def test_a_refused_place_is_free_although_it_was_renewed(process: Callable[..., Places]) -> None:
+    one = process(most=1)
+    place = taken(one)
+    other = RenewedTooEarly(one.kind, most=lambda: 1)
+    assert other.take("ben") == Room.FULL
+    one.give_back(place)
+    taken(one)
+
+
 def test_one_process_keeps_to_what_it_can_hold_itself(process: Callable[..., Places]) -> None:
     one, other = process(most=5, here=2), process(most=5, here=2)
     taken(one), taken(one)
@@ -99,8 +116,9 @@ def test_each_process_keeps_to_its_share_while_the_server_is_away(
 
 
 def test_a_server_that_comes_back_learns_of_what_was_taken_meanwhile(
-    process: Callable[..., Places], valkey_server: Valkey, monkeypatch: pytest.MonkeyPatch
+    process: Callable[..., Places], valkey_server: Valkey, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.GATEHOUSE_WEB_PROCESSES = 1
     monkeypatch.setattr("model_ops.places.AWAY", 0.1)
     one, other = process(most=2, renew_every=0.1), process(most=2)
     valkey_server.stop()
