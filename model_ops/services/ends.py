@@ -94,17 +94,22 @@ def ending(
         end(RecoveryState.FAILED, str(changed))
     except OSError as error:
         _judge(error, end, wait)
-    except SoftTimeLimitExceeded:
-        wait(RunWaits(WaitsFor.AGAIN, "The run took more than a day and was stopped."))
-    except (OperationalError, InterfaceError) as error:
-        log.warning("%s was stopped, the database is away: %s", name, error)
-        wait(RunWaits(WaitsFor.AGAIN, "The portal's database did not answer.", advice=DATABASE))
+    except (SoftTimeLimitExceeded, OperationalError, InterfaceError) as error:
+        log.warning("%s was stopped: %s", name, error)
+        wait(_stopped_by(error))
     except Exception:
         log.exception("%s", name)
         end(RecoveryState.FAILED, UNFORESEEN)
     except BaseException:
         give_back()
         raise
+
+
+def _stopped_by(error: Exception) -> RunWaits:
+    """Return why a run was stopped in the middle: it took too long, or the database went away."""
+    if isinstance(error, SoftTimeLimitExceeded):
+        return RunWaits(WaitsFor.AGAIN, "The run took more than a day and was stopped.")
+    return RunWaits(WaitsFor.AGAIN, "The portal's database did not answer.", advice=DATABASE)
 
 
 def _passing(error: OSError) -> WaitsFor | None:
