@@ -49,6 +49,7 @@ class Child:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.name, self.log, self.stop_signals = name, log, tuple(stop_signals)
+        self._is_gone = False
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         cap_log(log)
         with open_log(log) as output:
@@ -92,15 +93,21 @@ class Child:
             self.ask_to_stop(number)
             if self.wait(patience):
                 break
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if not self._is_gone:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
 
     def end(self) -> bool:
-        """Kill the process and its session, without waiting; return whether all of it is gone."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        return not self.alive() and not in_session(self.pid)
+        """Kill the process and its session, without waiting; return whether all of it is gone.
+
+        Once it is gone nothing is killed any more: its number may be another's by then.
+        """
+        if not self._is_gone:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._is_gone = not self.alive() and not in_session(self.pid)
+        return self._is_gone
 
     def last_words(self) -> str:
         """Why it ended, from its log since this start: a refused setting if there is one, else the last line."""

@@ -68,7 +68,11 @@ class EmbeddedServers:
 
         Does not wait until it answers: a database may recover from its crash for long, and all else goes on meanwhile.
         """
-        if server.child is None or server.child.alive() or time.monotonic() < self._not_before.get(server, 0.0):
+        if (
+            server.child is None
+            or server.child.alive()
+            or time.monotonic() < self._not_before.get(server, 0.0)
+        ):
             return False
         self._not_before[server] = time.monotonic() + PAUSE
         server.start()

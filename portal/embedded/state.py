@@ -18,6 +18,7 @@ from portal.embedded.errors import StartError
 
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108
 LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
+LONGEST_START = "/99999"  # of a part that drains
 LONGEST_TEMPORARY_NAME = "/pymp-12345678/listener-12345678"  # of Python's multiprocessing
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/-]*\Z")
 
@@ -76,22 +77,33 @@ def _tighten_one(path: Path) -> None:
             path.chmod(facts.st_mode & 0o700)
 
 
-def temporary_folder(state: Path, part: str) -> Path:
-    """Return an empty folder for the temporary files of one part, whose earlier processes have ended.
+def temporary_folder(state: Path, part: str, *, drains: bool = False) -> Path:
+    """Return an empty folder for the temporary files of one start of a part.
 
-    What a killed process left there goes when its part starts again. Libraries open sockets in it, so its path is short.
+    What a killed process left there goes when its part starts again; where earlier processes may still drain, when the
+    portal does (`clear_temporary`). Libraries open sockets in it, so its path is short.
     """
-    folder = state / "run" / "tmp"
-    if len(os.fsencode(f"{folder}/{part}{LONGEST_TEMPORARY_NAME}")) > SOCKET_PATH_LIMIT:
+    folder, start = state / "run" / "tmp", LONGEST_START if drains else ""
+    if len(os.fsencode(f"{folder}/{part}{start}{LONGEST_TEMPORARY_NAME}")) > SOCKET_PATH_LIMIT:
         folder = _recorded_short_folder(state) / "tmp"
     own = folder / part
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if drains:
+        own /= str(1 + max((int(each.name) for each in own.iterdir() if each.name.isdigit()), default=0))
+        own.mkdir(mode=0o700)
     for left in own.iterdir():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
     return own
+
+
+def clear_temporary(state: Path) -> None:
+    """Remove the temporary folders of all parts, none of which runs."""
+    for folder in (state / "run", short_socket_folder(state)):
+        if folder is not None:
+            shutil.rmtree(folder / "tmp", ignore_errors=True)
 
 
 def socket_folder(state: Path) -> Path:

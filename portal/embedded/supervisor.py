@@ -26,7 +26,15 @@ from portal.embedded.prepare import CHECKOUT, migrated
 from portal.embedded.processes import Child, cap_log, marked, running_with, stop_leftovers, wrapped
 from portal.embedded.programs import PRIVATE, Part, make_parts, python
 from portal.embedded.servers import EmbeddedServers, wipe_servers
-from portal.embedded.state import Running, StateLock, prepare_state, temporary_folder, tighten, write_private
+from portal.embedded.state import (
+    Running,
+    StateLock,
+    clear_temporary,
+    prepare_state,
+    temporary_folder,
+    tighten,
+    write_private,
+)
 from portal.parts import CONFIGURATION, OWNER_DATABASE, environment_of
 from portal.private import OWNER_ALONE
 
@@ -73,6 +81,7 @@ class Supervisor:
             self._stack.enter_context(StateLock(self.state, purpose="a running portal", wait=1.0))
             tighten(self.state)
             self._clear_leftovers()
+            clear_temporary(self.state)
             opened = self._stack.enter_context(listen(self.host, self.port))
             self.address = address_of(opened, self.host)
             self._start_servers()
@@ -202,9 +211,10 @@ class Supervisor:
 
     def _spawn(self, part: Part) -> None:
         part.count_start()
+        temporary = temporary_folder(self.state, part.name, drains=part.drains)
         part.child = Child(
             part.name, marked(part.command, RUN_MARK, self._run_id), log=self.state / "logs" / f"{part.name}.log",
-            env=environment_of(part.name, self.environment) | {"TMPDIR": str(temporary_folder(self.state, part.name)), **part.extra},
+            env=environment_of(part.name, self.environment) | {"TMPDIR": str(temporary), **part.extra},
             cwd=CHECKOUT, pass_fds=part.pass_fds, stop_signals=part.stop_signals, death_signal=part.death_signal,
         )  # fmt: skip
 

@@ -14,7 +14,13 @@ import pytest
 
 from model_ops.access_lists import ACCESS_LIST, private_mode
 from portal.embedded.processes import cap_log
-from portal.embedded.state import LONGEST_TEMPORARY_NAME, prepare_state, temporary_folder, tighten
+from portal.embedded.state import (
+    LONGEST_TEMPORARY_NAME,
+    clear_temporary,
+    prepare_state,
+    temporary_folder,
+    tighten,
+)
 
 # user::rw- user:65534:r-- group::r-- mask::r-- other::---, as the kernel stores it (linux/posix_acl_xattr.h)
 ENTRIES = [(1, 6, 2**32 - 1), (2, 4, 65534), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)]
@@ -96,22 +102,34 @@ def test_log_of_which_no_copy_can_be_made_is_emptied_all_the_same(tmp_path: Path
 def test_temporary_folder_of_a_part_is_emptied_and_no_other(tmp_path: Path) -> None:
     state = prepare_state(Path(tempfile.mkdtemp(dir="/tmp", prefix="gatehouse-")))
     try:
-        web, worker = temporary_folder(state, "web"), temporary_folder(state, "worker-recovery")
+        mail, worker = temporary_folder(state, "worker-mail"), temporary_folder(state, "worker-recovery")
         outside = tmp_path / "kept"
         outside.mkdir()
-        for folder in (web, worker):
+        for folder in (mail, worker):
             (folder / "pymp-12345678").mkdir()
             (folder / "pymp-12345678" / "listener").touch()
             (folder / "tmpfile").touch()
             (folder / "link").symlink_to(outside)
 
-        assert temporary_folder(state, "web") == web == state / "run" / "tmp" / "web"
-        assert list(web.iterdir()) == []
+        assert temporary_folder(state, "worker-mail") == mail == state / "run" / "tmp" / "worker-mail"
+        assert list(mail.iterdir()) == []
         assert len(list(worker.iterdir())) == 3
         assert outside.is_dir()
-        assert stat.S_IMODE(web.stat().st_mode) == 0o700
+        assert stat.S_IMODE(mail.stat().st_mode) == 0o700
     finally:
         shutil.rmtree(state)
+
+
+def test_temporary_folder_of_a_part_that_drains_is_another_one_at_each_start(state: Path) -> None:
+    first = temporary_folder(state, "web", drains=True)
+    (first / "in-use").touch()
+    second = temporary_folder(state, "web", drains=True)
+    assert first != second
+    assert ([path.name for path in first.iterdir()], list(second.iterdir())) == (["in-use"], [])
+    assert len(f"{second}{LONGEST_TEMPORARY_NAME}") <= 100
+    clear_temporary(state)
+    assert not first.exists()
+    assert not second.exists()
 
 
 def test_temporary_folder_of_a_long_path_is_short_enough_for_sockets(tmp_path: Path) -> None:
