@@ -8,8 +8,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
+from django.db import connection
 
 from access_requests.addresses import whole_network
+from portal.database import budget
 from portal.proxies import client_address, strip_forwarded
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -37,6 +39,12 @@ class Door:
     def streams(self, method: str, path: str) -> bool:
         """Return whether a large body may be read while it arrives; `path` as it was sent."""
         return method in {"POST", "PUT"} and STREAMED.match(unquote(path)) is not None
+
+    def drains(self) -> None:
+        """Leave the database's connections to the process that takes over, but for a few."""
+        pool = connection.pool  # type: ignore[attr-defined]  # of our backend, portal/database
+        if pool is not None:
+            pool.shrink(budget.OF_A_DRAINING)
 
     def sender(self, peer: str, forwarded: str) -> str:
         """Return the address that a request is counted for: of IPv6 its /64."""

@@ -14,6 +14,7 @@ import selectors
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -30,6 +31,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.patience = float(self.cfg.graceful_timeout)  # of its master, where everything stops
         self.stopping_at = float("inf")
+        self.drains: Callable[[], object] = lambda: None  # what the application gives up then
 
     def init_process(self) -> None:
         """Set how long a worker by itself may take; the master has forked, and keeps its own setting."""
@@ -57,6 +59,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         """Begin to drain; gunicorn calls this once a worker has stopped to accept. Idle clients keep their time."""
         self.alive = False  # its master may have died instead
         self.log.info("Draining %d connections", self.nr_conns)
+        self.drains()
         _end_after(DRAIN)
 
     def leave(self) -> None:

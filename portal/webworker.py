@@ -89,6 +89,7 @@ class Worker(DrainingWorker):
         self.wsgi = self._answer
         self.streams: Callable[[str, str], bool] = getattr(self.application, "streams", lambda *_: False)
         self.most_streams: int = getattr(self.application, "most_streams", STREAMS)
+        self.drains: Callable[[], object] = getattr(self.application, "drains", lambda: None)
         self.sender: Callable[[str, str], str] = getattr(self.application, "sender", lambda peer, _: peer)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

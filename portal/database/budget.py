@@ -6,6 +6,7 @@
 | each process of a worker on this machine (`WORKERS`) | `OF_A_WORKER`: its task, the thread that renews its lease, one more |
 | `/healthz` of each web process | 1 |
 | the pool of each web process | an equal share of what is left, from `LEAST` to `MOST` |
+| the pool of each web process that drains beside its successor | `OF_A_DRAINING`, from the server's reserve |
 
 This module is read without Django, by the supervisor and by the embedded server.
 """
@@ -20,8 +21,9 @@ COMMANDS = 8
 WORKERS = {"default": 2, "mail": 1, "recovery": 1}  # queue -> processes of its worker
 OF_A_WORKER = 3
 HEALTH = 1
-# A web process has 80 threads, and bodies may hold 56 of them (GATEHOUSE_MOST_BODIES): 14 threads with a connection, 6 that
-# wait for long while none comes free, and 4 for what needs no connection.
+OF_A_DRAINING = 2
+# A web process has 80 threads, and bodies may hold 56 of them (GATEHOUSE_MOST_BODIES): at most 14 threads with a connection,
+# 6 that wait for long while none comes free, and 4 or more for what needs no connection.
 MOST, WAITING, LEAST = 14, 6, 3
 FEWEST = COMMANDS + OF_A_WORKER * sum(WORKERS.values()) + HEALTH + LEAST
 

@@ -34,7 +34,7 @@ class Line:
             TooManyRequests: nothing moves, and enough others wait already.
         """
         with self._lock:
-            if self._free and not self._waiting:
+            if self._free > 0 and not self._waiting:
                 self._free -= 1
                 return
             if self._is_stuck() and len(self._waiting) >= self._most_waiting:
@@ -71,10 +71,15 @@ class Line:
     def leave(self) -> None:
         """Give the place to who has waited longest, or back."""
         with self._lock:
-            if self._waiting:
+            if self._waiting and self._free >= 0:
                 self._waiting.popleft().set()
             else:
                 self._free += 1
+
+    def lose(self, places: int) -> None:
+        """Have so many places less; those that are taken go as they are left."""
+        with self._lock:
+            self._free -= places
 
     def moves(self) -> None:
         """Note that someone with a place got what they stood in line for."""

@@ -95,8 +95,27 @@ class Pool(ConnectionPool[Connection]):
         """Take a connection back, and let the next in line have it."""
         try:
             super().putconn(conn)
+            self._close_spare()
         finally:
             self._line.leave()
+
+    def shrink(self, size: int) -> None:
+        """Hold no more than `size` connections from now on: idle ones close at once, others as they come back."""
+        if size >= self.max_size:
+            return
+        self._line.lose(self.max_size - size)
+        self.resize(min_size=0, max_size=size)
+        self._close_spare()
+
+    def _close_spare(self) -> None:
+        """Close idle connections above the size; psycopg's pool itself would keep them for minutes."""
+        spare = []
+        with self._lock:
+            while self._nconns > self.max_size and self._pool:
+                spare.append(self._pool.popleft())
+                self._nconns -= 1
+        for connection in spare:
+            self._close_connection(connection)
 
     def _connect(self, timeout: float | None = None) -> Connection:
         """Keep why the server gave no connection, which the pool itself only writes into its log."""

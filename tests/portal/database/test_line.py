@@ -80,6 +80,25 @@ def test_turn_of_a_thread_that_is_interrupted_is_given_up() -> None:
     line.enter(0)
 
 
+def test_places_that_are_lost_are_given_to_nobody() -> None:
+    line, looking = Line(3, most_waiting=10), threading.Condition()
+    for _ in range(3):
+        line.enter(LONG)
+    line.lose(2)
+    with ThreadPoolExecutor(1) as threads:
+        served = threads.submit(line.enter, LONG)
+        wait_for(looking, line, 1)
+        line.leave()
+        line.leave()
+        assert len(line._waiting) == 1
+        line.leave()
+        served.result()
+    line.leave()
+    line.enter(0)
+    with pytest.raises(PoolTimeout):
+        line.enter(0)
+
+
 def test_only_a_few_wait_while_nothing_moves() -> None:
     """Of five, those beyond the first two are sent away once a second has passed without a place."""
     line, looking = Line(1, most_waiting=2), threading.Condition()
