@@ -1,24 +1,67 @@
-"""Indexes on tables with millions of rows, as migrations make them while the portal goes on."""
+"""Indexes and checks on tables with millions of rows, as migrations make them while the portal goes on."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.postgres.operations import AddIndexConcurrently
+from django.contrib.postgres.operations import (
+    AddConstraintNotValid,
+    AddIndexConcurrently,
+    RemoveIndexConcurrently,
+)
+
+
+def _is_valid(schema_editor: Any, name: str) -> bool | None:
+    """Return whether the index can be used; None where there is none."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%s)",
+            [schema_editor.quote_name(name)],
+        )
+        found = cursor.fetchone()
+    return found and found[0]
+
+
+def _drop(schema_editor: Any, name: str) -> None:
+    schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(name)}")
 
 
 class AddIndex(AddIndexConcurrently):
     """`AddIndexConcurrently` that can be run again: PostgreSQL keeps an index that was cut short, and never uses it."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        with schema_editor.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%s)",
-                [schema_editor.quote_name(self.index.name)],
-            )
-            found = cursor.fetchone()
-        if found == (True,):
+        valid = _is_valid(schema_editor, self.index.name)
+        if valid:
             return
-        if found == (False,):
-            schema_editor.execute(f"DROP INDEX CONCURRENTLY {schema_editor.quote_name(self.index.name)}")
+        if valid is False:
+            _drop(schema_editor, self.index.name)
         super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        _drop(schema_editor, self.index.name)
+
+
+class RemoveIndex(RemoveIndexConcurrently):
+    """`RemoveIndexConcurrently` that can be run again: forwards where the index is gone, backwards where it is back."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        _drop(schema_editor, self.name)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        valid = _is_valid(schema_editor, self.name)
+        if valid:
+            return
+        if valid is False:
+            _drop(schema_editor, self.name)
+        super().database_backwards(app_label, schema_editor, from_state, to_state)
+
+
+class AddCheck(AddConstraintNotValid):
+    """`AddConstraintNotValid` that can be run again where the constraint is there."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_constraint WHERE conname = %s", [self.constraint.name])
+            found = cursor.fetchone() is not None
+        if not found:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)

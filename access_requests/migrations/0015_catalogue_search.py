@@ -3,9 +3,10 @@
 from typing import Any
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations
 from django.db.models.functions import Upper
+
+from access_requests.indexing import AddIndex
 
 
 class Migration(migrations.Migration):
@@ -13,10 +14,10 @@ class Migration(migrations.Migration):
     dependencies = [("access_requests", "0014_rendered_texts")]
 
     operations: list[Any] = [
-        # Never taken back: others may use it, and whoever owns the database may have made it.
+        # Never taken back: others may use it, and the database's owner may have made it.
         migrations.RunSQL("CREATE EXTENSION IF NOT EXISTS pg_trgm", migrations.RunSQL.noop),
         *(
-            AddIndexConcurrently(
+            AddIndex(
                 "gatedmodel",
                 GinIndex(OpClass(Upper(name), name="gin_trgm_ops"), name=f"gated_model_{name}_search"),
             )

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models, transaction
+
+from access_requests.indexing import AddIndex
 
 AT_ONCE = 5000  # people
 FILL = """
@@ -48,11 +49,11 @@ class Migration(migrations.Migration):
 
     operations: list[Any] = [
         migrations.RunPython(fill, migrations.RunPython.noop),
-        AddIndexConcurrently(
+        AddIndex(
             "listplace",
             models.Index(fields=["model", "place", "asked_at", "person"], name="list_place_order"),
         ),
-        AddIndexConcurrently(
+        AddIndex(
             "accessrequest",
             models.Index(
                 condition=models.Q(("state__in", ("submitted", "in_review", "appealed"))),
@@ -60,7 +61,7 @@ class Migration(migrations.Migration):
                 name="request_waiting_of_model",
             ),
         ),
-        AddIndexConcurrently(
+        AddIndex(
             "grant",
             models.Index(
                 condition=models.Q(("closed_at__isnull", True)),

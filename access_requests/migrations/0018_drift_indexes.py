@@ -1,7 +1,8 @@
 from typing import Any
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
+
+from access_requests.indexing import AddIndex
 
 
 class Migration(migrations.Migration):
@@ -9,10 +10,10 @@ class Migration(migrations.Migration):
     dependencies = [("access_requests", "0017_fill_list_places")]
 
     operations: list[Any] = [
-        AddIndexConcurrently(
+        AddIndex(
             "remoterequest", models.Index(fields=["drifted_at", "-id"], name="remote_request_order")
         ),
-        AddIndexConcurrently(
+        AddIndex(
             "remoterequest",
             models.Index(
                 condition=models.Q(("drifted_at__isnull", False)),

@@ -1,10 +1,11 @@
-"""An index of the ends of open grants, made beside whoever writes."""
+"""An index of the ends of open grants, made while others write."""
 
 from __future__ import annotations
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 from django.db.models import Q
+
+from access_requests.indexing import AddIndex
 
 
 class Migration(migrations.Migration):
@@ -12,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [("access_requests", "0020_mail_indexes")]
 
     operations = [
-        AddIndexConcurrently(
+        AddIndex(
             "grant",
             models.Index(fields=["ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_until"),
         )

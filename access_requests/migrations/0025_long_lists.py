@@ -3,10 +3,9 @@
 import access_requests.search
 import django.contrib.postgres.indexes
 from django.conf import settings
-from django.contrib.postgres.operations import AddConstraintNotValid, RemoveIndexConcurrently
 from django.db import migrations, models
 
-from access_requests.indexing import AddIndex
+from access_requests.indexing import AddCheck, AddIndex, RemoveIndex
 
 
 class Migration(migrations.Migration):
@@ -102,11 +101,11 @@ class Migration(migrations.Migration):
             model_name='outgoingmail',
             index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(access_requests.search.SearchText('to', 'subject', 'key'), 'gin_trgm_ops'), name='email_search'),
         ),
-        RemoveIndexConcurrently(
+        RemoveIndex(
             model_name='accessrequest',
             name='request_queue',
         ),
-        AddConstraintNotValid(
+        AddCheck(
             model_name='accessrequest',
             constraint=models.CheckConstraint(condition=models.Q(('submitted_at__isnull', True), ('first_submitted_at__isnull', False), _connector='OR'), name='request_submitted_has_first_date'),
         ),

@@ -1,13 +1,14 @@
-"""Indexes of what is due, each over the few rows that are, made beside whoever writes; and deliveries that are missing.
+"""Indexes of what is due, each over the few rows that are, made while others write; and deliveries that are missing.
 
 Until now a grant's delivery was written after the grant, and could be lost between the two.
 """
 
 from __future__ import annotations
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 from django.db.models import Q
+
+from access_requests.indexing import AddIndex
 
 MISSING = """
 INSERT INTO model_ops_delivery (grant_id, state, created_at)
@@ -34,11 +35,9 @@ class Migration(migrations.Migration):
     dependencies = [("model_ops", "0007_waiting")]
 
     operations = [
-        *(AddIndexConcurrently(model, index) for model, index in INDEXES.items()),
+        *(AddIndex(model, index) for model, index in INDEXES.items()),
         *(
-            AddIndexConcurrently(
-                model, models.Index(fields=["retry_at"], condition=~Q(waiting_for=""), name=name)
-            )
+            AddIndex(model, models.Index(fields=["retry_at"], condition=~Q(waiting_for=""), name=name))
             for model, name in WAITING.items()
         ),
         migrations.RunSQL(MISSING, migrations.RunSQL.noop),
