@@ -134,18 +134,33 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
     """Newest first, a header before them, many lines at a time.
 
     Each portion is a short statement of its own that begins where the last one ended: millions of rows need no memory,
-    and no statement runs long enough to be ended by a timeout.
+    and no statement runs long enough to be ended by a timeout. A portion ends at a row, not at a number of rows: what is
+    written meanwhile pushes none out of it. A slow reader holds no connection.
     """
     names = [name for name in COLUMNS if people or name not in PEOPLE]
+    _let_go()
     yield ",".join(HEADINGS.get(name, name) for name in names) + "\n"
     rest = ordered = rows.order_by("-started_at", "-pk")
     while True:
         last = rest.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
-        if lines := _lines(rest[:AT_ONCE], names):
+        lines = _lines(_down_to(rest, *last) if last else rest, names)
+        _let_go()
+        if lines:
             yield lines
         if last is None:
             return
         rest = _behind(ordered, *last)
+
+
+def _down_to(rows: Rows, moment: datetime, key: int) -> Rows:
+    """Return the rows up to one in the log's order, that one included."""
+    return rows.filter(started_at__gte=moment).exclude(started_at=moment, pk__lt=key)
+
+
+def _let_go() -> None:
+    """Give the connection back to the pool; the next statement takes one again."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def _lines(rows: Rows, names: list[str]) -> str:

@@ -298,3 +298,44 @@ def test_table_of_many_rows_is_read_in_portions(
         ("2026-11-30T12:00:00.007+00:00", "many", "", "")
     }
     assert list(download_log.as_csv(Download.objects.none(), people=False))[1:] == []
+
+
+def test_table_loses_no_row_while_downloads_are_written(
+    make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New rows come between the statement that looks where a portion ends and the one that reads it."""
+    monkeypatch.setattr(download_log, "AT_ONCE", 3)
+    model, ada = make_model("ai/busy"), make_person("busy")
+    start = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+
+    def write(*numbers: int) -> None:
+        Download.objects.bulk_create(
+            Download(
+                model=model, user=ada, commit="c" * 40, path=f"{number}.bin", bytes_asked=5, status=200,
+                started_at=start + timedelta(seconds=number),
+            )
+            for number in numbers
+        )  # fmt: skip
+
+    newer = iter([(20, 21), (22,), (23,)])
+
+    def interrupt(execute: Any, sql: str, *arguments: Any) -> Any:
+        result = execute(sql, *arguments)
+        if "OFFSET 2" in sql and (numbers := next(newer, None)):
+            write(*numbers)
+        return result
+
+    write(*range(8))
+    with connection.execute_wrapper(interrupt):
+        lines = "".join(download_log.as_csv(download_log.of_model(model), people=False))
+    paths = [row["path"] for row in csv.DictReader(io.StringIO(lines, newline=""))]
+    assert next(newer, None) is None
+    assert paths == [f"{number}.bin" for number in (21, 20, 7, 6, 5, 4, 3, 2, 1, 0)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_table_holds_no_connection_between_its_portions(make_model: Any) -> None:
+    lines = download_log.as_csv(download_log.of_model(make_model("ai/slow")), people=False)
+    assert connection.connection is not None
+    next(lines)
+    assert connection.connection is None
