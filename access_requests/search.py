@@ -21,7 +21,7 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, F, Func, Q, QuerySet, TextField, Value
 from django.utils.text import smart_split
 
-COLLATION = "gatehouse_search"  # folds case in every script, whatever the database's own collation; see migration 0032
+COLLATION = "gatehouse_search"  # folds case in every script, whatever the database's own collation; see migration 0024
 LONGEST, MOST_TERMS = 200, 8  # characters of what is searched for, and terms of it that count
 MOST_PEOPLE = 1_000  # that a term may mean in a list of something else
 INDEXED = 3  # letters and digits in a row that an index finds anywhere
@@ -56,14 +56,21 @@ class Like(Func):
     output_field = BooleanField()
 
 
+class Keys(list[int]):
+    """Keys of rows; `more` says that there are others that are not among them."""
+
+    more = False
+
+
 class AnyOf(Func):
-    """`AnyOf(F("pk"), keys)`: one parameter, however many keys there are."""
+    """`AnyOf(F("pk"), keys)`: one parameter, however many keys there are. `partial` says that some are missing."""
 
     arg_joiner = " = ANY "
     template = "(%(expressions)s)"
     output_field = BooleanField()
 
     def __init__(self, column: Any, keys: Iterable[int]) -> None:
+        self.partial = isinstance(keys, Keys) and keys.more
         super().__init__(column, Func(Value(list(keys)), template="(%(expressions)s::bigint[])"))
 
 
@@ -119,10 +126,17 @@ def by_index(rows: QuerySet[Any], most: int) -> list[int]:
     return found
 
 
-def people_like(term: str) -> list[int]:
-    """Return the keys of people with the term in their names, address or institution: of the first `MOST_PEOPLE`."""
-    people = get_user_model().objects.filter(holds(OF_PERSON, term))
-    return by_index(people, MOST_PEOPLE) if is_indexed(term) else []
+def some_of(found: list[int]) -> Keys:
+    """Return the first `MOST_PEOPLE` of the keys; one more that was read says that there are others."""
+    keys = Keys(found[:MOST_PEOPLE])
+    keys.more = len(found) > MOST_PEOPLE
+    return keys
+
+
+def people_like(term: str, text: SearchText = OF_PERSON) -> Keys:
+    """Return the keys of `MOST_PEOPLE` people at most whose `text` holds the term."""
+    people = get_user_model().objects.filter(holds(text, term))
+    return some_of(by_index(people, MOST_PEOPLE + 1) if is_indexed(term) else [])
 
 
 def of_people(column: str, keys: Iterable[int]) -> Q:
@@ -130,10 +144,18 @@ def of_people(column: str, keys: Iterable[int]) -> Q:
     return Q(AnyOf(F(column), keys))
 
 
-def models_like(term: str) -> list[int]:
-    """Return the keys of models whose id holds the term: a small table, read as it is."""
+def models_like(term: str) -> Keys:
+    """Return the keys of `MOST_PEOPLE` models at most whose id holds the term: a small table, read as it is."""
     models = apps.get_model("access_requests", "GatedModel").objects.filter(repo_id__icontains=term)
-    return list(models.values_list("pk", flat=True)[:MOST_PEOPLE])
+    return some_of(list(models.values_list("pk", flat=True)[: MOST_PEOPLE + 1]))
+
+
+def is_partial(wanted: Q) -> bool:
+    """Whether the condition names only some of the people or models that its terms mean."""
+    return any(
+        is_partial(each) if isinstance(each, Q) else getattr(each, "partial", False)
+        for each in wanted.children
+    )
 
 
 def network_address(term: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, Q, QuerySet
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
 
 from access_requests.admin.base import ReadOnlyAdmin
-from access_requests.admin.lists import MOST
+from access_requests.admin.lists import MOST, PARTIAL
 from access_requests.search import AnyOf, models_like, of_people, people_like
 from model_ops.download_log import as_csv
 from model_ops.models import Download
@@ -54,7 +54,7 @@ class DownloadAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """The table for spreadsheets has all rows; the list shows the first of them."""
         if getattr(request, WHOLE, False):
-            return self.matching(queryset, search_term), False
+            return self.matching(request, queryset, search_term), False
         return super().get_search_results(request, queryset, search_term)
 
     def get_urls(self) -> list[URLPattern]:
@@ -67,6 +67,8 @@ class DownloadAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         setattr(request, WHOLE, True)
         rows = self.get_changelist_instance(request).get_queryset(request)
+        if not_all := getattr(request, PARTIAL, ""):
+            return HttpResponse(f"{not_all}\n", content_type="text/plain; charset=utf-8", status=422)
         lines = as_csv(rows, people=True)
         # The first rows are read before the answer begins: a filter that the database refuses is a 400, not half a file.
         begun = list(islice(lines, 2))

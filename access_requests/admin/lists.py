@@ -18,7 +18,7 @@ from django.db.models import BooleanField, ExpressionWrapper, F, Func, OrderBy, 
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from access_requests.search import AnyOf, by_index, is_indexed, terms
+from access_requests.search import AnyOf, by_index, is_indexed, is_partial, terms
 
 MOST = 10_000  # rows that can be turned through, and that are counted
 LOOKED_THROUGH = 3_000  # rows at the beginning of a list in which a search looks first
@@ -194,10 +194,14 @@ class LongList(admin.ModelAdmin):
         conditions = [condition for term in typed if (condition := self.condition(term)) is not None]
         return reduce(and_, conditions) if typed and len(conditions) == len(typed) else None
 
-    def matching(self, rows: QuerySet[Any], search_term: str) -> QuerySet[Any]:
+    def matching(self, request: HttpRequest, rows: QuerySet[Any], search_term: str) -> QuerySet[Any]:
         """Return every row that a search finds, for readers who take them in portions."""
         wanted = self.wanted(terms(search_term))
-        return rows if wanted is None else rows.filter(wanted)
+        if wanted is None:
+            return rows
+        if is_partial(wanted):
+            setattr(request, PARTIAL, NOT_ALL)
+        return rows.filter(wanted)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -209,7 +213,7 @@ class LongList(admin.ModelAdmin):
         ordered = queryset.order_by(*self.own_order(request))
         indexed = self.finds_signs or all(map(is_indexed, typed))
         keys, partial = search_keys(ordered, self.models_read_apart(request), wanted, indexed=indexed)
-        if partial:
+        if partial or is_partial(wanted):
             setattr(request, PARTIAL, NOT_ALL)
         order = [OrderBy(Sorted(term), descending=down) for term, down in _order_of(queryset)]
         return queryset.filter(AnyOf(F("pk"), keys)).order_by(*order), False

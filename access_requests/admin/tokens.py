@@ -29,6 +29,7 @@ from access_requests.search import (
     network_address,
     of_people,
     people_like,
+    some_of,
 )
 from access_requests.services.tokens import revoke_token
 
@@ -100,7 +101,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         """As the token has it, or its person or its model; a network address is given in full."""
         found = holds(OF_TOKEN, term) | of_people("user_id", people_like(term))
         if models := models_like(term):
-            grants = by_index(Grant.objects.filter(model__in=models), MOST_PEOPLE)
+            grants = some_of(by_index(Grant.objects.filter(model__in=models), MOST_PEOPLE + 1))
+            grants.more |= models.more
             found |= Q(AnyOf(F("grant_id"), grants))
         address = network_address(term)
         return found | Q(last_used_address=address) if address else found

@@ -18,6 +18,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from access_requests import search
 from access_requests.admin import lists
 from access_requests.enums import GrantSource, RequestState, TokenKind
 from access_requests.models import AccessRequest, AccessToken, Event, EventText, Grant, Machine, OutgoingMail
@@ -318,6 +319,33 @@ def test_common_term_is_answered_from_the_beginning_and_said_to_be_partial(
     assert [row.pk for row in answer.context["cl"].result_list] == first
     assert lists.NOT_ALL in html.unescape(answer.content.decode())
     assert lists.NOT_ALL not in html.unescape(boss.get(QUEUE, {"q": "nobody"}).content.decode())
+
+
+@pytest.mark.parametrize(
+    "list_of", ["access_requests/grant", "access_requests/accesstoken", "model_ops/download"]
+)
+@pytest.mark.parametrize("typed", ["petrov", "ai/many"])
+def test_term_that_means_too_many_people_or_models_is_said_to_be_partial(
+    list_of: str, typed: str, boss: Client, make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        add_rows(make_model(f"ai/many-{number}"), 1, last_name="Petrov")
+    address = f"/admin/{list_of}/"
+    assert lists.NOT_ALL not in html.unescape(boss.get(address, {"q": typed}).content.decode())
+    monkeypatch.setattr(search, "MOST_PEOPLE", 2)
+    assert lists.NOT_ALL in html.unescape(boss.get(address, {"q": typed}).content.decode())
+    assert lists.NOT_ALL not in html.unescape(boss.get(address, {"q": "nobody"}).content.decode())
+
+
+def test_table_of_a_search_that_finds_only_some_rows_is_refused(
+    boss: Client, make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_rows(make_model(), 3, last_name="Petrov")
+    table = "/admin/model_ops/download/csv/"
+    assert boss.get(table, {"q": "petrov"}).status_code == 200
+    monkeypatch.setattr(search, "MOST_PEOPLE", 2)
+    refused = boss.get(table, {"q": "petrov"})
+    assert (refused.status_code, refused.content.decode().strip()) == (422, lists.NOT_ALL)
 
 
 @pytest.mark.parametrize(
