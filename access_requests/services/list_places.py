@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 
 from access_requests.models import AccessRequest, Grant
 
-AT_ONCE = 5000  # people
+AT_ONCE = 1000  # people
 
 # As `cases.place_of` and `Case.asked_at`, but that access which has ended counts until its end is noticed.
 WRITE = """
@@ -33,8 +34,8 @@ WRITE = """
     ON CONFLICT (person_id, model_id) DO UPDATE SET place = excluded.place, asked_at = excluded.asked_at"""
 ONE = "SELECT %s::bigint AS model_id, %s::bigint AS person_id"
 MANY = """
-    SELECT model_id, applicant_id AS person_id FROM access_requests_accessrequest WHERE applicant_id BETWEEN %s AND %s
-    UNION SELECT model_id, user_id FROM access_requests_grant WHERE user_id BETWEEN %s AND %s"""
+    SELECT model_id, applicant_id AS person_id FROM access_requests_accessrequest WHERE applicant_id = ANY (%s::bigint[])
+    UNION SELECT model_id, user_id FROM access_requests_grant WHERE user_id = ANY (%s::bigint[])"""
 
 
 def note_place(*, request: AccessRequest | None, grant: Grant | None) -> None:
@@ -50,12 +51,19 @@ def note_place(*, request: AccessRequest | None, grant: Grant | None) -> None:
             cursor.execute(WRITE.format(who=ONE), found)
 
 
-def write_places() -> None:
-    """Write everybody's places, for rows that no service wrote; in batches of people."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT min(id), max(id) FROM accounts_user")
-        first, last = cursor.fetchone()
-        for start in range(first or 1, (last or 0) + 1, AT_ONCE):
-            end = start + AT_ONCE - 1
-            with transaction.atomic():
-                cursor.execute(WRITE.format(who=MANY), [start, end, start, end])
+def write_places() -> int:
+    """Write everyone's places, for rows that no service wrote; return how many people have any.
+
+    Each transaction locks and writes a bounded number of people, as services do, so the portal may go on meanwhile.
+    """
+    written, last = 0, 0
+    while True:
+        with transaction.atomic():
+            people = get_user_model().objects.select_for_update(no_key=True).filter(pk__gt=last)
+            keys = list(people.order_by("pk").values_list("pk", flat=True)[:AT_ONCE])
+            if not keys:
+                return written
+            with connection.cursor() as cursor:
+                cursor.execute(WRITE.format(who=MANY) + " RETURNING person_id", [keys, keys])
+                written += len(set(cursor.fetchall()))
+        last = keys[-1]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,6 +20,7 @@ from access_requests.cases import UNCOUNTED, Case, order, place_of
 from access_requests.enums import CLOSED_STATES, OPEN_STATES, Place, RequestState
 from access_requests.lists import Key, Wanted, everybody, page_of
 from access_requests.models import AccessRequest, GatedModel, Grant, ListPlace
+from access_requests.services import list_places
 from access_requests.services.list_places import write_places
 
 pytestmark = pytest.mark.django_db
@@ -177,3 +181,24 @@ def test_page_of_a_long_list_costs_as_many_queries_as_of_a_short_one(
     few = queries()
     add(10, 1000)
     assert queries() == few
+
+
+def test_command_repairs_what_no_service_wrote(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_places, "AT_ONCE", 2)
+    luck, model = random.Random(3), make_model("ai/tulu")
+    people = [make_person(f"a-{number}") for number in range(7)]
+    for person in people:
+        draw_history(luck, model, person)
+    assert not ListPlace.objects.exists()
+    out = StringIO()
+    call_command("write_list_places", "--json", stdout=out)
+    with_any = {row.applicant_id for row in AccessRequest.objects.all()} | {
+        row.user_id for row in Grant.objects.all()
+    }
+    assert json.loads(out.getvalue()) == {"people": len(with_any)}
+    assert len(with_any) > 2
+    assert set(ListPlace.objects.values_list("person", flat=True)) == with_any
+    for place in Place:
+        assert pages(model, place, Wanted(), 3) == whole_list(model, place)
