@@ -121,23 +121,27 @@ def _say_what_is_unprotected(request: HttpRequest) -> None:
 
 
 def say_what_waits(request: HttpRequest) -> None:
-    """Warn staff while the mail server takes no emails: since when, why, and how many wait."""
+    """Warn staff while the mail server takes no emails: since when, and how many wait.
+
+    Why is for superusers: a server's answer can name the person that it was for.
+    """
     outage = mailserver.outage()
     if outage is None:
         return
     rows = OutgoingMail.objects.filter(state=MailState.WAITING).order_by()
     count = rows[: MOST_COUNTED + 1].count()
     waiting = f"more than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
+    why = f" ({outage.last_error})" if request.user.is_superuser else ""
     messages.warning(
         request,
-        f"The mail server has taken no email since {outage.failing_since:%Y-%m-%d %H:%M} UTC ({outage.last_error})."
+        f"The mail server has not accepted email since {outage.failing_since:%Y-%m-%d %H:%M} UTC{why}."
         f" Waiting emails: {waiting}. They are sent when it answers; the next try is at {outage.paused_until:%H:%M:%S} UTC.",
     )
 
 
 @admin.register(OutgoingMail)
 class OutgoingMailAdmin(ReadOnlyAdmin):
-    """For superusers: emails hold other people's words and links. Codes and links that open an account are shown to nobody."""
+    """For superusers: emails hold messages and links. Codes and links that open an account are shown to nobody."""
 
     to_model = ""
     list_display = ["subject", "to", "state", "attempts", "error", "next_try", "created_at", "sent_at"]

@@ -158,7 +158,7 @@ def test_tokens_are_filtered_by_standing(desk: Any, standing: str) -> None:
 
 def test_staff_is_told_while_the_mail_server_fails(desk: Any) -> None:
     grant_access(model=desk.model, email=desk.ada.email, days=3)
-    told = "The mail server has taken no email since"
+    told = "The mail server has not accepted email since"
     for address in ("/admin/", f"{BASE}/outgoingmail/"):
         assert told not in page(desk.root_browser.get(address))
     now = timezone.now()
@@ -166,7 +166,9 @@ def test_staff_is_told_while_the_mail_server_fails(desk: Any) -> None:
     for address in ("/admin/", f"{BASE}/outgoingmail/"):
         shown = page(desk.root_browser.get(address))
         assert f"{told} {now:%Y-%m-%d %H:%M} UTC (421 busy). Waiting emails: 1." in shown
-    assert told in page(desk.rita_browser.get("/admin/"))
+    shown = page(desk.rita_browser.get("/admin/"))
+    assert f"{told} {now:%Y-%m-%d %H:%M} UTC. Waiting emails: 1." in shown
+    assert "421 busy" not in shown  # an answer can hold the address of a person
 
 
 def test_list_of_emails_shows_what_went_wrong_and_no_code(desk: Any) -> None:
