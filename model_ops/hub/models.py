@@ -30,6 +30,7 @@ from model_ops.hub.route import hub_route, json_answer, wants, warn
 from model_ops.models import Ref, RepoFile, Revision
 from model_ops.queries import MAIN
 
+MOST_WORDS = 20  # and as many tags: each is a condition on every model
 PAGE = 100  # models; clients follow the link to the rest
 OF_MAIN = {"sha", "lastModified", "siblings", "usedStorage", "config"}  # fields that need the revision
 BY_ID = Lower("repo_id")
@@ -85,13 +86,13 @@ def _matching(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedM
     tags = {tag for text in wanted for tag in text.split(",")}
     if "\0" in "".join([search, author, *tags]) or "/" in author or "" in tags:
         return models.none()
-    for word in search.split():
-        models = models.filter(repo_id__icontains=word)
+    words = search.split()
+    if max(len(words), len(tags)) > MOST_WORDS:
+        raise bad_request(f"A search takes {MOST_WORDS} words and {MOST_WORDS} tags at most.")
+    fits = [Q(repo_id__icontains=word) for word in words] + [_has_tag(tag) for tag in sorted(tags)]
     if author:
-        models = models.filter(repo_id__istartswith=f"{author}/")
-    for tag in sorted(tags):
-        models = models.filter(_has_tag(tag))
-    return _with_gate(query.get("gated", ""), models)
+        fits.append(Q(repo_id__istartswith=f"{author}/"))
+    return _with_gate(query.get("gated", ""), models.filter(*fits))
 
 
 def _has_tag(tag: str) -> Q:

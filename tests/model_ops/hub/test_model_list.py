@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from access_requests.models import GatedModel
 from model_ops.hub.fields import tags
-from model_ops.hub.models import PAGE
+from model_ops.hub.models import MOST_WORDS, PAGE
 from model_ops.models import ModelDownloads
 
 pytestmark = pytest.mark.django_db
@@ -62,6 +62,18 @@ def test_odd_words_find_nothing(models: list[GatedModel]) -> None:
     ):  # fmt: skip
         assert ids(**query) == [], query
     assert len(ids(author="AI")) == len(ids(search="Model AI/")) == len(models)
+
+
+@pytest.mark.parametrize("name", ["search", "filter"])
+def test_too_many_words_or_tags_are_refused(models: list[GatedModel], name: str) -> None:
+    words = [f"w{number}" for number in range(MOST_WORDS + 1)]
+    joined = (" " if name == "search" else ",").join
+    assert ids(**{name: joined(words[:-1])}) == []
+    assert ids(**{name: joined(["ai", *["ai"] * (MOST_WORDS - 1)])}) == (ids() if name == "search" else [])
+    for asked in ({name: joined(words)}, {name: words} if name == "filter" else {name: joined(words)}):
+        refused = Client().get("/api/models", asked)
+        assert refused.status_code == 400
+        assert "20 words and 20 tags at most" in refused.json()["error"]
 
 
 def test_most_downloaded_come_first_and_equals_by_id(models: list[GatedModel]) -> None:
