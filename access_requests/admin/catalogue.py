@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from access_requests.admin.base import ReadOnlyAdmin, decides_anything, number_of, say, shown_number
@@ -127,9 +128,9 @@ class GatedModelAdmin(ReadOnlyAdmin):
             return 0
         queue = reverse("admin:access_requests_accessrequest_changelist")
         return format_html(
-            '<a href="{}?state=waiting&amp;model__id__exact={}">{}</a>',
+            '<a href="{}?{}">{}</a>',
             queue,
-            model.pk,
+            urlencode({"state": "waiting", "model": model.repo_id}),
             shown_number(model.waiting_count),
         )
 

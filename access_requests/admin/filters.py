@@ -12,9 +12,11 @@ from django.db.models import Exists, Max, Min, OuterRef, QuerySet
 from django.http import HttpRequest
 
 from access_requests.admin.base import decided_models
+from access_requests.admin.lists import apart
 from access_requests.models import AccessRequest, GatedModel
 from access_requests.queries import models_named
 
+BY_KEY = "model__id__exact"  # Django's own parameter for a model, in addresses that people kept
 MOST_LISTED = 50  # models that stand beside a list one by one
 
 
@@ -64,13 +66,25 @@ class ModelFilter(admin.SimpleListFilter):
         return self.many or bool(self.lookup_choices)
 
     def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
-        """Yield what the template shows: the links, or first the field's other parameters."""
+        """Yield what the template shows: the links, or first the field's other parameters.
+
+        A choice takes the place of a model that an old address names by its key.
+        """
         if not self.many:
-            yield from super().choices(changelist)
+            yield from self._links(changelist)
             return
-        others = {name: value for name, value in changelist.params.items() if name not in {"p", "model"}}
-        everything = changelist.get_query_string(remove=[self.parameter_name])
+        others = {k: v for k, v in changelist.params.items() if k not in {"p", self.parameter_name, BY_KEY}}
+        everything = changelist.get_query_string(remove=[self.parameter_name, BY_KEY])
         yield {"many": True, "value": self.value() or "", "others": others, "everything": everything}
+
+    def _links(self, changelist: Any) -> Iterator[dict[str, Any]]:
+        """Yield Django's links, without the parameter that would contradict them."""
+        by_key = BY_KEY in changelist.params
+        everything = changelist.get_query_string(remove=[self.parameter_name, BY_KEY])
+        yield {"selected": not (self.value() or by_key), "query_string": everything, "display": "All"}
+        for value, title in self.lookup_choices:
+            address = changelist.get_query_string({self.parameter_name: value}, [BY_KEY])
+            yield {"selected": self.value() == str(value), "query_string": address, "display": title}
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
@@ -88,18 +102,27 @@ class DayFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         chosen = str(self.value() or "")
-        ends = model_admin.get_queryset(request).order_by().aggregate(Min(self.field), Max(self.field))
-        first, last = ends[f"{self.field}__min"], ends[f"{self.field}__max"]
-        if first is None:
+        span = self._ends(model_admin.get_queryset(request), model_admin.models_read_apart(request))
+        if span is None:
             return []
+        first, last = span
         years = [f"{year:04}" for year in range(first.year, last.year + 1)]
         found = list(years)
         if chosen[:4] in years:
-            found += [f"{chosen[:4]}-{month:02}" for month in range(1, 13)]
-        if len(chosen) >= 7 and (span := _span(chosen[:7])):
-            days = (span[1] - span[0]).days
+            found += [f"{chosen[:4]}-{number:02}" for number in range(1, 13)]
+        if len(chosen) >= 7 and (month := _span(chosen[:7])):
+            days = (month[1] - month[0]).days
             found += [f"{chosen[:7]}-{day:02}" for day in range(1, days + 1)]
         return [(value, value) for value in sorted(found)]
+
+    def _ends(self, rows: QuerySet[Any], models: list[int]) -> tuple[datetime, datetime] | None:
+        """Return the first and the last moment, each read at an end of an index: of several models, of each model's."""
+        parts = [
+            part.order_by().aggregate(first=Min(self.field), last=Max(self.field))
+            for part in apart(rows, models)
+        ]
+        found = [part for part in parts if part["first"] is not None]
+        return (min(p["first"] for p in found), max(p["last"] for p in found)) if found else None
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():

@@ -421,6 +421,59 @@ def test_model_filter_asks_for_an_id_where_there_are_many_models(
     assert list(boss.get(f"{QUEUE}?model=no/such").context["cl"].result_list) == []
 
 
+def test_choice_of_a_model_takes_the_place_of_a_key_in_an_old_address(
+    boss: Client, make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from access_requests.admin import filters
+
+    one, two = make_model("ai/one"), make_model("ai/two")
+    requests = {model.repo_id: add_rows(model, 1)[0] for model in (one, two)}
+    old = f"{QUEUE}?model__id__exact={one.pk}"
+
+    def by_model() -> str:
+        shown = boss.get(old)
+        assert [row.pk for row in shown.context["cl"].result_list] == [requests["ai/one"].pk]
+        return shown.content.decode().partition('data-filter-title="model"')[2].partition("</details>")[0]
+
+    assert '<a href="?">All</a>' in by_model()
+    assert 'href="?model=ai%2Ftwo"' in by_model()
+    assert "model__id__exact" not in by_model()
+    monkeypatch.setattr(filters, "MOST_LISTED", 1)
+    assert '<input id="model-filter"' in by_model()
+    assert "model__id__exact" not in by_model()
+
+
+def test_pages_lead_to_the_requests_for_one_model(boss: Client, make_model: Callable[..., Any]) -> None:
+    add_rows(make_model("ai/one"), 1)
+    two = make_model("ai/two")
+    add_rows(two, 1)
+    pages = {
+        "/admin/access_requests/gatedmodel/": "?state=waiting&amp;model=ai%2Ftwo",
+        f"/admin/access_requests/gatedmodel/{two.pk}/change/": "?model=ai/two",
+    }
+    for address, query in pages.items():
+        assert f'href="{QUEUE}{query}"' in boss.get(address).content.decode()
+        shown = boss.get(QUEUE + html.unescape(query)).context["cl"].result_list
+        assert [row.model_id for row in shown] == [two.pk]
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_days_of_a_reviewer_begin_and_end_with_events_of_their_models(
+    models: int, boss: Client, make_model: Callable[..., Any], make_person: Callable[..., Any]
+) -> None:
+    rita = make_person("rita", is_staff=True)
+    made = [make_model(f"ai/{name}") for name in ("one", "two", "three")]
+    now = timezone.now().replace(month=6, day=15)
+    for model, ago in zip(made, (1, 3, 9), strict=True):
+        at = now.replace(year=now.year - ago)
+        Event.objects.bulk_create([Event(at=at, kind="a.b", model=model, digest="d")])
+    for model in made[:models]:
+        assign_role(model=model, user=rita, role="reviewer")
+    page = signed_in(rita).get(EVENTS).content.decode()
+    years = [year for year in range(now.year - 10, now.year + 1) if f'href="?day={year}"' in page]
+    assert years == list(range(now.year - (1, 3)[models - 1], now.year + 1))  # roles were given this year
+
+
 def test_page_of_a_person_takes_few_queries(boss: Client, make_person: Callable[..., Any]) -> None:
     ada = make_person("ada")
     queries(boss, f"{PEOPLE}{ada.pk}/change/")

@@ -79,7 +79,7 @@ def _of_staff(made: dict[str, Any], root: dict[str, str], reviewer: dict[str, st
         Row("queue", queue, root),
         Row("queue, of who reviews most models", queue, reviewer),
         Row("queue, waiting", f"{queue}?state=waiting", root),
-        Row("queue, one model", f"{queue}?model__id__exact={made['model']}", root),
+        Row("queue, one model", f"{queue}?model={quote(made['repo'])}", root),
         Row("queue, page 2", f"{queue}?p=2", root),
         Row(f"queue, page {last}", f"{queue}?p={last}", root),
         Row("request", f"{queue}{made['request']}/change/", root),
