@@ -24,8 +24,8 @@ HOLDS = 1.0  # seconds for which an answer of the database stands for the next
 def healthz(request: HttpRequest) -> JsonResponse:
     """200 when database, broker, the default worker and the clock are well, else 503.
 
-    Workers and clock are known by a sign of the last 30 seconds. Email and recovery are named, and may be missing: pages
-    and decisions do not need them.
+    Workers and clock are known by a sign of the last 30 seconds. Email, remotes and recovery are named, and may be
+    missing: pages and decisions do not need them.
     """
     parts = {"database": pulse.beats(), "broker": _broker(), **signs()}
     ok = all(parts[name] for name in NEEDED)

@@ -43,8 +43,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"),
         *(FOLLOW_ENDPOINTS, "AWS_*"),
     ),
-    # deliveries, followed repositories, copies into the bucket; writes emails into the database and sends none
-    "worker-default": (
+    # deliveries, resuming, clean-up; writes emails into the database, and asks no other machine
+    "worker-default": (*PROCESS, *SETTINGS, "DATABASE_URL", "REDIS_URL", "SECRET_KEY"),
+    # followed repositories and copies into the bucket; its key marks refused tokens
+    "worker-remote": (
         *(*PROCESS, *NETWORK, *HUB_CLIENT, *SETTINGS),
         *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "GATEHOUSE_HUB_TOKEN", FOLLOW_TOKENS, "AWS_*"),
     ),

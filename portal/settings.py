@@ -149,10 +149,18 @@ SESSION_ENGINE = "django.contrib.sessions.backends.db"
 CELERY_BROKER_URL = environment.broker_url(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {
-    f"model_ops.tasks.{name}": {"queue": "recovery"}
-    for name in ("run_recovery", "run_shard", "finish_recovery", "smoke_recovery")
-} | {f"access_requests.tasks.{name}": {"queue": "mail"} for name in ("send_mail", "send_due_mail")}
+QUEUES = {  # what waits for another machine, or for long, keeps nothing else waiting; all other tasks go into `default`
+    "recovery": [
+        f"model_ops.tasks.{name}"
+        for name in ("run_recovery", "run_shard", "finish_recovery", "smoke_recovery")
+    ],
+    "mail": ["access_requests.tasks.send_mail", "access_requests.tasks.send_due_mail"],
+    "remote": [
+        *("access_requests.tasks.poll_followed", "access_requests.tasks.push_decision"),
+        "model_ops.tasks.copy_to_bucket",
+    ],
+}
+CELERY_TASK_ROUTES = {task: {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -14,7 +14,8 @@ from django.core.cache import cache
 EVERY = 5.0  # seconds
 LIFE = 30  # seconds
 CLOCK = "clock"
-WORKERS = {"worker": "default", "mail": "mail", "recovery": "recovery"}  # as /healthz names it: its queue
+# As /healthz names it: its queue.
+WORKERS = {"worker": "default", "mail": "mail", "remote": "remote", "recovery": "recovery"}
 
 
 def key_of(who: str) -> str:

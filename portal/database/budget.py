@@ -18,7 +18,7 @@ from collections.abc import Mapping
 TOTAL = 80  # without GATEHOUSE_DATABASE_CONNECTIONS; PostgreSQL itself takes 100
 SPARE = 20  # connections that the embedded server takes beyond those: its owner's, and those it reserves
 COMMANDS = 8
-WORKERS = {"default": 2, "mail": 1, "recovery": 1}  # queue -> processes of its worker
+WORKERS = {"default": 2, "mail": 1, "remote": 2, "recovery": 1}  # queue -> processes of its worker
 OF_A_WORKER = 3
 HEALTH = 1
 OF_A_DRAINING = 2

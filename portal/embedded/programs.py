@@ -112,5 +112,6 @@ def make_parts(descriptor: int, lifeline: int, run: Path) -> list[Part]:
         Part("worker-default", worker_command("default", processes=2)),
         Part("beat", beat_command(clock), (signal.SIGTERM,), sign=clock),
         Part("worker-mail", worker_command("mail", processes=1)),
+        Part("worker-remote", worker_command("remote", processes=2)),
         Part("worker-recovery", worker_command("recovery", processes=1)),
     ]  # fmt: skip

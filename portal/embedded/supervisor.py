@@ -88,7 +88,7 @@ class Supervisor:
             if not self._has_schema():
                 self._migrate()
             self.parts = make_parts(opened.fileno(), self._lifeline(), self.state / "run")
-            # Pages do not wait for the last two; their queues keep what comes meanwhile.
+            # Pages do not wait for the others; their queues keep what comes meanwhile.
             first, last = self.parts[:3], self.parts[3:]
             for part in first:
                 self._spawn(part)

@@ -38,7 +38,8 @@ def worker(site: str, tmp_path: Path) -> Generator[None]:
         "GATEHOUSE_URL": site,
     }
     command = [sys.executable, "-m", "celery", "-A", "portal.celery:app", "worker"]
-    command += ["-B", "-s", str(tmp_path / "beat"), "-Q", "default,mail,recovery", "-c", "1", "-l", "INFO"]
+    command += ["-B", "-s", str(tmp_path / "beat"), "-c", "1", "-l", "INFO"]
+    command += ["-Q", "default,mail,remote,recovery"]
     with (tmp_path / "worker.log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=CHECKOUT, env=environment, stdout=log, stderr=subprocess.STDOUT

@@ -18,6 +18,7 @@ KINDS = (
     " beat ",
     "-n default@",
     "-n mail@",
+    "-n remote@",
     "-n recovery@",
     "model_ops.recovery",
     "postgres",

@@ -96,7 +96,7 @@ def worker(weights_root: Path, transactional_db: None) -> Generator[None]:
         app,
         pool="solo",
         perform_ping_check=False,
-        queues=["default", "mail", "recovery"],
+        queues=["default", "mail", "remote", "recovery"],
         shutdown_timeout=WORKER_ENDS,
     ):
         yield

@@ -14,7 +14,7 @@ def test_health_without_a_worker_is_503_and_no_error_in_the_log(
 ) -> None:
     cache.delete(key_of("default"))
     sign(CLOCK, "mail")
-    cache.delete(key_of("recovery"))
+    cache.delete_many([key_of("remote"), key_of("recovery")])
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (
         503,
@@ -24,6 +24,7 @@ def test_health_without_a_worker_is_503_and_no_error_in_the_log(
             "broker": True,
             "worker": False,
             "mail": True,
+            "remote": False,
             "recovery": False,
             "clock": True,
         },
@@ -33,6 +34,7 @@ def test_health_without_a_worker_is_503_and_no_error_in_the_log(
 
 def test_health_after_a_sign_of_life_is_200(client: Client) -> None:
     sign("default", CLOCK)
+    cache.delete(key_of("remote"))
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()["ok"]) == (200, True)
     assert answer["Cache-Control"] == "no-store"

@@ -46,7 +46,8 @@ def test_every_setting_that_is_read_reaches_a_part() -> None:
     ("part", "expected"),
     [
         ("web", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"}),
-        ("worker-default", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"}),
+        ("worker-default", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY"}),
+        ("worker-remote", {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"}),
         ("worker-mail", {"DATABASE_URL", "REDIS_URL", "EMAIL_URL"}),
         ("beat", {"REDIS_URL"}),
         ("worker-recovery", {"DATABASE_URL", "REDIS_URL", "GATEHOUSE_HUB_TOKEN"}),
@@ -57,7 +58,7 @@ def test_every_setting_that_is_read_reaches_a_part() -> None:
 def test_part_gets_the_secrets_of_the_table(part: str, expected: set[str]) -> None:
     given = environment_of(part, GIVEN)
     assert {name for name, value in given.items() if GIVEN.get(name) == value} == expected
-    bucket = {"AWS_ACCESS_KEY_ID"} if part in ("web", "worker-default") else set()
+    bucket = {"AWS_ACCESS_KEY_ID"} if part in ("web", "worker-remote") else set()
     given = environment_of(part, GIVEN | {"GATEHOUSE_DELIVERY": "s3"})
     assert {name for name, value in given.items() if GIVEN.get(name) == value} == expected | bucket
 
@@ -88,7 +89,7 @@ def test_no_setting_stands_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["web", "worker-default", "worker-mail", "beat", "worker-recovery", "migrate"]
+    "part", ["web", "worker-default", "worker-mail", "worker-remote", "beat", "worker-recovery", "migrate"]
 )
 def test_compose_gives_a_part_what_the_table_says(part: str) -> None:
     composed = composition()["services"][part]["environment"]

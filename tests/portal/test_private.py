@@ -51,6 +51,7 @@ def test_every_command_is_found() -> None:
         "migrate",
         "worker-default",
         "worker-mail",
+        "worker-remote",
         "beat",
         "worker-recovery",
         "operations.md-0",

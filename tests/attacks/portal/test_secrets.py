@@ -44,7 +44,8 @@ SECRETS = {
 ADDRESSES = {"DATABASE_URL", "REDIS_URL"}
 SENT_ON = {
     "web": {"SECRET_KEY", "EMAIL_URL", "GATEHOUSE_HUB_TOKEN"},
-    "worker-default": {"SECRET_KEY", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"},
+    "worker-default": {"SECRET_KEY"},
+    "worker-remote": {"SECRET_KEY", "GATEHOUSE_HUB_TOKEN", "GATEHOUSE_FOLLOW_TOKENS"},
     "worker-mail": {"EMAIL_URL"},
     "beat": set(),
     "worker-recovery": {"GATEHOUSE_HUB_TOKEN"},
@@ -116,7 +117,7 @@ def test_part_of_the_portal_has_the_secrets_that_it_uses_and_no_other(portal: Su
     assert child is not None
     wait_until(
         lambda: part == "beat" or len(family(child.pid)) > 1
-    )  # the workers of mail and recovery start last
+    )  # some workers start after the pages answer
     for found in filter(None, map(environment, family(child.pid))):
         given = {name: value for name, value in found.items() if SECRETS.get(name) == value}
         assert set(given) == SENT_ON[part]
@@ -124,7 +125,7 @@ def test_part_of_the_portal_has_the_secrets_that_it_uses_and_no_other(portal: Su
         assert "owner" not in found["DATABASE_URL"]
         role = "nobody" if part == "beat" else "gatehouse_portal"
         assert found["DATABASE_URL"].startswith(f"postgres://{role}@/")
-        assert (found["SECRET_KEY"] == "none") == (part not in ("web", "worker-default"))
+        assert (found["SECRET_KEY"] == "none") == (part not in ("web", "worker-default", "worker-remote"))
     if part == "web":
         assert found["GATEHOUSE_FOLLOW_ENDPOINTS"] == "https://follow.example.org"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Generator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.db import connection
 from django.utils import timezone
 
 from access_requests.enums import MailState, Outcome
@@ -28,6 +26,7 @@ from portal.signs import key_of
 from tests.conftest import TULU_CARD
 from tests.model_ops.conftest import wait_until
 from tests.smtp import SmtpServer, serving
+from tests.workers import workers
 
 
 @pytest.fixture
@@ -41,37 +40,9 @@ def start_worker(
     server: SmtpServer, weights_root: Path, tmp_path: Path, transactional_db: None
 ) -> Generator[Callable[..., subprocess.Popen[bytes]]]:
     """`start_worker("mail")`: a worker of that queue on this test's database and mail server; `beat=True` gives it the clock."""
-    from portal.celery import app
-
-    app.control.purge()
-    workers: list[subprocess.Popen[bytes]] = []
-    database = f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{connection.settings_dict['NAME']}"
-    environment = os.environ | {
-        "DATABASE_URL": database,
-        "GATEHOUSE_STATE": str(weights_root.parent),
-        "EMAIL_URL": f"smtp://127.0.0.1:{server.port}",
-    }
-
-    def start(queue: str, *, beat: bool = False) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "celery", "-A", "portal.celery", "worker", "-Q", queue, "-c", "1"]
-        clock = ["-B", "-s", str(tmp_path / "beat")] if beat else []
-        with (tmp_path / f"{queue}.log").open("ab") as log:
-            worker = subprocess.Popen(
-                [*command, "-n", f"{queue}@%h", "--without-mingle", *clock],
-                stdout=log, stderr=log, env=environment, start_new_session=True,
-            )  # fmt: skip
-        workers.append(worker)
-        return worker
-
-    yield start
-    for worker in workers:
-        kill(worker)
-
-
-def kill(worker: subprocess.Popen[bytes]) -> None:
-    if worker.poll() is None:
-        os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
+    address = f"smtp://127.0.0.1:{server.port}"
+    with workers(tmp_path, {"GATEHOUSE_STATE": str(weights_root.parent), "EMAIL_URL": address}) as running:
+        yield running.start
 
 
 def all_sent() -> bool:
@@ -122,22 +93,22 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
 def test_sender_killed_between_the_servers_yes_and_our_commit_sends_the_same_email_again(
     server: SmtpServer, start_worker: Callable[..., Any], transactional_db: None
 ) -> None:
-    workers = [start_worker("mail", beat=True)]
+    started = [start_worker("mail", beat=True)]
 
     def kill_first(conversation: Any) -> str:
         """The email is taken; the process that waits for this answer never hears it."""
         if not server.emails:
-            os.killpg(workers[0].pid, signal.SIGKILL)
-            workers[0].wait()
+            os.killpg(started[0].pid, signal.SIGKILL)
+            started[0].wait()
         return "250 taken"
 
     server.say["END"] = kill_first
     mail = OutgoingMail.objects.create(key="decision:1", to="ada@example.org", subject="One", text="Text\n")
     wait_until(lambda: server.emails)
-    workers[0].wait()
+    started[0].wait()
     claimed = OutgoingMail.objects.get()
     assert (claimed.state, claimed.lease_owner != "") == (MailState.WAITING, True)
-    workers.append(start_worker("mail", beat=True))
+    started.append(start_worker("mail", beat=True))
     OutgoingMail.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     wait_until(lambda: OutgoingMail.objects.get().state == MailState.SENT)
     first, second = server.emails

@@ -284,7 +284,7 @@ def test_lost_messages_are_made_good_by_beat(
         app,
         pool="solo",
         perform_ping_check=False,
-        queues=["default", "mail", "recovery"],
+        queues=["default", "mail", "remote", "recovery"],
         shutdown_timeout=WORKER_ENDS,
     ):
         resume_work()

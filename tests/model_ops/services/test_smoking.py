@@ -195,7 +195,7 @@ def test_lost_message_is_made_good_by_beat(made: Callable[..., Recovery]) -> Non
         app,
         pool="solo",
         perform_ping_check=False,
-        queues=["default", "mail", "recovery"],
+        queues=["default", "mail", "remote", "recovery"],
         shutdown_timeout=WORKER_ENDS,
     ):
         resume_work()

@@ -46,7 +46,7 @@ class Workers:
             "GATEHOUSE_SHARED_WEIGHTS": "1",
         }
         command = [sys.executable, "-m", "celery", "-A", "portal.celery", "worker", "-n", name, "-c", "1"]
-        options = ["-Q", "default,mail,recovery", "-l", "INFO", "--without-mingle", "--without-gossip"]
+        options = ["-Q", "default,mail,remote,recovery", "-l", "INFO", "--without-mingle", "--without-gossip"]
         with (self.state / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*command, *options], stdout=log, stderr=log, env=environment, start_new_session=True

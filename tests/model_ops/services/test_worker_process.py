@@ -60,7 +60,7 @@ def start_worker(
             "portal.celery",
             "worker",
             "-Q",
-            "default,mail,recovery",
+            "default,mail,remote,recovery",
         ]
         options = ["-c", "2", "-B", "-s", str(tmp_path / "beat"), "-l", "INFO", "--without-mingle"]
         with log:

@@ -87,7 +87,7 @@ def test_kinds_have_their_limits(settings, monkeypatch: pytest.MonkeyPatch) -> N
     kinds.become(kinds.WEB)
     assert kinds.current().options.startswith("-c statement_timeout=4s -c lock_timeout=2s ")
     settings.GATEHOUSE_DATABASE_CONNECTIONS, settings.GATEHOUSE_WEB_PROCESSES = 80, 6
-    assert pool_size() == (9, budget.WAITING)
+    assert pool_size() == (8, budget.WAITING)
 
 
 @pytest.mark.django_db(transaction=True)

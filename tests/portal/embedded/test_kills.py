@@ -154,7 +154,7 @@ def test_two_clocks_at_once_send_an_email_once(supervisor: Supervisor, tmp_path:
         second.wait()
 
 
-@pytest.mark.parametrize("name", ["worker-default", "worker-mail", "worker-recovery"])
+@pytest.mark.parametrize("name", ["worker-default", "worker-mail", "worker-remote", "worker-recovery"])
 def test_killed_worker_leaves_nothing_running_beside_its_successor(supervisor: Supervisor, name: str) -> None:
     for _ in range(2):
         child = part_of(supervisor, name).child

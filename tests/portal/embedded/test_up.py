@@ -141,7 +141,7 @@ def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(st
 def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> None:
     process, address = start()
     well = {"ok": True, "database": True, "broker": True, "worker": True, "clock": True}
-    assert wait_for(lambda: health(address) == well | {"mail": True, "recovery": True})
+    assert wait_for(lambda: health(address) == well | {"mail": True, "remote": True, "recovery": True})
     owner = process.stdout.readline()
     assert re.fullmatch(rf"Nobody looks after .* here: {address}/accounts/owner/\S+\n", owner)
 
