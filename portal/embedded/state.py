@@ -87,7 +87,8 @@ def temporary_folder(state: Path, part: str, *, drains: bool = False) -> Path:
     if len(os.fsencode(f"{folder}/{part}{start}{LONGEST_TEMPORARY_NAME}")) > SOCKET_PATH_LIMIT:
         folder = _recorded_short_folder(state) / "tmp"
     own = folder / part
-    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in (folder, own):  # each with its mode, which parents made on the way do not get
+        made.mkdir(mode=0o700, exist_ok=True)
     if drains:
         own /= str(1 + max((int(each.name) for each in own.iterdir() if each.name.isdigit()), default=0))
         own.mkdir(mode=0o700)
