@@ -23,9 +23,7 @@ from access_requests.errors import Unavailable
 log = logging.getLogger(__name__)
 
 SAFE = "Nothing was changed."
-WHOLE = (
-    "If you were sending something, look first whether it is there: it was saved as a whole or not at all."
-)
+WHOLE = "If you were sending something, check whether it arrived: it was saved completely or not at all."
 AWAY = Unavailable("DatabaseAway", "The portal's database does not answer right now.", WHOLE, 5)
 BUSY = Unavailable("Busy", f"Too many people are waiting for the portal's database right now. {SAFE}", "", 5)
 TOO_SLOW = Unavailable("TooSlow", f"This took too long and was stopped. {SAFE}", "", 10)
@@ -55,6 +53,8 @@ BY_SQLSTATE = {
     "53300": BUSY,  # too_many_connections
 }
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+GONE = OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError
+SOON = 10  # seconds
 View = Callable[[HttpRequest, Unavailable], HttpResponse]
 
 
@@ -67,8 +67,13 @@ def found_in(error: BaseException | None) -> Unavailable | None:
         return BUSY
     if isinstance(cause, psycopg.Error) and cause.sqlstate in BY_SQLSTATE:
         return BY_SQLSTATE[cause.sqlstate]
-    gone = OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError
-    return AWAY if isinstance(error, gone) else None
+    return AWAY if isinstance(error, GONE) and _is_silent(cause) else None
+
+
+def _is_silent(cause: BaseException | None) -> bool:
+    """Whether the connection failed or was ended: the server gave no reason, or one that says so."""
+    state: str = getattr(cause, "sqlstate", None) or ""
+    return not state or state.startswith(("08", "57P0"))
 
 
 def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
@@ -99,5 +104,6 @@ def _words(request: HttpRequest) -> View:
 def page(request: HttpRequest, found: Unavailable) -> HttpResponse:
     """Return the page of a person: 503 for each of them."""
     advice = "" if request.method in {"GET", "HEAD"} and found is AWAY else found.advice
-    text = get_template("503.html").render({"sentence": found.sentence, "advice": advice})
+    said = {"sentence": found.sentence, "advice": advice, "soon": 0 < found.seconds <= SOON}
+    text = get_template("503.html").render(said)
     return HttpResponse(text, status=503)

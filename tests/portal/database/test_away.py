@@ -76,7 +76,7 @@ def test_form_that_met_it_says_to_look_first(impatient: Portal, postgres_server:
     with stopped(postgres_server):
         answer = impatient.ask("POST", "/accounts/login/", **form, **cookies)
     assert_is_page(answer, AWAY, 5)
-    assert "look first whether it is there: it was saved as a whole or not at all." in answer.text
+    assert "check whether it arrived: it was saved completely or not at all." in answer.text
 
 
 def test_server_that_stands_still_is_not_waited_for(impatient: Portal, postgres_server: Postgres) -> None:

@@ -11,8 +11,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError, connection, transaction
 from django.test import RequestFactory
 
+from access_requests.errors import Unavailable
 from portal import unavailable
 from tests.model_ops.hub.conftest import Answer, Portal
 from tests.portal.embedded.conftest import clean_environment
@@ -80,3 +82,28 @@ def test_disk_without_room_is_507_for_clients_and_a_page_for_people() -> None:
     page = unavailable.answer(RequestFactory().post("/admin/"), met.value)
     assert (commit.status_code, commit["X-Error-Code"], "Retry-After" in commit) == (507, "NoRoom", False)
     assert page.status_code == 503
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ("08006", unavailable.AWAY),  # connection_failure
+        ("57P01", unavailable.AWAY),  # admin_shutdown
+        ("53100", unavailable.FULL),
+        ("54001", None),  # statement_too_complex
+        ("58030", None),  # io_error
+    ],
+)
+def test_server_that_gives_another_reason_is_not_said_to_be_silent(
+    state: str, found: Unavailable | None
+) -> None:
+    with pytest.raises(OperationalError) as met, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$")
+    assert unavailable.found_in(met.value) == found
+
+
+def test_page_says_try_again_in_a_moment_only_where_that_helps() -> None:
+    request = RequestFactory().get("/")
+    for found, soon in ((unavailable.AWAY, True), (unavailable.FULL, False), (unavailable.NO_ROOM, False)):
+        assert ("Try again in a moment." in unavailable.page(request, found).text) == soon
