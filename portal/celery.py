@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_embedded_init, celeryd_init, worker_init, worker_process_init
+from celery.signals import celeryd_init, worker_init, worker_process_init
 
 from portal.database import kinds
 from portal.private import die_with
@@ -34,7 +34,6 @@ def remember_master(**_: Any) -> None:
 
 
 @worker_process_init.connect
-@beat_embedded_init.connect
 def end_with_master(**_: Any) -> None:
     """Make a process of the pool end when the worker's main process does, also by `kill -9`."""
     if _master and os.getpid() != _master:

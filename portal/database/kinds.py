@@ -6,7 +6,6 @@ first connection; one that names none is a command, such as `migrate` or `verify
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 STATEMENT_SECONDS = 10  # of a page, without GATEHOUSE_STATEMENT_SECONDS
@@ -55,10 +54,12 @@ _current = COMMAND
 
 
 def become(kind: Kind) -> None:
-    """Say what kind of process this is; the settings of a page come from the environment."""
+    """Say what kind of process this is; the limits of a page come from the settings."""
     global _current
     if kind is WEB:
-        seconds = int(os.environ.get("GATEHOUSE_STATEMENT_SECONDS", "").strip() or STATEMENT_SECONDS)
+        from django.conf import settings  # they read this module
+
+        seconds = settings.GATEHOUSE_STATEMENT_SECONDS
         kind = replace(kind, statement=seconds, lock=max(1, seconds // 2))
     _current = kind
 

@@ -83,7 +83,7 @@ def test_kinds_have_their_limits(settings, monkeypatch: pytest.MonkeyPatch) -> N
     kinds.become(kinds.WORKER)
     assert kinds.current().options.startswith("-c statement_timeout=600s -c lock_timeout=60s ")
     assert pool_size()[0] == budget.OF_A_WORKER
-    monkeypatch.setenv("GATEHOUSE_STATEMENT_SECONDS", "4")
+    settings.GATEHOUSE_STATEMENT_SECONDS = 4
     kinds.become(kinds.WEB)
     assert kinds.current().options.startswith("-c statement_timeout=4s -c lock_timeout=2s ")
     settings.GATEHOUSE_DATABASE_CONNECTIONS, settings.GATEHOUSE_WEB_PROCESSES = 80, 6
