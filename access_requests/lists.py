@@ -32,7 +32,7 @@ class Wanted:
     before: datetime | None = None
 
     def among(self, places: QuerySet[ListPlace]) -> QuerySet[ListPlace]:
-        """Return the rows of these people; the dates are looked at by whoever has the cases."""
+        """Return the rows of these people; the dates are looked at by the caller."""
         if not self.name:
             return places
         people = get_user_model().objects.alias(lower=Lower("username"))

@@ -29,7 +29,7 @@ def when_ready(server: Any) -> None:
 
 workers = web_processes(database_connections())
 worker_class = "portal.webworker.Worker"
-threads = 80  # GATEHOUSE_MOST_BODIES, and as many more as the pool has connections: a body holds none
+threads = 80  # 56 bodies (GATEHOUSE_MOST_BODIES), and 24 for all else: portal.database.budget counts them
 keepalive = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes
 graceful_timeout = (
     30  # seconds from a stop of everything to the kill; a worker by itself has portal.draining.DRAIN

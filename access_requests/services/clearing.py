@@ -44,7 +44,7 @@ def clear_emails() -> int:
     """Delete emails that were sent, or whose code ended, GATEHOUSE_KEEP_MAIL_DAYS ago; waiting and given-up ones stay.
 
     With the row goes its key, which keeps the same thing from being emailed twice. Every key names an event, a decision or
-    a row that is told of within minutes, so after a week nothing asks for it again.
+    a row that people are informed of within minutes, so after a week nothing asks for it again.
     """
     done = OutgoingMail.objects.filter(
         state__in=[MailState.SENT, MailState.EXPIRED],

@@ -31,7 +31,7 @@ def lock_names() -> None:
 def share_store() -> None:
     """Keep stored contents from being cleaned away until the transaction that refers to them ends.
 
-    Any number of transactions share it; `lock_store` waits for all of them. Such a transaction writes a revision, of up to
+    Any number of transactions share it; `lock_store` waits for all of them. This transaction writes a revision, of up to
     100,000 files, or waits for a cleaning that looks through all contents: it may take longer than a page's others.
     """
     connection.be_patient()  # type: ignore[attr-defined]  # of our backend, portal/database

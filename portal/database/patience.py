@@ -15,7 +15,7 @@ def begin(seconds: float | None = None) -> None:
 
 
 def end() -> None:
-    """Forget the request: what this thread does now waits as its process does, each time anew."""
+    """Forget the request: what this thread does now waits as its process does, each time from the beginning."""
     _of_thread.left = None
 
 
