@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from portal.database import kinds, patience
 from portal.database.line import Line
@@ -65,7 +65,7 @@ class Pool(ConnectionPool[Connection]):
         """
         seconds, began = patience.left() if timeout is None else timeout, time.monotonic()
         try:
-            self._line.enter(seconds)
+            self._stand_in_line(seconds)
             try:
                 return self._connection(began + seconds)
             except BaseException:
@@ -76,6 +76,15 @@ class Pool(ConnectionPool[Connection]):
             raise
         finally:
             patience.spend(time.monotonic() - began)
+
+    def _stand_in_line(self, seconds: float) -> None:
+        """Take a place; where those who have one get no connection either, say so instead of that all are in use."""
+        try:
+            self._line.enter(seconds)
+        except (PoolTimeout, TooManyRequests) as error:
+            if self._why:
+                raise Away(self._why) from error
+            raise
 
     def _connection(self, deadline: float) -> Connection:
         """Ask again and again: the pool's own tries to connect come ever more rarely while a server is away."""
@@ -89,6 +98,7 @@ class Pool(ConnectionPool[Connection]):
             else:
                 connection.answer_within = kinds.current().answer_within
                 self._line.moves()
+                self._why = ""
                 return connection
 
     def putconn(self, conn: Connection) -> None:
