@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import DateTimeField, ExpressionWrapper, F, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from access_requests.permissions import people_to_tell
 from access_requests.services.audit import append_event, recorded
+from access_requests.services.clearing import kept_since
 from access_requests.services.mail import queue_mail
 from model_ops.enums import RecoveryState, ShardState, WaitsFor
 from model_ops.models import Recovery, RecoveryShard
@@ -112,10 +114,13 @@ def _note(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) -> No
 
 
 def _inform_owners(recovery: Recovery, model: Any) -> None:
-    """Once for each time that it had to wait: the key names when that began."""
+    """Once for each time that it had to wait: the key names when that began, and holds while its email is kept."""
+    since = recovery.waiting_since
+    if since is None or since < kept_since(settings.GATEHOUSE_KEEP_MAIL_DAYS):
+        return
     for person in people_to_tell(model, owners_only=True):
         queue_mail(
-            key=f"recovery-waits:{recovery.pk}:{recovery.waiting_since:%Y%m%dT%H%M%S.%f}:{model.pk}:{person.pk}",
+            key=f"recovery-waits:{recovery.pk}:{since:%Y%m%dT%H%M%S.%f}:{model.pk}:{person.pk}",
             to=person.email,
             template="mails/recovery_waits.txt",
             context={"model": model, "recovery": recovery, "person": person},

@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -499,7 +499,10 @@ def test_a_shard_on_a_full_disk_waits_for_room(
 
 
 def test_owners_of_what_lasts_are_informed_once(
-    add_pair_model: Callable[..., Any], make_person: Callable[..., Any], killer: Callable[..., Any]
+    add_pair_model: Callable[..., Any],
+    make_person: Callable[..., Any],
+    killer: Callable[..., Any],
+    settings: Any,
 ) -> None:
     model = add_pair_model(owner=make_person("owner", is_staff=True))
     recovery = current_recovery(model)
@@ -507,12 +510,18 @@ def test_owners_of_what_lasts_are_informed_once(
     with killer(recovery):
         run(model)
         assert mails() == []
+        since = timezone.now() - timedelta(days=settings.GATEHOUSE_KEEP_MAIL_DAYS) + timedelta(hours=1)
         for _ in range(2):
-            Recovery.objects.update(waiting_since=datetime(2026, 1, 1, tzinfo=UTC))
+            Recovery.objects.update(waiting_since=since)
             let_time_pass()
             run(model)
+        assert mails() == ["recovery-waits"]
 
-    assert mails() == ["recovery-waits"]
+        OutgoingMail.objects.all().delete()  # as housekeeping does
+        Recovery.objects.update(waiting_since=since - timedelta(hours=2))
+        let_time_pass()
+        assert run(model).waiting_for == WaitsFor.AGAIN
+        assert mails() == []
 
 
 def test_a_test_prompt_on_a_full_disk_waits(
