@@ -16,6 +16,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from access_requests import lists
 from access_requests.cases import UNCOUNTED, Case, order, place_of
 from access_requests.enums import CLOSED_STATES, OPEN_STATES, Place, RequestState
 from access_requests.lists import Key, Wanted, everybody, page_of
@@ -202,3 +203,41 @@ def test_command_repairs_what_no_service_wrote(
     assert set(ListPlace.objects.values_list("person", flat=True)) == with_any
     for place in Place:
         assert pages(model, place, Wanted(), 3) == whole_list(model, place)
+
+
+def test_person_whose_end_is_noticed_meanwhile_is_on_a_page_once(
+    make_person: Callable[..., Any], make_model: Callable[..., Any]
+) -> None:
+    model, ada = make_model("ai/tulu"), make_person("ada")
+    start = timezone.now() - HOUR * 9
+    Grant.objects.create(model=model, user=ada, source="review", starts_at=start, ends_at=start + HOUR)
+    write_places()
+    noticed = list[bool]()
+
+    def notice(execute: Any, sql: str, *arguments: Any) -> Any:
+        if not noticed and '"access_requests_listplace"."asked_at"' in sql and "ORDER BY 1" in sql:
+            noticed.append(True)
+            Grant.objects.update(closed_at=timezone.now())
+            write_places()
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(notice):
+        assert [case.person_id for case in page_of(model, Place.RESET, most=10)] == [ada.pk]
+    assert noticed
+
+
+def test_ends_that_nobody_noticed_are_looked_at_in_a_bounded_number(
+    make_person: Callable[..., Any], make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "MOST_ENDED", 2)
+    model, start = make_model("ai/tulu"), timezone.now() - HOUR * 9
+    people = [make_person(f"a-{number}") for number in range(3)]
+    for number, person in enumerate(people):
+        end = start + HOUR * (3 - number)
+        Grant.objects.create(model=model, user=person, source="review", starts_at=start, ends_at=end)
+    write_places()
+    first = {case.person_id for case in page_of(model, Place.RESET, most=10)}
+    assert first == {people[1].pk, people[2].pk}
+    Grant.objects.update(closed_at=timezone.now())
+    write_places()
+    assert {case.person_id for case in page_of(model, Place.RESET, most=10)} == {p.pk for p in people}
