@@ -30,8 +30,8 @@ from portal.accounts.recent import signed_in_recently
 from portal.accounts.security import factors_recorded, reset_tokens
 
 ACCOUNT = "allauth.account"
-CODE_ENDED = "Your code has ended. Send it again to get another one."
-CODE_ENDED_AT_SIGN_IN = "Your code has ended. Sign in with your password to get another one."
+CODE_ENDED = "Your code has expired. Send a new one."
+CODE_ENDED_AT_SIGN_IN = "Your code has expired. Sign in with your password to get another one."
 
 
 class PasswordChangeView(account_views.PasswordChangeView):
@@ -94,12 +94,21 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
         return response
 
     def _resend_form_valid(self, form: Any) -> HttpResponse:
-        self._process.state["at"] = time.time()
-        return super()._resend_form_valid(form)
+        state = self._process.state
+        sent = state["resend_count"]
+        response = super()._resend_form_valid(form)
+        if state["resend_count"] > sent:  # else there were too many, and the old code goes on to its end
+            self._begin_life()
+        return response
 
     def _change_form_valid(self, form: Any) -> HttpResponse:
+        response = super()._change_form_valid(form)
+        self._begin_life()
+        return response
+
+    def _begin_life(self) -> None:
         self._process.state["at"] = time.time()
-        return super()._change_form_valid(form)
+        self._process.persist()
 
     def _verify_form_valid(self, form: Any) -> HttpResponse:
         with recorded():

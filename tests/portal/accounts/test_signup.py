@@ -134,10 +134,24 @@ def test_code_that_has_ended_is_replaced_by_a_new_one_with_a_life_of_its_own(
     age_code(client, seconds=16 * 60)
     ended = client.get(page, follow=True)
     assert ended.redirect_chain == [(reverse("account_login"), 302)]
-    assert "Your code has ended. Sign in with your password" in ended.content.decode()
+    assert "Your code has expired. Sign in with your password" in ended.content.decode()
     login = {"login": ADA["email"], "password": ADA["password1"]}
     assert client.post(reverse("account_login"), login)["Location"] == page
     assert client.post(page, {"code": newest_code()})["Location"] == "/me/"
+
+
+def test_code_lives_no_longer_by_sending_again_too_often(
+    client: Client, newest_code: Callable[[], str], settings: Any
+) -> None:
+    page = reverse("account_email_verification_sent")
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"confirm_email": "1/m/ip"}
+    sign_up(client)
+    client.post(page, {"action": "resend"})
+    age_code(client, seconds=60)
+    code, since = newest_code(), waiting_since(client)
+    client.post(page, {"action": "resend"})
+    assert newest_code() == code
+    assert waiting_since(client) == since
 
 
 def waiting_since(client: Client) -> float:
