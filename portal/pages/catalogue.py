@@ -51,9 +51,10 @@ def catalogue(request: HttpRequest) -> HttpResponse:
 
 
 def _found(models: QuerySet[GatedModel], words: str) -> QuerySet[GatedModel]:
-    """Return the models with every word in the name or the card; short words are looked for in the card's summary."""
+    """Return the models with every word in the name or the card; short ASCII words in its summary."""
     for word in words.split():
-        in_card = "card" if len(word) >= SHORTEST_IN_CARDS else "rendered_card__summary"
+        is_long = len(word) >= SHORTEST_IN_CARDS or not word.isascii()  # 王伟 is a whole name
+        in_card = "card" if is_long else "rendered_card__summary"
         models = models.filter(Q(repo_id__icontains=word) | Q(**{f"{in_card}__icontains": word}))
     return models
 

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from access_requests.markdown import plain_text
+from access_requests.models import GatedModel
 from access_requests.rendered import LONGEST_SUMMARY, chat_format, cut, first_paragraph
 from access_requests.services.catalogue import assign_role
 from access_requests.services.grants import grant_access
@@ -139,3 +140,12 @@ def test_summary_is_cut_at_a_word() -> None:
 )
 def test_chat_format_is_the_block_under_its_heading(body: str, text: str) -> None:
     assert chat_format(body) == text
+
+
+def test_short_word_of_another_script_is_found_in_a_card(
+    client: Client, make_model: Callable[..., Any]
+) -> None:
+    model = make_model("ai/tulu")
+    GatedModel.objects.filter(pk=model.pk).update(card=f"{model.card}\n\nMade by 王伟.")
+    assert 'href="/ai/tulu"' in page(client, "/?q=王伟")
+    assert 'href="/ai/tulu"' not in page(client, "/?q=王五")
