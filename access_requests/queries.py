@@ -244,7 +244,7 @@ def queue_position(request: AccessRequest) -> int:
 
 def position_in_words(position: int) -> str:
     """Return the place in the queue as pages and refusals say it."""
-    return f"{position:,}" if position <= MOST_POSITIONS else f"above {MOST_POSITIONS:,}"
+    return f"{position:,}" if position <= MOST_POSITIONS else f"after the first {MOST_POSITIONS:,}"
 
 
 def may_know_of(user: Any, model: GatedModel) -> bool:

@@ -89,7 +89,7 @@ def waiting_words(recovery: Recovery) -> str:
     times = "once" if recovery.tries <= 1 else f"{recovery.tries} times"
     why = WAITING.get(WaitsFor(recovery.waiting_for), f"The work on these weights was interrupted {times}.")
     if recovery.waiting_for == WaitsFor.ROOM:
-        return f"{why} They are made as soon as there is room; nobody has to start them again."
+        return f"{why} They are made as soon as there is room; you don't have to start them again."
     next_try = f"starts at {recovery.retry_at:%H:%M} UTC" if recovery.retry_at else "starts by itself"
     return f"{why} The next try {next_try}."
 

@@ -120,7 +120,7 @@ def test_a_full_disk_is_waited_for_and_the_weights_are_made_when_there_is_room(
     assert recovery.error.startswith(ROOM)
     assert recovery.error.endswith(f"are free. {GOES_ON}")
     words = "The portal's disk has no room for these weights at the moment. They are made as soon as there is room; "
-    assert waiting_words(recovery) == f"{words}nobody has to start them again."
+    assert waiting_words(recovery) == f"{words}you don't have to start them again."
     assert words in weights_state(model).sentence
     assert weights_state(model).sentence.isascii()
     assert Delivery.objects.get(grant=given).state == DeliveryState.WAITING
