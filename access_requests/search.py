@@ -77,6 +77,7 @@ class AnyOf(Func):
 NAMES = ("first_name", Glued("last_name", "first_name"), "institution")
 OF_REQUEST = SearchText(*NAMES, "intended_use")
 OF_PERSON = SearchText(*NAMES, "username", "email", "orcid")
+BY_NAME = SearchText("first_name", Glued("last_name", "first_name"), "username")  # of what OF_PERSON holds
 OF_EMAIL = SearchText("to", "subject", "key")
 OF_TOKEN = SearchText("name", "hint")
 
@@ -133,9 +134,11 @@ def some_of(found: list[int]) -> Keys:
     return keys
 
 
-def people_like(term: str, text: SearchText = OF_PERSON) -> Keys:
-    """Return the keys of `MOST_PEOPLE` people at most whose `text` holds the term."""
-    people = get_user_model().objects.filter(holds(text, term))
+def people_like(term: str, *, by_name: bool = False) -> Keys:
+    """Return the keys of `MOST_PEOPLE` people at most who have the term in what is known of them, or in their names alone."""
+    people = get_user_model().objects.filter(holds(OF_PERSON, term))
+    if by_name:  # the index finds them by the whole text
+        people = people.filter(holds(BY_NAME, term))
     return some_of(by_index(people, MOST_PEOPLE + 1) if is_indexed(term) else [])
 
 
@@ -159,7 +162,9 @@ def is_partial(wanted: Q) -> bool:
 
 
 def network_address(term: str) -> str:
-    """Return the term as a network address, or "" where it is none."""
+    """Return the term as a network address, or "" where it is none; a zone (`fe80::1%eth0`) is stored nowhere."""
+    if "%" in term:
+        return ""
     try:
         return str(ipaddress.ip_address(term))
     except ValueError:

@@ -74,6 +74,7 @@ def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
     """The template's context."""
     person = request.applicant
     mine = decidable_models(reviewer)
+    decisions, events = _newest(request.decisions.select_related("reviewer")), _history(request)
     return {
         "case": request,
         "person": person,
@@ -82,12 +83,13 @@ def case_of(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
         ).exists(),
         "answers": answers_of(request),
         "acceptances": _acceptances(request),
-        "decisions": _newest(request.decisions.select_related("reviewer")),
+        "decisions": decisions[-MOST_STEPS:],
         "other_requests": _of(AccessRequest, person, mine, "applicant")
         .exclude(pk=request.pk)
         .filter(first_submitted_at__isnull=False)[:MANY],
         "grants": _of(Grant, person, mine, "user")[:MANY],
-        "events": _history(request),
+        "events": events[-MOST_STEPS:],
+        "older_steps": max(len(decisions), len(events)) > MOST_STEPS,
         "waiting": request.state in WAITING_STATES,
         "why_not": why_not(request, reviewer),
         **ways_back(request),
@@ -102,8 +104,8 @@ def _history(request: AccessRequest) -> list[Event]:
 
 
 def _newest(rows: QuerySet[Any]) -> list[Any]:
-    """The newest rows of a request that went back and forth for years, the oldest of them first."""
-    return list(rows.order_by("-pk")[:MOST_STEPS])[::-1]
+    """Return the newest rows of a request that went back and forth for years, the oldest of them first, and one more."""
+    return list(rows.order_by("-pk")[: MOST_STEPS + 1])[::-1]
 
 
 def ways_back(request: AccessRequest) -> dict[str, Any]:

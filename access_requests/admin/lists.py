@@ -189,14 +189,18 @@ class LongList(admin.ModelAdmin):
         """Return what a row must fulfil to be found by a term; None where the table is small and Django's search will do."""
         return None
 
-    def wanted(self, typed: list[str]) -> Q | None:
+    def condition_for(self, request: HttpRequest, term: str) -> Q | None:
+        """Return the condition for this visitor, where not everyone may look for everything."""
+        return self.condition(term)
+
+    def wanted(self, request: HttpRequest, typed: list[str]) -> Q | None:
         """Return the condition that every term is found; None where Django's own search is to be used."""
-        conditions = [condition for term in typed if (condition := self.condition(term)) is not None]
+        conditions = [c for term in typed if (c := self.condition_for(request, term)) is not None]
         return reduce(and_, conditions) if typed and len(conditions) == len(typed) else None
 
     def matching(self, request: HttpRequest, rows: QuerySet[Any], search_term: str) -> QuerySet[Any]:
         """Return every row that a search finds, for readers who take them in portions."""
-        wanted = self.wanted(terms(search_term))
+        wanted = self.wanted(request, terms(search_term))
         if wanted is None:
             return rows
         if is_partial(wanted):
@@ -207,7 +211,7 @@ class LongList(admin.ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         typed = terms(search_term)
-        wanted = self.wanted(typed)
+        wanted = self.wanted(request, typed)
         if wanted is None:
             return super().get_search_results(request, queryset, " ".join(typed))
         ordered = queryset.order_by(*self.own_order(request))

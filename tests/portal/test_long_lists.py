@@ -207,7 +207,7 @@ def test_count_ends_where_pages_end(
     monkeypatch.setattr(lists, "MOST", 120)
     add_rows(make_model(), 200)
     shown = html.unescape(boss.get(QUEUE).content.decode())
-    assert "more than 120 access requests" in " ".join(shown.split())
+    assert "More than 120 access requests" in " ".join(shown.split())
     last = boss.get(f"{QUEUE}?p=3").context["cl"].result_list
     for page in ("4", "99999", "-1", "0"):
         changes = boss.get(f"{QUEUE}?p={page}").context["cl"]
@@ -378,7 +378,23 @@ def test_event_is_found_by_kind_writer_model_and_person(
 
 @pytest.mark.parametrize("address", LISTS)
 @pytest.mark.parametrize(
-    "typed", ["\0", "a\0b", "%", "_", "\\", "'", '"', "🙂", "++", "x" * 5000, "(", "192.0.2.1", "a " * 50]
+    "typed",
+    [
+        "\0",
+        "a\0b",
+        "%",
+        "_",
+        "\\",
+        "'",
+        '"',
+        "🙂",
+        "++",
+        "x" * 5000,
+        "(",
+        "192.0.2.1",
+        "fe80::1%x",
+        "a " * 50,
+    ],
 )
 def test_odd_searches_are_answered(
     address: str, typed: str, boss: Client, make_model: Callable[..., Any]
@@ -478,3 +494,42 @@ def test_page_of_a_person_takes_few_queries(boss: Client, make_person: Callable[
     ada = make_person("ada")
     queries(boss, f"{PEOPLE}{ada.pk}/change/")
     assert queries(boss, f"{PEOPLE}{ada.pk}/change/") <= 20
+
+
+def test_reviewers_look_for_events_by_names_and_not_by_addresses(
+    boss: Client, make_model: Callable[..., Any], make_person: Callable[..., Any]
+) -> None:
+    model, rita = make_model("ai/one"), make_person("rita", is_staff=True)
+    assign_role(model=model, user=rita, role="reviewer")
+    (request,) = add_rows(model, 1, first_name="Kim", last_name="Petrov", institution="Elsewhere")
+    who = request.applicant
+    mine = Event.objects.get(actor=who)
+    for typed, by_all in (
+        (who.username, True), ("petrov", True), ("petrovkim", True), (who.email, False), ("elsewhere", False),
+    ):  # fmt: skip
+        for browser, finds in ((boss, True), (signed_in(rita), by_all)):
+            shown = browser.get(EVENTS, {"q": typed}).context["cl"].result_list
+            assert (mine in shown) == finds, typed
+
+
+def test_page_of_a_request_leads_to_its_older_steps(
+    boss: Client, make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from access_requests.admin import case
+
+    (request,) = add_rows(make_model(), 1)
+    now = timezone.now()
+    Event.objects.bulk_create(
+        Event(at=now, kind=f"a.b{number}", model=request.model, request=request, digest="d")
+        for number in range(3)
+    )
+    own = Event.objects.filter(request=request)
+    log = f"{EVENTS}?request__id__exact={request.pk}"
+    for most, is_cut in ((own.count(), False), (own.count() - 1, True)):
+        monkeypatch.setattr(case, "MOST_STEPS", most)
+        page = boss.get(f"{QUEUE}{request.pk}/change/")
+        assert len(page.context["events"]) == most
+        assert (f'Older steps are in <a href="{log}">' in page.content.decode()) == is_cut
+    assert {row.pk for row in boss.get(log).context["cl"].result_list} == set(
+        own.values_list("pk", flat=True)
+    )
