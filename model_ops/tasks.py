@@ -21,6 +21,7 @@ from model_ops.services import (
     smoking,
     spreading,
     waiting,
+    working,
 )
 from model_ops.services.resuming import RECOVERY_QUEUE
 from model_ops.services.uploads import staging
@@ -32,11 +33,12 @@ DAY = 24 * 3600
 
 @worker_ready.connect
 def on_worker_ready(sender: Any, **_: Any) -> None:
-    """A worker for recoveries that starts hurries what would wait for long; a database that is away ends no start."""
+    """Hurry what would wait for long, and remove what killed workers left; a database that is away ends no start."""
     if RECOVERY_QUEUE not in sender.app.amqp.queues.consume_from:
         return
     try:
         waiting.start_over()
+        working.remove_leftovers()
     except DatabaseError:
         log.warning("Recoveries that wait keep their time, the database is away.")
     finally:
@@ -103,3 +105,4 @@ def copy_to_bucket() -> None:
 def clean_uploads() -> None:
     """Removes what was uploaded and not committed for a day."""
     staging.clean()
+    working.remove_leftovers()

@@ -6,13 +6,14 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
-from model_ops.enums import WaitsFor
+from model_ops.enums import RecoveryState, WaitsFor
 from model_ops.models import Recovery
 from model_ops.services.child import Ended, run_child
 from model_ops.services.ends import MORE_MEMORY, LeaseLost, RunFailed, RunRefused, RunWaits
@@ -105,3 +106,30 @@ def _report(lease: Lease, found: dict[str, Any]) -> None:
     done, total = found.get("bytes_done"), found.get("bytes_total")
     if isinstance(done, int) and isinstance(total, int):
         lease.report(done=done, total=total)
+
+
+def remove_leftovers() -> int:
+    """Remove working folders of recoveries that are ready, left by workers that were killed; return how many.
+
+    What a recovery needs to go on with stays, as does what another process still writes to.
+    """
+    folder = Path(settings.WEIGHTS_ROOT) / "recoveries"
+    left: dict[int, list[Path]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        number = path.name.removesuffix(".partial")
+        if path.is_dir() and number.isascii() and number.isdigit():
+            left.setdefault(int(number), []).append(path)
+    ready = Recovery.objects.filter(pk__in=left, state=RecoveryState.READY).values_list("pk", flat=True)
+    return sum(_remove(left[number], folder / f"{number}.lock") for number in ready)
+
+
+def _remove(folders: list[Path], lock_file: Path) -> int:
+    lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if not _locked(lock, fcntl.LOCK_EX):
+            return 0
+        for path in folders:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(folders)
+    finally:
+        os.close(lock)

@@ -21,6 +21,7 @@ from django.test import Client  # noqa: E402
 from access_requests.enums import MailState  # noqa: E402
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail  # noqa: E402
 from access_requests.services.audit import verify_chain  # noqa: E402
+from model_ops import tasks  # noqa: E402
 from model_ops.enums import DeliveryState, RecoveryState  # noqa: E402
 from model_ops.models import Blob, Delivery, Recovery, Revision  # noqa: E402
 from model_ops.services.adding import add_model_with_weights  # noqa: E402
@@ -80,11 +81,17 @@ def report() -> dict[str, Any]:
     }
 
 
+def clean() -> dict[str, Any]:
+    """Do what is done every hour, and whenever a worker for recoveries starts."""
+    tasks.clean_uploads.run()
+    return {}
+
+
 def counted(values: Any) -> dict[str, int]:
     return {str(value): number for value, number in sorted(Counter(values).items())}
 
 
-ORDERS: dict[str, Callable[..., dict[str, Any]]] = {one.__name__: one for one in (seed, report)}
+ORDERS: dict[str, Callable[..., dict[str, Any]]] = {one.__name__: one for one in (seed, report, clean)}
 
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(ORDERS[sys.argv[1]](**json.load(sys.stdin))) + "\n")

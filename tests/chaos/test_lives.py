@@ -82,6 +82,7 @@ def test_lives_under_random_kills(
                 killer.stop()
             lived = time.monotonic() - began
             report = eventually(lambda: settled(portal), SETTLES) or order(portal, "report")
+            order(portal, "clean")
             alone = Counter(part for line in processes(state).values() if (part := master_of(line)))
         left = eventually(lambda: not processes(state), 30) or processes(state)
         with capsys.disabled():

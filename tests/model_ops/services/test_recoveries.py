@@ -24,7 +24,7 @@ from model_ops.services.recoveries import run_recovery
 from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
-from model_ops.services.working import output_folder
+from model_ops.services.working import output_folder, remove_leftovers
 from tests.model_ops.conftest import WORKER_ENDS, copy_pair, published_files, sha256, wait_until
 
 
@@ -290,3 +290,19 @@ def test_lost_messages_are_made_good_by_beat(
         resume_work()
         wait_until(lambda: Delivery.objects.filter(grant=given, state=DeliveryState.READY).exists())
     assert published(model) is not None
+
+
+def test_folders_that_a_killed_worker_left_are_removed_once_their_weights_are_ready(
+    add_pair_model: Callable[..., Any], tiny_pair: Path, tmp_path: Path
+) -> None:
+    ready = run_now(add_pair_model("ai/ready"))
+    planned = current_recovery(add_pair_model("ai/planned", copy_pair(tiny_pair, tmp_path / "copy")))
+    assert planned is not None
+    for recovery in (ready, planned):
+        for folder in (output_folder(recovery), output_folder(recovery).with_name(f"{recovery.pk}.partial")):
+            folder.mkdir(parents=True)
+            (folder / "model.safetensors").write_bytes(b"half")
+    assert remove_leftovers() == 2
+    assert not output_folder(ready).exists()
+    assert (output_folder(planned) / "model.safetensors").read_bytes() == b"half"
+    assert remove_leftovers() == 0
