@@ -85,8 +85,8 @@ def test_places_are_counted_up_to_a_bound(
     model = GatedModel.objects.get()
     requests = [submit(make_person(f"p{n}"), model) for n in range(4)]
     assert [queue_position(request) for request in requests] == [1, 2, 3, 3]
-    assert [position_in_words(place) for place in (1, 2, 3)] == ["1", "2", "above 2"]
-    assert "(position above 2 in the queue)" in access_of(requests[3].applicant, model).sentence
+    assert [position_in_words(place) for place in (1, 2, 3)] == ["1", "2", "after the first 2"]
+    assert "(position after the first 2 in the queue)" in access_of(requests[3].applicant, model).sentence
 
 
 def test_database_refuses_a_submitted_request_without_it(rita: Any, make_person: Any, submit: Any) -> None:
