@@ -143,6 +143,8 @@ def person_of(model: GatedModel, entry_id: str) -> Any:
 def cases_of(model: GatedModel, people: Iterable[int]) -> list[Case]:
     """Return where each of these people stands, by their keys; those who never asked and have no grant are left out."""
     people = list(people)
+    if not people:
+        return []
     asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
     requests = _newest_requests(asked.filter(AnyOf(F("applicant_id"), people)))
     grants = _newest_grants(Grant.objects.filter(AnyOf(F("user_id"), people), model=model))
