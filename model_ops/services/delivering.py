@@ -171,4 +171,4 @@ def _movable(models: set[int]) -> set[int]:
     unwanted = Q(recovery__state=RecoveryState.PLANNED, recovery__wanted_at=None)
     ended = Q(recovery__state__in=(RecoveryState.FAILED, RecoveryState.REFUSED))
     current = ModelWeights.objects.filter(unwanted | ended, model__in=models, replaced_at=None)
-    return {*ready.values_list("model_id", flat=True), *current.values_list("model_id", flat=True)}
+    return set(ready.values_list("model_id", flat=True).union(current.values_list("model_id", flat=True)))

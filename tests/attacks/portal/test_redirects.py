@@ -195,4 +195,4 @@ def test_answer_of_the_fetch_says_nothing_of_the_token(
     hub.redirects["/config.json"] = inside.url
     done = fetched(hub, tmp_path / "fetched")
     assert SECRET not in done.stdout + done.stderr
-    assert [type(json.loads(line)) for line in done.stdout.splitlines()] == [dict]
+    assert {type(json.loads(line)) for line in done.stdout.splitlines()} == {dict}

@@ -130,4 +130,4 @@ def test_looking_costs_as_many_queries_for_a_thousand_as_for_ten(
             assert resume_deliveries() == 0
         counts.append(len(queries))
     assert Delivery.objects.filter(state=DeliveryState.WAITING).count() == 1000
-    assert counts == [3, 3]
+    assert counts == [2, 2]
