@@ -1,4 +1,4 @@
-"""What gunicorn is told wherever it runs the portal: `-c python:portal.webserver`. Only the address stands elsewhere."""
+"""Settings of gunicorn, used wherever it runs the portal: `-c python:portal.webserver`. The address is given elsewhere."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class Pool(ConnectionPool[Connection]):
-    """psycopg's pool, in which threads wait in a line of ours, as long as the request they answer may wait."""
+    """psycopg's pool with a fair queue: a thread waits in it as long as the request it answers may wait."""
 
     def __init__(self, *, size: int, most_waiting: int, **options: Any) -> None:
         super().__init__(

@@ -60,7 +60,7 @@ def _begin(
     now = timezone.now()
     asked = item.asked_at or now
     request, others = _request(followed, person, item)
-    request.submitted_at = request.first_submitted_at = min(asked, now)  # a clock there may be ahead of ours
+    request.submitted_at = request.first_submitted_at = min(asked, now)  # the remote's clock may be ahead
     request.save(force_insert=True)
     remote.request, remote.other_answers = request, others
     remote.far_request_id = item.request_id or remote.far_request_id
