@@ -1,7 +1,7 @@
 """The whole suite as four runs at once, each with servers of its own, so nothing is shared.
 
-`./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it; the status
-is 0 only if all are well.
+`./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it, and at the
+end all failures once more; the status is 0 only if all are well.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
+from xml.etree import ElementTree
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ENGINE = ("tests/model_ops/recovery", "tests/attacks")
 ATTACKS = ("tests/attacks/portal",)  # they need servers
 WEIGHTS = ("tests/model_ops", "tests/clients", "tests/conformance")
+LINES = 60  # of a failure, from its end
 RUNS = {  # what each run takes, and what it leaves to others
     "people and pages": (("tests",), (*ENGINE, *WEIGHTS)),
     "weights and clients": (WEIGHTS, ENGINE),
@@ -30,7 +32,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end ends them all
     with ExitStack() as stack:
         outputs = [None, *(stack.enter_context(tempfile.TemporaryFile()) for _ in range(len(RUNS) - 1))]
-        runs = [_pytest(*parts, output) for parts, output in zip(RUNS.values(), outputs, strict=True)]
+        reports = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        runs = [
+            _pytest(*parts, output, reports / f"{number}.xml")
+            for number, (parts, output) in enumerate(zip(RUNS.values(), outputs, strict=True))
+        ]
         try:
             statuses = [run.wait() for run in runs]
         finally:
@@ -40,16 +46,27 @@ def main() -> int:
         for output in filter(None, outputs):
             output.seek(0)
             sys.stdout.buffer.write(output.read())
+        sys.stdout.flush()
+        for report in sorted(reports.iterdir()):
+            _print_failures(report)
     print("tests:", ", ".join(f"{name} {_word(status)}" for name, status in zip(RUNS, statuses, strict=True)))
     return max(map(abs, statuses))
 
 
 def _pytest(
-    taken: tuple[str, ...], left: tuple[str, ...], output: IO[bytes] | None
+    taken: tuple[str, ...], left: tuple[str, ...], output: IO[bytes] | None, report: Path
 ) -> subprocess.Popen[bytes]:
     ignored = [f"--ignore={folder}" for folder in left]
-    command = [sys.executable, "-P", "-m", "pytest", *taken, *ignored]
+    command = [sys.executable, "-P", "-m", "pytest", f"--junit-xml={report}", *taken, *ignored]
     return subprocess.Popen(command, cwd=CHECKOUT, stdout=output, stderr=output)
+
+
+def _print_failures(report: Path) -> None:
+    """Print what failed: a long output may be kept without its middle."""
+    for test in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - our own file
+        for wrong in (*test.findall("failure"), *test.findall("error")):
+            lines = (wrong.text or "").splitlines()[-LINES:]
+            print(f"\n{wrong.tag} in {test.get('classname')}::{test.get('name')}", *lines, sep="\n")
 
 
 def _word(status: int) -> str:
