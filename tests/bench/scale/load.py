@@ -76,10 +76,8 @@ async def _play(
     visitors, readers = itertools.cycle(site.made["visitors"]), itertools.cycle(site.made["readers"])
     staff = itertools.cycle(site.made["staff"])
     number = round(people * STAFF_SHARE)
-    todo = [_person(site, next(staff), STAFF, "", until, seen, n) for n in range(number)]
-    for n in range(number, people):
-        visitor = next(visitors)
-        todo.append(_person(site, visitor["session"], VISITOR, visitor["mine"], until, seen, n))
+    todo = [_person(site, next(staff), STAFF, until, seen, n) for n in range(number)]
+    todo += [_person(site, next(visitors), VISITOR, until, seen, n) for n in range(number, people)]
     todo += [_slow_download(site, next(readers), until, seen) for _ in range(DOWNLOADS)]
     await asyncio.gather(_look(portal, until, memory), *todo)
 
@@ -93,9 +91,8 @@ async def _look(portal: Supervisor, until: float, memory: list[list[Process]]) -
 
 async def _person(
     site: Site,
-    cookie: str,
+    person: dict[str, Any],
     habits: tuple[tuple[str, int], ...],
-    mine: str,
     until: float,
     seen: Seen,
     number: int,
@@ -106,10 +103,10 @@ async def _person(
     await asyncio.sleep(chance.uniform(0, PAUSE[1]))
     while time.monotonic() < until:
         kind = chance.choices(kinds, weights)[0]
-        path = _path(kind, site, mine, chance)
+        path = _path(kind, site, person, chance)
         began = time.perf_counter()
         try:
-            status = await asyncio.wait_for(line.ask(path, session(cookie)), WITHIN)
+            status = await asyncio.wait_for(line.ask(path, session(person["session"])), WITHIN)
         except TimeoutError:
             status = f"no answer in {WITHIN:.0f} s"
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
@@ -122,16 +119,15 @@ async def _person(
     line.close()
 
 
-def _path(kind: str, site: Site, mine: str, chance: random.Random) -> str:
-    return {
-        "catalogue": "/",
-        "model page": chance.choice(site.made["models"]),
-        "stylesheet": site.stylesheet,
-        "My requests": "/me/",
-        "own request or access": mine,
-        "queue": QUEUE,
-        "request in the admin": chance.choice(site.made["requests"]),
-    }[kind]
+def _path(kind: str, site: Site, person: dict[str, Any], chance: random.Random) -> str:
+    match kind:
+        case "model page":
+            return str(chance.choice(site.made["models"]))
+        case "own request or access":
+            return str(person["mine"])
+        case "request in the admin":
+            return str(chance.choice(person["requests"]))
+    return {"catalogue": "/", "stylesheet": site.stylesheet, "My requests": "/me/", "queue": QUEUE}[kind]
 
 
 class _Line:

@@ -20,6 +20,7 @@ from django.utils import timezone  # noqa: E402
 
 from access_requests.enums import WAITING_STATES, RequestState, TokenKind  # noqa: E402
 from access_requests.models import AccessRequest, AccessToken, GatedModel, Grant  # noqa: E402
+from access_requests.permissions import decidable_models  # noqa: E402
 from access_requests.services.audit import verify_chain  # noqa: E402
 from access_requests.services.grants import close_ended_grants  # noqa: E402
 from access_requests.services.tokens.issuing import issue_person_token, issue_token  # noqa: E402
@@ -90,13 +91,20 @@ def crowd(people: int, downloads: int) -> dict[str, Any]:
             {"session": session_of(person), "mine": f"/{model.repo_id}{page}"}
             for person, model, page in places
         ],
-        "staff": [session_of(User.objects.get(username=username_of(n))) for n in (SUPERUSER, REVIEWER)],
+        "staff": [_staff(User.objects.get(username=username_of(n))) for n in (SUPERUSER, REVIEWER)],
         "readers": [_reader(grant, f"{TOKEN} {time.time():.0f}") for grant in readers],
         "models": [f"/{repo_id_of(n)}" for n in range(min(20, GatedModel.objects.count() - 3))],
-        "requests": [
-            f"/admin/access_requests/accessrequest/{request.pk}/change/" for request in waiting[:50]
-        ],
     }
+
+
+def _staff(person: User) -> dict[str, Any]:
+    """Return the session of a reviewer, and pages of requests that wait for them."""
+    waiting = AccessRequest.objects.filter(
+        model__in=decidable_models(person).values("pk"), state__in=WAITING_STATES
+    )
+    keys = waiting.order_by("-pk").values_list("pk", flat=True)[:50]
+    pages = [f"/admin/access_requests/accessrequest/{key}/change/" for key in keys]
+    return {"session": session_of(person), "requests": pages}
 
 
 def _reader(grant: Grant, name: str) -> dict[str, str]:
