@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from access_requests.enums import Role
 from access_requests.models import GatedModel, ModelRole
+from access_requests.prepared import SAMPLE_NUMBER, Prepared
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -21,16 +22,24 @@ def is_person(user: Any) -> bool:
 
 def is_owner(user: Any, model: GatedModel) -> bool:
     """May change settings and weights, and decide."""
-    return is_person(user) and (
-        user.is_superuser or ModelRole.objects.filter(model=model, user=user, role=Role.OWNER).exists()
-    )
+    return is_person(user) and (user.is_superuser or _role(user, model) == Role.OWNER)
 
 
 def is_reviewer(user: Any, model: GatedModel) -> bool:
     """May decide: owner, reviewer or superuser."""
-    return is_person(user) and (
-        user.is_superuser or ModelRole.objects.filter(model=model, user=user).exists()
-    )
+    return is_person(user) and (user.is_superuser or _role(user, model) is not None)
+
+
+def _role(user: Any, model: GatedModel) -> str | None:
+    rows = _roles(user=user.pk, model=model.pk)
+    return rows[0][0] if rows else None
+
+
+_roles = Prepared(
+    lambda user, model: ModelRole.objects.filter(user=user, model=model).values_list("role"),
+    user=SAMPLE_NUMBER,
+    model=SAMPLE_NUMBER - 1,
+)
 
 
 def reviewers_of(model: GatedModel) -> QuerySet[User]:

@@ -7,59 +7,104 @@ the ORM's own SQL, so that a query is still written once, as a queryset.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import Model, QuerySet
+from django.db.models.query import ModelIterable, get_related_populators
 
-# Stand-ins while compiling: nothing else in a query has these values. The number needs a column of 64 bits.
+# Stand-ins while compiling: nothing else in a query has these values. The numbers need columns of 64 bits.
 SAMPLE_NUMBER = 2**62 - 57
+SAMPLE_NUMBERS = [2**62 - 59]
 SAMPLE_TEXT = "the sample of a text"
 SAMPLE_MOMENT = datetime(1066, 10, 14, 9, 30, tzinfo=UTC)
 
 
+@dataclass(frozen=True)
+class _Compiled:
+    """The SQL; for each of its places the value's name, or None and the value itself; and what makes a row an answer."""
+
+    sql: str
+    places: list[tuple[str | None, Any]]
+    converters: dict[int, Any]
+    read: Callable[[Sequence[Any]], Any]
+
+
 class Prepared:
-    """`build` makes a queryset of `values_list`, with named values given as samples; called, it answers with its rows."""
+    """`build` makes a queryset with named values given as samples; called, it answers with the queryset's results.
+
+    These are objects, with what `select_related`, `defer` and annotations say, or the tuples of `values_list`. Objects do
+    not know the one that they were looked up by: a query of a grant's model reads that model again.
+    """
 
     def __init__(self, build: Callable[..., QuerySet[Any, Any]], **samples: Any) -> None:
         self._build, self._samples = build, samples
 
     @cached_property
-    def _compiled(self) -> tuple[str, list[tuple[str | None, Any]], dict[int, Any]]:
-        """The SQL; for each of its places the value's name, or None and the value itself; converters by column."""
-        compiler = self._build(**self._samples).query.get_compiler(DEFAULT_DB_ALIAS)
+    def _compiled(self) -> _Compiled:
+        rows = self._build(**self._samples)
+        compiler = rows.query.get_compiler(DEFAULT_DB_ALIAS)
         sql, values = compiler.as_sql()
         places = [(self._name_of(value), value) for value in values]
         missing = set(self._samples) - {name for name, _ in places}
         if missing:
             raise ValueError(f"the query does not use {', '.join(sorted(missing))}")
-        return sql, places, compiler.get_converters([column[0] for column in compiler.select])
+        converters = compiler.get_converters([column[0] for column in compiler.select])
+        read = _reader(compiler) if issubclass(rows._iterable_class, ModelIterable) else tuple
+        return _Compiled(sql, places, converters, read)
 
     def _name_of(self, value: Any) -> str | None:
         return next((name for name, sample in self._samples.items() if value == sample), None)
 
-    def __call__(self, **values: Any) -> list[tuple[Any, ...]]:
-        sql, places, converters = self._compiled
-        given = [sample if name is None else _alike(sample, values[name]) for name, sample in places]
+    def __call__(self, **values: Any) -> list[Any]:
+        query = self._compiled
+        given = [sample if name is None else _alike(sample, values[name]) for name, sample in query.places]
         with connection.cursor() as cursor:
-            cursor.execute(sql, given)
+            cursor.execute(query.sql, given)
             rows = cursor.fetchall()
-        return [_converted(row, converters) for row in rows] if converters else rows
+        return [query.read(_converted(row, query.converters)) for row in rows]
+
+    def first(self, **values: Any) -> Any:
+        """Return the first result, or None; the queryset should end after one."""
+        return next(iter(self(**values)), None)
+
+
+def _reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
+    """Return what makes a row an object, as Django's own `ModelIterable` does."""
+    about, annotations = compiler.klass_info, compiler.annotation_col_map
+    own = slice(about["select_fields"][0], about["select_fields"][-1] + 1)
+    names = [column[0].target.attname for column in compiler.select[own]]
+    related = get_related_populators(about, compiler.select, DEFAULT_DB_ALIAS)
+
+    def read(row: Sequence[Any]) -> Any:
+        made = about["model"].from_db(DEFAULT_DB_ALIAS, names, row[own])
+        for one in related:
+            one.populate(row, made)
+        for name, column in annotations.items():
+            setattr(made, name, row[column])
+        return made
+
+    return read
 
 
 def _alike(sample: Any, value: Any) -> Any:
     """Numbers are wrapped for the driver as the sample's was."""
+    if isinstance(sample, list):
+        return [_alike(sample[0], one) for one in value]
     return type(sample)(value) if isinstance(sample, int) else value
 
 
-def _converted(row: Sequence[Any], converters: dict[int, Any]) -> tuple[Any, ...]:
+def _converted(row: Sequence[Any], converters: dict[int, Any]) -> Sequence[Any]:
+    if not converters:
+        return row
     made = list(row)
     for column, (functions, expression) in converters.items():
         for function in functions:
             made[column] = function(made[column], expression, connection)
-    return tuple(made)
+    return made
 
 
 def columns(model: type[Model], *, but: Sequence[str] = (), prefix: str = "") -> list[str]:

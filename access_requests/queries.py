@@ -23,6 +23,8 @@ from access_requests.models import (
 )
 from access_requests.models.requests import WAITING_FIRST
 from access_requests.permissions import decidable_models, is_person, is_reviewer
+from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_NUMBERS, SAMPLE_TEXT, Prepared
+from access_requests.search import AnyOf
 from access_requests.standing import Standing, owing, standing_by_name, standing_in
 
 
@@ -124,12 +126,18 @@ def _access(user: Any, model: GatedModel, standing: Standing, token: AccessToken
 
 
 def _refusal(user: Any, model: GatedModel) -> Access:
-    request = latest_request(user, model)
-    ended = model.grants.filter(user=user).order_by("-pk").first()
+    request, ended = latest_request(user, model), _latest_grant.first(user=user.pk, model=model.pk)
     code = _why_not(request, ended)
     if code in {AccessCode.REVOKED, AccessCode.EXPIRED}:
         return _answer(code, model, grant=ended)
     return _answer(code, model, request=None if code == AccessCode.NO_REQUEST else request)
+
+
+_latest_grant = Prepared(
+    lambda user, model: Grant.objects.filter(user=user, model=model).order_by("-pk")[:1],
+    user=SAMPLE_NUMBER,
+    model=SAMPLE_NUMBER - 1,
+)
 
 
 def _why_not(request: AccessRequest | None, ended: Grant | None) -> AccessCode:
@@ -157,15 +165,33 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     models = list(models)
     if not is_person(user):
         return {model.pk: access_of(user, model).code for model in models}
-    mine = owing(Grant.objects.filter(user=user, model__in=models)).order_by("pk")
-    grants = {grant.model_id: grant for grant in mine}
-    asked = AccessRequest.objects.filter(applicant=user, model__in=models).order_by(*NEWEST_FIRST).reverse()
-    requests = {request.model_id: request for request in asked}
-    reviewed = set(decidable_models(user).filter(pk__in=[m.pk for m in models]).values_list("pk", flat=True))
+    keys = [model.pk for model in models]
+    grants = {grant.model_id: grant for grant in _grants_among(user=user.pk, models=keys)}
+    requests = {request.model_id: request for request in _requests_among(user=user.pk, models=keys)}
+    reviewed = set(keys) if user.is_superuser else {key for (key,) in _roles_among(user=user.pk, models=keys)}
     return {
         model.pk: _code(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed)
         for model in models
     }
+
+
+_of_person = {"user": SAMPLE_NUMBER, "models": SAMPLE_NUMBERS}
+_grants_among = Prepared(
+    lambda user, models: owing(Grant.objects.filter(AnyOf(F("model"), models), user=user)).order_by("pk"),
+    **_of_person,
+)
+_requests_among = Prepared(
+    lambda user, models: (
+        AccessRequest.objects.filter(AnyOf(F("model"), models), applicant=user)
+        .order_by(*NEWEST_FIRST)
+        .reverse()
+    ),
+    **_of_person,
+)
+_roles_among = Prepared(
+    lambda user, models: ModelRole.objects.filter(AnyOf(F("model"), models), user=user).values_list("model"),
+    **_of_person,
+)
 
 
 def _code(model: GatedModel, grant: Any, request: AccessRequest | None, reviews: bool) -> AccessCode:
@@ -221,7 +247,17 @@ def live_grant(user: Any, model: GatedModel) -> Grant | None:
 
 def latest_request(user: Any, model: GatedModel) -> AccessRequest | None:
     """The person's open request for the model, else the one that was closed last."""
-    return model.requests.filter(applicant=user).order_by(*NEWEST_FIRST).first() if is_person(user) else None
+    found = _latest_request.first(user=user.pk, model=model.pk) if is_person(user) else None
+    if found is not None:
+        found.model = model
+    return found
+
+
+_latest_request = Prepared(
+    lambda user, model: AccessRequest.objects.filter(applicant=user, model=model).order_by(*NEWEST_FIRST)[:1],
+    user=SAMPLE_NUMBER,
+    model=SAMPLE_NUMBER - 1,
+)
 
 
 def open_request(user: Any, model: GatedModel) -> AccessRequest | None:
@@ -287,8 +323,13 @@ def readable_models(user: Any) -> list[GatedModel]:
 
 
 def find_model(repo_id: str) -> GatedModel | None:
-    """By id, whatever its case."""
-    return models_named(repo_id).select_related("form").first()
+    """By id, whatever its case; the card is deferred."""
+    return None if "\0" in repo_id else _by_name.first(repo_id=repo_id.lower())
+
+
+_by_name = Prepared(
+    lambda repo_id: models_named(repo_id).select_related("form").defer("card"), repo_id=SAMPLE_TEXT
+)
 
 
 def models_named(repo_id: str) -> QuerySet[GatedModel]:

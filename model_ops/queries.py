@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.db.models import F, Q
 
 from access_requests.models import GatedModel
+from access_requests.prepared import SAMPLE_NUMBER, Prepared
 from model_ops.enums import RecoveryState, WaitsFor
 from model_ops.models import ModelWeights, Recovery, Ref, Revision, SmokeRun
 
@@ -34,8 +35,14 @@ class WeightsState:
 
 def main_revision(model: GatedModel) -> Revision | None:
     """What `main` points at, weights or not."""
-    ref = Ref.objects.filter(model=model, name=MAIN).select_related("revision").first()
+    ref = _main_ref.first(model=model.pk)
     return ref.revision if ref else None
+
+
+_main_ref = Prepared(
+    lambda model: Ref.objects.filter(model=model, name=MAIN).order_by().select_related("revision"),
+    model=SAMPLE_NUMBER,
+)
 
 
 def published(model: GatedModel) -> Revision | None:
@@ -46,7 +53,18 @@ def published(model: GatedModel) -> Revision | None:
 
 def current_weights(model: GatedModel) -> ModelWeights | None:
     """The newest choice of inputs, which `main` follows once they are recovered."""
-    return ModelWeights.objects.filter(model=model, replaced_at=None).select_related("recovery").first()
+    found: ModelWeights | None = _current.first(model=model.pk)
+    return found
+
+
+_current = Prepared(
+    lambda model: (
+        ModelWeights.objects.filter(model=model, replaced_at=None)
+        .select_related("recovery")
+        .order_by("pk")[:1]
+    ),
+    model=SAMPLE_NUMBER,
+)
 
 
 def current_recovery(model: GatedModel) -> Recovery | None:

@@ -143,7 +143,7 @@ CACHES = {
         "KEY_PREFIX": "gatehouse",
     }
 }
-SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_ENGINE = "portal.accounts.sessions"
 
 # Celery: rows own the work, the broker only wakes a worker (ARCHITECTURE.md, "The one way weights go").
 CELERY_BROKER_URL = environment.broker_url(REDIS_URL)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from access_requests.models import GatedModel
+from access_requests.prepared import SAMPLE_NUMBERS, Prepared
 from access_requests.queries import codes_for, visible_models
+from access_requests.search import AnyOf
 from access_requests.services.rendering import card_page_of
 from portal.pages.card import facts
 from portal.pages.standing import BADGES
@@ -60,6 +62,16 @@ def _found(models: QuerySet[GatedModel], words: str) -> QuerySet[GatedModel]:
 
 
 def _read(keys: list[int]) -> list[GatedModel]:
-    models = GatedModel.objects.select_related("rendered_card")
-    by_key = models.defer("card", "rendered_card__html", "rendered_card__chat_format").in_bulk(keys)
+    by_key = {model.pk: model for model in _models_among(models=keys)}
     return [by_key[key] for key in keys if key in by_key]
+
+
+_models_among = Prepared(
+    lambda models: (
+        GatedModel.objects.filter(AnyOf(F("pk"), models))
+        .select_related("rendered_card")
+        .defer("card", "rendered_card__html", "rendered_card__chat_format")
+        .order_by()
+    ),
+    models=SAMPLE_NUMBERS,
+)

@@ -4,9 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db.models import F, Value
+from django.db.models.functions import Concat
 
 from access_requests.models import GatedModel
-from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_TEXT, Prepared, columns, instance
+from access_requests.prepared import (
+    SAMPLE_NUMBER,
+    SAMPLE_NUMBERS,
+    SAMPLE_TEXT,
+    Prepared,
+    columns,
+    instance,
+)
+from access_requests.search import AnyOf
 
 pytestmark = pytest.mark.django_db
 
@@ -40,3 +50,26 @@ def test_value_that_the_query_does_not_use_is_an_error() -> None:
     asked = Prepared(lambda text: GatedModel.objects.values_list("pk"), text=SAMPLE_TEXT)
     with pytest.raises(ValueError, match="does not use text"):
         asked(text="x")
+
+
+def test_prepared_query_makes_objects_as_the_queryset_does(
+    make_model: Callable[..., Any], django_assert_num_queries: Any
+) -> None:
+    def build(keys: list[int], word: str) -> Any:
+        rows = GatedModel.objects.filter(AnyOf(F("pk"), keys)).select_related("form", "rendered_card")
+        return rows.defer("card").annotate(greeting=Concat(Value(word), F("repo_id"))).order_by("pk")
+
+    asked = Prepared(build, keys=SAMPLE_NUMBERS, word=SAMPLE_TEXT)
+    first, second = make_model("ai/tulu"), make_model("ai/other")
+    for models in ([first, second], [second], []):
+        keys = [model.pk for model in models]
+        with django_assert_num_queries(1):
+            found = asked(keys=keys, word="Hello ")
+            seen = [(one.card_data, one.form, one.rendered_card.summary) for one in found]
+        expected = build(keys, "Hello ")
+        assert found == list(expected)
+        assert seen == [(one.card_data, one.form, one.rendered_card.summary) for one in expected]
+        assert [one.greeting for one in found] == [f"Hello {model.repo_id}" for model in models]
+        assert all(one.get_deferred_fields() == {"card"} for one in found)
+    assert asked.first(keys=[second.pk], word="") == second
+    assert asked.first(keys=[], word="") is None
