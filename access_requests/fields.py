@@ -8,6 +8,9 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from .publications import parse_publications, says_none
 
@@ -80,8 +83,21 @@ class TickInput(forms.BooleanField):
     default_error_messages = {"required": NOT_TICKED}
 
 
+class _SelectWidget(forms.Select):
+    """The same HTML without a template for each option, which takes 25 ms for a list of countries."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        widget = self.get_context(name, value, attrs)["widget"]
+        options = (option for _, group, _ in widget["optgroups"] for option in group)
+        rows = ((one["value"], flatatt(one["attrs"]), one["label"]) for one in options)
+        inner = format_html_join("", '<option value="{}"{}>{}</option>', rows)
+        return format_html('<select name="{}"{}>{}</select>', name, flatatt(widget["attrs"]), inner)
+
+
 class _Choice(forms.ChoiceField):
     """One of a list; a draft drops what is not on it."""
+
+    widget = _SelectWidget
 
     def __init__(self, *, draft: bool, **options: Any) -> None:
         super().__init__(**options)
