@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from portal.environment import database_connections, web_processes
 
 PROCESSES = "GATEHOUSE_WEB_PROCESSES"
+COLLECT_AFTER = (
+    10_000  # new objects; a page makes some tens of thousands, and Python's 700 made each a tenth slower
+)
 
 
 def on_starting(server: Any) -> None:
@@ -25,6 +29,13 @@ def when_ready(server: Any) -> None:
         stop(graceful)
 
     server.stop = stop_all
+
+
+def post_worker_init(worker: Any) -> None:
+    """Leave out of each search for garbage what was loaded at the start, which would take 40 ms with pages waiting."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
 workers = web_processes(database_connections())
