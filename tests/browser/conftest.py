@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,3 @@ def worker(site: str, tmp_path: Path) -> Generator[None]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(30)
-
-
-def wait_until(what: Any, sentence: str, seconds: float = 120) -> Any:
-    """The first true answer."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := what():
-            return answer
-        time.sleep(0.3)
-    pytest.fail(f"{sentence}: not within {seconds} s")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -100,16 +99,6 @@ def worker(weights_root: Path, transactional_db: None) -> Generator[None]:
         shutdown_timeout=WORKER_ENDS,
     ):
         yield
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 120) -> Any:
-    """The first true answer; fails when none came in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := what():
-            return answer
-        time.sleep(0.1)
-    pytest.fail(f"not within {seconds} s")
 
 
 def engines(output: Path) -> list[int]:

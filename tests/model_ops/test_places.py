@@ -12,7 +12,7 @@ from django.conf import settings
 
 from model_ops.places import Place, Places, Room
 from portal.embedded.valkey import Valkey
-from tests.model_ops.conftest import wait_until
+from tests.waiting import wait_until
 
 GONE = "unix:///nonexistent/valkey.sock"
 

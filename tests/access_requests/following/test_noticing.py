@@ -18,7 +18,7 @@ from access_requests.services.following import noticing
 from access_requests.services.mail import queue_mail
 from access_requests.services.sending import send_due
 from tests.access_requests.following.conftest import Sides
-from tests.model_ops.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 POLLING = """

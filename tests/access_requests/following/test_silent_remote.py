@@ -23,7 +23,8 @@ from model_ops.models import Delivery
 from portal.signs import key_of
 from tests.attacks.portal.hostile_remote import HostileRemote, answer
 from tests.conftest import TULU_CARD
-from tests.model_ops.conftest import add_files_model, files_folder, wait_until, weights_root
+from tests.model_ops.conftest import add_files_model, files_folder, weights_root
+from tests.waiting import wait_until
 from tests.workers import Workers, workers
 
 __all__ = ["add_files_model", "files_folder", "weights_root"]

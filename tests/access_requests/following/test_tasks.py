@@ -9,7 +9,8 @@ from access_requests.services.following.managing import sync_now
 from access_requests.services.requests import record_decision
 from access_requests.tasks import follow_due
 from tests.access_requests.following.conftest import Sides
-from tests.model_ops.conftest import wait_until, weights_root, worker
+from tests.model_ops.conftest import weights_root, worker
+from tests.waiting import wait_until
 
 __all__ = ["weights_root", "worker"]
 

@@ -13,10 +13,10 @@ import pytest
 
 from portal import webworker
 from tests.attacks.portal.lines import all_well, answer, connect, dripping, ended, head, statuses
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import Portal
 from tests.model_ops.hub.ways import behind_nginx
 from tests.nginx import require_nginx
+from tests.waiting import wait_until
 
 NGINX_EACH = 32  # requests with a body of one sender at once
 SOCKETS = 85  # more than the web server has threads

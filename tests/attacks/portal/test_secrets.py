@@ -13,11 +13,9 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,6 +25,7 @@ from portal.embedded.processes import running_in, running_with
 from portal.embedded.supervisor import PRIVATE, RUN_MARK, Supervisor, run_portal
 from tests.portal.embedded.test_servers import interpreter_for_everyone
 from tests.tiny_models import make_tiny_pair
+from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ROOT = os.geteuid() == 0
@@ -176,7 +175,7 @@ def test_engines_child_has_nothing_of_the_portal_and_files_are_for_their_owner_a
         assert names & (set(SECRETS) | ADDRESSES) == set()
         assert surprising(names - {"GATEHOUSE_PRIVATE_FILES"}) == set()
         assert not any(name.lower().endswith("_proxy") for name in names)
-    wait_until(lambda: '"ready"' in manage("recoveries", "--json"))
+    wait_until(lambda: '"ready"' in manage("recoveries", "--json"), seconds=200)
     assert open_to_others(portal.state) == []
 
 
@@ -193,15 +192,7 @@ def seen_below(pid: int, word: bytes) -> list[set[str]]:
                 continue
         return [names for names in found if names]
 
-    return wait_until(look)
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
-    return answer
+    return wait_until(look, seconds=200)
 
 
 def open_to_others(state: Path) -> list[str]:

@@ -12,10 +12,10 @@ import pytest
 from portal import webworker
 from portal.refusing import LARGEST_BODY
 from tests.attacks.portal.lines import all_well, answer, connect, dripping, ended, head, place, statuses
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import Portal
 from tests.model_ops.hub.ways import behind_nginx, beside
 from tests.nginx import require_nginx
+from tests.waiting import wait_until
 
 HUGE = 600 * 2**20
 COOKIE = "Cookie: gatehouse_csrf=" + "a" * 32

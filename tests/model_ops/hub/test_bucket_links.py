@@ -16,10 +16,10 @@ import pytest
 from huggingface_hub import HfFileSystem, get_hf_file_metadata, hf_hub_url, snapshot_download
 
 from tests.clients.environments import client, client_environment
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import CHECKOUT, MODEL, Portal
 from tests.model_ops.hub.ways import beside
 from tests.s3 import BUCKET, Bucket, running_bucket
+from tests.waiting import wait_until
 
 FILE = "model.safetensors"
 

@@ -14,9 +14,9 @@ from django.conf import settings
 
 from model_ops.delivery import RETRY_AFTER
 from model_ops.running import HERE
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import LARGE, MODEL, Portal
 from tests.model_ops.hub.ways import beside, slow_download
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-5", "bytes=x", "lines=1-2", "bytes=-"])

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from portal.embedded.programs import web_command
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import CHECKOUT, Portal
+from tests.waiting import wait_until
 
 REPO = "maker/killed"
 SIZE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold

@@ -31,8 +31,9 @@ from model_ops.services.adding import add_model_with_weights
 from model_ops.services.recoveries import run_recovery
 from model_ops.services.sources import parse_hub, resolve_source
 from model_ops.services.weights import prepare_weights, want_recovery
-from tests.model_ops.conftest import published_files, wait_until
+from tests.model_ops.conftest import published_files
 from tests.model_ops.hub.conftest import CHECKOUT, MODEL, Portal
+from tests.waiting import wait_until
 
 REPO = "maker/far"
 CARD = "---\nlicense: other\n---\n# Mirrored\n"

@@ -17,10 +17,10 @@ import pytest
 from huggingface_hub import HfFileSystem, snapshot_download
 
 from tests.certificates import write_certificate
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import MODEL, Behind, Portal
 from tests.model_ops.hub.ways import behind_nginx, slow_download
 from tests.nginx import RENDER, main_options, nginx_environment, require_nginx, running_nginx
+from tests.waiting import wait_until
 
 OF_THE_SERVER = {"server", "date", "connection"}
 

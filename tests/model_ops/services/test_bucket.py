@@ -15,8 +15,8 @@ from django.utils import timezone
 from model_ops.models import Blob, BucketCopy, RepoFile, Revision
 from model_ops.services import bucket
 from model_ops.services.blobs import blob_path, store_bytes
-from tests.model_ops.conftest import wait_until
 from tests.s3 import BUCKET, KEYS, Bucket, running_bucket
+from tests.waiting import wait_until
 
 MIB = 2**20
 

@@ -24,8 +24,8 @@ from model_ops.models import Delivery
 from model_ops.queries import current_recovery
 from portal.signs import key_of
 from tests.conftest import TULU_CARD
-from tests.model_ops.conftest import wait_until
 from tests.smtp import SmtpServer, serving
+from tests.waiting import wait_until
 from tests.workers import workers
 
 

@@ -14,8 +14,8 @@ from access_requests.services.requests import record_decision
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery, Recovery
 from tests.conftest import TULU_CARD
-from tests.model_ops.conftest import wait_until
 from tests.threads import all_at_once
+from tests.waiting import wait_until
 
 
 def decide_all_at_once(request: Any, reviewers: list[Any]) -> list[str]:

@@ -25,7 +25,8 @@ from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder, remove_leftovers
-from tests.model_ops.conftest import WORKER_ENDS, copy_pair, published_files, sha256, wait_until
+from tests.model_ops.conftest import WORKER_ENDS, copy_pair, published_files, sha256
+from tests.waiting import wait_until
 
 
 def run_now(model: Any) -> Recovery:

@@ -27,8 +27,9 @@ from model_ops.services.recoveries import output_folder
 from model_ops.services.repository import StoredFile
 from model_ops.services.resuming import resume_work
 from model_ops.services.smoking import ask_again, expect_answer, read_outcome, smoke_recovery
-from tests.model_ops.conftest import WORKER_ENDS, sha256, wait_until
+from tests.model_ops.conftest import WORKER_ENDS, sha256
 from tests.threads import once_main_thread_waits_in
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

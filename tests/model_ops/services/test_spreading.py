@@ -24,8 +24,9 @@ from model_ops.services.resuming import resume_work
 from model_ops.services.spreading import add_up, is_worth_spreading, run_shard
 from model_ops.services.weights import cancel_recovery, retry, want_recovery
 from model_ops.services.working import output_folder
-from tests.model_ops.conftest import copy_pair, wait_until
+from tests.model_ops.conftest import copy_pair
 from tests.threads import once_main_thread_waits_in
+from tests.waiting import wait_until
 
 SMALL = {"max_shard_size": "1MB"}  # three shards of the tiny pair
 

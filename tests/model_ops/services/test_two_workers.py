@@ -26,7 +26,8 @@ from model_ops.services.resuming import resume_work
 from model_ops.services.spreading import FINISH_RECOVERY, RUN_SHARD
 from model_ops.services.weights import RUN_RECOVERY, start_recovery
 from model_ops.services.working import output_folder
-from tests.model_ops.conftest import copy_pair, engines, published_files, sha256, wait_until
+from tests.model_ops.conftest import copy_pair, engines, published_files, sha256
+from tests.waiting import wait_until
 
 SMALL = {"max_shard_size": "1MB"}  # three shards of the tiny pair
 NAMES = ("one@tests", "two@tests")

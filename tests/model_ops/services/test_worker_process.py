@@ -26,8 +26,9 @@ from model_ops.queries import current_recovery, published
 from model_ops.services.weights import cancel_recovery, retry, start_recovery
 from model_ops.services.working import output_folder
 from tests.conftest import TULU_CARD
-from tests.model_ops.conftest import engines, published_files, sha256, wait_until
+from tests.model_ops.conftest import engines, published_files, sha256
 from tests.small_disk import clear, fill, small_disk
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 from portal.embedded.postgres import Postgres
 from tests.model_ops.hub.conftest import Portal
 from tests.portal.database.conftest import MODEL, SLEEPING, slowed
-from tests.portal.database.test_unavailable import FILE, assert_is_page, until
+from tests.portal.database.test_unavailable import FILE, assert_is_page
+from tests.waiting import wait_until
 
 AWAY = "The portal&#x27;s database does not answer right now."
 FORM = {"body": b"client_id=x", "Content_Type": "application/x-www-form-urlencoded"}
@@ -57,7 +58,7 @@ def test_pages_say_so_and_clients_wait_until_it_is_back(impatient: Portal, postg
             device = asking.submit(impatient.ask, "POST", "/oauth/device", **FORM)
             assert_is_page(page.result(), AWAY, 5)
             answer = device.result()
-            until(lambda: impatient.get("/healthz").json["database"] is False)
+            wait_until(lambda: impatient.get("/healthz").json["database"] is False)
             assert not any(one.done() for one in clients)
         assert [one.result().status for one in clients] == [307, 307, 200]
     assert (answer.status, answer.headers["x-error-code"], answer.headers["retry-after"]) == (
@@ -67,7 +68,7 @@ def test_pages_say_so_and_clients_wait_until_it_is_back(impatient: Portal, postg
     )
     assert answer.json["error"] == "temporarily_unavailable"
     assert impatient.get("/").status == 200
-    until(lambda: impatient.get("/healthz").json["database"] is True)
+    wait_until(lambda: impatient.get("/healthz").json["database"] is True)
 
 
 def test_form_that_met_it_says_to_look_first(impatient: Portal, postgres_server: Postgres) -> None:
@@ -83,7 +84,7 @@ def test_server_that_stands_still_is_not_waited_for(impatient: Portal, postgres_
     assert impatient.get("/").status == 200  # its connection lies in the pool
     with frozen(postgres_server):
         assert_is_page(impatient.get("/"), AWAY, 5)
-        until(lambda: impatient.get("/healthz").json["database"] is False)
+        wait_until(lambda: impatient.get("/healthz").json["database"] is False)
     assert impatient.get("/").status == 200
 
 
@@ -93,7 +94,7 @@ def test_statement_on_a_server_that_stands_still_is_given_up(
     """The server would end the statement after two seconds, and cannot."""
     with ThreadPoolExecutor(1) as asking, slowed(owner, "access_requests_gatedmodel"):
         page = asking.submit(impatient.get, "/")
-        until(lambda: owner.execute(SLEEPING).fetchall() != [])
+        wait_until(lambda: owner.execute(SLEEPING).fetchall() != [])
         with frozen(postgres_server):
             assert_is_page(page.result(), AWAY, 5)
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from portal.database.pool import Pool
-from tests.model_ops.conftest import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

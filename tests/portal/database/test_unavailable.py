@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,7 @@ from portal.database import budget
 from tests.model_ops.hub.conftest import Answer, Portal
 from tests.model_ops.hub.ways import beside
 from tests.portal.database.conftest import MODEL, SLEEPING, locked, slowed
+from tests.waiting import wait_until
 
 CHAIN_LOCK = 0x6761746568  # as in access_requests/migrations/0012_event_log_chain.py
 CLIENT = "unknown/None; hf_hub/{version}; python/3.11.7"
@@ -122,7 +122,7 @@ def exhausted(stocked: Portal, owner_of: Callable[..., psycopg.Connection[Any]])
     ):
         for _ in range(budget.LEAST):
             asking.submit(portal.get, "/")
-        until(lambda: len(owner.execute(SLEEPING).fetchall()) == budget.LEAST)
+        wait_until(lambda: len(owner.execute(SLEEPING).fetchall()) == budget.LEAST)
         for _ in range(budget.WAITING + 1):
             asking.submit(keep_asking, portal, ended, refused)
         refused.wait()
@@ -135,12 +135,6 @@ def keep_asking(portal: Portal, ended: threading.Event, refused: threading.Event
     while not ended.wait(0.2):
         if portal.get(FILE, "granted").status == 429:
             refused.set()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; pytest's own limit ends a wait for nothing."""
-    while not condition():
-        time.sleep(0.05)
 
 
 def test_page_is_refused_while_no_connection_comes_free(exhausted: Portal) -> None:

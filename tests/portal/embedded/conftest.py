@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,16 +26,6 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """The environment of a person at a terminal: nothing of the test run's own portal is in it."""
     kept = {name: value for name, value in os.environ.items() if name not in PORTAL_SETTINGS}
     return {**kept, "PYTHONPATH": str(CHECKOUT), **extra}
-
-
-def wait_for(condition: Callable[[], object], *, seconds: float = 60.0) -> bool:
-    """Whether `condition` became true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.fixture(scope="session")

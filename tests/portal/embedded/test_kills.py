@@ -27,7 +27,8 @@ from portal.embedded.state import short_socket_folder
 from portal.embedded.supervisor import RUN_MARK, Supervisor, run_portal
 from portal.parts import environment_of
 from tests.model_ops.hub.conftest import CHECKOUT, SEEDER, Portal
-from tests.portal.embedded.conftest import PORTAL_SETTINGS, wait_for
+from tests.portal.embedded.conftest import PORTAL_SETTINGS
+from tests.waiting import wait_until
 
 REPO = "maker/drained"
 LARGE = os.urandom(1_000_000) * 40  # more than the sockets' buffers on both sides hold
@@ -75,7 +76,7 @@ def kill(supervisor: Supervisor, name: str) -> Child:
     killed = part.child
     assert killed is not None
     killed.process.send_signal(signal.SIGKILL)
-    assert wait_for(lambda: part.child is not killed)
+    wait_until(lambda: part.child is not killed)
     return killed
 
 
@@ -122,7 +123,7 @@ def test_killed_clock_is_started_again_and_periodic_work_goes_on(supervisor: Sup
     for key in ("first", "second"):
         kill(supervisor, "beat")
         queue_mail(supervisor, key)
-        assert wait_for(lambda key=key: caught(supervisor, key))
+        wait_until(lambda key=key: caught(supervisor, key))
     assert [caught(supervisor, key) for key in ("first", "second")] == [1, 1]
 
 
@@ -130,10 +131,10 @@ def test_clock_that_hangs_is_started_again(supervisor: Supervisor, monkeypatch: 
     part = part_of(supervisor, "beat")
     hanging, started = part.child, part.signed
     assert hanging is not None
-    assert wait_for(lambda: part.signed != started)  # it gives signs
+    wait_until(lambda: part.signed != started)  # it gives signs
     monkeypatch.setattr(programs, "HUNG_AFTER", 5.0)
     hanging.process.send_signal(signal.SIGSTOP)
-    assert wait_for(lambda: part.child is not hanging)
+    wait_until(lambda: part.child is not hanging)
     monkeypatch.undo()  # the next one may be slow to start
 
 
@@ -143,11 +144,11 @@ def test_two_clocks_at_once_send_an_email_once(supervisor: Supervisor, tmp_path:
     with (tmp_path / "log").open("w") as log:
         second = subprocess.Popen(beat_command(sign), cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
     try:
-        assert wait_for(sign.exists)
+        wait_until(sign.exists)
         keys = ("by two clocks", "by them again")  # the second arrives after both had the first due
         for key in keys:
             queue_mail(supervisor, key)
-            assert wait_for(lambda key=key: caught(supervisor, key))
+            wait_until(lambda key=key: caught(supervisor, key))
         assert [caught(supervisor, key) for key in keys] == [1, 1]
     finally:
         second.terminate()
@@ -159,12 +160,12 @@ def test_killed_worker_leaves_nothing_running_beside_its_successor(supervisor: S
     for _ in range(2):
         child = part_of(supervisor, name).child
         assert child is not None
-        assert wait_for(lambda child=child: len(in_session(child.pid)) > 1)
+        wait_until(lambda child=child: len(in_session(child.pid)) > 1)
         (busy, *_) = set(in_session(child.pid)) - {child.pid}
         os.kill(busy, signal.SIGSTOP)  # it cannot notice by itself that its main process is gone
         kill(supervisor, name)
         assert in_session(child.pid) == []
-    assert wait_for(lambda: only_the_parts_run(supervisor))
+    wait_until(lambda: only_the_parts_run(supervisor))
 
 
 def test_what_cannot_start_for_now_holds_nothing_else_up(supervisor: Supervisor) -> None:
@@ -187,15 +188,15 @@ def test_what_cannot_start_for_now_holds_nothing_else_up(supervisor: Supervisor)
     try:
         broker.process.send_signal(signal.SIGKILL)
         sent.process.send_signal(signal.SIGKILL)
-        assert wait_for(lambda: len(supervisor._reported) == 2)
+        wait_until(lambda: len(supervisor._reported) == 2)
         kill(supervisor, "worker-recovery")
         assert part_of(supervisor, "worker-recovery").child is not recovery
         assert (valkey.child, mail.child) == (broker, sent)
     finally:
         valkey.log.rmdir()
         temporary.unlink()
-    assert wait_for(lambda: valkey.child is not broker and mail.child is not sent)
-    assert wait_for(lambda: supervisor.health().get("ok"))
+    wait_until(lambda: valkey.child is not broker and mail.child is not sent)
+    wait_until(lambda: supervisor.health().get("ok"))
     assert supervisor._reported == {}
 
 
@@ -214,7 +215,7 @@ def test_killed_web_server_closes_no_accepted_connection(supervisor: Supervisor,
         assert clients.errors == []
         assert all(in_session(child.pid) for child in killed[:1]), "the first one's downloads still run"
         assert [finish() for finish in downloads] == [hashlib.sha256(LARGE).hexdigest()] * 2
-    assert wait_for(lambda: only_the_parts_run(supervisor))
+    wait_until(lambda: only_the_parts_run(supervisor))
     rows = portal.finished_downloads(REPO, 2)
     assert [(row["state"], row["bytes_sent"]) for row in rows] == [("complete", len(LARGE))] * 2
 
@@ -257,7 +258,7 @@ class Clients:
     def wait_for_answers(self) -> None:
         """Wait until each client has two more answers, or one has failed."""
         before = list(self.answers)
-        assert wait_for(
+        wait_until(
             lambda: (
                 self.errors or all(now > then + 1 for now, then in zip(self.answers, before, strict=True))
             ),

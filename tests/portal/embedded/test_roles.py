@@ -13,9 +13,10 @@ import pytest
 
 from portal.embedded import embedded_servers, wipe_servers
 from portal.embedded.roles import RULES, owner_password, password_file
-from tests.portal.embedded.conftest import copy_state, wait_for
+from tests.portal.embedded.conftest import copy_state
 from tests.portal.embedded.test_servers import server_pids
 from tests.portal.embedded.test_up import answer
+from tests.waiting import wait_until
 
 OLD_RULES = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 reject\n"
 OLD_FILES = (
@@ -126,10 +127,10 @@ def test_conversion_that_was_cut_short_is_completed_by_the_next_start(state: Pat
 def test_conversion_that_is_killed_is_completed_by_the_next_start(state: Path, python_process) -> None:
     """Wherever the kill finds it."""
     starting = python_process(START, state)
-    assert wait_for(password_file(state).exists)
+    wait_until(password_file(state).exists)
     starting.kill()
     starting.wait()
-    assert wait_for(lambda: not server_pids(state))
+    wait_until(lambda: not server_pids(state))
     converted(state)
 
 

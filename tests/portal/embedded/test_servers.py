@@ -16,7 +16,8 @@ import pytest
 from portal.embedded import StartError, embedded_servers, servers, wipe_servers
 from portal.embedded.processes import running_in
 from portal.embedded.state import StateLock, prepare_state
-from tests.portal.embedded.conftest import CHECKOUT, clean_environment, copy_state, wait_for
+from tests.portal.embedded.conftest import CHECKOUT, clean_environment, copy_state
+from tests.waiting import wait_until
 
 NAMES = ("postgres", "valkey-server", "redis-server")
 ROOT = os.geteuid() == 0
@@ -106,9 +107,7 @@ def test_broker_that_died_is_started_again_with_its_data(state: Path) -> None:
         assert pair.valkey is not None
         assert pair.valkey.child is not None
         pair.valkey.command("SET", "greeting", "hello")
-        assert wait_for(
-            lambda: b"hello" in b"".join(p.read_bytes() for p in (state / "valkey").rglob("*.aof"))
-        )
+        wait_until(lambda: b"hello" in b"".join(p.read_bytes() for p in (state / "valkey").rglob("*.aof")))
         os.kill(pair.valkey.child.pid, signal.SIGKILL)
         assert pair.valkey.child.wait(60)
         assert pair.restart(pair.valkey)
@@ -124,7 +123,7 @@ def test_killed_supervisor_leaves_nothing_running_and_the_next_start_works(
     assert holder.stdout.readline().startswith("postgres://")
     holder.kill()
     holder.wait()
-    assert wait_for(lambda: not server_pids(state))
+    wait_until(lambda: not server_pids(state))
     again = python_process(HOLD, state, 0, GATEHOUSE_USER_NAMESPACE=namespace)
     assert again.wait(60) == 0, again.stderr.read()
     with servers(state, fsync=False) as urls:

@@ -19,8 +19,9 @@ from portal.embedded import wipe_servers
 from portal.embedded.processes import running_with
 from portal.embedded.state import short_socket_folder
 from portal.embedded.supervisor import RUN_MARK, SIGNS, run_portal
-from tests.portal.embedded.conftest import clean_environment, wait_for
+from tests.portal.embedded.conftest import clean_environment
 from tests.portal.embedded.test_servers import server_pids
+from tests.waiting import wait_until
 
 READY = re.compile(r"Gatehouse is ready: (http://127\.0\.0\.1:\d+)/\n")
 KEY = "a-key-of-these-tests-and-of-nothing-else"
@@ -141,7 +142,7 @@ def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(st
 def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> None:
     process, address = start()
     well = {"ok": True, "database": True, "broker": True, "worker": True, "clock": True}
-    assert wait_for(lambda: health(address) == well | {"mail": True, "remote": True, "recovery": True})
+    wait_until(lambda: health(address) == well | {"mail": True, "remote": True, "recovery": True})
     owner = process.stdout.readline()
     assert re.fullmatch(rf"Nobody looks after .* here: {address}/accounts/owner/\S+\n", owner)
 
@@ -168,7 +169,7 @@ def test_what_dies_is_started_again_and_ctrl_c_stops_all(state: Path, start) -> 
                 os.kill(pid, signal.SIGKILL)
     while not (line := process.stderr.readline()).startswith("postgres had stopped and was started again"):
         assert line.startswith("web had stopped and was started again")  # seen a moment earlier
-    assert wait_for(lambda: health(address).get("ok"))
+    wait_until(lambda: health(address).get("ok"))
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 0
     assert marked(state) == []
@@ -190,7 +191,7 @@ def test_killed_portal_leaves_nothing_running_and_starts_again(state: Path, star
     assert [folder.exists() for folder in left] == [False, False]
     process.kill()
     process.wait()
-    assert wait_for(lambda: not marked(state))
+    wait_until(lambda: not marked(state))
 
 
 def test_portal_can_be_run_from_python(state: Path, monkeypatch) -> None:

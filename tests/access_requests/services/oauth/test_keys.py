@@ -21,7 +21,7 @@ from access_requests.services.oauth.errors import OAuthError
 from portal import environment
 from tests.access_requests.services.oauth.trading import SITE, part, refused, trade
 from tests.issuer import Issuer
-from tests.model_ops.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 ASKED_ONCE = ["/.well-known/openid-configuration", "/keys"]

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.model_ops.conftest import wait_until
 from tests.model_ops.hub.conftest import Answer, Portal
 from tests.model_ops.hub.uploads.conftest import Maker
+from tests.waiting import wait_until
 
 CONTENT = os.urandom(400_000)
 SHA256, SIZE = hashlib.sha256(CONTENT).hexdigest(), len(CONTENT)
