@@ -1,0 +1,37 @@
+"""Moments as they come from the database: to the microsecond, in UTC, whatever the session's own time zone shows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from django.db import connection
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31 12:00:00+00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31 12:00:00.1+00", datetime(2026, 1, 31, 12, 0, 0, 100_000, tzinfo=UTC)),
+        ("2026-01-31 12:00:00.000001+05:45", datetime(2026, 1, 31, 6, 15, 0, 1, tzinfo=UTC)),
+        ("0001-01-01 00:00:00+00", datetime(1, 1, 1, tzinfo=UTC)),
+        ("9999-12-31 23:59:59.999999+00", datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_moment_is_read_as_it_was_written(text: str, expected: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::timestamptz", [text])
+        (found,) = cursor.fetchone()
+    assert (found, found.utcoffset()) == (expected, expected.utcoffset())
+
+
+@pytest.mark.parametrize(
+    "text", ["infinity", "-infinity", "0044-03-15 12:00:00+00 BC", "10000-01-01 00:00:00+00"]
+)
+def test_moment_that_python_has_not_is_an_error(text: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::timestamptz", [text])
+        with pytest.raises(Exception, match="timestamp"):
+            cursor.fetchone()
