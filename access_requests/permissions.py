@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 
 from access_requests.enums import Role
 from access_requests.models import GatedModel, ModelRole
-from access_requests.prepared import SAMPLE_NUMBER, Prepared
+from access_requests.prepared import USER_AND_MODEL, Prepared
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -37,8 +37,7 @@ def _role(user: Any, model: GatedModel) -> str | None:
 
 _roles = Prepared(
     lambda user, model: ModelRole.objects.filter(user=user, model=model).values_list("role"),
-    user=SAMPLE_NUMBER,
-    model=SAMPLE_NUMBER - 1,
+    **USER_AND_MODEL,
 )
 
 

@@ -14,18 +14,21 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import Model, QuerySet
-from django.db.models.query import ModelIterable, get_related_populators
+from django.db.models.query import ModelIterable, ValuesListIterable, get_related_populators
 
 # Stand-ins while compiling: nothing else in a query has these values. The numbers need columns of 64 bits.
 SAMPLE_NUMBER = 2**62 - 57
 SAMPLE_NUMBERS = [2**62 - 59]
 SAMPLE_TEXT = "the sample of a text"
 SAMPLE_MOMENT = datetime(1066, 10, 14, 9, 30, tzinfo=UTC)
+# Whom and what most of these queries are about.
+USER_AND_MODEL = {"user": SAMPLE_NUMBER, "model": SAMPLE_NUMBER - 1}
+READ = (ModelIterable, ValuesListIterable)  # what a query may be of
 
 
 @dataclass(frozen=True)
 class _Compiled:
-    """The SQL; for each of its places the value's name, or None and the value itself; and what makes a row an answer."""
+    """The SQL; for each parameter the value's name, or None and the value itself; and the function that reads a row."""
 
     sql: str
     places: list[tuple[str | None, Any]]
@@ -34,10 +37,10 @@ class _Compiled:
 
 
 class Prepared:
-    """`build` makes a queryset with named values given as samples; called, it answers with the queryset's results.
+    """A query that is compiled once: `build` makes it from named samples, and a call returns its results for other values.
 
-    These are objects, with what `select_related`, `defer` and annotations say, or the tuples of `values_list`. Objects do
-    not know the one that they were looked up by: a query of a grant's model reads that model again.
+    These are objects, with what `select_related`, `defer` and annotations say, or the tuples of `values_list`. An object's
+    foreign keys are read from the database when asked for, also the one by which it was looked up.
     """
 
     def __init__(self, build: Callable[..., QuerySet[Any, Any]], **samples: Any) -> None:
@@ -46,6 +49,10 @@ class Prepared:
     @cached_property
     def _compiled(self) -> _Compiled:
         rows = self._build(**self._samples)
+        if rows._prefetch_related_lookups or rows._iterable_class not in READ:
+            raise ValueError(
+                "the query must be of objects, without prefetch_related, or of values_list without flat"
+            )
         compiler = rows.query.get_compiler(DEFAULT_DB_ALIAS)
         sql, values = compiler.as_sql()
         places = [(self._name_of(value), value) for value in values]
@@ -53,7 +60,7 @@ class Prepared:
         if missing:
             raise ValueError(f"the query does not use {', '.join(sorted(missing))}")
         converters = compiler.get_converters([column[0] for column in compiler.select])
-        read = _reader(compiler) if issubclass(rows._iterable_class, ModelIterable) else tuple
+        read = _reader(compiler) if rows._iterable_class is ModelIterable else tuple
         return _Compiled(sql, places, converters, read)
 
     def _name_of(self, value: Any) -> str | None:
@@ -92,6 +99,8 @@ def _reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
 
 def _alike(sample: Any, value: Any) -> Any:
     """Numbers are wrapped for the driver as the sample's was."""
+    if value is None:
+        raise ValueError("None compares with nothing: give a value, as of an object that has been saved")
     if isinstance(sample, list):
         return [_alike(sample[0], one) for one in value]
     return type(sample)(value) if isinstance(sample, int) else value

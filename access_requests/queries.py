@@ -23,7 +23,7 @@ from access_requests.models import (
 )
 from access_requests.models.requests import WAITING_FIRST
 from access_requests.permissions import decidable_models, is_person, is_reviewer
-from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_NUMBERS, SAMPLE_TEXT, Prepared
+from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_NUMBERS, SAMPLE_TEXT, USER_AND_MODEL, Prepared
 from access_requests.search import AnyOf
 from access_requests.standing import Standing, owing, standing_by_name, standing_in
 
@@ -135,8 +135,7 @@ def _refusal(user: Any, model: GatedModel) -> Access:
 
 _latest_grant = Prepared(
     lambda user, model: Grant.objects.filter(user=user, model=model).order_by("-pk")[:1],
-    user=SAMPLE_NUMBER,
-    model=SAMPLE_NUMBER - 1,
+    **USER_AND_MODEL,
 )
 
 
@@ -161,7 +160,7 @@ def is_older(request: AccessRequest, grant: Grant) -> bool:
 
 
 def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
-    """`access_of(user, model).code` for a whole list, by the model's key, in three queries."""
+    """`access_of(user, model).code` for a whole list, by the model's key, in at most three queries."""
     models = list(models)
     if not is_person(user):
         return {model.pk: access_of(user, model).code for model in models}
@@ -255,8 +254,7 @@ def latest_request(user: Any, model: GatedModel) -> AccessRequest | None:
 
 _latest_request = Prepared(
     lambda user, model: AccessRequest.objects.filter(applicant=user, model=model).order_by(*NEWEST_FIRST)[:1],
-    user=SAMPLE_NUMBER,
-    model=SAMPLE_NUMBER - 1,
+    **USER_AND_MODEL,
 )
 
 

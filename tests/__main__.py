@@ -1,7 +1,7 @@
 """The whole suite as four runs at once, each with servers of its own, so nothing is shared.
 
-`./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it, and at the
-end all failures once more; the status is 0 only if all are well.
+`./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it, then all
+failures are repeated; the status is 0 only if all are well.
 """
 
 from __future__ import annotations
@@ -63,10 +63,16 @@ def _pytest(
 
 def _print_failures(report: Path) -> None:
     """Print what failed: a long output may be kept without its middle."""
-    for test in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - our own file
+    try:
+        tests = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - our own file
+    except ElementTree.ParseError:
+        print(f"\n{report.name} was not written to its end")
+        return
+    for test in tests:
         for wrong in (*test.findall("failure"), *test.findall("error")):
             lines = (wrong.text or "").splitlines()[-LINES:]
-            print(f"\n{wrong.tag} in {test.get('classname')}::{test.get('name')}", *lines, sep="\n")
+            file = test.get("classname", "").replace(".", "/")
+            print(f"\n{wrong.tag}: {file}.py::{test.get('name')}", *lines, sep="\n")
 
 
 def _word(status: int) -> str:

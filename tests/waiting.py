@@ -1,4 +1,4 @@
-"""Waiting for what real processes do: `pytest --log-cli-level=INFO` shows how long each wait took, and where it stands."""
+"""Waiting for what real processes do: `pytest --log-cli-level=INFO` shows how long each wait took, with its line."""
 
 from __future__ import annotations
 

@@ -73,9 +73,10 @@ def adapters(known: AdaptersMap, zone: tzinfo | None) -> AdaptersMap:
 
         def load(self, data: Any) -> datetime:
             try:
-                return datetime.fromisoformat(bytes(data).decode()).replace(tzinfo=zone)
-            except ValueError:  # a year that Python has not
+                read = datetime.fromisoformat(bytes(data).decode())
+            except ValueError:  # a year that Python cannot represent
                 return super().load(data)
+            return read.astimezone(zone) if zone else read.replace(tzinfo=None)
 
     found = AdaptersMap(known)
     found.register_loader("timestamptz", Moments)

@@ -3,13 +3,16 @@
 import json
 
 import pytest
+from django.forms import Select
 from django.template.loader import render_to_string
+from django.test.html import parse_html
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from access_requests import forms
 from access_requests.cards import GateForm, read_card, with_required
 from access_requests.cards.countries import eu_refusal
+from access_requests.fields import SelectInput
 from access_requests.rendered import render_gate
 
 TULU = """
@@ -292,3 +295,11 @@ def test_any_post_is_answered(data: dict[str, str], draft: bool):
 
     json.dumps(form.cleaned_answers()).encode()
     assert all(sentence.endswith(".") for messages in errors(form).values() for sentence in messages)
+
+
+@pytest.mark.parametrize("value", ["", "a", "<b>", 'c"', None, "nothing of these"])
+def test_options_are_those_of_djangos_own_widget(value: str | None) -> None:
+    choices = [("", "Choose one"), ("a", "A & B"), ("<b>", "<script>"), ('c"', 'C"')]
+    attributes = {"id": "id_x", "required": True, "disabled": False, "class": '"><script>'}
+    ours = SelectInput(choices=choices, draft=False).widget.render("x", value, attributes)
+    assert parse_html(ours) == parse_html(Select(choices=choices).render("x", value, attributes))

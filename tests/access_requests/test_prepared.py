@@ -73,3 +73,22 @@ def test_prepared_query_makes_objects_as_the_queryset_does(
         assert all(one.get_deferred_fields() == {"card"} for one in found)
     assert asked.first(keys=[second.pk], word="") == second
     assert asked.first(keys=[], word="") is None
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda text: GatedModel.objects.filter(repo_id=text).prefetch_related("forms"),
+        lambda text: GatedModel.objects.filter(repo_id=text).values_list("pk", flat=True),
+        lambda text: GatedModel.objects.filter(repo_id=text).values("pk"),
+    ],
+)
+def test_query_whose_results_would_differ_is_an_error(build: Callable[[str], Any]) -> None:
+    with pytest.raises(ValueError, match="must be of objects"):
+        Prepared(build, text=SAMPLE_TEXT)(text="x")
+
+
+def test_nothing_to_compare_with_is_an_error() -> None:
+    asked = Prepared(lambda key: GatedModel.objects.filter(pk=key), key=SAMPLE_NUMBER)
+    with pytest.raises(ValueError, match="has been saved"):
+        asked(key=GatedModel().pk)

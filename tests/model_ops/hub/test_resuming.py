@@ -136,6 +136,7 @@ def test_client_that_is_killed_twenty_times_goes_on(
 
 def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
-    while not what() and time.monotonic() < deadline:
+    while not what():
         assert process.poll() is None, "the client was through before it was killed"
+        assert time.monotonic() < deadline, "the client did not get further"
         time.sleep(0.005)

@@ -20,6 +20,7 @@ from model_ops.recovery.options import Options
 from model_ops.recovery.plan import make_plan
 from model_ops.recovery.run import execute
 from tests.model_ops.recovery import models, plain
+from tests.waiting import wait_until
 
 OPTIONS = Options(max_shard_size="1MB")
 
@@ -69,11 +70,6 @@ def held(path, how):
 
 def finished_shards(out):
     return {path.name.removesuffix(".done.json") for path in out.with_name("out.partial").glob("*.done.json")}
-
-
-def wait_until(what):
-    while not what():
-        time.sleep(0.01)
 
 
 def test_only_makes_the_named_shards_and_stops(pair, plan, tmp_path):
