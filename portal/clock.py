@@ -55,6 +55,11 @@ class Clock(Scheduler):  # type: ignore[misc]
             self.signed = time.monotonic()
             signs.sign(signs.CLOCK)
 
+    def close(self) -> None:
+        """End the clock, and with it the watch over it: a process that lives on would be ended as hung."""
+        faulthandler.cancel_dump_traceback_later()
+        super().close()
+
     def _ensure_connected(self) -> Any:
         """As Celery's, with a sign at each try: a clock that waits for its broker is not hung."""
 

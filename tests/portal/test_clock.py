@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,13 +35,35 @@ def test_everything_is_due_when_the_clock_starts_whatever_its_file_holds(tmp_pat
     file = tmp_path / "clock"
     file.write_bytes(b"cut sh")
     os.utime(file, (0, 0))
-    clock = Clock(app, schedule_filename=str(file))
-    assert {name for name, entry in clock.schedule.items() if entry.is_due().is_due} == set(
-        app.conf.beat_schedule
-    )
-    clock.sign()
+    with closing(Clock(app, schedule_filename=str(file))) as clock:
+        due = {name for name, entry in clock.schedule.items() if entry.is_due().is_due}
+        assert due == set(app.conf.beat_schedule)
+        clock.sign()
     assert file.stat().st_mtime > 0
     assert file.read_bytes() == b"cut sh"
+
+
+ENDS = """
+import django; django.setup()
+import time
+from portal import clock
+from portal.celery import app
+clock.HUNG_AFTER = 1
+made = clock.Clock(app)
+made.sign()
+if {closes}:
+    made.close()
+time.sleep({seconds})
+"""
+
+
+@pytest.mark.parametrize(("closes", "seconds", "status"), [(True, 3, 0), (False, 60, 1)])
+def test_clock_that_hangs_ends_its_process_and_one_that_was_closed_does_not(
+    closes: bool, seconds: int, status: int
+) -> None:
+    code = ENDS.format(closes=closes, seconds=seconds)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Timeout" in done.stderr) == (status, bool(status))
 
 
 @pytest.fixture
