@@ -19,14 +19,14 @@ def enqueue_on_commit(task_name: str, *args: int, **options: Any) -> None:
     transaction.on_commit(lambda: _send(task_name, args, options), robust=True)
 
 
-def enqueue_each_on_commit(task_name: str, ids: Sequence[int]) -> None:
+def enqueue_each_on_commit(task_name: str, ids: Sequence[int], **options: Any) -> None:
     """As `enqueue_on_commit`, one message for each id, sent together."""
-    transaction.on_commit(lambda: _send_group(task_name, ids), robust=True)
+    transaction.on_commit(lambda: _send_group(task_name, ids, options), robust=True)
 
 
-def _send_group(task_name: str, ids: Sequence[int]) -> None:
+def _send_group(task_name: str, ids: Sequence[int], options: dict[str, Any]) -> None:
     try:
-        group(current_app.signature(task_name, args=(pk,)) for pk in ids).apply_async(retry=False)
+        group(current_app.signature(task_name, args=(pk,)) for pk in ids).apply_async(retry=False, **options)
     except (OperationalError, RedisError, OSError) as error:
         log.warning("Broker not reached, %s%s wait for beat: %s", task_name, tuple(ids), error)
 

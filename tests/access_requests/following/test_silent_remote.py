@@ -13,7 +13,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from access_requests.enums import Outcome, PushState
-from access_requests.models import AccessRequest, FollowedRepo, Grant, RemotePush
+from access_requests.models import AccessRequest, FarSide, FollowedRepo, Grant, RemotePush
 from access_requests.services.catalogue import assign_role
 from access_requests.services.following import polling
 from access_requests.services.following.managing import follow
@@ -62,12 +62,26 @@ def remote() -> Generator[SilentRemote]:
 
 
 @pytest.fixture
+def other() -> Generator[SilentRemote]:
+    """One that always speaks."""
+    made = SilentRemote()
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def running(
-    remote: SilentRemote, weights_root: Path, tmp_path: Path, transactional_db: None
+    remote: SilentRemote,
+    other: SilentRemote,
+    weights_root: Path,
+    tmp_path: Path,
+    transactional_db: None,
+    settings: Any,
 ) -> Generator[Workers]:
+    settings.GATEHOUSE_FOLLOW_TOKENS = {hub.url: "hf_secret" for hub in (remote, other)}
     extra = {
         "GATEHOUSE_STATE": str(weights_root.parent),
-        "GATEHOUSE_FOLLOW_TOKENS": f"{remote.url}=hf_secret",
+        "GATEHOUSE_FOLLOW_TOKENS": " ".join(f"{hub.url}=hf_secret" for hub in (remote, other)),
     }
     with workers(tmp_path, extra) as made:
         yield made
@@ -75,6 +89,7 @@ def running(
 
 def all_told() -> bool:
     """Whether the remote was told everything; until then every pause is cut short."""
+    FarSide.objects.update(closed_until=None)
     RemotePush.objects.filter(state=PushState.DUE).update(next_try_at=timezone.now())
     return not RemotePush.objects.exclude(state=PushState.DONE).exists()
 
@@ -86,9 +101,7 @@ def test_approvals_lead_to_weights_while_a_followed_hub_is_silent(
     make_model: Callable[..., Any],
     make_person: Callable[..., Any],
     submit: Callable[..., Any],
-    settings: Any,
 ) -> None:
-    settings.GATEHOUSE_FOLLOW_TOKENS = {remote.url: "hf_secret"}
     rita = make_person("rita", is_staff=True)
     elsewhere, here = make_model("ai/tulu"), add_files_model(card=TULU_CARD)
     assign_role(model=elsewhere, user=rita, role="owner")
@@ -117,3 +130,37 @@ def test_approvals_lead_to_weights_while_a_followed_hub_is_silent(
     remote.speak()
     wait_until(all_told)
     assert FollowedRepo.objects.get().state == "following"
+
+
+def test_decisions_are_told_elsewhere_while_one_followed_hub_is_silent(
+    remote: SilentRemote,
+    other: SilentRemote,
+    running: Workers,
+    make_model: Callable[..., Any],
+    make_person: Callable[..., Any],
+) -> None:
+    rita = make_person("rita", is_staff=True)
+    models = {}
+    for hub, name in ((remote, "ai/silent"), (other, "ai/spoken")):
+        models[hub] = make_model(name)
+        assign_role(model=models[hub], user=rita, role="owner")
+        followed = follow(model=models[hub], endpoint=hub.url, far_id="lab/tulu")
+        assert polling.poll(followed_id=followed.pk)
+
+    def decide(hub: SilentRemote) -> None:
+        for request in AccessRequest.objects.filter(model=models[hub]):
+            record_decision(request=request, reviewer=rita, outcome=Outcome.APPROVED)
+
+    def told(hub: SilentRemote) -> int:
+        return RemotePush.objects.filter(remote__followed__model=models[hub], state=PushState.DONE).count()
+
+    remote.silent = True
+    decide(remote)
+    running.start("remote", processes=2)
+    for _ in range(2):
+        assert remote.waiting.acquire(timeout=120)  # both processes wait for the silent one
+    running.start("default", beat=True)
+    decide(other)
+    wait_until(lambda: told(other) == len(PEOPLE))
+    assert told(remote) == 0
+    assert FarSide.objects.get(endpoint=remote.url).closed_until is not None
