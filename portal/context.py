@@ -11,12 +11,13 @@ from portal.outbox import outbox_is_open
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    """`outbox_open`, `demo`, and `sign_in_next`: the page to come back to after signing in."""
+    """`outbox_open`, `no_mail_server`, `demo`, and `sign_in_next`: the page to come back to after signing in."""
     entrance = (
         request.path_info.startswith("/accounts/") or request.method != "GET" or request.path_info == "/"
     )
     return {
         "outbox_open": outbox_is_open(request),
+        "no_mail_server": settings.OUTBOX_PAGE,
         "demo": settings.GATEHOUSE_DEMO,
         "portal_address": settings.GATEHOUSE_URL,
         "sign_in_next": "" if entrance else request.get_full_path(),

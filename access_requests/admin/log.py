@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Subquery
+from django.db.models.functions import Greatest
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,7 +18,7 @@ from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.admin.filters import DayFilter, ModelFilter, distinct_values
 from access_requests.enums import MailState
 from access_requests.errors import RuleError
-from access_requests.models import Event, OutgoingMail
+from access_requests.models import Event, MailServer, OutgoingMail
 from access_requests.search import OF_EMAIL, AnyOf, holds, models_like, of_people, people_like
 from access_requests.services import mailserver
 from access_requests.services.log_protection import ADVICE, unprotected
@@ -148,7 +149,7 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     """For superusers: emails hold messages and links. Codes and links that open an account are shown to nobody."""
 
     to_model = ""
-    list_display = ["subject", "to", "state", "attempts", "error", "next_try", "created_at", "sent_at"]
+    list_display = ["subject", "to", "state", "next_try", "error", "attempts", "created_at", "sent_at"]
     list_filter = ["state"]
     search_fields = ["to", "subject", "key"]
     search_help_text = "Address, subject, or what it is about"
@@ -181,9 +182,15 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     def error(self, mail: OutgoingMail) -> str:
         return Truncator(mail.last_error).chars(80)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutgoingMail]:
+        """With `not_before`: when it is tried next, which the pause of a failing server puts off."""
+        server = MailServer.objects.filter(pk=MailServer.ROW, failures__gt=0).values("paused_until")
+        return super().get_queryset(request).annotate(not_before=Greatest("next_try_at", Subquery(server)))
+
     @admin.display(description="next try", ordering="next_try_at")
-    def next_try(self, mail: OutgoingMail) -> datetime | None:
-        return mail.next_try_at if mail.state == MailState.WAITING else None
+    def next_try(self, mail: OutgoingMail) -> str:
+        waits = mail.state == MailState.WAITING
+        return f"{mail.not_before:%Y-%m-%d %H:%M:%S} UTC" if waits else ""  # type: ignore[attr-defined]
 
     @admin.display(description="text")
     def shown_text(self, mail: OutgoingMail) -> str:

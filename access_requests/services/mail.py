@@ -49,9 +49,12 @@ def queue_mail(
 def queue_pressing(*, to: str, subject: str, text: str, useful_for: timedelta) -> OutgoingMail:
     """Store an email with a code or a link that someone waits for: it leaves before the others, or not at all.
 
-    It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account.
+    It is not sent after `useful_for`, nor once another of the same subject was asked for: only the newest code works. Its
+    text is kept only until it is sent, since it opens an account.
     """
     now = timezone.now()
+    older = OutgoingMail.objects.filter(state=MailState.WAITING, pressing=True, to=to, subject=subject[:300])
+    older.update(useless_after=now)
     mail = OutgoingMail.objects.create(
         key=f"pressing:{secrets.token_hex(16)}",
         to=to,

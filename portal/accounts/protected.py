@@ -165,5 +165,5 @@ def confirm_by_link(request: HttpRequest) -> HttpResponse:
         return render(request, "account/confirm_by_link.html")
     user = User.objects.get(pk=request.user.pk)
     request_password_reset(request, user.email, [user], reset_tokens())
-    messages.success(request, "A link is on its way to your email address.")
+    messages.success(request, "We are sending a link to your email address.")
     return redirect("account_reset_password_done")

@@ -10,6 +10,7 @@ urlpatterns = [
     path("accounts/signup/", views.SignupView.as_view(), name="account_signup"),
     path("accounts/sessions/", views.SessionsView.as_view(), name="usersessions_list"),
     path("accounts/suggest-user-name", views.suggest, name="suggest_username"),
+    path("accounts/mail-outage", views.mail_outage, name="mail_outage"),
     path("accounts/owner/<str:token>", views.owner, name="owner"),
     path("accounts/reauthenticate/link/", protected.confirm_by_link, name="confirm_by_link"),
     path(

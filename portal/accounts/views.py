@@ -49,6 +49,16 @@ class SignupView(AllauthSignupView):
         return self.form_invalid(form)
 
 
+@login_not_required
+@never_cache
+@require_safe
+def mail_outage(request: HttpRequest) -> HttpResponse:
+    """Whether the mail server answers: the notice of a page that waits for an email, which asks for it again and again."""
+    return render(
+        request, "parts/mail_outage.html", {"refresh": True, "code": request.GET.get("code") == "1"}
+    )
+
+
 class SessionsView(ListUserSessionsView):
     """allauth's page of sessions; looking at it deletes nothing, the next sign-in does."""
 

@@ -44,7 +44,7 @@ def up(arguments: list[str]) -> int:
 
 
 def _report(supervisor: Supervisor) -> None:
-    """Prints the one-time link while there is no staff account, and one line about a log that is not protected.
+    """Prints the one-time link while there is no staff account, and lines about a missing mail server and an open log.
 
     The portal stands without either.
     """
@@ -56,6 +56,11 @@ def _report(supervisor: Supervisor) -> None:
     if report["owner_link"]:
         print(
             f"Nobody looks after this portal yet. Create its owner here: {report['owner_link']}", flush=True
+        )
+    if report["outbox"]:
+        print(
+            f"No mail server is set (EMAIL_URL): staff read the emails at {supervisor.address}/outbox/",
+            flush=True,
         )
     if report["unprotected"]:
         print(f"Not protected: {' '.join(report['unprotected'])}", flush=True)

@@ -84,12 +84,18 @@ def owner_link() -> str:
 
 
 def report() -> dict[str, Any]:
-    """`owner_link`, and a sentence for each way in which the event log is `unprotected`."""
+    """`owner_link`, a sentence for each way in which the event log is `unprotected`, and whether emails stay in the `outbox`."""
     link = owner_link()  # sets Django up
+    from django.conf import settings
+
     from access_requests.services.log_protection import ADVICE, unprotected
 
     found = unprotected()
-    return {"owner_link": link, "unprotected": [*found, ADVICE] if found else []}
+    return {
+        "owner_link": link,
+        "unprotected": [*found, ADVICE] if found else [],
+        "outbox": settings.OUTBOX_PAGE,
+    }
 
 
 def main(action: str, state: str = "", dsn: str = "") -> int:

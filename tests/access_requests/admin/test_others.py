@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -87,6 +87,20 @@ def test_mails_are_for_superusers_and_tried_again(desk: Any) -> None:
     mail.refresh_from_db()
     assert (mail.state, mail.attempts) == (MailState.WAITING, 0)
     assert "nothing to try again" in page(desk.root_browser.post(f"{BASE}/outgoingmail/", data, follow=True))
+
+
+def test_next_try_of_a_mail_waits_for_the_servers_pause(desk: Any) -> None:
+    grant_access(model=desk.model, email=desk.ada.email, days=3)
+    mail = OutgoingMail.objects.get()
+    pages = [f"{BASE}/outgoingmail/", f"{BASE}/outgoingmail/{mail.pk}/change/"]
+    OutgoingMail.objects.update(next_try_at=datetime(2026, 1, 1, 12, tzinfo=UTC))
+    for path in pages:
+        assert "2026-01-01 12:00:00 UTC" in page(desk.root_browser.get(path))
+    MailServer.objects.create(
+        pk=1, failures=1, paused_until=datetime(2026, 1, 1, 13, tzinfo=UTC), failing_since=mail.created_at
+    )
+    for path in pages:
+        assert "2026-01-01 13:00:00 UTC" in page(desk.root_browser.get(path))
 
 
 @pytest.mark.parametrize("name", ["grant", "event", "outgoingmail", "gatedmodel"])

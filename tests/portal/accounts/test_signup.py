@@ -109,9 +109,15 @@ def test_signup_while_the_mail_server_fails_says_so_where_the_code_is_awaited(
 ) -> None:
     mail_through("portal.smtp.EmailBackend", host="127.0.0.1", port=1)
     page = client.post(reverse("account_signup"), ADA, follow=True).content.decode()
-    assert "A code is on its way to" in page
+    assert "We are sending a code to" in page
     assert OUTAGE not in page
+    assert OUTAGE not in client.get(reverse("mail_outage")).content.decode()
     assert send_due() == 0
+    assert (
+        OUTAGE in client.get(reverse("mail_outage")).content.decode()
+    )  # what the open page asks for by itself
+    for form in ("account_signup", "account_reset_password"):
+        assert OUTAGE in Client().get(reverse(form)).content.decode()
     page = client.get(reverse("account_email_verification_sent")).content.decode()
     assert OUTAGE in page
     done = client.post(reverse("account_email_verification_sent"), {"code": newest_code()})
@@ -120,6 +126,12 @@ def test_signup_while_the_mail_server_fails_says_so_where_the_code_is_awaited(
     assert OUTAGE in reset.content.decode()
     MailServer.objects.update(failures=0)
     assert OUTAGE not in client.get(reverse("account_reset_password_done")).content.decode()
+
+
+def test_signup_without_a_mail_server_says_whom_to_ask(client: Client) -> None:
+    sentence = "This portal has no mail server yet, so its emails do not leave it."
+    assert sentence in client.get(reverse("account_signup")).content.decode()
+    assert sentence in client.post(reverse("account_signup"), ADA, follow=True).content.decode()
 
 
 def test_code_that_has_ended_is_replaced_by_a_new_one_with_a_life_of_its_own(
