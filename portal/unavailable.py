@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError
@@ -82,6 +83,8 @@ def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | 
     if found is None:
         return None
     why = " ".join(str(error).split())[:300]
+    if found is AWAY and request.method in {"GET", "HEAD"}:
+        found = replace(found, advice="")
     log.warning("%s %s was answered %s: %s", request.method, request.path_info[:200], found.code, why)
     response = _words(request)(request, found)
     if found.seconds:
@@ -103,7 +106,11 @@ def _words(request: HttpRequest) -> View:
 
 def page(request: HttpRequest, found: Unavailable) -> HttpResponse:
     """Return the page of a person: 503 for each of them."""
-    advice = "" if request.method in {"GET", "HEAD"} and found is AWAY else found.advice
-    said = {"sentence": found.sentence, "advice": advice, "soon": 0 < found.seconds <= SOON}
+    said = {
+        "sentence": found.sentence,
+        "advice": found.advice,
+        "soon": 0 < found.seconds <= SOON,
+        "again": request.get_full_path() if request.method == "GET" else "",
+    }
     text = get_template("503.html").render(said)
     return HttpResponse(text, status=503)

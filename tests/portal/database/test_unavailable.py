@@ -33,8 +33,9 @@ def assert_is_page(answer: Answer, sentence: str, seconds: int) -> None:
 
 def test_page_that_waits_for_a_lock_says_so(impatient: Portal, owner: Any) -> None:
     with locked(owner, "access_requests_gatedmodel"):
-        answer = impatient.get("/")
+        answer = impatient.get("/?q=tulu")
     assert_is_page(answer, "Someone else is changing the same thing right now. Nothing was changed.", 5)
+    assert '<a class="button" href="/?q=tulu">Try again</a>' in answer.text
     assert impatient.get("/").status == 200
 
 
