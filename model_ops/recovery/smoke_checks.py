@@ -36,18 +36,17 @@ def check_wishes(prompt: str, max_new_tokens: int, device: str) -> None:
 def check_folder(path: Path | str) -> Checkpoint:
     """The headers, once the folder was found to hold a whole model and nothing that leads elsewhere."""
     checkpoint = read_checkpoint(path, "result")
-    name = checkpoint.folder.name
     beside = files_to_copy(checkpoint.folder)
     if checkpoint.format != "safetensors":
-        raise Refusal(
-            f"The weights in {name} are {checkpoint.format} files, and only safetensors are loaded."
-        )
+        raise Refusal(f"These weights are {checkpoint.format} files, and only safetensors are loaded.")
     if not checkpoint.config:
-        raise Refusal(f"{name} holds no config.json, so that nobody knows what model its weights are.")
+        raise Refusal("There is no config.json, so that nobody knows what model these weights are.")
     if not set(TOKENIZERS).intersection(beside):
-        raise Refusal(f"{name} holds no tokenizer (one of {', '.join(TOKENIZERS)}), so it cannot be asked.")
+        raise Refusal(
+            f"There is no tokenizer (one of {', '.join(TOKENIZERS)}), so the model cannot be asked."
+        )
     if (checkpoint.folder / "adapter_config.json").exists():
-        raise Refusal(f"{name} holds adapter_config.json, which leads to another model; take it away.")
+        raise Refusal("There is an adapter_config.json, which leads to another model; take it away.")
     return checkpoint
 
 

@@ -156,12 +156,12 @@ def grow_beyond_all_memory(folder):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (remove("config.json"), r"out holds no config\.json, so that nobody knows what model its weights are\."),
-        (remove("tokenizer.json"), r"out holds no tokenizer \(one of .*\), so it cannot be asked\."),
+        (remove("config.json"), r"There is no config\.json, so that nobody knows what model these weights are\."),
+        (remove("tokenizer.json"), r"There is no tokenizer \(one of .*\), so the model cannot be asked\."),
         (remove("model.safetensors"), r"The result folder 'out' holds no weights; expected one of .*"),
-        (safetensors_to_bin, r"The weights in out are bin files, and only safetensors are loaded\."),
+        (safetensors_to_bin, r"These weights are bin files, and only safetensors are loaded\."),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"),
-         r"out holds adapter_config\.json, which leads to another model; take it away\."),
+         r"There is an adapter_config\.json, which leads to another model; take it away\."),
         (link_out, r"'words\.txt' in out is a link out of the folder, which is not followed\."),
         (grow_beyond_all_memory, r"The weights take 8796\.09 GB of memory and about .* more are needed, but only .* are free here; "
          r"run smoke on a machine with more memory\."),
