@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.db.models import F, QuerySet
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from access_requests.enums import Place, RequestState
 from access_requests.models import AccessRequest, FormVersion, GatedModel, Grant
+from access_requests.people import full_name
+from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_NUMBERS, Prepared
 from access_requests.queries import NEWEST_FIRST, is_older
 from access_requests.search import AnyOf
-
-if TYPE_CHECKING:
-    from portal.accounts.models import User
 
 UNCOUNTED = (RequestState.DRAFT, RequestState.WITHDRAWN)
 # The columns by which a place in a list is found and which the list shows.
@@ -29,7 +28,7 @@ OF_REQUESTS = (
     "applicant", "model", "state", "created_at", "submitted_at", "closed_at", "form", "answers", "address", "appeal",
 )  # fmt: skip
 OF_GRANTS = ("user", "model", "request", "granted_by", "starts_at", "ends_at", "revoked_at")
-OF_PEOPLE = ("username", "first_name", "last_name", "email")
+OF_PEOPLE = ("pk", "username", "first_name", "last_name", "email")
 GRANT_ID = "grant-"  # how the id of an entry without a request begins
 
 
@@ -80,14 +79,23 @@ class Case:
         return self.request.closed_at if self.request else None
 
 
+class Named(NamedTuple):
+    """What lists say of a person; a thousand of these are made in a tenth of the time that objects take."""
+
+    pk: int
+    username: str
+    full_name: str
+    email: str
+
+
 @dataclass(frozen=True)
 class Entry:
     """A case with what a list says about it."""
 
     case: Case
-    person: User
+    person: Named
     request: AccessRequest | None  # with its form
-    granted_by: User | None
+    granted_by: Named | None
 
     @property
     def asked(self) -> bool:
@@ -145,9 +153,8 @@ def cases_of(model: GatedModel, people: Iterable[int]) -> list[Case]:
     people = list(people)
     if not people:
         return []
-    asked = AccessRequest.objects.filter(model=model, submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
-    requests = _newest_requests(asked.filter(AnyOf(F("applicant_id"), people)))
-    grants = _newest_grants(Grant.objects.filter(AnyOf(F("user_id"), people), model=model))
+    requests = {one.applicant_id: one for one in _newest_requests(model=model.pk, people=people)}
+    grants = {grant.user_id: grant for grant in _newest_grants(model=model.pk, people=people)}
     _add_requests(grants.values(), requests)
     both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
     return [Case(person, place_of(*pair), *pair) for person, pair in both.items()]
@@ -163,8 +170,7 @@ def entries(cases: Iterable[Case], *, answers: bool = True) -> list[Entry]:
     cases = list(cases)
     named = {case.person_id for case in cases}
     named |= {case.grant.granted_by_id for case in cases if case.grant and case.grant.granted_by_id}
-    rows = get_user_model().objects.only(*OF_PEOPLE).filter(AnyOf(F("pk"), named))
-    people = {person.pk: person for person in rows}
+    people = _named(named)
     if answers:
         _add_forms([case.shown for case in cases if case.shown])
     return [
@@ -178,6 +184,14 @@ def entries(cases: Iterable[Case], *, answers: bool = True) -> list[Entry]:
     ]
 
 
+def _named(keys: Iterable[int]) -> dict[int, Named]:
+    rows = get_user_model().objects.filter(AnyOf(F("pk"), keys)).values_list(*OF_PEOPLE)
+    return {
+        pk: Named(pk, username, full_name(first, last, username), email)
+        for pk, username, first, last, email in rows
+    }
+
+
 def _add_forms(requests: list[AccessRequest]) -> None:
     """Many requests share a form."""
     forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
@@ -185,14 +199,19 @@ def _add_forms(requests: list[AccessRequest]) -> None:
         request.form = forms[request.form_id]
 
 
-def _newest_requests(asked: QuerySet[AccessRequest]) -> dict[int, AccessRequest]:
-    newest = asked.order_by("applicant_id", *NEWEST_FIRST).distinct("applicant_id")
-    return {request.applicant_id: request for request in newest.only(*OF_REQUESTS)}
+def _requests_of(model: int, people: list[int]) -> QuerySet[AccessRequest]:
+    asked = AccessRequest.objects.filter(AnyOf(F("applicant_id"), people), model=model)
+    counted = asked.filter(submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
+    return counted.order_by("applicant_id", *NEWEST_FIRST).distinct("applicant_id").only(*OF_REQUESTS)
 
 
-def _newest_grants(given: QuerySet[Grant]) -> dict[int, Grant]:
-    newest = given.order_by("user_id", "-pk").distinct("user_id")
-    return {grant.user_id: grant for grant in newest.only(*OF_GRANTS)}
+def _grants_of(model: int, people: list[int]) -> QuerySet[Grant]:
+    given = Grant.objects.filter(AnyOf(F("user_id"), people), model=model)
+    return given.order_by("user_id", "-pk").distinct("user_id").only(*OF_GRANTS)
+
+
+_of_a_page = {"model": SAMPLE_NUMBER, "people": SAMPLE_NUMBERS}
+_newest_requests, _newest_grants = Prepared(_requests_of, **_of_a_page), Prepared(_grants_of, **_of_a_page)
 
 
 def _add_requests(grants: Iterable[Grant], newest: dict[int, AccessRequest]) -> None:

@@ -49,6 +49,7 @@ class Grant(models.Model):
                 fields=["model", "ends_at"], condition=Q(closed_at__isnull=True), name="grant_open_by_end"
             ),
             models.Index(fields=["model", "id"], name="grant_of_model"),
+            models.Index(fields=["model", "user"], name="grant_of_model_and_person"),
             models.Index(fields=["source", "id"], name="grant_by_source"),
             models.Index(fields=["id"], condition=Q(revoked_at__isnull=False), name="grant_revoked"),
             models.Index(fields=["ends_at", "id"], condition=Q(revoked_at__isnull=True), name="grant_by_end"),

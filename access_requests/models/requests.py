@@ -104,6 +104,7 @@ class AccessRequest(models.Model):
             ),
             models.Index(fields=["state", "first_submitted_at", "id"], name="request_by_state"),
             models.Index(fields=["model", "country"], name="request_countries_of_model"),
+            models.Index(fields=["model", "applicant"], name="request_of_model_and_person"),
             trigram_index(OF_REQUEST, name="request_search"),
         ]
 

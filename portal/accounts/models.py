@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django_countries.fields import CountryField
 
+from access_requests.people import full_name
 from access_requests.search import OF_PERSON, trigram_index
 
 # The Hub's rule for a name: 1 to 96 of these, no "--" or "..", no "-" or "." at an end, no ".git" last.
@@ -115,7 +116,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def get_full_name(self) -> str:
         """First and last name, else the user name: never the e-mail address."""
-        return f"{self.first_name} {self.last_name}".strip() or self.username
+        return full_name(self.first_name, self.last_name, self.username)
 
     def get_short_name(self) -> str:
         return self.first_name or self.username

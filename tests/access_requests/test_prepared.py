@@ -71,6 +71,7 @@ def test_prepared_query_makes_objects_as_the_queryset_does(
         assert seen == [(one.card_data, one.form, one.rendered_card.summary) for one in expected]
         assert [one.greeting for one in found] == [f"Hello {model.repo_id}" for model in models]
         assert all(one.get_deferred_fields() == {"card"} for one in found)
+        assert all((one._state.adding, one._state.db) == (False, "default") for one in found)
     assert asked.first(keys=[second.pk], word="") == second
     assert asked.first(keys=[], word="") is None
 

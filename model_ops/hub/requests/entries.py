@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from access_requests.answers import by_label
-from access_requests.cases import Entry
+from access_requests.cases import Entry, Named
 from access_requests.models import AccessRequest
 from model_ops.hub.route import moment
-
-if TYPE_CHECKING:
-    from portal.accounts.models import User
 
 Item = dict[str, Any]
 
@@ -53,8 +50,8 @@ def _user(entry: Entry) -> Item:
     return about | _names(person) | _email(entry)
 
 
-def _names(person: User) -> Item:
-    return {"fullname": person.get_full_name(), "user": person.username}
+def _names(person: Named) -> Item:
+    return {"fullname": person.full_name, "user": person.username}
 
 
 def _email(entry: Entry) -> Item:
