@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from typing import Any
 
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from access_requests.models import Grant
 from access_requests.permissions import people_to_tell
+from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_NUMBERS, Prepared
+from access_requests.search import AnyOf
 from access_requests.services.mail import queue_mail
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState, RecoveryState
@@ -153,22 +156,37 @@ def _delivered(grant_id: int) -> bool:
 
 def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:
     """Return (delivery, grant, model, end of the grant), from where the last look ended and round to the beginning."""
-    rows = Delivery.objects.filter(state=DeliveryState.WAITING).order_by("pk")
-    named = rows.values_list("pk", "grant_id", "grant__model_id", "grant__closed_at")
     after = cache.get(LOOKED_AT) or 0
-    found = list(named.filter(pk__gt=after)[:AT_ONCE])
+    found = _waiting_after(after=after)[:AT_ONCE]
     if after and len(found) < AT_ONCE:
-        found += named.filter(pk__lte=after)[: AT_ONCE - len(found)]
+        found += [row for row in _waiting_after(after=0) if row[0] <= after][: AT_ONCE - len(found)]
     cache.set(LOOKED_AT, found[-1][0] if len(found) == AT_ONCE else 0, timeout=None)
     return found
+
+
+def _waiting_after_key(after: int) -> QuerySet[Any, Any]:
+    rows = Delivery.objects.filter(state=DeliveryState.WAITING, pk__gt=after).order_by("pk")
+    return rows.values_list("pk", "grant_id", "grant__model_id", "grant__closed_at")[:AT_ONCE]
 
 
 def _movable(models: set[int]) -> set[int]:
     """Return those of the models whose waiting grants can be brought further: published, not wanted yet, or ended badly."""
     if not models:
         return set()
-    ready = Ref.objects.filter(model__in=models, name=MAIN, revision__has_weights=True)
+    return {model for find in (_published, _in_need) for (model,) in find(models=sorted(models))}
+
+
+def _published_of(models: list[int]) -> QuerySet[Any, Any]:
+    rows = Ref.objects.filter(AnyOf(F("model"), models), name=MAIN, revision__has_weights=True)
+    return rows.order_by().values_list("model_id")
+
+
+def _in_need_of(models: list[int]) -> QuerySet[Any, Any]:
     unwanted = Q(recovery__state=RecoveryState.PLANNED, recovery__wanted_at=None)
     ended = Q(recovery__state__in=(RecoveryState.FAILED, RecoveryState.REFUSED))
-    current = ModelWeights.objects.filter(unwanted | ended, model__in=models, replaced_at=None)
-    return set(ready.values_list("model_id", flat=True).union(current.values_list("model_id", flat=True)))
+    rows = ModelWeights.objects.filter(unwanted | ended, AnyOf(F("model"), models), replaced_at=None)
+    return rows.order_by().values_list("model_id")
+
+
+_waiting_after = Prepared(_waiting_after_key, after=SAMPLE_NUMBER)
+_published, _in_need = (Prepared(build, models=SAMPLE_NUMBERS) for build in (_published_of, _in_need_of))
