@@ -32,7 +32,9 @@ NOTE = "bench-scale.json"  # in a state folder that was filled: what is in it
 def main(arguments: list[str]) -> int:
     """Fill a database and measure; return 1 where a limit is missed."""
     parser = argparse.ArgumentParser(prog="./dev.py bench scale", description=__doc__)
-    parser.add_argument("--requests", type=int, default=1000, help="requests in the database")
+    parser.add_argument(
+        "--requests", type=int, default=1000, help="requests in the database, at least 200 (1000)"
+    )
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="an empty folder for the portal; it is kept"
     )

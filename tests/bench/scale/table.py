@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -135,12 +136,18 @@ def as_text(rows: list[Row]) -> str:
     """Return the table as it is printed."""
     head = ("what", "median", "max", "queries", "limit", "")
     lines = [head, *(_line(row) for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
-    return "\n".join(
-        "  ".join(text.ljust(width) if not place else text.rjust(width) if place < 5 else text
-                  for place, (text, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-        for line in lines
-    )  # fmt: skip
+    widths = [max(_width(line[place]) for line in lines) for place in range(len(head))]
+
+    def cell(place: int, text: str) -> str:
+        blanks = " " * (widths[place] - _width(text))
+        return text + blanks if not place else blanks + text if place < 5 else text
+
+    return "\n".join("  ".join(cell(*each) for each in enumerate(line)).rstrip() for line in lines)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal it takes: letters of East Asia take two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 
 def _line(row: Row) -> tuple[str, ...]:
