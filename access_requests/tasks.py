@@ -43,13 +43,13 @@ def render_outdated() -> None:
 def follow_due() -> None:
     """Wakes a worker for each followed repository to be polled and each decision to be told; their rows own the work.
 
-    Messages that no worker took within a minute end: while all of them wait for slow remotes, the queue does not grow.
+    Messages that no worker took in time end: while all of them wait for slow remotes, the queue does not grow.
     """
     for task, due, most in (
         ("access_requests.tasks.push_decision", pushing.due(), 200),
         ("access_requests.tasks.poll_followed", polling.due(), 50),
     ):
-        enqueue_each_on_commit(task, list(due.values_list("pk", flat=True)[:most]), expires=60)
+        enqueue_each_on_commit(task, list(due.values_list("pk", flat=True)[:most]), expires=300)
 
 
 @shared_task(soft_time_limit=900, time_limit=930)

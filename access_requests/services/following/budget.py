@@ -30,13 +30,9 @@ def spend(endpoint: str, *, urgent: bool) -> None:
     if not spent:
         side.refresh_from_db()
         ends = max(filter(None, [side.closed_until, side.window_started_at + WINDOW * (side.calls >= most)]))
-        closed = side.closed_until is not None and side.closed_until > now
-        why = (
-            "it is left alone for now, as it did not answer in time or was asked too often"
-            if closed
-            else "the calls allowed there are used up for now"
+        raise Limited(
+            "the calls allowed there are used up for now", max(1, round((ends - now).total_seconds()))
         )
-        raise Limited(why, max(1, round((ends - now).total_seconds())))
 
 
 def close(endpoint: str, seconds: int) -> None:

@@ -7,7 +7,6 @@ huggingface_hub come the headers and the reading of rate limits.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -35,9 +34,6 @@ MOST_ENTRIES = 100_000  # likewise
 PAGE = 1000  # entries; the most that the Hub gives
 LISTS = (FarStatus.PENDING, FarStatus.ACCEPTED, FarStatus.REJECTED, FarStatus.RESET)
 LONGEST_WAIT = 3600  # seconds, whatever a remote asks for
-# Seconds for which nothing is asked of a remote that kept a worker waiting longer than SLOW for no answer: what is to be
-# told elsewhere has its turn.
-LEFT_ALONE, SLOW = 60, 5.0
 
 __all__ = [
     "LISTS", "Away", "FarClient", "FarError", "Limited", "NotThere", "Refused", "RepositoryGone", "TokenRefused",
@@ -134,13 +130,7 @@ class FarClient:
 
     def _call(self, method: str, url: str, body: Any = None) -> tuple[Answer, Any]:
         self._spend()
-        began = time.monotonic()
-        try:
-            answer = self._wire.call(method, url, body)
-        except Away:
-            if time.monotonic() - began > SLOW:
-                self._closed(LEFT_ALONE)
-            raise
+        answer = self._wire.call(method, url, body)
         self._heed_limits(answer)
         if answer.status >= 300:
             raise _failure(method, answer)

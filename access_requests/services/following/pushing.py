@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 40  # with the pauses below about a day and a half
 FIRST_PAUSE = timedelta(seconds=3)
 LONGEST_PAUSE = timedelta(hours=1)
+SLOW, LEFT_ALONE = (
+    5.0,
+    timedelta(minutes=1),
+)  # seconds for no answer, and for how long nothing more is told there then
 FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}
 
 
@@ -74,6 +79,7 @@ def push(*, push_id: int) -> bool:
     if row.attempts > MOST_ATTEMPTS:  # each of which ended with its worker
         _not_told(row, held, Away("the worker that told it was ended before it was done"))
         return False
+    began = time.monotonic()
     try:
         _tell(row, held)
         return _told(row, held)
@@ -81,6 +87,8 @@ def push(*, push_id: int) -> bool:
         return False
     except FarError as error:
         _not_told(row, held, error)
+        if isinstance(error, Away) and time.monotonic() - began > SLOW:
+            _let_others_go_first(row.remote.followed.endpoint)
     except Exception as error:
         if is_database_away(error):
             raise
@@ -224,6 +232,13 @@ def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> N
                 data={"to": row.status, "why": str(error)[:300]},
             )
             settle(row.remote_id)
+
+
+def _let_others_go_first(endpoint: str) -> None:
+    """Put off what else is to be told there: each would hold a worker as long, and what is for other places would wait."""
+    until = timezone.now() + LEFT_ALONE
+    waiting = RemotePush.objects.filter(state=PushState.DUE, next_try_at__lt=until)
+    waiting.filter(remote__followed__endpoint=endpoint).update(next_try_at=until)
 
 
 def _newer(row: RemotePush) -> QuerySet[RemotePush]:
