@@ -46,15 +46,20 @@ def queue_mail(
     return mail
 
 
-def queue_pressing(*, to: str, subject: str, text: str, useful_for: timedelta) -> OutgoingMail:
+def queue_pressing(
+    *, to: str, subject: str, text: str, useful_for: timedelta, instead_of: int | None = None
+) -> OutgoingMail:
     """Store an email with a code or a link that someone waits for: it leaves before the others, or not at all.
 
-    It is not sent after `useful_for`, nor once another of the same subject was asked for: only the newest code works. Its
-    text is kept only until it is sent, since it opens an account.
+    It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account. `instead_of` is the
+    key of an email whose code works no more: if that still waits, it is not sent.
     """
     now = timezone.now()
-    older = OutgoingMail.objects.filter(state=MailState.WAITING, pressing=True, to=to, subject=subject[:300])
-    older.update(useless_after=now)
+    if instead_of is not None:
+        unsent = OutgoingMail.objects.filter(
+            pk=instead_of, state__in=[MailState.WAITING, MailState.FAILED], pressing=True, to=to
+        )
+        unsent.update(useless_after=now)
     mail = OutgoingMail.objects.create(
         key=f"pressing:{secrets.token_hex(16)}",
         to=to,

@@ -57,6 +57,7 @@ USEFUL_FOR = {
     "account/email/password_reset_key": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT),
 }
 USEFUL_ELSE = timedelta(days=1)
+LAST_CODE = "email-with-the-newest-code"  # in a session: its key
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -177,12 +178,15 @@ class AccountAdapter(DefaultAccountAdapter):
         mail = self.render_mail(
             template_prefix, email, {**context, **links, "email": email, "current_site": site}
         )
-        queue_pressing(
+        code_of = self.request.session if self.request is not None and "code" in context else {}
+        queued = queue_pressing(
             to=email,
             subject=str(mail.subject),
             text=f"{mail.body}\n",
             useful_for=USEFUL_FOR.get(template_prefix, USEFUL_ELSE),
+            instead_of=code_of.get(LAST_CODE),  # a session's newest code is the only one that works in it
         )
+        code_of[LAST_CODE] = queued.pk
 
 
 def reset_address(key: str) -> str:

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_safe
 from django.views.generic.edit import FormView
 
 from access_requests.errors import Conflict
+from access_requests.services import mailserver
 from portal.accounts.activity import live_sessions
 from portal.accounts.forms import OwnerForm, ProfileForm, SignupForm
 from portal.accounts.models import User
@@ -53,10 +54,12 @@ class SignupView(AllauthSignupView):
 @never_cache
 @require_safe
 def mail_outage(request: HttpRequest) -> HttpResponse:
-    """Whether the mail server answers: the notice of a page that waits for an email, which asks for it again and again."""
-    return render(
-        request, "parts/mail_outage.html", {"refresh": True, "code": request.GET.get("code") == "1"}
-    )
+    """Return the notice of a page that waits for an email, which asks for it every 20 seconds; 204 while it is the same."""
+    failing = mailserver.outage() is not None
+    if failing == (request.GET.get("shown") == "1"):
+        return HttpResponse(status=204)
+    code = request.GET.get("code") == "1"
+    return render(request, "parts/mail_outage_now.html", {"outage": failing, "refresh": True, "code": code})
 
 
 class SessionsView(ListUserSessionsView):
