@@ -7,6 +7,7 @@ import os
 import signal
 from typing import Any
 
+from django.apps import apps
 from django.urls import get_resolver
 
 from portal.environment import database_connections, web_processes
@@ -34,7 +35,8 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Load everything, and leave it out of garbage collections: each would look at it for 40 ms while pages wait."""
-    get_resolver().url_patterns  # noqa: B018 - imports the views
+    if apps.ready:
+        get_resolver().url_patterns  # noqa: B018 - imports the views
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)

@@ -46,7 +46,7 @@ def check_folder(path: Path | str) -> Checkpoint:
             f"There is no tokenizer (one of {', '.join(TOKENIZERS)}), so the model cannot be asked."
         )
     if (checkpoint.folder / "adapter_config.json").exists():
-        raise Refusal("There is an adapter_config.json, which leads to another model; take it away.")
+        raise Refusal("There is an adapter_config.json, which leads to another model; remove it.")
     return checkpoint
 
 

@@ -26,9 +26,9 @@ class Kind:
 
     @property
     def options(self) -> str:
-        """The limits and `PLANNING` as libpq's `options`, which the server applies before the first statement."""
+        """The limits and `PLANNING` as libpq's `options`, applied before the first statement; a command has none."""
         limits = [f"-c {name}={seconds}s" for name, seconds in self.limits.items() if seconds]
-        return " ".join([*limits, PLANNING])
+        return " ".join([*limits, PLANNING] if limits else [])
 
     @property
     def limits(self) -> dict[str, int]:

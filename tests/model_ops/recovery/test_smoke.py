@@ -161,7 +161,7 @@ def grow_beyond_all_memory(folder):
         (remove("model.safetensors"), r"The result folder 'out' holds no weights; expected one of .*"),
         (safetensors_to_bin, r"These weights are bin files, and only safetensors are loaded\."),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"),
-         r"There is an adapter_config\.json, which leads to another model; take it away\."),
+         r"There is an adapter_config\.json, which leads to another model; remove it\."),
         (link_out, r"'words\.txt' in out is a link out of the folder, which is not followed\."),
         (grow_beyond_all_memory, r"The weights take 8796\.09 GB of memory and about .* more are needed, but only .* are free here; "
          r"run smoke on a machine with more memory\."),
