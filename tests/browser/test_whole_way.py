@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TULU_CARD
+from tests.sign_in import totp_code
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -82,18 +82,9 @@ def sign_in(page: Any) -> None:
     page.fill("input[name=login]", "rita@example.org")
     page.fill("input[name=password]", "a good password")
     page.keyboard.press("Enter")
-    page.fill("input[name=code]", totp_code())
+    page.fill("input[name=code]", totp_code(TOTP_SECRET))
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Requests, models and people")
-
-
-def totp_code() -> str:
-    """A code that still holds when it arrives: one at the end of its half minute is waited out."""
-    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-
-    if time.time() % 30 > 20:
-        time.sleep(30 - time.time() % 30)
-    return str(format_hotp_value(hotp_value(TOTP_SECRET, int(time.time()) // 30)))
 
 
 def sign_up(page: Any, reviewer: Any) -> None:
