@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def site(state: Path, chosen: argparse.Namespace) -> Iterator[Site]:
-    """Servers and workers as users have them, one web process for each mode, nginx in front, and nginx alone."""
+    """Servers and workers as users have them, a web server for each mode, nginx in front, and nginx alone."""
     for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL"):
         os.environ.pop(name, None)
     off = {"GATEHOUSE_TOKEN_RATE": "0", "GATEHOUSE_ADDRESS_RATE": "0", "GATEHOUSE_ANONYMOUS_RATE": "0"}
@@ -118,7 +118,7 @@ def site(state: Path, chosen: argparse.Namespace) -> Iterator[Site]:
 
 @contextmanager
 def web(state: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """gunicorn as the supervisor starts it: its address, and the process that answers."""
+    """gunicorn as the supervisor starts it: its address, and its main process, whose children answer."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         (state / "logs" / "bench.log").open("ab") as log,
@@ -130,8 +130,7 @@ def web(state: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
         try:
             address = f"127.0.0.1:{listening.getsockname()[1]}"
             asked(address, "GET", "/robots.txt")
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            yield address, int(children[0])
+            yield address, process.pid
         finally:
             process.terminate()
             process.wait(30)
@@ -208,7 +207,7 @@ def download(url: str, running: Site) -> float:
 
 
 def gate(running: Site, *, requests: int) -> dict[str, Any]:
-    """Processor time of the web process for one request, its share of the download log's thread included."""
+    """Processor time of the web processes for one request, its share of the download log's thread included."""
     path = f"{running.seeded['path']}/small/0000.json"
     measured = {
         "HEAD": (running.own, running.own_pid, "HEAD", path),
@@ -243,9 +242,12 @@ def processor_time(
 
 
 def used(pid: int) -> float:
-    """Seconds of processor time of a process and all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processor time of a process and its children, with all their threads."""
+    ticks = 0
+    for one in [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]:
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 # --- slow clients ---------------------------------------------------------------------------------------
@@ -377,7 +379,7 @@ def show(figures: dict[str, Any]) -> None:
             f"{found['megabytes a second']} MB/s, {found['of nginx alone']:.0%} of nginx alone, rounds {found['rounds']}",
         )
     for name, cost in figures["gate"]["milliseconds of processor"].items():
-        say(f"processor time of the web process, {name}", f"{cost} ms")
+        say(f"processor time of the web processes, {name}", f"{cost} ms")
     for method, count in figures["gate"]["queries"].items():
         say(f"queries of a {method}", count)
     for name, found in figures["slow clients"].items():
