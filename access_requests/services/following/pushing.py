@@ -39,10 +39,8 @@ log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 40  # with the pauses below about a day and a half
 FIRST_PAUSE = timedelta(seconds=3)
 LONGEST_PAUSE = timedelta(hours=1)
-SLOW, LEFT_ALONE = (
-    5.0,
-    timedelta(minutes=1),
-)  # seconds for no answer, and for how long nothing more is told there then
+# After so many seconds without an answer, nothing more is reported to that endpoint for a while.
+SLOW, LEFT_ALONE = 5.0, timedelta(minutes=1)
 FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}
 
 

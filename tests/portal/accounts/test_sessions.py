@@ -1,4 +1,4 @@
-"""Sessions as the portal keeps them: one query, and whoever sends something strange as a cookie is not signed in."""
+"""Sessions as the portal keeps them: read in one query, and a strange cookie signs nobody in."""
 
 from __future__ import annotations
 
