@@ -26,6 +26,18 @@ def all_at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 @contextmanager
+def impatient() -> Generator[None]:
+    """A statement of this thread that waits 20 s for a lock is an error. The connection goes back as it came."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '20s'")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+
+
+@contextmanager
 def once_main_thread_waits_in(function: Callable[..., Any], do: Callable[[], object]) -> Generator[None]:
     """Calls `do` in another thread as soon as the main thread, in this block, waits for an event in that function."""
     ended = threading.Event()

@@ -34,7 +34,7 @@ from access_requests.services.requests import record_decision
 from access_requests.services.tokens.issuing import MOST_TOKENS
 from model_ops.services.publishing import publish_revision
 from tests.access_requests.services.lock_mix import SECRETS, STEPS, Mix
-from tests.threads import all_at_once
+from tests.threads import all_at_once, impatient
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ROOMS = ("access_requests", "model_ops", "portal")
@@ -150,11 +150,10 @@ def test_decisions_on_one_model_do_not_wait_for_each_other(
         else:
             assert written.wait(60)
             try:
-                with connection.cursor() as cursor:
-                    cursor.execute("SET lock_timeout = '20s'")
-                record_decision(request=second, reviewer=olga, outcome=Outcome.APPROVED)
-                with recorded():
-                    append_event(kind="test.event", actor=olga, model=model, request=first)
+                with impatient():
+                    record_decision(request=second, reviewer=olga, outcome=Outcome.APPROVED)
+                    with recorded():
+                        append_event(kind="test.event", actor=olga, model=model, request=first)
             finally:
                 done.set()
 

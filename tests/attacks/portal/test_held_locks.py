@@ -18,10 +18,9 @@ from access_requests.services.audit import verify_chain
 from access_requests.services.catalogue import assign_role
 from access_requests.services.requests import record_decision, save_draft, start_request
 from tests.conftest import TULU_ANSWERS
-from tests.threads import all_at_once
+from tests.threads import all_at_once, impatient
 
 CHAIN_LOCK = 0x6761746568  # as in access_requests/migrations/0012_event_log_chain.py
-PATIENCE = "20s"  # after which a statement that waits for a lock is an error
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,11 +36,6 @@ def log_held() -> Generator[None]:
         other.rollback()
 
 
-def be_impatient() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{PATIENCE}'")
-
-
 def test_pages_and_drafts_do_not_wait_for_the_log(
     make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
 ) -> None:
@@ -51,12 +45,10 @@ def test_pages_and_drafts_do_not_wait_for_the_log(
     draft = start_request(model=model, applicant=bob)
     client = Client()
     client.force_login(ada)
-    be_impatient()
-    with log_held():
+    with impatient(), log_held():
         for path in ("/", "/me/", "/ai/tulu", "/me/tokens", "/ai/tulu/licences"):
             assert client.get(path).status_code == 200, path
         save_draft(request=draft, applicant=bob, answers=TULU_ANSWERS)  # no event, so no link
-    connection.close()
 
 
 def test_decision_that_is_not_committed_holds_back_no_page_and_no_other_decision(
@@ -77,10 +69,10 @@ def test_decision_that_is_not_committed_holds_back_no_page_and_no_other_decision
                 assert done.wait(120)
             return
         assert written.wait(120)
-        be_impatient()
         try:
-            assert client.get("/ai/tulu").status_code == 200
-            record_decision(request=second, reviewer=olga, outcome=Outcome.APPROVED)
+            with impatient():
+                assert client.get("/ai/tulu").status_code == 200
+                record_decision(request=second, reviewer=olga, outcome=Outcome.APPROVED)
         finally:
             done.set()
 
