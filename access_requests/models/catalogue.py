@@ -37,6 +37,11 @@ class GatedModel(models.Model):
         default=True, help_text="An unlisted model is not found by those who may not read it."
     )
     form = models.ForeignKey("FormVersion", models.PROTECT, null=True, blank=True, related_name="+")
+    card_renderer = models.PositiveSmallIntegerField(
+        db_default=0,
+        editable=False,
+        help_text="`access_requests.rendered.RENDERER` of the card's page; 0: it is still to be made.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -47,7 +52,7 @@ class GatedModel(models.Model):
         indexes = [
             GinIndex(OpClass(Upper(name), name="gin_trgm_ops"), name=f"gated_model_{name}_search")
             for name in ("repo_id", "card")
-        ]
+        ] + [models.Index(fields=["card_renderer"], name="gated_model_card_renderer")]
 
     def __str__(self) -> str:
         return self.repo_id
@@ -82,7 +87,6 @@ class RenderedCard(models.Model):
     problem = models.CharField(
         max_length=400, blank=True, help_text="For the owner: why the card is shown as it was written."
     )
-    renderer = models.PositiveSmallIntegerField(help_text="`access_requests.rendered.RENDERER`")
 
     class Meta:
         verbose_name = "rendered card"
@@ -136,6 +140,7 @@ class FormVersion(models.Model):
 
     class Meta:
         ordering = ["-pk"]
+        indexes = [models.Index(fields=["renderer"], name="form_version_renderer")]
 
     def __str__(self) -> str:
         return f"{self.model} form {self.pk}"

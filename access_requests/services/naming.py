@@ -11,7 +11,7 @@ from django.db.models.lookups import Exact
 
 from access_requests.enums import Role
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
-from access_requests.models import FormerId, GatedModel, ModelRole, Namespace, RenderedCard
+from access_requests.models import FormerId, GatedModel, ModelRole, Namespace
 from access_requests.queries import find_model
 from access_requests.rendered import render_card
 from access_requests.services.audit import append_event, recorded
@@ -48,7 +48,7 @@ def rename_model(
         if locked.card == rendered:
             keep_card_page(model=locked, page=page)
         else:  # the card has changed in the meantime, and its links lead to the old name
-            RenderedCard.objects.filter(model=locked).update(renderer=0)
+            GatedModel.objects.filter(pk=locked.pk).update(card_renderer=0)
         _record("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
     return model
 

@@ -33,9 +33,10 @@ def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
             "summary": page.summary,
             "chat_format": page.chat_format,
             "problem": page.problem,
-            "renderer": page.renderer,
         },
     )
+    model.card_renderer = page.renderer
+    GatedModel.objects.filter(pk=model.pk).update(card_renderer=page.renderer)
 
 
 def card_page_of(model: GatedModel) -> CardPage | RenderedCard:
@@ -62,18 +63,23 @@ def render_outdated(*, everything: bool = False, seconds: float | None = None) -
     cards = outdated_cards() if not everything else GatedModel.objects.all()
     forms = outdated_forms() if not everything else FormVersion.objects.all()
     until = None if seconds is None else time.monotonic() + seconds
-    done = _render_each(cards.order_by("pk").values_list("pk", flat=True), _render_card, until)
-    return done, _render_each(forms.order_by("pk").values_list("pk", flat=True), _render_form, until)
+    done = _render_each(cards.order_by().values_list("pk", flat=True), _render_card, until)
+    return done, _render_each(forms.order_by().values_list("pk", flat=True), _render_form, until)
 
 
 def outdated_cards() -> QuerySet[GatedModel]:
     """Return the models whose card is still to be rendered, or was by another renderer."""
-    return GatedModel.objects.filter(Q(rendered_card=None) | ~Q(rendered_card__renderer=RENDERER))
+    return GatedModel.objects.filter(_by_another("card_renderer"))
 
 
 def outdated_forms() -> QuerySet[FormVersion]:
     """Return the forms whose texts are still to be rendered, or were by another renderer."""
-    return FormVersion.objects.exclude(renderer=RENDERER)
+    return FormVersion.objects.filter(_by_another("renderer"))
+
+
+def _by_another(field: str) -> Q:
+    """Two ranges of the field's index; PostgreSQL would read every row to find those that are not equal."""
+    return Q(**{f"{field}__lt": RENDERER}) | Q(**{f"{field}__gt": RENDERER})
 
 
 def _render_each(keys: Iterable[int], render: Callable[[int], bool], until: float | None) -> int:

@@ -1,8 +1,10 @@
-"""Copies of content in a bucket: one row for each that is being made or could not be."""
+"""Copies of content in a bucket: one row for each that is still to be made."""
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from model_ops.models.revisions import Blob
 
@@ -10,7 +12,7 @@ from model_ops.models.revisions import Blob
 class BucketCopy(models.Model):
     """The copying of one blob into the bucket of the settings, by whichever worker holds the lease.
 
-    What is finished is noted on the blob itself (`Blob.bucket`), and its row here goes.
+    The row is made for a published revision (`Revision.bucket`) and goes once `Blob.bucket` says that the copy is there.
     """
 
     blob = models.OneToOneField(Blob, models.CASCADE, primary_key=True, related_name="bucket_copy")
@@ -19,11 +21,19 @@ class BucketCopy(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_owner = models.CharField(max_length=32, blank=True)
     attempts = models.PositiveIntegerField(default=0)
-    not_before = models.DateTimeField(null=True, blank=True, help_text="After a failure: when to try again.")
+    not_before = models.DateTimeField(
+        db_default=Now(), help_text="The next try: after a failure later, while it is copied the lease's end."
+    )
     error = models.TextField(blank=True)
 
     class Meta:
         verbose_name_plural = "bucket copies"
+        indexes = [
+            models.Index(fields=["place", "not_before", "blob"], name="bucket_copy_next"),
+            models.Index(
+                fields=["lease_until"], condition=Q(lease_until__isnull=False), name="bucket_copy_lease"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.blob_id} to {self.place}"

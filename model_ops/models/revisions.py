@@ -71,9 +71,18 @@ class Revision(models.Model):
     held_at = models.DateTimeField(
         null=True, blank=True, help_text="Set while an upload waits for an owner to publish it."
     )
+    bucket = models.CharField(
+        max_length=300,
+        db_default="",
+        editable=False,
+        help_text="The bucket and prefix for which copies of its large files were asked for.",
+    )
 
     class Meta:
         ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["bucket", "id"], condition=Q(held_at=None), name="revision_of_bucket")
+        ]
         constraints = [
             models.UniqueConstraint(fields=["model", "commit"], name="one_revision_per_commit"),
             models.CheckConstraint(

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from access_requests.services.queue import enqueue_on_commit
-from model_ops.models import Blob, BucketCopy, RepoFile
+from model_ops.models import Blob, BucketCopy, RepoFile, Revision
 from model_ops.services.blobs import blob_path
 
 log = logging.getLogger(__name__)
@@ -124,9 +125,35 @@ def link(sha256: str, *, seconds: int, disposition: str, content_type: str) -> s
 
 
 def missing() -> QuerySet[Blob]:
-    """Content of published large files whose copy isn't in the bucket, oldest first; what is held may be discarded."""
+    """Content of published large files whose copy isn't in the bucket; what is held may be discarded.
+
+    It reads every small file, so nothing that repeats asks it: workers go by `ask_for_copies` and its rows.
+    """
     large = RepoFile.objects.filter(blob=OuterRef("pk"), is_lfs=True, revision__held_at=None)
-    return Blob.objects.filter(Exists(large)).exclude(bucket=place()).order_by("created_at", "pk")
+    return Blob.objects.filter(Exists(large)).exclude(bucket=place())
+
+
+def ask_for_copies(*, revisions: int = 100) -> bool:
+    """Make a row for each copy that published revisions need and that nobody asked for yet; return whether any did.
+
+    A revision says for which bucket it was asked, so that another bucket in the settings begins anew. At most so many
+    revisions are read at a time.
+    """
+    here = place()
+    published = Revision.objects.filter(held_at=None).order_by("bucket", "pk").values_list("pk", flat=True)
+    # Each is a range of the index; PostgreSQL would read every row to find those that are not equal.
+    asking = list(published.filter(bucket__lt=here)[:revisions] or published.filter(bucket__gt=here)[:revisions])
+    if not asking:
+        return False
+    large = RepoFile.objects.filter(revision__in=asking, is_lfs=True).exclude(blob__bucket=here)
+    blobs = list(large.order_by().values_list("blob", flat=True).distinct())
+    with transaction.atomic():
+        BucketCopy.objects.filter(blob__in=blobs).exclude(place=here).delete()
+        BucketCopy.objects.bulk_create(
+            [BucketCopy(blob_id=blob, place=here) for blob in blobs], ignore_conflicts=True, batch_size=1000
+        )
+        Revision.objects.filter(pk__in=asking).update(bucket=here)
+    return True
 
 
 def expect_copies() -> None:
@@ -140,7 +167,11 @@ def copy_missing() -> int:
 
     After a turn the rest is left to a new message. What fails waits for a while and hinders nothing else.
     """
+    if not in_use():
+        return 0
     done, until = 0, time.monotonic() + TURN
+    while ask_for_copies():
+        continue
     while in_use() and (claimed := _claim()):
         done += _copied(claimed)
         if time.monotonic() > until:
@@ -149,30 +180,28 @@ def copy_missing() -> int:
     return done
 
 
-def _due() -> Q:
-    here = Q(bucket_copy=None) | ~Q(bucket_copy__place=place())
-    free = Q(bucket_copy__lease_until=None) | Q(bucket_copy__lease_until__lt=Now())
-    return here | free & (Q(bucket_copy__not_before=None) | Q(bucket_copy__not_before__lt=Now()))
-
-
 def _claim() -> BucketCopy | None:
-    """The next copy, made ours by compare-and-swap; None when nothing is due or somebody copies already."""
-    held = BucketCopy.objects.filter(lease_until__gte=Now())
-    blob = None if held.exists() else missing().filter(_due()).first()
-    if blob is None:
+    """The next copy, made ours by compare-and-swap; None when nothing is due or another worker copies already."""
+    if BucketCopy.objects.filter(lease_until__gte=Now()).exists():
         return None
-    BucketCopy.objects.filter(blob=blob).exclude(place=place()).delete()
-    BucketCopy.objects.get_or_create(blob=blob, defaults={"place": place()})
-    owner = secrets.token_hex(16)
-    free = Q(lease_until=None) | Q(lease_until__lt=Now())
-    rows = BucketCopy.objects.filter(free, blob=blob)
-    if not rows.update(lease_owner=owner, lease_until=_lease_end(), attempts=F("attempts") + 1):
-        return None
-    return BucketCopy.objects.select_related("blob").filter(blob=blob, lease_owner=owner).first()
+    due = BucketCopy.objects.filter(place=place(), not_before__lte=Now()).order_by("not_before", "blob")
+    while copy := due.select_related("blob").first():
+        copy.lease_owner = secrets.token_hex(16)
+        free = Q(lease_until=None) | Q(lease_until__lt=Now())
+        if not BucketCopy.objects.filter(free, pk=copy.pk).update(
+            lease_owner=copy.lease_owner, attempts=F("attempts") + 1, **_lease()
+        ):
+            return None
+        if missing().filter(pk=copy.pk).exists():
+            copy.attempts += 1
+            return copy
+        _held(copy).delete()  # its revisions are gone
+    return None
 
 
-def _lease_end() -> ExpressionWrapper[Any]:
-    return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
+def _lease() -> dict[str, Any]:
+    end = ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
+    return {"lease_until": end, "not_before": end}
 
 
 def _held(copy: BucketCopy) -> QuerySet[BucketCopy]:
@@ -180,7 +209,7 @@ def _held(copy: BucketCopy) -> QuerySet[BucketCopy]:
 
 
 def _renew(copy: BucketCopy) -> None:
-    if not _held(copy).update(lease_until=_lease_end()):
+    if not _held(copy).update(**_lease()):
         raise Lost
 
 

@@ -17,7 +17,7 @@ import pytest
 from django.utils import timezone
 
 from access_requests.enums import MailState
-from access_requests.models import DeviceCode, Event, Grant, OutgoingMail, RenderedCard
+from access_requests.models import DeviceCode, Event, GatedModel, Grant, OutgoingMail, RenderedCard
 from access_requests.services import grants
 from access_requests.services.oauth import codes
 from model_ops.models import Download
@@ -105,6 +105,7 @@ def due(
     for path in staging.root().rglob("*"):
         os.utime(path, (old, old))
     RenderedCard.objects.all().delete()
+    GatedModel.objects.update(card_renderer=0)
 
 
 def test_periodic_tasks_that_run_several_times_at_once_do_their_work_once(due: None, tmp_path: Path) -> None:

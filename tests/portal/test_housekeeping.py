@@ -19,6 +19,7 @@ from access_requests.models import AccessToken, Event, OutgoingMail, TokenExchan
 from access_requests.services import clearing
 from access_requests.services.tokens import issue_person_token
 from portal import housekeeping
+from tests.plans import explained
 from tests.sign_in import sign_in
 from tests.threads import all_at_once
 
@@ -107,17 +108,6 @@ def test_two_jobs_at_once_do_not_meet() -> None:
     ],
 )
 def test_what_is_deleted_is_found_by_an_index(clear: Callable[[], int], index: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-        cursor.execute("SET LOCAL enable_bitmapscan = off")
-    asked: list[str] = []
-
-    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if sql.startswith("SELECT") and "pg_try" not in sql:
-            execute(f"EXPLAIN {sql}", params, many, context)
-            asked.extend(row[0] for row in context["cursor"].fetchall())
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(explain):
+    with explained() as plans:
         assert clear() == 0
-    assert index in "\n".join(asked)
+    assert index in "\n".join(plans)

@@ -18,7 +18,7 @@ class Command(BaseCommand):
             raise CommandError("There is no bucket: set GATEHOUSE_DELIVERY=s3 and GATEHOUSE_S3_BUCKET.")
         copied = bucket.copy_missing()
         left = bucket.missing().count()
-        for copy in BucketCopy.objects.exclude(error=""):
+        for copy in BucketCopy.objects.filter(place=bucket.place()).exclude(error=""):
             self.stdout.write(f"{copy.blob_id}: {copy.error}")
         self.stdout.write(f"{copied} copied to {bucket.place()}, {left} missing.")
         if left:

@@ -145,7 +145,7 @@ def test_owner_renames_and_changes_the_card_at_once(desk: Any) -> None:
     assert sent.status_code == 302, page(sent)
     stored = GatedModel.objects.get(repo_id="ai/tulu-2").rendered_card
     assert 'href="/ai/tulu-2/resolve/main/LICENSE"' in stored.html
-    assert stored.renderer == RENDERER
+    assert stored.model.card_renderer == RENDERER
 
 
 def test_card_is_read_before_names_are_locked_for_a_rename(desk: Any) -> None:

@@ -24,6 +24,7 @@ from access_requests.services.locks import lock_names
 from access_requests.services.naming import rename_model
 from access_requests.services.rendering import outdated_cards, outdated_forms, render_outdated
 from access_requests.tasks import render_outdated as task
+from tests.plans import explained
 
 pytestmark = pytest.mark.django_db
 CARD = """---
@@ -54,7 +55,7 @@ def test_card_is_rendered_when_it_is_saved(tiny: GatedModel) -> None:
     stored = tiny.rendered_card
     assert 'A <em>tiny</em> model. See <a href="/ns/tiny/resolve/main/LICENSE"' in stored.html
     assert (stored.summary, stored.chat_format) == ("A tiny model. See the licence.", "<|user|>\n")
-    assert (stored.problem, stored.renderer) == ("", RENDERER)
+    assert (stored.problem, stored.model.card_renderer) == ("", RENDERER)
     update_card(model=tiny, card=CARD.replace("# Tiny", "# Not so tiny"))
     assert "<h2>Not so tiny</h2>" in RenderedCard.objects.get(model=tiny).html
 
@@ -168,13 +169,22 @@ def _wait_for_a_waiting_lock() -> None:
 
 
 def test_outdated_texts_are_made_again(tiny: GatedModel) -> None:
-    RenderedCard.objects.update(html="old", renderer=RENDERER + 1)
+    RenderedCard.objects.update(html="old")
+    GatedModel.objects.update(card_renderer=RENDERER + 1)
     FormVersion.objects.update(texts={"prompt": "old"}, renderer=0)
     assert (outdated_cards().count(), outdated_forms().count()) == (1, 1)
     task()
     assert "A <em>tiny</em> model" in RenderedCard.objects.get().html
     assert FormVersion.objects.get().texts["heading"] == "The tiny form"
     assert render_outdated() == (0, 0)
+
+
+def test_what_is_still_to_be_rendered_is_found_by_an_index(tiny: GatedModel) -> None:
+    with explained(bitmaps=True) as plans:
+        assert render_outdated() == (0, 0)
+    for plan, index in zip(plans, ["gated_model_card_renderer", "form_version_renderer"], strict=True):
+        assert plan.count(index) == 2
+        assert "Seq Scan" not in plan
 
 
 def test_command_renders_everything_again(tiny: GatedModel) -> None:
@@ -194,6 +204,7 @@ def test_migration_renders_nothing() -> None:
 
 
 def test_worker_renders_a_little_at_a_time(tiny: GatedModel) -> None:
+    GatedModel.objects.update(card_renderer=0)
     RenderedCard.objects.all().delete()
     FormVersion.objects.update(texts={}, renderer=0)
     assert render_outdated(seconds=0) == (0, 0)
@@ -209,7 +220,7 @@ def test_owner_is_told_of_a_card_that_reaches_a_limit(
     read = update_card(model=tiny, card=f"---\nlicense: mit\n---\n{body}")
     (warning,) = [text for text in read.warnings if "Rendering the Markdown of the card" in text]
     stored = RenderedCard.objects.get(model=tiny)
-    assert (stored.problem, stored.renderer) == (warning, RENDERER)
+    assert (stored.problem, stored.model.card_renderer) == (warning, RENDERER)
     assert stored.html.startswith("<pre>[a]: /xxx")
     assert warning not in client.get("/ns/tiny").content.decode()
     owner = make_person("owner")

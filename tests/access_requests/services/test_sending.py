@@ -22,6 +22,7 @@ from access_requests.services.mail import queue_pressing, revise_mail, try_again
 from access_requests.services.mailserver import Blame, Unreachable, judge
 from access_requests.services.sending import MAX_ATTEMPTS, message_id, send_due
 from portal import smtp
+from tests.plans import explained
 from tests.smtp import SmtpServer, serving
 
 pytestmark = pytest.mark.django_db
@@ -379,18 +380,7 @@ def test_what_is_due_is_found_by_indexed_reads_that_do_not_grow(server: SmtpServ
 
 
 def test_what_is_sent_next_and_what_is_dropped_is_found_by_an_index() -> None:
-    plans: list[str] = []
-
-    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if sql.startswith("SELECT") and "outgoingmail" in sql:
-            execute(f"EXPLAIN {sql}", params, many, context)
-            plans.append("\n".join(row[0] for row in context["cursor"].fetchall()))
-        return execute(sql, params, many, context)
-
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-        cursor.execute("SET LOCAL enable_bitmapscan = off")
-    with connection.execute_wrapper(explain):
+    with explained(among="outgoingmail") as plans:
         assert send_due() == 0
     assert ["mail_useless" in plans[0], "mail_next" in plans[1], "mail_next" in plans[2]] == [True] * 3
     assert not any("Seq Scan" in plan or "Sort" in plan for plan in plans)

@@ -15,6 +15,7 @@ from django.utils import timezone
 from model_ops.models import Blob, BucketCopy, RepoFile, Revision
 from model_ops.services import bucket
 from model_ops.services.blobs import blob_path, store_bytes
+from tests.plans import explained
 from tests.s3 import BUCKET, KEYS, Bucket, running_bucket
 from tests.waiting import wait_until
 
@@ -89,6 +90,7 @@ def test_copying_again_sends_nothing(far: Bucket, publish: Callable[..., Blob]) 
     assert bucket.copy_missing() == 0
     assert far.asked == []
     Blob.objects.update(bucket="", in_bucket_at=None)
+    Revision.objects.update(bucket="")
     assert bucket.copy_missing() == 1
     assert (far.seen("PUT"), far.seen("POST")) == ([], [])
     blob.refresh_from_db()
@@ -120,7 +122,7 @@ def test_upload_that_the_bucket_has_forgotten_begins_again(far: Bucket, publish:
     far.refuses = lambda asked: False
     where = {"Bucket": BUCKET, "Key": bucket.key_of(blob.sha256)}
     bucket.client().abort_multipart_upload(**where, UploadId=BucketCopy.objects.get().upload_id)
-    BucketCopy.objects.update(not_before=None)
+    BucketCopy.objects.update(not_before=timezone.now() - timedelta(seconds=1))
     assert bucket.copy_missing() == 1
     assert content_there(blob) == content
 
@@ -134,7 +136,7 @@ def test_part_that_is_not_ours_is_sent_again(far: Bucket, publish: Callable[...,
     where = {"Bucket": BUCKET, "Key": bucket.key_of(blob.sha256)}
     upload = BucketCopy.objects.get().upload_id
     bucket.client().upload_part(**where, UploadId=upload, PartNumber=1, Body=bytes(5 * MIB))
-    BucketCopy.objects.update(not_before=None)
+    BucketCopy.objects.update(not_before=timezone.now() - timedelta(seconds=1))
     assert bucket.copy_missing() == 1
     assert content_there(blob) == content
 
@@ -169,6 +171,44 @@ def test_other_place_gets_copies_of_its_own(far: Bucket, publish: Callable[..., 
     assert list(bucket.missing()) == [blob]
     assert bucket.copy_missing() == 1
     assert list(bucket.missing()) == []
+
+
+def test_copies_of_many_revisions_are_asked_for_once(
+    far: Bucket, publish: Callable[..., Blob], django_assert_num_queries: Any
+) -> None:
+    blobs = [publish(os.urandom(1000)) for _ in range(5)]
+    for _ in range(3):
+        assert bucket.ask_for_copies(revisions=2)
+    assert list(BucketCopy.objects.order_by("blob").values_list("blob", flat=True)) == sorted(
+        blob.sha256 for blob in blobs
+    )
+    with django_assert_num_queries(2):
+        assert not bucket.ask_for_copies(revisions=2)
+    assert bucket.copy_missing() == 5
+    with django_assert_num_queries(4):
+        assert bucket.copy_missing() == 0
+
+
+def test_copy_whose_revision_is_gone_is_not_made(far: Bucket, publish: Callable[..., Blob]) -> None:
+    gone, kept = publish(os.urandom(1000)), publish(os.urandom(1000))
+    assert bucket.ask_for_copies()
+    RepoFile.objects.filter(blob=gone).delete()
+    assert bucket.copy_missing() == 1
+    assert not BucketCopy.objects.exists()
+    gone.refresh_from_db()
+    assert gone.bucket == ""
+    assert content_there(kept)
+
+
+def test_what_is_still_to_be_copied_is_found_by_an_index(db: None, far: Bucket) -> None:
+    with explained() as plans:
+        assert bucket.copy_missing() == 0
+    for plan, index in zip(
+        plans, ["revision_of_bucket"] * 2 + ["bucket_copy_lease", "bucket_copy_next"], strict=True
+    ):
+        assert index in plan
+        assert "Seq Scan" not in plan
+        assert "Filter" not in plan
 
 
 def test_copy_that_another_worker_holds_is_left_alone(far: Bucket, publish: Callable[..., Blob]) -> None:
