@@ -106,7 +106,7 @@ def _counted(portal: Supervisor, rows: list[Row]) -> list[Row]:
 def _tasks(portal: Supervisor) -> list[Row]:
     found = order(portal.environment, "tasks", within=300)
     rows = []
-    for name in ("resume_deliveries", "close_ended_grants"):
+    for name in ("resume_deliveries", "close_ended_grants", "render_outdated"):
         row = Row(f"task {name}, nothing to do", limit=TASK)
         took = [1000 * seconds for seconds in found.get(name, [])]
         if took:

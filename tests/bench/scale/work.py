@@ -23,6 +23,7 @@ from access_requests.models import AccessRequest, AccessToken, GatedModel, Grant
 from access_requests.permissions import decidable_models  # noqa: E402
 from access_requests.services.audit import verify_chain  # noqa: E402
 from access_requests.services.grants import close_ended_grants  # noqa: E402
+from access_requests.services.rendering import render_outdated  # noqa: E402
 from access_requests.services.tokens.issuing import issue_person_token, issue_token  # noqa: E402
 from model_ops.services.delivering import resume_deliveries  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
@@ -133,16 +134,18 @@ def _count(method: str, path: str, headers: dict[str, str]) -> int | None:
 
 
 def tasks() -> dict[str, Any]:
-    """Return how long the two periodic tasks take when there is nothing to do, in seconds."""
+    """Return how long periodic tasks that look through large tables take when there is nothing to do, in seconds."""
     close_ended_grants()  # what ended since the database was filled
     resume_deliveries()
+    render_outdated()
     return {
         "close_ended_grants": _seconds(close_ended_grants),
+        "render_outdated": _seconds(render_outdated),
         "resume_deliveries": _seconds(resume_deliveries),
     }
 
 
-def _seconds(task: Callable[[], int]) -> list[float]:
+def _seconds(task: Callable[[], object]) -> list[float]:
     found = []
     for _ in range(TIMES):
         began = time.perf_counter()
