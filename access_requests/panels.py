@@ -16,7 +16,7 @@ from access_requests.models import AccessRequest, GatedModel
 
 Subject = TypeVar("Subject", AccessRequest, GatedModel)
 
-CASE_PANELS: list[Callable[[AccessRequest, HttpRequest], str]] = []  # a reviewer's page of one request
+REQUEST_PANELS: list[Callable[[AccessRequest, HttpRequest], str]] = []  # a reviewer's page of one request
 MODEL_PANELS: list[Callable[[GatedModel, HttpRequest], str]] = []  # the model's page, everybody's
 ACCESS_PANELS: list[
     Callable[[GatedModel, HttpRequest], str]

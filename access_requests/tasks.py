@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from access_requests.services import anchors, grants, rendering, sending
+from access_requests.services import grants
+from access_requests.services.catalogue import rendered_texts
+from access_requests.services.emails import send
+from access_requests.services.event_log import anchors
 from access_requests.services.following import polling, pushing
 from access_requests.services.queue import enqueue_each_on_commit
 
@@ -12,13 +15,13 @@ from access_requests.services.queue import enqueue_each_on_commit
 @shared_task(soft_time_limit=120, time_limit=150)
 def send_mail(mail_id: int = 0) -> None:
     """Send what is due, this email among it: which one goes first is not for the message to say."""
-    sending.send_due()
+    send.send_due()
 
 
 @shared_task(soft_time_limit=120, time_limit=150)
 def send_due_mail() -> None:
     """Send emails whose message was lost or that waited for the mail server."""
-    sending.send_due()
+    send.send_due()
 
 
 @shared_task(soft_time_limit=120, time_limit=150)
@@ -36,7 +39,7 @@ def anchor_log() -> None:
 @shared_task(soft_time_limit=300, time_limit=330)
 def render_outdated() -> None:
     """Render cards and forms whose HTML is missing or outdated, for most of the minute until the next run."""
-    rendering.render_outdated(seconds=45)
+    rendered_texts.render_outdated(seconds=45)
 
 
 @shared_task(soft_time_limit=30, time_limit=45)

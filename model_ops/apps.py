@@ -9,6 +9,6 @@ class ModelOpsConfig(AppConfig):
         from access_requests import panels as registered
         from model_ops import panels, signals  # noqa: F401 - signals connects the receivers
 
-        registered.CASE_PANELS.append(panels.case_panel)
+        registered.REQUEST_PANELS.append(panels.case_panel)
         registered.MODEL_PANELS.append(panels.model_panel)
         registered.ACCESS_PANELS.append(panels.access_panel)

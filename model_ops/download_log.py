@@ -14,8 +14,8 @@ from django.db.models import Count, F, Func, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 
+from access_requests.access.catalogue import models_named
 from access_requests.models import GatedModel
-from access_requests.queries import models_named
 from model_ops.models import Download
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils import timezone
 
+from access_requests.access.permissions import is_owner, is_reviewer
 from access_requests.models import AccessRequest, GatedModel
-from access_requests.permissions import is_owner, is_reviewer
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery, Revision
 from model_ops.queries import current_recovery, published, smoke_run, waiting_words
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.inspection.reading import read_part
 from model_ops.recovery.inspection.tree import MANIFEST_HEAD, is_diff
-from model_ops.services.blobs import blob_path
+from model_ops.services.store.blobs import blob_path
 
 MOVING = (RecoveryState.PLANNED, RecoveryState.RUNNING)
 

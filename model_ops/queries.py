@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q
 
+from access_requests.access.compiled_query import SAMPLE_NUMBER, CompiledQuery
 from access_requests.models import GatedModel
-from access_requests.prepared import SAMPLE_NUMBER, Prepared
 from model_ops.enums import RecoveryState, WaitsFor
 from model_ops.models import ModelWeights, Recovery, Ref, Revision, SmokeRun
 
@@ -39,7 +39,7 @@ def main_revision(model: GatedModel) -> Revision | None:
     return ref.revision if ref else None
 
 
-_main_ref = Prepared(
+_main_ref = CompiledQuery(
     lambda model: Ref.objects.filter(model=model, name=MAIN).order_by().select_related("revision"),
     model=SAMPLE_NUMBER,
 )
@@ -57,7 +57,7 @@ def current_weights(model: GatedModel) -> ModelWeights | None:
     return found
 
 
-_current = Prepared(
+_current = CompiledQuery(
     lambda model: (
         ModelWeights.objects.filter(model=model, replaced_at=None)
         .select_related("recovery")

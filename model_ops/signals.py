@@ -7,7 +7,7 @@ from typing import Any
 from django.dispatch import receiver
 
 from access_requests.signals import access_granted, access_recorded
-from model_ops.services.delivering import expect_delivery, note_delivery
+from model_ops.services.recoveries.deliver import expect_delivery, note_delivery
 
 
 @receiver(access_recorded)

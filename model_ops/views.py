@@ -7,7 +7,8 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from access_requests.queries import access_of, find_model
+from access_requests.access.access import access_of
+from access_requests.access.catalogue import find_model
 from model_ops.panels import weights_context
 
 

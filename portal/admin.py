@@ -2,10 +2,6 @@
 
 from django.contrib import admin
 
-from portal.pages import admin_models
-
-__all__ = ["admin_models"]
-
 admin.site.site_header = admin.site.site_title = "Gatehouse"
 admin.site.index_title = "Requests, models and people"
 admin.site.enable_nav_sidebar = False  # the queue and a request's page need the width

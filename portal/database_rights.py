@@ -1,7 +1,7 @@
 """What the portal's database role may do: the table, and how migrate applies it.
 
 The owner's role makes and changes tables and is used by migrate alone. The portal's role reads and writes rows, and
-less than that where rows are evidence. `access_requests.services.log_protection` asks the database what came of it.
+less than that where rows are evidence. `access_requests.services.event_log.protection` asks the database what came of it.
 """
 
 from __future__ import annotations

@@ -11,15 +11,15 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db.models import Exists, OuterRef
 
-from access_requests.services import clearing
+from access_requests.services import delete_expired
 
 SECONDS = 5.0
 
 
 def clear_sessions() -> int:
     """Delete sessions that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago, with what they still hold."""
-    ended = clearing.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
-    return clearing.delete_batch(Session.objects.filter(expire_date__lt=ended), order="expire_date")
+    ended = delete_expired.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
+    return delete_expired.delete_batch(Session.objects.filter(expire_date__lt=ended), order="expire_date")
 
 
 def clear_seen_sessions() -> int:
@@ -27,19 +27,19 @@ def clear_seen_sessions() -> int:
 
     A session lives for SESSION_COOKIE_AGE after its last request, so a row that is older than that belongs to none.
     """
-    ended = clearing.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
+    ended = delete_expired.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
     seen = UserSession.objects.filter(last_seen_at__lt=ended - timedelta(seconds=settings.SESSION_COOKIE_AGE))
     alive = Session.objects.filter(session_key=OuterRef("session_key"))
-    return clearing.delete_batch(seen.filter(~Exists(alive)), order="last_seen_at")
+    return delete_expired.delete_batch(seen.filter(~Exists(alive)), order="last_seen_at")
 
 
 STEPS: tuple[Callable[[], int], ...] = (
-    clearing.end_unfetched_sign_ins,
-    clearing.clear_device_codes,
-    clearing.clear_exchanges,
+    delete_expired.end_unfetched_sign_ins,
+    delete_expired.clear_device_codes,
+    delete_expired.clear_exchanges,
     clear_sessions,
     clear_seen_sessions,
-    clearing.clear_emails,
+    delete_expired.clear_emails,
 )
 
 

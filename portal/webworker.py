@@ -14,7 +14,7 @@ What differs from `gthread` (gunicorn 27):
 - When all places are taken, the connections that have been silent longest make room.
 - An answer that its client is slow to take is sent by the main loop (`outgoing`), under the same floor as bodies. Of one
   above `outgoing.MOST` bytes a thread waits for what is more, under that floor, too. All of them are bounded by `UNSENT`
-  bytes: the oldest of the sender with most is cut. The bodies of files hold a thread each; `model_ops.running` counts them,
+  bytes: the oldest of the sender with most is cut. The bodies of files hold a thread each; `model_ops.services.downloads.in_flight` counts them,
   and something must be taken every `TAKEN_WITHIN` seconds.
 """
 

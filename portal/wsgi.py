@@ -21,7 +21,7 @@ if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     from access_requests.services.tokens.uses import uses
-    from model_ops.services import journal
+    from model_ops.services.downloads import journal
     from portal.accounts.activity import sights
 
     uses.write_in_background()

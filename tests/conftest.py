@@ -183,7 +183,7 @@ TULU_ANSWERS = {
 @pytest.fixture
 def make_model(db: None) -> Callable[..., Any]:
     """`make_model("ai/tulu", **fields)`: a gated model with the Tulu form and one licence."""
-    from access_requests.services.catalogue import LicenceText, add_model
+    from access_requests.services.catalogue.gated_models import LicenceText, add_model
 
     def make(repo_id: str = "ai/tulu", **fields: Any) -> Any:
         fields.setdefault("card", TULU_CARD)
@@ -196,7 +196,7 @@ def make_model(db: None) -> Callable[..., Any]:
 @pytest.fixture
 def submit(db: None) -> Callable[..., Any]:
     """`submit(person, model)`: a complete request, handed in."""
-    from access_requests.services.requests import start_request, submit_request
+    from access_requests.services.requests.submit import start_request, submit_request
 
     def do(person: Any, model: Any, **fields: Any) -> Any:
         request = start_request(model=model, applicant=person)

@@ -8,9 +8,9 @@ from access_requests.admin.log import EventAdmin, OutgoingMailAdmin
 from access_requests.admin.requests import AccessRequestAdmin
 from access_requests.admin.sign_ins import MachineAdmin, TrustedRepositoryAdmin
 from access_requests.admin.tokens import AccessTokenAdmin
-from access_requests.panels import CASE_PANELS
+from access_requests.panels import REQUEST_PANELS
 
-CASE_PANELS.insert(0, far_side)
+REQUEST_PANELS.insert(0, far_side)
 
 __all__ = [
     "AccessRequestAdmin",

@@ -16,22 +16,28 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from access_requests.access.permissions import is_owner
 from access_requests.admin.base import ReadOnlyAdmin, decides_anything, number_of, say, shown_number
 from access_requests.admin.forms import AddModelForm, ChangeModelForm, FieldForm, LicenceForm, RoleForm
 from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, GatedModel, Grant, LicenceVersion, ModelRole
-from access_requests.permissions import is_owner
-from access_requests.services.catalogue import LicenceText, add_model, assign_role, prepare_card, update_card
-from access_requests.services.editing import (
+from access_requests.services.catalogue.edit import (
     add_licence,
     change_fields,
     change_settings,
     retire_licence,
 )
-from access_requests.services.naming import rename_model
-from access_requests.services.rendering import gate_texts_of
+from access_requests.services.catalogue.gated_models import (
+    LicenceText,
+    add_model,
+    assign_role,
+    prepare_card,
+    update_card,
+)
+from access_requests.services.catalogue.names import rename_model
+from access_requests.services.catalogue.rendered_texts import gate_texts_of
 
 
 class LicenceInline(admin.TabularInline):
@@ -81,7 +87,6 @@ class RoleInline(admin.TabularInline):
         return True
 
 
-@admin.register(GatedModel)
 class GatedModelAdmin(ReadOnlyAdmin):
     """`published` is what another room does when card or licences have changed."""
 
@@ -270,7 +275,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         """The current texts, each to be retired, and a form for one more or a new version."""
         model = self._owned(request, object_id)
         if model is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         form = (
             LicenceForm(request.POST or None, request.FILES or None)
             if "retire" not in request.POST
@@ -315,7 +320,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         """How each field of the card was read, to be put right by the owner."""
         model = self._owned(request, object_id)
         if model is None or model.form is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         gate, texts = GateForm.from_json(model.form.schema), gate_texts_of(model.form)
         rows = [
             (field, texts.words.get(field.key, ""), FieldForm(field, request.POST or None))

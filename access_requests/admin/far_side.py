@@ -10,9 +10,9 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from access_requests.access.permissions import decidable_models
 from access_requests.admin.following import sides_of
 from access_requests.models import AccessRequest, RemotePerson, RemoteRequest
-from access_requests.permissions import decidable_models
 from access_requests.services.following.drift import LONGEST_REASON, with_standing
 
 

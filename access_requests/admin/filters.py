@@ -11,10 +11,10 @@ from django.db import connection
 from django.db.models import Exists, Max, Min, OuterRef, QuerySet
 from django.http import HttpRequest
 
+from access_requests.access.catalogue import models_named
 from access_requests.admin.base import decided_models
 from access_requests.admin.lists import apart
 from access_requests.models import AccessRequest, GatedModel
-from access_requests.queries import models_named
 
 BY_KEY = "model__id__exact"  # Django's own parameter for a model, in addresses that people kept
 MOST_LISTED = 50  # models that stand beside a list one by one

@@ -17,11 +17,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from access_requests.access.permissions import decidable_models, is_owner
 from access_requests.admin.base import COUNTED, ReadOnlyAdmin, number_of, say, shown_number
 from access_requests.enums import FarStatus, FollowState, Gate, PushState, Role
 from access_requests.errors import RuleError
 from access_requests.models import FollowedRepo, GatedModel, RemotePush, RemoteRequest
-from access_requests.permissions import decidable_models, is_owner
 from access_requests.services.following.credentials import known_endpoints
 from access_requests.services.following.drift import (
     OPEN_PUSHES,
@@ -133,7 +133,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
-            return self._get_obj_does_not_exist_redirect(request, self.opts, "add")
+            return self.not_there(request, "add")
         form = FollowForm(request.user, request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
@@ -161,7 +161,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         followed = self.get_object(request, unquote(object_id))
         if followed is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         return self._show(request, followed, self._form(followed))
 
     def _form(self, followed: FollowedRepo, data: Any = None) -> FollowingForm:
@@ -192,7 +192,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
     def _do(self, request: HttpRequest, object_id: str, act: Callable[..., None], done: str) -> HttpResponse:
         followed = self.get_object(request, unquote(object_id))
         if followed is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         try:
             act(followed=followed, actor=request.user)
         except RuleError as error:
@@ -215,7 +215,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
     def settings_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         followed = self.get_object(request, unquote(object_id))
         if followed is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         form = self._form(followed, request.POST)
         if form.is_valid():
             try:
@@ -298,7 +298,7 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         remote = self.get_object(request, unquote(object_id))
         if remote is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         context = {
             **self.admin_site.each_context(request),
             **sides_of(remote),
@@ -319,7 +319,7 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         remote = self.get_object(request, unquote(object_id))
         if remote is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         try:
             act(remote=remote, actor=request.user, seen=request.POST.get("seen", ""))
         except RuleError as error:

@@ -12,8 +12,8 @@ from django.db.models import Q
 from access_requests.cards import ROLE_TYPES, GateField
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel, ModelRole
-from access_requests.services.catalogue import LicenceText
-from access_requests.services.editing import FieldChoice
+from access_requests.services.catalogue.edit import FieldChoice
+from access_requests.services.catalogue.gated_models import LicenceText
 
 LARGEST_FILE = 8 * 2**20  # bytes
 WIDE = forms.Textarea(

@@ -135,7 +135,7 @@ class GrantAdmin(ReadOnlyAdmin):
         """Asks for the reason, then ends the grant with all its tokens."""
         grant = self.get_object(request, unquote(object_id))
         if grant is None or not self.has_view_permission(request, grant):
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         if not grant.is_live():
             messages.warning(request, "This grant has ended already, so there is nothing to revoke.")
             return redirect("admin:access_requests_grant_change", grant.pk)

@@ -20,9 +20,9 @@ from access_requests.enums import MailState
 from access_requests.errors import RuleError
 from access_requests.models import Event, MailServer, OutgoingMail
 from access_requests.search import OF_EMAIL, AnyOf, holds, models_like, of_people, people_like
-from access_requests.services import mailserver
-from access_requests.services.log_protection import ADVICE, unprotected
-from access_requests.services.mail import try_again
+from access_requests.services.emails import mail_server
+from access_requests.services.emails.write import try_again
+from access_requests.services.event_log.protection import ADVICE, unprotected
 
 MOST_COUNTED = 1_000
 NOT_SHOWN = "Not shown, since it holds a code or a link that opens an account. It is deleted once it is sent."
@@ -130,7 +130,7 @@ def say_what_waits(request: HttpRequest) -> None:
 
     Why is for superusers: a server's answer can name the person that it was for.
     """
-    outage = mailserver.outage()
+    outage = mail_server.outage()
     if outage is None:
         return
     rows = OutgoingMail.objects.filter(state=MailState.WAITING).order_by()

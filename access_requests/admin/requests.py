@@ -19,19 +19,19 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from django_countries import countries
 
+from access_requests.access.review_lists import review_entry
 from access_requests.admin.base import ReadOnlyAdmin, decided_models
-from access_requests.admin.case import case_of
 from access_requests.admin.filters import ModelFilter, countries_of, distinct_values
-from access_requests.cases import case_of as standing_case
+from access_requests.admin.review_page import review_page_context
 from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest
 from access_requests.models.requests import WAITING_FIRST
-from access_requests.panels import CASE_PANELS, show_panels
+from access_requests.panels import REQUEST_PANELS, show_panels
 from access_requests.search import OF_REQUEST, holds, of_people, people_like
 from access_requests.services.following.drift import remote_of
-from access_requests.services.requests import record_decision
-from access_requests.services.reviewing import change_place
+from access_requests.services.requests.decide import record_decision
+from access_requests.services.requests.move_between_lists import change_place
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -157,83 +157,83 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show everything needed to decide; looking changes nothing."""
-        case = self._case(request, object_id)
-        if case is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        return self._show(request, case, DecisionForm())
+        asked = self._asked(request, object_id)
+        if asked is None:
+            return self.not_there(request, object_id)
+        return self._show(request, asked, DecisionForm())
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Approve, reject, ask for changes or reset: the button's value says which."""
-        case = self._case(request, object_id)
-        if case is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        asked = self._asked(request, object_id)
+        if asked is None:
+            return self.not_there(request, object_id)
         form = DecisionForm(request.POST)
         if not form.is_valid():
-            return self._show(request, case, form, status=422)
+            return self._show(request, asked, form, status=422)
         try:
             decision = record_decision(
-                request=case,
+                request=asked,
                 reviewer=request.user,
                 outcome=request.POST.get("outcome", ""),
                 **form.cleaned_data,
             )
         except RuleError as error:
-            case.refresh_from_db()
+            asked.refresh_from_db()
             form.add_error(error.field if error.field in form.fields else None, error.sentence)
-            return self._show(request, case, form, status=error.status)
-        messages.success(request, self._done(case, Outcome(decision.outcome)))
-        return redirect("admin:access_requests_accessrequest_change", case.pk)
+            return self._show(request, asked, form, status=error.status)
+        messages.success(request, self._done(asked, Outcome(decision.outcome)))
+        return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
     def back_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Reopens or resets a request that was decided: the button's value says which."""
-        case = self._case(request, object_id)
-        if case is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        asked = self._asked(request, object_id)
+        if asked is None:
+            return self.not_there(request, object_id)
         back = WayBackForm(request.POST)
         if not back.is_valid():
-            return self._show(request, case, DecisionForm(), back=back, status=422)
+            return self._show(request, asked, DecisionForm(), back=back, status=422)
         typed = back.cleaned_data
         to = Place(typed["to"])
         try:
-            now = standing_case(case.applicant, case.model)
+            now = review_entry(asked.applicant, asked.model)
             change_place(
-                model=case.model,
-                person=case.applicant,
+                model=asked.model,
+                person=asked.applicant,
                 to=to,
                 reviewer=request.user,
                 words=typed["back_words"],
-                seen=replace(now, request=case, decision=typed["seen"] or None),
+                seen=replace(now, request=asked, decision=typed["seen"] or None),
             )
         except RuleError as error:
-            case.refresh_from_db()
+            asked.refresh_from_db()
             back.add_error("back_words" if error.field == "words" else None, error.sentence)
-            return self._show(request, case, DecisionForm(), back=back, status=error.status)
+            return self._show(request, asked, DecisionForm(), back=back, status=error.status)
         done = "is open again" if to == Place.PENDING else "is reset: the person may ask again"
-        messages.success(request, f"Request #{case.pk} {done}. {self._told(case)}")
-        return redirect("admin:access_requests_accessrequest_change", case.pk)
+        messages.success(request, f"Request #{asked.pk} {done}. {self._told(asked)}")
+        return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
-    def _case(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
-        case = self.get_object(request, unquote(object_id))
-        return case if case is not None and self.has_view_permission(request, case) else None
+    def _asked(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
+        asked = self.get_object(request, unquote(object_id))
+        return asked if asked is not None and self.has_view_permission(request, asked) else None
 
-    def _done(self, case: AccessRequest, outcome: Outcome) -> str:
+    def _done(self, asked: AccessRequest, outcome: Outcome) -> str:
         done = {
             Outcome.APPROVED: "is approved: the grant is made, and the weights follow",
             Outcome.REJECTED: "is rejected",
             Outcome.CHANGES_REQUESTED: "goes back to the applicant for changes",
             Outcome.RESET: "is reset: the person may ask again",
         }
-        return f"Request #{case.pk} {done[outcome]}. {self._told(case)}"
+        return f"Request #{asked.pk} {done[outcome]}. {self._told(asked)}"
 
-    def _told(self, case: AccessRequest) -> str:
+    def _told(self, asked: AccessRequest) -> str:
         """How the person learns of it: by mail, or where they asked."""
-        remote = remote_of(case)
-        return f"It is told at {remote.followed.host}." if remote else f"A mail tells {case.full_name}."
+        remote = remote_of(asked)
+        return f"It is told at {remote.followed.host}." if remote else f"A mail tells {asked.full_name}."
 
     def _show(
         self,
         request: HttpRequest,
-        case: AccessRequest,
+        asked: AccessRequest,
         form: DecisionForm,
         *,
         back: WayBackForm | None = None,
@@ -241,13 +241,13 @@ class AccessRequestAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
-            **case_of(case, request.user),
+            **review_page_context(asked, request.user),
             "form": form,
             "back": back or WayBackForm(),
             "opts": self.opts,
-            "title": f"{case.full_name} asks for {case.model}",
-            "panels": show_panels(CASE_PANELS, case, request),
+            "title": f"{asked.full_name} asks for {asked.model}",
+            "panels": show_panels(REQUEST_PANELS, asked, request),
         }
         return TemplateResponse(
-            request, "admin/access_requests/accessrequest/case.html", context, status=status
+            request, "admin/access_requests/accessrequest/review.html", context, status=status
         )

@@ -152,7 +152,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         """Asks for the reason, then ends the token."""
         token = self.get_object(request, unquote(object_id))
         if token is None or not self.has_view_permission(request, token):
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self.not_there(request, object_id)
         back = redirect("admin:access_requests_accesstoken_change", token.pk)
         if token.revoked_at:
             messages.warning(request, "This token has ended already, so there is nothing to revoke.")

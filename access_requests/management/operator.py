@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError
 
+from access_requests.access.catalogue import find_model
 from access_requests.errors import NotFound, RuleError
 from access_requests.models import GatedModel
-from access_requests.queries import find_model
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='formversion',
             name='renderer',
-            field=models.PositiveSmallIntegerField(default=0, help_text='`access_requests.rendered.RENDERER`; 0 while there are no texts.'),
+            field=models.PositiveSmallIntegerField(default=0, help_text='`access_requests.rendering.texts.RENDERER`; 0 while there are no texts.'),
         ),
         migrations.AddField(
             model_name='formversion',
             name='texts',
-            field=models.JSONField(default=dict, help_text="The form's Markdown as HTML: `access_requests.rendered.GateTexts.to_json()`."),
+            field=models.JSONField(default=dict, help_text="The form's Markdown as HTML: `access_requests.rendering.texts.GateTexts.to_json()`."),
         ),
         migrations.CreateModel(
             name='RenderedCard',
@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ('summary', models.CharField(blank=True, max_length=300)),
                 ('chat_format', models.TextField(blank=True)),
                 ('problem', models.CharField(blank=True, help_text='For the owner: why the card is shown as it was written.', max_length=400)),
-                ('renderer', models.PositiveSmallIntegerField(help_text='`access_requests.rendered.RENDERER`')),
+                ('renderer', models.PositiveSmallIntegerField(help_text='`access_requests.rendering.texts.RENDERER`')),
                 ('model', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='rendered_card', to='access_requests.gatedmodel')),
             ],
             options={

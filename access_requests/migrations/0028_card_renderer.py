@@ -24,13 +24,13 @@ class Migration(migrations.Migration):
             models.PositiveSmallIntegerField(
                 db_default=0,
                 editable=False,
-                help_text="`access_requests.rendered.RENDERER` of the card's page; 0: it is still to be made.",
+                help_text="`access_requests.rendering.texts.RENDERER` of the card's page; 0: it is still to be made.",
             ),
         ),
         migrations.AlterField(  # so that the way back can add the column to rows that are there
             "renderedcard",
             "renderer",
-            models.PositiveSmallIntegerField(db_default=0, help_text="`access_requests.rendered.RENDERER`"),
+            models.PositiveSmallIntegerField(db_default=0, help_text="`access_requests.rendering.texts.RENDERER`"),
         ),
         migrations.RunSQL(COPY, COPY_BACK),
         migrations.RemoveField("renderedcard", "renderer"),

@@ -40,7 +40,7 @@ class GatedModel(models.Model):
     card_renderer = models.PositiveSmallIntegerField(
         db_default=0,
         editable=False,
-        help_text="`access_requests.rendered.RENDERER` of the card's page; 0: it is still to be made.",
+        help_text="`access_requests.rendering.texts.RENDERER` of the card's page; 0: it is still to be made.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -131,10 +131,11 @@ class FormVersion(models.Model):
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="form_versions")
     schema = models.JSONField(help_text="`access_requests.cards.GateForm.to_json()`")
     texts = models.JSONField(
-        default=dict, help_text="The form's Markdown as HTML: `access_requests.rendered.GateTexts.to_json()`."
+        default=dict,
+        help_text="The form's Markdown as HTML: `access_requests.rendering.texts.GateTexts.to_json()`.",
     )
     renderer = models.PositiveSmallIntegerField(
-        default=0, help_text="`access_requests.rendered.RENDERER`; 0 while there are no texts."
+        default=0, help_text="`access_requests.rendering.texts.RENDERER`; 0 while there are no texts."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -12,15 +12,15 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from access_requests.access.access import live_grant
 from access_requests.enums import GrantSource
 from access_requests.errors import Conflict, NotFound
 from access_requests.models import AccessRequest, GatedModel, Grant
-from access_requests.queries import live_grant
 from access_requests.services import tokens
-from access_requests.services.audit import append_event, recorded
-from access_requests.services.catalogue import check_days
+from access_requests.services.catalogue.gated_models import check_days
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_grant, lock_person
-from access_requests.services.mail import queue_mail
 from access_requests.signals import access_granted, access_recorded
 
 if TYPE_CHECKING:

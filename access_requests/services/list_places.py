@@ -1,4 +1,4 @@
-"""Writes down in which of the Hub's lists people are. `cases.place_of` says the same of one person in Python."""
+"""Writes down in which of the Hub's lists people are. `review_lists.place_of` says the same of one person in Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from access_requests.models import AccessRequest, Grant
 
 AT_ONCE = 1000  # people
 
-# As `cases.place_of` and `Case.asked_at`, but that access which has ended counts until its end is noticed.
+# As `review_lists.place_of` and `ReviewEntry.asked_at`, but that access which has ended counts until its end is noticed.
 WRITE = """
     INSERT INTO access_requests_listplace (model_id, person_id, place, asked_at)
     SELECT who.model_id, who.person_id,

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from access_requests.access.catalogue import find_model, find_renamed, may_know_of
 from access_requests.models import GatedModel
-from access_requests.queries import find_model, find_renamed, may_know_of
 
 
 class Renamed(Http404):

@@ -15,9 +15,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from access_requests.access.access import readable_models
 from access_requests.errors import RuleError
 from access_requests.models import DeviceCode, Machine
-from access_requests.queries import readable_models
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.machines import TOKEN_DAYS, UNUSED_DAYS, sign_out
 from access_requests.views.common import Ending, ask_before

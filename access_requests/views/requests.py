@@ -13,14 +13,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from access_requests.access.access import latest_request, live_grant, open_request
 from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES, RequestState
 from access_requests.errors import RuleError
-from access_requests.forms import RequestForm, build_request_form
 from access_requests.models import AccessRequest, FormVersion, GatedModel
-from access_requests.queries import latest_request, live_grant, open_request
-from access_requests.services.rendering import gate_texts_of
-from access_requests.services.requests import (
+from access_requests.request_form.builder import RequestForm, build_request_form
+from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.requests.submit import (
     appeal_request,
     carried_answers,
     prefilled_answers,

@@ -18,13 +18,13 @@ from pathlib import Path
 from django.db import connection
 from django.http import HttpRequest, StreamingHttpResponse
 
+from model_ops.body_slots import Room
 from model_ops.delivery.ranges import Span
 from model_ops.delivery.ticket import Busy, Damaged, Ticket, begin, whole_blob
 from model_ops.enums import DownloadMode
 from model_ops.models import RepoFile
-from model_ops.places import Room
-from model_ops.running import running
-from model_ops.services import journal
+from model_ops.services.downloads import journal
+from model_ops.services.downloads.in_flight import running
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from model_ops.delivery.ranges import NotSatisfiable, Span, span_of
 from model_ops.delivery.ticket import Ticket, begin
 from model_ops.enums import DownloadMode
 from model_ops.models import RepoFile
-from model_ops.services import bucket
+from model_ops.services.store import bucket
 
 SLOW_LINE = 250_000  # bytes a second: a link must outlive the slowest transfer of its file
 SHORTEST, LONGEST = 3600, 7 * 24 * 3600  # seconds; the latter is S3's own limit

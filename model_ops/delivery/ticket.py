@@ -16,8 +16,8 @@ from access_requests.models import AccessToken, GatedModel, Grant
 from model_ops.delivery.ranges import Span
 from model_ops.enums import DownloadMode
 from model_ops.models import RepoFile
-from model_ops.running import Right
-from model_ops.services import journal
+from model_ops.services.downloads import journal
+from model_ops.services.downloads.in_flight import Right
 
 if TYPE_CHECKING:
     from portal.accounts.models import User

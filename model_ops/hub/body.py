@@ -16,8 +16,8 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 
 from access_requests.strict_json import NotJson, read_json
+from model_ops.hub.receiving import drain
 from model_ops.hub.refusals import Refused, bad_request
-from model_ops.hub.uploads.receiving import drain
 
 DRAINED = 16 * 2**20  # bytes, what docker/nginx lets through to these routes
 NO_OBJECT = "The request is not a JSON object in UTF-8: send one, as in {}."

@@ -15,7 +15,7 @@ from model_ops.hub.listing import Item, file_item
 from model_ops.hub.refusals import bad_request
 from model_ops.hub.route import moment
 from model_ops.models import ModelDownloads, RepoFile, Revision
-from model_ops.services.content import config_facts
+from model_ops.services.store.content import config_facts
 
 OMIT = object()
 

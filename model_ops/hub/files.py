@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from access_requests.prepared import SAMPLE_NUMBER, SAMPLE_TEXT, Prepared, columns, instance
+from access_requests.access.compiled_query import SAMPLE_NUMBER, SAMPLE_TEXT, CompiledQuery, columns, instance
 from model_ops.models import Blob, RepoFile, Revision
 
 SAMPLE_NAME = "the sample of a name"
@@ -45,5 +45,5 @@ def _prepared(
         rows = RepoFile.objects.filter(revision__model=model_id, path=path, **{by: name})
         return rows.order_by().values_list(*of_file, *of_revision, *of_blob, *tagged)
 
-    prepared = Prepared(named, model_id=SAMPLE_NUMBER, name=SAMPLE_NAME, path=SAMPLE_TEXT)
+    prepared = CompiledQuery(named, model_id=SAMPLE_NUMBER, name=SAMPLE_NAME, path=SAMPLE_TEXT)
     return of_file, of_revision, of_blob, prepared

@@ -11,8 +11,8 @@ from django.db.models.functions import Lag
 from model_ops.hub.repo import Repo
 from model_ops.hub.route import moment
 from model_ops.models import RepoFile, Revision
-from model_ops.recovery.git_ids import pointer_id
-from model_ops.services.repository import StoredFile, pointer, tree_ids
+from model_ops.recovery.formats.git_ids import pointer_id
+from model_ops.services.store.git_objects import StoredFile, pointer, tree_ids
 
 MASKED_SHA256 = "*" * 64  # as on the Hub
 MASKED_SHA1 = "*" * 40

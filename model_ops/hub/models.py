@@ -10,9 +10,10 @@ from django.db.models.functions import Coalesce, Lower
 from django.http import HttpRequest, QueryDict
 from django.http.response import HttpResponseBase
 
+from access_requests.access.access import codes_for
+from access_requests.access.catalogue import visible_models
 from access_requests.enums import AccessCode, Gate
 from access_requests.models import GatedModel
-from access_requests.queries import codes_for, visible_models
 from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.fields import (
     FULL,

@@ -13,10 +13,10 @@ from http import HTTPStatus
 
 from django.conf import settings
 
+from access_requests.access.access import AccessDecision
 from access_requests.enums import AccessCode
 from access_requests.errors import Unavailable
 from access_requests.models import GatedModel
-from access_requests.queries import Access
 
 LONGEST_LINE = 900  # characters: header limits of proxies start at 4 KiB, and the line is sent twice
 
@@ -70,7 +70,7 @@ def one_line(text: str) -> str:
     return " ".join(printable.split())[:LONGEST_LINE]
 
 
-def gated(model: GatedModel, access: Access, *, problem: str = "") -> Refused:
+def gated(model: GatedModel, access: AccessDecision, *, problem: str = "") -> Refused:
     """The gate's refusal: 401 when no valid token names a person, else 403; `problem` is the token's own."""
     opening = GATE_OPENINGS.get(access.code, NOT_LISTED).format(model=model.repo_id)
     nobody = access.code == AccessCode.ANONYMOUS

@@ -13,9 +13,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 
+from access_requests.access.access import AccessDecision, model_and_access
+from access_requests.access.catalogue import find_renamed, may_know_of
 from access_requests.enums import Role
 from access_requests.models import GatedModel
-from access_requests.queries import Access, find_renamed, may_know_of, model_and_access
 from model_ops.hub import refusals
 from model_ops.hub.address import raw_path
 from model_ops.hub.caller import Caller, caller_of
@@ -24,7 +25,7 @@ from model_ops.hub.refusals import Refused
 from model_ops.hub.route import warn
 from model_ops.models import RepoFile, Revision
 from model_ops.queries import MAIN, shown_refs, weights_state
-from model_ops.services.publishing import in_language
+from model_ops.services.revisions.publish import in_language
 
 REPO_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -62,7 +63,7 @@ def _under(request: HttpRequest, repo_id: str) -> str:
 class Repo:
     model: GatedModel
     caller: Caller
-    access: Access
+    access: AccessDecision
 
     def require_access(self) -> None:
         if not self.access.allowed:

@@ -9,9 +9,9 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 from django.http.response import HttpResponseBase
 
+from access_requests.services.leaked_secrets import Found, report_tokens
 from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, spend
-from access_requests.services.tokens.reports import Found, report_tokens
 from access_requests.services.tokens.secret import PATTERN
 from access_requests.strict_json import NotJson, read_json
 from model_ops.hub.refusals import Refused, bad_request

@@ -14,7 +14,7 @@ from model_ops.hub.listing import git_oid, stored
 from model_ops.hub.repo import Repo, open_repo
 from model_ops.hub.route import hub_route
 from model_ops.models import RepoFile, Revision
-from model_ops.services.repository import pointer
+from model_ops.services.store.git_objects import pointer
 
 
 @hub_route("GET", limited=True, file=True)

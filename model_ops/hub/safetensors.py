@@ -15,7 +15,7 @@ from model_ops.hub.repo import Repo, open_repo
 from model_ops.hub.route import hub_route, json_answer
 from model_ops.models import Blob, RepoFile, Revision
 from model_ops.queries import MAIN
-from model_ops.services.content import (
+from model_ops.services.store.content import (
     Unreadable,
     header_size,
     parameter_count,

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from access_requests.enums import Gate
-from access_requests.services.editing import change_some_settings
+from access_requests.services.catalogue.edit import change_some_settings
 from model_ops.hub.body import json_object
 from model_ops.hub.refusals import bad_request
 from model_ops.hub.repo import no_such_route, open_repo

@@ -7,9 +7,9 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from access_requests.access.catalogue import namespaces_of
 from access_requests.enums import TokenKind
 from access_requests.models import AccessToken
-from access_requests.queries import namespaces_of
 from model_ops.hub.caller import caller_of
 from model_ops.hub.refusals import Refused
 from model_ops.hub.repo import open_repo

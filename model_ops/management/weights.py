@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from model_ops.enums import Compat, DiffMethod, DiffOnly, Dtype, ResizePolicy
-from model_ops.services.weights import Prepared, prepare_weights
+from model_ops.services.recoveries.weights import Prepared, prepare_weights
 
 SOURCE_HELP = "a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
 SOURCES = ("base", "diff", "files")

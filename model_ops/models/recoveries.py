@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from access_requests.models import GatedModel, Grant
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind, WaitsFor
-from model_ops.recovery.options import Options
+from model_ops.recovery.planning.options import Options
 
 
 class WeightSource(models.Model):

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import NoReturn
 
-from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled
-from model_ops.recovery.signals import leave, obey
+from model_ops.recovery.system.control import Control
+from model_ops.recovery.system.signals import leave, obey
 
 # Plans and records hold a dozen objects a tensor and no cycles: looking for some after every 700 of them (the default)
 # takes a third of planning.

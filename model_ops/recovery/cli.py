@@ -18,14 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from model_ops.recovery.choices import check_device, choose_jobs
-from model_ops.recovery.control import Control
 from model_ops.recovery.errors import RecoveryError, Refusal, one_line, what_lacks
-from model_ops.recovery.finish import NON_FINITE
-from model_ops.recovery.folder import pin_folder
-from model_ops.recovery.layout import parse_size
-from model_ops.recovery.memory import peak_memory
-from model_ops.recovery.options import (
+from model_ops.recovery.execution.finish import NON_FINITE
+from model_ops.recovery.execution.progress import choose_report
+from model_ops.recovery.execution.resources import check_device, choose_jobs
+from model_ops.recovery.execution.result import Result
+from model_ops.recovery.execution.run import choose_shards, execute
+from model_ops.recovery.formats.folder import pin_folder
+from model_ops.recovery.formats.layout import parse_size
+from model_ops.recovery.planning.memory import peak_memory
+from model_ops.recovery.planning.options import (
     COMPATS,
     DEFAULT_SHARD_SIZE,
     DIFF_ONLY,
@@ -33,12 +35,10 @@ from model_ops.recovery.options import (
     RESIZE_POLICIES,
     Options,
 )
-from model_ops.recovery.plan import make_diff_plan, make_plan
-from model_ops.recovery.planned import Plan
-from model_ops.recovery.progress import choose_report
-from model_ops.recovery.result import Result
-from model_ops.recovery.run import choose_shards, execute
-from model_ops.recovery.smoke import MAX_NEW_TOKENS, PROMPT, smoke_folder
+from model_ops.recovery.planning.plan import Plan
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan
+from model_ops.recovery.smoke.answer import MAX_NEW_TOKENS, PROMPT, smoke_folder
+from model_ops.recovery.system.control import Control
 from model_ops.recovery.verify import verify_folder
 
 

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from model_ops.recovery import MANIFEST
-from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled, Failure, RecoveryError
-from model_ops.recovery.folder import NOT_COPIED, inner_file, open_folder, paths_in
+from model_ops.recovery.formats.file_names import is_licence
+from model_ops.recovery.formats.folder import NOT_COPIED, inner_file, open_folder, paths_in
+from model_ops.recovery.formats.reading import Reader
 from model_ops.recovery.inspection.files import judge_file
 from model_ops.recovery.inspection.folders import entries_of
-from model_ops.recovery.inspection.names import is_licence
 from model_ops.recovery.inspection.reading import size_of
 from model_ops.recovery.inspection.tree import inspect_tree
-from model_ops.recovery.manifest import read_manifest
-from model_ops.recovery.output import Hashes
-from model_ops.recovery.planned import human
-from model_ops.recovery.reading import Reader
+from model_ops.recovery.planning.manifest import read_manifest
+from model_ops.recovery.planning.plan import human
+from model_ops.recovery.system.control import Control
+from model_ops.recovery.workdir.output import Hashes
 
 AT_ONCE = 2  # files hashed beside each other; SHA-256 is serial within a file
 _CHUNK = 4 * 1024 * 1024

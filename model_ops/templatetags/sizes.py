@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import template
 
-from model_ops.recovery.planned import human
+from model_ops.recovery.planning.plan import human
 
 register = template.Library()
 

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from access_requests.addresses import whole_network
-from access_requests.services.mail import queue_pressing
+from access_requests.services.emails.write import queue_pressing
 from access_requests.services.oauth.errors import TooMany
 from access_requests.services.oauth.limits import Limit, spend
 from portal.accounts.addresses import at_our_address, page_address

@@ -9,7 +9,7 @@ from allauth.account.models import EmailAddress
 from django.db import transaction
 
 from access_requests.errors import Conflict
-from access_requests.services.audit import append_event
+from access_requests.services.event_log.append import append_event
 from portal.accounts.addresses import page_address
 from portal.accounts.models import OwnerLink, User
 

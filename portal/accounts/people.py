@@ -13,7 +13,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
 from access_requests.errors import Invalid
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.event_log.append import append_event, recorded
 from portal.accounts.adapter import reset_address
 from portal.accounts.addresses import page_address
 from portal.accounts.models import USERNAME_PATTERN, User

@@ -22,7 +22,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from access_requests.errors import Conflict
-from access_requests.services.audit import recorded
+from access_requests.services.event_log.append import recorded
 from access_requests.services.locks import lock_person
 from portal.accounts.forms import client_address
 from portal.accounts.models import User

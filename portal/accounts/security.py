@@ -14,9 +14,9 @@ from django.utils.module_loading import import_string
 
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import Event
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_person
-from access_requests.services.mail import queue_mail
 from portal.accounts.models import User
 
 FACTORS = {

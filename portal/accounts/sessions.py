@@ -6,9 +6,9 @@ from django.contrib.sessions.backends import db
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from access_requests.prepared import SAMPLE_MOMENT, SAMPLE_TEXT, Prepared
+from access_requests.access.compiled_query import SAMPLE_MOMENT, SAMPLE_TEXT, CompiledQuery
 
-_live = Prepared(
+_live = CompiledQuery(
     lambda key, now: Session.objects.filter(session_key=key, expire_date__gt=now),
     key=SAMPLE_TEXT,
     now=SAMPLE_MOMENT,

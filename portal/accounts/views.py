@@ -21,7 +21,7 @@ from django.views.decorators.http import require_safe
 from django.views.generic.edit import FormView
 
 from access_requests.errors import Conflict
-from access_requests.services import mailserver
+from access_requests.services.emails import mail_server
 from portal.accounts.activity import live_sessions
 from portal.accounts.forms import OwnerForm, ProfileForm, SignupForm
 from portal.accounts.models import User
@@ -55,7 +55,7 @@ class SignupView(AllauthSignupView):
 @require_safe
 def mail_outage(request: HttpRequest) -> HttpResponse:
     """Return the notice of a page that waits for an email, which asks for it every 20 seconds; 204 while it is the same."""
-    failing = mailserver.outage() is not None
+    failing = mail_server.outage() is not None
     if failing == (request.GET.get("shown") == "1"):
         return HttpResponse(status=204)
     code = request.GET.get("code") == "1"

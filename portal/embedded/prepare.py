@@ -88,7 +88,7 @@ def report() -> dict[str, Any]:
     link = owner_link()  # sets Django up
     from django.conf import settings
 
-    from access_requests.services.log_protection import ADVICE, unprotected
+    from access_requests.services.event_log.protection import ADVICE, unprotected
 
     found = unprotected()
     return {

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from model_ops.access_lists import has_access_list
+from model_ops.file_access_lists import has_access_list
 from portal.embedded.errors import StartError
 
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108

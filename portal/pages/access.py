@@ -13,16 +13,16 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from access_requests.access.access import access_of, live_grant
+from access_requests.access.standing import owed_licences
 from access_requests.enums import AccessCode
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, GatedModel
 from access_requests.panels import ACCESS_PANELS, show_panels
-from access_requests.queries import access_of, live_grant
-from access_requests.services.licences import accept_licences
-from access_requests.services.rendering import card_page_of
+from access_requests.services.catalogue.demand_licence import accept_licences
+from access_requests.services.catalogue.rendered_texts import card_page_of
 from access_requests.services.tokens import issue_token, show_first_token
 from access_requests.services.tokens.issuing import BY_HAND
-from access_requests.standing import owed_licences
 from access_requests.views.common import known_model
 from portal.pages.commands import commands
 from portal.pages.tokens import TokenForm, revoke_asked, rows, show_secret

@@ -11,11 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from access_requests.access.access import codes_for
+from access_requests.access.catalogue import visible_models
+from access_requests.access.compiled_query import SAMPLE_NUMBERS, CompiledQuery
 from access_requests.models import GatedModel
-from access_requests.prepared import SAMPLE_NUMBERS, Prepared
-from access_requests.queries import codes_for, visible_models
 from access_requests.search import AnyOf
-from access_requests.services.rendering import card_page_of
+from access_requests.services.catalogue.rendered_texts import card_page_of
 from portal.pages.card import facts
 from portal.pages.standing import BADGES
 
@@ -66,7 +67,7 @@ def _read(keys: list[int]) -> list[GatedModel]:
     return [by_key[key] for key in keys if key in by_key]
 
 
-_models_among = Prepared(
+_models_among = CompiledQuery(
     lambda models: (
         GatedModel.objects.filter(AnyOf(F("pk"), models))
         .select_related("rendered_card")

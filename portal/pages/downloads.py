@@ -13,8 +13,8 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from access_requests.access.permissions import is_reviewer
 from access_requests.models import GatedModel
-from access_requests.permissions import is_reviewer
 from access_requests.views.common import known_model
 from model_ops import download_log
 from model_ops.download_log import Rows

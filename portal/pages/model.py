@@ -8,9 +8,9 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from access_requests.access.permissions import is_owner
 from access_requests.panels import MODEL_PANELS, show_panels
-from access_requests.permissions import is_owner
-from access_requests.services.rendering import card_page_of
+from access_requests.services.catalogue.rendered_texts import card_page_of
 from access_requests.views.common import known_model
 from portal.pages.card import facts
 from portal.pages.commands import commands

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from access_requests.access.access import AccessDecision
 from access_requests.enums import AccessCode, RequestState
-from access_requests.queries import Access
 from model_ops.queries import WeightsState
 
 NAMES = ("Submitted", "In review", "Decided", "Weights", "Ready")
@@ -32,7 +32,7 @@ class Stage:
         return {"done": "done", "now": "now", "bad": "ended here"}.get(self.css, "to come")
 
 
-def stages(access: Access, weights: WeightsState) -> list[Stage]:
+def stages(access: AccessDecision, weights: WeightsState) -> list[Stage]:
     """Five stages for somebody who asked or may read; nothing for everybody else."""
     if access.code == AccessCode.GRANTED:
         if weights.ready:

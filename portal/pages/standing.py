@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from access_requests.access.access import (
+    AccessDecision,
+    access_of,
+    open_request,
+    position_in_words,
+    queue_position,
+)
 from access_requests.enums import AccessCode, RequestState
 from access_requests.models import AccessRequest, Decision, GatedModel
-from access_requests.queries import Access, access_of, open_request, position_in_words, queue_position
 from model_ops.queries import WeightsState, weights_state
 from portal.pages.stages import Stage, stages
 
@@ -33,7 +39,7 @@ BADGES: dict[AccessCode, tuple[str, str]] = {
 class Standing:
     """What the status panel shows; `request` is an open one even for a reviewer of the model."""
 
-    access: Access
+    access: AccessDecision
     request: AccessRequest | None
     decision: Decision | None
     position: int | None

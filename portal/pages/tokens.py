@@ -21,10 +21,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from access_requests.access.permissions import decidable_models, decides_somewhere
 from access_requests.enums import TokenKind
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, Grant
-from access_requests.permissions import decidable_models, decides_somewhere
 from access_requests.services.tokens import (
     OVERLAPS,
     Issued,

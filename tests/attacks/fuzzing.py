@@ -25,12 +25,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from model_ops.recovery.checkpoint import Checkpoint
+from model_ops.recovery.checkpoints.checkpoint import Checkpoint
 from model_ops.recovery.errors import Failure, RecoveryError, Refusal
-from model_ops.recovery.options import COMPATS, RESIZE_POLICIES, Options
-from model_ops.recovery.plan import make_diff_plan, make_plan
-from model_ops.recovery.planned import Plan
-from model_ops.recovery.run import execute
+from model_ops.recovery.execution.run import execute
+from model_ops.recovery.planning.options import COMPATS, RESIZE_POLICIES, Options
+from model_ops.recovery.planning.plan import Plan
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan
 from model_ops.recovery.verify import verify_folder
 from tests.attacks.kit import Hang, inside, time_limit
 from tests.attacks.pairs import draw_shapes, draw_side, files_of, spoil

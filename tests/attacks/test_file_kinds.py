@@ -10,8 +10,8 @@ import tracemalloc
 import pytest
 
 from model_ops.recovery.errors import Failure
-from model_ops.recovery.plan import make_plan
-from model_ops.recovery.run import execute
+from model_ops.recovery.execution.run import execute
+from model_ops.recovery.planning.planner import make_plan
 from tests.attacks.kit import floats, naive, sound_tensors, time_limit, write_index, write_tensors
 
 READ_BY_BASE = ("model.safetensors", "config.json")

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure, Refusal
-from model_ops.recovery.folder import open_folder, open_regular, pin_folder
-from model_ops.recovery.identity import identify
-from model_ops.recovery.reading import Reader
+from model_ops.recovery.formats.folder import open_folder, open_regular, pin_folder
+from model_ops.recovery.formats.reading import Reader
+from model_ops.recovery.planning.identity import identify
+from model_ops.recovery.system.control import Control
 from tests.attacks.kit import naive, sound_tensors, write_index
 
 BESIDE = ("config.json", "tokenizer_config.json", "tokenizer.model", "LICENSE", "weights.manifest.json")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from model_ops.recovery.plan import make_plan
+from model_ops.recovery.planning.planner import make_plan
 from tests.attacks.kit import floats, run, sound_tensors, write_tensors
 
 ESCAPE = "\x1b]0;PWNED\x07\n"

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from model_ops.recovery.plan import make_plan
+from model_ops.recovery.planning.planner import make_plan
 from tests.attacks.kit import floats, naive, tree
 
 VICTIM = b"not ours"

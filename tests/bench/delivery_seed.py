@@ -21,12 +21,12 @@ from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
 
-from access_requests.services.catalogue import add_model  # noqa: E402
+from access_requests.services.catalogue.gated_models import add_model  # noqa: E402
 from access_requests.services.grants import grant_access  # noqa: E402
 from model_ops.models import Blob, Ref, RepoFile, Revision  # noqa: E402
-from model_ops.recovery.git_ids import pointer_id  # noqa: E402
-from model_ops.services.blobs import store_bytes, store_file  # noqa: E402
-from model_ops.services.repository import StoredFile, is_lfs  # noqa: E402
+from model_ops.recovery.formats.git_ids import pointer_id  # noqa: E402
+from model_ops.services.store.blobs import store_bytes, store_file  # noqa: E402
+from model_ops.services.store.git_objects import StoredFile, is_lfs  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
 
 REPO = "bench/weights"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from access_requests.cards import CardRefused, read_card
 from access_requests.cards.bounds import ANONYMOUS, SIGNED_IN, CardBounds
 from access_requests.cards.roles import is_opt_in, role_of
-from access_requests.rendering import SHORT, Piece, render_all
+from access_requests.rendering.process import SHORT, Piece, render_all
 from access_requests.strict_json import NotJson, read_json
 from tests.bench.errors import BenchError
 

@@ -37,8 +37,8 @@ def session(
 def demanded(session: str) -> None:
     """A new licence text that ada must agree to."""
     from access_requests.models import GatedModel
-    from access_requests.services.catalogue import LicenceText
-    from access_requests.services.editing import add_licence
+    from access_requests.services.catalogue.edit import add_licence
+    from access_requests.services.catalogue.gated_models import LicenceText
 
     text = LicenceText("licence.txt", "en", LICENCE)
     add_licence(model=GatedModel.objects.get(), licence=text, must_accept=True)

@@ -28,9 +28,9 @@ def model(make_person: Callable[..., Any], tmp_path: Path, site: str) -> Any:
     """A model with weights to be published as they are, and rita, who reviews it with a second factor."""
     from allauth.mfa.totp.internal.auth import TOTP
 
-    from access_requests.services.catalogue import LicenceText, assign_role
-    from model_ops.services.adding import add_model_with_weights
-    from model_ops.services.weights import prepare_weights
+    from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+    from model_ops.services.catalogue.add_model import add_model_with_weights
+    from model_ops.services.recoveries.weights import prepare_weights
 
     prepared = prepare_weights(files=str(weights(tmp_path / "weights")))
     licences = [LicenceText("licence.txt", "en", LICENCE)]

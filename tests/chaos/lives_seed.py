@@ -20,13 +20,13 @@ from django.test import Client  # noqa: E402
 
 from access_requests.enums import MailState  # noqa: E402
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail  # noqa: E402
-from access_requests.services.audit import verify_chain  # noqa: E402
+from access_requests.services.event_log.append import verify_chain  # noqa: E402
 from model_ops import tasks  # noqa: E402
 from model_ops.enums import DeliveryState, RecoveryState  # noqa: E402
 from model_ops.models import Blob, Delivery, Recovery, Revision  # noqa: E402
-from model_ops.services.adding import add_model_with_weights  # noqa: E402
-from model_ops.services.blobs import blob_path  # noqa: E402
-from model_ops.services.weights import prepare_weights  # noqa: E402
+from model_ops.services.catalogue.add_model import add_model_with_weights  # noqa: E402
+from model_ops.services.recoveries.weights import prepare_weights  # noqa: E402
+from model_ops.services.store.blobs import blob_path  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
 from tests.sign_in import sign_in  # noqa: E402
 

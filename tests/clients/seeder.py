@@ -7,12 +7,14 @@ from typing import Any
 
 from django.utils import timezone
 
-from access_requests.cases import Place
+from access_requests.access.review_lists import Place
 from access_requests.enums import TokenKind
 from access_requests.models import AccessToken, GatedModel, Machine
-from access_requests.services import editing, reviewing, tokens
-from access_requests.services.catalogue import LicenceText
+from access_requests.services import tokens
+from access_requests.services.catalogue import edit
+from access_requests.services.catalogue.gated_models import LicenceText
 from access_requests.services.oauth import codes, trusted
+from access_requests.services.requests import move_between_lists
 from portal.accounts.models import User
 from tests.model_ops.hub import seeder
 from tests.model_ops.hub.uploads import seeder as uploads_seeder
@@ -63,14 +65,14 @@ def demand_licence(repo_id: str) -> dict[str, Any]:
     """A new text that holders must agree to before they download again."""
     text = LicenceText("tiny_license.txt", "en", "Be kinder.\n")
     model = GatedModel.objects.get(repo_id=repo_id)
-    return {"asked": editing.add_licence(model=model, licence=text, must_accept=True).asked}
+    return {"asked": edit.add_licence(model=model, licence=text, must_accept=True).asked}
 
 
 def reset(name: str, repo_id: str) -> dict[str, Any]:
     reviewer = User.objects.get(username="decider")
     model = GatedModel.objects.get(repo_id=repo_id)
     person = User.objects.get(username=name)
-    reviewing.change_place(model=model, person=person, to=Place.RESET, reviewer=reviewer)
+    move_between_lists.change_place(model=model, person=person, to=Place.RESET, reviewer=reviewer)
     return {}
 
 

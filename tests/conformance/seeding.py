@@ -14,13 +14,14 @@ from typing import Any
 
 from django.db import close_old_connections
 
+from access_requests.access.catalogue import find_model, find_renamed
 from access_requests.enums import Gate, Role, TokenKind, TokenOrigin
 from access_requests.models import GatedModel
-from access_requests.queries import find_model, find_renamed
-from access_requests.services import catalogue, naming, tokens
-from access_requests.services.editing import change_some_settings
+from access_requests.services import tokens
+from access_requests.services.catalogue import gated_models, names
+from access_requests.services.catalogue.edit import change_some_settings
 from model_ops.models import UploadRule
-from model_ops.services.repository import gitattributes
+from model_ops.services.store.git_objects import gitattributes
 from portal.accounts.models import User
 from tests.model_ops.hub import seeder
 
@@ -35,9 +36,9 @@ def user(name: str, full_name: str, org: str = "", org_name: str = "") -> dict[s
     )
     hidden = f"{org or name}/hidden"
     if not find_model(hidden):
-        catalogue.add_model(repo_id=hidden, card=CARD, listed=False, owner=person)
+        gated_models.add_model(repo_id=hidden, card=CARD, listed=False, owner=person)
     if org:
-        naming.name_namespace(name=org, full_name=org_name)
+        names.name_namespace(name=org, full_name=org_name)
     issued = tokens.issue_person_token(
         user=person, kind=TokenKind.REVIEWER, name="conformance", origin=TokenOrigin.OPERATOR
     )
@@ -48,7 +49,9 @@ def create_repo(repo_id: str, private: bool, author: str) -> dict[str, Any]:
     """An open model as a new repository on the Hub: one commit that holds `.gitattributes`."""
     namespace = repo_id.partition("/")[0]
     owner = User.objects.filter(username=namespace).first() or User.objects.get(username=author)
-    model = catalogue.add_model(repo_id=repo_id, card=CARD, gate=Gate.NONE, listed=not private, owner=owner)
+    model = gated_models.add_model(
+        repo_id=repo_id, card=CARD, gate=Gate.NONE, listed=not private, owner=owner
+    )
     UploadRule.objects.create(model=model, publish_uploads=True)
     attributes = base64.b64encode(gitattributes([])).decode()
     return seeder.commit(repo_id, {".gitattributes": attributes}, message="initial commit", author=author)
@@ -57,18 +60,18 @@ def create_repo(repo_id: str, private: bool, author: str) -> dict[str, Any]:
 def delete_repo(repo_id: str) -> dict[str, Any]:
     """Out of sight and its name free: a portal deletes no model, since its requests and its log stay."""
     if model := find_model(repo_id):
-        naming.rename_model(model=model, to=f"trash/{secrets.token_hex(8)}", keep_old=False)
+        names.rename_model(model=model, to=f"trash/{secrets.token_hex(8)}", keep_old=False)
         change_some_settings(model=model, gate=Gate.MANUAL, listed=False)
         model.roles.filter(role=Role.OWNER).delete()
         for former in model.former_ids.all():
-            naming.let_go_of_name(repo_id=former.repo_id)
+            names.let_go_of_name(repo_id=former.repo_id)
     elif find_renamed(repo_id):
-        naming.let_go_of_name(repo_id=repo_id)
+        names.let_go_of_name(repo_id=repo_id)
     return {}
 
 
 def move(repo_id: str, to: str) -> dict[str, Any]:
-    naming.rename_model(model=GatedModel.objects.get(repo_id=repo_id), to=to)
+    names.rename_model(model=GatedModel.objects.get(repo_id=repo_id), to=to)
     return {}
 
 

@@ -45,8 +45,8 @@ def files_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def add_files_model(weights_root: Path, files_folder: Path, transactional_db: None) -> Callable[..., Any]:
     """`add_files_model("ai/plain")`: a model whose weights are the files of `files_folder`."""
-    from model_ops.services.adding import add_model_with_weights
-    from model_ops.services.weights import prepare_weights
+    from model_ops.services.catalogue.add_model import add_model_with_weights
+    from model_ops.services.recoveries.weights import prepare_weights
 
     def add(repo_id: str = "ai/plain", folder: Path = files_folder, **fields: Any) -> Any:
         fields.setdefault("card", (files_folder / "README.md").read_text())
@@ -59,8 +59,8 @@ def add_files_model(weights_root: Path, files_folder: Path, transactional_db: No
 @pytest.fixture
 def add_pair_model(weights_root: Path, tiny_pair: Path, transactional_db: None) -> Callable[..., Any]:
     """`add_pair_model("ai/tiny")`: a model that is recovered from the tiny pair in bfloat16."""
-    from model_ops.services.adding import add_model_with_weights
-    from model_ops.services.weights import prepare_weights
+    from model_ops.services.catalogue.add_model import add_model_with_weights
+    from model_ops.services.recoveries.weights import prepare_weights
 
     def add(repo_id: str = "ai/tiny", pair: Path = tiny_pair, options: Any = None, **fields: Any) -> Any:
         options = {"dtype": "bfloat16"} | (options or {})
@@ -120,7 +120,7 @@ def sha256(path: Path) -> str:
 def published_files(model: Any) -> dict[str, Any]:
     """Path -> stored file's path of what `main` shows."""
     from model_ops.queries import main_revision
-    from model_ops.services.blobs import blob_path
+    from model_ops.services.store.blobs import blob_path
 
     revision = main_revision(model)
     assert revision is not None

@@ -11,13 +11,13 @@ import pytest
 from django.http import HttpRequest
 from django.utils import timezone
 
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery
 from model_ops.panels import access_panel, case_panel, model_panel
 from model_ops.queries import current_recovery
-from model_ops.services.recoveries import run_recovery
-from model_ops.services.weights import cancel_recovery, want_recovery
+from model_ops.services.recoveries.run import run_recovery
+from model_ops.services.recoveries.weights import cancel_recovery, want_recovery
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_plan_and_error_are_for_those_who_decide(
 def test_case_panel_shows_what_approving_sets_going(
     model: Any, make_person: Callable[..., Any], submit: Callable[..., Any]
 ) -> None:
-    from access_requests.services.requests import start_request
+    from access_requests.services.requests.submit import start_request
 
     reviewer = make_person("reviewer")
     assign_role(model=model, user=reviewer, role="reviewer")

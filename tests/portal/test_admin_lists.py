@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from access_requests.services.requests.decide import record_decision
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from access_requests.enums import Outcome
 from access_requests.models import GatedModel
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access
-from access_requests.services.requests import record_decision
 from access_requests.services.tokens import issue_token
 from model_ops.enums import Method, SourceKind
 from model_ops.models import WeightSource
-from model_ops.services.weights import Prepared, attach_weights
+from model_ops.services.recoveries.weights import Prepared, attach_weights
 
 pytestmark = pytest.mark.django_db
 

@@ -13,10 +13,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from access_requests.access.catalogue import visible_models
 from access_requests.admin.base import COUNTED
 from access_requests.models import AccessRequest, GatedModel, Grant, ModelRole
-from access_requests.queries import visible_models
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from portal.pages.catalogue import PER_PAGE
 
 pytestmark = pytest.mark.django_db

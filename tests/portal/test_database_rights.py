@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from access_requests.services.log_protection import ADVICE, unprotected
+from access_requests.services.event_log.protection import ADVICE, unprotected
 from portal.database_rights import grant_rights, make_role
 from portal.embedded.roles import OWNER, PORTAL
 from tests.conftest import connect_as

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from access_requests.services.requests.decide import record_decision
 from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.db import connection
@@ -19,12 +20,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from access_requests.enums import Outcome, TokenKind, TokenOrigin
 from access_requests.models import AccessToken, Machine, TrustedRepository
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
-from access_requests.services.requests import record_decision
 from access_requests.services.tokens import issue_person_token, issue_token
-from model_ops.services.publishing import publish_revision
+from model_ops.services.revisions.publish import publish_revision
 from portal.accounts.people import invitation_url
 from tests.model_ops.hub.routes_table import GROUPS
 from tests.sign_in import sign_in

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from access_requests.enums import MailState
 from access_requests.models import AccessToken, Event, OutgoingMail, TokenExchange, TrustedRepository
-from access_requests.services import clearing
+from access_requests.services import delete_expired
 from access_requests.services.tokens import issue_person_token
 from portal import housekeeping
 from tests.plans import explained
@@ -77,12 +77,12 @@ def test_exchanged_identities_go_and_their_tokens_and_events_stay(make_person: C
 
 
 def test_much_is_deleted_in_batches_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clearing, "BATCH", 2)
+    monkeypatch.setattr(delete_expired, "BATCH", 2)
     for number in range(5):
         queue(f"{number}", MailState.SENT, days=91)
     assert housekeeping.clear_ended(seconds=0)
     assert OutgoingMail.objects.count() == 5
-    assert [clearing.clear_emails(), clearing.clear_emails()] == [2, 2]
+    assert [delete_expired.clear_emails(), delete_expired.clear_emails()] == [2, 2]
     assert OutgoingMail.objects.get().key == "4"  # the oldest row goes first
     assert not housekeeping.clear_ended()
     assert not OutgoingMail.objects.exists()
@@ -92,17 +92,17 @@ def test_much_is_deleted_in_batches_and_the_rest_goes_on(monkeypatch: pytest.Mon
 def test_two_jobs_at_once_do_not_meet() -> None:
     queue("one", MailState.SENT, days=91)
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [clearing.CLEARING_LOCK])
-        assert all_at_once(1, lambda _: clearing.clear_emails()) == [0]
-    assert clearing.clear_emails() == 1
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [delete_expired.CLEARING_LOCK])
+        assert all_at_once(1, lambda _: delete_expired.clear_emails()) == [0]
+    assert delete_expired.clear_emails() == 1
 
 
 @pytest.mark.parametrize(
     ("clear", "index"),
     [
-        (clearing.clear_emails, "mail_done"),
-        (clearing.clear_device_codes, "device_code_"),
-        (clearing.clear_exchanges, "exchange_at"),
+        (delete_expired.clear_emails, "mail_done"),
+        (delete_expired.clear_device_codes, "device_code_"),
+        (delete_expired.clear_exchanges, "exchange_at"),
         (housekeeping.clear_sessions, "django_session_expire_date"),
         (housekeeping.clear_seen_sessions, "session_last_seen"),
     ],

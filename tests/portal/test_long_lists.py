@@ -22,7 +22,7 @@ from access_requests import search
 from access_requests.admin import lists
 from access_requests.enums import GrantSource, RequestState, TokenKind
 from access_requests.models import AccessRequest, AccessToken, Event, EventText, Grant, Machine, OutgoingMail
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from model_ops.models import Download
 
 pytestmark = pytest.mark.django_db
@@ -515,7 +515,7 @@ def test_reviewers_look_for_events_by_names_and_not_by_addresses(
 def test_page_of_a_request_leads_to_its_older_steps(
     boss: Client, make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from access_requests.admin import case
+    from access_requests.admin import review_page
 
     (request,) = add_rows(make_model(), 1)
     now = timezone.now()
@@ -526,7 +526,7 @@ def test_page_of_a_request_leads_to_its_older_steps(
     own = Event.objects.filter(request=request)
     log = f"{EVENTS}?request__id__exact={request.pk}"
     for most, is_cut in ((own.count(), False), (own.count() - 1, True)):
-        monkeypatch.setattr(case, "MOST_STEPS", most)
+        monkeypatch.setattr(review_page, "MOST_STEPS", most)
         page = boss.get(f"{QUEUE}{request.pk}/change/")
         assert len(page.context["events"]) == most
         assert (f'Older steps are in <a href="{log}">' in page.content.decode()) == is_cut

@@ -12,7 +12,7 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
 
-from access_requests.services.sending import _new_backend
+from access_requests.services.emails.send import _new_backend
 from portal import smtp
 from tests.certificates import write_certificate
 from tests.smtp import SmtpServer, serving

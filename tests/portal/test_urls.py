@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from access_requests.services.catalogue import RESERVED_NAMESPACES
+from access_requests.services.catalogue.gated_models import RESERVED_NAMESPACES
 from portal.urls import urlpatterns
 
 

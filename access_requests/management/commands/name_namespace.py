@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand
-from access_requests.services.naming import name_namespace
+from access_requests.services.catalogue.names import name_namespace
 
 
 class Command(OperatorCommand):

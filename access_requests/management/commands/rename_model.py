@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from access_requests.errors import Invalid
 from access_requests.management.operator import Answer, OperatorCommand, known_model
-from access_requests.services.naming import let_go_of_name, rename_model
+from access_requests.services.catalogue.names import let_go_of_name, rename_model
 
 
 class Command(OperatorCommand):

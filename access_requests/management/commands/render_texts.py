@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand
-from access_requests.services.rendering import render_outdated
+from access_requests.services.catalogue.rendered_texts import render_outdated
 
 
 class Command(OperatorCommand):

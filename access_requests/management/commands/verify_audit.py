@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand, moment
-from access_requests.services.verification import LogReport, verify_log
+from access_requests.services.event_log.verify import LogReport, verify_log
 
 
 class Command(OperatorCommand):

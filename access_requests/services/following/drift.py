@@ -4,52 +4,39 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from access_requests.enums import FarStatus, PushState, RequestState
+from access_requests.access.situation import FAR_STATUSES, situation
+from access_requests.enums import FarStatus, PushState
 from access_requests.models import AccessRequest, FollowedRepo, Grant, RemotePush, RemoteRequest
 from access_requests.services.following.texts import one_line
 from access_requests.services.queue import enqueue_on_commit
 
 OPEN_PUSHES = (PushState.DUE, PushState.CLAIMED)
 LONGEST_REASON = 200  # the Hub's limit, in UTF-16 units as it counts them
+OF_GRANT = ("starts_at", "ends_at", "revoked_at")  # what `situation` reads of a grant
 LAG = timedelta(seconds=10)  # lists there may still show what was before a write
-
-HERE = {
-    RequestState.DRAFT: FarStatus.PENDING,
-    RequestState.SUBMITTED: FarStatus.PENDING,
-    RequestState.IN_REVIEW: FarStatus.PENDING,
-    RequestState.CHANGES_REQUESTED: FarStatus.PENDING,
-    RequestState.APPEALED: FarStatus.PENDING,
-    RequestState.REJECTED: FarStatus.REJECTED,
-    RequestState.RESET: FarStatus.RESET,
-    RequestState.WITHDRAWN: FarStatus.MISSING,
-}
 
 
 def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
-    """With `live` (a live grant here) and `telling` (something is still to be told), for `status_here`."""
-    now = timezone.now()
-    live = Grant.objects.filter(
-        user=OuterRef("person__user"),
-        model=OuterRef("followed__model"),
-        revoked_at=None,
-        starts_at__lte=now,
-        ends_at__gt=now,
-    )
+    """Add the live grant here, else the newest, for `status_here`; and `telling`: something is still to be told."""
+    live = Q(revoked_at=None, starts_at__lte=Now(), ends_at__gt=Now())
+    grants = Grant.objects.filter(user=OuterRef("person__user"), model=OuterRef("followed__model"))
+    grants = grants.order_by(ExpressionWrapper(live, BooleanField()).desc(), "-pk")
     telling = RemotePush.objects.filter(remote=OuterRef("pk"), state__in=OPEN_PUSHES)
     joined = rows.select_related("request", "person__user", "followed__model")
     return joined.defer("followed__model__card", "followed__model__card_data").annotate(
-        live=Exists(live), telling=Exists(telling)
+        telling=Exists(telling), **{f"grant_{name}": Subquery(grants.values(name)[:1]) for name in OF_GRANT}
     )
 
 
 def status_here(remote: RemoteRequest) -> FarStatus:
-    """What our side says in the far side's words; the row is one of `with_standing`."""
-    if remote.live:  # type: ignore[attr-defined]
-        return FarStatus.ACCEPTED
-    return HERE.get(RequestState(remote.request.state), FarStatus.RESET)  # approved, and the access has ended
+    """Return what our side says in the far side's words; the row is one of `with_standing`."""
+    grant = Grant(**{name: getattr(remote, f"grant_{name}") for name in OF_GRANT})
+    known = grant if grant.starts_at else None
+    return FAR_STATUSES[situation(remote.request, known, timezone.now())]
 
 
 def asked_again(remote: RemoteRequest) -> bool:

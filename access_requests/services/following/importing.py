@@ -10,16 +10,16 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from access_requests.answers import country_code
 from access_requests.cards import GateField, GateForm
 from access_requests.enums import RequestState
 from access_requests.errors import Invalid
 from access_requests.models import AccessRequest, FollowedRepo, RemotePerson, RemoteRequest
-from access_requests.publications import says_none
-from access_requests.services.audit import append_event, recorded
+from access_requests.request_form.answers import country_code
+from access_requests.request_form.publications import says_none
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following.reading import FarItem
 from access_requests.services.locks import lock_person
-from access_requests.services.requests import set_answers
+from access_requests.services.requests.submit import set_answers
 
 if TYPE_CHECKING:
     from portal.accounts.models import User

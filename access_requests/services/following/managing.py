@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError
 from django.utils import timezone
 
+from access_requests.access.permissions import is_owner
 from access_requests.enums import FollowState, PushState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import FollowedRepo, GatedModel, RemotePush
-from access_requests.permissions import is_owner
-from access_requests.services.audit import append_event, recorded
-from access_requests.services.catalogue import check_repo_id
+from access_requests.services.catalogue.gated_models import check_repo_id
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following.credentials import (
     check_endpoint,
     has_token,

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from django.conf import settings
 
+from access_requests.access.permissions import people_to_tell
 from access_requests.models import FollowedRepo, RemoteRequest
-from access_requests.permissions import people_to_tell
-from access_requests.services.following.leases import LEASE
-from access_requests.services.mail import queue_mail, release_mail, revise_mail
+from access_requests.services.emails.write import queue_mail, release_mail, revise_mail
+from access_requests.services.leases import LEASE
 
 TEMPLATE = "mails/imported_requests.txt"
 # Longer than one entry takes, so that a poll that goes on has its mail in hand.

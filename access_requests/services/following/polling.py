@@ -18,7 +18,7 @@ from django.utils import timezone
 from access_requests.enums import FarStatus, FollowState
 from access_requests.errors import RuleError
 from access_requests.models import FollowedRepo, RemoteRequest
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following import budget
 from access_requests.services.following.client import (
     LISTS,
@@ -37,7 +37,6 @@ from access_requests.services.following.importing import (
     import_request,
     update_person,
 )
-from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.noticing import Notice
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import (
@@ -47,6 +46,7 @@ from access_requests.services.following.troubles import (
     note_trouble,
     unforeseen,
 )
+from access_requests.services.leases import Lost, claim, renew
 from access_requests.services.locks import lock_person
 
 log = logging.getLogger(__name__)

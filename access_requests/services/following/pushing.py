@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from access_requests.enums import FarStatus, FollowState, PushState
 from access_requests.models import RemotePerson, RemotePush, RemoteRequest
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following.client import (
     LISTS,
     Away,
@@ -28,11 +29,10 @@ from access_requests.services.following.client import (
 )
 from access_requests.services.following.credentials import token_for
 from access_requests.services.following.drift import LAG, lock_remote, settle, unheard
-from access_requests.services.following.leases import Lost, claim, renew
 from access_requests.services.following.polling import client_for, lost_right, refused
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import is_database_away, note_trouble, unforeseen
-from access_requests.services.mail import queue_mail
+from access_requests.services.leases import Lost, claim, renew
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from access_requests.access.permissions import is_reviewer
 from access_requests.enums import FarStatus, FollowState, Place, PushState, RequestState
 from access_requests.errors import Conflict, NotAllowed
 from access_requests.models import Grant, RemoteRequest
-from access_requests.permissions import is_reviewer
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following.drift import (
     asked_again,
     lock_remote,
@@ -21,8 +21,8 @@ from access_requests.services.following.importing import has_open_request, impor
 from access_requests.services.following.reading import FarItem
 from access_requests.services.grants import revoke_access
 from access_requests.services.locks import lock_person, lock_request
-from access_requests.services.moves import move
-from access_requests.services.reviewing import change_place
+from access_requests.services.requests.move_between_lists import change_place
+from access_requests.services.requests.transitions import move
 
 if TYPE_CHECKING:
     from portal.accounts.models import User

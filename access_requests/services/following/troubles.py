@@ -14,12 +14,12 @@ from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
+from access_requests.access.permissions import people_to_tell
 from access_requests.models import FollowedRepo, FollowTrouble
-from access_requests.permissions import people_to_tell
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following.errors import Unforeseen
 from access_requests.services.following.texts import one_line
-from access_requests.services.mail import queue_mail
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from django.utils import timezone
 from access_requests.enums import DeviceState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import DeviceCode, Machine
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_person
-from access_requests.services.mail import queue_mail
 from access_requests.services.oauth import limits
 from access_requests.services.oauth.errors import OAuthError
 from access_requests.services.oauth.machines import (

@@ -11,12 +11,13 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from access_requests.access.access import live_grant
+from access_requests.access.catalogue import find_model
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel, Grant, TokenExchange, TrustedRepository
-from access_requests.queries import find_model, live_grant
 from access_requests.services import tokens
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.oauth import limits
 from access_requests.services.oauth.errors import OAuthError
 from access_requests.services.oauth.issuers import NEEDED, Job, check_claims, dialect_of, read_job

@@ -14,7 +14,7 @@ from access_requests.enums import DeviceState, TokenKind, TokenOrigin
 from access_requests.errors import Invalid, NotAllowed
 from access_requests.models import AccessToken, DeviceCode, Machine, RefreshToken
 from access_requests.services import tokens
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.oauth.errors import OAuthError
 
 if TYPE_CHECKING:

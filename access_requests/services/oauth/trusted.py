@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from access_requests.access.access import live_grant
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken, GatedModel, TrustedRepository
-from access_requests.queries import live_grant
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_person
-from access_requests.services.mail import queue_mail
 from access_requests.services.oauth.issuers import REPOSITORY, dialect_of
 
 if TYPE_CHECKING:

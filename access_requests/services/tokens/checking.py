@@ -10,9 +10,9 @@ from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from access_requests.access.compiled_query import SAMPLE_TEXT, CompiledQuery, columns, instance
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, GatedModel, Grant
-from access_requests.prepared import SAMPLE_TEXT, Prepared, columns, instance
 from access_requests.services.tokens.issuing import token_page
 from access_requests.services.tokens.networks import works_from
 from access_requests.services.tokens.secret import digest, looks_right
@@ -71,7 +71,7 @@ class _Queries:
     of_user: list[str]
     of_grant: list[str]
     of_model: list[str]
-    by_digest: Prepared
+    by_digest: CompiledQuery
 
 
 @cache
@@ -85,7 +85,7 @@ def _prepared() -> _Queries:
         rows = AccessToken.objects.filter(digest=digest).order_by()
         return rows.values_list(*of_token, *of_user, *of_grant, *of_model)
 
-    return _Queries(of_token, of_user, of_grant, of_model, Prepared(by_digest, digest=SAMPLE_TEXT))
+    return _Queries(of_token, of_user, of_grant, of_model, CompiledQuery(by_digest, digest=SAMPLE_TEXT))
 
 
 def _problem(token: AccessToken, address: str | None) -> str:

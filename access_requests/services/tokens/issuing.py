@@ -11,13 +11,13 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from access_requests.access.permissions import decides_somewhere, is_reviewer
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken, Grant
-from access_requests.permissions import decides_somewhere, is_reviewer
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_grant, lock_person
-from access_requests.services.mail import queue_mail
 from access_requests.services.tokens.networks import check_networks
 from access_requests.services.tokens.secret import digest, hint, make_secret
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken
-from access_requests.services.audit import recorded
+from access_requests.services.event_log.append import recorded
 from access_requests.services.locks import lock_grant, lock_person
 from access_requests.services.tokens.issuing import (
     BY_HAND,

@@ -15,16 +15,21 @@ from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
-from access_requests.answers import as_posted, by_label
+from access_requests.access.access import access_of, open_request
+from access_requests.access.review_lists import review_entry
 from access_requests.cards import GateField, GateForm
-from access_requests.cases import case_of
 from access_requests.enums import Place, RequestState, TokenKind, TokenOrigin
 from access_requests.errors import Conflict, RuleError
-from access_requests.forms import RequestForm, build_request_form
 from access_requests.models import AccessRequest, GatedModel
-from access_requests.queries import access_of, open_request
-from access_requests.services.rendering import gate_texts_of
-from access_requests.services.requests import save_draft, start_request, submit_request, withdraw_request
+from access_requests.request_form.answers import as_posted, by_label
+from access_requests.request_form.builder import RequestForm, build_request_form
+from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.requests.submit import (
+    save_draft,
+    start_request,
+    submit_request,
+    withdraw_request,
+)
 from model_ops.hub.body import json_object, reading
 from model_ops.hub.refusals import Refused, bad_request, one_line
 from model_ops.hub.repo import Repo, open_repo
@@ -53,7 +58,7 @@ def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         try:
             _ask(repo, person, given)
         except Conflict:  # another call was faster
-            if case_of(person, repo.model).place not in {Place.PENDING, Place.ACCEPTED}:
+            if review_entry(person, repo.model).place not in {Place.PENDING, Place.ACCEPTED}:
                 raise
         return _to_page(request, repo.model)
     response = _to_page(request, repo.model)
@@ -111,10 +116,10 @@ def _may_ask(person: User, model: GatedModel, given: dict[str, Any]) -> bool:
 
     A request that the reviewer wants changed is handed in again when answers come with it.
     """
-    case = case_of(person, model)
-    if case.place == Place.PENDING and case.request is not None:
-        return case.request.state == RequestState.CHANGES_REQUESTED and bool(given)
-    return case.place not in {Place.ACCEPTED, Place.REJECTED}
+    entry = review_entry(person, model)
+    if entry.place == Place.PENDING and entry.request is not None:
+        return entry.request.state == RequestState.CHANGES_REQUESTED and bool(given)
+    return entry.place not in {Place.ACCEPTED, Place.REJECTED}
 
 
 def _ask(repo: Repo, person: User, given: dict[str, Any]) -> None:

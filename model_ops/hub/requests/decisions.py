@@ -1,4 +1,4 @@
-"""Decisions: handle, grant, batch. What they mean is said by `access_requests.services.reviewing`."""
+"""Decisions: handle, grant, batch. What they mean is said by `access_requests.services.requests.move_between_lists`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from access_requests.cases import case_of, person_of
+from access_requests.access.review_lists import person_of, review_entry
 from access_requests.enums import Place
 from access_requests.errors import NotAllowed, NotFound, RuleError
 from access_requests.models import GatedModel
-from access_requests.services.reviewing import change_place, grant_to
+from access_requests.services.requests.move_between_lists import change_place, grant_to
 from model_ops.hub.body import is_text, json_object, wanted
 from model_ops.hub.refusals import Refused
 from model_ops.hub.requests import words
@@ -38,7 +38,7 @@ def handle(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     namer, to, reason = _namer(body), _place(body), _reason(body)
     require_gate(repo.model)
     person = _person(repo.model, *namer)
-    seen = case_of(person, repo.model)
+    seen = review_entry(person, repo.model)
     try:
         change_place(model=repo.model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
     except RuleError as error:
@@ -80,7 +80,7 @@ def _one_of_batch(
     told: dict[str, Any] = {namer: value, "ok": True}
     try:
         person = _person(model, namer, value)
-        seen = case_of(person, model)
+        seen = review_entry(person, model)
         if seen.place != to:
             change_place(model=model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
     except Refused as refused:

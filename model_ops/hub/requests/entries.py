@@ -4,59 +4,59 @@ from __future__ import annotations
 
 from typing import Any
 
-from access_requests.answers import by_label
-from access_requests.cases import Entry, Named
+from access_requests.access.review_lists import ListedEntry, Named
 from access_requests.models import AccessRequest
+from access_requests.request_form.answers import by_label
 from model_ops.hub.route import moment
 
 Item = dict[str, Any]
 
 
-def list_item(entry: Entry) -> Item:
+def list_item(listed: ListedEntry) -> Item:
     """As `list_pending_access_requests` reads it; `state` and `appeal` are ours."""
-    case = entry.case
-    item: Item = {"user": _user(entry), **_times(entry, "timestamp"), "requestId": case.id}
-    if entry.request is not None:
-        if fields := _fields(entry.request):
+    entry = listed.entry
+    item: Item = {"user": _user(listed), **_times(listed, "timestamp"), "requestId": entry.id}
+    if listed.request is not None:
+        if fields := _fields(listed.request):
             item["fields"] = fields
-        item["state"] = entry.request.state
-        if entry.request.appeal:
-            item["appeal"] = entry.request.appeal
+        item["state"] = listed.request.state
+        if listed.request.appeal:
+            item["appeal"] = listed.request.appeal
     return item
 
 
-def report_item(entry: Entry) -> Item:
+def report_item(listed: ListedEntry) -> Item:
     """As the report has it."""
-    return {**_names(entry.person), **_email(entry), **_times(entry, "time")}
+    return {**_names(listed.person), **_email(listed), **_times(listed, "time")}
 
 
-def _times(entry: Entry, asked: str) -> Item:
+def _times(listed: ListedEntry, asked: str) -> Item:
     """What the list and the report call alike: when, where it stands, who gave access."""
-    case = entry.case
+    entry = listed.entry
     item: Item = {}
-    if case.asked_at:
-        item[asked] = moment(case.asked_at)
-    if case.settled_at:
-        item["reviewedAt"] = moment(case.settled_at)
-    item["status"] = str(case.place)
-    if entry.granted_by is not None:
-        item["grantedBy"] = _names(entry.granted_by)
+    if entry.asked_at:
+        item[asked] = moment(entry.asked_at)
+    if entry.settled_at:
+        item["reviewedAt"] = moment(entry.settled_at)
+    item["status"] = str(entry.place)
+    if listed.granted_by is not None:
+        item["grantedBy"] = _names(listed.granted_by)
     return item
 
 
-def _user(entry: Entry) -> Item:
-    person = entry.person
+def _user(listed: ListedEntry) -> Item:
+    person = listed.person
     about = {"_id": str(person.pk), "avatarUrl": "", "isPro": False, "type": "user", "verifiedOrgNames": []}
-    return about | _names(person) | _email(entry)
+    return about | _names(person) | _email(listed)
 
 
 def _names(person: Named) -> Item:
     return {"fullname": person.full_name, "user": person.username}
 
 
-def _email(entry: Entry) -> Item:
+def _email(listed: ListedEntry) -> Item:
     """Of somebody who asked; those who were given access without asking never handed their address over."""
-    return {"email": entry.person.email} if entry.asked and entry.person.email else {}
+    return {"email": listed.person.email} if listed.asked and listed.person.email else {}
 
 
 def _fields(request: AccessRequest) -> Item:

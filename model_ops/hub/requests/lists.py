@@ -10,9 +10,9 @@ from itertools import islice
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from access_requests.cases import Case, entries, order
+from access_requests.access.list_pages import AT_ONCE, Wanted, everybody, page_of
+from access_requests.access.review_lists import ReviewEntry, listed_entries, order
 from access_requests.enums import Place
-from access_requests.lists import AT_ONCE, Wanted, everybody, page_of
 from access_requests.models import GatedModel
 from model_ops.hub.paging import link
 from model_ops.hub.requests.entries import list_item, report_item
@@ -35,7 +35,7 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
     wanted = Wanted(_name(request), _moment(request, "after"), _moment(request, "before"))
     found = page_of(repo.model, Place(place), wanted, behind=cursor, most=limit + 1)
     page = found[:limit]
-    response = json_answer([list_item(entry) for entry in entries(page)])
+    response = json_answer([list_item(entry) for entry in listed_entries(page)])
     link(response, _following(request, page[-1]) if len(found) > limit else "")
     return response
 
@@ -54,10 +54,10 @@ def _lines(model: GatedModel) -> Iterator[str]:
     """Yield everybody's entry as JSON; requests and grants are in memory for a page of people at a time."""
     people = everybody(model)
     while page := list(islice(people, AT_ONCE)):
-        yield from (json.dumps(report_item(entry)) for entry in entries(page, answers=False))
+        yield from (json.dumps(report_item(entry)) for entry in listed_entries(page, answers=False))
 
 
-def _following(request: HttpRequest, last: Case) -> str:
+def _following(request: HttpRequest, last: ReviewEntry) -> str:
     """Absolute, on the address that this client used, as for every paged list here."""
     query = request.GET.copy()
     at, person = order(last)

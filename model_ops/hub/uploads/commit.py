@@ -13,12 +13,12 @@ from django.http.response import HttpResponseBase
 from access_requests.strict_json import read_json
 from model_ops.hub.address import revision_and_path
 from model_ops.hub.body import text, too_large
+from model_ops.hub.receiving import PIECE, Pieces, bodies, drain, length_of, pieces_of, streams
 from model_ops.hub.refusals import bad_request, one_line
+from model_ops.hub.rights import owned_repo
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
-from model_ops.hub.uploads.receiving import PIECE, Pieces, bodies, drain, length_of, pieces_of, streams
-from model_ops.hub.uploads.right import owned_repo
-from model_ops.recovery.git_ids import LARGE
+from model_ops.recovery.formats.git_ids import LARGE
 from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import (
     LONGEST_MESSAGE,

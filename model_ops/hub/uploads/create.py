@@ -17,8 +17,8 @@ from model_ops.hub.address import revision_and_path
 from model_ops.hub.body import json_object, text
 from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.refusals import Refused, bad_request, one_line
+from model_ops.hub.rights import owned_repo, uploader
 from model_ops.hub.route import hub_route, json_answer, warn
-from model_ops.hub.uploads.right import owned_repo, uploader
 from model_ops.services.uploads.creating import create_branch, create_repository, delete_branch
 
 CARDS_OF_PERSON = Limit("cards-person", 60, 60, "Too many cards were sent to be checked: wait a minute.")

@@ -10,10 +10,10 @@ from django.urls import reverse
 
 from access_requests.models import GatedModel
 from model_ops.hub.body import json_object
+from model_ops.hub.receiving import bodies, drain, length_of, pieces_of, streams
 from model_ops.hub.refusals import bad_request, one_line
+from model_ops.hub.rights import owned_repo
 from model_ops.hub.route import hub_route, json_answer
-from model_ops.hub.uploads.receiving import bodies, drain, length_of, pieces_of, streams
-from model_ops.hub.uploads.right import owned_repo
 from model_ops.services.uploads import addresses, staging
 from model_ops.services.uploads.addresses import Address
 from model_ops.services.uploads.errors import NotSent

@@ -10,14 +10,14 @@ from django.http.response import HttpResponseBase
 from model_ops.hub.address import revision_and_path
 from model_ops.hub.body import json_object
 from model_ops.hub.refusals import bad_request
+from model_ops.hub.rights import owned_repo
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
-from model_ops.hub.uploads.right import owned_repo
 from model_ops.hub.uploads.xet import SENTENCE as XET
 from model_ops.models import RepoFile, Revision
-from model_ops.recovery.git_ids import in_lfs
-from model_ops.services.blobs import blob_path
-from model_ops.services.publishing import GITATTRIBUTES
+from model_ops.recovery.formats.git_ids import in_lfs
+from model_ops.services.revisions.publish import GITATTRIBUTES
+from model_ops.services.store.blobs import blob_path
 from model_ops.services.uploads.committing import upload_head
 from model_ops.services.uploads.paths import Ignored, check_path
 

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand, known_model
-from model_ops.services.adding import add_licence_text
-from model_ops.services.licences import read_licence, split_language
+from model_ops.services.catalogue.add_model import add_licence_text
+from model_ops.services.revisions.licence_files import read_licence, split_language
 
 
 class Command(OperatorCommand):

@@ -9,11 +9,11 @@ from django.core.management.base import CommandParser
 
 from access_requests.enums import Gate
 from access_requests.management.operator import Answer, OperatorCommand
-from access_requests.services.catalogue import LicenceText, understand_card
+from access_requests.services.catalogue.gated_models import LicenceText, understand_card
 from model_ops.management.weights import add_weight_options, choices_from, sources_from, weights_from
-from model_ops.services.adding import add_model_with_weights, check_new, find_owner
-from model_ops.services.importing import import_card, texts_of
-from model_ops.services.licences import find_licences, read_text
+from model_ops.services.catalogue.add_model import add_model_with_weights, check_new, find_owner
+from model_ops.services.catalogue.import_card import import_card, texts_of
+from model_ops.services.revisions.licence_files import find_licences, read_text
 
 
 class Command(OperatorCommand):

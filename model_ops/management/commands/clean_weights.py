@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand
-from model_ops.recovery.planned import human
-from model_ops.services.cleaning import clean_weights
+from model_ops.recovery.planning.plan import human
+from model_ops.services.clean import clean_weights
 
 
 class Command(OperatorCommand):

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from model_ops.models import BucketCopy
-from model_ops.services import bucket
+from model_ops.services.store import bucket
 
 
 class Command(BaseCommand):

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand, known_model
-from access_requests.services.catalogue import understand_card
-from model_ops.services.importing import differences, import_card, take_over, texts_of
+from access_requests.services.catalogue.gated_models import understand_card
+from model_ops.services.catalogue.import_card import differences, import_card, take_over, texts_of
 
 
 class Command(OperatorCommand):

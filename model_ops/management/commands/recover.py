@@ -10,7 +10,7 @@ from access_requests.errors import Conflict
 from access_requests.management.operator import Answer, OperatorCommand, known_model
 from model_ops.enums import RecoveryState
 from model_ops.queries import current_recovery
-from model_ops.services.weights import start_recovery
+from model_ops.services.recoveries.weights import start_recovery
 
 SAYS = {
     RecoveryState.PLANNED: "is queued: a worker takes it as soon as one is free.",

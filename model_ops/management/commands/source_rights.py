@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from access_requests.errors import Invalid
 from access_requests.management.operator import Answer, OperatorCommand
 from model_ops.models import AllowedRepository, AssignedFolder
-from model_ops.services import assigning
+from model_ops.services.sources import assign
 
 DOES = ("list", "assign", "withdraw", "allow", "forbid")
 
@@ -43,34 +43,34 @@ class Command(OperatorCommand):
         return does[what](name, namespace)
 
     def _assign(self, path: str, namespace: str) -> Answer:
-        made = assigning.assign_folder(path=path, namespace=namespace)
+        made = assign.assign_folder(path=path, namespace=namespace)
         lines = [f"Owners in {made.namespace} may name {made.path} and every folder below it."]
         lines += [
             f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one read the other."
-            for other in assigning.others_who_may(made)
+            for other in assign.others_who_may(made)
         ]
         return Answer({"folder": made.path, "namespace": made.namespace}, "\n".join(lines))
 
     def _withdraw(self, path: str, namespace: str) -> Answer:
-        found = assigning.find_assignment(path=path, namespace=namespace)
-        assigning.withdraw_folder(assigned=found)
+        found = assign.find_assignment(path=path, namespace=namespace)
+        assign.withdraw_folder(assigned=found)
         data = {"folder": found.path, "namespace": found.namespace}
         return Answer(data, f"{found.path} is no longer assigned to {found.namespace}.")
 
     def _allow(self, repo_id: str, namespace: str) -> Answer:
-        made = assigning.allow_repository(repo_id=repo_id, namespace=namespace)
+        made = assign.allow_repository(repo_id=repo_id, namespace=namespace)
         return Answer(_told(made), f"{made} may be fetched with the portal's Hub token.")
 
     def _forbid(self, repo_id: str, namespace: str) -> Answer:
-        found = assigning.find_allowance(repo_id=repo_id, namespace=namespace)
-        assigning.withdraw_repository(allowed=found)
+        found = assign.find_allowance(repo_id=repo_id, namespace=namespace)
+        assign.withdraw_repository(allowed=found)
         return Answer(_told(found), f"{found}: no longer fetched with the portal's Hub token.")
 
 
 def listed() -> Answer:
     """Return everything that is assigned and allowed, and folders that models use without an assignment."""
     folders, repositories = list(AssignedFolder.objects.all()), list(AllowedRepository.objects.all())
-    without = assigning.folders_without_assignment()
+    without = assign.folders_without_assignment()
     data = {
         "folders": [{"folder": one.path, "namespace": one.namespace} for one in folders],
         "repositories": [_told(one) for one in repositories],

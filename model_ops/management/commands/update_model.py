@@ -12,9 +12,9 @@ from access_requests.management.operator import Answer, OperatorCommand, known_m
 from access_requests.models import GatedModel
 from model_ops.management.weights import add_weight_options, choices_from, sources_from, weights_from
 from model_ops.queries import current_recovery
-from model_ops.services.adding import update_model
-from model_ops.services.licences import read_licence, read_text, split_language
-from model_ops.services.weights import Prepared, options_kept
+from model_ops.services.catalogue.add_model import update_model
+from model_ops.services.recoveries.weights import Prepared, options_kept
+from model_ops.services.revisions.licence_files import read_licence, read_text, split_language
 
 
 class Command(OperatorCommand):

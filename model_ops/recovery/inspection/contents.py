@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from model_ops.recovery import MANIFEST
-from model_ops.recovery.folder import WEIGHT_SUFFIXES
-from model_ops.recovery.inspection import names
+from model_ops.recovery.formats import file_names
+from model_ops.recovery.formats.folder import WEIGHT_SUFFIXES
 
 HEAD = 4096  # bytes that are read of each file
 SMALL = 4096  # bytes; pointers and what a server says instead of a file are not longer, pages are
@@ -64,7 +64,7 @@ class Head:
             return "the weights"
         if base.endswith(".index.json"):
             return "the index"
-        if names.tokenizer_files([base]):
+        if file_names.tokenizer_files([base]):
             return "the tokenizer"
         known = {"config.json": "the configuration", MANIFEST: "the manifest"}
         return known.get(base, "the file itself")
@@ -89,7 +89,7 @@ class Head:
     def is_weights(self) -> bool:
         """Return whether loaders read weights by this name: `model.safetensors`, `pytorch_model-00001-of-00002.bin`."""
         base = PurePosixPath(self.name).name
-        part = names.shard(base)
+        part = file_names.shard(base)
         stem = part.stem if part else base.rpartition(".")[0]
         return self.suffix in {".safetensors", ".bin"} and stem in {"model", "pytorch_model", "adapter_model"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_ops.recovery.folder import belongs
+from model_ops.recovery.formats.folder import belongs
 from model_ops.recovery.inspection import contents
 from model_ops.recovery.inspection.folders import judge_link
 from model_ops.recovery.inspection.reading import head_of, is_cut_json, read_part

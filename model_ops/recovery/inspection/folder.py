@@ -8,8 +8,9 @@ from pathlib import Path
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import check_plain, inner_file, names_to_copy, read_json_file
-from model_ops.recovery.inspection import contents, names
+from model_ops.recovery.formats import file_names
+from model_ops.recovery.formats.folder import check_plain, inner_file, names_to_copy, read_json_file
+from model_ops.recovery.inspection import contents
 from model_ops.recovery.inspection.files import judge_content
 from model_ops.recovery.inspection.files import shown as shown_name
 from model_ops.recovery.inspection.folders import cached_repository, entries_of, judge_link, judge_place
@@ -124,7 +125,7 @@ def _listed(
 def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
     """Refuse a file that is used if an unfinished download of it lies beside it."""
     for left in files:
-        if (found := names.unfinished(left)) and found.target in used:
+        if (found := file_names.unfinished(left)) and found.target in used:
             name, shown = found.target, shown_name(left)
             what = (
                 f"{shown}, which {found.tool} removes at the end, lies beside it"
@@ -161,7 +162,9 @@ def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str
 
 def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
     """Return a sentence about files that may be weights under another name, or else about the expected names."""
-    several = [name for name in files if name.endswith(".safetensors") and not names.is_left_beside(name)]
+    several = [
+        name for name in files if name.endswith(".safetensors") and not file_names.is_left_beside(name)
+    ]
     if len(several) > 1:
         return (
             f"{who.name} holds {several[0]!r}, {several[1]!r} and no index that says which files are its weights. Add "
@@ -171,7 +174,9 @@ def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
     if repo_id := cached_repository(folder):
         return f"{nothing}, since only other files of {repo_id} were downloaded. Run `hf download {repo_id}`, then try again."
     odd = [
-        name for name in files if name.endswith((".bin", ".pt", ".pth")) and not names.is_left_beside(name)
+        name
+        for name in files
+        if name.endswith((".bin", ".pt", ".pth")) and not file_names.is_left_beside(name)
     ]
     if odd:
         return f"{nothing} under a known name. If {odd[0]!r} holds a whole state dict, rename it to pytorch_model.bin."
@@ -180,13 +185,13 @@ def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
 
 def _unfinished_download(folder: Path, files: list[str]) -> str:
     for name in files:
-        found = names.unfinished(name)
+        found = file_names.unfinished(name)
         if found and (not found.target or found.target.endswith(_LIKE_WEIGHTS)):
             return unfinished_instead(name)
-    notes = [] if find_weights(files) else entries_of(folder / names.HUB_NOTES)[0]
+    notes = [] if find_weights(files) else entries_of(folder / file_names.HUB_NOTES)[0]
     if any(name.endswith(".incomplete") for name in notes):
         return (
-            f"is an unfinished download: the Hub's client left .incomplete files in {names.HUB_NOTES}. Run the same "
+            f"is an unfinished download: the Hub's client left .incomplete files in {file_names.HUB_NOTES}. Run the same "
             "`hf download` command again until it ends."
         )
     return ""
@@ -194,6 +199,6 @@ def _unfinished_download(folder: Path, files: list[str]) -> str:
 
 def _other_name(files: list[str]) -> str:
     for wanted, _ in LAYOUTS:
-        if other := names.looks_like(wanted, files):
+        if other := file_names.looks_like(wanted, files):
             return f"has {other!r}, which should be named {wanted}. Rename it."
     return ""

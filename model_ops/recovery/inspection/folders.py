@@ -7,7 +7,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from model_ops.recovery.inspection import names
+from model_ops.recovery.formats import file_names
 from model_ops.recovery.inspection.weights import LAYOUTS, find_weights
 
 DEPTH = 3
@@ -60,7 +60,7 @@ def below(folder: Path) -> list[str]:
 
 
 def _is_skipped(name: str) -> bool:
-    return name.startswith(".") or name.lower() in names.SKIPPED_FOLDERS
+    return name.startswith(".") or name.lower() in file_names.SKIPPED_FOLDERS
 
 
 def _is_model(files: list[str]) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import open_regular
-from model_ops.recovery.inspection import contents, names
+from model_ops.recovery.formats import file_names
+from model_ops.recovery.formats.folder import open_regular
+from model_ops.recovery.inspection import contents
 from model_ops.recovery.inspection.files import judge_content, shown
 from model_ops.recovery.inspection.roles import role_of
 from model_ops.recovery.inspection.weights import Weights
@@ -27,7 +28,7 @@ def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: 
         kept = "is not applied" if role == "base" else "is left out of the result"
         yield f"{who.whose} weights have an adapter beside them (adapter_config.json), which {kept}."
     for name in files:
-        if (copy := names.second_copy(name)) and copy in used:
+        if (copy := file_names.second_copy(name)) and copy in used:
             yield f"{who.whose} {shown(name)} looks like a second copy of {copy} and is not read."
     for name in weights.files:
         if _has_holes(folder / name):
@@ -42,7 +43,7 @@ def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: 
 
 
 def _stem(name: str) -> str:
-    part = names.shard(name)
+    part = file_names.shard(name)
     return part.stem if part else name
 
 
@@ -58,8 +59,8 @@ def _has_holes(path: Path) -> bool:
 
 def tokenizer_note(first: Iterable[str], base: Iterable[str], role: str) -> str:
     """Return a note if the first folder has no tokenizer and the base has one, else ""."""
-    have, others = set(first), names.tokenizer_files(sorted(base))
-    if names.vocabularies(have) or not names.vocabularies(others):
+    have, others = set(first), file_names.tokenizer_files(sorted(base))
+    if file_names.vocabularies(have) or not file_names.vocabularies(others):
         return ""
     lacking = ", ".join(name for name in others if name not in have)
     return f"{role_of(role).name} has no tokenizer, so transformers cannot load the result until you copy the base's into it: {lacking}."

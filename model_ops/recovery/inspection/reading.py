@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import open_regular, parse_json
+from model_ops.recovery.formats.folder import open_regular, parse_json
 from model_ops.recovery.inspection.contents import HEAD, Head
 
 Read = Callable[[str, int, int], bytes]  # (path, offset, bytes)

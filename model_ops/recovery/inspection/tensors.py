@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from model_ops.recovery.formats.tensors import TensorRef
 from model_ops.recovery.inspection.formats import MERGE
 from model_ops.recovery.inspection.roles import Found, role_of
-from model_ops.recovery.tensors import TensorRef
 
 _ORIGINAL = "Use the original, unquantised weights instead."
 _FLOATS = frozenset(("F64", "F32", "F16", "BF16"))

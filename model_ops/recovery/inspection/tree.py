@@ -14,8 +14,10 @@ from typing import Any
 
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.folder import MAX_JSON, belongs, parse_json
-from model_ops.recovery.inspection import contents, names
+from model_ops.recovery.formats import file_names
+from model_ops.recovery.formats.folder import MAX_JSON, belongs, parse_json
+from model_ops.recovery.formats.safetensors import unfinished
+from model_ops.recovery.inspection import contents
 from model_ops.recovery.inspection.contents import Head
 from model_ops.recovery.inspection.folders import entries_of, judge_link
 from model_ops.recovery.inspection.formats import ADAPTERS
@@ -29,7 +31,6 @@ from model_ops.recovery.inspection.reading import (
 )
 from model_ops.recovery.inspection.roles import Found, Role, role_of
 from model_ops.recovery.inspection.weights import files_of_index, judge_index, judge_shards
-from model_ops.recovery.safetensors_format import unfinished
 
 MANIFEST_HEAD = 1024  # bytes; `build_manifest` says what was done in the first few hundred
 _OF_WEIGHTS = (".safetensors", ".bin", ".index.json")
@@ -45,12 +46,12 @@ def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") ->
     for path in files:
         if why := judge_link(folder / path, role):
             raise Found(f"{who.whose} {path} {why}")
-    hidden = [name for name in entries_of(folder)[0] if name.startswith(".") and names.unfinished(name)]
-    notes = [f"{names.HUB_NOTES}/{name}" for name in entries_of(folder / names.HUB_NOTES)[0]]
+    hidden = [name for name in entries_of(folder)[0] if name.startswith(".") and file_names.unfinished(name)]
+    notes = [f"{file_names.HUB_NOTES}/{name}" for name in entries_of(folder / file_names.HUB_NOTES)[0]]
     if left := next((path for path in notes if path.endswith(".incomplete")), ""):
         raise Found(
             f"{who.name} is an unfinished download: {left} lies in it. Run the same `hf download` command again until it ends, "
-            f"or delete {names.HUB_NOTES} if you have all files that you want."
+            f"or delete {file_names.HUB_NOTES} if you have all files that you want."
         )
     return inspect_files(
         {**dict.fromkeys(hidden, 0), **files}, partial(_read_inside, folder.resolve()), role=role
@@ -115,13 +116,13 @@ def check_indexes(
 def _judge_name(path: str, files: Mapping[str, int]) -> str:
     """Return the rest of a sentence about an unfinished download or a second copy of weights, else ""."""
     name = PurePosixPath(path).name
-    left = names.unfinished(name)
+    left = file_names.unfinished(name)
     target = str(PurePosixPath(path).with_name(left.target)) if left and left.target else ""
     if left and (
         not target or Head(target, 0, b"").promised != "the file itself" or (left.beside and target in files)
     ):
         return f"belongs to an unfinished download ({left.tool}). Run the same download command again until it ends, or delete the file."
-    first = names.second_copy(name)
+    first = file_names.second_copy(name)
     if first and Head(first, 0, b"").is_weights:
         there = str(PurePosixPath(path).with_name(first)) in files
         return f"looks like a second copy of {first}. " + (
@@ -184,7 +185,7 @@ def _check_indexes(
                     f"{who.whose} {at(index)} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index "
                     "again together with the weights."
                 )
-    shards = [name for name in sorted(entries) if (part := names.shard(name)) and part.stem in _LOADED]
+    shards = [name for name in sorted(entries) if (part := file_names.shard(name)) and part.stem in _LOADED]
     if whole and not indexes and (why := judge_shards(shards)):
         raise Found(f"{who.name} {why}")
 
@@ -211,7 +212,7 @@ def _notes(files: Mapping[str, int], read: Read, who: Role) -> Iterable[str]:
     if MANIFEST in files and is_diff(read(MANIFEST, 0, MANIFEST_HEAD)):
         yield DIFF_NOTE
     indexes = any(path.endswith(".index.json") for path in files)
-    if not indexes and sum(1 for path in files if "/" not in path and names.shard(path)) > 1:
+    if not indexes and sum(1 for path in files if "/" not in path and file_names.shard(path)) > 1:
         yield f"{who.name} has shards and no index, without which transformers does not load them."
     if ADAPTERS[0] in files:
         yield f"{who.name} holds an adapter ({ADAPTERS[0]}), which is loaded together with its base."

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.inspection import names
+from model_ops.recovery.formats import file_names
 from model_ops.recovery.inspection.roles import Role
 
 INDEXES = {"safetensors": "model.safetensors.index.json", "bin": "pytorch_model.bin.index.json"}
@@ -49,7 +49,7 @@ def find_weights(entries: Collection[str]) -> Weights | None:
                 kind, name if name.endswith(".json") else "", () if name.endswith(".json") else (name,)
             )
     groups = list(shard_groups(entries).values())
-    single = [name for name in entries if _is_checkpoint(name) and not names.shard(name)]
+    single = [name for name in entries if _is_checkpoint(name) and not file_names.shard(name)]
     if len(groups) == 1 and not single and not missing_numbers(groups[0]):
         return Weights(groups[0][0].suffix, "", tuple(part.sibling(part.number) for part in groups[0]))
     if len(single) == 1 and not groups:
@@ -61,23 +61,23 @@ def _is_checkpoint(name: str) -> bool:
     lower = name.lower()
     return (
         name.endswith(".safetensors")
-        and not names.is_left_beside(name)
+        and not file_names.is_left_beside(name)
         and not any(fnmatchcase(lower, pattern) for pattern in _NO_CHECKPOINT)
     )
 
 
-def shard_groups(entries: Collection[str]) -> dict[tuple[str, int, str], list[names.Shard]]:
+def shard_groups(entries: Collection[str]) -> dict[tuple[str, int, str], list[file_names.Shard]]:
     """Return the shards grouped by checkpoint, in order; only safetensors if both formats are there."""
-    groups: dict[tuple[str, int, str], list[names.Shard]] = defaultdict(list)
+    groups: dict[tuple[str, int, str], list[file_names.Shard]] = defaultdict(list)
     for name in sorted(entries):
-        part = names.shard(name)
-        if part and not names.is_left_beside(name) and not fnmatchcase(name.lower(), "adapter_*"):
+        part = file_names.shard(name)
+        if part and not file_names.is_left_beside(name) and not fnmatchcase(name.lower(), "adapter_*"):
             groups[part.group].append(part)
     preferred = {group: parts for group, parts in groups.items() if group[2] == "safetensors"}
     return preferred or groups
 
 
-def missing_numbers(group: list[names.Shard]) -> list[int]:
+def missing_numbers(group: list[file_names.Shard]) -> list[int]:
     """Return the numbers of missing shards. Some tools count from 0."""
     have = {part.number for part in group}
     first = 0 if 0 in have else 1
@@ -119,7 +119,7 @@ def judge_index(
     if not missing:
         return None
     first = missing[0]
-    if other := names.looks_like(first, entries):
+    if other := file_names.looks_like(first, entries):
         return Misfit(
             f"{who.name} has {other!r} where its {index} names {first!r}. Rename the file to {first!r}."
         )
@@ -151,7 +151,7 @@ def judge_index(
 
 def target_of(name: str) -> str:
     """Return the name of the finished file for an unfinished download, else ""."""
-    found = names.unfinished(name)
+    found = file_names.unfinished(name)
     return found.target if found else ""
 
 
@@ -164,7 +164,7 @@ def unfinished_instead(name: str) -> str:
 
 def _is_part(name: str) -> bool:
     """Return whether a file may hold weights of either format."""
-    return not names.is_left_beside(name) and (_is_checkpoint(name) or name.endswith(".bin"))
+    return not file_names.is_left_beside(name) and (_is_checkpoint(name) or name.endswith(".bin"))
 
 
 def judge_shards(entries: Collection[str]) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from django.core import signing
 
+from access_requests.access.permissions import is_owner
 from access_requests.errors import NotAllowed
 from access_requests.models import AccessToken, GatedModel
-from access_requests.permissions import is_owner
 from access_requests.services.tokens.issuing import live_tokens
 from access_requests.services.tokens.networks import works_from
 

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
+from access_requests.access.permissions import people_to_tell
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
-from access_requests.permissions import people_to_tell
-from access_requests.services.audit import append_event, recorded
-from access_requests.services.catalogue import ReadCard, prepare_card, understand_card, update_card
+from access_requests.services.catalogue.gated_models import (
+    ReadCard,
+    prepare_card,
+    understand_card,
+    update_card,
+)
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_model, share_store
-from access_requests.services.mail import queue_mail
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
-from model_ops.recovery.git_ids import blob_id
-from model_ops.services.blobs import is_stored, store_bytes, store_file
-from model_ops.services.publishing import (
+from model_ops.recovery.formats.git_ids import blob_id
+from model_ops.services.revisions.publish import (
     CARD,
     GITATTRIBUTES,
     own_files,
@@ -27,8 +31,9 @@ from model_ops.services.publishing import (
     with_own_files,
     write_revision,
 )
-from model_ops.services.repository import StoredFile, gitattributes
-from model_ops.services.sources import WEIGHT_SUFFIXES
+from model_ops.services.sources.spec import WEIGHT_SUFFIXES
+from model_ops.services.store.blobs import is_stored, store_bytes, store_file
+from model_ops.services.store.git_objects import StoredFile, gitattributes
 from model_ops.services.uploads.contents import ABSENT, Contents
 from model_ops.services.uploads.errors import NoBranch, NoFile, Stale, full_disk_refused
 from model_ops.services.uploads.files import Files

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from access_requests.models import GatedModel
 from model_ops.models import RepoFile
-from model_ops.recovery.git_ids import blob_id, in_lfs, pointer_id
-from model_ops.services.blobs import blob_path, link_files
-from model_ops.services.repository import StoredFile
+from model_ops.recovery.formats.git_ids import blob_id, in_lfs, pointer_id
+from model_ops.services.store.blobs import blob_path, link_files
+from model_ops.services.store.git_objects import StoredFile
 from model_ops.services.uploads.errors import NoFile, NotSent
 from model_ops.services.uploads.objects import contents_of
 from model_ops.services.uploads.operations import Added, AddedLarge, Copied, Operation

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from access_requests.access.catalogue import find_model
 from access_requests.enums import Gate
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import GatedModel
-from access_requests.queries import find_model
-from access_requests.services import catalogue
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.catalogue import gated_models
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import share_store
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
-from model_ops.services.publishing import with_own_files, write_revision
-from model_ops.services.source_rights import owns_in
+from model_ops.services.revisions.publish import with_own_files, write_revision
+from model_ops.services.sources.rights import owns_in
 from model_ops.services.uploads.errors import NoBranch
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def create_repository(*, repo_id: str, user: User, listed: bool = False) -> Gate
         raise Conflict(f"You already created this model repo: {known.repo_id} is in the catalogue.")
     with recorded():
         share_store()
-        model = catalogue.add_model(
+        model = gated_models.add_model(
             repo_id=repo_id, card="", gate=Gate.MANUAL, listed=listed, owner=user, actor=user
         )
         first = write_revision(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, MutableMapping
 
-from model_ops.services.repository import StoredFile
+from model_ops.services.store.git_objects import StoredFile
 
 
 class Files(MutableMapping[str, StoredFile]):

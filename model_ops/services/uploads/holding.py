@@ -14,20 +14,18 @@ from django.utils import timezone
 from access_requests.cards import CardRefused, read_card
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel, LicenceVersion
-from access_requests.services.audit import append_event, recorded
-from access_requests.services.catalogue import LicenceText, ReadCard, prepare_card, update_card
-from access_requests.services.editing import add_licence
+from access_requests.services.catalogue.edit import add_licence
+from access_requests.services.catalogue.gated_models import LicenceText, ReadCard, prepare_card, update_card
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import share_store
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState
 from model_ops.models import Delivery, ModelWeights, Ref, RepoFile, Revision
 from model_ops.queries import MAIN
-from model_ops.recovery.git_ids import blob_id
-from model_ops.services.blobs import blob_path
-from model_ops.services.bucket import expect_copies
-from model_ops.services.delivering import DELIVER
-from model_ops.services.licences import DEFAULT_LANGUAGE, LIKE_A_LICENCE
-from model_ops.services.publishing import (
+from model_ops.recovery.formats.git_ids import blob_id
+from model_ops.services.recoveries.deliver import DELIVER
+from model_ops.services.revisions.licence_files import DEFAULT_LANGUAGE, LIKE_A_LICENCE
+from model_ops.services.revisions.publish import (
     CARD,
     GITATTRIBUTES,
     Content,
@@ -36,7 +34,9 @@ from model_ops.services.publishing import (
     publish_revision,
     revision_files,
 )
-from model_ops.services.repository import StoredFile
+from model_ops.services.store.blobs import blob_path
+from model_ops.services.store.bucket import expect_copies
+from model_ops.services.store.git_objects import StoredFile
 from model_ops.services.uploads.errors import full_disk_refused
 from model_ops.services.uploads.inspecting import check_upload
 from model_ops.services.uploads.staging import staged_path

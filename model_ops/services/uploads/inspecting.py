@@ -12,9 +12,9 @@ from model_ops.models import Revision
 from model_ops.recovery.errors import RecoveryError
 from model_ops.recovery.inspection.reading import read_part
 from model_ops.recovery.inspection.tree import check_indexes, inspect_contents, inspect_files
-from model_ops.services.blobs import blob_path
-from model_ops.services.publishing import revision_files
-from model_ops.services.repository import StoredFile
+from model_ops.services.revisions.publish import revision_files
+from model_ops.services.store.blobs import blob_path
+from model_ops.services.store.git_objects import StoredFile
 from model_ops.services.uploads.errors import NotTheFile
 from model_ops.services.uploads.staging import staged_path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from access_requests.models import GatedModel
-from access_requests.services.audit import append_event, recorded
+from access_requests.services.event_log.append import append_event, recorded
 from model_ops.models import UploadRule
 
 if TYPE_CHECKING:

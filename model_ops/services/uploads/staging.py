@@ -25,9 +25,9 @@ from typing import IO
 from django.conf import settings
 
 from access_requests.errors import Invalid
-from model_ops.recovery.git_ids import blob_hash
-from model_ops.services.blobs import sync_folder
-from model_ops.services.repository import StoredFile
+from model_ops.recovery.formats.git_ids import blob_hash
+from model_ops.services.store.blobs import sync_folder
+from model_ops.services.store.git_objects import StoredFile
 from model_ops.services.uploads.errors import NoRoom, NotSent, full_disk_refused
 
 KEPT = 24 * 3600  # seconds after the last write

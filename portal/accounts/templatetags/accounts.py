@@ -6,7 +6,7 @@ from django import template
 from django.forms import BaseForm
 
 from access_requests.models import MailServer
-from access_requests.services import mailserver
+from access_requests.services.emails import mail_server
 
 register = template.Library()
 
@@ -43,4 +43,4 @@ def browser(user_agent: str) -> str:
 @register.simple_tag
 def mail_outage() -> MailServer | None:
     """Return since when the mail server has not taken emails, for pages where one is awaited; None while it answers."""
-    return mailserver.outage()
+    return mail_server.outage()

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.commands import migrate
 from django.db import connections
 
-from access_requests.services.log_protection import ADVICE, unprotected
+from access_requests.services.event_log.protection import ADVICE, unprotected
 from portal.database_rights import as_owner, grant_rights, make_role
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from access_requests.access.access import access_of
 from access_requests.enums import AccessCode
 from access_requests.models import GatedModel, ModelRole
-from access_requests.queries import access_of
-from access_requests.rendered import RENDERER
+from access_requests.rendering.texts import RENDERER
 from access_requests.services.grants import grant_access
-from access_requests.services.requests import gate_form
+from access_requests.services.requests.submit import gate_form
 from tests.conftest import TULU_CARD
 
 pytestmark = pytest.mark.django_db

@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from access_requests.enums import MailState, TokenKind
 from access_requests.models import AccessToken, Event, Grant, MailServer, OutgoingMail
+from access_requests.services.emails.write import queue_pressing
 from access_requests.services.grants import grant_access
-from access_requests.services.mail import queue_pressing
 from access_requests.services.tokens import issue_person_token, issue_token
 
 pytestmark = pytest.mark.django_db

@@ -14,11 +14,12 @@ from django.utils import timezone
 
 from access_requests.enums import Outcome, RequestState
 from access_requests.models import AccessRequest, Decision, Event
-from access_requests.panels import CASE_PANELS
-from access_requests.services.catalogue import LicenceText, update_card
-from access_requests.services.editing import add_licence
-from access_requests.services.licences import accept_licences
-from access_requests.services.requests import appeal_request, record_decision, start_request, withdraw_request
+from access_requests.panels import REQUEST_PANELS
+from access_requests.services.catalogue.demand_licence import accept_licences
+from access_requests.services.catalogue.edit import add_licence
+from access_requests.services.catalogue.gated_models import LicenceText, update_card
+from access_requests.services.requests.decide import record_decision
+from access_requests.services.requests.submit import appeal_request, start_request, withdraw_request
 from tests.conftest import TULU_ANSWERS, TULU_CARD
 
 pytestmark = pytest.mark.django_db
@@ -119,11 +120,11 @@ def test_page_has_everything_to_decide(desk: Any, submit: Any) -> None:
         desk.model,
         answers={**TULU_ANSWERS, "f6": ["10.1000/x1", "arXiv:2306.04751", "none of these"]},
     )
-    CASE_PANELS.append(lambda subject, http: f"<p>A panel about {subject.pk}</p>")
+    REQUEST_PANELS.append(lambda subject, http: f"<p>A panel about {subject.pk}</p>")
     try:
         shown = page(desk.rita_browser.get(case(request)))
     finally:
-        CASE_PANELS.pop()
+        REQUEST_PANELS.pop()
     licence = desk.model.licence_versions.get()
     for text in (
         "Country (where user is located)",

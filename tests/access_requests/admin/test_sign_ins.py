@@ -11,7 +11,7 @@ from django.test import Client
 from access_requests.admin import sign_ins
 from access_requests.enums import Role, TokenKind, TokenOrigin
 from access_requests.models import Machine, TokenExchange, TrustedRepository
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
 from access_requests.services.tokens import issue_person_token

@@ -23,14 +23,16 @@ from access_requests.models import (
     RemoteRequest,
     TrustedRepository,
 )
-from access_requests.services import catalogue, editing, grants, licences, naming, requests, reviewing, tokens
+from access_requests.services import grants, tokens
+from access_requests.services.catalogue import demand_licence, edit, gated_models, names
 from access_requests.services.following import importing, managing, polling, taking
 from access_requests.services.following.reading import FarItem
+from access_requests.services.leaked_secrets import Found, report_tokens
 from access_requests.services.oauth import codes, machines, trusted
-from access_requests.services.tokens.reports import Found, report_tokens
+from access_requests.services.requests import move_between_lists, submit
 from model_ops.models import Ref, Revision
-from model_ops.services.cleaning import clean_weights
-from model_ops.services.publishing import publish_revision
+from model_ops.services.clean import clean_weights
+from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.uploads import creating, holding, rules
 from portal.accounts.models import User
 from portal.accounts.people import save_account
@@ -92,9 +94,9 @@ class Mix:
 @step
 def ask(mix: Mix) -> None:
     person, model = mix.person(), mix.model()
-    request = requests.start_request(model=model, applicant=person)
+    request = submit.start_request(model=model, applicant=person)
     shown = list(model.licence_versions.filter(retired_at=None).values_list("pk", flat=True))
-    requests.submit_request(request=request, applicant=person, answers=TULU_ANSWERS, licences_shown=shown)
+    submit.submit_request(request=request, applicant=person, answers=TULU_ANSWERS, licences_shown=shown)
 
 
 @step
@@ -102,7 +104,7 @@ def ask(mix: Mix) -> None:
 @step
 def decide(mix: Mix) -> None:
     outcome = mix.one([Outcome.APPROVED, Outcome.REJECTED, Outcome.CHANGES_REQUESTED, Outcome.RESET])
-    requests.record_decision(
+    submit.record_decision(
         request=mix.request(),
         reviewer=mix.reviewer(),
         outcome=outcome,
@@ -114,20 +116,20 @@ def decide(mix: Mix) -> None:
 @step
 def withdraw(mix: Mix) -> None:
     request = mix.request()
-    requests.withdraw_request(request=request, applicant=request.applicant)
+    submit.withdraw_request(request=request, applicant=request.applicant)
 
 
 @step
 def appeal(mix: Mix) -> None:
     request = mix.request()
-    requests.appeal_request(request=request, applicant=request.applicant, words="Look again.")
+    submit.appeal_request(request=request, applicant=request.applicant, words="Look again.")
 
 
 @step
 @step
 def put(mix: Mix) -> None:
     people = User.objects.filter(access_requests__isnull=False).distinct()
-    reviewing.change_place(
+    move_between_lists.change_place(
         model=mix.model(),
         person=mix.one(people),
         to=mix.one(list(Place)),
@@ -138,7 +140,7 @@ def put(mix: Mix) -> None:
 
 @step
 def give(mix: Mix) -> None:
-    reviewing.grant_to(model=mix.model(), person=mix.person(), reviewer=mix.reviewer())
+    move_between_lists.grant_to(model=mix.model(), person=mix.person(), reviewer=mix.reviewer())
 
 
 @step
@@ -166,54 +168,54 @@ def expire(mix: Mix) -> None:
 
 @step
 def replace_text(mix: Mix) -> None:
-    text = catalogue.LicenceText("licence.txt", "en", f"Be good, {mix.random.randrange(3)}.\n")
-    editing.add_licence(model=mix.model(), licence=text, must_accept=mix.random.random() < 0.5)
+    text = gated_models.LicenceText("licence.txt", "en", f"Be good, {mix.random.randrange(3)}.\n")
+    edit.add_licence(model=mix.model(), licence=text, must_accept=mix.random.random() < 0.5)
 
 
 @step
 def demand(mix: Mix) -> None:
-    licences.demand_licence(licence=mix.one(LicenceVersion.objects.filter(retired_at=None)))
+    demand_licence.demand_licence(licence=mix.one(LicenceVersion.objects.filter(retired_at=None)))
 
 
 @step
 def accept(mix: Mix) -> None:
     model = mix.model()
     shown = list(model.licence_versions.values_list("pk", flat=True))
-    licences.accept_licences(model=model, user=mix.person(), shown=shown)
+    demand_licence.accept_licences(model=model, user=mix.person(), shown=shown)
 
 
 @step
 def card(mix: Mix) -> None:
     more = "  Grant number: text\n" if mix.random.random() < 0.5 else ""
     text = TULU_CARD.replace("  Intended Use", f"{more}  Intended Use")
-    catalogue.update_card(model=mix.model(), card=text)
+    gated_models.update_card(model=mix.model(), card=text)
 
 
 @step
 def settings(mix: Mix) -> None:
-    editing.change_some_settings(model=mix.model(), gate=mix.one([Gate.MANUAL, Gate.MANUAL, Gate.AUTO]))
+    edit.change_some_settings(model=mix.model(), gate=mix.one([Gate.MANUAL, Gate.MANUAL, Gate.AUTO]))
 
 
 @step
 def role(mix: Mix) -> None:
-    catalogue.assign_role(
+    gated_models.assign_role(
         model=mix.model(), user=mix.one(User.objects.filter(username="bob")), role=mix.one(["", "reviewer"])
     )
 
 
 @step
 def rename(mix: Mix) -> None:
-    naming.rename_model(model=mix.model(), to=f"ai/name-{mix.random.randrange(4)}")
+    names.rename_model(model=mix.model(), to=f"ai/name-{mix.random.randrange(4)}")
 
 
 @step
 def let_go(mix: Mix) -> None:
-    naming.let_go_of_name(repo_id=f"ai/name-{mix.random.randrange(4)}")
+    names.let_go_of_name(repo_id=f"ai/name-{mix.random.randrange(4)}")
 
 
 @step
 def add(mix: Mix) -> None:
-    catalogue.add_model(repo_id=f"ai/name-{mix.random.randrange(4)}", card=TULU_CARD)
+    gated_models.add_model(repo_id=f"ai/name-{mix.random.randrange(4)}", card=TULU_CARD)
 
 
 @step

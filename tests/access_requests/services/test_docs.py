@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from access_requests.services.moves import as_mermaid
+from access_requests.services.requests.transitions import as_mermaid
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 

@@ -14,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
-from access_requests.cases import case_of
+from access_requests.access.review_lists import review_entry
 from access_requests.enums import OPEN_STATES, Outcome
 from access_requests.errors import Conflict
 from access_requests.models import (
@@ -28,11 +28,11 @@ from access_requests.models import (
     Grant,
     ListPlace,
 )
-from access_requests.services.audit import append_event, recorded, verify_chain
-from access_requests.services.catalogue import assign_role
-from access_requests.services.requests import record_decision
+from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.event_log.append import append_event, recorded, verify_chain
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens.issuing import MOST_TOKENS
-from model_ops.services.publishing import publish_revision
+from model_ops.services.revisions.publish import publish_revision
 from tests.access_requests.services.lock_mix import SECRETS, STEPS, Mix
 from tests.threads import all_at_once, impatient
 
@@ -91,8 +91,8 @@ def check_list_places() -> None:
     )
     rows = ListPlace.objects.filter(~Exists(ended)).select_related("person", "model")
     for row in rows:
-        case = case_of(row.person, row.model)
-        assert (row.place, row.asked_at) == (case.place or "", case.asked_at)
+        entry = review_entry(row.person, row.model)
+        assert (row.place, row.asked_at) == (entry.place or "", entry.asked_at)
     asked = AccessRequest.objects.values_list("model", "applicant").union(
         Grant.objects.values_list("model", "user")
     )

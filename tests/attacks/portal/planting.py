@@ -32,11 +32,11 @@ from access_requests.models import (
     TokenExchange,
     TrustedRepository,
 )
-from access_requests.services import requests
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.following.importing import import_request
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import note_trouble
+from access_requests.services.requests import submit
 from model_ops.models import Download, Recovery, UploadRule, WeightSource
 from portal.accounts.models import User
 from tests.model_ops.hub import seeder, seeding_tokens
@@ -91,13 +91,13 @@ def _plant_hidden() -> None:
 
 
 def _plant_request(model: GatedModel, reader: User, keeper: User) -> None:
-    draft = requests.start_request(model=model, applicant=reader)
+    draft = submit.start_request(model=model, applicant=reader)
     shown = list(model.licence_versions.values_list("pk", flat=True))
-    requests.submit_request(
+    submit.submit_request(
         request=draft, applicant=reader, licences_shown=shown, address="203.0.113.77",
         answers={field["key"]: f"{MARK}answer" for field in draft.form.schema["fields"]},
     )  # fmt: skip
-    requests.record_decision(
+    submit.record_decision(
         request=AccessRequest.objects.get(pk=draft.pk), reviewer=keeper, outcome="approved",
         reason_code=ReasonCode.USE_UNCLEAR, words=f"{MARK}words",
     )  # fmt: skip

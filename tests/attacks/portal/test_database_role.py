@@ -14,8 +14,8 @@ import pytest
 from django.db import DatabaseError, ProgrammingError, connection, transaction
 
 from access_requests.models import Event, EventLink, EventText, LicenceAcceptance, LicenceVersion
-from access_requests.services.audit import append_event, verify_chain
-from access_requests.services.log_protection import unprotected
+from access_requests.services.event_log.append import append_event, verify_chain
+from access_requests.services.event_log.protection import unprotected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from access_requests.services.requests.decide import record_decision
 from django.core.management import call_command
 from django.utils import timezone
 
 from access_requests.models import Event, EventLink, EventText, LicenceVersion
-from access_requests.services.anchors import write_anchor_if_due
-from access_requests.services.audit import event_digest, head, link_hash, verify_chain
-from access_requests.services.catalogue import assign_role
-from access_requests.services.requests import record_decision
-from access_requests.services.verification import verify_log
+from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.event_log.anchors import write_anchor_if_due
+from access_requests.services.event_log.append import event_digest, head, link_hash, verify_chain
+from access_requests.services.event_log.verify import verify_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -169,7 +169,7 @@ def test_anchor_that_is_overdue_is_found(decided: Any, anchors: Path, settings: 
     content = json.loads(anchors.read_text())
     settings.GATEHOUSE_ANCHOR_MINUTES = 60
     assert verify_log().ok
-    from access_requests.services import anchors as service
+    from access_requests.services.event_log import anchors as service
 
     line = service.signed_line(timezone.now() - timedelta(hours=3))
     anchors.write_text(line + "\n")

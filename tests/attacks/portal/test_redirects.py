@@ -15,9 +15,9 @@ import httpx2
 import pytest
 
 from access_requests.errors import Invalid
-from model_ops import hubclient, hubfetch
-from model_ops.services.importing import import_card
-from model_ops.services.sources import resolve_source
+from model_ops.remote_hub import fetch_repository, limits
+from model_ops.services.catalogue.import_card import import_card
+from model_ops.services.sources.spec import resolve_source
 from tests.attacks.portal.small_hub import COMMIT, SmallHub, running_hub
 from tests.model_ops.hub.conftest import CHECKOUT
 
@@ -43,14 +43,14 @@ def fetched(hub: SmallHub, folder: Path, redirects: str = "") -> subprocess.Comp
     """The child process by itself, as the worker starts it."""
     environment = {
         **os.environ,
-        hubfetch.OWN: "1",
-        hubfetch.REDIRECTS: redirects,
+        fetch_repository.OWN: "1",
+        fetch_repository.REDIRECTS: redirects,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HOME": str(folder.parent / "home"),
     }
     return subprocess.run(
-        [sys.executable, "-m", "model_ops.hubfetch", hub.url, REPO, COMMIT, str(folder), "all"],
+        [sys.executable, "-m", "model_ops.remote_hub.fetch_repository", hub.url, REPO, COMMIT, str(folder), "all"],
         cwd=CHECKOUT, env=environment, input=SECRET, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -147,8 +147,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("endpoint", "target"), REFUSED)
 def test_address_outside_the_table_is_refused(endpoint: str, target: str) -> None:
-    with pytest.raises(hubclient.LedElsewhere):
-        hubclient.limits_of(endpoint).check(httpx2.URL(target))
+    with pytest.raises(limits.LedElsewhere):
+        limits.limits_of(endpoint).check(httpx2.URL(target))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_address_outside_the_table_is_refused(endpoint: str, target: str) -> Non
     ],
 )
 def test_address_of_the_table_is_taken(endpoint: str, target: str, named: str) -> None:
-    hubclient.limits_of(endpoint, named.split()).check(httpx2.URL(target))
+    limits.limits_of(endpoint, named.split()).check(httpx2.URL(target))
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_name_that_leads_into_a_private_network_is_not_connected_to(
         "getaddrinfo",
         lambda host, port, **_: [(0, 0, 0, "", (one, port)) for one in found[host]],
     )
-    backend = hubclient.PublicOnly(hubclient.limits_of("https://huggingface.co"))
-    with pytest.raises(hubclient.LedElsewhere, match="a private network"):
+    backend = limits.PublicOnly(limits.limits_of("https://huggingface.co"))
+    with pytest.raises(limits.LedElsewhere, match="a private network"):
         backend.connect_tcp("cdn-lfs.hf.co", 443, timeout=1)
 
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from access_requests.models import GatedModel
-from access_requests.services.catalogue import add_model
+from access_requests.services.catalogue.gated_models import add_model
 from model_ops.enums import RecoveryState
 from model_ops.models import ModelWeights, Recovery, WeightSource
 from model_ops.queries import current_recovery, published
-from model_ops.services import copying, weights
-from model_ops.services.adding import add_model_with_weights
-from model_ops.services.assigning import allow_repository, assign_folder, withdraw_repository
-from model_ops.services.blobs import blob_path
-from model_ops.services.fetching import fetch_sources
-from model_ops.services.recoveries import run_recovery
+from model_ops.services.catalogue.add_model import add_model_with_weights
+from model_ops.services.recoveries import copy_files, weights
+from model_ops.services.recoveries.fetch import fetch_sources
+from model_ops.services.recoveries.run import run_recovery
+from model_ops.services.sources.assign import allow_repository, assign_folder, withdraw_repository
+from model_ops.services.store.blobs import blob_path
 from tests.attacks.portal.small_hub import COMMIT, SmallHub, running_hub, write_weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -233,7 +233,9 @@ def test_link_that_is_put_in_the_way_while_it_is_read_is_refused(
     (disk / "a" / "model").rename(disk / "aside")
     (disk / "a" / "model").symlink_to(disk / "b" / "hidden")
     with pytest.raises(Exception, match="is a link out of the model's folder"):
-        copying.copy_files(source=disk / "a" / "model", target=disk.parent / "out", on_bytes=lambda *_: None)
+        copy_files.copy_files(
+            source=disk / "a" / "model", target=disk.parent / "out", on_bytes=lambda *_: None
+        )
     assert (
         not (disk.parent / "out" / "model.safetensors").exists()
         or bytes([SECRET]) not in (disk.parent / "out" / "model.safetensors").read_bytes()

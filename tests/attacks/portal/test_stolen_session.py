@@ -13,7 +13,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from access_requests.models import AccessToken, DeviceCode, Event, OutgoingMail, TrustedRepository
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access
 from access_requests.services.oauth import codes
 from portal.accounts.models import User

@@ -1,4 +1,4 @@
-"""The event log of the plan, chained: every hash is made here as `access_requests.services.audit` makes it."""
+"""The event log of the plan, chained: every hash is made here as `access_requests.services.event_log.append` makes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from access_requests.models import Event, EventLink, EventText
-from access_requests.services.audit import SALT
+from access_requests.services.event_log.append import SALT
 from tests.bench.scale.clock import moment
 from tests.bench.scale.copying import copy_rows
 from tests.bench.scale.people import username_of

@@ -20,11 +20,11 @@ from access_requests.models import (
     ModelRole,
     RenderedCard,
 )
-from access_requests.services.catalogue import LicenceText, add_model
+from access_requests.services.catalogue.gated_models import LicenceText, add_model
 from model_ops.models import Blob, Ref, RepoFile, Revision
-from model_ops.recovery.git_ids import pointer_id
-from model_ops.services.blobs import store_bytes, store_file
-from model_ops.services.repository import StoredFile, is_lfs
+from model_ops.recovery.formats.git_ids import pointer_id
+from model_ops.services.store.blobs import store_bytes, store_file
+from model_ops.services.store.git_objects import StoredFile, is_lfs
 from tests.bench.scale.clock import DAY, moment
 from tests.bench.scale.copying import copies_of, copy_rows, next_id
 from tests.bench.scale.plan import Plan, has_licence, is_auto, is_listed, is_published

@@ -23,7 +23,7 @@ from django.conf import settings  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from access_requests.models import AccessRequest, Event, EventText, Grant  # noqa: E402
-from access_requests.services.audit import head  # noqa: E402
+from access_requests.services.event_log.append import head  # noqa: E402
 from model_ops.models import Revision  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
 from tests.bench.scale import people, rows  # noqa: E402

@@ -18,14 +18,14 @@ from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from access_requests.access.permissions import decidable_models  # noqa: E402
 from access_requests.enums import WAITING_STATES, RequestState, TokenKind  # noqa: E402
 from access_requests.models import AccessRequest, AccessToken, GatedModel, Grant  # noqa: E402
-from access_requests.permissions import decidable_models  # noqa: E402
-from access_requests.services.audit import verify_chain  # noqa: E402
+from access_requests.services.catalogue.rendered_texts import render_outdated  # noqa: E402
+from access_requests.services.event_log.append import verify_chain  # noqa: E402
 from access_requests.services.grants import close_ended_grants  # noqa: E402
-from access_requests.services.rendering import render_outdated  # noqa: E402
 from access_requests.services.tokens.issuing import issue_person_token, issue_token  # noqa: E402
-from model_ops.services.delivering import resume_deliveries  # noqa: E402
+from model_ops.services.recoveries.deliver import resume_deliveries  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
 from tests.bench.scale.models import commit_of, repo_id_of  # noqa: E402
 from tests.bench.scale.people import username_of  # noqa: E402

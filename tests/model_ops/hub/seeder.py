@@ -18,13 +18,15 @@ from django.utils import timezone
 
 from access_requests.enums import Gate, Outcome, ReasonCode, Role, TokenKind
 from access_requests.models import AccessToken, Event, GatedModel, Grant, ModelRole
-from access_requests.services import catalogue, editing, grants, naming, requests, tokens
+from access_requests.services import grants, tokens
+from access_requests.services.catalogue import edit, gated_models, names
+from access_requests.services.requests import submit
 from model_ops import tasks
 from model_ops.enums import DownloadState, Method, RecoveryState, SourceKind
 from model_ops.models import Blob, Download, ModelWeights, Recovery, Ref, RepoFile, Revision, WeightSource
-from model_ops.services.blobs import blob_path, store_bytes
-from model_ops.services.publishing import publish_revision
-from model_ops.services.repository import commit_id, is_lfs
+from model_ops.services.revisions.publish import publish_revision
+from model_ops.services.store.blobs import blob_path, store_bytes
+from model_ops.services.store.git_objects import commit_id, is_lfs
 from portal.accounts.models import User
 from tests.model_ops.hub.seeding_tokens import TOKEN_ORDERS
 
@@ -36,10 +38,10 @@ CARD = "---\nlicense: other\ntags: [tiny]\nlibrary_name: transformers\npipeline_
 def model(repo_id: str, **options: Any) -> dict[str, Any]:
     """A model with its card and licence published, and no weights."""
     texts = [
-        catalogue.LicenceText(*text)
+        gated_models.LicenceText(*text)
         for text in options.pop("licences", [("tiny_license.txt", "en", "Be kind.\n")])
     ]
-    made = catalogue.add_model(repo_id=repo_id, card=options.pop("card", CARD), licences=texts, **options)
+    made = gated_models.add_model(repo_id=repo_id, card=options.pop("card", CARD), licences=texts, **options)
     return {"commit": publish_revision(model=made).commit}
 
 
@@ -140,7 +142,7 @@ def person_token(user: User, kind: TokenKind) -> str:
 
 def elsewhere(user: User, towards: GatedModel) -> str:
     other = GatedModel.objects.filter(repo_id=ELSEWHERE).first()
-    other = other or catalogue.add_model(repo_id=ELSEWHERE, card=CARD)
+    other = other or gated_models.add_model(repo_id=ELSEWHERE, card=CARD)
     grant = Grant.objects.filter(user=user, model=other).first()
     if grant is None:
         return _granted(user, other)
@@ -173,14 +175,14 @@ def _revoked(user: User, towards: GatedModel) -> str:
 
 
 def _draft(user: User, towards: GatedModel) -> None:
-    requests.start_request(model=towards, applicant=user)
+    submit.start_request(model=towards, applicant=user)
 
 
 def _pending(user: User, towards: GatedModel) -> None:
-    draft = requests.start_request(model=towards, applicant=user)
+    draft = submit.start_request(model=towards, applicant=user)
     answers = {field["key"]: "To test." for field in draft.form.schema["fields"]}
     licences = list(towards.licence_versions.filter(retired_at=None).values_list("pk", flat=True))
-    requests.submit_request(request=draft, applicant=user, answers=answers, licences_shown=licences)
+    submit.submit_request(request=draft, applicant=user, answers=answers, licences_shown=licences)
 
 
 def _decided(outcome: str) -> Callable[[User, GatedModel], None]:
@@ -189,9 +191,9 @@ def _decided(outcome: str) -> Callable[[User, GatedModel], None]:
         judge = User.objects.filter(username="judge").first() or User.objects.create_user(
             "judge@example.org", "judge"
         )
-        catalogue.assign_role(model=towards, user=judge, role=Role.REVIEWER)
-        requests.record_decision(
-            request=requests.open_request(user, towards),
+        gated_models.assign_role(model=towards, user=judge, role=Role.REVIEWER)
+        submit.record_decision(
+            request=submit.open_request(user, towards),
             reviewer=judge,
             outcome=outcome,
             reason_code=ReasonCode.USE_UNCLEAR,
@@ -203,18 +205,18 @@ def _decided(outcome: str) -> Callable[[User, GatedModel], None]:
 
 def _withdrawn(user: User, towards: GatedModel) -> None:
     _draft(user, towards)
-    requests.withdraw_request(request=requests.open_request(user, towards), applicant=user)
+    submit.withdraw_request(request=submit.open_request(user, towards), applicant=user)
 
 
 def _reviewer(user: User, towards: GatedModel) -> str:
-    catalogue.assign_role(model=towards, user=user, role=Role.REVIEWER)
+    gated_models.assign_role(model=towards, user=user, role=Role.REVIEWER)
     return _granted(user, towards)
 
 
 def _decides(role: Role) -> Callable[[User, GatedModel], str]:
     def assign(user: User, towards: GatedModel) -> str:
         """A role, and a token that carries it."""
-        catalogue.assign_role(model=towards, user=user, role=role)
+        gated_models.assign_role(model=towards, user=user, role=role)
         return person_token(user, TokenKind.REVIEWER)
 
     return assign
@@ -304,7 +306,7 @@ ENDS: dict[str, Callable[[Any, GatedModel], object]] = {
     "account disabled": lambda user, towards: User.objects.filter(pk=user.pk).update(is_active=False),
     "role taken away": lambda user, towards: ModelRole.objects.filter(user=user, model=towards).delete(),
     "no superuser": lambda user, towards: User.objects.filter(pk=user.pk).update(is_superuser=False),
-    "gate switched on": lambda user, towards: editing.change_some_settings(model=towards, gate=Gate.MANUAL),
+    "gate switched on": lambda user, towards: edit.change_some_settings(model=towards, gate=Gate.MANUAL),
     "nothing": lambda user, towards: None,
 }
 
@@ -345,7 +347,7 @@ def blob(sha256: str) -> dict[str, Any]:
 
 
 def namespace(name: str, full_name: str) -> dict[str, Any]:
-    naming.name_namespace(name=name, full_name=full_name)
+    names.name_namespace(name=name, full_name=full_name)
     return {}
 
 
@@ -354,7 +356,7 @@ def stand(name: str, repo_id: str, state: str) -> dict[str, Any]:
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
     towards = GatedModel.objects.get(repo_id=repo_id)
     if state in Role.values:
-        catalogue.assign_role(model=towards, user=user, role=state)
+        gated_models.assign_role(model=towards, user=user, role=state)
     else:
         STATES[state](user, towards)
     return {}
@@ -365,7 +367,7 @@ def known(repo_id: str) -> dict[str, Any]:
 
 
 def rename(repo_id: str, to: str) -> dict[str, Any]:
-    naming.rename_model(model=GatedModel.objects.get(repo_id=repo_id), to=to)
+    names.rename_model(model=GatedModel.objects.get(repo_id=repo_id), to=to)
     return {}
 
 

@@ -10,9 +10,9 @@ from django.utils import timezone
 from access_requests.enums import TokenKind
 from access_requests.models import AccessToken, GatedModel, Grant, OutgoingMail
 from access_requests.services import tokens
-from access_requests.services.catalogue import LicenceText
-from access_requests.services.editing import add_licence
-from access_requests.services.licences import accept_licences
+from access_requests.services.catalogue.demand_licence import accept_licences
+from access_requests.services.catalogue.edit import add_licence
+from access_requests.services.catalogue.gated_models import LicenceText
 from portal.accounts.models import User
 
 

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 
 from model_ops.delivery import RETRY_AFTER
-from model_ops.running import HERE
+from model_ops.services.downloads.in_flight import HERE
 from tests.model_ops.hub.conftest import LARGE, MODEL, Portal
 from tests.model_ops.hub.ways import beside, slow_download
 from tests.waiting import wait_until

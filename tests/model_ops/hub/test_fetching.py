@@ -24,13 +24,13 @@ from django.utils import timezone
 from huggingface_hub import HfApi
 
 from access_requests.errors import Invalid
-from model_ops import farside, hubfetch
 from model_ops.enums import Method, RecoveryState, SourceKind, WaitsFor
 from model_ops.models import Recovery, WeightSource
-from model_ops.services.adding import add_model_with_weights
-from model_ops.services.recoveries import run_recovery
-from model_ops.services.sources import parse_hub, resolve_source
-from model_ops.services.weights import prepare_weights, want_recovery
+from model_ops.remote_hub import errors, fetch_repository
+from model_ops.services.catalogue.add_model import add_model_with_weights
+from model_ops.services.recoveries.run import run_recovery
+from model_ops.services.recoveries.weights import prepare_weights, want_recovery
+from model_ops.services.sources.spec import parse_hub, resolve_source
 from tests.model_ops.conftest import published_files
 from tests.model_ops.hub.conftest import CHECKOUT, MODEL, Portal
 from tests.waiting import wait_until
@@ -89,9 +89,9 @@ def refusal(text: str) -> str:
 
 def fetch(url: str, folder: Path, commit: str, token: str) -> subprocess.Popen[str]:
     """The child process by itself."""
-    environment = {**os.environ, hubfetch.OWN: "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder.parent / "home")}  # fmt: skip
+    environment = {**os.environ, fetch_repository.OWN: "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder.parent / "home")}  # fmt: skip
     child = subprocess.Popen(
-        [sys.executable, "-m", "model_ops.hubfetch", url, REPO, commit, str(folder), "all"],
+        [sys.executable, "-m", "model_ops.remote_hub.fetch_repository", url, REPO, commit, str(folder), "all"],
         cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert child.stdin
@@ -321,20 +321,20 @@ def test_right_that_ends_before_the_fetch_fails_the_recovery_in_the_far_sides_wo
 def test_hidden_hashes_are_said_not_to_be_checked(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"seven b")
     (tmp_path / "b").write_bytes(b"")
-    empty = hubfetch.Far("b", 0, "", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
-    assert hubfetch._check(tmp_path, [hubfetch.Far("a", 7, "", ""), empty]) == (
+    empty = fetch_repository.Far("b", 0, "", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
+    assert fetch_repository._check(tmp_path, [fetch_repository.Far("a", 7, "", ""), empty]) == (
         "1 of 2 files have the hashes that the far side names; it hides those of the others, "
         "so only their sizes could be checked: a."
     )
-    with pytest.raises(hubfetch.Refused, match="sent a with other bytes"):
-        hubfetch._check(tmp_path, [hubfetch.Far("a", 8, "", "")])
+    with pytest.raises(fetch_repository.Refused, match="sent a with other bytes"):
+        fetch_repository._check(tmp_path, [fetch_repository.Far("a", 8, "", "")])
 
 
 def test_what_does_not_fit_is_refused_before_the_first_byte(tmp_path: Path) -> None:
     with pytest.raises(
-        hubfetch.Refused, match=r"needs 1000000000\.00 GB more below .*make room and try again"
+        fetch_repository.Refused, match=r"needs 1000000000\.00 GB more below .*make room and try again"
     ):
-        hubfetch._check_room(tmp_path / "x.partial", [hubfetch.Far("a", 10**18, "", "")])
+        fetch_repository._check_room(tmp_path / "x.partial", [fetch_repository.Far("a", 10**18, "", "")])
 
 
 class Item:
@@ -344,12 +344,12 @@ class Item:
 
 @pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", "a\\b", "a\x1b[2Jb", "new\nline"])
 def test_name_that_leads_elsewhere_is_never_fetched(path: str) -> None:
-    with pytest.raises(hubfetch.Refused, match="unusable name"):
-        hubfetch._far(Item(path))
+    with pytest.raises(fetch_repository.Refused, match="unusable name"):
+        fetch_repository._far(Item(path))
 
 
 def test_masked_ids_are_no_ids() -> None:
-    assert hubfetch._far(Item("a")) == hubfetch.Far("a", 1, "", "")
+    assert fetch_repository._far(Item("a")) == fetch_repository.Far("a", 1, "", "")
 
 
 @pytest.fixture
@@ -399,7 +399,7 @@ def test_answers_of_other_hubs_become_one_sentence(
     rude.answers = [(status, headers)]
     with pytest.raises(Exception) as refused:  # noqa: PT011 - whatever the client makes of it
         HfApi(endpoint=rude.url, token="hf_x").model_info("a/b")
-    said = farside.refused_because(refused.value, repo_id="a/b", endpoint=rude.url, token=True)
+    said = errors.refused_because(refused.value, repo_id="a/b", endpoint=rude.url, token=True)
     assert said == sentence.format(url=rude.url)
 
 
@@ -407,11 +407,11 @@ def test_fetch_waits_as_long_as_the_rate_limit_asks(rude: Any) -> None:
     rude.answers = [(429, {"Retry-After": "1"}), (200, {})]
     api = HfApi(endpoint=rude.url, token=False)
     with suppress(KeyError, TypeError):  # the answer is no model's
-        hubfetch._patiently(lambda: api.model_info("a/b"))
+        fetch_repository._patiently(lambda: api.model_info("a/b"))
     assert rude.asked == 2
     rude.answers, rude.asked = [(429, {"Retry-After": "301"})], 0
     with pytest.raises(Exception, match="429"):
-        hubfetch._patiently(lambda: api.model_info("a/b"))
+        fetch_repository._patiently(lambda: api.model_info("a/b"))
     assert rude.asked == 1
 
 

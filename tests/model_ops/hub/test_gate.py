@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import GatedRepoError
 
-from model_ops.recovery.git_ids import blob_id
-from model_ops.services.repository import StoredFile, pointer
+from model_ops.recovery.formats.git_ids import blob_id
+from model_ops.services.store.git_objects import StoredFile, pointer
 from tests.model_ops.hub.conftest import MODEL, Portal
 
 NOT_LISTED = f"Access to model {MODEL} is restricted and you are not in the authorized list. "

@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 from access_requests.errors import Invalid
 from access_requests.models import GatedModel
-from model_ops.services.importing import import_card
+from model_ops.services.catalogue.import_card import import_card
 from tests.model_ops.hub.conftest import Portal
 
 CARD = """---

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from model_ops.recovery.git_ids import blob_id
-from model_ops.services.repository import StoredFile, pointer
+from model_ops.recovery.formats.git_ids import blob_id
+from model_ops.services.store.git_objects import StoredFile, pointer
 from tests.model_ops.hub.conftest import MODEL, Portal
 
 

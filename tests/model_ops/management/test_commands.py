@@ -17,7 +17,7 @@ from access_requests.services.tokens import authenticate
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery
 from model_ops.queries import current_recovery, main_revision
-from model_ops.services.recoveries import run_recovery
+from model_ops.services.recoveries.run import run_recovery
 from tests.model_ops.conftest import copy_pair
 from tests.model_ops.management.conftest import Said
 

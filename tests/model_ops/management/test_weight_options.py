@@ -11,11 +11,11 @@ import pytest
 from access_requests.models import GatedModel
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_diff_plan
-from model_ops.recovery.run import execute
-from model_ops.services.recoveries import run_recovery
-from model_ops.services.weights import options_kept, want_recovery
+from model_ops.recovery.execution.run import execute
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_diff_plan
+from model_ops.services.recoveries.run import run_recovery
+from model_ops.services.recoveries.weights import options_kept, want_recovery
 from tests.model_ops.management.conftest import Said
 from tests.model_ops.recovery import plain
 

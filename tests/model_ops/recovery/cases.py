@@ -2,8 +2,8 @@
 
 import json
 
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_diff_plan, make_plan
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan
 from tests.model_ops.recovery import plain
 
 torch = plain.torch

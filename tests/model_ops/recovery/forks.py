@@ -61,7 +61,7 @@ class Forks:
 
 
 def _serve():
-    import model_ops.recovery.shard  # noqa: F401 - takes the second now
+    import model_ops.recovery.execution.pipeline  # noqa: F401 - takes the second now
 
     for line in sys.stdin:
         pid = os.fork()

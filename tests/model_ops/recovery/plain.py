@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch", reason="recovering weights needs torch")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from model_ops.recovery.options import Options  # noqa: E402
-from model_ops.recovery.plan import make_diff_plan, make_plan  # noqa: E402
-from model_ops.recovery.run import execute  # noqa: E402
+from model_ops.recovery.execution.run import execute  # noqa: E402
+from model_ops.recovery.planning.options import Options  # noqa: E402
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan  # noqa: E402
 
 METADATA = {"format": "pt"}
 

@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="recovering weights needs torch")
 pytest.importorskip("transformers", reason="the oracle loads models with transformers")
 
-from model_ops.recovery.plan import make_diff_plan, make_plan  # noqa: E402
-from model_ops.recovery.run import execute  # noqa: E402
+from model_ops.recovery.execution.run import execute  # noqa: E402
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan  # noqa: E402
 from tests.model_ops.recovery import architectures  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # models warn about sizes that only tests have

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from model_ops.recovery.columns import READ
-from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Cancelled
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_plan
-from model_ops.recovery.run import execute
+from model_ops.recovery.execution.run import execute
+from model_ops.recovery.planning.columns import READ
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_plan
+from model_ops.recovery.system.control import Control
 from tests.model_ops.recovery import models, plain
 
 BLOCK = 4 * 1024 * 1024

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_plan
-from model_ops.recovery.run import execute
+from model_ops.recovery.execution.run import execute
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_plan
 from model_ops.recovery.verify import verify_folder
 from tests.model_ops.recovery import models, plain
 

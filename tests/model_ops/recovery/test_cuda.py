@@ -7,14 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="recovering weights needs torch")
 
-from model_ops.recovery.device import Cpu, Cuda  # noqa: E402
-from model_ops.recovery.devices import choose_devices  # noqa: E402
 from model_ops.recovery.errors import Refusal  # noqa: E402
-from model_ops.recovery.memory import LARGE, PLAIN  # noqa: E402
-from model_ops.recovery.plan import make_plan  # noqa: E402
-from model_ops.recovery.run import execute  # noqa: E402
+from model_ops.recovery.execution.device import Cpu, Cuda  # noqa: E402
+from model_ops.recovery.execution.device_pool import choose_devices  # noqa: E402
+from model_ops.recovery.execution.run import execute  # noqa: E402
+from model_ops.recovery.planning.memory import LARGE, PLAIN  # noqa: E402
+from model_ops.recovery.planning.planner import make_plan  # noqa: E402
 from tests.model_ops.recovery import cases, plain  # noqa: E402
-from tests.model_ops.recovery.test_devices import SMALL, made  # noqa: E402
+from tests.model_ops.recovery.execution.test_device_pool import SMALL, made  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,

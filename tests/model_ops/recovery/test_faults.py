@@ -14,9 +14,9 @@ import pytest
 
 from model_ops.recovery.cli import main
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_plan
-from model_ops.recovery.run import execute
+from model_ops.recovery.execution.run import execute
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_plan
 from model_ops.recovery.verify import verify_folder
 from tests.model_ops.recovery import models, plain
 from tests.model_ops.recovery.disk import Disk
@@ -214,7 +214,7 @@ def test_memory_that_cannot_be_had_is_one_sentence(tmp_path):
                  "--device", "cpu", "--jobs", "1"]  # fmt: skip
     code = (
         "import re, resource, sys, threading, torch, numpy\nfrom pathlib import Path\n"
-        "import model_ops.recovery.shard\nfrom model_ops.recovery.cli import main\n"
+        "import model_ops.recovery.execution.pipeline\nfrom model_ops.recovery.cli import main\n"
         "threading.stack_size(256 * 1024)\n"
         "taken = int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + 6_000_000, resource.RLIM_INFINITY))\n"

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.memory import job_memory
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_diff_plan, make_plan
+from model_ops.recovery.planning.memory import job_memory
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan
 from tests.model_ops.recovery import models, plain
 
 torch = models.torch

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from model_ops.recovery.checkpoint import read_checkpoint
+from model_ops.recovery.checkpoints.checkpoint import read_checkpoint
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.inspection import names
+from model_ops.recovery.formats import file_names
 from model_ops.recovery.inspection.listing import judge_listing
-from model_ops.recovery.plan import make_diff_plan
+from model_ops.recovery.planning.planner import make_diff_plan
 from tests.attacks.kit import World, bin_entries, run, sound_tensors, write_tensors, write_zip
 from tests.model_ops.recovery import sources as s
 
@@ -277,7 +277,7 @@ def test_licence_that_a_release_adds_is_no_stranger_to_verify(world):
     ],
 )
 def test_name_of_an_unfinished_download(name, target):
-    found = names.unfinished(name)
+    found = file_names.unfinished(name)
     assert (found.target if found else None) == target
 
 
@@ -295,7 +295,7 @@ def test_name_of_an_unfinished_download(name, target):
     ],
 )
 def test_name_of_a_second_copy(name, first):
-    assert names.second_copy(name) == first
+    assert file_names.second_copy(name) == first
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from model_ops.recovery.blocks import cut
-from model_ops.recovery.device import Cpu
-from model_ops.recovery.memory import Buffers
-from model_ops.recovery.options import Options
-from model_ops.recovery.plan import make_diff_plan, make_plan
+from model_ops.recovery.execution.device import Cpu
+from model_ops.recovery.planning.blocks import cut
+from model_ops.recovery.planning.memory import Buffers
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_diff_plan, make_plan
 from tests.model_ops.recovery import plain
-from tests.model_ops.recovery.test_devices import LateDevice, made
+from tests.model_ops.recovery.execution.test_device_pool import LateDevice, made
 
 torch = plain.torch
 

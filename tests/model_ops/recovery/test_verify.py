@@ -8,13 +8,13 @@ import threading
 import pytest
 
 from model_ops.recovery import MANIFEST
-from model_ops.recovery.control import Control
 from model_ops.recovery.errors import Failure
-from model_ops.recovery.git_ids import pointer_id
-from model_ops.recovery.manifest import build_manifest
-from model_ops.recovery.output import write_small
-from model_ops.recovery.planned import human
+from model_ops.recovery.formats.git_ids import pointer_id
+from model_ops.recovery.planning.manifest import build_manifest
+from model_ops.recovery.planning.plan import human
+from model_ops.recovery.system.control import Control
 from model_ops.recovery.verify import verify_folder
+from model_ops.recovery.workdir.output import write_small
 from tests.model_ops.recovery.models import run_cli
 
 SIZE = 5_000_000  # more than a block

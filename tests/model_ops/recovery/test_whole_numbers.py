@@ -5,7 +5,7 @@ import json
 import pytest
 
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.options import Options
+from model_ops.recovery.planning.options import Options
 from tests.model_ops.recovery import plain
 
 torch = plain.torch

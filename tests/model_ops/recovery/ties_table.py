@@ -1,4 +1,4 @@
-"""Write `model_ops/recovery/ties.json`: which names transformers makes one tensor, observed on its own models.
+"""Write `model_ops/recovery/checkpoints/ties.json`: which names transformers makes one tensor, observed on its own models.
 
     python -m tests.model_ops.recovery.ties_table
 
@@ -27,9 +27,9 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 from transformers.models.auto import modeling_auto
 
-from model_ops.recovery import ties
-from model_ops.recovery.buffers import is_buffer
-from model_ops.recovery.tensors import TensorRef
+from model_ops.recovery.checkpoints import ties
+from model_ops.recovery.checkpoints.buffers import is_buffer
+from model_ops.recovery.formats.tensors import TensorRef
 from tests.model_ops.recovery.architectures import (
     CannotBuildError,
     all_classes,

@@ -15,10 +15,10 @@ from access_requests.models import GatedModel
 from model_ops.models import Recovery, WeightSource
 from model_ops.panels import access_panel, case_panel, model_panel
 from model_ops.queries import current_recovery
-from model_ops.recovery.manifest import build_manifest
-from model_ops.services.recoveries import run_recovery
-from model_ops.services.sources import resolve_source
-from model_ops.services.weights import prepare_weights, want_recovery
+from model_ops.recovery.planning.manifest import build_manifest
+from model_ops.services.recoveries.run import run_recovery
+from model_ops.services.recoveries.weights import prepare_weights, want_recovery
+from model_ops.services.sources.spec import resolve_source
 from tests.model_ops.conftest import published_files
 from tests.model_ops.recovery.sources import PAGE, POINTER
 
@@ -226,8 +226,8 @@ def test_diff_is_published_with_its_manifest_and_said_to_be_one(
     grant: Callable[..., Any],
     submit: Callable[..., Any],
 ) -> None:
-    from access_requests.services.catalogue import assign_role
-    from access_requests.services.requests import start_request
+    from access_requests.services.catalogue.gated_models import assign_role
+    from access_requests.services.requests.submit import start_request
 
     model = add_files_model("ai/diff")
     recovery = current_recovery(model)
@@ -271,7 +271,7 @@ def test_admin_form_shows_the_sentence_and_adds_nothing(
     files_folder: Path,
     settings: Any,
 ) -> None:
-    from tests.model_ops.test_admin import typed
+    from tests.model_ops.admin.test_recoveries import typed
 
     settings.GATEHOUSE_DEMO = True
     settings.GATEHOUSE_SOURCES = [files_folder.parent]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from access_requests.services.requests.decide import record_decision
 from django.core.cache import cache
 from django.utils import timezone
 
 from access_requests.enums import MailState, Outcome
 from access_requests.models import MailServer, OutgoingMail
-from access_requests.services import mailserver
-from access_requests.services.catalogue import LicenceText, assign_role
-from access_requests.services.requests import record_decision
+from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+from access_requests.services.emails import mail_server
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery
 from model_ops.queries import current_recovery
@@ -78,7 +78,7 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
     assert recovery is not None
     assert recovery.state == RecoveryState.READY
     wait_until(lambda: cache.get(key_of("default")))
-    wait_until(mailserver.outage)
+    wait_until(mail_server.outage)
     assert not OutgoingMail.objects.exclude(state=MailState.WAITING).exists()
     assert len(server.commands) < 10  # paused: not one connection for each of more than a hundred emails
 
@@ -87,7 +87,7 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
     wait_until(all_sent)
     ids = [message["Message-ID"] for message in server.emails]
     assert len(ids) == len(set(ids)) == OutgoingMail.objects.filter(state=MailState.SENT).count()
-    assert mailserver.outage() is None
+    assert mail_server.outage() is None
 
 
 def test_sender_killed_between_the_servers_yes_and_our_commit_sends_the_same_email_again(

@@ -10,8 +10,8 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 
 from access_requests.models import OutgoingMail
+from access_requests.services.emails.write import queue_mail
 from access_requests.services.grants import grant_access
-from access_requests.services.mail import queue_mail
 from portal.accounts.models import User
 from portal.accounts.people import find_or_invite, find_person, import_person
 from tests.emails import pressing

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from access_requests.models import MailServer
-from access_requests.services.sending import drop_useless, send_due
+from access_requests.services.emails.send import drop_useless, send_due
 from portal.accounts.models import User
 from tests.emails import pressing
 from tests.threads import all_at_once

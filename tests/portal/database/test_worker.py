@@ -12,7 +12,7 @@ from django.utils import timezone
 from access_requests.enums import MailState
 from access_requests.models import OutgoingMail
 from portal.embedded.postgres import Postgres
-from tests.model_ops.services.test_worker_process import start_worker, weights_root
+from tests.model_ops.services.recoveries.test_worker_process import start_worker, weights_root
 from tests.portal.database.test_away import stopped
 from tests.waiting import wait_until
 

@@ -28,8 +28,8 @@ OLD_FILES = (
     "downloads/1.jsonl",
 )
 WHO = (
-    "from django.db import connection; from access_requests.services.log_protection import unprotected;"
-    "from access_requests.services.audit import append_event, verify_chain;"
+    "from django.db import connection; from access_requests.services.event_log.protection import unprotected;"
+    "from access_requests.services.event_log.append import append_event, verify_chain;"
     "append_event(kind='test.after');"
     "c = connection.cursor(); c.execute('SELECT current_user'); print(c.fetchone()[0], unprotected(), verify_chain().ok)"
 )
@@ -42,7 +42,9 @@ START = "import sys; from pathlib import Path; from portal.embedded import serve
 def old_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A state folder with tables and an event, in the layout of the version before: one role, no password."""
     state = tmp_path_factory.mktemp("old") / "state"
-    code = "from access_requests.services.audit import append_event; append_event(kind='test.before')"
+    code = (
+        "from access_requests.services.event_log.append import append_event; append_event(kind='test.before')"
+    )
     assert answer(state, "manage", "shell", "--no-imports", "-c", code)[0] == 0
     with embedded_servers(state, fsync=False) as pair:
         for database in ("gatehouse", "postgres"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model_ops.access_lists import ACCESS_LIST, private_mode
+from model_ops.file_access_lists import ACCESS_LIST, private_mode
 from portal.embedded.processes import cap_log
 from portal.embedded.state import (
     LONGEST_TEMPORARY_NAME,

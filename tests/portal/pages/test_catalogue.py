@@ -11,10 +11,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from access_requests.markdown import plain_text
 from access_requests.models import GatedModel
-from access_requests.rendered import LONGEST_SUMMARY, chat_format, cut, first_paragraph
-from access_requests.services.catalogue import assign_role
+from access_requests.rendering.markdown import plain_text
+from access_requests.rendering.texts import LONGEST_SUMMARY, chat_format, cut, first_paragraph
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access
 
 pytestmark = pytest.mark.django_db

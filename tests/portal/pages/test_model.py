@@ -8,20 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from access_requests.services.requests.decide import record_decision
 from django.test import Client
 from django.utils import timezone
 
 from access_requests.enums import Gate, Outcome, Place, ReasonCode
 from access_requests.models import Grant
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access, revoke_access
-from access_requests.services.requests import (
-    appeal_request,
-    record_decision,
-    start_request,
-    withdraw_request,
-)
-from access_requests.services.reviewing import change_place
+from access_requests.services.requests.move_between_lists import change_place
+from access_requests.services.requests.submit import appeal_request, start_request, withdraw_request
 from tests.conftest import TULU_CARD
 
 pytestmark = pytest.mark.django_db

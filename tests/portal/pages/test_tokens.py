@@ -16,7 +16,7 @@ from django.utils import timezone
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.models import AccessToken, Event, Grant
 from access_requests.services import tokens
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from tests.sign_in import sign_in
 

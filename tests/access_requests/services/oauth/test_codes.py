@@ -11,8 +11,8 @@ from django.utils import timezone
 from access_requests.enums import DeviceState, TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotFound, RuleError
 from access_requests.models import AccessToken, DeviceCode, Event, Machine, OutgoingMail, RefreshToken
-from access_requests.services import clearing, tokens
-from access_requests.services.audit import verify_chain
+from access_requests.services import delete_expired, tokens
+from access_requests.services.event_log.append import verify_chain
 from access_requests.services.oauth import codes, limits, machines
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from tests.access_requests.services.oauth.signing import (
@@ -227,9 +227,9 @@ def test_a_machine_has_a_name_that_the_client_can_keep(ada: Any, name: str) -> N
 def test_ended_codes_are_deleted_after_a_week(ada: Any) -> None:
     pair, waiting = signed_in(ada), begin()
     DeviceCode.objects.exclude(pk=waiting.code.pk).update(expires_at=timezone.now() - timedelta(days=6))
-    assert clearing.clear_device_codes() == 0
+    assert delete_expired.clear_device_codes() == 0
     DeviceCode.objects.exclude(pk=waiting.code.pk).update(expires_at=timezone.now() - timedelta(days=8))
-    assert clearing.clear_device_codes() == 1
+    assert delete_expired.clear_device_codes() == 1
     assert tokens.authenticate(pair.access.secret)
 
 
@@ -239,7 +239,7 @@ def test_a_machine_that_never_came_for_its_tokens_is_signed_out(ada: Any) -> Non
     codes.approve(code=find(begun, ada), user=ada, name="still in time")
     late = DeviceCode.objects.exclude(pk=begun.code.pk)
     late.update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert [clearing.end_unfetched_sign_ins(), clearing.end_unfetched_sign_ins()] == [1, 0]
+    assert [delete_expired.end_unfetched_sign_ins(), delete_expired.end_unfetched_sign_ins()] == [1, 0]
     assert {machine.name for machine in machines.live_machines(ada)} == {"laptop", "still in time"}
     assert Machine.objects.get(name="missed").signed_out_why == codes.NEVER_FETCHED
     assert [refused(missed), refused(missed)] == ["expired_token", "expired_token"]

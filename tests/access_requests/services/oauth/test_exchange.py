@@ -17,7 +17,7 @@ from django.utils import timezone
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.models import AccessToken, Event, TokenExchange, TrustedRepository
 from access_requests.services import tokens
-from access_requests.services.audit import verify_chain
+from access_requests.services.event_log.append import verify_chain
 from access_requests.services.oauth import limits
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from tests.access_requests.services.oauth.trading import SITE, part, refused, signed_as_it_is, trade

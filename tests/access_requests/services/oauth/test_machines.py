@@ -11,7 +11,7 @@ from access_requests.enums import TokenKind
 from access_requests.errors import Invalid, NotAllowed
 from access_requests.models import Event, Machine, RefreshToken
 from access_requests.services import tokens
-from access_requests.services.audit import verify_chain
+from access_requests.services.event_log.append import verify_chain
 from access_requests.services.oauth import codes, machines
 from tests.access_requests.services.oauth.signing import at_once, begin, find, refresh_refused, signed_in
 

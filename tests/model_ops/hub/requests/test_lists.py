@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from access_requests.enums import Gate
 from access_requests.models import AccessRequest, Grant
-from access_requests.services.requests import appeal_request, start_request, withdraw_request
+from access_requests.services.requests.submit import appeal_request, start_request, withdraw_request
 from tests.conftest import TULU_ANSWERS
 
 pytestmark = pytest.mark.django_db

@@ -378,7 +378,7 @@ def test_sender_that_stands_still_is_cut(settings: Any, monkeypatch: pytest.Monk
     """The watch of the live portal, with less patience."""
     from django.core.handlers.wsgi import WSGIRequest
 
-    from model_ops.hub.uploads import receiving
+    from model_ops.hub import receiving
 
     monkeypatch.setattr(receiving, "SLOWEST", 0.2)
     monkeypatch.setattr(receiving, "LOOK_EVERY", 0.05)

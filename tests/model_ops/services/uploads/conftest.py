@@ -12,10 +12,10 @@ import pytest
 
 from access_requests.enums import Role
 from access_requests.models import GatedModel
-from access_requests.services.catalogue import assign_role
+from access_requests.services.catalogue.gated_models import assign_role
 from model_ops.models import Revision
-from model_ops.recovery.git_ids import in_lfs
-from model_ops.services.blobs import blob_path
+from model_ops.recovery.formats.git_ids import in_lfs
+from model_ops.services.store.blobs import blob_path
 from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import Committed, commit_files
 from model_ops.services.uploads.creating import create_repository

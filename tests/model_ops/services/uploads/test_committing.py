@@ -17,11 +17,11 @@ from access_requests.cards import read_card
 from access_requests.enums import Role
 from access_requests.errors import Invalid, RuleError
 from access_requests.models import Event, GatedModel, OutgoingMail
-from access_requests.services.catalogue import LicenceText, assign_role, replace_licences
+from access_requests.services.catalogue.gated_models import LicenceText, assign_role, replace_licences
 from model_ops.models import Ref, Revision
 from model_ops.queries import main_revision
-from model_ops.recovery.git_ids import blob_id
-from model_ops.services.publishing import publish_revision
+from model_ops.recovery.formats.git_ids import blob_id
+from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import commit_files, upload_head
 from model_ops.services.uploads.creating import create_branch

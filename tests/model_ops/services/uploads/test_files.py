@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_ops.services.repository import StoredFile
+from model_ops.services.store.git_objects import StoredFile
 from model_ops.services.uploads.files import Files
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from access_requests.models import Event
-from access_requests.services.catalogue import LicenceText, replace_licences
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences
 from model_ops.models import Revision
 from model_ops.queries import main_revision
 from model_ops.services.uploads import staging

@@ -9,13 +9,13 @@ from django.test.utils import CaptureQueriesContext
 
 from access_requests.errors import Conflict, Invalid, NotFound
 from access_requests.models import Event, LicenceVersion
-from access_requests.services.catalogue import LicenceText, replace_licences
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences
 from access_requests.services.grants import grant_access
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
 from model_ops.models import Delivery, ModelWeights, Recovery, Ref, Revision, WeightSource
 from model_ops.queries import current_weights, main_revision
-from model_ops.services import delivering
-from model_ops.services.publishing import publish_revision
+from model_ops.services.recoveries import deliver
+from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.uploads.committing import upload_head
 from model_ops.services.uploads.creating import create_branch, delete_branch
 from model_ops.services.uploads.holding import difference, discard_upload, publish_upload
@@ -221,10 +221,10 @@ def test_main_and_tags_are_not_deleted_as_branches(held: Uploads) -> None:
 
 def test_whoever_waits_for_weights_is_told(held: Uploads, make_person: Callable[..., Any]) -> None:
     grant = grant_access(model=held.model, email=make_person("waits").email, days=30).grant
-    delivering.deliver_grant(grant_id=grant.pk)
+    deliver.deliver_grant(grant_id=grant.pk)
     assert Delivery.objects.get(grant=grant).state == DeliveryState.WAITING
     publish_upload(revision=held.commit({"model.safetensors": WEIGHTS}).revision)
-    delivering.deliver_grant(grant_id=grant.pk)
+    deliver.deliver_grant(grant_id=grant.pk)
     assert Delivery.objects.get(grant=grant).state == DeliveryState.READY
 
 
@@ -245,7 +245,7 @@ def test_upload_below_a_revision_that_was_made_keeps_what_was_made(
     add_files_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
     """A tokenizer uploaded beside recovered weights, then the card changed in the portal."""
-    from model_ops.services.recoveries import run_recovery
+    from model_ops.services.recoveries.run import run_recovery
 
     model = add_files_model("ai/plain")
     recovery = current_weights(model).recovery  # type: ignore[union-attr]

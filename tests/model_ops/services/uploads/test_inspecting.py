@@ -10,10 +10,10 @@ import pytest
 from access_requests.errors import Invalid
 from model_ops.models import Revision
 from model_ops.queries import main_revision
+from model_ops.services.recoveries.weights import prepare_weights
 from model_ops.services.uploads.errors import NotTheFile
 from model_ops.services.uploads.holding import publish_upload
 from model_ops.services.uploads.rules import set_upload_rule
-from model_ops.services.weights import prepare_weights
 from tests.model_ops.recovery.sources import PAGE, POINTER
 from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
 

@@ -1,0 +1,97 @@
+"""Which models there are for a person, and which one an address names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import CharField, F, Func, Q, QuerySet, Value
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
+
+from access_requests.access.compiled_query import (
+    SAMPLE_TEXT,
+    CompiledQuery,
+)
+from access_requests.access.permissions import is_person, is_reviewer
+from access_requests.enums import Role
+from access_requests.models import (
+    AccessRequest,
+    GatedModel,
+    Grant,
+    ModelRole,
+    Namespace,
+)
+
+
+def may_know_of(user: Any, model: GatedModel) -> bool:
+    """Listed models are public; an unlisted one exists only for those with a role, a request or a grant."""
+    if model.listed or is_reviewer(user, model):
+        return True
+    return is_person(user) and (
+        model.grants.filter(user=user).exists() or model.requests.filter(applicant=user).exists()
+    )
+
+
+def visible_models(user: Any) -> QuerySet[GatedModel]:
+    """Return the catalogue as this person may see it.
+
+    Never by joins: they would read every request and grant of each model.
+    """
+    if not is_person(user):
+        return GatedModel.objects.filter(listed=True)
+    if user.is_superuser:
+        return GatedModel.objects.all()
+    mine = (
+        ModelRole.objects.filter(user=user),
+        Grant.objects.filter(user=user),
+        AccessRequest.objects.filter(applicant=user),
+    )
+    known = Q(listed=True)
+    for rows in mine:
+        known |= Q(pk__in=rows.order_by().values("model"))
+    return GatedModel.objects.filter(known)
+
+
+def find_model(repo_id: str) -> GatedModel | None:
+    """By id, whatever its case; the card is deferred."""
+    return None if "\0" in repo_id else _by_name.first(repo_id=repo_id.lower())
+
+
+_by_name = CompiledQuery(
+    lambda repo_id: models_named(repo_id).select_related("form").defer("card"), repo_id=SAMPLE_TEXT
+)
+
+
+def models_named(repo_id: str) -> QuerySet[GatedModel]:
+    """The model of that id, whatever its case, or nothing."""
+    if "\0" in repo_id:
+        return GatedModel.objects.none()
+    # As the unique index has it; `iexact` would compare in upper case.
+    return GatedModel.objects.filter(Exact(Lower("repo_id"), repo_id.lower()))
+
+
+def find_renamed(repo_id: str) -> GatedModel | None:
+    """The model that once had this id, whatever its case."""
+    if "\0" in repo_id:
+        return None
+    same = Exact(Lower("former_ids__repo_id"), repo_id.lower())
+    return GatedModel.objects.select_related("form").filter(same).first()
+
+
+def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
+    """Where this person has roles: the namespace's full name (else its name) and the person's highest role there.
+
+    Their own user name is no organization. Two queries, which read each namespace once.
+    """
+    namespace = Func(
+        F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART", output_field=CharField()
+    )
+    held = ModelRole.objects.filter(user=person).values_list(namespace, "role").distinct()
+    roles: dict[str, str] = {}
+    for name, role in held:
+        if name.lower() != person.username.lower():
+            roles[name] = Role.OWNER.value if Role.OWNER in (role, roles.get(name)) else role
+    lower = [name.lower() for name in roles]
+    named = Namespace.objects.annotate(lower=Lower("name")).filter(lower__in=lower)
+    names = dict(named.values_list("lower", "full_name"))
+    return {name: (names.get(name.lower(), name), roles[name]) for name in sorted(roles)}

@@ -1,0 +1,136 @@
+"""Queries that every request asks: built and compiled once, then asked with new values.
+
+Building a query with many parts costs the ORM milliseconds of CPU, asking it a tenth of one. What is compiled is
+the ORM's own SQL, so that a query is still written once, as a queryset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.models import Model, QuerySet
+from django.db.models.base import ModelState
+from django.db.models.query import ModelIterable, ValuesListIterable, get_related_populators
+
+# Stand-ins while compiling: nothing else in a query has these values. The numbers need columns of 64 bits.
+SAMPLE_NUMBER = 2**62 - 57
+SAMPLE_NUMBERS = [2**62 - 59]
+SAMPLE_TEXT = "the sample of a text"
+SAMPLE_MOMENT = datetime(1066, 10, 14, 9, 30, tzinfo=UTC)
+# Whom and what most of these queries are about.
+USER_AND_MODEL = {"user": SAMPLE_NUMBER, "model": SAMPLE_NUMBER - 1}
+READ = (ModelIterable, ValuesListIterable)  # what a query may be of
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """The SQL; for each parameter the value's name, or None and the value itself; and the function that reads a row."""
+
+    sql: str
+    places: list[tuple[str | None, Any]]
+    converters: dict[int, Any]
+    read: Callable[[Sequence[Any]], Any]
+
+
+class CompiledQuery:
+    """A query that is compiled once: `build` makes it from named samples, and a call returns its results for other values.
+
+    These are objects, with what `select_related`, `defer` and annotations say, or the tuples of `values_list`. An object's
+    foreign keys are read from the database when asked for, also the one by which it was looked up.
+    """
+
+    def __init__(self, build: Callable[..., QuerySet[Any, Any]], **samples: Any) -> None:
+        self._build, self._samples = build, samples
+
+    @cached_property
+    def _compiled(self) -> _Compiled:
+        rows = self._build(**self._samples)
+        if rows._prefetch_related_lookups or rows._iterable_class not in READ:
+            raise ValueError(
+                "the query must be of objects, without prefetch_related, or of values_list without flat"
+            )
+        compiler = rows.query.get_compiler(DEFAULT_DB_ALIAS)
+        sql, values = compiler.as_sql()
+        places = [(self._name_of(value), value) for value in values]
+        missing = set(self._samples) - {name for name, _ in places}
+        if missing:
+            raise ValueError(f"the query does not use {', '.join(sorted(missing))}")
+        converters = compiler.get_converters([column[0] for column in compiler.select])
+        read = _reader(compiler) if rows._iterable_class is ModelIterable else tuple
+        return _Compiled(sql, places, converters, read)
+
+    def _name_of(self, value: Any) -> str | None:
+        return next((name for name, sample in self._samples.items() if value == sample), None)
+
+    def __call__(self, **values: Any) -> list[Any]:
+        query = self._compiled
+        given = [sample if name is None else _alike(sample, values[name]) for name, sample in query.places]
+        with connection.cursor() as cursor:
+            cursor.execute(query.sql, given)
+            rows = cursor.fetchall()
+        return [query.read(_converted(row, query.converters)) for row in rows]
+
+    def first(self, **values: Any) -> Any:
+        """Return the first result, or None; the queryset should end after one."""
+        return next(iter(self(**values)), None)
+
+
+def _reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
+    """Return what makes a row an object, as Django's own `ModelIterable` does."""
+    about, annotations = compiler.klass_info, compiler.annotation_col_map
+    own = slice(about["select_fields"][0], about["select_fields"][-1] + 1)
+    names = [column[0].target.attname for column in compiler.select[own]]
+    related = get_related_populators(about, compiler.select, DEFAULT_DB_ALIAS)
+
+    def read(row: Sequence[Any]) -> Any:
+        made = _made(about["model"], names, row[own])
+        for one in related:
+            one.populate(row, made)
+        for name, column in annotations.items():
+            setattr(made, name, row[column])
+        return made
+
+    return read
+
+
+def _alike(sample: Any, value: Any) -> Any:
+    """Numbers are wrapped for the driver as the sample's was."""
+    if value is None:
+        raise ValueError("None compares with nothing: give a value, as of an object that has been saved")
+    if isinstance(sample, list):
+        return [_alike(sample[0], one) for one in value]
+    return type(sample)(value) if isinstance(sample, int) else value
+
+
+def _converted(row: Sequence[Any], converters: dict[int, Any]) -> Sequence[Any]:
+    if not converters:
+        return row
+    made = list(row)
+    for column, (functions, expression) in converters.items():
+        for function in functions:
+            made[column] = function(made[column], expression, connection)
+    return made
+
+
+def columns(model: type[Model], *, but: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """The model's own columns, as `values_list` takes them."""
+    return [prefix + field.attname for field in model._meta.concrete_fields if field.name not in but]
+
+
+def instance(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
+    """An object of these columns; the others are read when they are asked for."""
+    return _made(model, [name.rpartition("__")[2] for name in names], values)
+
+
+def _made(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
+    """As `from_db` makes it, in a tenth of the time: without the signals of `__init__`, which nothing here listens to."""
+    made = model.__new__(model)
+    made._state = ModelState()
+    made._state.adding, made._state.db = False, DEFAULT_DB_ALIAS
+    made.__dict__.update(zip(names, values, strict=True))
+    return made

@@ -1,0 +1,109 @@
+"""The Hub's four lists of a model, a page at a time, whatever the model's size.
+
+`ListPlace` proposes who is on a page; `review_lists.place_of` decides, from the newest request and grant of those people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import merge
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from access_requests.access.review_lists import ReviewEntry, order, review_entries
+from access_requests.enums import Place
+from access_requests.models import GatedModel, ListPlace
+
+Key = tuple[datetime, int]  # when it was asked for, and who asked: `review_lists.order`
+AT_ONCE = 1000
+MOST_ENDED = 1000  # people whose access has ended unnoticed that one page looks at
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which people of a list: `name` begins the user name; the dates, themselves left out, bound when it was asked."""
+
+    name: str = ""
+    after: datetime | None = None
+    before: datetime | None = None
+
+    def among(self, places: QuerySet[ListPlace]) -> QuerySet[ListPlace]:
+        """Return the rows of these people; the dates are looked at by the caller."""
+        if not self.name:
+            return places
+        people = get_user_model().objects.alias(lower=Lower("username"))
+        return places.filter(person__in=people.filter(lower__startswith=self.name.lower()).values("pk"))
+
+    def fits(self, entry: ReviewEntry) -> bool:
+        """Whether it was asked for within the dates."""
+        at = order(entry)[0]
+        return (self.after is None or at > self.after) and (self.before is None or at < self.before)
+
+
+def page_of(
+    model: GatedModel, place: Place, wanted: Wanted = Wanted(), *, behind: Key | None = None, most: int
+) -> list[ReviewEntry]:
+    """Return the first entries of a list, the longest waiting first, or those behind a key."""
+    ended = [entry for entry in _ended(model, place, wanted) if behind is None or order(entry) > behind]
+    found, last = list[ReviewEntry](), behind
+    while len(found) < most:
+        keys = _keys(model, place, wanted, last, most)
+        found += _entries_at(model, place, keys)
+        if len(keys) < most:
+            break
+        last = keys[-1]
+    people = {entry.person_id: entry for entry in [*ended, *found]}  # an end may be noticed between the two
+    return sorted(people.values(), key=order)[:most]
+
+
+def everybody(model: GatedModel) -> Iterator[ReviewEntry]:
+    """Yield the entries of all lists in one order, read a page at a time; one who moves meanwhile comes once."""
+    seen = set[int]()
+    for entry in merge(*(_whole_list(model, place) for place in Place), key=order):
+        if entry.person_id not in seen:
+            seen.add(entry.person_id)
+            yield entry
+
+
+def _whole_list(model: GatedModel, place: Place) -> Iterator[ReviewEntry]:
+    page = page_of(model, place, most=AT_ONCE)
+    while page:
+        yield from page
+        page = page_of(model, place, behind=order(page[-1]), most=AT_ONCE) if len(page) == AT_ONCE else []
+
+
+def _keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | None, most: int) -> list[Key]:
+    """Return the first keys of a list, by index."""
+    rows = wanted.among(ListPlace.objects.filter(model=model, place=place))
+    if behind is not None:
+        passed = Q(asked_at=behind[0], person__lte=behind[1])
+        rows = rows.filter(~passed, asked_at__gte=behind[0])
+    if wanted.after is not None:
+        rows = rows.filter(asked_at__gt=wanted.after)
+    if wanted.before is not None:
+        rows = rows.filter(asked_at__lt=wanted.before)
+    return list(rows.order_by("asked_at", "person").values_list("asked_at", "person")[:most])
+
+
+def _entries_at(model: GatedModel, place: Place, keys: list[Key]) -> list[ReviewEntry]:
+    entries = {entry.person_id: entry for entry in review_entries(model, [person for _, person in keys])}
+    found = (entries.get(person) for _, person in keys)
+    return [entry for entry in found if entry and entry.place == place]
+
+
+def _ended(model: GatedModel, place: Place, wanted: Wanted) -> list[ReviewEntry]:
+    """Return the entries of people whose access has ended since a task looked: they still count as accepted.
+
+    The task looks every minute. Of more than it had time for, the first to end are taken; the others come with it.
+    """
+    if place == Place.ACCEPTED:
+        return []
+    over = model.grants.filter(closed_at=None, ends_at__lte=timezone.now()).order_by("ends_at", "pk")
+    rows = wanted.among(ListPlace.objects.filter(model=model, person__in=over.values("user")[:MOST_ENDED]))
+    entries = review_entries(model, rows.values_list("person", flat=True))
+    return [entry for entry in entries if entry.place == place and wanted.fits(entry)]

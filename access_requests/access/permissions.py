@@ -1,0 +1,71 @@
+"""Who may: small predicates over roles. A superuser is owner and reviewer everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+
+from access_requests.access.compiled_query import USER_AND_MODEL, CompiledQuery
+from access_requests.enums import Role
+from access_requests.models import GatedModel, ModelRole
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+def is_person(user: Any) -> bool:
+    """Signed in, and the account is not disabled."""
+    return bool(user and user.is_authenticated and user.is_active)
+
+
+def is_owner(user: Any, model: GatedModel) -> bool:
+    """May change settings and weights, and decide."""
+    return is_person(user) and (user.is_superuser or _role(user, model) == Role.OWNER)
+
+
+def is_reviewer(user: Any, model: GatedModel) -> bool:
+    """May decide: owner, reviewer or superuser."""
+    return is_person(user) and (user.is_superuser or _role(user, model) is not None)
+
+
+def _role(user: Any, model: GatedModel) -> str | None:
+    rows = _roles(user=user.pk, model=model.pk)
+    return rows[0][0] if rows else None
+
+
+_roles = CompiledQuery(
+    lambda user, model: ModelRole.objects.filter(user=user, model=model).values_list("role"),
+    **USER_AND_MODEL,
+)
+
+
+def reviewers_of(model: GatedModel) -> QuerySet[User]:
+    """Everybody who may decide for the model, superusers included."""
+    return get_user_model().objects.filter(
+        Q(is_superuser=True) | Q(pk__in=model.roles.values("user")), is_active=True
+    )
+
+
+def people_to_tell(model: GatedModel, *, owners_only: bool = False) -> QuerySet[User]:
+    """Who gets mail about the model: its owners (and reviewers); superusers where nobody has a role."""
+    roles = model.roles.filter(role=Role.OWNER) if owners_only else model.roles.all()
+    named = get_user_model().objects.filter(is_active=True, pk__in=roles.values("user"))
+    if named.exists():
+        return named
+    return get_user_model().objects.filter(is_active=True, is_superuser=True)
+
+
+def decidable_models(user: Any) -> QuerySet[GatedModel]:
+    """The models whose requests this person may decide."""
+    if not is_person(user):
+        return GatedModel.objects.none()
+    if user.is_superuser:
+        return GatedModel.objects.all()
+    return GatedModel.objects.filter(roles__user=user)
+
+
+def decides_somewhere(user: Any) -> bool:
+    """Owner or reviewer of any model, or superuser."""
+    return is_person(user) and (user.is_superuser or ModelRole.objects.filter(user=user).exists())

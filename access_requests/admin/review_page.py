@@ -1,0 +1,150 @@
+"""What a reviewer needs on one screen, gathered from a request and what it carries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.db.models import Q, QuerySet
+from django_countries import countries
+
+from access_requests.access.permissions import decidable_models
+from access_requests.access.review_lists import review_entry
+from access_requests.cards import GateField, GateForm
+from access_requests.enums import WAITING_STATES, Place, RequestState
+from access_requests.errors import RuleError
+from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
+from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.requests.decide import check_may_decide
+
+MANY = 50  # other requests, and grants, that are shown
+MOST_STEPS = 200  # events, and decisions, of one request that are shown
+
+
+@dataclass(frozen=True)
+class Link:
+    """`address` is empty for a text that is no link."""
+
+    text: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One field of the stored form with what was answered."""
+
+    label: str
+    text: str = ""
+    links: list[Link] = field(default_factory=list)
+
+
+def answers_of(request: AccessRequest) -> list[Answer]:
+    """In the form's order, in the words that the applicant saw."""
+    form, texts = GateForm.from_json(request.form.schema), gate_texts_of(request.form)
+    return [_answer(asked, texts.words.get(asked.key, ""), request) for asked in form.fields]
+
+
+def _answer(asked: GateField, label: str, request: AccessRequest) -> Answer:
+    given = request.answers.get(asked.key)
+    if asked.type == "ip_location":
+        return Answer(label, request.address or "not known")
+    if isinstance(given, list):
+        return Answer(label, "" if given else "none", [publication(str(item)) for item in given])
+    if asked.type == "checkbox":
+        return Answer(label, "yes" if given is True else "no")
+    if asked.type == "country":
+        return Answer(label, str(countries.name(given) or given or ""))
+    if asked.type == "select":
+        return Answer(label, next((o.label for o in asked.options if o.value == given), str(given or "")))
+    return Answer(label, str(given or ""))
+
+
+def publication(text: str) -> Link:
+    """A DOI, arXiv id or link as something to click; anything else stays text."""
+    if re.fullmatch(r"10\.\d{4,9}(\.\d+)*/\S+", text):
+        return Link(text, f"https://doi.org/{text}")
+    if text.lower().startswith("arxiv:"):
+        return Link(text, f"https://arxiv.org/abs/{text[6:].strip()}")
+    return Link(text, text if re.match(r"https?://", text, re.I) else "")
+
+
+def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
+    """The template's context."""
+    person = request.applicant
+    mine = decidable_models(reviewer)
+    decisions, events = _newest(request.decisions.select_related("reviewer")), _history(request)
+    return {
+        "asked": request,
+        "person": person,
+        "confirmed": EmailAddress.objects.filter(
+            user=person, email__iexact=person.email, verified=True
+        ).exists(),
+        "answers": answers_of(request),
+        "acceptances": _acceptances(request),
+        "decisions": decisions[-MOST_STEPS:],
+        "other_requests": _of(AccessRequest, person, mine, "applicant")
+        .exclude(pk=request.pk)
+        .filter(first_submitted_at__isnull=False)[:MANY],
+        "grants": _of(Grant, person, mine, "user")[:MANY],
+        "events": events[-MOST_STEPS:],
+        "older_steps": max(len(decisions), len(events)) > MOST_STEPS,
+        "waiting": request.state in WAITING_STATES,
+        "why_not": why_not(request, reviewer),
+        **ways_back(request),
+    }
+
+
+def _history(request: AccessRequest) -> list[Event]:
+    """Its events and those of its grants, by two indexes."""
+    grants = list(request.grants.values_list("pk", flat=True))
+    rows = Event.objects.filter(Q(request=request) | Q(grant__in=grants))
+    return _newest(rows.select_related("link").prefetch_related("texts"))
+
+
+def _newest(rows: QuerySet[Any]) -> list[Any]:
+    """Return the newest rows of a request that went back and forth for years, the oldest of them first, and one more."""
+    return list(rows.order_by("-pk")[: MOST_STEPS + 1])[::-1]
+
+
+def ways_back(request: AccessRequest) -> dict[str, Any]:
+    """What a reviewer can take back here: only of the request by which the person stands where they stand."""
+    case = review_entry(request.applicant, request.model)
+    if case.request != request or request.state in WAITING_STATES or not request.model.is_gated:
+        return {"may_reopen": False, "may_reset": False}
+    asks_for_changes = request.state == RequestState.CHANGES_REQUESTED
+    return {
+        "may_reopen": not request.is_open,
+        "may_reset": asks_for_changes or case.place in {Place.ACCEPTED, Place.REJECTED},
+        "has_access": case.place == Place.ACCEPTED,
+        "seen": case.decision or 0,
+    }
+
+
+def _acceptances(request: AccessRequest) -> QuerySet[LicenceAcceptance]:
+    """With the request, and of texts that were demanded since."""
+    later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
+    found = LicenceAcceptance.objects.filter(Q(request=request) | later)
+    return found.select_related("licence").defer("licence__text").order_by("pk")
+
+
+def _of(
+    rows: type[AccessRequest] | type[Grant], person: Any, models: QuerySet[Any], name: str
+) -> QuerySet[Any]:
+    """This person's, for models that the reviewer decides for: what they ask elsewhere is not theirs to read."""
+    return (
+        rows.objects.filter(**{name: person, "model__in": models})
+        .select_related("model")
+        .defer("model__card")
+        .order_by("-pk")
+    )
+
+
+def why_not(request: AccessRequest, reviewer: Any) -> str:
+    """The sentence that keeps this reviewer from deciding; "" when nothing does."""
+    try:
+        check_may_decide(request=request, reviewer=reviewer)
+    except RuleError as error:
+        return error.sentence
+    return ""

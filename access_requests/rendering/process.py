@@ -1,0 +1,124 @@
+"""Markdown that strangers wrote, rendered once when it is saved, at a cost that is bounded whatever it says.
+
+Short texts are rendered at once: what they can cost at worst is a fraction of a second. Everything else goes to a
+child process that has a limit on its CPU time and its memory, nothing of the portal's environment and no other
+way out than the HTML it prints. A text that reaches a limit is shown as it was written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from access_requests.rendering.markdown import plain_text, render_inline, render_markdown
+
+log = logging.getLogger(__name__)
+
+SHORT = 4096  # characters of all texts together; the worst of them take 0.1 s
+FEW_CELLS = 2000  # of a table: its widest line times its lines, which markdown-it fills up
+CPU = 5  # seconds of a child, for all texts of one save
+WALL = 60.0  # seconds that a child may take on a busy machine; its CPU time is bounded by itself
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from access_requests.rendering.child import main; main()"
+)
+_children = threading.BoundedSemaphore(2)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One text and how it is rendered: as a page's `markdown`, as `inline` HTML or as `plain` words."""
+
+    kind: str
+    text: str
+    base: str = ""
+    shift: int = 1
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The HTML of each piece, None for those that reached a limit. `later`: no child could run, so try again."""
+
+    texts: Sequence[str | None]
+    later: bool = False
+
+
+def render(piece: Piece) -> str:
+    """Return a piece's HTML, at whatever cost: for short texts, and for the child."""
+    if piece.kind == "markdown":
+        return str(render_markdown(piece.text, base=piece.base, shift=piece.shift))
+    return str(render_inline(piece.text)) if piece.kind == "inline" else plain_text(piece.text)
+
+
+def render_all(pieces: Sequence[Piece], *, cpu: int = CPU) -> Rendered:
+    """Return the pieces' HTML, at a cost of at most `cpu` seconds and a little.
+
+    Call it before a transaction opens, and never while a page is shown.
+    """
+    if is_cheap(pieces):
+        return Rendered([render(piece) for piece in pieces])
+    done, later = _in_child(pieces, cpu)
+    texts = [done[at] if at < len(done) else None for at in range(len(pieces))]
+    left = [at for at, piece in enumerate(pieces) if at > len(done) and is_cheap([piece])]
+    budget = SHORT
+    for at in left:  # short texts behind the one that reached the limit
+        budget -= len(pieces[at].text)
+        if budget >= 0:
+            texts[at] = render(pieces[at])
+    return Rendered(texts, later)
+
+
+def is_cheap(pieces: Sequence[Piece]) -> bool:
+    """Return whether the pieces can be rendered here: few characters, and no table that fills up to many cells."""
+    if sum(len(piece.text) for piece in pieces) > SHORT:
+        return False
+    cells = (
+        max(line.count("|") for line in piece.text.split("\n")) * piece.text.count("\n") for piece in pieces
+    )
+    return sum(cells) <= FEW_CELLS
+
+
+def as_written(piece: Piece) -> str:
+    """Return the safe text of a piece that is not rendered."""
+    text = "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in piece.text)
+    if piece.kind == "markdown":
+        return f"<pre>{escape(text)}</pre>"
+    words = " ".join(text.split())
+    return words if piece.kind == "plain" else escape(words)
+
+
+def _in_child(pieces: Sequence[Piece], cpu: int) -> tuple[list[str | None], bool]:
+    """Return what a child printed before its end, and whether it was not the texts' fault that it printed no more."""
+    asked = json.dumps([[piece.kind, piece.text, piece.base, piece.shift] for piece in pieces])
+    if not _children.acquire(timeout=WALL):
+        return [], True
+    try:
+        process = subprocess.run(
+            [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(ROOT), str(cpu)],
+            input=asked.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            timeout=WALL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("Markdown was not rendered and will be tried again: %s", type(error).__name__)
+        return [], True
+    finally:
+        _children.release()
+    if process.returncode > 0:  # it did not get as far as the texts
+        log.warning(
+            "Markdown was not rendered and will be tried again: a child ended with %s", process.returncode
+        )
+        return [], True
+    lines = process.stdout.split(b"\n")[:-1]  # what comes after the last line end was cut off
+    return [json.loads(line) for line in lines], False

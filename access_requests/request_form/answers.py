@@ -1,0 +1,150 @@
+"""Answers to a card's form and what the portal knows of them; no models, so forms and services share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django_countries import countries
+
+from access_requests.cards import GateField, GateForm
+
+# Characters that fit where a role is copied to a column of its own.
+ROLE_LIMITS = {"first_name": 200, "last_name": 200, "full_name": 200, "institution": 300, "email": 254}
+_COMMON_CODES = {"UK": "GB", "EL": "GR"}
+
+
+def country_code(text: object) -> str:
+    """Return the ISO 3166 alpha-2 code of a code or an English country name; "" when it is neither."""
+    written = str(getattr(text, "code", text) or "").strip()
+    code = _COMMON_CODES.get(written.upper(), written.upper())
+    return str(countries.alpha2(code) or countries.by_name(written) or "")
+
+
+def has_single_name_rule(form: GateForm) -> bool:
+    """Whether the form asks for first and last name apart, so that a person with one name fills in either."""
+    return bool(form.fields_for("first_name") and form.fields_for("last_name"))
+
+
+def is_answered(answers: Mapping[str, Any], key: str) -> bool:
+    """Whether there is an answer; no publications, said as such, is the answer []."""
+    return answers.get(key) not in (None, "", False)
+
+
+def missing_fields(form: GateForm, answers: Mapping[str, Any]) -> list[GateField]:
+    """Return the required fields without an answer; one of first and last name is enough."""
+    missing = [
+        field
+        for field in form.fields
+        if field.required and field.type != "ip_location" and not is_answered(answers, field.key)
+    ]
+    if has_single_name_rule(form):
+        names = [*form.fields_for("first_name"), *form.fields_for("last_name")]
+        if any(is_answered(answers, field.key) for field in names):
+            missing = [field for field in missing if field not in names]
+    return missing
+
+
+def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return role -> value for what the form asks and the portal can search, in the portal's types.
+
+    Texts are cut to their column, the country is an ISO code or "", publications are a list, the licence is
+    true when every agreement is ticked. `full_name` is put together where the form asks for the names apart.
+    """
+    known: dict[str, Any] = {}
+    for field in form.fields:
+        if field.role:
+            value = _typed(field, answers.get(field.key))
+            known[field.role] = known.get("licence", True) and value if field.role == "licence" else value
+    if has_single_name_rule(form):
+        known.setdefault(
+            "full_name", f"{known['first_name']} {known['last_name']}".strip()[: ROLE_LIMITS["full_name"]]
+        )
+    return known
+
+
+def _typed(field: GateField, value: Any) -> Any:
+    if field.role == "licence":
+        return value is True
+    if field.role == "publications":
+        return [str(item) for item in value] if isinstance(value, list) else []
+    text = str(value or "")
+    if field.type == "select":
+        text = next((option.label for option in field.options if option.value == text), "")
+    if field.role == "country":
+        return country_code(text)
+    return text[: ROLE_LIMITS.get(field.role)]
+
+
+def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Return key -> answer for the fields whose role the profile knows; nothing for those it does not."""
+    known = {
+        role: profile.get(role) for role in ("first_name", "last_name", "full_name", "institution", "email")
+    }
+    known["country"] = country_code(profile.get("country"))
+    if not known["full_name"]:
+        known["full_name"] = " ".join(str(known[role]) for role in ("first_name", "last_name") if known[role])
+    values = {field.key: _fitting(field, str(known.get(field.role) or "")) for field in form.fields}
+    return {key: value for key, value in values.items() if value}
+
+
+def _fitting(field: GateField, value: str) -> str:
+    """Return the value as this field takes it: a select by the option that means the same country."""
+    if field.type != "select" or not value:
+        return value
+    for option in field.options:
+        if field.role == "country" and value in {country_code(option.value), country_code(option.label)}:
+            return option.value
+    return ""
+
+
+_TICKED = {"true": True, "on": True, "yes": True, "1": True, "": False, "false": False, "off": False, "no": False, "0": False}  # fmt: skip
+
+
+def by_label(form: GateForm, answers: Mapping[str, Any], address: str = "") -> dict[str, Any]:
+    """Return label -> answer as programs exchange them; `address` is what the portal recorded for an `ip_location`.
+
+    Text is text, also a list of publications (one a line, or "none"); a checkbox is true or false, a country its
+    code, a select the option's value. `as_posted` takes the same.
+    """
+    told = {field.label: answers[field.key] for field in form.fields if field.key in answers}
+    told = {label: "\n".join(a) or "none" if isinstance(a, list) else a for label, a in told.items()}
+    recorded = {field.label: address for field in form.fields if field.type == "ip_location" and address}
+    return told | recorded
+
+
+def as_posted(
+    form: GateForm, given: Mapping[str, Any]
+) -> tuple[dict[str, str], list[str], list[tuple[GateField, str]]]:
+    """Return answers to labels as a browser posts them, by key; unknown labels; fields whose answer is of a wrong kind."""
+    fields = {field.label.strip(): field for field in form.fields}
+    posted: dict[str, str] = {}
+    unknown, wrong = [], []
+    for label, answer in given.items():
+        field = fields.get(label.strip())
+        if field is None:
+            unknown.append(label)
+        elif field.type != "ip_location" and answer is not None:
+            try:
+                posted[field.key] = _posted(field, answer)
+            except ValueError as error:
+                wrong.append((field, str(error)))
+    return {key: text for key, text in posted.items() if text}, unknown, wrong
+
+
+def _posted(field: GateField, answer: Any) -> str:
+    if field.type == "checkbox":
+        ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
+        if ticked is None:
+            raise ValueError("This is a checkbox: answer true or false.")
+        return "on" if ticked else ""
+    if isinstance(answer, list) and all(isinstance(line, str) for line in answer):
+        answer = "\n".join(answer)
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise ValueError("This must be answered with text.")  # noqa: TRY004 - JSON's types, not ours
+    text = str(answer)
+    if field.type == "country":
+        return country_code(text) or text
+    if field.type == "select" and text not in {option.value for option in field.options}:
+        return next((option.value for option in field.options if option.label == text), text)
+    return text

@@ -1,0 +1,165 @@
+"""The inputs of a request form: what each takes, and the sentence when it does not."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from access_requests.request_form.publications import parse_publications, says_none
+
+EMPTY = "This is empty and must be answered: fill it in."
+UNSTORABLE = "This holds a character that cannot be stored: type the text again."
+TOO_LONG = "This has %(show_value)d characters and at most %(limit_value)d fit: shorten it."
+NOT_TICKED = "This must be agreed to before the request can be submitted: tick it."
+NO_COUNTRY = "This is not a country of the list: choose one."
+NO_OPTION = "This is not one of the options: choose one."
+NO_DATE = "This is not a date of the calendar: write it as YYYY-MM-DD, such as 2024-01-31."
+NO_EMAIL = "This is not an e-mail address: write it like name@example.org."
+
+
+class TextInput(forms.CharField):
+    """Text of several lines in any script."""
+
+    widget: type[forms.Widget] | forms.Widget = forms.Textarea(attrs={"rows": 4})
+    longest = 10_000
+    default_error_messages = {"required": EMPTY}
+
+    def __init__(self, *, max_length: int | None = None, **options: Any) -> None:
+        super().__init__(max_length=max_length or self.longest, **options)
+        self.validators = [MaxLengthValidator(self.max_length, TOO_LONG)]
+
+    def to_python(self, value: Any) -> str:
+        """Return the text with `\\n` line ends; what no database can hold is refused."""
+        text = str(value or "").replace("\r\n", "\n").replace("\r", "\n")
+        if re.search(r"[\x00\ud800-\udfff]", text):
+            raise ValidationError(UNSTORABLE, code="unstorable")
+        return str(super().to_python(text))
+
+
+class LineInput(TextInput):
+    """Text of one line; line ends pasted into it become blanks, so that it is fit for a mail's subject."""
+
+    widget: type[forms.Widget] | forms.Widget = forms.TextInput
+    longest = 1_000
+
+    def to_python(self, value: Any) -> str:
+        """Return the text on one line."""
+        return " ".join(line.strip() for line in super().to_python(value).splitlines())
+
+
+class DraftInput(LineInput):
+    """Anything typed, for a draft's date that may be half written."""
+
+    def __init__(self, widget: type[forms.Widget]) -> None:
+        super().__init__(widget=widget)
+
+
+class EmailInput(LineInput):
+    """An e-mail address, checked for form only: scripts and new domains differ too much for more."""
+
+    widget = forms.EmailInput
+
+    def __init__(self, *, draft: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.draft = draft
+
+    def validate(self, value: str) -> None:
+        """Refuse what has no name, sign and domain."""
+        super().validate(value)
+        if value and not self.draft and not re.fullmatch(r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@.<>,;]+", value):
+            raise ValidationError(NO_EMAIL, code="invalid")
+
+
+class TickInput(forms.BooleanField):
+    """A checkbox; where it is required it must be ticked."""
+
+    default_error_messages = {"required": NOT_TICKED}
+
+
+class _SelectWidget(forms.Select):
+    """Options without groups, rendered without a template for each: those take 25 ms for a list of countries."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        widget = self.get_context(name, value, attrs)["widget"]
+        options = (option for _, group, _ in widget["optgroups"] for option in group)
+        rows = ((one["value"], flatatt(one["attrs"]), one["label"]) for one in options)
+        inner = format_html_join("", '<option value="{}"{}>{}</option>', rows)
+        return format_html('<select name="{}"{}>{}</select>', name, flatatt(widget["attrs"]), inner)
+
+
+class _Choice(forms.ChoiceField):
+    """One of a list; a draft drops what is not on it."""
+
+    widget = _SelectWidget
+
+    def __init__(self, *, draft: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.draft = draft
+
+    def to_python(self, value: Any) -> str:
+        """Return the value, for a draft "" where it is not on the list."""
+        text = super().to_python(value)
+        return text if not self.draft or self.valid_value(text) else ""
+
+
+class CountryInput(_Choice):
+    """An ISO 3166 alpha-2 code."""
+
+    default_error_messages = {"required": EMPTY, "invalid_choice": NO_COUNTRY}
+
+
+class SelectInput(_Choice):
+    """One of the card's options, by value."""
+
+    default_error_messages = {"required": EMPTY, "invalid_choice": NO_OPTION}
+
+
+class _DateWidget(forms.DateInput):
+    """The browser's calendar, which speaks ISO dates whatever it shows."""
+
+    input_type = "date"
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__(attrs, format="%Y-%m-%d")
+
+
+class DateInput(forms.DateField):
+    """A day."""
+
+    widget = _DateWidget
+    default_error_messages = {"required": EMPTY, "invalid": NO_DATE}
+
+    def __init__(self) -> None:
+        super().__init__(input_formats=["%Y-%m-%d"])
+
+
+class PublicationsInput(TextInput):
+    """DOIs, arXiv ids or links, one per line, as a list; "none" is the empty list, no answer is None."""
+
+    default_error_messages = {
+        "required": "This is empty and must be answered: list your publications, or write none."
+    }
+
+    def __init__(self, *, draft: bool) -> None:
+        super().__init__()
+        self.draft = draft
+        self.widget.attrs["placeholder"] = "One DOI, arXiv id or link per line, or none"
+
+    def clean(self, value: Any) -> list[str] | None:
+        """Return the list; every bad line is named, in a draft the lines stay as they are."""
+        text = super().clean(value)
+        if not text:
+            return None
+        if self.draft:
+            return [] if says_none(text) else [line for line in text.split("\n") if line.strip()]
+        found, problems = parse_publications(text)
+        if problems:
+            raise ValidationError([ValidationError(problem, code="invalid") for problem in problems])
+        return found

@@ -1,0 +1,117 @@
+"""Texts that holders of grants must accept before their downloads go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from access_requests.access.access import live_grant
+from access_requests.access.standing import owed_licences, owing
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import GatedModel, Grant, LicenceAcceptance, LicenceVersion, ModelRole
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import keep_model, lock_model, lock_person
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int:
+    """Refuses holders of live grants until they accept this text or a later version, and tells them; how many those are.
+
+    Running downloads go on. Who accepted this very version with their request owes nothing, owners and reviewers
+    neither. Demanded twice is once.
+    """
+    with recorded():
+        lock_model(licence.model_id)
+        locked = (
+            LicenceVersion.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("model")
+            .get(pk=licence.pk)
+        )
+        if locked.retired_at is not None:
+            raise Conflict(f"{locked} was retired: demand the text that took its place.")
+        if locked.must_accept_at == locked.created_at:
+            return 0
+        locked.must_accept_at = licence.must_accept_at = locked.created_at
+        locked.save(update_fields=["must_accept_at"])
+        append_event(
+            kind="licence.demanded",
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=locked.model,
+            data={"licence": locked.pk, "sha256": locked.sha256},
+        )
+        holders = _holders(locked.model)
+        for grant in holders:
+            _tell(grant, locked)
+    return len(holders)
+
+
+def _holders(model: GatedModel) -> list[Grant]:
+    """Those who are refused from now on."""
+    now = timezone.now()
+    roles = ModelRole.objects.filter(model=model, user=OuterRef("user"))
+    return list(
+        owing(Grant.objects.filter(model=model, revoked_at=None, starts_at__lte=now, ends_at__gt=now))
+        .filter(~Exists(roles), ~Q(user__is_superuser=True), owes=True, user__is_active=True)
+        .select_related("user")
+        .order_by("pk")
+    )
+
+
+def _tell(grant: Grant, licence: LicenceVersion) -> None:
+    if not grant.user.email:
+        return
+    queue_mail(
+        key=f"licence:{licence.pk}:{grant.pk}",
+        to=grant.user.email,
+        template="mails/licence.txt",
+        context={"person": grant.user, "model": licence.model, "licence": licence},
+    )
+
+
+def accept_licences(
+    *, model: GatedModel, user: User, shown: Sequence[int], agreed: bool = True
+) -> list[LicenceAcceptance]:
+    """Stores that a holder accepts what they owe; downloads go on at once. Accepted twice is once.
+
+    `shown` are the ids of the texts that stood on the page: if another one is owed, nothing is accepted and the
+    person reads again.
+    """
+    with recorded():
+        lock_person(user.pk)
+        keep_model(model.pk)
+        grant = live_grant(user, model)
+        if grant is None:
+            raise Conflict(
+                f"Your access to {model} has ended, so there is nothing to agree to: see {model.address()}"
+            )
+        owed = owed_licences(grant)
+        if not {licence.pk for licence in owed} <= set(shown):
+            raise Conflict(
+                "The licence changed while you were reading: read it again and agree to the new text."
+            )
+        if owed and not agreed:
+            raise Invalid("Tick that you agree; without it downloads stay closed.", field="agree")
+        made = [_accept(licence, user) for licence in owed]
+        if made:
+            append_event(
+                kind="licence.accepted",
+                actor=user,
+                model=model,
+                request=grant.request,
+                grant=grant,
+                data={"licences": [licence.sha256 for licence in owed]},
+            )
+    return made
+
+
+def _accept(licence: LicenceVersion, user: User) -> LicenceAcceptance:
+    return LicenceAcceptance.objects.create(
+        user=user, licence=licence, language=licence.language, sha256=LicenceVersion.digest(licence.text)
+    )

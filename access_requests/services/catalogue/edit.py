@@ -1,0 +1,153 @@
+"""What an owner changes in the admin: settings, how the form was read, licence texts one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from access_requests.cards import FormChangeRefused, GateForm, with_required, with_role
+from access_requests.enums import Gate
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import FormVersion, GatedModel, LicenceVersion
+from access_requests.services.catalogue.demand_licence import demand_licence
+from access_requests.services.catalogue.gated_models import (
+    LicenceText,
+    check_days,
+    replace_licences,
+    set_form,
+)
+from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import lock_model
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+SETTINGS = ("gate", "grant_days", "listed")
+
+
+@dataclass(frozen=True)
+class FieldChoice:
+    """What an owner says of one field: what the portal takes it for, and whether it must be answered."""
+
+    role: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class AddedLicence:
+    """`fresh` is false where exactly this text was current already; `asked` holders must accept it now."""
+
+    licence: LicenceVersion
+    fresh: bool
+    asked: int
+
+
+def change_settings(
+    *, model: GatedModel, gate: str, grant_days: int, listed: bool, actor: User | None = None
+) -> GatedModel:
+    """Changes who decides, for how long and whether strangers find it; grants already given stay as they are."""
+    if gate not in Gate.values:
+        raise Invalid(f"There is no gate {gate!r}: choose one of {', '.join(Gate.values)}.", field="gate")
+    check_days(grant_days)
+    with recorded():
+        locked = lock_model(model.pk)
+        before = {name: getattr(locked, name) for name in SETTINGS}
+        model.gate, model.grant_days, model.listed = gate, grant_days, listed
+        after = {"gate": str(gate), "grant_days": grant_days, "listed": listed}
+        if after != before:
+            model.save(update_fields=[*SETTINGS, "updated_at"])
+            append_event(
+                kind="model.settings_changed",
+                actor=actor,
+                actor_name="" if actor else "operator",
+                model=model,
+                data=after,
+            )
+    return model
+
+
+def change_some_settings(
+    *, model: GatedModel, gate: str | None = None, listed: bool | None = None, actor: User | None = None
+) -> GatedModel:
+    """Changes what is given and leaves the rest as it is now, even where somebody else changes that meanwhile."""
+    with recorded():
+        now = lock_model(model.pk)
+        return change_settings(
+            model=model,
+            gate=now.gate if gate is None else gate,
+            grant_days=now.grant_days,
+            listed=now.listed if listed is None else listed,
+            actor=actor,
+        )
+
+
+def change_fields(
+    *, model: GatedModel, choices: Mapping[str, FieldChoice], actor: User | None = None
+) -> FormVersion:
+    """Takes an owner's reading of the whole form; requests under way keep the form they carry."""
+    with recorded():
+        model.form = lock_model(model.pk).form
+        if model.form is None:
+            raise Conflict(f"{model} has no form: its card has to be read first.")
+        form = GateForm.from_json(model.form.schema)
+        texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
+        try:
+            return set_form(model=model, form=_read_as(form, choices), actor=actor, texts=texts)
+        except FormChangeRefused as refused:
+            raise Invalid(str(refused)) from refused
+
+
+def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
+    """Roles are all taken away first and then given, so that two fields may change places."""
+    for role in sorted({choice.role for choice in choices.values() if choice.role not in {"", "licence"}}):
+        holders = [key for key, choice in choices.items() if choice.role == role]
+        if len(holders) > 1:
+            raise FormChangeRefused(f"{' and '.join(holders)} cannot both be the {role}: choose one of them.")
+    changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
+    for key in changed:
+        form = with_role(form, key, "")
+    for key in (field.key for field in form.fields if field.key in changed):
+        form = with_role(form, key, choices[key].role)
+    for field in form.fields:
+        if field.key in choices and choices[field.key].required != field.required:
+            form = with_required(form, field.key, choices[field.key].required)
+    return form
+
+
+def add_licence(
+    *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
+) -> AddedLicence:
+    """Adds a text, or a new version of the one with this name and language; whoever asks from now on accepts it.
+
+    With `must_accept` those who hold a grant accept it as well, before they download again.
+    """
+    with recorded():
+        kept = [
+            text for text in _current(model) if (text.name, text.language) != (licence.name, licence.language)
+        ]
+        fresh = replace_licences(model=model, licences=[*kept, licence], actor=actor)
+        current = model.licence_versions.filter(retired_at__isnull=True)
+        version = current.get(name=licence.name, language=licence.language)
+        asked = demand_licence(licence=version, actor=actor) if must_accept else 0
+    return AddedLicence(version, fresh=bool(fresh), asked=asked)
+
+
+def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | None = None) -> None:
+    """Takes a text out of the current ones; what was accepted stays on record."""
+    with recorded():
+        lock_model(model.pk)
+        current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
+        if not current.filter(pk=licence.pk).exists():
+            raise Conflict(f"{licence} was retired already.")
+        kept = [LicenceText(v.name, v.language, v.text) for v in current.exclude(pk=licence.pk)]
+        replace_licences(model=model, licences=kept, actor=actor)
+
+
+def _current(model: GatedModel) -> list[LicenceText]:
+    lock_model(model.pk)
+    return [
+        LicenceText(v.name, v.language, v.text)
+        for v in model.licence_versions.filter(retired_at__isnull=True)
+    ]

@@ -1,0 +1,338 @@
+"""The catalogue: gated models, their cards, forms, licences and roles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError
+from django.utils import timezone
+
+from access_requests.access.catalogue import find_model, find_renamed, may_know_of
+from access_requests.cards import Card, CardRefused, GateForm, card_data, keep_choices, read_card
+from access_requests.enums import Gate, Role
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
+from access_requests.models.catalogue import LONGEST_GRANT
+from access_requests.rendering.texts import CardPage, GateTexts, render_card, render_gate
+from access_requests.services.catalogue.rendered_texts import keep_card_page
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import lock_model, lock_names
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+# The portal's own first path segments: a model there would hide a page or be hidden by one.
+RESERVED_NAMESPACES = frozenset(
+    {
+        "accounts",
+        "admin",
+        "api",
+        "oauth",
+        "static",
+        "media",
+        "me",
+        "healthz",
+        "robots.txt",
+        "favicon.ico",
+        "outbox",
+    }
+    | {
+        "login",
+        "logout",
+        "signup",
+        "settings",
+        "models",
+        "datasets",
+        "spaces",
+        "kernels",
+        "docs",
+        "help",
+        "about",
+    }
+    | {"i18n", "htmx", ".well-known"}
+)
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")  # the Hub's rule (hub-protocol, 1.6)
+LONGEST_LICENCE = 2 * 2**20  # characters
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+
+
+@dataclass(frozen=True)
+class LicenceText:
+    """One licence text as its file: name, BCP 47 language, text."""
+
+    name: str
+    language: str
+    text: str
+
+
+def check_repo_id(repo_id: str) -> str:
+    """The id if it may be used, else `Invalid` with the rule it breaks."""
+    namespace, slash, name = repo_id.partition("/")
+    for part in (namespace, name):
+        if not slash or not NAME.fullmatch(part):
+            raise Invalid(
+                f"{repo_id!r} is not a repository id: write NAMESPACE/NAME, each of at most 96 letters, digits, '_', '.' or '-'."
+            )
+        if "--" in part or ".." in part or part.endswith(".git") or part[0] in ".-" or part[-1] in ".-":
+            raise Invalid(
+                f"{part!r} cannot be used: no '--' or '..', no '.git' at the end, no '.' or '-' at either end."
+            )
+    if namespace.lower() in RESERVED_NAMESPACES:
+        raise Invalid(f"The namespace {namespace!r} is one of the portal's own addresses: choose another.")
+    return repo_id
+
+
+def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User | None = None) -> None:
+    """Refuses an id that a model has, or once had: whoever still asks for that one must not be given another's files.
+
+    The model is named to an operator (no `asker`), and to those who may know of it.
+    """
+    known, former = find_model(repo_id), find_renamed(repo_id)
+    taken = next((model for model in (known, former) if model and model != besides), None)
+    if taken is None:
+        return
+    if asker is not None and not may_know_of(asker, taken):
+        raise Conflict(f"{repo_id} is taken: choose another name.", field="repo_id")
+    if taken == known:
+        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+    raise Conflict(
+        f"{repo_id} is a former name of {taken}, which it leads to: choose another, "
+        f"or let go of it with rename_model --let-go {repo_id}."
+    )
+
+
+def check_days(days: int) -> None:
+    """Refuses a length of a grant that cannot be given."""
+    if not 1 <= days <= LONGEST_GRANT:
+        raise Invalid(f"{days} days cannot be granted: give 1 to {LONGEST_GRANT}.", field="grant_days")
+
+
+def understand_card(card: str) -> Card:
+    """Reads a card; what cannot be understood is `Invalid` with line and reason."""
+    try:
+        return read_card(card)
+    except CardRefused as refused:
+        raise Invalid(str(refused)) from refused
+
+
+@dataclass(frozen=True)
+class ReadCard:
+    """A card with all that is made of it, which takes time and therefore no lock. Its page links to `repo_id`."""
+
+    text: str
+    repo_id: str
+    read: Card
+    page: CardPage
+    texts: GateTexts
+    replaces: str = ""
+    form_replaced: GateForm | None = None
+
+
+def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
+    """Read and render a card before the transaction that takes it; `Invalid` with line and reason if it can't be read.
+
+    `replaces` is the model's card until now, which is read as well. What an owner should know of the new one is in
+    its warnings.
+    """
+    read = understand_card(card)
+    page, texts = render_card(card=card, repo_id=repo_id), render_gate(read.form)
+    read.warnings.extend(problem for problem in (page.problem, texts.problem) if problem)
+    return ReadCard(card, repo_id, read, page, texts, replaces, _form_of(replaces) if replaces else None)
+
+
+def _form_of(card: str) -> GateForm | None:
+    try:
+        return read_card(card).form
+    except CardRefused:  # taken by an earlier version that read cards less strictly
+        return None
+
+
+def add_model(
+    *,
+    repo_id: str,
+    card: str | ReadCard,
+    licences: Sequence[LicenceText] = (),
+    gate: str = Gate.MANUAL,
+    days: int = 365,
+    listed: bool = True,
+    owner: User | None = None,
+    actor: User | None = None,
+) -> GatedModel:
+    """Adds a gated model with its form and licence versions; a known id is refused.
+
+    Give a card that is prepared already where another transaction is open.
+    """
+    check_repo_id(repo_id)
+    if gate not in Gate.values:
+        raise Invalid(f"There is no gate {gate!r}: choose manual or auto.")
+    check_days(days)
+    check_free(repo_id, asker=actor)
+    card = card if isinstance(card, ReadCard) else prepare_card(card, repo_id=repo_id)
+    try:
+        with recorded():
+            lock_names()
+            check_free(repo_id, asker=actor)
+            model = GatedModel.objects.create(
+                repo_id=repo_id,
+                card=card.text,
+                card_data=card_data(card.read.front),
+                gate=gate,
+                grant_days=days,
+                listed=listed,
+            )
+            keep_card_page(model=model, page=card.page)
+            set_form(model=model, form=card.read.form, actor=actor, texts=card.texts)
+            if owner is not None:
+                ModelRole.objects.create(model=model, user=owner, role=Role.OWNER)
+            append_event(
+                kind="model.added",
+                actor=actor,
+                actor_name=_operator(actor),
+                model=model,
+                data={"gate": str(gate)},
+            )
+            replace_licences(model=model, licences=licences, actor=actor)
+    except IntegrityError as error:
+        raise Conflict(
+            f"{repo_id} is in the catalogue already: publish a new revision with update_model."
+        ) from error
+    return model
+
+
+def _operator(actor: User | None) -> str:
+    return "" if actor else "operator"
+
+
+def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts) -> FormVersion:
+    """Makes this the form of new requests; those under way keep the one they carry.
+
+    `texts` are the form's as pages show them, rendered before a lock was taken.
+    """
+    schema = form.to_json()
+    with recorded():
+        model.form = lock_model(model.pk).form
+        if model.form is not None and model.form.schema == schema:
+            return model.form
+        version = FormVersion.objects.create(
+            model=model, schema=schema, texts=texts.to_json(), renderer=texts.renderer
+        )
+        model.form = version
+        model.save(update_fields=["form", "updated_at"])
+        append_event(
+            kind="model.form_changed",
+            actor=actor,
+            actor_name=_operator(actor),
+            model=model,
+            data={"form": version.pk},
+        )
+    return version
+
+
+def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None = None) -> Card:
+    """Takes a new card; one that cannot be understood changes nothing, so the last good form stays.
+
+    Give one that is prepared already where another transaction is open.
+    """
+    if not isinstance(card, ReadCard):
+        card = prepare_card(card, repo_id=model.repo_id, replaces=model.card)
+    with recorded():
+        now = lock_model(model.pk)
+        model.card, model.form = now.card, now.form
+        form = _with_owners_choices(model, card)
+        model.card, model.card_data = card.text, card_data(card.read.front)
+        model.save(update_fields=["card", "card_data", "updated_at"])
+        # Rendering takes no lock, so a rename may have come in between: then the page is made again.
+        page = card.page if now.repo_id == card.repo_id else replace(card.page, renderer=0)
+        keep_card_page(model=model, page=page)
+        set_form(model=model, form=form, actor=actor, texts=card.texts)
+        append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
+    return card.read
+
+
+def _with_owners_choices(model: GatedModel, card: ReadCard) -> GateForm:
+    """The newly read form with the roles and requirements that the owner had chosen on the one before."""
+    read_before = card.form_replaced if card.replaces == model.card else _form_of(model.card)
+    if model.form is None or read_before is None:
+        return card.read.form
+    return keep_choices(card.read.form, read_before=read_before, chosen=GateForm.from_json(model.form.schema))
+
+
+def replace_licences(
+    *, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None
+) -> list[LicenceVersion]:
+    """Makes these the current texts: unchanged ones stay, changed ones get a new version, missing ones retire.
+
+    What holders owe of a text, they owe of its new version until they accept either.
+    """
+    wanted = {(text.name, text.language): _checked(text) for text in licences}
+    if len(wanted) != len(licences):
+        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+    with recorded():
+        lock_model(model.pk)
+        current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
+        kept = {key: v for key, v in current.items() if key in wanted and v.text == wanted[key].text}
+        retired = [version for key, version in current.items() if key not in kept]
+        LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
+        fresh = [
+            LicenceVersion.objects.create(
+                model=model,
+                name=text.name,
+                language=text.language,
+                text=text.text,
+                sha256=LicenceVersion.digest(text.text),
+                must_accept_at=current[key].must_accept_at if key in current else None,
+            )
+            for key, text in wanted.items()
+            if key not in kept
+        ]
+        if fresh or retired:
+            data: dict[str, Any] = {
+                "added": [v.sha256 for v in fresh],
+                "retired": [v.sha256 for v in retired],
+            }
+            append_event(
+                kind="model.licences_changed",
+                actor=actor,
+                actor_name=_operator(actor),
+                model=model,
+                data=data,
+            )
+    return fresh
+
+
+def _checked(licence: LicenceText) -> LicenceText:
+    if not re.fullmatch(r"[^/\\\x00-\x1f]{1,200}", licence.name) or licence.name.startswith("."):
+        raise Invalid(
+            f"The licence's file name {licence.name!r} cannot be offered for download: give it a plain name."
+        )
+    if not LANGUAGE.fullmatch(licence.language):
+        raise Invalid(f"{licence.language!r} is not a language: write a tag such as en or zh-Hant.")
+    if not licence.text.strip() or "\0" in licence.text or len(licence.text) > LONGEST_LICENCE:
+        raise Invalid(
+            f"The licence text {licence.name} is empty, too long or not text: give a UTF-8 text file."
+        )
+    return licence
+
+
+def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None = None) -> ModelRole | None:
+    """Makes a person owner or reviewer of the model; an empty role takes it away."""
+    if role and role not in Role.values:
+        raise Invalid(f"There is no role {role!r}: choose owner or reviewer.")
+    with recorded():
+        lock_model(model.pk)
+        if not role:
+            ModelRole.objects.filter(model=model, user=user).delete()
+            held = None
+        else:
+            held, _ = ModelRole.objects.update_or_create(model=model, user=user, defaults={"role": role})
+        append_event(
+            kind="model.role_changed",
+            actor=actor,
+            actor_name=_operator(actor),
+            model=model,
+            data={"person": user.username, "role": role},
+        )
+    return held

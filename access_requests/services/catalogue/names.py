@@ -1,0 +1,101 @@
+"""What a model is called: its id, the ids it once had, and the full names of namespaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
+
+from access_requests.access.catalogue import find_model
+from access_requests.enums import Role
+from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
+from access_requests.models import FormerId, GatedModel, ModelRole, Namespace
+from access_requests.rendering.texts import render_card
+from access_requests.services.catalogue.gated_models import check_free, check_repo_id
+from access_requests.services.catalogue.rendered_texts import keep_card_page
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import lock_model, lock_names
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+LONGEST_FULL_NAME = 200
+
+
+def rename_model(
+    *, model: GatedModel, to: str, keep_old: bool = True, actor: User | None = None
+) -> GatedModel:
+    """Gives the model another id; clients and pages that use the old one are redirected, unless it is let go."""
+    check_repo_id(to)
+    rendered = GatedModel.objects.values_list("card", flat=True).get(pk=model.pk)
+    page = render_card(card=rendered, repo_id=to)  # relative links of the card lead to the new name
+    with recorded():
+        lock_names()
+        locked = lock_model(model.pk)
+        old = locked.repo_id
+        if to == old:
+            raise Conflict(f"{old} is its name already.", field="repo_id")
+        _check_namespace(locked, to, actor)
+        check_free(to, besides=locked, asker=actor)
+        _former(to).delete()
+        if keep_old and to.lower() != old.lower():
+            FormerId.objects.create(model=locked, repo_id=old)
+        locked.repo_id = model.repo_id = to
+        locked.save(update_fields=["repo_id", "updated_at"])
+        if locked.card == rendered:
+            keep_card_page(model=locked, page=page)
+        else:  # the card has changed in the meantime, and its links lead to the old name
+            GatedModel.objects.filter(pk=locked.pk).update(card_renderer=0)
+        _record("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
+    return model
+
+
+def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
+    """Ends the redirect from a former id, so that another model may take it; returns the model that had it."""
+    with recorded():
+        lock_names()
+        former = _former(repo_id).select_related("model").first()
+        if former is None:
+            known = find_model(repo_id)
+            what = f"{known} is a model's name today" if known else f"No model was ever called {repo_id}"
+            raise NotFound(f"{what}: name a former id.")
+        former.delete()
+        _record("model.name_let_go", former.model, {"name": former.repo_id}, actor)
+    return former.model
+
+
+def name_namespace(*, name: str, full_name: str) -> Namespace:
+    """Sets the full name that clients show for a namespace."""
+    check_repo_id(f"{name}/x")
+    full_name = " ".join(full_name.split())
+    if not full_name or len(full_name) > LONGEST_FULL_NAME or not full_name.isprintable():
+        raise Invalid(f"A full name has 1 to {LONGEST_FULL_NAME} printable characters.", field="full_name")
+    with transaction.atomic():
+        lock_names()
+        found = Namespace.objects.filter(Exact(Lower("name"), name.lower())).first() or Namespace(name=name)
+        found.full_name = full_name
+        found.save()
+    return found
+
+
+def _check_namespace(model: GatedModel, to: str, actor: User | None) -> None:
+    """An owner moves a model only to where they own one already; superusers and operators move it anywhere."""
+    namespace = to.partition("/")[0]
+    if actor is None or actor.is_superuser or namespace.lower() == model.namespace.lower():
+        return
+    owned = ModelRole.objects.filter(user=actor, role=Role.OWNER, model__repo_id__istartswith=f"{namespace}/")
+    if not owned.exists():
+        raise NotAllowed(
+            f"You own no model of {namespace}: ask an administrator to move it there.", field="repo_id"
+        )
+
+
+def _former(repo_id: str) -> QuerySet[FormerId]:
+    return FormerId.objects.filter(Exact(Lower("repo_id"), repo_id.replace("\0", "").lower()))
+
+
+def _record(kind: str, model: GatedModel, data: dict[str, object], actor: User | None) -> None:
+    append_event(kind=kind, actor=actor, actor_name="" if actor else "operator", model=model, data=data)

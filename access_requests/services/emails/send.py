@@ -1,0 +1,214 @@
+"""How emails leave: claimed, sent while no row is locked and no transaction is open, then written down.
+
+A process that dies after the server took an email and before that is written leaves a claim that ends by itself. The email
+is sent again then, with the same Message-ID, by which mailboxes know the second copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from contextlib import suppress
+from datetime import datetime, timedelta
+from email.utils import format_datetime, parseaddr
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core import mail as django_mail
+from django.core.mail import EmailMessage
+from django.core.mail.backends.base import BaseEmailBackend
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.encoding import punycode
+
+from access_requests.enums import MailState
+from access_requests.models import OutgoingMail
+from access_requests.services import leases
+from access_requests.services.emails import mail_server
+from access_requests.services.emails.mail_server import Blame, Unreachable, Verdict, judge
+from access_requests.services.emails.write import wake
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 40  # with the pauses below about five days, longer than a weekend
+FIRST_PAUSE = timedelta(seconds=15)
+LONGEST_PAUSE = timedelta(hours=4)
+LOOK_AT = 5  # rows of each kind that are read to claim one
+DROP_AT_ONCE = 500
+
+
+def send_due(*, seconds: float = 20) -> int:
+    """Send what is due over one connection, pressing emails first; return how many the server took.
+
+    Ends when nothing is due, when the server is paused, or after `seconds`; then a message asks for the rest.
+    """
+    drop_useless()
+    until, sent = time.monotonic() + seconds, 0
+    with Server() as server:
+        while (more := _send_next(server)) is not None:
+            sent += more
+            if time.monotonic() >= until:
+                wake()
+                break
+    return sent
+
+
+def drop_useless() -> int:
+    """Give up emails whose code or link has ended, and forget their text; return how many those were."""
+    ended = OutgoingMail.objects.filter(
+        _unclaimed(), state__in=[MailState.WAITING, MailState.FAILED], useless_after__lte=timezone.now()
+    )
+    some = ended.order_by("useless_after").values("pk")[:DROP_AT_ONCE]
+    return ended.filter(pk__in=list(some.values_list("pk", flat=True))).update(
+        state=MailState.EXPIRED, text=""
+    )
+
+
+def _unclaimed() -> Q:
+    return Q(lease_owner="") | Q(lease_until__lt=Now())
+
+
+def _due() -> QuerySet[OutgoingMail]:
+    now = timezone.now()
+    useful = Q(useless_after=None) | Q(useless_after__gt=now)
+    return OutgoingMail.objects.filter(
+        _unclaimed() & useful, state=MailState.WAITING, next_try_at__lte=now
+    ).order_by("next_try_at")
+
+
+def _first_due() -> list[tuple[int, datetime]]:
+    """Return the next rows to send as (pk, due since): pressing ones, then others."""
+    rows = _due().values_list("pk", "next_try_at")
+    return [*rows.filter(pressing=True)[:LOOK_AT], *rows.filter(pressing=False)[:LOOK_AT]]
+
+
+def _send_next(server: Server) -> int | None:
+    """Send one email and return 1, or 0 if it did not leave; None when there is nothing to do now.
+
+    The first email after a pause is the one that has waited longest: one that the server fails on goes to the end.
+    """
+    found = _first_due()
+    if not found:
+        return None
+    seen = mail_server.take_turn()
+    if seen is None:
+        return None
+    if seen:
+        found.sort(key=lambda row: row[1])
+    for pk, _ in found:
+        if owner := leases.claim(_due().filter(pk=pk)):
+            return int(_send(OutgoingMail.objects.get(pk=pk), owner, server=server, seen=seen))
+    mail_server.give_back(seen=seen)
+    return 0  # others were faster: there may be more
+
+
+def _send(mail: OutgoingMail, owner: str, *, server: Server, seen: int) -> bool:
+    held = OutgoingMail.objects.filter(pk=mail.pk, lease_owner=owner)
+    try:
+        server.send(message_of(mail))
+    except Exception as error:  # whatever the mail server does, the email must stay
+        verdict = judge(error)
+        log.warning("Email %s was not sent: %s", mail.pk, verdict.sentence)
+        changes = _not_sent(mail, verdict, seen=seen)
+        sent = False
+    else:
+        mail_server.note_answer(seen=seen)
+        changes = {"state": MailState.SENT, "sent_at": timezone.now(), "last_error": ""}
+        changes |= {"attempts": mail.attempts + 1} | ({"text": ""} if mail.pressing else {})
+        sent = True
+    if not held.update(lease_owner="", **changes):
+        log.warning("Email %s was claimed by another process meanwhile", mail.pk)
+    return sent
+
+
+def _not_sent(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dict[str, Any]:
+    """Return what to write. While the server is known to fail, its failures are none of the email's attempts."""
+    attempts, pause = mail.attempts + 1, timedelta(0)
+    if verdict.blame is Blame.SERVER:
+        pause = mail_server.note_failure(seen=seen, sentence=verdict.sentence)
+        attempts -= 1 if seen else 0
+    else:
+        mail_server.note_answer(seen=seen)
+    own = min(FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 20), LONGEST_PAUSE)
+    given_up = verdict.blame is Blame.NEVER or attempts >= MAX_ATTEMPTS
+    return {
+        "attempts": attempts,
+        "last_error": verdict.sentence[:1000],
+        "next_try_at": timezone.now() + (pause if attempts == mail.attempts else max(pause, own)),
+        "state": MailState.FAILED if given_up else MailState.WAITING,
+    }
+
+
+def message_of(mail: OutgoingMail) -> EmailMessage:
+    """Return the email as it leaves. Its id and date are the same however many times it is sent."""
+    headers = {
+        "Message-ID": message_id(mail.key),
+        "Date": format_datetime(mail.created_at),
+        "Auto-Submitted": "auto-generated",
+    }
+    return EmailMessage(mail.subject, mail.text, settings.DEFAULT_FROM_EMAIL, [mail.to], headers=headers)
+
+
+def message_id(key: str) -> str:
+    """Return the Message-ID of the email with this key, which cannot be read from it."""
+    digest = hashlib.sha256(f"{settings.GATEHOUSE_URL}\n{key}".encode()).hexdigest()
+    host = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
+    return f"<{digest[:40]}@{punycode(host)}>"
+
+
+class Server:
+    """One connection to the mail server for a batch of emails: opened for the first, and again after an error."""
+
+    def __init__(self) -> None:
+        self._backend: BaseEmailBackend | None = None
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def send(self, message: EmailMessage) -> None:
+        """Send one email, or raise what `judge` understands.
+
+        A server may end a connection that has carried enough emails: a used one that fails is replaced once.
+        """
+        if self._backend is not None:
+            try:
+                self._backend.send_messages([message])
+            except Exception as error:
+                self._close()
+                if judge(error).blame is not Blame.SERVER:
+                    raise
+            else:
+                return
+        backend = self._open()
+        try:
+            backend.send_messages([message])
+        except Exception:
+            self._close()
+            raise
+
+    def _open(self) -> BaseEmailBackend:
+        self._backend = backend = _new_backend()
+        try:
+            backend.open()
+        except Exception as error:
+            self._close()
+            raise Unreachable from error
+        return backend
+
+    def _close(self) -> None:
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            with suppress(Exception):  # what was sent is sent, whatever comes of the farewell
+                backend.close()
+
+
+def _new_backend() -> BaseEmailBackend:
+    if django.VERSION >= (6, 1):
+        return django_mail.mailers.default
+    return django_mail.get_connection()

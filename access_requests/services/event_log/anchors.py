@@ -1,0 +1,241 @@
+"""Anchors: the head of the event log, signed and kept outside the database.
+
+The owner of the database can cut the log's end or rewrite all of it, hashes included. An anchor says which hash stood at
+which place at what time; it lies in a file that the database cannot reach, and goes out by email if an address is set. One
+line of the file is one anchor:
+
+    {"at":"2026-11-30T12:00:00Z","hash":"5f...","key":"k3...","number":1234,"portal":"https://...","signature":"9a..."}
+
+The signature is Ed25519 (RFC 8032) over the same JSON without it; `key` is the public key, both in base64. The private
+key lies in the state folder, mode 0600, and is made when it is first needed.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from django.conf import settings
+from django.utils import timezone
+
+from access_requests.models import Event
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import canonical, hashes_of, head
+
+log = logging.getLogger(__name__)
+
+LONGEST_LINE = 2000  # bytes
+AT_ONCE = 1000  # anchors that one query compares with the log
+LATE = 2  # intervals after which the next anchor is overdue
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What a line of the file says: which hash stood at which place of the log, and when."""
+
+    at: datetime
+    number: int
+    hash: str
+    signed: bool
+    line: int
+
+
+def interval() -> timedelta:
+    """Return how often an anchor is written."""
+    return timedelta(minutes=settings.GATEHOUSE_ANCHOR_MINUTES)
+
+
+def write_anchor_if_due() -> str | None:
+    """Append an anchor when the last one is older than the interval; return its line, or None.
+
+    The first anchor of a day goes out by email as well, to `GATEHOUSE_ANCHOR_MAIL`. Two workers at once write one.
+    """
+    path = settings.GATEHOUSE_ANCHOR_FILE
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:  # noqa: PTH123
+        fcntl.flock(file, fcntl.LOCK_EX)
+        last, whole = _last(file.fileno())
+        now = timezone.now()
+        if last is not None and timedelta(0) <= now - last.at < interval():
+            return None
+        line = signed_line(now)
+        # A line that a full disk or a kill cut short is ended first, so that it spoils no other.
+        os.write(file.fileno(), (b"" if whole else b"\n") + line.encode() + b"\n")
+        os.fsync(file.fileno())
+    _mail(line, now)
+    return line
+
+
+def _last(descriptor: int) -> tuple[Anchor | None, bool]:
+    """The last line's anchor, and whether the file ends with a whole line."""
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, 2 * LONGEST_LINE, max(size - 2 * LONGEST_LINE, 0))
+    lines = tail.splitlines()
+    found = [anchor for line in lines if (anchor := _parse(line, 0)) is not None]
+    return (found[-1] if found else None), not tail or tail.endswith(b"\n")
+
+
+def signed_line(now: datetime) -> str:
+    """Return the log's head as it is now, signed."""
+    number, hash = head()
+    key = _private_key()
+    content: dict[str, Any] = {
+        "at": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "number": number,
+        "hash": hash,
+        "portal": settings.GATEHOUSE_URL,
+        "key": _public(key),
+    }
+    signature = key.sign(canonical(content).encode())
+    return canonical({**content, "signature": base64.b64encode(signature).decode()})
+
+
+def _mail(line: str, now: datetime) -> None:
+    """Queue an anchor's email; its key names the day, so that the first anchor of a day is the one that leaves."""
+    number = json.loads(line)["number"]
+    for address in settings.GATEHOUSE_ANCHOR_MAIL:
+        queue_mail(
+            key=f"anchor:{now:%Y%m%d}:{address}",
+            to=address,
+            template="mails/anchor.txt",
+            context={"line": line, "number": number, "hash": json.loads(line)["hash"], "at": now},
+        )
+
+
+# --- the key ---
+
+
+def _private_key() -> Ed25519PrivateKey:
+    path = settings.GATEHOUSE_STATE / "anchor_key"
+    if not path.exists():
+        if settings.GATEHOUSE_ANCHOR_FILE.exists() and settings.GATEHOUSE_ANCHOR_FILE.stat().st_size:
+            log.warning("%s is gone: a new key is made, and anchors of the lost one no longer verify", path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = path.with_name(f".anchor_key.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(base64.b64encode(Ed25519PrivateKey.generate().private_bytes_raw()))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(fresh, path)  # of two first workers one key wins
+        fresh.unlink()
+    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes()))
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+def _known_key() -> Ed25519PublicKey | None:
+    """The public half of our key; None where there is none yet."""
+    try:
+        return _private_key().public_key() if (settings.GATEHOUSE_STATE / "anchor_key").exists() else None
+    except (OSError, ValueError):
+        return None
+
+
+# --- checking ---
+
+
+def read_anchors(path: Path) -> Iterator[Anchor | int]:
+    """Yield the anchors of a file in their order; for a line that is none, its number."""
+    key = _known_key()
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+            if line.strip() and (line.endswith(b"\n") or len(line) >= LONGEST_LINE):
+                yield _parse(line, number, key) or number
+
+
+def _parse(line: bytes, number: int, key: Ed25519PublicKey | None = None) -> Anchor | None:
+    try:
+        content = json.loads(line)
+        signature = base64.b64decode(content.pop("signature"))
+        at = datetime.strptime(content["at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        place, hash = int(content["number"]), str(content["hash"])
+        if not 0 <= place < 2**63:
+            return None
+        signed = key is not None and _is_signed(key, signature, content)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        return None
+    return Anchor(at, place, hash, signed, number)
+
+
+def _is_signed(key: Ed25519PublicKey, signature: bytes, content: dict[str, Any]) -> bool:
+    try:
+        key.verify(signature, canonical(content).encode())
+    except InvalidSignature:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class AnchorReport:
+    """How many anchors there are, when the last was written, and what does not fit the log, each as a sentence."""
+
+    count: int
+    last_at: datetime | None
+    problems: list[str]
+
+
+def check_anchors() -> AnchorReport:
+    """Compare every anchor with the log, and their age with the interval; memory does not grow with the file."""
+    path = settings.GATEHOUSE_ANCHOR_FILE
+    if not path.exists():
+        return AnchorReport(0, None, _missing(path))
+    count, last, problems = 0, None, []
+    anchors = read_anchors(path)
+    while several := list(islice(anchors, AT_ONCE)):
+        end, _ = head()  # after the lines were read: the log may have grown with them
+        known = hashes_of([anchor.number for anchor in several if isinstance(anchor, Anchor)])
+        for anchor in several:
+            count += 1
+            if problem := _misfit(anchor, known, end):
+                problems.append(problem)
+            elif isinstance(anchor, Anchor):
+                last = anchor.at
+    if not problems and last is None:
+        problems = _missing(path)
+    elif last is not None and timezone.now() - last > LATE * interval():
+        problems.append(
+            f"The last anchor that fits was written on {last:%Y-%m-%d at %H:%M} UTC, and one is due every"
+            f" {settings.GATEHOUSE_ANCHOR_MINUTES} min: has the portal been stopped since, or is its default worker"
+            " not running? If neither, lines were removed or the log was changed."
+        )
+    return AnchorReport(count, last, problems[:20])
+
+
+def _missing(path: Path) -> list[str]:
+    """A young portal need not have an anchor yet, nor one that came from an earlier version a moment ago."""
+    first = Event.objects.filter(format=2).order_by("pk").first()
+    if first is None or timezone.now() - first.at <= LATE * interval():
+        return []
+    return [f"There is no anchor: {path} is empty or gone. Is the portal's default worker running?"]
+
+
+def _misfit(anchor: Anchor | int, known: dict[int, str], end: int) -> str:
+    """What is wrong with one line, as a sentence; "" when it fits the log."""
+    if isinstance(anchor, int):
+        return f"Line {anchor} of the anchors is not an anchor: the file was changed or damaged."
+    if not anchor.signed:
+        return f"The anchor in line {anchor.line} does not carry the signature of this portal's key: the file or the key was changed."
+    if anchor.number > end:
+        return f"The log was cut: it ends at event {end}, and on {anchor.at:%Y-%m-%d at %H:%M} UTC it ended at event {anchor.number}."
+    if anchor.number and known.get(anchor.number) != anchor.hash:
+        return (
+            f"The log was rewritten at or before event {anchor.number}: its hash is not the one that was anchored on"
+            f" {anchor.at:%Y-%m-%d at %H:%M} UTC."
+        )
+    return ""

@@ -1,0 +1,114 @@
+"""The whole check of the event log: chain, anchors, licence texts, and a head that was kept elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import F
+
+from access_requests.errors import Invalid
+from access_requests.models import Event, LicenceAcceptance, LicenceVersion
+from access_requests.services.event_log.anchors import check_anchors
+from access_requests.services.event_log.append import FIRST_HASH, hashes_of, one_moment, verify_chain
+
+MOST = 20  # sentences of one kind
+
+
+@dataclass(frozen=True)
+class LogReport:
+    """`problems` are sentences, each about something that was changed, cut, removed or is overdue."""
+
+    events: int
+    first_bad: int | None
+    head: tuple[int, str]
+    anchors: int
+    last_anchor: datetime | None
+    erased: int
+    problems: list[str]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_log(*, expect: str = "") -> LogReport:
+    """Check chain, anchors and licence texts; `expect` is a head kept elsewhere, as `NUMBER:HASH`.
+
+    Raises `Invalid` when `expect` cannot be read.
+    """
+    expected = parse_head(expect) if expect else None
+    chain = verify_chain()
+    anchors = check_anchors()
+    problems = []
+    if chain.bad:
+        more = f" ({', '.join(map(str, chain.bad[1:]))} as well)" if len(chain.bad) > 1 else ""
+        problems.append(
+            f"The chain of {chain.events} events is broken at event {chain.bad[0]}{more}: it, or the one before it, "
+            "was changed or removed; compare with a backup."
+        )
+    problems += anchors.problems
+    problems += licence_problems()
+    if expected is not None:
+        problems += _unexpected(*expected)
+    return LogReport(
+        chain.events, chain.first_bad, chain.head, anchors.count, anchors.last_at, chain.erased, problems
+    )
+
+
+def parse_head(text: str) -> tuple[int, str]:
+    """Read `NUMBER:HASH`, as an anchor's email gives it."""
+    found = re.fullmatch(r"([0-9]{1,18}):([0-9a-fA-F]{64})", text.strip())
+    if found is None:
+        raise Invalid("--expect cannot be read: write NUMBER:HASH, as in the email of an anchor.")
+    return int(found[1]), found[2].lower()
+
+
+def _unexpected(number: int, hash: str) -> list[str]:
+    known = hashes_of([number]).get(number) if number else FIRST_HASH
+    if known is None:
+        return [f"Event {number} is not in the log, and it is expected there: the log was cut or replaced."]
+    if known != hash:
+        return [
+            f"Event {number} has another hash than the expected one: the log was rewritten at or before it."
+        ]
+    return []
+
+
+def licence_problems() -> list[str]:
+    """Compare each licence text with its SHA-256, and that with the log and with what people accepted."""
+    with one_moment():
+        logged = _logged_hashes()
+        problems = []
+        for licence in LicenceVersion.objects.order_by("pk").iterator(chunk_size=50):
+            if LicenceVersion.digest(licence.text) != licence.sha256:
+                problems.append(
+                    f"{_named(licence)} is not the text that its SHA-256 was taken of: it was changed."
+                )
+            elif licence.sha256 not in logged:
+                problems.append(
+                    f"{_named(licence)} has a SHA-256 that no event of the log names: it was replaced."
+                )
+        for accepted in _accepted_otherwise():
+            problems.append(
+                f"{_named(accepted.licence)} has another SHA-256 than user {accepted.user_id} accepted: one of them was changed."
+            )
+    return problems[:MOST]
+
+
+def _logged_hashes() -> set[str]:
+    """The hashes of every licence text that was ever added."""
+    added = Event.objects.filter(kind="model.licences_changed").values_list("facts", flat=True)
+    return {sha256 for facts in added.iterator() for sha256 in facts.get("added", [])}
+
+
+def _accepted_otherwise() -> list[LicenceAcceptance]:
+    found = LicenceAcceptance.objects.exclude(sha256=F("licence__sha256")).select_related("licence__model")
+    return list(found.defer("licence__text")[:MOST])
+
+
+def _named(licence: LicenceVersion) -> str:
+    return (
+        f"Licence text {licence.name} ({licence.language}, version {licence.pk}) of model {licence.model_id}"
+    )

@@ -1,0 +1,106 @@
+"""Leaked secrets: whoever finds one may end it, and learns nothing but that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from access_requests.models import AccessToken, Machine, RefreshToken
+from access_requests.services.event_log.append import recorded
+from access_requests.services.oauth.machines import lock_machine, sign_out
+from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
+from access_requests.services.tokens.secret import PATTERN, REFRESH_PREFIX, digest, hint, looks_right
+
+LEAKED = "it was found where others could read it"
+LONGEST_PLACE = 500  # characters
+
+
+class Result(StrEnum):
+    """What became of a secret that was reported."""
+
+    REVOKED = "revoked"
+    ENDED = "ended before"
+    UNKNOWN = "not a token of this portal"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A secret that was seen somewhere; `place` is what the finder says of where: an address, a file."""
+
+    secret: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`hint` is cut from what was sent, so it tells the finder nothing new."""
+
+    hint: str
+    result: Result
+
+
+def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
+    """Ends each real, living token at once, with an event and a mail to its person that says where it was seen.
+
+    One of a signed-in machine, be it a refresh token, signs the machine out, which would get the next token else.
+    """
+    digests = {one.secret: digest(one.secret) for one in found if _is_secret(one.secret)}
+    tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
+        digest__in={key for secret, key in digests.items() if not secret.startswith(REFRESH_PREFIX)}
+    )
+    known = {token.digest: token for token in tokens}
+    live = set(live_tokens(tokens).values_list("pk", flat=True))
+    refreshes = {
+        refresh.digest: refresh
+        for refresh in RefreshToken.objects.select_related("machine", "token__user").filter(
+            digest__in={key for secret, key in digests.items() if secret.startswith(REFRESH_PREFIX)}
+        )
+    }
+    answers = []
+    for one in found:
+        key, result = digests.get(one.secret, ""), Result.UNKNOWN
+        if token := known.get(key):
+            result = _end(token, one, live)
+        elif refresh := refreshes.get(key):
+            result = _end_machine(refresh, one)
+        answers.append(Answer(hint(one.secret), result))
+    return answers
+
+
+def _is_secret(text: str) -> bool:
+    return looks_right(text) or looks_right(text, REFRESH_PREFIX)
+
+
+def _end_machine(refresh: RefreshToken, found: Found) -> Result:
+    """A refresh token counts as long as its machine lives: one that was used before ends the machine too."""
+    place = plain(found.place)
+    with recorded():
+        if not lock_machine(refresh.machine_id).is_live():
+            return Result.ENDED
+        sign_out(machine=refresh.machine, why=LEAKED, place=place)
+        tell_of_end(refresh.token, reason=LEAKED, found=place)
+    return Result.REVOKED
+
+
+def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
+    place = plain(found.place)
+    with recorded():
+        machine = Machine.objects.filter(refresh_tokens__token=token).first()
+        if machine is not None:
+            lock_machine(machine.pk)
+        if token.pk not in live or not end_token(token, LEAKED):
+            return Result.ENDED
+        data = {"token": token.pk, "reason": LEAKED} | ({"place": place} if place else {})
+        say_of_token("token.revoked", token, actor_name="leak report", data=data)
+        tell_of_end(token, reason=LEAKED, found=place)
+        if machine is not None:
+            sign_out(machine=machine, why=LEAKED)
+    live.discard(token.pk)
+    return Result.REVOKED
+
+
+def plain(place: str) -> str:
+    """One line of visible characters, without any secret in it."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in place).split())
+    return PATTERN.sub("gth_...", line)[:LONGEST_PLACE]

@@ -1,0 +1,175 @@
+"""What a reviewer or the model's policy decides about a request: checked, written, told to the applicant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from access_requests.access.permissions import is_reviewer, reviewers_of
+from access_requests.enums import (
+    WAITING_STATES,
+    GrantSource,
+    Outcome,
+    ReasonCode,
+    RequestState,
+)
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import (
+    AccessRequest,
+    Decision,
+    Grant,
+)
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import recorded
+from access_requests.services.grants import grant_for_request
+from access_requests.services.locks import lock_request
+from access_requests.services.requests.transitions import move, what_happened
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+MOST_WORDS = 10_000  # characters of a decision's or an appeal's words
+# What can be decided about a request -> the state that it is in then.
+STATE_AFTER = {
+    Outcome.APPROVED: RequestState.APPROVED,
+    Outcome.REJECTED: RequestState.REJECTED,
+    Outcome.CHANGES_REQUESTED: RequestState.CHANGES_REQUESTED,
+    Outcome.RESET: RequestState.RESET,
+}
+
+
+def open_if_new(request: AccessRequest, reviewer: User) -> None:
+    """Move a locked request that waits to in review, if this reviewer may decide about it."""
+    if request.state == RequestState.SUBMITTED or (
+        request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
+    ):
+        move(request, RequestState.IN_REVIEW, who="reviewer", actor=reviewer)
+
+
+def record_decision(
+    *, request: AccessRequest, reviewer: User, outcome: str, reason_code: str = "", words: str = ""
+) -> Decision:
+    """Decides about a waiting request: one decision, its grant, its mail and its event, all or nothing.
+
+    Of two reviewers at once one wins; the other gets `Conflict` with who decided and when.
+    """
+    if outcome not in STATE_AFTER:
+        raise Invalid("Choose to approve, to reject, to ask for changes or to reset.", field="outcome")
+    if reason_code not in ReasonCode.values:
+        raise Invalid("Choose a reason from the list.", field="reason_code")
+    if outcome == Outcome.REJECTED and not reason_code:
+        raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
+    words = check_words(words, outcome)
+    with recorded():
+        locked = lock_request(request)
+        check_may_decide(request=locked, reviewer=reviewer)
+        if locked.state not in WAITING_STATES:
+            raise Conflict(what_happened(locked))
+        if outcome == Outcome.CHANGES_REQUESTED and locked.applicant.imported:
+            raise Conflict(
+                "The person asked at a followed repository, which knows no request for changes, and cannot answer here: "
+                "write to them, then approve, reject or reset."
+            )
+        open_if_new(locked, reviewer)
+        return decide(locked, reviewer, Outcome(outcome), reason_code, words)
+
+
+def check_words(words: str, outcome: str) -> str:
+    """The words of a decision as they are kept; those against the applicant need some."""
+    needed = outcome in {Outcome.REJECTED, Outcome.CHANGES_REQUESTED}
+    return cleaned_words(
+        words, "Write a sentence to the applicant: what is missing or why not." if needed else ""
+    )
+
+
+def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
+    """Raises `NotAllowed` with the reason why this person cannot decide about this request."""
+    if not is_reviewer(reviewer, request.model):
+        raise NotAllowed(f"You are not a reviewer of {request.model}: ask its owner.")
+    if reviewer.pk == request.applicant_id:
+        raise NotAllowed("Nobody decides their own request: another reviewer must.")
+    if not _may_hear_appeal(request, reviewer):
+        raise NotAllowed("You decided the first time: another reviewer must hear the appeal.")
+
+
+def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
+    """The one who rejected hears the appeal only when there is nobody else."""
+    if not _on_appeal(request) or not _rejected_before(request, reviewer):
+        return True
+    return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
+
+
+def _on_appeal(request: AccessRequest) -> bool:
+    """Appealed, and not decided since."""
+    return request.appealed_at is not None and request.is_open
+
+
+def _rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
+    """Whether the rejection that is appealed, the last one, was this person's."""
+    rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
+    last = rejections.order_by("-pk").first()
+    return last is not None and reviewer is not None and last.reviewer_id == reviewer.pk
+
+
+def decide(
+    request: AccessRequest,
+    reviewer: User | None,
+    outcome: Outcome,
+    reason_code: str,
+    words: str,
+    *,
+    ended: Grant | None = None,
+) -> Decision:
+    """Moves a locked request, and writes decision, grant and mail; `ended` is a grant that ends with it."""
+    data: dict[str, Any] = {"reason": reason_code, "words": words}
+    if _on_appeal(request) and _rejected_before(request, reviewer):
+        data["heard_own_appeal"] = True  # there was no other reviewer
+    who = "reviewer" if reviewer else "policy"
+    move(request, STATE_AFTER[outcome], who=who, actor=reviewer, data=data)
+    decision = write_decision(request, reviewer, outcome, reason_code, words)
+    grant = None
+    if outcome == Outcome.APPROVED:
+        source = GrantSource.REVIEW if reviewer else GrantSource.POLICY
+        grant = grant_for_request(request=request, source=source, actor=reviewer)
+    tell_decision(decision, template=f"mails/{outcome.value}.txt", grant=grant, ended=ended)
+    return decision
+
+
+def write_decision(
+    request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
+) -> Decision:
+    """The decision's row, on appeal if the request is."""
+    return Decision.objects.create(
+        request=request,
+        reviewer=reviewer,
+        outcome=outcome,
+        reason_code=reason_code,
+        words=words,
+        on_appeal=request.appealed_at is not None,
+    )
+
+
+def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
+    """The applicant's mail, once for each decision."""
+    request = decision.request
+    queue_mail(
+        key=f"decision:{decision.pk}",
+        to=request.applicant.email,
+        template=template,
+        context={
+            "person": request.applicant,
+            "request": request,
+            "model": request.model,
+            "decision": decision,
+            **context,
+        },
+    )
+
+
+def cleaned_words(words: str, sentence: str) -> str:
+    """Return what a person wrote as it is stored. Raises `Invalid`: with `sentence`, if there is one, for an empty text."""
+    words = words.replace("\0", "").strip()
+    if sentence and not words:
+        raise Invalid(sentence, field="words")
+    if len(words) > MOST_WORDS:
+        raise Invalid(f"Write at most {MOST_WORDS:,} characters.", field="words")
+    return words

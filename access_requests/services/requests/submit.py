@@ -1,0 +1,243 @@
+"""What an applicant does: begins a request, saves, submits, withdraws and appeals it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from access_requests.access.access import latest_request, live_grant, open_request
+from access_requests.access.permissions import people_to_tell
+from access_requests.cards import GateForm
+from access_requests.cards.countries import eu_refusal
+from access_requests.enums import (
+    Gate,
+    Outcome,
+    RequestState,
+)
+from access_requests.errors import Conflict, Invalid, NotAllowed
+from access_requests.models import (
+    AccessRequest,
+    FormVersion,
+    GatedModel,
+    LicenceAcceptance,
+)
+from access_requests.request_form.answers import known_values, missing_fields, profile_initial
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import keep_model, lock_person, lock_request
+from access_requests.services.requests.decide import cleaned_words, decide
+from access_requests.services.requests.transitions import move
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+# What the portal knows of a person -> the role of the form field that it prefills.
+PROFILE_ROLES = ("first_name", "last_name", "institution", "country", "email")
+KNOWN_ROLES = ("first_name", "last_name", "institution", "country", "intended_use", "publications")
+
+
+def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
+    """The person's open request, else a new draft prefilled from the last request and the profile.
+
+    A draft of a form that the owner has changed since is put on the new one, with its answers.
+    """
+    if existing := open_request(applicant, model):
+        return _renew_draft(existing, model, applicant)
+    if not model.is_gated or model.form is None:
+        raise Invalid(f"{model} is not gated: download it without asking.")
+    if grant := live_grant(applicant, model):
+        raise Conflict(
+            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access"
+        )
+    with recorded():
+        lock_person(applicant.pk)
+        if faster := open_request(applicant, model):  # another tab
+            return faster
+        request = AccessRequest(model=model, applicant=applicant, form=model.form)
+        set_answers(request, prefilled_answers(model=model, applicant=applicant))
+        request.save(force_insert=True)
+        append_event(kind="request.started", actor=applicant, model=model, request=request)
+    return request
+
+
+def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> AccessRequest:
+    if request.state != RequestState.DRAFT or request.form_id == model.form_id or model.form is None:
+        return request
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        if locked.state == RequestState.DRAFT:
+            answers = carried_answers(old=locked.form, new=model.form, answers=locked.answers)
+            locked.form = model.form
+            set_answers(locked, answers)
+            locked.save()
+    return locked
+
+
+def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
+    """What a new request starts with: the profile, and over it the answers of the person's last request."""
+    answers = profile_initial(gate_form(model), {role: getattr(applicant, role) for role in PROFILE_ROLES})
+    before = latest_request(applicant, model)
+    if before is None or model.form is None:
+        return answers
+    again = carried_answers(old=before.form, new=model.form, answers=before.answers)
+    licence = {field.key for field in gate_form(model).fields_for("licence")}
+    return answers | {key: value for key, value in again.items() if key not in licence}
+
+
+def carried_answers(*, old: FormVersion, new: FormVersion, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Answers to one version of a form as answers to another: by label and type, since keys are only places."""
+    given = {
+        (field.label, field.type): answers[field.key]
+        for field in GateForm.from_json(old.schema).fields
+        if answers.get(field.key) not in (None, "")
+    }
+    fields = GateForm.from_json(new.schema).fields
+    return {f.key: given[f.label, f.type] for f in fields if (f.label, f.type) in given}
+
+
+def gate_form(model: GatedModel) -> GateForm:
+    """The model's form now; an empty one when it has none."""
+    return GateForm.from_json(model.form.schema) if model.form else GateForm()
+
+
+def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str, Any]) -> AccessRequest:
+    """Keeps what was typed so far, complete or not."""
+    with transaction.atomic():
+        locked = _own(request, applicant)
+        if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
+            raise Conflict(
+                f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes."
+            )
+        set_answers(locked, answers)
+        locked.save()
+    return locked
+
+
+def submit_request(
+    *,
+    request: AccessRequest,
+    applicant: User,
+    answers: Mapping[str, Any],
+    licences_shown: Sequence[int] = (),
+    agreed: bool = True,
+    address: str | None = None,
+) -> AccessRequest:
+    """Hands the request in with its answers and licence acceptances; on an auto gate it is approved by policy.
+
+    `licences_shown` are the ids of the texts that stood on the page: if they are no longer the current
+    ones nothing is accepted and the person reads again.
+    """
+    with recorded():
+        lock_person(request.applicant_id)
+        keep_model(request.model_id)
+        locked = _own(request, applicant)
+        if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
+            raise Conflict(
+                "The owner changed the form while you filled it in: your answers are kept, look through them again."
+            )
+        form = GateForm.from_json(locked.form.schema)
+        set_answers(locked, answers)
+        _check_complete(form, locked)
+        locked.address = address
+        locked.save()
+        accepted = _accept_licences(locked, form, licences_shown, agreed)
+        move(locked, RequestState.SUBMITTED, who="applicant", actor=applicant, data={"licences": accepted})
+        if locked.model.gate == Gate.AUTO:
+            decide(locked, None, Outcome.APPROVED, "", "")
+        else:
+            _tell_of_submission(locked)
+    return locked
+
+
+def _own(request: AccessRequest, applicant: User) -> AccessRequest:
+    if request.applicant_id != applicant.pk:
+        raise NotAllowed("This request belongs to somebody else.")
+    return lock_request(request)
+
+
+def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
+    """Stores the answers by key, and those whose meaning is known in their columns as well."""
+    form = GateForm.from_json(request.form.schema)
+    request.answers = {field.key: answers[field.key] for field in form.fields if field.key in answers}
+    known = known_values(form, request.answers)
+    person = request.applicant
+    for role in KNOWN_ROLES:
+        value = known.get(role)
+        if value is None and role in PROFILE_ROLES:
+            value = str(getattr(person, role) or "")
+        setattr(request, role, value or ([] if role == "publications" else ""))
+    if known.get("full_name") and not (known.get("first_name") or known.get("last_name")):
+        request.first_name, request.last_name = known["full_name"], ""
+
+
+def _check_complete(form: GateForm, request: AccessRequest) -> None:
+    if missing := missing_fields(form, request.answers):
+        what = "Agree to" if missing[0].role == "licence" else "Answer"
+        raise Invalid(f"{what} “{missing[0].label}” before you submit.", field=missing[0].key)
+    if sentence := eu_refusal(form, str(request.country)):
+        raise NotAllowed(sentence)
+
+
+def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int], agreed: bool) -> list[str]:
+    current = list(request.model.licence_versions.filter(retired_at__isnull=True))
+    if not current:
+        return []
+    if {licence.pk for licence in current} != set(shown):
+        raise Conflict("The licence changed while you were reading: read it again and agree to the new text.")
+    if not agreed:
+        raise Invalid("Agree to the licence before you submit.", field="agree")
+    for licence in current:
+        LicenceAcceptance.objects.get_or_create(
+            request=request,
+            licence=licence,
+            defaults={"user": request.applicant, "language": licence.language, "sha256": licence.sha256},
+        )
+    return [licence.sha256 for licence in current]
+
+
+def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessRequest:
+    """Takes an open request back; what was written is kept."""
+    with recorded():
+        locked = _own(request, applicant)
+        move(locked, RequestState.WITHDRAWN, who="applicant", actor=applicant)
+    return locked
+
+
+def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> AccessRequest:
+    """Asks for a second look at a rejection, once; another reviewer decides where there is one."""
+    words = cleaned_words(words, "Say why the decision should be looked at again.")
+    with recorded():
+        locked = _own(request, applicant)
+        if locked.appealed_at is not None:
+            raise Conflict(f"Request #{locked.pk} was appealed already: a rejection can be appealed once.")
+        if other := open_request(applicant, locked.model):
+            raise Conflict(f"You have a newer request, #{other.pk}: go on with that one.")
+        if live_grant(applicant, locked.model):
+            raise Conflict(f"You have access to {locked.model} already.")
+        locked.appeal = words
+        locked.save(update_fields=["appeal"])
+        move(locked, RequestState.APPEALED, who="applicant", actor=applicant)
+        _tell_reviewers(locked, f"appealed:{locked.pk}:{locked.appealed_at:%Y%m%d%H%M%S%f}", appealed=True)
+    return locked
+
+
+def _tell_of_submission(request: AccessRequest) -> None:
+    """Keyed by the moment: a request handed in again after changes is news again."""
+    moment = f"{request.pk}:{request.submitted_at:%Y%m%d%H%M%S%f}"
+    context = {"person": request.applicant, "request": request, "model": request.model}
+    queue_mail(
+        key=f"received:{moment}", to=request.applicant.email, template="mails/received.txt", context=context
+    )
+    _tell_reviewers(request, f"new:{moment}", appealed=False)
+
+
+def _tell_reviewers(request: AccessRequest, key: str, *, appealed: bool) -> None:
+    for person in people_to_tell(request.model):
+        queue_mail(
+            key=f"{key}:{person.pk}",
+            to=person.email,
+            template="mails/new_request.txt",
+            context={"person": person, "request": request, "model": request.model, "appealed": appealed},
+        )

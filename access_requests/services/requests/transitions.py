@@ -1,0 +1,128 @@
+"""The table of allowed moves, and the one function that makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from access_requests.enums import CLOSED_STATES, RequestState
+from access_requests.errors import Conflict
+from access_requests.models import AccessRequest
+from access_requests.services.event_log.append import append_event
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+S = RequestState
+
+
+@dataclass(frozen=True)
+class Move:
+    """`who` makes it and what it `requires`, in words for the docs; the services check them."""
+
+    source: RequestState
+    target: RequestState
+    who: str
+    requires: str
+    event: str
+
+    @property
+    def makers(self) -> list[str]:
+        """Who may make it, one by one."""
+        return self.who.split(" or ")
+
+
+GONE = "by a reviewer: withdrawn where it was asked"
+MOVES = (
+    Move(S.DRAFT, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"),
+    Move(S.DRAFT, S.WITHDRAWN, "applicant or reviewer", "an earlier one is reopened", "request.withdrawn"),
+    Move(S.SUBMITTED, S.IN_REVIEW, "reviewer", "", "request.opened"),
+    Move(S.SUBMITTED, S.APPROVED, "policy", "gate is auto", "request.approved"),
+    Move(S.SUBMITTED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
+    Move(S.IN_REVIEW, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.IN_REVIEW, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
+    Move(S.IN_REVIEW, S.CHANGES_REQUESTED, "reviewer", "words", "request.changes_requested"),
+    Move(S.IN_REVIEW, S.RESET, "reviewer", "", "request.reset"),
+    Move(S.IN_REVIEW, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
+    Move(
+        S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"
+    ),
+    Move(S.CHANGES_REQUESTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.CHANGES_REQUESTED, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
+    Move(S.CHANGES_REQUESTED, S.RESET, "reviewer", "", "request.reset"),
+    Move(S.CHANGES_REQUESTED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
+    Move(S.APPROVED, S.APPROVED, "reviewer", "the access has ended", "request.approved"),
+    Move(S.APPROVED, S.IN_REVIEW, "reviewer", "the access is revoked", "request.reopened"),
+    Move(S.APPROVED, S.REJECTED, "reviewer", "reason and words, the access is revoked", "request.rejected"),
+    Move(S.REJECTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.REJECTED, S.REJECTED, "reviewer", "access was given and ended since", "request.rejected"),
+    Move(S.REJECTED, S.IN_REVIEW, "reviewer", "", "request.reopened"),
+    Move(S.REJECTED, S.RESET, "reviewer", "", "request.reset"),
+    Move(S.REJECTED, S.APPEALED, "applicant", "words, once per rejection", "request.appealed"),
+    Move(S.RESET, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
+    Move(S.RESET, S.IN_REVIEW, "reviewer", "", "request.reopened"),
+    Move(S.RESET, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
+    Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
+    Move(S.APPEALED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
+)
+DATES = ("submitted_at", "first_submitted_at", "appealed_at", "closed_at")  # that a move may set
+ALLOWED = {(move.source, move.target): move for move in MOVES}
+
+
+def move(
+    request: AccessRequest,
+    target: RequestState,
+    *,
+    who: str,
+    actor: User | None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile.
+
+    What is done to a closed request begins anew: an appeal that was heard is over, its words stay in the event.
+    """
+    allowed = ALLOWED.get((RequestState(request.state), target))
+    if allowed is None or who not in allowed.makers:
+        raise Conflict(what_happened(request))
+    now = timezone.now()
+    data = data or {}
+    if request.appealed_at is not None and request.state in CLOSED_STATES:
+        data = {**data, "appeal_before": request.appeal}
+        request.appeal, request.appealed_at = "", None
+    request.state = target
+    if target == S.SUBMITTED:
+        request.submitted_at = now
+        request.first_submitted_at = request.first_submitted_at or now
+    if target == S.APPEALED:
+        request.appealed_at = now
+    request.closed_at = now if target in CLOSED_STATES else None
+    request.save(update_fields=["state", *DATES, "appeal", "updated_at"])
+    append_event(
+        kind=allowed.event,
+        actor=actor,
+        actor_name="" if actor else "policy",
+        model=request.model,
+        request=request,
+        data={"from": allowed.source.value, "to": target.value, **data},
+    )
+
+
+def what_happened(request: AccessRequest) -> str:
+    """For the one who came too late: the state now, and who decided when."""
+    decision = request.decisions.select_related("reviewer").order_by("-pk").first()
+    if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED, S.RESET}:
+        by = decision.reviewer.username if decision.reviewer else "policy"
+        return (
+            f"Request #{request.pk} was decided already: {decision.get_outcome_display()} by {by} "
+            f"on {decision.decided_at:%Y-%m-%d at %H:%M} UTC."
+        )
+    return f"Request #{request.pk} is {request.get_state_display()} now, so this cannot be done any more."
+
+
+def as_mermaid() -> str:
+    """The picture in the docs, drawn from the table."""
+    lines = ["stateDiagram-v2", "    [*] --> draft"]
+    lines += [f"    {m.source.value} --> {m.target.value}: {m.who}" for m in MOVES]
+    return "\n".join(lines)

@@ -1,0 +1,24 @@
+"""The weights side in the admin.
+
+models         a gated model with its weights: added in one step, changed together with what is published
+recoveries     recoveries: to be read, cancelled and tried again
+revisions      revisions, and whether a model publishes its uploads or holds them
+downloads      the download log
+source_rights  folders and repositories that a superuser assigned to a namespace
+"""
+
+from model_ops.admin.downloads import DownloadAdmin
+from model_ops.admin.models import GatedModelWithWeightsAdmin
+from model_ops.admin.recoveries import RecoveryAdmin
+from model_ops.admin.revisions import RevisionAdmin, UploadRuleAdmin
+from model_ops.admin.source_rights import AllowedRepositoryAdmin, AssignedFolderAdmin
+
+__all__ = [
+    "AllowedRepositoryAdmin",
+    "AssignedFolderAdmin",
+    "DownloadAdmin",
+    "GatedModelWithWeightsAdmin",
+    "RecoveryAdmin",
+    "RevisionAdmin",
+    "UploadRuleAdmin",
+]

@@ -1,0 +1,196 @@
+"""Gated models in the admin with their weights: added in one step, changed together with what is published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from access_requests.admin.base import say, signed_in
+from access_requests.admin.catalogue import GatedModelAdmin
+from access_requests.admin.forms import AddModelForm
+from access_requests.errors import RuleError
+from access_requests.models import GatedModel
+from access_requests.services.catalogue.gated_models import understand_card
+from model_ops.enums import Compat, DiffMethod, DiffOnly, Dtype, ResizePolicy
+from model_ops.queries import current_recovery, weights_state
+from model_ops.services.catalogue.add_model import add_model_with_weights, check_new, update_model
+from model_ops.services.recoveries.weights import Prepared, prepare_weights
+from model_ops.services.revisions.licence_files import prompt_as_licence
+from model_ops.services.revisions.publish import publish_revision
+from model_ops.services.sources.rights import folders_of, namespaces_of
+
+SOURCE = "A folder on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
+SOURCES = ["base", "diff", "files"]
+CHOICES = [
+    "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
+    "tied", "diff_only",
+]  # fmt: skip
+LINE = forms.TextInput(attrs={"class": "vLargeTextField"})
+
+
+class SourcesForm(forms.Form):
+    """Base and diff, or files that are published as they are."""
+
+    base = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
+    diff = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
+    files = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=LINE,
+        help_text=f"Instead of base and diff: weights that are published as they are. {SOURCE}",
+    )
+    method = forms.ChoiceField(label="The diff is", choices=DiffMethod.choices, required=False)
+    compat = forms.ChoiceField(label="Diff made by", choices=Compat.choices, required=False)
+    dtype = forms.ChoiceField(choices=[("", "as that tool writes"), *Dtype.choices], required=False)
+    resize_policy = forms.ChoiceField(
+        label="Added vocabulary rows",
+        choices=[("", "as the diff says, else the mean"), *ResizePolicy.choices],
+        required=False,
+    )
+    max_shard_size = forms.CharField(
+        label="Largest file", max_length=20, required=False, help_text="Like 2500MB; 5GB if left empty."
+    )
+    keep_rotary = forms.BooleanField(label="Keep rotary buffers", required=False)
+    expected_sum = forms.FloatField(
+        label="Sum of all parameters", required=False, help_text="Of the recovered weights, as published."
+    )
+    sum_tolerance = forms.FloatField(
+        label="How far off it may be",
+        required=False,
+        min_value=0,
+        help_text="If left empty: 0.01, or a millionth of a large sum.",
+    )
+    tied = forms.CharField(
+        label="Names of one tensor",
+        max_length=1000,
+        required=False,
+        help_text="Only where the sources do not say it: lm_head.weight=model.embed_tokens.weight, or none.",
+    )
+    diff_only = forms.ChoiceField(
+        label="Tensors that only the diff has",
+        choices=[("", "as the diff says, else refuse"), *DiffOnly.choices],
+        required=False,
+    )
+
+
+def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
+    """Say which sources this person may name, for a model of the namespace or (empty) for any of theirs."""
+    if user.is_superuser:
+        roots = (
+            ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
+            or "none, until GATEHOUSE_SOURCES names one"
+        )
+        return format_html("Folders that you may name are those below: {}.", roots)
+    namespaces = [namespace] if namespace else namespaces_of(user)
+    folders = [(name, folder) for name in namespaces for folder in folders_of(name)]
+    if not folders:
+        return format_html(
+            "{}",
+            "No folder is assigned to your namespace: name a repository or an upload, or ask a superuser to assign one.",
+        )
+    lines = format_html_join(", ", "{} (for {})", ((folder, name) for name, folder in folders))
+    return format_html("Folders that you may name, with those below them: {}.", lines)
+
+
+def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
+    """Return the plan of a form's sources and choices; what was left empty is the engine's default."""
+    sources = {name: given[name] for name in SOURCES}
+    choices = {name: given[name] for name in CHOICES if not _is_left_empty(given[name])}
+    namespace = repo_id.partition("/")[0]
+    return prepare_weights(**sources, options=choices, in_admin=True, actor=actor, namespace=namespace)
+
+
+def _is_left_empty(value: Any) -> bool:
+    """A zero is a number that somebody typed."""
+    return value is None or value is False or value == ""
+
+
+class AddModelWithWeightsForm(SourcesForm, AddModelForm):
+    """Django orders the fields by the admin's fieldsets."""
+
+    class Meta(AddModelForm.Meta):
+        pass
+
+
+@admin.register(GatedModel)
+class GatedModelWithWeightsAdmin(GatedModelAdmin):
+    """The plan is made when the form is sent: a refusal adds nothing and says why."""
+
+    readonly_fields = [*GatedModelAdmin.readonly_fields, "weights", "plan"]
+
+    def form_for(self, obj: GatedModel | None) -> Any:
+        return super().form_for(obj) if obj else AddModelWithWeightsForm
+
+    def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
+        sets = super().get_fieldsets(request, obj)
+        if obj:
+            return [*sets, ("Weights", {"fields": ["weights", "plan"]})]
+        about = what_may_be_named(signed_in(request))
+        return [*sets, ("Weights", {"fields": [*SOURCES, *CHOICES], "description": about})]
+
+    @admin.display(description="weights")
+    def weights(self, model: GatedModel) -> str:
+        state = weights_state(model)
+        return (
+            f"{state.state}, {state.percent} %" if state.state and not state.ready else state.state or "none"
+        )
+
+    @admin.display(description="plan")
+    def plan(self, model: GatedModel) -> SafeString:
+        recovery = current_recovery(model)
+        text = recovery.plan.get("text", "") if recovery else "No weights yet."
+        return format_html(
+            '<pre class="plan">{}</pre>', "\n".join(filter(None, [text, recovery.error if recovery else ""]))
+        )
+
+    def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
+        check_new(fields["repo_id"], asker=signed_in(request))
+        prepared = _prepared(given, signed_in(request), fields["repo_id"])
+        if not fields["licences"]:
+            fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
+        model, _ = add_model_with_weights(prepared=prepared, **fields)
+        messages.info(request, "The weights are made when the first person gets access.")
+        return model
+
+    def published(self, request: HttpRequest, model: GatedModel) -> None:
+        publish_revision(model=model, actor=signed_in(request))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.weights_view)
+        own = path("<path:object_id>/weights/", view, name="access_requests_gatedmodel_weights")
+        return [own, *super().get_urls()]
+
+    def weights_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """New sources for a model that is there; readers keep the old weights until the new ones are ready."""
+        model = self._owned(request, object_id)
+        if model is None:
+            return self.not_there(request, object_id)
+        form = SourcesForm(request.POST or None, initial=request.GET.dict())
+        if request.method == "POST" and form.is_valid():
+            try:
+                prepared = _prepared(form.cleaned_data, signed_in(request), model.repo_id)
+                update_model(model=model, prepared=prepared, actor=signed_in(request))
+            except RuleError as error:
+                say(request, error)
+            else:
+                messages.success(request, "These are the model's weights from now on.")
+                return redirect("admin:access_requests_gatedmodel_change", model.pk)
+        return self._page(
+            request,
+            model,
+            "weights",
+            {
+                "form": form,
+                "title": "Weights",
+                "plan": self.plan(model),
+                "may_be_named": what_may_be_named(signed_in(request), model.namespace),
+            },
+        )

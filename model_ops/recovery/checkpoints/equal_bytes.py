@@ -1,0 +1,35 @@
+"""Whether two tensors hold the same bytes: what transformers asks of two names that are stored apart."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.formats.folder import open_regular
+from model_ops.recovery.formats.tensors import TensorRef
+
+_CHUNK = 1024 * 1024
+
+
+def hold_the_same(one: TensorRef, other: TensorRef) -> bool:
+    """Return whether dtype, shape and every byte are equal; reads up to the first difference."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if (one.path, one.offset) == (other.path, other.offset):
+        return True
+    try:
+        return _equal_ranges(one, other)
+    except OSError as error:
+        raise Refusal(f"{one.name} cannot be read: {error.strerror}.") from error
+
+
+def _equal_ranges(one: TensorRef, other: TensorRef) -> bool:
+    with open_regular(Path(one.path)) as mine, open_regular(Path(other.path)) as theirs:
+        for start in range(0, one.nbytes, _CHUNK):
+            size = min(_CHUNK, one.nbytes - start)
+            if os.pread(mine.fileno(), size, one.offset + start) != os.pread(
+                theirs.fileno(), size, other.offset + start
+            ):
+                return False
+    return True

@@ -1,0 +1,151 @@
+"""The table of tied names (`ties.json`): what transformers makes one tensor, and under which configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery.checkpoints.repeated_names import expanded
+from model_ops.recovery.formats.tensors import TensorRef
+
+_SAID = (None, True, False)
+
+Tensors = Mapping[str, TensorRef]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table: names that are tied if the configuration says so.
+
+    `spellings` are the names as files and as the model spell them, `stored` is the place of the one that is saved.
+    """
+
+    spellings: tuple[tuple[str, ...], ...]
+    stored: int
+    prefix: str
+    inner: str
+    when: str
+    each: str
+
+    def is_on(self, config: Mapping[str, Any]) -> bool:
+        """Return whether transformers would tie the names under this configuration."""
+        table: Any = config
+        for part in filter(None, self.inner.split(".")):
+            table = table.get(part) if isinstance(table, dict) else None
+        inner = said_of(table) if self.inner else None
+        cases = list(product(_SAID, _SAID if self.inner else (None,)))
+        return self.when[cases.index((said_of(config), inner))] == "T"
+
+    def groups(self, tensors: Tensors, config: Mapping[str, Any]) -> list[Group]:
+        """Return the groups as the files spell them, fully written out; none where the files hold none of the names."""
+        if self.each:
+            lists = expanded(self.each, self.spellings[0], self.stored, tensors, config)
+            return [Group(names, stored, is_repeated=True) for names, stored in lists]
+        names = max(self.spellings, key=lambda names: sum(name in tensors for name in names))
+        if not any(name in tensors for name in names):
+            names = next(self._behind_prefixes(tensors), ())
+        return [Group(names, names[self.stored])] if names else []
+
+    def _behind_prefixes(self, tensors: Tensors) -> Iterator[tuple[str, ...]]:
+        """Yield the names without the class's own prefix, or behind one that a wrapper put in front, if files have them."""
+        for names in self.spellings:
+            bare = tuple(name.removeprefix(f"{self.prefix}.") for name in names)
+            if bare[self.stored] != names[self.stored] and bare[self.stored] in tensors:
+                yield bare
+            stored = next((name for name in tensors if name.endswith(f".{names[self.stored]}")), None)
+            if stored is not None:
+                yield tuple(stored.removesuffix(names[self.stored]) + name for name in names)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Names of one tensor as the files spell them; `stored` is the one that is saved."""
+
+    names: tuple[str, ...]
+    stored: str
+    is_repeated: bool = False  # written out for each layer
+
+
+def class_named(config: Mapping[str, Any]) -> str:
+    """Return the class that a configuration names first, empty where it names none."""
+    architectures = config.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return name if isinstance(name, str) else ""
+
+
+def said_of(config: Any) -> bool | None:
+    """Return what one configuration itself says of tying; None where it says nothing."""
+    value = config.get("tie_word_embeddings") if isinstance(config, dict) else None
+    return value if isinstance(value, bool) else None
+
+
+def keeps_buffer(config: Mapping[str, Any], name: str) -> bool:
+    """Return whether the architecture saves a tensor of this name that looks like a buffer which others only compute."""
+    return f"{class_named(config)} {re.sub('[0-9]+', '*', name)}" in _kept_buffers()
+
+
+def embedding_names() -> frozenset[str]:
+    """Return the names that embeddings have in any known architecture: what grows with a vocabulary."""
+    return _embedding_names()
+
+
+@cache
+def tie_table() -> dict[str, Any]:
+    """Return `ties.json`: see `tests/model_ops/recovery/ties_table.py` for what each part holds."""
+    return dict(json.loads(Path(__file__).with_name("ties.json").read_text(encoding="utf-8")))
+
+
+@cache
+def _embedding_names() -> frozenset[str]:
+    return frozenset(tie_table()["embeddings"])
+
+
+@cache
+def _kept_buffers() -> frozenset[str]:
+    return frozenset(tie_table()["kept_buffers"])
+
+
+@cache
+def rules_by_class() -> dict[str, list[Rule]]:
+    """Class name -> its rules; none for a class that ties nothing."""
+    found: dict[str, list[Rule]] = {name: [] for name in tie_table()["untied"]}
+    for line in tie_table()["ties"]:
+        spellings = tuple(map(tuple, line["spellings"]))
+        rule = Rule(spellings, line["stored"], line["prefix"], line["inner"], line["when"], line["each"])
+        for name in line["architectures"]:
+            found.setdefault(name, []).append(rule)
+    return found
+
+
+@cache
+def tied_names() -> frozenset[str]:
+    """Return every name of an embedding or an output that some known architecture ties."""
+    lines = [line for line in tie_table()["ties"] if not line["each"]]
+    names = {name for line in lines for spelling in line["spellings"] for name in spelling}
+    return frozenset(name for name in names if name in _embedding_names() or "shared" in name)
+
+
+@cache
+def usual_pairs() -> dict[str, list[str]]:
+    """Return stored name -> its other one, the commonest first, of names that are two in all known architectures."""
+    others: dict[str, Counter[str]] = {}
+    as_other, more = Counter[str](), set()
+    for line in tie_table()["ties"]:
+        for names in line["spellings"] if not line["each"] else ():
+            stored = names[line["stored"]]
+            rest = dict.fromkeys((name for name in names if name != stored), len(line["architectures"]))
+            others.setdefault(stored, Counter()).update(rest)
+            as_other.update(rest)
+            more |= {stored} if len(rest) > 1 else set()
+    return {
+        stored: [name for name, _ in count.most_common()]
+        for stored, count in others.items()
+        if stored not in more and count.total() > as_other[stored]
+    }

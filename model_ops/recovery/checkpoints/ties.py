@@ -1,0 +1,288 @@
+"""Which names of a checkpoint are one tensor, found without a model class.
+
+weight_diff goes through a model's state dict, in which a tied tensor stands under each of its names, so it is added
+(or subtracted) once for each of them. How many there are is a fact of the architecture, and whether they are tied one
+of the configuration: `ties.json` holds both, observed on the models of transformers (`tests/model_ops/recovery/
+ties_table.py` writes it). Of an architecture that is not in it, only what the checkpoint itself says is believed;
+where that is not enough the checkpoint is refused with what to pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_ops.recovery.checkpoints.equal_bytes import hold_the_same
+from model_ops.recovery.checkpoints.tie_table import (
+    Group,
+    Rule,
+    Tensors,
+    class_named,
+    rules_by_class,
+    said_of,
+    tie_table,
+    tied_names,
+    usual_pairs,
+)
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.formats.tensors import TensorRef
+
+NONE = "none"  # what --tied says where nothing is tied
+_OTHER_NAME = "OTHER_NAME"  # what a sentence has where a name is to be filled in
+_DEEPEST = 4  # configurations inside one another
+_EMBEDDING = re.compile(r"(?:.*[._])?(?:emb|embed\w*|word_embeddings|wte|shared|lm_head)(?:\.weight)?")
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Names of one tensor, in the order of a state dict; `stored` is in the files, `written` in a result."""
+
+    names: tuple[str, ...]
+    stored: str
+    written: str
+
+
+def find_ties(
+    tensors: Tensors, config: Mapping[str, Any], role: str, said: str | None = None
+) -> tuple[Tie, ...]:
+    """Return the groups of names in `tensors` that are one tensor each.
+
+    `said` is what --tied says, None where it is not given. Reads the bytes of names that are stored apart although
+    the configuration ties them. Raises Refusal if the files do not say it; the sentence says what to pass.
+    """
+    name, rules = _rules_for(tensors, config)
+    if said is not None:
+        return tuple(_tie_of_said(names, tensors, rules, role) for names in parse_tied(said))
+    if rules is None:
+        return tuple(_guessed(tensors, config))
+    if name in tie_table()["unclear"] or _is_built_otherwise(name, config):
+        if declared_tie(config) is False:
+            return ()
+        raise _unclear(name)
+    found = [(rule, rule.groups(tensors, config)) for rule in rules]
+    _check_fit(name, [(rule.is_on(config), groups) for rule, groups in found])
+    ties = []
+    for rule, groups in found:
+        for group in groups:
+            if rule.is_on(config):
+                ties.append(_tie(group, tensors, name))
+            else:
+                _check_whole(
+                    group, tensors, name, is_composite=any(key.endswith("_config") for key in config)
+                )
+    return _merged(filter(None, ties))
+
+
+def _check_fit(name: str, found: list[tuple[bool, list[Group]]]) -> None:
+    """Refuse a checkpoint that lacks all names of a group that its class ties: it is built otherwise than the known one."""
+    if any(is_on and not groups for is_on, groups in found):
+        raise _unclear(name)
+
+
+def _is_built_otherwise(name: str, config: Mapping[str, Any]) -> bool:
+    """Return whether the configuration sets a flag that changes what the class ties."""
+    flags = tie_table()["flags"].get(name, {})
+    return any(config.get(key, value) != value for key, value in flags.items())
+
+
+def _unclear(name: str) -> Refusal:
+    return Refusal(
+        f"{name} ties tensors, and which ones of this checkpoint is not known here. {_advice('NAME=OTHER_NAME')}"
+    )
+
+
+def _merged(ties: Iterable[Tie]) -> tuple[Tie, ...]:
+    """Return the ties with those of one stored tensor as one."""
+    found: dict[str, Tie] = {}
+    for tie in ties:
+        before = found.get(tie.stored)
+        names = tuple(dict.fromkeys((before.names if before else ()) + tie.names))
+        found[tie.stored] = Tie(names, tie.stored, before.written if before else tie.written)
+    return tuple(found.values())
+
+
+def parse_tied(text: str) -> list[tuple[str, ...]]:
+    """Return the groups that `--tied` names: `none`, or `NAME=NAME`, more names with `=`, more groups with `,`."""
+    if text == NONE:
+        return []
+    groups = [tuple(group.split("=")) for group in text.split(",")]
+    names = [name for group in groups for name in group]
+    if any(len(group) < 2 for group in groups) or not all(names) or len(set(names)) < len(names):
+        raise Refusal(
+            f"--tied {text[:200]!r} is not understood; write none, or names of one tensor like"
+            " lm_head.weight=model.embed_tokens.weight."
+        )
+    return groups
+
+
+def declared_tie(config: Mapping[str, Any]) -> bool | None:
+    """Return what a configuration and those inside it say of tying; None where they are silent or disagree."""
+    found = set(_declared(config, _DEEPEST))
+    return found.pop() if len(found) == 1 else None
+
+
+def _declared(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
+    own = said_of(config)
+    if own is not None:
+        yield own
+    for inner in config.values():
+        if depth and isinstance(inner, dict):
+            yield from _declared(inner, depth - 1)
+
+
+def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[Rule] | None]:
+    """Return the class that a configuration means, and its rules; None for a class that is not known.
+
+    weight_diff loads by the model type where `architectures` is silent. Of the classes of a type that one is meant whose
+    tied names the files have; a class of its own that does not call itself a causal language model is none of them.
+    """
+    name = class_named(config)
+    if name in rules_by_class() or name in tie_table()["unclear"]:
+        return name, rules_by_class().get(name, [])
+    if not name or name.lower().endswith("forcausallm"):
+        for candidate in tie_table()["by_model_type"].get(str(config.get("model_type")), []):
+            rules = rules_by_class().get(candidate)
+            if rules is not None and all(rule.groups(tensors, config) for rule in rules):
+                return candidate, rules
+    return "this architecture", None
+
+
+def _tie(group: Group, tensors: Tensors, class_name: str) -> Tie | None:
+    """Return the tie of a group that is on: as transformers does, without names that are stored with other values.
+
+    Of three names and more the one that is saved must be there, else it is not known which of them belong together.
+    """
+    present = [name for name in group.names if name in tensors]
+    stored = group.stored if group.stored in tensors else present[0]
+    apart = {name for name in present if not _same(tensors[stored], tensors[name])}
+    if len(group.names) > 2 and (stored != group.stored or (apart and group.is_repeated)):
+        raise _unclear(class_name)
+    names = tuple(name for name in group.names if name not in apart)
+    if len(names) < 2:
+        return None
+    return Tie(names, stored, group.stored if group.stored in names else stored)
+
+
+def _same(one: TensorRef, other: TensorRef) -> bool:
+    """Return whether two stored tensors hold the same values. Raises Refusal if their dtypes differ."""
+    if one.dtype != other.dtype and one.shape == other.shape:
+        raise Refusal(
+            f"{one.name} and {other.name} are tied by its config.json and stored in two dtypes, {one.dtype} and"
+            f" {other.dtype}. {_advice(f'{one.name}={other.name}')}"
+        )
+    return hold_the_same(one, other)
+
+
+def _check_whole(group: Group, tensors: Tensors, class_name: str, *, is_composite: bool) -> None:
+    """Refuse a checkpoint that lacks what its configuration says is a tensor of its own.
+
+    A model inside another one may be of a kind that names its embedding otherwise.
+    """
+    missing = [name for name in group.names if name not in tensors]
+    there = next(name for name in group.names if name in tensors)
+    if missing and (group.stored in tensors or not is_composite):
+        raise Refusal(
+            f"it has {there} but no {missing[0]}, and {class_name} does not tie the two under its config.json, so"
+            f" loading it would fill {missing[0]} with random numbers. If they are one tensor, set"
+            f" tie_word_embeddings to true in config.json. {_advice(f'{missing[0]}={there}')}"
+        )
+
+
+def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | None, role: str) -> Tie:
+    present = [name for name in names if name in tensors]
+    if not present:
+        raise Refusal(f"--tied names {names[0]}, and neither it nor its other names are in the {role}.")
+    known = {name for rule in rules or () for spelling in rule.spellings for name in spelling}
+    odd = next((name for name in names if name not in tensors and known and not _is_known(name, known)), None)
+    if odd or _OTHER_NAME in names:
+        raise Refusal(f"--tied names {odd or _OTHER_NAME}, and no tensor of this architecture has that name.")
+    for name in present[1:]:
+        if not hold_the_same(tensors[present[0]], tensors[name]):
+            raise Refusal(
+                f"--tied says that {present[0]} and {name} are one tensor, and the {role} stores them with"
+                " different values."
+            )
+    return Tie(names, present[0], present[0])
+
+
+def _is_known(name: str, known: set[str]) -> bool:
+    """Return whether a name is one of those known, without its prefix or behind another one."""
+    return any(name == other or name.endswith(f".{other}") or other.endswith(f".{name}") for other in known)
+
+
+def _guessed(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
+    """Yield the tie of an architecture that the table does not know, if the checkpoint leaves no doubt.
+
+    Only a causal language model is believed, with an embedding that is one of two names wherever it is tied, and nothing
+    else of its shape. Everything else that could be tied is refused.
+    """
+    declared = declared_tie(config)
+    if declared is False:
+        return
+    pairs = usual_pairs()
+    for name in tensors:
+        if name not in tied_names():
+            continue
+        source = (
+            name
+            if name in pairs
+            else next((key for key, others in pairs.items() if name in others and key in tensors), "")
+        )
+        target = next((other for other in pairs.get(source, ()) if other in tensors), None)
+        if source and target and not hold_the_same(tensors[source], tensors[target]):
+            continue
+        if not (source and declared and _is_causal(config) and _is_alone(tensors[source], target, tensors)):
+            raise _unknown(source or name, target, declared=declared)
+        if name == source:
+            yield Tie((source, target or pairs[source][0]), source, source)
+    _check_no_lone_embedding(tensors, config)
+
+
+def _is_causal(config: Mapping[str, Any]) -> bool:
+    name = class_named(config)
+    return not name or name.lower().endswith(("forcausallm", "lmheadmodel"))
+
+
+def _is_alone(source: TensorRef, target: str | None, tensors: Tensors) -> bool:
+    """Return whether nothing else has the embedding's shape: it would be the output."""
+    return all(ref.shape != source.shape or name in (source.name, target) for name, ref in tensors.items())
+
+
+def _check_no_lone_embedding(tensors: Tensors, config: Mapping[str, Any]) -> None:
+    """Refuse an embedding without anything of its shape: an output that is tied to it, or none at all?"""
+    shapes = Counter(ref.shape for ref in tensors.values())
+    sizes = set(_vocabulary_sizes(config, _DEEPEST))
+    for ref in tensors.values():
+        if len(ref.shape) != 2 or shapes[ref.shape] > 1 or "position" in ref.name or ref.name in tied_names():
+            continue
+        if ref.shape[0] in sizes or (ref.shape[0] > ref.shape[1] and _EMBEDDING.fullmatch(ref.name)):
+            raise _unknown(ref.name, None, declared=None)
+
+
+def _vocabulary_sizes(config: Mapping[str, Any], depth: int) -> Iterator[int]:
+    for name, value in config.items():
+        if name == "vocab_size" and type(value) is int:
+            yield value
+        elif depth and isinstance(value, dict):
+            yield from _vocabulary_sizes(value, depth - 1)
+
+
+def _unknown(source: str, target: str | None, *, declared: bool | None) -> Refusal:
+    says = "says that they are" if declared else "does not say"
+    other = target or "another name"
+    return Refusal(
+        f"nothing shows whether {source} and {other} are one tensor, and how many names it has: the architecture is not"
+        f" known here, and config.json {says}. {_advice(f'{source}={target or _OTHER_NAME}')}"
+    )
+
+
+def _advice(example: str) -> str:
+    return f"Pass --tied {example} (all names of the tensor) if they are tied, --tied {NONE} if nothing is."
+
+
+def names_of(ties: Iterable[Tie]) -> frozenset[str]:
+    """Return every name of the ties."""
+    return frozenset(name for tie in ties for name in tie.names)

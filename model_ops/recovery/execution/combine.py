@@ -1,0 +1,337 @@
+"""The arithmetic of one block: first plus (or minus) its terms in float32, cast once.
+
+The values are taken where they lie, on the CPU or on a device, in parts. Element-wise IEEE operations give the
+same bits everywhere, but for what a NaN carries: a block that holds one is always made on the CPU (see `making`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+
+from model_ops.recovery.formats.torch_dtypes import BITS, LARGEST, TORCH
+from model_ops.recovery.planning.blocks import Block, Piece
+
+
+@dataclass
+class Counts:
+    """Seen in one tensor of the result: values that are not finite, the least and the greatest of all others (None
+    where there are none), values that a round trip does not restore; `total` is the sum before the cast, where that
+    is asked for.
+    """
+
+    non_finite: int = 0
+    not_restored: int = 0
+    total: float = 0.0
+    min: float | None = None
+    max: float | None = None
+
+    def extend(self, low: float, high: float) -> None:
+        """Finite values from `low` to `high` were seen."""
+        self.min = low if self.min is None else min(self.min, low)
+        self.max = high if self.max is None else max(self.max, high)
+
+
+def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any]]:
+    """For the shard's record: what was seen of each tensor, least and greatest as the result's dtype holds them."""
+    extremes = [value for seen in counts.values() for value in (seen.min, seen.max) if value is not None]
+    stored = iter(_stored(extremes, dtype))
+    return {
+        name: {
+            "non_finite": seen.non_finite,
+            "not_restored": seen.not_restored,
+            "total": seen.total,
+            "min": None if seen.min is None else next(stored),
+            "max": None if seen.max is None else next(stored),
+        }
+        for name, seen in counts.items()
+    }
+
+
+def _stored(values: list[float], dtype: str) -> list[float]:
+    """Rounded like the values themselves. Zero has no sign: which zero is the least depends on the order."""
+    return [value + 0.0 for value in torch.tensor(values, dtype=torch.float32).to(TORCH[dtype]).tolist()]
+
+
+_Tensors = list[tuple[str, int, int]]  # as `Piece.within` gives them
+
+
+class _Seen(NamedTuple):
+    """What was seen of one part: a number for each of its tensors; the sum is of a single one."""
+
+    piece: Piece
+    start: int
+    tensors: _Tensors
+    lows: Sequence[float]
+    highs: Sequence[float]
+    total: float
+    lost: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """`sign` +1 adds, -1 subtracts. `half_steps`: inputs and sum pass through float16, as in FastChat."""
+
+    sign: int
+    half_steps: bool
+    out_dtype: str
+    check_round_trip: bool = False
+    means: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    add_up: bool = False
+
+
+class Combiner:
+    """Combines blocks in the memory of one device, `part` values at a time.
+
+    One block at a time, since the scratch is used again and again: one combiner per shard in work.
+    """
+
+    def __init__(self, arithmetic: Arithmetic, device: torch.device, part: int) -> None:
+        self.arithmetic, self.device, self.part = arithmetic, device, part
+        self.scratch = [] if self._bytes_only else [torch.empty(part, device=device) for _ in range(4)]
+        self.means = {name: tuple(row.to(device) for row in rows) for name, rows in arithmetic.means.items()}
+
+    def combine(self, block: Block, inputs: torch.Tensor, out: torch.Tensor) -> list[torch.Tensor]:
+        """Fill the pieces' places in `out` from `inputs`, both on the device; the header is not touched.
+
+        Returns what was seen, as float32 tensors that may still be computing. Of each part: the least value of each
+        tensor in it, then the greatest ones, the sum where asked for (of one tensor), and where asked for how many
+        values of each are not restored. `tally` reads it.
+        """
+        seen: list[torch.Tensor] = []
+        for piece, start, count in self._parts(block):
+            seen += self._part(piece, start, count, inputs, out)
+        return seen
+
+    def seen_in(self, block: Block) -> int:
+        """How many numbers `combine` returns."""
+        if self._bytes_only:
+            return 0
+        each, once = 2 + self.arithmetic.check_round_trip, int(self.arithmetic.add_up)
+        return sum(
+            each * len(piece.within(start, count)) + once for piece, start, count in self._parts(block)
+        )
+
+    def is_finite(self, block: Block, seen: Sequence[float]) -> bool:
+        """Whether all values that were seen are finite and stay so when cast; a NaN is neither least nor greatest."""
+        parts = self._seen_by_part(block, seen)
+        return all(all(map(self._in_range, part.lows, part.highs)) for part in parts)
+
+    def tally(
+        self, block: Block, seen: Sequence[float], out: torch.Tensor, counts: dict[str, Counts]
+    ) -> None:
+        """Add to the tensors' counts what was seen of a block; `out` is its output in the CPU's memory."""
+        if self._bytes_only:
+            for piece in block.pieces:
+                counts.setdefault(piece.task.name, Counts())
+            return
+        for part in self._seen_by_part(block, seen):
+            for number, (name, start, count) in enumerate(part.tensors):
+                counted = counts.get(name)
+                if counted is None:
+                    counted = counts[name] = Counts()
+                low, high = part.lows[number], part.highs[number]
+                if part.piece.task.whole is not None:
+                    pass
+                elif self._in_range(low, high):
+                    counted.extend(low, high)
+                else:
+                    begin = part.start + start
+                    values = _values(out, part.piece.position, begin, count, self.arithmetic.out_dtype)
+                    _count_each(values, counted)
+                counted.total += part.total
+                counted.not_restored += int(part.lost[number]) if part.lost else 0
+
+    def _seen_by_part(self, block: Block, seen: Sequence[float]) -> Iterator[_Seen]:
+        at = 0
+        for piece, start, count in self._parts(block):
+            tensors = piece.within(start, count)
+            size, total, lost = len(tensors), 0.0, seen[0:0]
+            lows, highs = seen[at : at + size], seen[at + size : at + 2 * size]
+            at += 2 * size
+            if self.arithmetic.add_up:
+                total, at = seen[at], at + 1
+            if self.arithmetic.check_round_trip:
+                lost, at = seen[at : at + size], at + size
+            yield _Seen(piece, start, tensors, lows, highs, total, lost)
+
+    @property
+    def _bytes_only(self) -> bool:
+        return self.arithmetic.out_dtype == "U8"
+
+    def _in_range(self, low: float, high: float) -> bool:
+        largest: float = LARGEST[self.arithmetic.out_dtype]
+        return -largest <= low and high <= largest
+
+    def _parts(self, block: Block) -> Iterator[tuple[Piece, int, int]]:
+        """(piece, first element, number of elements)"""
+        for piece in block.pieces:
+            for start in range(0, piece.count, self.part):
+                yield piece, start, min(self.part, piece.count - start)
+
+    def _part(
+        self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
+    ) -> list[torch.Tensor]:
+        rules = self.arithmetic
+        if piece.task.whole is not None:
+            return self._whole_numbers(piece, start, count, inputs, out)
+        first = _values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
+        target = _values(out, piece.position, start, count, rules.out_dtype)
+        if self._bytes_only:
+            _exclusive_or(first, piece, start, inputs, target)
+            return []
+        if self._is_one_step(piece):
+            term = _values(inputs, piece.inputs[1], start, count, rules.out_dtype)
+            total = torch.add(first, term, alpha=rules.sign, out=target)
+        else:
+            total = target if rules.out_dtype == "F32" else self.scratch[2][:count]
+            self._sum(first, piece, start, inputs, total, rules.sign)
+        if total is not target:
+            target.copy_(total)
+        return self._seen(first, total, target, piece, start, inputs)
+
+    def _whole_numbers(
+        self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Add whole numbers as torch does. Nothing is seen of them but their sum, and all of them come back."""
+        rules, dtype = self.arithmetic, piece.task.first.dtype
+        target = _values(out, piece.position, start, count, dtype)
+        target.copy_(_values(inputs, piece.inputs[0], start, count, dtype))
+        for place in piece.inputs[1:]:
+            target.add_(_values(inputs, place, start, count, dtype), alpha=rules.sign)
+        nothing = torch.zeros(1, device=self.device)
+        total = [target.sum().float().view(1)] if rules.add_up else []
+        return [nothing, nothing, *total, *([nothing] if rules.check_round_trip else [])]
+
+    def _seen(
+        self,
+        first: torch.Tensor,
+        total: torch.Tensor,
+        target: torch.Tensor,
+        piece: Piece,
+        start: int,
+        inputs: torch.Tensor,
+    ) -> list[torch.Tensor]:
+        """What `combine` returns of a part."""
+        tensors = piece.within(start, total.numel())
+        seen = list(self._extremes(total, tensors))
+        if self.arithmetic.add_up:
+            seen.append(total.sum().view(1))
+        if self.arithmetic.check_round_trip:
+            seen.append(_sums(self._not_restored(first, target, piece, start, inputs), tensors))
+        return seen
+
+    def _extremes(self, values: torch.Tensor, tensors: _Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """The least value of each tensor and the greatest; of one that holds a NaN both are NaN."""
+        if len(tensors) == 1:
+            low, high = torch.aminmax(values)
+            return low.float().view(1), high.float().view(1)
+        if values.dtype is not torch.float32:
+            values = self.scratch[2][: values.numel()].copy_(values)
+        array, starts = values.numpy(), [start for _, start, _ in tensors]
+        with numpy.errstate(invalid="ignore"):
+            lows, highs = numpy.minimum.reduceat(array, starts), numpy.maximum.reduceat(array, starts)
+        return torch.from_numpy(lows), torch.from_numpy(highs)
+
+    def _is_one_step(self, piece: Piece) -> bool:
+        """Whether torch does it at once: it adds 16-bit values in float32, too, and rounds the sum once."""
+        rules, task = self.arithmetic, piece.task
+        dtypes = [ref.dtype for ref in (task.first, *task.terms)]
+        as_peer = not rules.half_steps or rules.out_dtype == "F16"
+        plain = as_peer and task.fill is None and not (rules.add_up or rules.check_round_trip)
+        return plain and dtypes == [rules.out_dtype] * 2
+
+    def _sum(
+        self,
+        first: torch.Tensor,
+        piece: Piece,
+        start: int,
+        inputs: torch.Tensor,
+        total: torch.Tensor,
+        sign: int,
+    ) -> None:
+        """total = first + sign * term for each term in turn, each sum rounded as the peer rounds it."""
+        so_far = self._as_float(first, self.scratch[0])
+        if not piece.task.terms:
+            total.copy_(so_far)
+        for number in range(len(piece.task.terms)):
+            term = self._term(number, piece, start, first.numel(), inputs)
+            torch.add(so_far, term, alpha=sign, out=total)
+            if self.arithmetic.half_steps:
+                total.copy_(total.half())
+            so_far = total
+
+    def _as_float(self, values: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
+        if self.arithmetic.half_steps and values.dtype is not torch.float16:
+            values = values.half()
+        if values.dtype is torch.float32:
+            return values
+        return scratch[: values.numel()].copy_(values)
+
+    def _term(self, number: int, piece: Piece, start: int, count: int, inputs: torch.Tensor) -> torch.Tensor:
+        """The base's values as float32: its own, then those of the rows it does not have."""
+        existing = max(0, min(count, piece.from_base - start))
+        dtype = piece.task.terms[number].dtype
+        own = _values(inputs, piece.inputs[number + 1], start, existing, dtype)
+        scratch = self.scratch[1]
+        values = self._as_float(own, scratch)
+        if existing == count:
+            return values
+        scratch[:existing] = values
+        scratch[existing:count] = self._new_rows(number, piece, start + existing, count - existing)
+        return scratch[:count]
+
+    def _new_rows(self, number: int, piece: Piece, start: int, count: int) -> torch.Tensor | float:
+        if piece.task.fill == "zero":
+            return 0.0
+        mean = self.means[piece.task.name][number]
+        begin = piece.start + start
+        columns = torch.arange(begin, begin + count, device=self.device) % mean.numel()
+        return mean[columns]
+
+    def _not_restored(
+        self, first: torch.Tensor, stored: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Which values adding back the stored difference does not give again, bit for bit."""
+        again = self.scratch[3][: first.numel()]
+        self._sum(stored, piece, start, inputs, again, +1)
+        bits = BITS[piece.task.first.dtype]
+        return again.to(first.dtype).view(bits).ne(first.view(bits))
+
+
+def _sums(marked: torch.Tensor, tensors: _Tensors) -> torch.Tensor:
+    """How many values of each tensor are marked."""
+    if len(tensors) == 1:
+        return marked.sum().float().view(1)
+    starts = [start for _, start, _ in tensors]
+    return torch.from_numpy(numpy.add.reduceat(marked.numpy(), starts, dtype=numpy.float32))
+
+
+def _exclusive_or(
+    first: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor, target: torch.Tensor
+) -> None:
+    """target = first ^ base; bytes that the base does not have count as zero."""
+    existing = max(0, min(first.numel(), piece.from_base - start)) if piece.task.terms else 0
+    target[existing:] = first[existing:]
+    if existing:
+        base = _values(inputs, piece.inputs[1], start, existing, "U8")
+        torch.bitwise_xor(first[:existing], base, out=target[:existing])
+
+
+def _values(buffer: torch.Tensor, place: int, start: int, count: int, dtype: str) -> torch.Tensor:
+    kind = TORCH[dtype]
+    begin = place + start * kind.itemsize
+    return buffer[begin : begin + count * kind.itemsize].view(kind)
+
+
+def _count_each(values: torch.Tensor, counted: Counts) -> None:
+    """Values of which some may not be finite; rarely needed, so it may take its time."""
+    finite = values[torch.isfinite(values)].float()
+    counted.non_finite += values.numel() - finite.numel()
+    if finite.numel():
+        low, high = torch.aminmax(finite)
+        counted.extend(low.item(), high.item())

@@ -1,0 +1,154 @@
+"""Which devices take part in a run, whose turn it is, and what is done when one of them has no memory left.
+
+torch is imported when the first device is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.execution.resources import import_torch
+from model_ops.recovery.planning.memory import PLAIN, Buffers
+from model_ops.recovery.planning.plan import Plan, ShardPlan
+from model_ops.recovery.system.control import Control
+
+if TYPE_CHECKING:
+    from model_ops.recovery.execution.device import Device
+
+OUT_OF_MEMORY = "out of GPU memory"
+
+
+def choose_devices(wanted: str) -> Sequence[Device]:
+    """`cpu`; `auto`: every CUDA device that works, else the CPU; `cuda`: every one; `cuda:N`: that one. Raises
+    Refusal where none of those that were named can be used.
+    """
+    import_torch()
+    from model_ops.recovery.execution.device import Cpu, Cuda
+
+    if wanted == "cpu":
+        return [Cpu()]
+    count = _count_cuda()
+    numbers = [int(wanted.removeprefix("cuda:"))] if wanted.startswith("cuda:") else range(count)
+    found = {number: _trouble(number, count) for number in numbers}
+    working = [Cuda(number) for number, trouble in found.items() if not trouble]
+    if working or wanted == "auto":
+        return working or [Cpu()]
+    trouble = next(iter(found.values()), "torch finds no CUDA device here")
+    raise Refusal(f"The device {wanted} cannot be used: {trouble}; choose another one, or --device cpu.")
+
+
+def _count_cuda() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _trouble(number: int, count: int) -> str:
+    """Why a CUDA device cannot be used, empty if it can; lack of memory is seen to when it is met."""
+    import torch
+
+    if number >= count:
+        return f"torch finds {count} CUDA device(s) here, numbered from 0"
+    try:
+        torch.zeros(1, device=f"cuda:{number}").add_(1).item()
+    except RuntimeError as error:
+        return "" if is_out_of_memory(error) else _reason(error)
+    return ""
+
+
+class Devices:
+    """The devices of a run, chosen when the first shard comes. A shard in work holds one of them; several shards
+    may share one.
+    """
+
+    def __init__(self, choose: Callable[[], Sequence[Device]]) -> None:
+        self._choose, self.buffers = choose, PLAIN
+        self._devices: Sequence[Device] = ()
+        self._in_work: list[int] = []
+        self._lock = threading.Lock()
+
+    def count(self) -> int:
+        """How many there are."""
+        with self._lock:
+            if not self._devices:
+                self._devices = self._choose()
+                self._in_work = [0] * len(self._devices)
+            return len(self._devices)
+
+    def make(self, plan: Plan, shard: ShardPlan, folder: Path, control: Control) -> dict[str, Any]:
+        """`run_shard` on the device with the least to do; the record also says on which `device`."""
+        with self._lend(plan.shards.index(shard)) as device:
+            return make_shard(plan, shard, folder, device=device, buffers=self.buffers, control=control)
+
+    @contextlib.contextmanager
+    def _lend(self, number: int) -> Iterator[Device]:
+        """Shards are dealt in turn, also by several processes of which each makes some of them."""
+        count = self.count()
+        with self._lock:
+            in_turn = [(number + step) % count for step in range(count)]
+            index = min(in_turn, key=self._in_work.__getitem__)
+            self._in_work[index] += 1
+        try:
+            yield self._devices[index]
+        finally:
+            with self._lock:
+                self._in_work[index] -= 1
+
+
+def make_shard(
+    plan: Plan, shard: ShardPlan, folder: Path, *, device: Device, buffers: Buffers, control: Control
+) -> dict[str, Any]:
+    """`run_shard` on the device; where its memory is short in smaller blocks, and at last on the CPU."""
+    from model_ops.recovery.execution.device import Cpu
+    from model_ops.recovery.execution.pipeline import run_shard
+
+    ways = {(device, buffers if device.staged else PLAIN): device.name}
+    if device.staged:
+        ways.setdefault((device, PLAIN), f"{device.name} in smaller blocks ({OUT_OF_MEMORY})")
+        ways[Cpu(), PLAIN] = f"{device.name} then cpu ({OUT_OF_MEMORY})"
+    for (where, size), description in ways.items():
+        with _memory_may_be_short(where):
+            record = run_shard(plan, shard, folder, device=where, buffers=size, control=control)
+            return {**record, "device": description}
+        gc.collect()  # the error that was met holds on to the buffers
+    raise MemoryError
+
+
+@contextlib.contextmanager
+def _memory_may_be_short(device: Device) -> Iterator[None]:
+    """Goes on where a device has no memory left; whatever else a device raises is a Failure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return
+        if not device.staged:
+            raise
+        raise Failure(
+            f"The device {device.name} failed ({_reason(error)}); run the same command again, or with --device cpu.",
+            lacks="device",
+        ) from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """torch's own complaint of a device or of the host, or the driver's."""
+    import torch
+
+    reason = _reason(error)
+    complaints = ("out of memory", "can't allocate", "not enough memory", "bad_alloc")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in reason for words in complaints)
+
+
+def _reason(error: RuntimeError) -> str:
+    """Without the advice to programmers that follows."""
+    return str(error).split("\n", 1)[0].rstrip(".")

@@ -1,0 +1,60 @@
+"""Where the arithmetic runs, and how many shards are in work at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.planning.memory import fitting_jobs, least_memory
+from model_ops.recovery.planning.plan import ShardPlan, human
+
+MOST_JOBS = 4096
+
+
+_NO_TORCH = "PyTorch is not installed here; install torch, numpy and safetensors to recover."
+
+
+def check_torch() -> None:
+    """Refuse, without importing it, where torch is not installed."""
+    if find_spec("torch") is None:
+        raise Refusal(_NO_TORCH)
+
+
+def import_torch() -> float:
+    """Seconds it took; planning and refusing do without."""
+    began = time.monotonic()
+    try:
+        import torch
+    except ImportError as error:
+        raise Refusal(_NO_TORCH) from error
+    torch.set_num_threads(1)
+    return time.monotonic() - began
+
+
+def check_device(wanted: str) -> None:
+    """Refuse what is not written like a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", wanted):
+        raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
+
+
+def _check_memory(needed: int, memory: int) -> None:
+    if memory < needed:
+        raise Refusal(
+            f"--memory {human(memory)} is too little: one shard in work needs about {human(needed)}; give at least "
+            f"{-(-needed // 10**6)}MB."
+        )
+
+
+def choose_jobs(
+    shards: Sequence[ShardPlan], dtype: str, wanted: int | None, memory: int, *, devices: int = 1
+) -> int:
+    """Shards to work on at once: one a core or device, as far as there are shards and memory; at least one."""
+    if wanted is not None and not 1 <= wanted <= MOST_JOBS:
+        raise Refusal(f"--jobs {wanted} makes no sense; give 1 to {MOST_JOBS}.")
+    _check_memory(least_memory([shard.tasks for shard in shards], dtype), memory)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(wanted or max(cores, devices), fitting_jobs([shard.tasks for shard in shards], dtype, memory))

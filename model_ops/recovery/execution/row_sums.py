@@ -1,0 +1,132 @@
+"""The sum of a matrix's rows, bit for bit as torch's `values.sum(0)` gives it, in one pass over the rows.
+
+A float32 sum depends on the order of its additions. torch adds in a cascade: `step` rows one after the other into
+level 0, `step` such sums into level 1, `step` of those into level 2, the rest into level 3. That holds for the columns
+in full groups of 32. The columns after the last full group take the rows as four interleaved streams, each with a
+cascade of its own.
+
+The order is torch's own business and may differ in another build or on another processor. `find_group` therefore
+compares with torch before the first use; where no group fits, `mean_rows` hands blocks of columns to torch instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_ops.recovery.planning.columns import STREAMS, cascade_step
+
+GROUPS = (32, 16, 64)  # columns that torch adds at once: 4 vectors of 8 (AVX2), 4 (NEON) or 16 values
+NARROWEST = 8  # columns; torch adds narrower matrices in other groups
+_LEVELS = 4
+# Rows and columns of the matrices that are compared: every level, full groups with and without a rest, rests alone.
+_ROWS = (1, 2, 3, 7, 16, 31, 65, 260, 1100, 4500)
+_COLUMNS = (8, 31, 32, 64, 75, 192)
+
+Floats = Any  # a numpy array of float32
+
+
+class Cascade:
+    """The sum of `rows` rows of float32 values, which come in blocks of whole steps; only the last may be odd."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.step = cascade_step(rows)
+        self._power = self.step.bit_length() - 1
+        self._levels = np.zeros((_LEVELS, columns), np.float32)
+        self._done = 0
+
+    def add(self, block: Floats) -> None:
+        """Add the next rows, of shape [rows, columns]."""
+        if not block.shape[1]:
+            return
+        whole = len(block) // self.step * self.step
+        steps = block[:whole].reshape(-1, self.step, block.shape[1])
+        for total in np.add.reduce(steps, axis=1, initial=0):
+            self._carry(total)
+        for row in block[whole:]:
+            self._levels[0] += row
+
+    def _carry(self, total: Floats) -> None:
+        """Add the sum of one step to level 1, and a level that is full to the one above it."""
+        self._done += self.step
+        self._levels[1] += total
+        for level in range(1, _LEVELS - 1):
+            if self._done & ((self.step - 1) << (level * self._power)):
+                return
+            self._levels[level + 1] += self._levels[level]
+            self._levels[level] = 0
+
+    def total(self) -> Floats:
+        """Return the sum of all rows, of shape [columns]."""
+        result = self._levels[0].copy()
+        for level in self._levels[1:]:
+            result += level
+        return result
+
+
+class RowSum:
+    """The sum of `rows` rows, which come in blocks of a multiple of `STREAMS` steps; only the last may be odd."""
+
+    def __init__(self, rows: int, columns: int, group: int) -> None:
+        self._grouped = columns // group * group
+        self._rest = columns - self._grouped
+        self._plain = Cascade(rows, self._grouped)
+        self._streams = Cascade(rows // STREAMS, STREAMS * self._rest)
+        self._odd: Floats = np.empty((0, self._rest), np.float32)
+
+    @np.errstate(over="ignore", invalid="ignore")  # values that are not finite are counted in the result
+    def add(self, block: Floats) -> None:
+        """Add the next rows, of shape [rows, columns]."""
+        self._plain.add(block[:, : self._grouped])
+        if self._rest:
+            rest = np.ascontiguousarray(block[:, self._grouped :])
+            whole = len(rest) // STREAMS * STREAMS
+            self._streams.add(rest[:whole].reshape(-1, STREAMS * self._rest))
+            self._odd = rest[whole:].copy()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def total(self) -> Floats:
+        """Return the sum of all rows, of shape [columns]."""
+        first, *others = self._streams.total().reshape(STREAMS, self._rest)
+        for row in (*self._odd, *others):
+            first += row
+        return np.concatenate([self._plain.total(), first])
+
+
+def find_group(rows: int) -> int | None:
+    """Return how many columns torch adds at once here, None where it adds `rows` rows in no order that is known.
+
+    Compared once per process for each length of a step: about 20 ms, and longer only over half a million rows.
+    """
+    return _find_group(cascade_step(rows))
+
+
+@cache
+def _find_group(step: int) -> int | None:
+    return next((group for group in GROUPS if all(_agrees(values, group) for values in _samples(step))), None)
+
+
+def _samples(step: int) -> Iterator[torch.Tensor]:
+    """Yield matrices of normal values. One that is long enough for longer steps repeats a row, so it takes no memory."""
+    generator = torch.Generator().manual_seed(7)
+    for columns in _COLUMNS:
+        for rows in _ROWS:
+            yield torch.randn(rows, columns, generator=generator)
+    if step > cascade_step(1):
+        rows = next(1 << power for power in range(64) if cascade_step(1 << power) == step)
+        yield torch.randn(1, max(GROUPS) + NARROWEST, generator=generator).expand(rows, -1)
+
+
+def _agrees(values: torch.Tensor, group: int) -> bool:
+    """Compare sum and mean, bit for bit, with torch's own."""
+    rows, columns = values.shape
+    sums, most = RowSum(rows, columns, group), STREAMS * 1024
+    for start in range(0, rows, most):
+        sums.add(values[start : start + most].contiguous().numpy())
+    total = torch.from_numpy(sums.total())
+    same_sum = torch.equal(total, values.sum(0))
+    return same_sum and bool(torch.equal(total.div_(rows), values.mean(0)))

@@ -1,0 +1,80 @@
+"""Read ranges of the inputs into given memory, leaving nothing behind in the page cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from model_ops.recovery.errors import Failure, Refusal
+from model_ops.recovery.formats.folder import check_opened
+from model_ops.recovery.formats.gzip_files import GzipReader
+from model_ops.recovery.formats.tensors import TensorRef
+from model_ops.recovery.system.control import Control
+from model_ops.recovery.system.page_cache import ReadBehind
+
+
+class Reader:
+    """Open files by path; one thread at a time. `pread` and never a mapping: mapped pages count as memory.
+
+    A pipe that was put in a file's place keeps nobody waiting.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._open: dict[str, ReadBehind] = {}
+        self._packed: dict[str, GzipReader] = {}
+
+    def read_tensor(self, ref: TensorRef, offset: int, view: memoryview) -> None:
+        """Fill `view` as `read_into` does; a compressed file is decoded, so its offsets should only grow."""
+        if ref.packed is None:
+            self.read_into(ref.path, offset, view)
+            return
+        packed = self._packed.get(ref.path)
+        if packed is None or offset < packed.position:
+            packed = self._packed[ref.path] = GzipReader(ref, self.read_into)
+        packed.read_into(offset, view)
+
+    def read_into(self, path: str, offset: int, view: memoryview, *, drop: bool = True) -> None:
+        """Fill `view` with the bytes at `offset`; with `drop` their cached pages are given back.
+
+        Raises Failure, and Cancelled before the read if an end was asked for.
+        """
+        self._control.check()
+        file = self._file(path)
+        done, size = 0, len(view)
+        while done < size:
+            try:
+                got = os.preadv(file.descriptor, [view[done:]], offset + done)
+            except OSError as error:
+                raise Failure(
+                    f"{Path(path).name} cannot be read at byte {offset + done}: {error.strerror}; check its disk, "
+                    "or fetch the file again."
+                ) from error
+            if got == 0:
+                raise Failure(
+                    f"The input {Path(path).name} was cut short under way; put it back and run the same command again."
+                )
+            done += got
+        self._control.count(read=size)
+        if drop:
+            file.drop(offset, size)
+
+    def _file(self, path: str) -> ReadBehind:
+        if path not in self._open:
+            try:
+                opened = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            except OSError as error:
+                raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
+            self._open[path] = opened
+            try:
+                check_opened(Path(path), opened.descriptor)
+            except Refusal as error:  # exchanged while weights are made
+                raise Failure(str(error)) from error
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._open:
+            file = self._open.popitem()[1]
+            file.finish()
+            os.close(file.descriptor)

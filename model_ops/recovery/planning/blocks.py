@@ -1,0 +1,199 @@
+"""An output file cut into blocks, each block into pieces of the header and of tensors.
+
+A block is a range of the *file*, so that all writes but the last are aligned; the CPU takes shorter ones than a
+device. Elements never straddle two blocks: every offset is a multiple of the item size.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
+
+from model_ops.recovery.formats.dtypes import ITEM_SIZE
+from model_ops.recovery.formats.tensors import TensorRef
+from model_ops.recovery.planning.memory import BLOCK_SIZE
+from model_ops.recovery.planning.plan import ShardPlan
+from model_ops.recovery.planning.rules import TensorTask
+
+_ALIGN = 64
+
+
+class Member(NamedTuple):
+    """Elements `start` to `start + elements` of one tensor."""
+
+    task: TensorTask
+    start: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Elements of one tensor, or of several in a row that are made alike, to be written at `position` of the block.
+
+    `inputs` are the places in the slot's input buffer where the bytes of `first` and of each term go, one member
+    behind the other. Only a piece of one member has new rows: of its terms only the first `from_base` elements exist.
+    """
+
+    members: tuple[Member, ...]
+    count: int
+    position: int
+    inputs: tuple[int, ...]
+    from_base: int
+
+    @property
+    def task(self) -> TensorTask:
+        """The first member's; all members have the same rule and dtypes."""
+        return self.members[0].task
+
+    @property
+    def start(self) -> int:
+        """The first element of the first member."""
+        return self.members[0].start
+
+    @property
+    def inputs_end(self) -> int:
+        """Where its inputs end."""
+        last = (self.task.first, *self.task.terms)[-1]
+        return self.inputs[-1] + self.count * last.item_size
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where each member ends, in elements of the piece."""
+        return list(accumulate(member.elements for member in self.members))
+
+    def within(self, start: int, count: int) -> list[tuple[str, int, int]]:
+        """(tensor, first element, elements) of each member in a part of the piece; elements count from the part's start."""
+        if len(self.members) == 1:
+            return [(self.task.name, 0, count)]
+        found, position = [], start
+        for number in range(bisect_right(self._ends, start), len(self.members)):
+            end = min(self._ends[number], start + count)
+            found.append((self.members[number].task.name, position - start, end - position))
+            position = end
+            if position == start + count:
+                break
+        return found
+
+    def reads(self) -> Iterator[tuple[TensorRef, int, int, int]]:
+        """(tensor, position in its file, bytes, place in the input buffer) for each range to read."""
+        for number in range(len(self.inputs)):
+            yield from self.reads_of(number)
+
+    def reads_of(self, number: int) -> Iterator[tuple[TensorRef, int, int, int]]:
+        """The same of one input: 0 is `first`, the terms follow."""
+        place, alone = self.inputs[number], len(self.members) == 1
+        for task, start, elements in self.members:
+            ref = task.terms[number - 1] if number else task.first
+            item = ref.item_size
+            size = (self.from_base if number and alone else elements) * item
+            if size:
+                yield ref, ref.offset + start * item, size, place
+            place += size
+
+
+@dataclass(frozen=True)
+class Block:
+    """Bytes `offset` to `offset + size` of the file: header bytes first, then pieces of tensors."""
+
+    offset: int
+    size: int
+    header: bytes
+    pieces: tuple[Piece, ...]
+
+    @cached_property
+    def input_size(self) -> int:
+        """Bytes of input buffer needed."""
+        return self.pieces[-1].inputs_end if self.pieces else 0
+
+    def spans(self) -> Iterator[tuple[TensorRef, int, int, int]]:
+        """(tensor, position in its file, bytes, place in the input buffer) of what is read at once: neighbours together."""
+        span: tuple[TensorRef, int, int, int] | None = None
+        for piece in self.pieces:
+            for read in piece.reads():
+                if span and _follows(span, read):
+                    span = (*span[:2], span[2] + read[2], span[3])
+                    continue
+                if span:
+                    yield span
+                span = read
+        if span:
+            yield span
+
+
+def _follows(span: tuple[TensorRef, int, int, int], read: tuple[TensorRef, int, int, int]) -> bool:
+    """Whether a range continues another one, in its file and in the buffer."""
+    same_file = span[0].path == read[0].path and span[0].packed is None
+    return same_file and span[1] + span[2] == read[1] and span[3] + span[2] == read[3]
+
+
+def cut(
+    shard: ShardPlan, item_size: int, block_size: int = BLOCK_SIZE, *, together: bool = False
+) -> list[Block]:
+    """All blocks of a shard in file order; with `together`, tensors in a row that are made alike share a piece."""
+    starts = [placed.offset for placed in shard.tensors]
+    return [
+        _block(shard, starts, item_size, offset, min(block_size, shard.size - offset), together)
+        for offset in range(0, shard.size, block_size)
+    ]
+
+
+def _block(
+    shard: ShardPlan, starts: list[int], item_size: int, offset: int, size: int, together: bool
+) -> Block:
+    pieces: list[Piece] = []
+    members: list[Member] = []
+    place, position = 0, 0
+    first = max(0, bisect_right(starts, offset) - 1)
+    for placed in shard.tensors[first : bisect_left(starts, offset + size)]:
+        begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
+        if begin >= end:
+            continue
+        item = ITEM_SIZE[placed.task.whole] if placed.task.whole else item_size
+        member = Member(placed.task, (begin - placed.offset) // item, (end - begin) // item)
+        if members and not (together and _are_alike(members[-1].task, member.task)):
+            pieces.append(_piece(members, position, place))
+            place, members = _aligned(pieces[-1].inputs_end), []
+        if not members:
+            position = begin - offset
+        members.append(member)
+    if members:
+        pieces.append(_piece(members, position, place))
+    return Block(offset, size, shard.header[offset : offset + size], tuple(pieces))
+
+
+def _are_alike(task: TensorTask, other: TensorTask) -> bool:
+    """Whether both are one term added to tensors of the same dtypes, with no new row."""
+    return (
+        task.fill is None
+        and other.fill is None
+        and task.whole is None
+        and other.whole is None
+        and len(task.terms) == len(other.terms) == 1
+        and task.first.dtype == other.first.dtype
+        and task.terms[0].dtype == other.terms[0].dtype
+    )
+
+
+def _piece(members: list[Member], position: int, place: int) -> Piece:
+    task, start, _ = members[0]
+    count = sum(member.elements for member in members)
+    inputs = []
+    for ref in (task.first, *task.terms):
+        inputs.append(place)
+        place = _aligned(place + count * ref.item_size)
+    return Piece(tuple(members), count, position, tuple(inputs), _existing(task, start, count))
+
+
+def _existing(task: TensorTask, start: int, count: int) -> int:
+    """How many of the piece's elements the base has; new rows come after all old ones."""
+    if not task.terms or task.fill is None:
+        return count
+    return max(0, min(count, task.terms[0].elements - start))
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGN) * _ALIGN

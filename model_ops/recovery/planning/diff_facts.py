@@ -1,0 +1,171 @@
+"""What our own make_diff recorded beside a diff, and whether a base's headers fit it. Nothing in it is trusted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.checkpoints.checkpoint import Checkpoint
+from model_ops.recovery.checkpoints.ties import parse_tied
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.formats.dtypes import ADDABLE, WHOLE
+from model_ops.recovery.formats.file_names import is_licence
+from model_ops.recovery.formats.folder import inner_file
+from model_ops.recovery.formats.tensors import TensorRef
+from model_ops.recovery.planning.manifest import read_manifest
+from model_ops.recovery.planning.options import COMPATS, DIFF_ONLY, METHODS, RESIZE_POLICIES, Options
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_DIMENSIONS = 16
+
+
+@dataclass(frozen=True)
+class TensorFact:
+    """One tensor of the base that a diff was made from, its values hashed as `dtype`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DiffFacts:
+    """What our own make_diff recorded: how the diff is to be recovered, and from which base it was made.
+
+    `compat` is None of bytes, `resize_policy` None where no row was new; `tied` and `diff_only` as its maker said;
+    `rules` is what was done to each tensor.
+    """
+
+    method: str
+    compat: str | None
+    resize_policy: str | None
+    base_tensors: dict[str, TensorFact]
+    tied: str | None = None
+    diff_only: str | None = None
+    rules: dict[str, str] = field(default_factory=dict)
+
+    def completed(self, options: Options) -> Options:
+        """Return the options with what the maker of the diff said and the person who recovers did not."""
+        tied = self.tied if options.tied is None else options.tied
+        diff_only = self.diff_only if options.diff_only is None else options.diff_only
+        return replace(options, tied=tied, diff_only=diff_only)
+
+
+def read_diff_facts(folder: Path) -> DiffFacts | None:
+    """What our own make_diff recorded beside a diff; None for any other folder. Nothing in it is trusted."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("action") != "make_diff":
+        return None
+    options, tensors = manifest.get("options"), manifest.get("base_tensors")
+    if not isinstance(options, dict) or not isinstance(tensors, dict):
+        raise Refusal(f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks.")
+    _check_files(folder, manifest["files"])
+    method = _known(options, "method", METHODS)
+    if method == "xor":
+        return DiffFacts("xor", None, None, _tensor_facts(tensors, ("U8",)))
+    policy = _known(options, "resize_policy", (None, *RESIZE_POLICIES))
+    return DiffFacts(
+        "add",
+        _known(options, "compat", tuple(COMPATS)),
+        policy,
+        _tensor_facts(tensors, (*ADDABLE, *WHOLE)),
+        tied=_tied(options.get("tied")),
+        diff_only=_known(options, "diff_only", (None, *DIFF_ONLY)),
+        rules=_rules(manifest.get("tensors")),
+    )
+
+
+def _rules(tensors: Any) -> dict[str, str]:
+    """Return tensor -> the rule it was made by, as far as the manifest says it."""
+    table = tensors if isinstance(tensors, dict) else {}
+    rules = {name: entry.get("rule") for name, entry in table.items() if isinstance(entry, dict)}
+    return {name: rule for name, rule in rules.items() if isinstance(rule, str)}
+
+
+def _tied(value: Any) -> str | None:
+    """Return what the maker said of ties, checked."""
+    if value is not None and not isinstance(value, str):
+        raise Refusal(
+            f"The diff's {MANIFEST} says of tied tensors what is not understood: {str(value)[:100]!r}."
+        )
+    if value is not None:
+        parse_tied(value)
+    return value
+
+
+def _check_files(folder: Path, entries: list[Any]) -> None:
+    """Each file that the diff was made with is there in its size. Its hash is for `verify`, which reads it all."""
+    for entry in entries:
+        name, size = (entry.get("path"), entry.get("size")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(size, int):
+            raise Refusal(
+                f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks."
+            )
+        if is_licence(name):
+            continue  # a release may have another text under the name
+        found = inner_file(folder, name).stat().st_size
+        if found != size:
+            raise Refusal(
+                f"{name} in {folder.name} is {found} bytes long instead of {size}, as its {MANIFEST} says; "
+                "download the diff again."
+            )
+
+
+def _known(options: dict[str, Any], name: str, values: tuple[str | None, ...]) -> Any:
+    value = options.get(name)
+    if (value is not None and not isinstance(value, str)) or value not in values:
+        raise Refusal(
+            f"The diff's {MANIFEST} names a {name.replace('_', ' ')} that is not known: {str(value)[:100]!r}."
+        )
+    return value
+
+
+def _tensor_facts(tensors: dict[str, Any], dtypes: tuple[str, ...]) -> dict[str, TensorFact]:
+    return {name: _tensor_fact(name, fact, dtypes) for name, fact in tensors.items()}
+
+
+def _tensor_fact(name: str, fact: Any, dtypes: tuple[str, ...]) -> TensorFact:
+    table = fact if isinstance(fact, dict) else {}
+    dtype, shape, sha256 = table.get("dtype"), table.get("shape"), table.get("sha256")
+    sound = (
+        name.isprintable()
+        and isinstance(dtype, str)
+        and dtype in dtypes
+        and isinstance(shape, list)
+        and len(shape) <= _MOST_DIMENSIONS
+        and all(type(size) is int and 0 <= size < 2**63 for size in shape)
+        and isinstance(sha256, str)
+        and _SHA256.fullmatch(sha256)
+    )
+    if not sound:
+        raise Refusal(
+            f"The diff's {MANIFEST} is damaged at the base tensor {name[:200]!r}; take it away to go on without "
+            "its checks."
+        )
+    return TensorFact(table["dtype"], tuple(table["shape"]), table["sha256"])
+
+
+def check_headers(facts: dict[str, TensorFact], base: Checkpoint) -> None:
+    """Refuse a base that lacks a tensor, or has one of another shape."""
+    for name, fact in facts.items():
+        find_fitting(base, name, fact)
+
+
+def find_fitting(base: Checkpoint, name: str, fact: TensorFact) -> TensorRef:
+    """The base's tensor that the fact speaks of; Refusal where there is none, or another."""
+    ref = base.find(name)
+    made_from = f"The diff was made from a base that has {name[:200]} with shape {list(fact.shape)}"
+    if ref is None:
+        raise Refusal(
+            f"{made_from}, but this base has no such tensor; use the base that its publisher names."
+        )
+    if ref.shape != fact.shape:
+        raise Refusal(
+            f"{made_from}, but in this base it has shape {list(ref.shape)}; use the base that its publisher names."
+        )
+    if ref.dtype != fact.dtype and not {ref.dtype, fact.dtype} <= set(ADDABLE):
+        raise Refusal(f"The base tensor {ref.name} has dtype {ref.dtype}, not {fact.dtype}.")
+    return ref

@@ -1,0 +1,72 @@
+"""weights.manifest.json: what a folder holds and what it was made from. No times and no paths in it, so the
+same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring_ascii as _quoted
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import ENGINE, ENGINE_VERSION, MANIFEST
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.formats.folder import inner_file, read_json_file
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder; None where there is none."""
+    path = folder / MANIFEST
+    if not path.exists() and not path.is_symlink():
+        return None
+    manifest = read_json_file(inner_file(folder, MANIFEST))
+    if manifest.get("engine") != ENGINE or not isinstance(manifest.get("files"), list):
+        raise Refusal(f"{MANIFEST} in {folder.name} was not written by this engine.")
+    return manifest
+
+
+def check_role(folder: Path, role: str) -> None:
+    """Refuse a folder that says itself that it is something else: a diff named as a model, or a model as the diff."""
+    try:
+        manifest = read_manifest(folder) or {}
+    except Refusal:
+        if role == "diff":
+            raise
+        return  # another tool's file of this name does no harm
+    action = manifest.get("action")
+    if (action == "make_diff") != (role == "diff") and action in ("make_diff", "recover"):
+        kind = "a diff" if action == "make_diff" else "recovered weights"
+        raise Refusal(
+            f"{folder.name} holds {kind}, as its {MANIFEST} says, and was named as the {role}; "
+            "look whether two folders were swapped."
+        )
+
+
+def build_manifest(facts: dict[str, Any]) -> bytes:
+    """The file's bytes; engine and version are filled in."""
+    return (indented({"engine": ENGINE, "engine_version": ENGINE_VERSION, **facts}) + "\n").encode()
+
+
+def indented(value: Any, line: str = "\n") -> str:
+    """What `json.dumps(value, indent=1)` returns, in a fifth of its time; every key is a text.
+
+    `line` is a line break and the indent of what follows it.
+    """
+    deeper = line + " "
+    if isinstance(value, dict) and value:
+        lines = [f"{_quoted(key)}: {_leaf(each) or indented(each, deeper)}" for key, each in value.items()]
+        return f"{{{deeper}{(',' + deeper).join(lines)}{line}}}"
+    if isinstance(value, list | tuple) and value:
+        return f"[{deeper}{(',' + deeper).join([_leaf(each) or indented(each, deeper) for each in value])}{line}]"
+    return json.dumps(value)
+
+
+def _leaf(value: Any) -> str:
+    """JSON of the commonest kinds of values, empty for any other."""
+    kind = type(value)
+    if kind is str:
+        return _quoted(value)
+    if kind is float and isfinite(value):
+        return repr(value)
+    return repr(value) if kind is int else ""

@@ -1,0 +1,93 @@
+"""Match a base whose tensor names differ from the other side's only in how they begin.
+
+`transformer.wte.weight` and `wte.weight`, `language_model.model.norm.weight` and `model.norm.weight`. A replacement is
+taken if with it every tensor of the base has its counterpart; the result bears the names of the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+from model_ops.recovery.checkpoints.buffers import is_buffer
+from model_ops.recovery.checkpoints.checkpoint import Checkpoint
+from model_ops.recovery.errors import Refusal
+
+# What wrappers and older versions put in front of names.
+_PREFIXES = (
+    "transformer.", "model.", "language_model.", "model.language_model.", "gpt_neox.", "backbone.", "bert.", "roberta.",
+    "encoder.", "decoder.", "module.", "_orig_mod.", "backbone_model.", "base_model.model.", "base_model.", "llm.",
+    "state_dict.", "pretrained_model.", "text_model.",
+)  # fmt: skip
+# Beginnings of names that changed together, and their replacements.
+_MOVED = (
+    {"model.": "model.language_model."},
+    {
+        "language_model.model.": "model.language_model.",
+        "language_model.lm_head.": "lm_head.",
+        "vision_tower.": "model.vision_tower.",
+        "vision_model.": "model.vision_model.",
+        "visual.": "model.visual.",
+        "multi_modal_projector.": "model.multi_modal_projector.",
+        "model.": "model.language_model.",
+    },
+)
+
+
+def with_names_of(base: Checkpoint, first: Checkpoint) -> Checkpoint:
+    """Return the base under the other side's names, with a note about it; the base itself where they fit as they are.
+
+    Raises Refusal where two replacements would fit and differ.
+    """
+    weights = [name for name, ref in base.tensors.items() if not is_buffer(ref)]
+    theirs = {name for name, ref in first.tensors.items() if not is_buffer(ref)}
+    as_they_are = tuple(base.tensors)
+    if _fits(base, weights, theirs, as_they_are) or not theirs.difference(weights):
+        return base
+    found: dict[tuple[str, ...], str] = {}
+    for rename, how in _replacements():
+        renamed = tuple(name if name in theirs else rename(name) for name in base.tensors)
+        if renamed != as_they_are and _fits(base, weights, theirs, renamed):
+            found.setdefault(renamed, how)
+    if len(found) > 1:
+        raise Refusal(
+            f"The base's names fit those of the {first.role} in more than one way: {', '.join(found.values())}."
+        )
+    for renamed, how in found.items():
+        pairs = zip(renamed, base.tensors.values(), strict=True)
+        tensors = {name: replace(ref, name=name) for name, ref in pairs}
+        note = f"The base's names are matched with {how}."
+        return replace(base, tensors=tensors, notes=(*base.notes, note))
+    return base
+
+
+def _fits(base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple[str, ...]) -> bool:
+    """Return whether every weight has a counterpart, but for tied outputs that only one side stores."""
+    if len(set(renamed)) < len(renamed):
+        return False
+    place = dict(zip(base.tensors, renamed, strict=True))
+    missing = [name for name in weights if place[name] not in theirs]
+    return len(missing) <= 1 and len(missing) < len(weights)
+
+
+def _replacements() -> Iterator[tuple[Callable[[str], str], str]]:
+    """Yield (function from a base name to the other side's name, description)."""
+    for prefix in _PREFIXES:
+        yield prefix.__add__, f"{prefix!r} in front of them"
+        yield partial(_without, prefix), f"{prefix!r} taken from their front"
+    for moved in _MOVED:
+        back = {new: old for old, new in moved.items()}
+        for table in (moved, back):
+            how = ", ".join(f"{new!r} for {old!r}" for old, new in list(table.items())[:3])
+            yield partial(_moved, table), how
+
+
+def _without(prefix: str, name: str) -> str:
+    return name.removeprefix(prefix)
+
+
+def _moved(table: dict[str, str], name: str) -> str:
+    """Return the name with its longest known beginning replaced."""
+    old = max((old for old in table if name.startswith(old)), key=len, default="")
+    return table[old] + name.removeprefix(old) if old else name

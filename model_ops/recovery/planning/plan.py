@@ -1,0 +1,261 @@
+"""What a plan is: shards, files, sizes, identity; as JSON for a program and as text for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from model_ops.recovery import ENGINE_VERSION
+from model_ops.recovery.checkpoints.checkpoint import Checkpoint
+from model_ops.recovery.errors import one_line
+from model_ops.recovery.formats.dtypes import INPUT_NAMES, LONG_NAMES
+from model_ops.recovery.planning.diff_facts import TensorFact
+from model_ops.recovery.planning.expected_sum import ExpectedSum
+from model_ops.recovery.planning.identity import FileIdentity, digest_of
+from model_ops.recovery.planning.rules import TensorTask
+
+INDEX = "model.safetensors.index.json"
+_DISK_MARGIN = 16 * 1024 * 1024  # for the manifest, and what file systems take for themselves
+_MOST_LINES = 20  # of one kind in the text for a person
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A task and where its result begins in the shard's file."""
+
+    task: TensorTask
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One output file: its header, then its tensors in name order. Can be made without the other shards."""
+
+    file: str
+    header: bytes
+    tensors: tuple[Placed, ...]
+    size: int
+
+    @cached_property
+    def tasks(self) -> list[TensorTask]:
+        """Its tensors' tasks in file order."""
+        return [placed.task for placed in self.tensors]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file beside the weights, as it was, and the bytes it will have in the result."""
+
+    source: FileIdentity
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The same in both folders."""
+        return self.source.name
+
+    @property
+    def mtime_ns(self) -> int:
+        """When the source was changed."""
+        return self.source.mtime_ns
+
+    def public(self) -> dict[str, Any]:
+        """As of any input, but for the size."""
+        return {**self.source.public(), "size": self.size}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do. `options` are those that change a byte of the result."""
+
+    action: str
+    base: Checkpoint
+    first: Checkpoint
+    options: dict[str, Any]
+    dtype: str
+    shards: tuple[ShardPlan, ...]
+    index: bytes | None
+    copies: tuple[Copy, ...]
+    base_files: tuple[FileIdentity, ...]
+    first_files: tuple[FileIdentity, ...]
+    base_tensors: dict[str, TensorFact]
+    dropped: tuple[str, ...]
+    resized: tuple[str, ...]
+    notes: tuple[str, ...]
+    peak_memory: int
+    expected: ExpectedSum | None = None
+
+    @property
+    def compat(self) -> str:
+        """Whose arithmetic is followed."""
+        return str(self.options.get("compat", "none"))
+
+    @property
+    def dtype_name(self) -> str:
+        """The dtype written, as people write it; `bytes` where files are combined as they are."""
+        return LONG_NAMES.get(self.dtype, "bytes")
+
+    @property
+    def sign(self) -> int:
+        """+1 to recover, -1 to make a diff."""
+        return -1 if self.action == "make_diff" else 1
+
+    @cached_property
+    def identity(self) -> str:
+        """Equal for equal inputs and options, wherever the folders lie and whenever they were copied."""
+        inputs = [[file.public() for file in files] for files in self._all_files]
+        tasks = [task for shard in self.shards for task in shard.tasks]
+        rules = [[task.name, task.rule, task.fill] for task in tasks]
+        return digest_of([ENGINE_VERSION, self.action, self.options, rules, *inputs])
+
+    @cached_property
+    def strict_identity(self) -> str:
+        """As `identity`, and the input files were not even touched: what a resumed run asks for."""
+        times = [[file.mtime_ns for file in files] for files in self._all_files]
+        return digest_of([self.identity, times])
+
+    @property
+    def _all_files(self) -> tuple[tuple[FileIdentity | Copy, ...], ...]:
+        return (self.base_files, self.first_files, self.copies)
+
+    @property
+    def files(self) -> tuple[tuple[str, int], ...]:
+        """(name, bytes) of every file that will be written, but for the manifest."""
+        index = ((INDEX, len(self.index)),) if self.index else ()
+        copies = tuple((file.name, file.size) for file in self.copies)
+        return (*((shard.file, shard.size) for shard in self.shards), *index, *copies)
+
+    @property
+    def bytes_to_write(self) -> int:
+        """All files, but for the manifest."""
+        return sum(size for _, size in self.files)
+
+    @property
+    def disk_needed(self) -> int:
+        """Free bytes that the run asks for: everything it writes, and the manifest."""
+        return self.bytes_to_write + _DISK_MARGIN
+
+    @property
+    def bytes_of_weights(self) -> int:
+        """The shards alone: what progress counts."""
+        return sum(shard.size for shard in self.shards)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Every range that is read at least once; mean rows and the check of the base read some twice."""
+        tasks = [task for shard in self.shards for task in shard.tasks]
+        ranges = sum(task.first.bytes_to_read + sum(term.nbytes for term in task.terms) for task in tasks)
+        return ranges + sum(file.source.size for file in self.copies)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as one JSON object, without paths: stored with the job and shown to the owner."""
+        return {
+            "action": self.action,
+            "identity": self.identity,
+            "options": self.options,
+            "dtype": self.dtype_name,
+            "base": _input_facts(self.base, self.base_files),
+            self.first.role: _input_facts(self.first, self.first_files),
+            "files": [{"file": name, "bytes": size} for name, size in self.files],
+            "shards": [_shard_facts(shard, self.dtype) for shard in self.shards],
+            "resized": list(self.resized),
+            "dropped": list(self.dropped),
+            "notes": list(self.notes),
+            "base_is_checked": bool(self.base_tensors),
+            "expected_sum": self.expected.to_json() if self.expected else None,
+            "bytes_to_read": self.bytes_to_read,
+            "bytes_to_write": self.bytes_to_write,
+            "disk_needed": self.disk_needed,
+            "peak_memory": self.peak_memory,
+        }
+
+    def summary(self) -> str:
+        """The plan in a few lines for a person."""
+        return "\n".join(one_line(line) for line in _summary_lines(self))
+
+
+def _input_facts(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> dict[str, Any]:
+    return {
+        "format": checkpoint.format,
+        "dtypes": list(checkpoint.dtypes),
+        "tensors": len(checkpoint.tensors),
+        "tied": [list(tie.names) for tie in checkpoint.ties],
+        "files": [{"file": file.name, "bytes": file.size} for file in files],
+    }
+
+
+def _shard_facts(shard: ShardPlan, dtype: str) -> dict[str, Any]:
+    return {
+        "file": shard.file,
+        "bytes": shard.size,
+        "tensors": [
+            {
+                "name": placed.task.name,
+                "rule": placed.task.rule,
+                "dtype": placed.task.whole or dtype,
+                "shape": list(placed.task.shape),
+            }
+            for placed in shard.tensors
+        ],
+    }
+
+
+def _summary_lines(plan: Plan) -> list[str]:
+    how = f"{plan.compat} arithmetic" if plan.options["method"] == "add" else "exclusive or of files"
+    weights, others = len(plan.shards), len(plan.files) - len(plan.shards)
+    lines = [
+        _input_line(plan.base, plan.base_files),
+        _input_line(plan.first, plan.first_files),
+        f"{plan.action}: {how}, written as {plan.dtype_name} in {weights} weight file(s) and {others} other(s)",
+        *_some("written", [f"{name}, {human(size)}" for name, size in plan.files]),
+        *_some("grown", plan.resized),
+        *_some("dropped", plan.dropped),
+        *_some("note", plan.notes),
+    ]
+    if plan.action == "recover":
+        lines += [f"identity of the base: {known}" for known in _identity_checks(plan)]
+    return [
+        *lines,
+        f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}",
+        f"needs {human(plan.disk_needed)} of free disk and at most about {human(plan.peak_memory)} of memory",
+    ]
+
+
+def _input_line(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> str:
+    kinds = "/".join(INPUT_NAMES.get(dtype, dtype) for dtype in checkpoint.dtypes)
+    size = human(sum(file.size for file in files))
+    return (
+        f"{checkpoint.role}: {len(checkpoint.tensors)} tensors, {kinds}, {checkpoint.format}, "
+        f"{len(files)} file(s), {size}"
+    )
+
+
+def _some(word: str, entries: Sequence[str]) -> list[str]:
+    """A line for each entry; of many only the first, since the JSON has them all."""
+    shown = entries if len(entries) <= _MOST_LINES else entries[: _MOST_LINES - 1]
+    more = len(entries) - len(shown)
+    return [*(f"{word}: {entry}" for entry in shown), *([f"{word}: and {more} more"] if more else [])]
+
+
+def _identity_checks(plan: Plan) -> list[str]:
+    """How it is known that base and diff belong together."""
+    checks = []
+    if plan.base_tensors:
+        checks.append("checked against the diff's manifest before anything is written")
+    if plan.expected:
+        checks.append(f"{plan.expected.describe()}, compared before the result becomes visible")
+    if not checks and plan.options["method"] == "xor":
+        return ["not named by the diff; compare the base files with the checksums that the publisher lists"]
+    return checks or ["not named by the diff"]
+
+
+def human(size: float) -> str:
+    """Bytes for a person, in powers of ten."""
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"

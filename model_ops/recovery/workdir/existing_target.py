@@ -1,0 +1,64 @@
+"""A target that is there already: the complete result of the same plan, or something that is in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.errors import Refusal
+from model_ops.recovery.formats.folder import inner_file, paths_in
+from model_ops.recovery.planning.manifest import read_manifest
+from model_ops.recovery.planning.plan import Plan
+
+
+def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
+    """The manifest of a target that needs no work; a target that is in the way is refused."""
+    try:
+        return _existing_result(plan, target, non_finite)
+    except OSError as error:
+        raise Refusal(
+            f"{target.name} cannot be looked at: {error.strerror}; choose another place."
+        ) from error
+
+
+def _existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
+    if not target.exists() and not target.is_symlink():
+        return None
+    if not target.is_dir():
+        raise Refusal(f"{target.name} exists and is not a folder; choose another place.")
+    if not paths_in(target):
+        if target.is_symlink():
+            raise Refusal(f"{target.name} is a link to an empty folder; name that folder itself.")
+        if target.is_mount():
+            raise Refusal(
+                f"{target.name} is a mount point, which cannot be replaced; name a folder inside it."
+            )
+        return None
+    manifest = read_manifest(target) if (target / MANIFEST).is_file() else None
+    if manifest and manifest.get("identity") == plan.identity and _is_complete(manifest, target, non_finite):
+        return manifest
+    raise Refusal(
+        f"{target.name or target} exists and holds something else; choose another folder or move it away."
+    )
+
+
+def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> bool:
+    """The manifest may be a stranger's, who knew the plan."""
+    count, trip = manifest.get("non_finite"), manifest.get("round_trip")
+    if type(count) is not int or not isinstance(trip, dict | None):
+        return False
+    if count and non_finite == "refuse":
+        return False
+    folder = target.resolve()
+    return all(_is_there(entry, folder) for entry in manifest["files"])
+
+
+def _is_there(entry: Any, folder: Path) -> bool:
+    """Whether an entry of the manifest is a sound one and its file has that size."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("path", "sha256")):
+        return False
+    try:
+        return inner_file(folder, entry["path"]).stat().st_size == entry.get("size")
+    except (OSError, Refusal):
+        return False

@@ -1,0 +1,231 @@
+"""Fetches one repository at a commit into a folder: a child process of the worker, without Django.
+
+`python -m model_ops.remote_hub.fetch_repository ENDPOINT REPO_ID COMMIT FOLDER ALL`; the token, or nothing, comes by standard input, so
+that neither a process list nor /proc/PID/environ shows it. Progress goes to standard output as lines of JSON, and at the end what comparing the hashes showed
+(`{"checked": "..."}`); a failure goes to standard error as one sentence, status 1, and what may be there later to standard
+output (`{"lacks": "room", "bytes_needed": 5}`, `{"lacks": "remote", "seconds": 55}`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase as fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from model_ops.recovery.planning.plan import human
+from model_ops.remote_hub import errors
+
+OWN = "GATEHOUSE_FETCH_OWN"  # whether the endpoint is the portal's own, for the words of a refusal
+WITHHELD = (
+    "GATEHOUSE_FETCH_WITHHELD"  # whether the portal has a token that may not be used for this repository
+)
+REDIRECTS = "GATEHOUSE_FETCH_REDIRECTS"  # hosts that the operator named for redirects, apart by blanks
+# Other copies of the weights: a checkpoint with safetensors needs none of these.
+OTHER_FORMATS = [
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.gguf",
+    "*.onnx",
+    "*.ot",
+    "original/*",
+]
+SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+CHUNK = 2**20
+READERS = 2  # files that are hashed at once
+LONGEST_WAIT = (
+    30  # seconds; where the remote asks for more the recovery waits, and its worker does something else
+)
+PATIENCE = 5  # waits
+
+
+class Refused(Exception):
+    """A sentence of our own; `lacks` is what may be there later."""
+
+    def __init__(self, sentence: str, **lacks: Any) -> None:
+        super().__init__(sentence)
+        self.lacks = lacks
+
+
+@dataclass(frozen=True)
+class Far:
+    """A file as the far side's tree names it; an id that is masked or missing is empty."""
+
+    path: str
+    size: int
+    sha256: str
+    git_oid: str
+
+
+def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str) -> int:
+    """Downloads into FOLDER.partial and renames it when all is there and right; a rerun goes on where it stopped."""
+    target, partial, token = Path(folder), Path(f"{folder}.partial"), sys.stdin.read().strip()
+    try:
+        with Path(f"{folder}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two recoveries may share a base
+            if not target.is_dir():
+                checked = _download(endpoint, repo_id, commit, partial, everything == "all", token)
+                os.sync()
+                partial.rename(target)
+                shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's notes for going on
+                _tell({"checked": checked})
+    except Refused as error:
+        _tell(error.lacks)
+        sys.stderr.write(f"{repo_id} at {endpoint} {error}\n")
+        return 1
+    except Exception as error:  # whatever the network does is told in one sentence
+        words = errors.refused_because(
+            error,
+            repo_id=repo_id,
+            endpoint=endpoint,
+            revision=commit,
+            own=os.environ.get(OWN) == "1",
+            token=bool(token),
+            withheld=os.environ.get(WITHHELD) == "1",
+        )
+        _tell(errors.what_lacks(error))
+        sys.stderr.write(f"{words}\n")
+        return 1
+    return 0
+
+
+def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool, token: str) -> str:
+    from huggingface_hub import HfApi
+
+    from model_ops.remote_hub import limits
+
+    limits.limit_process(endpoint, os.environ.get(REDIRECTS, "").split())
+    api = HfApi(endpoint=endpoint, token=token or False)
+    # The client's lists sleep as long as a rate limit asks, without bound; this question is answered or refused at once.
+    _patiently(lambda: api.model_info(repo_id, revision=commit, timeout=20))
+    tree: list[Any] = _patiently(lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True)))
+    ignored = [] if everything or not any(f.path.endswith(".safetensors") for f in tree) else OTHER_FORMATS
+    files = [far for item in tree if (far := _far(item)) and not any(fnmatch(far.path, p) for p in ignored)]
+    _check_room(partial, files)
+    total = sum(file.size for file in files)
+    done = threading.Event()
+    reporter = threading.Thread(target=_report, args=(partial, total, done), daemon=True)
+    reporter.start()
+    try:
+        _patiently(
+            lambda: api.snapshot_download(
+                repo_id, revision=commit, local_dir=partial, ignore_patterns=ignored
+            )
+        )
+    finally:
+        done.set()
+        reporter.join()
+    return _check(partial, files)
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """Waits as long as the far side's rate limit asks, within reason; finished files are not asked for again."""
+    for attempt in range(PATIENCE + 1):
+        try:
+            return ask()
+        except Exception as error:
+            wait = errors.wait_asked(error)
+            if attempt == PATIENCE or not errors.is_rate_limit(error) or not 0 < wait <= LONGEST_WAIT:
+                raise
+            time.sleep(wait)
+    raise AssertionError
+
+
+def _far(item: Any) -> Far | None:
+    """None for a folder. A path that leads out of the folder is never asked for."""
+    if not hasattr(item, "blob_id"):
+        return None
+    path = PurePosixPath(item.path)
+    if path.is_absolute() or ".." in path.parts or not item.path.isprintable() or "\\" in item.path:
+        raise Refused(f"holds a file with an unusable name, {item.path[:100]!r}: it is not fetched.")
+    lfs = item.lfs
+    sha256 = str(lfs.sha256) if lfs is not None and SHA256.fullmatch(str(lfs.sha256)) else ""
+    git_oid = str(item.blob_id) if lfs is None and SHA1.fullmatch(str(item.blob_id)) else ""
+    return Far(item.path, int(item.size or 0), sha256, git_oid)
+
+
+def _check_room(partial: Path, files: list[Far]) -> None:
+    """Before the first byte: what is missing must fit beside what is there."""
+    have = sum(_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
+    missing = max(0, sum(file.size for file in files) - have)
+    free = shutil.disk_usage(partial.parent).free
+    if missing > free:
+        raise Refused(
+            f"needs {human(missing)} more below {partial.parent}, where {human(free)} are free: "
+            "make room and try again.",
+            lacks="room",
+            bytes_needed=missing,
+        )
+
+
+def _check(partial: Path, files: list[Far]) -> str:
+    """Compares every file with the far side's tree; a file that differs is removed, so that a rerun fetches it anew."""
+    with ThreadPoolExecutor(READERS) as pool:
+        wrong = [file.path for file, fine in zip(files, pool.map(_is_right, [partial] * len(files), files), strict=True) if not fine]  # fmt: skip
+    for path in wrong:
+        (partial / path).unlink(missing_ok=True)
+    if wrong:
+        raise Refused(
+            f"sent {', '.join(wrong[:5])} with other bytes than its list of files names: they were removed, try again."
+        )
+    unknown = [file.path for file in files if not (file.sha256 or file.git_oid)]
+    known = f"{len(files) - len(unknown)} of {len(files)} files have the hashes that the far side names"
+    if not unknown:
+        return f"{known}."
+    return (
+        f"{known}; it hides those of the others, so only their sizes could be checked: {', '.join(unknown)}."[
+            :300
+        ]
+    )
+
+
+def _is_right(partial: Path, file: Far) -> bool:
+    path = partial / file.path
+    if _size(path) != file.size or not path.is_file():
+        return False
+    if not (file.sha256 or file.git_oid):
+        return True
+    digest = hashlib.sha256() if file.sha256 else hashlib.sha1(f"blob {file.size}\0".encode())  # noqa: S324 - git's own
+    with path.open("rb") as opened:
+        while chunk := opened.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest() == (file.sha256 or file.git_oid)
+
+
+def _report(partial: Path, total: int, done: threading.Event) -> None:
+    while True:
+        have = sum(_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
+        _tell({"bytes_done": min(have, total), "bytes_total": total})
+        if done.wait(1):
+            return
+
+
+def _tell(facts: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # renamed while we looked
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""Removes from `WEIGHTS_ROOT` what nothing uses any more: contents of no revision and no recovery, and fetched sources.
+
+Everything that writes references shares the store's lock, and a recovery is claimed by a write to its row; so with that
+lock alone, the table locked and nothing running, what is unused stays unused until it is out of the way. It is moved
+aside under the locks and deleted after them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+
+from access_requests.errors import Conflict
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import lock_store
+from model_ops.enums import RecoveryState, SourceKind
+from model_ops.models import Blob, Recovery, RepoFile, WeightSource
+from model_ops.services.revisions.publish import recovered_files
+from model_ops.services.sources.spec import fetched_folder
+
+KEPT = 24 * 3600  # seconds since it was put there: it may be about to be used
+SHA256 = re.compile(r"[0-9a-f]{64}")
+ASIDE = ".cleaned"
+STILL_NEEDED = [state for state in RecoveryState if state != RecoveryState.READY]
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A file or folder below `WEIGHTS_ROOT`."""
+
+    path: Path
+    size: int
+
+
+def clean_weights(*, dry_run: bool = False) -> list[Unused]:
+    """Removes what is unused, or only says what that is; refuses while a recovery runs."""
+    root = Path(settings.WEIGHTS_ROOT)
+    aside = root / ASIDE
+    with recorded():
+        _let_nothing_start()
+        found = [*_unused_blobs(root), *_unused_sources(root)]
+        if dry_run:
+            return found
+        for unused in found:
+            aside.mkdir(parents=True, exist_ok=True)
+            unused.path.rename(aside / secrets.token_hex(8))
+        names = [unused.path.name for unused in found]
+        Blob.objects.filter(pk__in=names, files=None, bucket="").delete()
+        WeightSource.objects.filter(commit__in=names).update(checked="")
+        if found:
+            data = {"removed": len(found), "bytes": sum(unused.size for unused in found)}
+            append_event(kind="weights.cleaned", actor_name="operator", data=data)
+    shutil.rmtree(aside, ignore_errors=True)
+    return found
+
+
+def _let_nothing_start() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '20s'")
+        lock_store()
+        cursor.execute(f"LOCK TABLE {Recovery._meta.db_table} IN SHARE MODE")
+    running = Recovery.objects.filter(state=RecoveryState.RUNNING).order_by("pk").first()
+    if running:
+        raise Conflict(f"Recovery {running.pk} is running: clean up when nothing is being made.")
+
+
+def _unused_blobs(root: Path) -> Iterator[Unused]:
+    """Contents that neither a revision nor what a recovery made names, and what a write that was cut off left."""
+    used = set(RepoFile.objects.values_list("blob_id", flat=True).distinct())
+    for recovery in Recovery.objects.exclude(manifest={}).only("manifest"):
+        used |= {file.sha256 for file in recovered_files(recovery)}
+    for path in sorted((root / "blobs").glob("*/*")):
+        leftover = path.name.startswith(".") and SHA256.fullmatch(path.name[1:65])
+        unnamed = SHA256.fullmatch(path.name) and path.name not in used
+        if (leftover or unnamed) and path.is_file() and _is_old(path):
+            yield Unused(path, path.stat().st_size)
+
+
+def _unused_sources(root: Path) -> Iterator[Unused]:
+    """Fetched repositories whose recoveries are all ready, or that none was made from; another fetch brings them back."""
+    needed = set()
+    for source in WeightSource.objects.exclude(kind=SourceKind.FOLDER):
+        recoveries = (source.recoveries_as_base, source.recoveries_as_diff, source.recoveries_as_files)
+        if any(rows.filter(state__in=STILL_NEEDED).exists() for rows in recoveries):
+            needed.add(fetched_folder(source))
+    uploads = root / "sources" / "uploads"
+    fetched = [path for path in (root / "sources").glob("*/*/*") if not path.is_relative_to(uploads)]
+    for path in sorted([*fetched, *uploads.glob("*")]):
+        plain = path.with_name(path.name.removesuffix(".partial"))
+        if path.is_dir() and plain not in needed and _is_old(path) and not _is_fetched_now(plain):
+            yield Unused(path, _size(path))
+
+
+def _is_old(path: Path) -> bool:
+    """By the time of the last change of its name or rights, which a rename sets."""
+    return time.time() - path.stat().st_ctime > KEPT
+
+
+def _is_fetched_now(folder: Path) -> bool:
+    """The process that fetches holds a lock beside the folder."""
+    lock = folder.with_name(f"{folder.name}.lock")
+    if not lock.is_file():
+        return False
+    opened = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(opened)
+    return False
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

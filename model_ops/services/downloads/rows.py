@@ -1,0 +1,236 @@
+"""From the journal's lines to rows, by request id: a line that is moved twice makes one row.
+
+A segment that nobody locks is moved in one transaction and then deleted. A process whose `.alive` file nobody locks has
+died: what it was sending is *cut*, its bytes unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models import Case, Value, When
+from django.utils import timezone
+
+from model_ops.enums import DownloadMode, DownloadState
+from model_ops.models import Download, UnjoinedEnd
+from model_ops.services.downloads.counts import count_rows
+
+log = logging.getLogger(__name__)
+
+SEGMENT = re.compile(r"(?P<process>.+)\.(?P<number>[0-9]+)\.jsonl")
+REFUSED = "refused.log"
+FIRST_STATE = {
+    DownloadMode.OWN: DownloadState.RUNNING,
+    DownloadMode.NGINX: DownloadState.WAITING,
+    DownloadMode.S3: DownloadState.HANDED_OVER,
+}
+COPIED = (
+    "request_id", "model_id", "grant_id", "token_id", "user_id", "commit", "path", "first_byte", "bytes_asked",
+    "status", "address", "client", "mode", "link_seconds",
+)  # fmt: skip
+UNJOINED_AFTER = timedelta(days=1)
+NEVER_ENDS_AFTER = timedelta(days=7)  # a journal that was lost with its machine tells no end
+AT_ONCE = 1000  # rows that one run closes
+MOST = 2**62
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+
+Line = dict[str, Any]
+
+
+def folder() -> Path:
+    return Path(settings.GATEHOUSE_STATE) / "downloads"
+
+
+def move(journals: Path) -> int:
+    """Moves what nobody writes any more; returns how many lines. Raises when the database does not take them."""
+    if not journals.is_dir():
+        return 0
+    moved, held = 0, set[str]()
+    for process, path in _segments(journals):
+        if process not in held:
+            lines = _move_segment(path, process)
+            moved += lines or 0
+            if lines is None and path.exists():
+                held.add(process)  # an end must not come before the begin that another process moves just now
+    for alive in journals.glob("*.alive"):
+        _bury(alive)
+    return moved
+
+
+def close_open_rows() -> None:
+    """Rows whose end nobody told in all that time say so."""
+    now = timezone.now()
+    _close_rows(DownloadState.WAITING, now - UNJOINED_AFTER, state=DownloadState.UNKNOWN)
+    _close_rows(DownloadState.RUNNING, now - NEVER_ENDS_AFTER, state=DownloadState.CUT, journal="")
+    for end in UnjoinedEnd.objects.filter(read_at__lt=now - UNJOINED_AFTER).order_by("read_at")[:AT_ONCE]:
+        _refuse(
+            folder(),
+            {"end": {"request_id": end.request_id, "bytes_sent": end.bytes_sent}},
+            "no row has its id",
+        )
+        end.delete()
+
+
+def _close_rows(open_as: DownloadState, before: datetime, **fields: Any) -> None:
+    """The oldest of them; what is more than `AT_ONCE` has its turn with the next run."""
+    old = Download.objects.filter(state=open_as, started_at__lt=before).order_by("started_at")
+    ids = list(old.values_list("pk", flat=True)[:AT_ONCE])
+    if ids:
+        Download.objects.filter(pk__in=ids, state=open_as).update(**fields)
+
+
+def _segments(journals: Path) -> list[tuple[str, Path]]:
+    """Each process's in the order in which they were written."""
+    found = [(match, path) for path in journals.iterdir() if (match := SEGMENT.fullmatch(path.name))]
+    found.sort(key=lambda one: (one[0]["process"], int(one[0]["number"])))
+    return [(match["process"], path) for match, path in found]
+
+
+@contextlib.contextmanager
+def _left_alone(path: Path) -> Iterator[int | None]:
+    """The file, locked; None while its process lives, while another one moves it, and once it is gone."""
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield opened if os.fstat(opened).st_nlink else None
+    except BlockingIOError:
+        yield None
+    finally:
+        os.close(opened)
+
+
+def _move_segment(path: Path, process: str) -> int | None:
+    """How many lines it had; None where somebody else has it or had it."""
+    with _left_alone(path) as opened:
+        if opened is None:
+            return None
+        content = os.pread(opened, os.fstat(opened).st_size, 0)
+        lines = content.split(b"\n")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            _write_rows(lines, process, path.parent)
+        path.unlink()
+        return len(lines) - 1
+
+
+def _write_rows(lines: list[bytes], process: str, journals: Path) -> None:
+    begun: dict[str, Download] = {}
+    ended: dict[str, Line] = {}
+    for line in filter(None, lines):
+        try:
+            read = json.loads(line)
+            if "begin" in read:
+                row = _row(read["begin"], process)
+                begun.setdefault(row.request_id, row)
+            else:
+                ended[_text(read["end"]["request_id"])] = _end(read["end"])
+        except UNREADABLE as error:
+            _refuse(journals, line.decode("utf-8", "replace"), f"it cannot be read ({error!r})")
+    for request_id in begun.keys() & ended.keys():
+        _close_row(begun[request_id], ended.pop(request_id))
+    _insert(list(begun.values()), journals)
+    for request_id, end in ended.items():
+        if not end_row(request_id, **end) and not Download.objects.filter(request_id=request_id).exists():
+            _refuse(journals, {"end": {"request_id": request_id, **end}}, "its begin is missing")
+
+
+def _row(facts: Line, process: str) -> Download:
+    row = Download(
+        **{name: facts[name] for name in COPIED}, started_at=datetime.fromisoformat(facts["started_at"])
+    )
+    _text(row.request_id)
+    if row.started_at.tzinfo is None:
+        raise ValueError("a time without its zone")
+    row.state = FIRST_STATE[DownloadMode(row.mode)]
+    row.journal = process if row.state == DownloadState.RUNNING else ""
+    return row
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r} is no id")
+    return value
+
+
+def _end(facts: Line) -> Line:
+    sent, seconds = int(facts["bytes_sent"]), float(facts["seconds"])
+    if not (0 <= sent < MOST and 0 <= seconds < MOST):
+        raise ValueError("no number of bytes and seconds")
+    return {"bytes_sent": sent, "seconds": seconds}
+
+
+def _close_row(row: Download, end: Line) -> None:
+    row.bytes_sent, row.seconds, row.journal = end["bytes_sent"], end["seconds"], ""
+    row.state = DownloadState.COMPLETE if row.bytes_sent >= row.bytes_asked else DownloadState.PARTIAL
+
+
+def _insert(rows: list[Download], journals: Path) -> None:
+    """New rows; those that are there already stay as they are, and those that cannot be are kept in a file."""
+    try:
+        with transaction.atomic():
+            ids = [row.request_id for row in rows]
+            known = set(Download.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
+            new = [row for row in rows if row.request_id not in known]
+            Download.objects.bulk_create(new, ignore_conflicts=True, batch_size=1000)
+            count_rows(new)
+    except (IntegrityError, DataError, ValueError) as error:
+        if len(rows) > 1:
+            for row in rows:
+                _insert([row], journals)
+            return
+        facts = {name: getattr(rows[0], name) for name in COPIED}
+        facts |= {"started_at": rows[0].started_at.isoformat(), "bytes_sent": rows[0].bytes_sent}
+        _refuse(journals, {"begin": facts}, " ".join(str(error).split()))
+
+
+def end_row(request_id: str, *, bytes_sent: int, seconds: float) -> bool:
+    """Writes the end of a body into its row; False where no row waits for one."""
+    whole = When(bytes_asked__lte=bytes_sent, then=Value(DownloadState.COMPLETE))
+    waiting = Download.objects.filter(request_id=request_id, mode=DownloadMode.OWN, bytes_sent=None)
+    return bool(
+        waiting.update(
+            bytes_sent=bytes_sent,
+            seconds=seconds,
+            journal="",
+            state=Case(whole, default=Value(DownloadState.PARTIAL)),
+        )
+    )
+
+
+def _bury(alive: Path) -> None:
+    """The end of a process that has died: its open bodies are cut, once all that it wrote is in rows."""
+    process = alive.name.removesuffix(".alive")
+    with _left_alone(alive) as opened:
+        if opened is None or any(name == process for name, _ in _segments(alive.parent)):
+            return
+        cut = Download.objects.filter(journal=process, state=DownloadState.RUNNING).update(
+            state=DownloadState.CUT, journal=""
+        )
+        alive.unlink()
+        if cut:
+            log.warning("%d downloads were cut off: the process that sent them has died.", cut)
+
+
+def _refuse(journals: Path, line: Line | str, why: str) -> None:
+    """Keeps what can't become a row, on disk before the segment goes, and says so in the program's log."""
+    record = json.dumps({"at": timezone.now().isoformat(), "why": why, "line": line}, default=str)
+    log.error("A line of the download log is kept in %s: %s: %s", journals / REFUSED, why, line)
+    with (journals / REFUSED).open("a") as file:
+        file.write(record + "\n")
+        file.flush()
+        os.fsync(file.fileno())

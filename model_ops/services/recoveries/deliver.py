@@ -1,0 +1,192 @@
+"""From a grant to readable weights: whoever waits is told once, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from django.core.cache import cache
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from access_requests.access.compiled_query import SAMPLE_NUMBER, SAMPLE_NUMBERS, CompiledQuery
+from access_requests.access.permissions import people_to_tell
+from access_requests.models import Grant
+from access_requests.search import AnyOf
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.enums import DeliveryState, RecoveryState
+from model_ops.models import Delivery, ModelWeights, Recovery, Ref
+from model_ops.queries import MAIN, current_recovery, published
+from model_ops.services.recoveries.weights import ENDED_BADLY, want_recovery
+
+log = logging.getLogger(__name__)
+
+DELIVER = "model_ops.tasks.deliver_grant_task"
+AT_ONCE = 200  # rows that one look takes
+LOOKED_AT = (
+    "deliveries-looked-at"  # the last row of the last look; without the cache each begins with the oldest
+)
+
+
+def note_delivery(*, grant_id: int) -> None:
+    """Note in the grant's own transaction that it waits for weights: no grant is without that row."""
+    Delivery.objects.bulk_create([Delivery(grant_id=grant_id)], ignore_conflicts=True)
+
+
+def expect_delivery(*, grant_id: int) -> None:
+    """Wake a worker for a grant that is committed."""
+    enqueue_on_commit(DELIVER, grant_id)
+
+
+def deliver_grant(*, grant_id: int) -> None:
+    """Brings one grant further: told that its weights are ready, or that they failed, or their recovery is wanted."""
+    with transaction.atomic():
+        delivery = _locked(grant_id)
+        if delivery is None or delivery.state == DeliveryState.READY:
+            return
+        recovery = current_recovery(delivery.grant.model)
+        if published(delivery.grant.model):
+            _tell_ready(delivery)
+            return
+        if recovery and recovery.state in ENDED_BADLY:
+            _tell_failed(delivery, recovery)
+            return
+    if recovery:  # outside the lock: a recovery that ends takes its own row first, then the deliveries
+        want_recovery(recovery=recovery)
+
+
+def _locked(grant_id: int) -> Delivery | None:
+    """The live grant's delivery, locked; made here if its message came before its row."""
+    grant = Grant.objects.filter(pk=grant_id, closed_at=None).first()
+    if grant is None or not grant.is_live():
+        return None
+    Delivery.objects.get_or_create(grant=grant)
+    return (
+        Delivery.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("grant__model", "grant__user")
+        .get(grant=grant)
+    )
+
+
+def tell_ended(*, recovery: Recovery) -> None:
+    """Tells every grant that waits for this recovery, and its owners if it failed; in the caller's transaction."""
+    if recovery.state != RecoveryState.READY:
+        _tell_owners(recovery)
+    waiting = Delivery.objects.select_for_update(no_key=True, of=("self",)).select_related(
+        "grant__model", "grant__user"
+    )
+    current = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
+    for delivery in (
+        waiting.filter(current, grant__closed_at=None).exclude(state=DeliveryState.READY).order_by("pk")
+    ):
+        if recovery.state == RecoveryState.READY:
+            _tell_ready(delivery)
+        else:
+            _tell_failed(delivery, recovery)
+
+
+def _tell_ready(delivery: Delivery) -> None:
+    grant = delivery.grant
+    queue_mail(
+        key=f"ready:{grant.pk}",
+        to=grant.user.email,
+        template="mails/weights_ready.txt",
+        context={"grant": grant, "model": grant.model, "person": grant.user},
+    )
+    _told(delivery, DeliveryState.READY)
+
+
+def _tell_failed(delivery: Delivery, recovery: Recovery) -> None:
+    grant = delivery.grant
+    if recovery.state == RecoveryState.CANCELLED or published(grant.model):
+        return
+    queue_mail(
+        key=f"weights-failed:{grant.pk}:{recovery.pk}:{recovery.attempts}",
+        to=grant.user.email,
+        template="mails/weights_failed.txt",
+        context={"grant": grant, "model": grant.model, "person": grant.user},
+    )
+    _told(delivery, DeliveryState.FAILED)
+
+
+def _tell_owners(recovery: Recovery) -> None:
+    for weights in recovery.weights.filter(replaced_at=None).select_related("model"):
+        for person in people_to_tell(weights.model, owners_only=True):
+            queue_mail(
+                key=f"recovery-failed:{recovery.pk}:{recovery.attempts}:{weights.model_id}:{person.pk}",
+                to=person.email,
+                template="mails/recovery_failed.txt",
+                context={"model": weights.model, "recovery": recovery, "person": person},
+            )
+
+
+def _told(delivery: Delivery, state: DeliveryState) -> None:
+    delivery.state, delivery.told_at = state, timezone.now()
+    delivery.save(update_fields=["state", "told_at"])
+
+
+def resume_deliveries() -> int:
+    """Bring grants further whose message was lost; returns how many. One that fails holds no other up.
+
+    Looks at `AT_ONCE` of those that wait, and at the next ones the next time: what most of them wait for comes by itself.
+    """
+    waiting = _next_waiting()
+    over = [pk for pk, _, _, closed_at in waiting if closed_at]
+    if over:
+        Delivery.objects.filter(pk__in=over, state=DeliveryState.WAITING).update(state=DeliveryState.OVER)
+    movable = _movable({model for _, _, model, _ in waiting})
+    todo = sorted(grant for _, grant, model, closed_at in waiting if model in movable and not closed_at)
+    return sum(_delivered(grant_id) for grant_id in todo)
+
+
+def _delivered(grant_id: int) -> bool:
+    """Whether that grant was brought further; the next look tries it again. Raises where the database is away."""
+    try:
+        deliver_grant(grant_id=grant_id)
+    except Exception:
+        if not connection.is_usable():
+            raise
+        log.exception("Grant %s could not be delivered", grant_id)
+        return False
+    return True
+
+
+def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:
+    """Return (delivery, grant, model, end of the grant), from where the last look ended and round to the beginning."""
+    after = cache.get(LOOKED_AT) or 0
+    found = _waiting_after(after=after)[:AT_ONCE]
+    if after and len(found) < AT_ONCE:
+        found += [row for row in _waiting_after(after=0) if row[0] <= after][: AT_ONCE - len(found)]
+    cache.set(LOOKED_AT, found[-1][0] if len(found) == AT_ONCE else 0, timeout=None)
+    return found
+
+
+def _waiting_after_key(after: int) -> QuerySet[Any, Any]:
+    rows = Delivery.objects.filter(state=DeliveryState.WAITING, pk__gt=after).order_by("pk")
+    return rows.values_list("pk", "grant_id", "grant__model_id", "grant__closed_at")[:AT_ONCE]
+
+
+def _movable(models: set[int]) -> set[int]:
+    """Return those of the models whose waiting grants can be brought further: published, not wanted yet, or ended badly."""
+    if not models:
+        return set()
+    return {model for find in (_published, _in_need) for (model,) in find(models=sorted(models))}
+
+
+def _published_of(models: list[int]) -> QuerySet[Any, Any]:
+    rows = Ref.objects.filter(AnyOf(F("model"), models), name=MAIN, revision__has_weights=True)
+    return rows.order_by().values_list("model_id")
+
+
+def _in_need_of(models: list[int]) -> QuerySet[Any, Any]:
+    unwanted = Q(recovery__state=RecoveryState.PLANNED, recovery__wanted_at=None)
+    ended = Q(recovery__state__in=(RecoveryState.FAILED, RecoveryState.REFUSED))
+    rows = ModelWeights.objects.filter(unwanted | ended, AnyOf(F("model"), models), replaced_at=None)
+    return rows.order_by().values_list("model_id")
+
+
+_waiting_after = CompiledQuery(_waiting_after_key, after=SAMPLE_NUMBER)
+_published, _in_need = (CompiledQuery(build, models=SAMPLE_NUMBERS) for build in (_published_of, _in_need_of))

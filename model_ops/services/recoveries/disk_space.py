@@ -1,0 +1,95 @@
+"""The disk as a recovery sees it: what is finished on it, what it still needs, and what is free."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from django.conf import settings
+
+from model_ops.enums import Method, SourceKind
+from model_ops.models import Blob, Recovery, RecoveryShard, WeightSource
+from model_ops.services.recoveries.workspace import output_folder
+from model_ops.services.sources.spec import fetched_folder
+
+DONE = ".done.json"  # beside each shard that the engine has finished
+BLOCK = 512  # bytes of `st_blocks`, whatever the file system's own are
+
+
+def free_bytes() -> int | None:
+    """Return what is free in the weights folder for this user; None where that cannot be asked."""
+    try:
+        return shutil.disk_usage(settings.WEIGHTS_ROOT).free
+    except OSError:
+        return None
+
+
+def is_store_here() -> bool:
+    """Return whether the weights folder is the one that contents were stored in, not the place of a disk that is away."""
+    return (Path(settings.WEIGHTS_ROOT) / "blobs").is_dir() or not Blob.objects.exists()
+
+
+def looks_unmounted(folder: Path) -> bool:
+    """Return whether the folder is missing below an empty one, as when the disk that holds it is not mounted."""
+    with suppress(OSError):
+        above = next(one for one in folder.parents if one.is_dir())
+        return not folder.is_dir() and next(above.iterdir(), None) is None
+    return True  # not even that could be asked
+
+
+def kept_bytes(recovery: Recovery) -> int:
+    """Return the bytes on the disk that another run neither fetches nor makes again."""
+    output = output_folder(recovery)
+    partial = _partial(output)
+    shards = (partial / "result" / path.name.removesuffix(DONE) for path in _entries(partial, f"*{DONE}"))
+    made = sum(map(_allocated, shards)) + _allocated_in(output)
+    folders = [fetched_folder(source) for source in _fetched(recovery)]
+    return made + sum(_allocated_in(folder) + _allocated_in(_partial(folder)) for folder in folders)
+
+
+def missing_bytes(recovery: Recovery) -> int:
+    """Return the free bytes that the rest of the run takes, as far as its plan says; else 0.
+
+    Unfinished files count as room: they are written again in their place.
+    """
+    if recovery.stage == "fetching":
+        return max(0, recovery.bytes_total - recovery.bytes_done)
+    output = output_folder(recovery)
+    if recovery.method == Method.COPY:
+        return max(0, int(recovery.plan.get("bytes_written", 0)) - _allocated_in(output))
+    return max(0, int(recovery.plan.get("disk_needed", 0)) - _allocated_in(_partial(output) / "result"))
+
+
+def missing_bytes_of(shard: RecoveryShard) -> int:
+    """As `missing_bytes`, of one shard."""
+    result = _partial(output_folder(shard.recovery)) / "result"
+    return max(0, shard.bytes_total - _allocated(result / shard.file))
+
+
+def _fetched(recovery: Recovery) -> Iterator[WeightSource]:
+    sources = (recovery.base, recovery.diff, recovery.files)
+    return (source for source in sources if source and source.kind == SourceKind.HUB)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def _entries(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except OSError:
+        return []
+
+
+def _allocated(path: Path) -> int:
+    with suppress(OSError):
+        return path.lstat().st_blocks * BLOCK
+    return 0
+
+
+def _allocated_in(folder: Path) -> int:
+    return sum(_allocated(Path(top, name)) for top, _, names in os.walk(folder) for name in names)

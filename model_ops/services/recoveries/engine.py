@@ -1,0 +1,69 @@
+"""The recovery engine as the portal uses it: plans in this process, runs in a child."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from access_requests.errors import Invalid
+from model_ops.enums import SourceKind
+from model_ops.models import Recovery, WeightSource
+from model_ops.recovery import MANIFEST
+from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.planning.options import Options
+from model_ops.recovery.planning.planner import make_plan
+from model_ops.services.store.git_objects import StoredFile
+
+
+def understood(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they are stored: checked, and only what differs from the defaults."""
+    try:
+        return Options(**chosen).chosen()
+    except RecoveryError as error:
+        raise Invalid(str(error)) from error
+
+
+def plan_recovery(*, base: Path, diff: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What will be read, written, grown and dropped, from headers alone; the engine's refusal passes through."""
+    try:
+        plan = make_plan(base, diff, Options(**options))
+    except RecoveryError as error:
+        raise Invalid(str(error)) from error
+    return {"text": plan.summary(), **plan.to_json()}
+
+
+def recover_arguments(
+    *, recovery: Recovery, base: Path, diff: Path, target: Path, only: Sequence[str] = ()
+) -> list[str]:
+    """The engine's command line, after `python`; with `only` some shards are made and the rest waits."""
+    shared = ["--run-id", recovery.run_id] if recovery.run_id else []
+    return [
+        *("-m", "model_ops.recovery", "recover"),
+        *("--path_raw", _in_place(recovery.base, base), "--path_diff", _in_place(recovery.diff, diff)),
+        *("--path_tuned", str(target), "--no-links"),
+        *_words(recovery.options),
+        *("--json", "--progress-json"),
+        *shared,
+        *(f"--only={file}" for file in only),
+    ]
+
+
+def _in_place(source: WeightSource | None, folder: Path) -> str:
+    """Return the path for the engine, which follows no link on the way: the store's own may lie behind one."""
+    is_stored = source is not None and source.kind == SourceKind.FOLDER
+    return str(folder if is_stored else folder.resolve())
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """`--dtype=bfloat16` and so on: one word each, since a sum may be negative."""
+    words = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    return [flag if value is True else f"{flag}={value}" for flag, value in words.items()]
+
+
+def read_result(folder: Path) -> tuple[list[StoredFile], dict[str, Any]]:
+    """The finished folder's files with their hashes, and the engine's whole manifest."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    files = [StoredFile(f["path"], f["sha256"], f["git_sha1"], f["size"]) for f in manifest["files"]]
+    return files, manifest

@@ -1,0 +1,159 @@
+"""How work on a recovery stops without weights: it waits, or ends in one state and one sentence, told to who waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Callable, Iterator
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from access_requests.errors import RuleError
+from access_requests.services.event_log.append import append_event, recorded
+from model_ops.enums import RecoveryState, WaitsFor
+from model_ops.models import Recovery
+from model_ops.services.recoveries.copy_files import SourceChanged
+from model_ops.services.recoveries.deliver import tell_ended
+from model_ops.services.recoveries.leases import NOT_WAITING
+
+log = logging.getLogger(__name__)
+
+AWAY = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+MORE_MEMORY = "Give the worker more memory, then try again."
+DATABASE = "See to it that the database answers, then try again."
+UNFORESEEN = (
+    "The portal failed in an unforeseen way: the worker's log says more; try again after looking there."
+)
+
+
+class RunFailed(Exception):
+    """The run made nothing; the message is one sentence for the owner."""
+
+    state = RecoveryState.FAILED
+
+
+class RunRefused(RunFailed):
+    """Seen before a byte was written."""
+
+    state = RecoveryState.REFUSED
+
+
+class RunWaits(Exception):
+    """The run made nothing, and may do better later; the message is one sentence for the owner.
+
+    `advice` is what an owner can do about it. `bytes_needed` are free bytes, 0 where that is not known, and `seconds`
+    how long a remote asks to be left alone.
+    """
+
+    def __init__(
+        self,
+        waits_for: WaitsFor,
+        sentence: str = "",
+        *,
+        advice: str = "",
+        bytes_needed: int = 0,
+        seconds: int = 0,
+    ) -> None:
+        super().__init__(sentence)
+        self.waits_for, self.advice = waits_for, advice
+        self.bytes_needed, self.seconds = bytes_needed, seconds
+
+
+class LeaseLost(Exception):
+    """Another worker has the row, or it was cancelled: stop, and write nothing."""
+
+
+@contextlib.contextmanager
+def ending(
+    name: str,
+    *,
+    end: Callable[[RecoveryState, str], object],
+    wait: Callable[[RunWaits], object],
+    give_back: Callable[[], object],
+) -> Iterator[None]:
+    """Call `end` with state and sentence for whatever goes wrong, `wait` where it may go right later.
+
+    `give_back` is called where the worker itself is stopped.
+    """
+    try:
+        yield
+    except LeaseLost:
+        log.warning("%s was cancelled, or is another worker's now", name)
+        give_back()
+    except RunWaits as why:
+        wait(why)
+    except RunFailed as failure:
+        end(failure.state, str(failure))
+    except RuleError as refusal:
+        end(RecoveryState.REFUSED, refusal.sentence)
+    except SourceChanged as changed:
+        end(RecoveryState.FAILED, str(changed))
+    except OSError as error:
+        _judge(error, end, wait)
+    except (SoftTimeLimitExceeded, OperationalError, InterfaceError) as error:
+        log.warning("%s was stopped: %s", name, error)
+        wait(_stopped_by(error))
+    except Exception:
+        log.exception("%s", name)
+        end(RecoveryState.FAILED, UNFORESEEN)
+    except BaseException:
+        give_back()
+        raise
+
+
+def _stopped_by(error: Exception) -> RunWaits:
+    """Return why a run was stopped in the middle: it took too long, or the database went away."""
+    if isinstance(error, SoftTimeLimitExceeded):
+        return RunWaits(WaitsFor.AGAIN, "The run took more than a day and was stopped.")
+    return RunWaits(WaitsFor.AGAIN, "The portal's database did not answer.", advice=DATABASE)
+
+
+def _passing(error: OSError) -> WaitsFor | None:
+    """Return what is missing for now: room or a quota, memory, or a file system of another machine."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return WaitsFor.ROOM
+    if error.errno == errno.ENOMEM:
+        return WaitsFor.MEMORY
+    return WaitsFor.STORE if error.errno in AWAY else None
+
+
+def _judge(
+    error: OSError, end: Callable[[RecoveryState, str], object], wait: Callable[[RunWaits], object]
+) -> None:
+    if (waits_for := _passing(error)) is not None:
+        wait(RunWaits(waits_for, advice=MORE_MEMORY))
+        return
+    what = f" ({error.filename})" if error.filename else ""
+    why = f"The weights could not be written or read{what}: {error.strerror or error}; put that right and try again."
+    end(RecoveryState.FAILED, why)
+
+
+def end_badly(*, held: QuerySet[Recovery], state: RecoveryState, sentence: str) -> bool:
+    """Failed or refused, its owners and the waiting told, in one commit; nothing of it is visible.
+
+    False, and nothing is written, where `held` does not find the recovery any more.
+    """
+    with recorded():
+        recovery = held.select_for_update(no_key=True, of=("self",)).first()
+        if recovery is None:
+            return False
+        log.error("Recovery %s %s: %s", recovery.pk, state, sentence)
+        held.update(
+            state=state,
+            error=sentence,
+            finished_at=Now(),
+            lease_owner="",
+            lease_until=None,
+            stage="",
+            **NOT_WAITING,
+        )
+        recovery.refresh_from_db()
+        data = {"recovery": recovery.pk, "attempt": recovery.attempts, "error": sentence}
+        for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
+            append_event(kind=f"recovery.{state}", model=weights.model, data=data)
+        tell_ended(recovery=recovery)
+    return True

@@ -1,0 +1,195 @@
+"""One run of a recovery, from the claim to the published revision; spread over workers, it is begun and ended here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.db.models.functions import Now
+
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import share_store
+from model_ops.enums import Method, RecoveryState, SourceKind, WaitsFor
+from model_ops.models import Recovery
+from model_ops.services.recoveries.copy_files import copy_files
+from model_ops.services.recoveries.deliver import tell_ended
+from model_ops.services.recoveries.disk_space import is_store_here
+from model_ops.services.recoveries.engine import read_result, recover_arguments
+from model_ops.services.recoveries.failures import LeaseLost, RunWaits, end_badly, ending
+from model_ops.services.recoveries.fetch import fetch_sources
+from model_ops.services.recoveries.leases import NOT_WAITING, Lease, claim, claim_finishing, with_database
+from model_ops.services.recoveries.shards import is_worth_spreading, spread
+from model_ops.services.recoveries.test_prompt import expect_answer
+from model_ops.services.recoveries.waiting import rest, wait
+from model_ops.services.recoveries.weights import make_plan
+from model_ops.services.recoveries.workspace import output_folder, run_engine, writing
+from model_ops.services.revisions.publish import publish_revision, recovered_files
+from model_ops.services.sources.spec import fetched_folder
+from model_ops.services.store.blobs import is_stored, store_file
+from model_ops.services.store.git_objects import StoredFile
+
+
+def run_recovery(*, recovery_id: int) -> None:
+    """Claims the recovery and brings it to an end, or hands out its shards; does nothing where another worker has it.
+
+    Interrupted by a shutdown it gives the row back at once; killed, the lease runs out and beat hands it on: at once the
+    first time, then after pauses, as often as a run that is killed is tried.
+    """
+    if rest(recovery_id=recovery_id):
+        return
+    owner = claim(recovery_id=recovery_id)
+    if owner is not None:
+        free = {"state": RecoveryState.PLANNED, "lease_owner": "", "lease_until": None, "stage": ""}
+        _work(recovery_id, owner, give_back=lambda lease: lease.held().update(**free))
+
+
+def finish_recovery(*, recovery_id: int) -> None:
+    """Claims the end of a recovery whose shards are all made: they are not read again, but published."""
+    owner = claim_finishing(recovery_id=recovery_id)
+    if owner is not None:
+        _work(recovery_id, owner, give_back=lambda lease: lease.held().update(lease_until=Now()))
+
+
+def _work(recovery_id: int, owner: str, *, give_back: Callable[[Lease], object]) -> None:
+    name = f"Recovery {recovery_id}"
+    with (
+        Lease(Recovery.objects.filter(pk=recovery_id), owner, name=name) as lease,
+        ending(
+            name,
+            end=partial(_end_badly, lease),
+            wait=partial(_wait, lease),
+            give_back=partial(give_back, lease),
+        ),
+    ):
+        _run(lease)
+
+
+def _end_badly(lease: Lease, state: RecoveryState, sentence: str) -> None:
+    with_database(lambda: end_badly(held=lease.held(), state=state, sentence=sentence), give_up=lease.lost)
+
+
+def _wait(lease: Lease, why: RunWaits) -> None:
+    with_database(lambda: wait(held=lease.held(), why=why), give_up=lease.lost)
+
+
+def _run(lease: Lease) -> None:
+    recovery = with_database(
+        lambda: lease.held().select_related("base", "diff", "files").first(), give_up=lease.lost
+    )
+    if recovery is None:
+        raise LeaseLost
+    if not is_store_here():
+        raise RunWaits(WaitsFor.STORE)
+    output = output_folder(recovery)
+    with writing(output, lease) as lock:
+        if not _is_made(recovery, output):
+            if recovered_files(recovery):  # made once, but not all of it is left: nothing here can be resumed
+                shutil.rmtree(output, ignore_errors=True)
+            fetch_sources(recovery, lease, before_fetching=partial(_enter_stage, lease, "fetching"))
+            _plan(recovery, lease)
+            if not recovery.run_id and is_worth_spreading(recovery):
+                spread(lease=lease, recovery=recovery)
+                return
+            if recovery.run_id:  # its shards are made: progress stays where they brought it
+                lease.write(stage="recovering")
+            else:
+                with_database(recovery.shards.all().delete, give_up=lease.lost)
+                _enter_stage(lease, "recovering")
+            files, facts = _make(recovery, output, lease, lock)
+            _keep(lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts})
+        lease.write(stage="publishing")
+        _store(recovered_files(recovery), output)
+        _publish(lease)
+        shutil.rmtree(output, ignore_errors=True)
+
+
+def _enter_stage(lease: Lease, stage: str) -> None:
+    """Names what is done now; progress starts anew."""
+    lease.write(stage=stage, stage_started_at=Now(), bytes_done=0, bytes_total=0)
+
+
+def _is_made(recovery: Recovery, output: Path) -> bool:
+    """True if an earlier run got as far as publishing and everything it made is still here."""
+    files = recovered_files(recovery)
+    return bool(files) and all(is_stored(file) or (output / file.path).is_file() for file in files)
+
+
+def _plan(recovery: Recovery, lease: Lease) -> None:
+    """Plans again, now that everything is here: what has changed since is refused before a byte is written."""
+    inputs = {name: getattr(recovery, name) for name in ("method", "base", "diff", "files", "options")}
+    plan = make_plan(inputs)
+    if plan != recovery.plan:
+        _keep(lease, recovery, plan=plan)
+
+
+def _keep(lease: Lease, recovery: Recovery, **fields: Any) -> None:
+    if not with_database(lambda: lease.held().update(**fields), give_up=lease.lost):
+        raise LeaseLost
+    for name, value in fields.items():
+        setattr(recovery, name, value)
+
+
+def _make(
+    recovery: Recovery, output: Path, lease: Lease, lock: int
+) -> tuple[list[StoredFile], dict[str, Any]]:
+    if recovery.method == Method.COPY:
+        return _copy(recovery, output, lease), {}
+    assert recovery.base is not None and recovery.diff is not None  # noqa: S101, PT018 - the row's constraint says so
+    arguments = recover_arguments(
+        recovery=recovery,
+        base=fetched_folder(recovery.base),
+        diff=fetched_folder(recovery.diff),
+        target=output,
+    )
+    run_engine(arguments, lease, lock=lock)
+    return read_result(output)
+
+
+def _copy(recovery: Recovery, output: Path, lease: Lease) -> list[StoredFile]:
+    assert recovery.files is not None  # noqa: S101 - the row's constraint says so
+
+    def on_bytes(done: int, total: int) -> None:
+        if lease.lost.is_set():
+            raise LeaseLost
+        lease.report(done=done, total=total)
+
+    folder = fetched_folder(recovery.files)
+    if recovery.files.kind != SourceKind.FOLDER:  # the portal's own store, which may lie behind a link
+        folder = folder.resolve()
+    return copy_files(source=folder, target=output, on_bytes=on_bytes)
+
+
+def _store(files: list[StoredFile], output: Path) -> None:
+    for file in files:
+        store_file(file=file, source=output / file.path)
+
+
+def _publish(lease: Lease) -> None:
+    """Ready, published for every model that waits, every waiting grant told: all of it, or nothing, in one commit."""
+
+    def publish() -> bool:
+        with recorded():
+            share_store()
+            recovery = lease.held().select_for_update(no_key=True, of=("self",)).first()
+            if recovery is None:
+                return False
+            total = sum(file.size for file in recovered_files(recovery))
+            lease.held().update(
+                state=RecoveryState.READY, finished_at=Now(), lease_owner="", lease_until=None,
+                stage="", error="", bytes_done=total, bytes_total=total, **NOT_WAITING,
+            )  # fmt: skip
+            recovery.refresh_from_db()
+            for weights in (
+                recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id")
+            ):
+                publish_revision(model=weights.model)
+                append_event(kind="recovery.ready", model=weights.model, data={"recovery": recovery.pk})
+            tell_ended(recovery=recovery)
+            expect_answer(recovery=recovery)
+            return True
+
+    if not with_database(publish, give_up=lease.lost):
+        raise LeaseLost

@@ -1,0 +1,201 @@
+"""Whether recovered weights speak: asked once they are published, told to owner and reviewer, and to nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.util
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db.models import DateTimeField, ExpressionWrapper, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from access_requests.errors import Conflict
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.enums import Method, RecoveryState, SmokeState
+from model_ops.models import Recovery, SmokeRun
+from model_ops.services.recoveries.child_process import Ended, run_child
+from model_ops.services.recoveries.leases import with_database
+from model_ops.services.revisions.publish import recovered_files
+from model_ops.services.store.blobs import blob_path
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+log = logging.getLogger(__name__)
+
+SMOKE_RECOVERY = "model_ops.tasks.smoke_recovery"
+LIMIT = 600.0  # seconds for loading and answering
+SPARE = timedelta(minutes=2)  # for laying out files before it and writing the answer down after it
+NOT_INSTALLED = "transformers is not installed on the worker that took it, so nothing was asked."
+NO_ROOM = "The portal's disk is full: these weights are asked when there is room."
+NO_ROOM_PAUSE = timedelta(minutes=5)
+REFUSED = 2  # the engine's exit status for what was seen before anything was loaded
+MOST_LETTERS = 20_000  # of a text that is kept
+KEPT = ("prompt", "answer", "tokens", "seconds", "device", "dtype", "finite", "template", "hints")
+
+
+def is_installed() -> bool:
+    """Whether this process's Python has transformers; nothing is imported."""
+    return importlib.util.find_spec("transformers") is not None
+
+
+def can_be_asked(recovery: Recovery) -> bool:
+    """Weights that the engine made and that are there; what is published as it came is not ours to try."""
+    made = recovery.method == Method.RECOVER and recovery.state == RecoveryState.READY
+    return made and settings.GATEHOUSE_SMOKE
+
+
+def expect_answer(*, recovery: Recovery) -> None:
+    """Part of the commit that publishes: weights that are new are asked as soon as a worker is free, if it can."""
+    if can_be_asked(recovery) and is_installed():
+        _want(recovery)
+
+
+def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
+    """Asks finished weights once more; the answer that is there goes."""
+    with recorded():
+        recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
+        if not can_be_asked(recovery):
+            raise Conflict(f"Recovery {recovery.pk} has no weights that can be asked here.")
+        if SmokeRun.objects.filter(recovery=recovery, state=SmokeState.RUNNING, ends_by__gt=Now()).exists():
+            raise Conflict(f"The weights of recovery {recovery.pk} are being asked right now.")
+        run = _want(recovery)
+        _append_for_each(recovery, "recovery.smoke_wanted", {}, actor)
+    return run
+
+
+def _want(recovery: Recovery) -> SmokeRun:
+    unasked: dict[str, Any] = {
+        "ends_by": None, "finished_at": None, "retry_at": None, "answer": {}, "error": "",
+    }  # fmt: skip
+    run, _ = SmokeRun.objects.update_or_create(
+        recovery=recovery, defaults={"state": SmokeState.WAITING, "wanted_at": timezone.now(), **unasked}
+    )
+    enqueue_on_commit(SMOKE_RECOVERY, recovery.pk)
+    return run
+
+
+def _append_for_each(recovery: Recovery, kind: str, data: dict[str, Any], actor: User | None = None) -> None:
+    """One event for each model whose weights they are."""
+    for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
+        append_event(kind=kind, actor=actor, model=weights.model, data={"recovery": recovery.pk, **data})
+
+
+def waiting() -> Q:
+    """What a worker may take. A run that was cut off is not among them: what ended one worker may end the next."""
+    return Q(Q(retry_at=None) | Q(retry_at__lte=Now()), state=SmokeState.WAITING)
+
+
+def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
+    """Asks the weights and writes the answer down; does nothing where another worker has it.
+
+    Interrupted by a shutdown it gives the row back at once; killed, it stays cut off until somebody asks again.
+    """
+    ends_by = _claim(recovery_id, limit)
+    if ends_by is None:
+        return
+    held = SmokeRun.objects.filter(recovery_id=recovery_id, state=SmokeState.RUNNING, ends_by=ends_by)
+    try:
+        state, fields = _ask(Recovery.objects.get(pk=recovery_id), limit)
+    except Exception:
+        log.exception("Smoke run of recovery %s", recovery_id)
+        why = "The portal failed in an unforeseen way: the worker's log says more; ask again after looking there."
+        state, fields = SmokeState.FAILED, {"error": why}
+    except BaseException:
+        held.update(state=SmokeState.WAITING, ends_by=None)
+        raise
+    with_database(lambda: _write_down(held, recovery_id, state, fields), give_up=threading.Event())
+
+
+def _claim(recovery_id: int, limit: float) -> datetime | None:
+    """When the run must have ended, which is also what it is known by; None when there is nothing to take."""
+    until = ExpressionWrapper(Now() + timedelta(seconds=limit) + SPARE, output_field=DateTimeField())
+    waits = SmokeRun.objects.filter(waiting(), recovery_id=recovery_id)
+    if not waits.update(state=SmokeState.RUNNING, ends_by=until):
+        return None
+    return SmokeRun.objects.get(recovery_id=recovery_id).ends_by
+
+
+def _ask(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
+    if not is_installed():
+        return SmokeState.REFUSED, {"error": NOT_INSTALLED}
+    try:
+        with _laid_out(recovery) as folder:
+            ended = _run(folder, limit)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return SmokeState.WAITING, {"error": NO_ROOM, "retry_at": timezone.now() + NO_ROOM_PAUSE}
+        where = f" ({error.filename})" if error.filename else ""
+        return SmokeState.FAILED, {"error": f"The weights could not be laid out{where}: {error.strerror}."}
+    return read_outcome(ended, limit)
+
+
+@contextlib.contextmanager
+def _laid_out(recovery: Recovery) -> Iterator[Path]:
+    """The recovery's files under their names, as links to their contents in the store."""
+    folder = Path(settings.WEIGHTS_ROOT) / "recoveries" / f"{recovery.pk}.smoke"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        for file in recovered_files(recovery):
+            (folder / file.path).hardlink_to(blob_path(file.sha256))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(folder: Path, limit: float) -> Ended:
+    stop = threading.Event()
+    clock = threading.Timer(limit, stop.set)
+    clock.start()
+    try:
+        return run_child(
+            arguments=["-m", "model_ops.recovery", "smoke", str(folder), "--json"],
+            on_progress=lambda _: None,
+            stop=stop,
+        )
+    finally:
+        clock.cancel()
+
+
+def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]]:
+    """(how it ended, what is kept of it) of an engine that was given `limit` seconds."""
+    answer = {name: _storable(ended.result[name]) for name in KEPT if name in ended.result}
+    if ended.stopped:
+        return SmokeState.FAILED, {"error": f"There was no answer within {limit:g} seconds."}
+    if ended.status < 0:
+        why = f"The run was killed by the system (signal {-ended.status}), most likely for want of memory."
+        return SmokeState.FAILED, {"error": why}
+    if ended.status:
+        state = SmokeState.REFUSED if ended.status == REFUSED else SmokeState.FAILED
+        return state, {"error": ended.last_words or f"It ended with status {ended.status}.", "answer": answer}
+    return SmokeState.ANSWERED, {"answer": answer}
+
+
+def _storable(value: Any) -> Any:
+    """Texts as PostgreSQL takes them: a model may say anything, a zero byte too."""
+    if isinstance(value, str):
+        return value[:MOST_LETTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_storable(one) for one in value]
+    return value
+
+
+def _write_down(held: Any, recovery_id: int, state: SmokeState, fields: dict[str, Any]) -> None:
+    """In one commit, unless it was taken away meanwhile."""
+    with recorded():
+        whole = {"answer": {}, "error": "", "retry_at": None, **fields}
+        finished_at = None if state == SmokeState.WAITING else Now()
+        written = held.update(state=state, ends_by=None, finished_at=finished_at, **whole)
+        if written and finished_at:
+            _append_for_each(Recovery.objects.get(pk=recovery_id), "recovery.smoked", {"outcome": state})

@@ -1,0 +1,240 @@
+"""Recoveries that cannot go on for now: when they are tried again, what ends the tries, and who is informed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import DateTimeField, ExpressionWrapper, F, QuerySet
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+from access_requests.access.permissions import people_to_tell
+from access_requests.services.delete_expired import kept_since
+from access_requests.services.emails.write import queue_mail
+from access_requests.services.event_log.append import append_event, recorded
+from model_ops.enums import RecoveryState, ShardState, WaitsFor
+from model_ops.models import Recovery, RecoveryShard
+from model_ops.recovery.planning.plan import human
+from model_ops.services.recoveries.disk_space import free_bytes, kept_bytes, missing_bytes, missing_bytes_of
+from model_ops.services.recoveries.failures import MORE_MEMORY, RunWaits, end_badly
+from model_ops.services.recoveries.leases import died
+
+PAUSES = (15, 60, 240, 900)  # seconds before the second, third, fourth and every further try
+LONGEST_ASKED = 3600  # seconds; a remote that asks for more is asked again all the same
+# What may never come by waiting: tries that bring nothing further are counted, and the last one ends as failed.
+BOUNDED = {WaitsFor.AGAIN, WaitsFor.MEMORY, WaitsFor.DEVICE}
+MOST_TRIES = 5
+# Owners are informed at once of what someone has to put right, of the rest when it lasts.
+AT_ONCE = {WaitsFor.ROOM, WaitsFor.STORE, WaitsFor.SOURCE}
+LASTS = timedelta(hours=1)
+DIED = RunWaits(WaitsFor.AGAIN, "The worker that made the weights was killed.", advice=MORE_MEMORY)
+FAR = 60  # seconds; what is tried again sooner than that is not hurried by a start
+MOST = 100  # rows that one look takes
+
+
+def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
+    """Make the recovery wait, or fail where it has been tried often enough; its owners are informed once.
+
+    False, and nothing is written, where `held` does not find the recovery any more.
+    """
+    recovery = held.select_related("base", "diff", "files").first()
+    if recovery is None:
+        return False
+    kept = kept_bytes(recovery)
+    needed, free = _room(why, missing_bytes(recovery))
+    with recorded():
+        recovery = held.select_for_update(no_key=True, of=("self",)).first()
+        if recovery is None:
+            return False
+        tries = 1 if kept > recovery.bytes_kept else recovery.tries + 1
+        if _is_over(why, tries):
+            return end_badly(
+                held=held, state=RecoveryState.FAILED, sentence=_last_sentence(why, tries, recovery)
+            )
+        _note(
+            recovery, why, _sentence(why, needed, free), retry_at=_later(_pause(why, tries, needed, free)),
+            state=RecoveryState.PLANNED, lease_owner="", lease_until=None, stage="", tries=tries,
+            bytes_kept=max(kept, recovery.bytes_kept), bytes_needed=needed,
+        )  # fmt: skip
+    return True
+
+
+def rest(*, recovery_id: int) -> bool:
+    """Make a recovery wait, or fail, whose workers died with its run more than once; False where that is not so."""
+    return wait(held=Recovery.objects.filter(died(), pk=recovery_id, run_id=""), why=DIED)
+
+
+def wait_shard(*, held: QuerySet[RecoveryShard], why: RunWaits) -> bool:
+    """As `wait`, of one shard: its siblings go on. False also where its tries are used up; nothing is written then."""
+    shard = held.select_related("recovery").first()
+    if shard is None or _is_over(why, shard.tries + 1):
+        return False
+    needed, free = _room(why, missing_bytes_of(shard))
+    retry_at = _later(_pause(why, shard.tries + 1, needed, free))
+    sentence = _sentence(why, needed, free)
+    with recorded():
+        recovery = Recovery.objects.select_for_update(no_key=True).get(pk=shard.recovery_id)
+        waits: dict[str, Any] = {"waiting_for": why.waits_for, "retry_at": retry_at, "error": sentence}
+        free_again = {"state": ShardState.PLANNED, "lease_owner": "", "lease_until": None}
+        if held.update(**waits, **free_again, tries=F("tries") + 1):
+            _note(
+                recovery,
+                why,
+                sentence,
+                retry_at=retry_at,
+                tries=shard.tries + 1,
+                bytes_needed=why.bytes_needed,
+            )
+    return True
+
+
+def last_sentence_of(shard: RecoveryShard, why: RunWaits) -> str:
+    """Return why a shard is not tried again."""
+    return _last_sentence(why, shard.tries + 1, shard.recovery)
+
+
+def _note(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) -> None:
+    """The row that is locked, the event of a first wait, and the email to its owners."""
+    begins = recovery.waiting_since is None
+    since = Coalesce(F("waiting_since"), Now())
+    Recovery.objects.filter(pk=recovery.pk).update(
+        waiting_for=why.waits_for, waiting_since=since, error=sentence, **fields
+    )
+    recovery.refresh_from_db()
+    lasts = recovery.waiting_since is not None and recovery.waiting_since < timezone.now() - LASTS
+    data = {"recovery": recovery.pk, "attempt": recovery.attempts, "for": why.waits_for, "error": sentence}
+    for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
+        if begins:
+            append_event(kind="recovery.waiting", model=weights.model, data=data)
+        if why.waits_for in AT_ONCE or lasts:
+            _inform_owners(recovery, weights.model)
+
+
+def _inform_owners(recovery: Recovery, model: Any) -> None:
+    """Once for each time that it had to wait: the key names when that began, and holds while its email is kept."""
+    since = recovery.waiting_since
+    if since is None or since < kept_since(settings.GATEHOUSE_KEEP_MAIL_DAYS):
+        return
+    for person in people_to_tell(model, owners_only=True):
+        queue_mail(
+            key=f"recovery-waits:{recovery.pk}:{since:%Y%m%dT%H%M%S.%f}:{model.pk}:{person.pk}",
+            to=person.email,
+            template="mails/recovery_waits.txt",
+            context={"model": model, "recovery": recovery, "person": person},
+        )
+
+
+def _room(why: RunWaits, missing: int) -> tuple[int, int | None]:
+    """Return (bytes needed, bytes free) where it waits for room; needed is 0 where more than that is free, as with a quota."""
+    free = free_bytes()
+    needed = why.bytes_needed or missing if why.waits_for == WaitsFor.ROOM else 0
+    return (needed, free) if free is not None and needed > free else (0, free)
+
+
+def _pause(why: RunWaits, tries: int, needed: int, free: int | None) -> int:
+    """Return seconds. Room whose amount is known is looked for often: that costs little, and nothing is begun without it."""
+    pause = PAUSES[0] if needed else PAUSES[min(tries, len(PAUSES)) - 1]
+    return max(pause, min(why.seconds, LONGEST_ASKED))
+
+
+def _later(seconds: int) -> ExpressionWrapper[Any]:
+    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
+
+
+def _is_over(why: RunWaits, tries: int) -> bool:
+    return why.waits_for in BOUNDED and tries >= MOST_TRIES
+
+
+def _sentence(why: RunWaits, needed: int, free: int | None) -> str:
+    """One for an owner; what a run says itself goes before."""
+    if why.waits_for == WaitsFor.ROOM:
+        amount = f"{human(needed)} are needed and {human(free or 0)} are free." if needed else ""
+        full = "The disk that holds the portal's weights is full, or its quota is used up."
+        return " ".join(filter(None, [full, amount, "Make room there: the recovery then goes on by itself."]))
+    said = str(why) or SAID.get(why.waits_for, "")
+    return f"{said} The recovery goes on by itself."
+
+
+SAID = {
+    WaitsFor.STORE: "The folder that holds the portal's weights is not there: check that its disk is mounted.",
+    WaitsFor.MEMORY: "There was not enough memory for the run.",
+}
+
+
+def _last_sentence(why: RunWaits, tries: int, recovery: Recovery) -> str:
+    since = f" since {recovery.waiting_since:%H:%M} UTC" if recovery.waiting_since else ""
+    said = str(why) or SAID.get(why.waits_for, "")
+    return f"{said} That happened {tries} times{since}, and the run got no further. {why.advice}".strip()
+
+
+def go_on() -> int:
+    """Let what waits be claimed again where its time has come and, if it waits for room, there is enough.
+
+    Returns how many may go on. Costs two indexed reads, and looks at the disk only where something waits for room.
+    """
+    recoveries = Recovery.objects.filter(state=RecoveryState.PLANNED)
+    shards = RecoveryShard.objects.filter(state=ShardState.PLANNED).select_related("recovery")
+    due = [*_due(recoveries), *_due(shards)]
+    fitting, later = _fitting(due) if due else ([], [])
+    for rows, model in (
+        (fitting, Recovery),
+        (later, Recovery),
+        (fitting, RecoveryShard),
+        (later, RecoveryShard),
+    ):
+        ids = [row.pk for row in rows if isinstance(row, model)]
+        change = {"waiting_for": "", "retry_at": None} if rows is fitting else {"retry_at": _later(PAUSES[0])}
+        if ids:
+            model.objects.filter(pk__in=ids).exclude(waiting_for="").update(**change)
+    spread = {row.recovery_id for row in fitting if isinstance(row, RecoveryShard)}
+    if spread:
+        Recovery.objects.filter(pk__in=spread, state=RecoveryState.RUNNING).update(
+            waiting_for="", retry_at=None, bytes_needed=0
+        )
+    return len(fitting)
+
+
+def _due(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows.filter(retry_at__lte=Now()).exclude(waiting_for="").order_by("retry_at", "pk")[:MOST]
+
+
+def _fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Return (those that may go on, those that do not fit yet): each one that goes on takes of what is free."""
+    fitting, later, free = [], [], free_bytes()
+    has_room: set[int] = set()  # recoveries whose shards wait for the room of all of them
+    for row in rows:
+        needed = 0 if _recovery_id(row) in has_room else _needed(row)
+        if free is not None and needed > free:
+            later.append(row)
+            continue
+        fitting.append(row)
+        free = None if free is None else free - needed
+        if isinstance(row, RecoveryShard) and row.recovery.bytes_needed:
+            has_room.add(row.recovery_id)
+    return fitting, later
+
+
+def _recovery_id(row: Recovery | RecoveryShard) -> int:
+    return row.recovery_id if isinstance(row, RecoveryShard) else row.pk
+
+
+def _needed(row: Recovery | RecoveryShard) -> int:
+    if row.waiting_for != WaitsFor.ROOM:
+        return 0
+    if isinstance(row, RecoveryShard):
+        return row.recovery.bytes_needed or missing_bytes_of(row)
+    return row.bytes_needed
+
+
+def start_over() -> None:
+    """A worker that starts may find another machine, or more memory: what would wait for long is tried at once.
+
+    It may also be one that crashed, so the tries of `BOUNDED` reasons go on being counted.
+    """
+    for model in (Recovery, RecoveryShard):
+        waiting = model.objects.exclude(waiting_for="").filter(retry_at__gt=_later(FAR))
+        waiting.exclude(waiting_for__in=BOUNDED).update(tries=0, retry_at=Now())
+        waiting.update(retry_at=Now())

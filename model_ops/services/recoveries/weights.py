@@ -1,0 +1,284 @@
+"""Which recovery makes a model's weights: shared rows, plans from headers, and who wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from access_requests.errors import Conflict, Invalid
+from access_requests.models import GatedModel
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import share_store
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
+from model_ops.models import Delivery, ModelWeights, Recovery, WeightSource
+from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.formats.folder import pin_folder
+from model_ops.recovery.inspection.tree import inspect_tree
+from model_ops.services.recoveries.copy_files import listed_files
+from model_ops.services.recoveries.engine import plan_recovery, understood
+from model_ops.services.recoveries.leases import NOT_WAITING, hurry
+from model_ops.services.revisions.publish import publish_revision
+from model_ops.services.sources.rights import check_attached
+from model_ops.services.sources.spec import check_unchanged, fetched_folder, resolve_source
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+RUN_RECOVERY = "model_ops.tasks.run_recovery"
+ENDED_BADLY = (RecoveryState.FAILED, RecoveryState.REFUSED, RecoveryState.CANCELLED)
+PLANNED_LATER = "The plan is made when the repositories have been fetched, before anything is written."
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sources that were found and a plan that was not refused; nothing of a model was touched."""
+
+    inputs: dict[str, Any]
+    plan: dict[str, Any]
+
+
+def prepare_weights(
+    *,
+    base: str = "",
+    diff: str = "",
+    files: str = "",
+    options: Mapping[str, Any] | None = None,
+    in_admin: bool = False,
+    actor: User | None = None,
+    namespace: str = "",
+) -> Prepared:
+    """Look at the sources and plan; every refusal is one sentence.
+
+    `namespace` is that of the model they are for: an owner in the admin names only what is assigned to it.
+    `options` are the engine's, by name; those left out are its defaults. Files that are published take none.
+    """
+    inputs = resolve_inputs(
+        base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor,
+        namespace=namespace,
+    )  # fmt: skip
+    return Prepared(inputs, make_plan(inputs))
+
+
+def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None = None) -> ModelWeights:
+    """Make these the model's current weights and publish what there is, in one transaction.
+
+    Sources that `actor` may not give this model are refused here too.
+    Models with the same inputs share one recovery; one that is ready is published for this model at once,
+    else `main` keeps what it has. The new recovery is wanted as soon as somebody may read the model.
+    """
+    with recorded():
+        share_store()
+        named = [source for name in ("base", "diff", "files") if (source := prepared.inputs.get(name))]
+        by_owner = check_attached(sources=named, model=model, actor=actor)
+        recovery = lock_shared_row(prepared)
+        weights = _make_current(model, recovery, by_owner=by_owner)
+        sources = [source.spec for source in (recovery.base, recovery.diff, recovery.files) if source]
+        append_event(
+            kind="weights.attached",
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=model,
+            data={"recovery": recovery.pk, "sources": sources},
+        )
+        publish_revision(model=model, actor=actor)
+    return weights
+
+
+def resolve_inputs(
+    *,
+    base: str,
+    diff: str,
+    files: str,
+    options: Mapping[str, Any],
+    in_admin: bool = False,
+    actor: User | None = None,
+    namespace: str = "",
+) -> dict[str, Any]:
+    """Return the fields of a recovery row, from what was typed."""
+    base, diff, files = base.strip(), diff.strip(), files.strip()
+    resolve = partial(resolve_source, in_admin=in_admin, actor=actor, namespace=namespace)
+    if files and not (base or diff):
+        return {
+            "method": Method.COPY,
+            "files": resolve(text=files, role="files"),
+        }
+    if not (base and diff) or files:
+        raise Invalid("Give either a base and a diff, or files that are published as they are.")
+    chosen = understood(options)
+    return {
+        "method": Method.RECOVER,
+        "base": resolve(text=base, role="base"),
+        "diff": resolve(text=diff, role="diff"),
+        "options": chosen,
+    }
+
+
+def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sources: bool) -> dict[str, Any]:
+    """What is not chosen anew stays; but of other sources the sum is another, and another method has other options."""
+    method = old.get("method", "add")
+    kept = dict(old) if chosen.get("method", method) == method else {}
+    if new_sources or "expected_sum" in chosen:
+        kept = {name: value for name, value in kept.items() if name not in {"expected_sum", "sum_tolerance"}}
+    return {**kept, **chosen}
+
+
+def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The plan as it is stored and shown: `{"text", ...}`; a repository that is not here yet is planned later."""
+    sources = [inputs[name] for name in ("base", "diff", "files") if inputs.get(name)]
+    missing = [
+        source for source in sources if source.kind == SourceKind.HUB and not fetched_folder(source).is_dir()
+    ]
+    if missing:
+        return {"text": PLANNED_LATER, "fetch": [source.spec for source in missing]}
+    if inputs["method"] == Method.COPY:
+        return plan_copy(inputs["files"])
+    for source in sources:
+        if source.kind == SourceKind.FOLDER:
+            pin_folder(source.spec)
+    return plan_recovery(
+        base=fetched_folder(inputs["base"]),
+        diff=fetched_folder(inputs["diff"]),
+        options=inputs["options"],
+    )
+
+
+def plan_copy(source: WeightSource) -> dict[str, Any]:
+    """Every file of the folder, looked at and published as it is."""
+    if source.kind == SourceKind.FOLDER:
+        check_unchanged(source)
+    folder = fetched_folder(source)
+    sizes = listed_files(folder)
+    try:
+        notes = inspect_tree(folder, sizes, "upload" if source.kind == SourceKind.UPLOAD else "files")
+    except RecoveryError as error:
+        raise Invalid(str(error)) from error
+    total = sum(sizes.values())
+    lines = [f"{len(sizes)} files are published as they are, {total:,} bytes:"]
+    lines += [f"  {path}  {size:,}" for path, size in sizes.items()]
+    lines += [f"note: {note}" for note in notes]
+    return {"text": "\n".join(lines), "files": sizes, "bytes_written": total, "notes": list(notes)}
+
+
+def lock_shared_row(prepared: Prepared) -> Recovery:
+    """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
+
+    One that ended badly is planned anew, for these inputs were looked at again and not refused.
+    """
+    recovery, created = Recovery.objects.get_or_create(
+        **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
+    )
+    recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
+    if not created and recovery.state != RecoveryState.READY and "fetch" not in prepared.plan:
+        recovery.plan = prepared.plan
+        recovery.save(update_fields=["plan"])
+    if _plan_anew(recovery, wanted_at=None):
+        recovery.refresh_from_db()
+    return recovery
+
+
+def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
+    """Takes back that it ended badly: it is planned, and grants that were told of a failure wait again."""
+    moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
+        state=RecoveryState.PLANNED,
+        wanted_at=wanted_at,
+        error="",
+        stage="",
+        lease_owner="",
+        lease_until=None,
+        **NOT_WAITING,
+    )
+    if moved:
+        waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
+        Delivery.objects.filter(waiting, state=DeliveryState.FAILED).update(state=DeliveryState.WAITING)
+    return bool(moved)
+
+
+def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
+    empty: dict[str, Any] = {"base": None, "diff": None, "files": None, "options": {}}
+    wanted = empty | inputs
+    missing = {f"{name}__isnull": True for name, value in wanted.items() if value is None}
+    return missing | {name: value for name, value in wanted.items() if value is not None}
+
+
+def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> ModelWeights:
+    """Return the model's current weights; a superuser or operator who names the same again takes them over."""
+    GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+    current = ModelWeights.objects.filter(model=model, replaced_at=None).first()
+    if current and current.recovery_id == recovery.pk:
+        if current.by_owner and not by_owner:
+            ModelWeights.objects.filter(pk=current.pk).update(by_owner=False)
+        return current
+    ModelWeights.objects.filter(model=model, replaced_at=None).update(replaced_at=timezone.now())
+    return ModelWeights.objects.create(model=model, recovery=recovery, by_owner=by_owner)
+
+
+def want_recovery(*, recovery: Recovery) -> None:
+    """Somebody waits for it: a planned recovery is queued; any other state needs nothing."""
+    planned = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
+    planned.filter(wanted_at=None).update(wanted_at=timezone.now())
+    if planned.filter(waiting_for="").exists():
+        enqueue_on_commit(RUN_RECOVERY, recovery.pk)
+
+
+def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
+    """What an operator's *recover* does: starts a planned one, retries one that ended badly or waits, leaves others alone."""
+    if recovery.state in ENDED_BADLY or recovery.waiting_for:
+        return retry(recovery=recovery, actor=actor)
+    want_recovery(recovery=recovery)
+    recovery.refresh_from_db()
+    return recovery
+
+
+def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
+    """Stops a recovery that waits or runs, for every model that it makes; finished shards are kept.
+
+    The worker loses its lease and stops within about a second. Whoever waits goes on waiting, for a retry.
+    """
+    with recorded():
+        waits = Q(state=RecoveryState.PLANNED, wanted_at__isnull=False)
+        stopped = Recovery.objects.filter(waits | Q(state=RecoveryState.RUNNING), pk=recovery.pk).update(
+            state=RecoveryState.CANCELLED,
+            wanted_at=None,
+            finished_at=Now(),
+            error="",
+            stage="",
+            lease_owner="",
+            lease_until=None,
+            **NOT_WAITING,
+        )
+        if not stopped:
+            raise Conflict(f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel.")
+        _append_for_each(recovery, "recovery.cancelled", actor)
+    recovery.refresh_from_db()
+    return recovery
+
+
+def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
+    """One event for each model whose weights it makes."""
+    for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
+        append_event(
+            kind=kind,
+            actor=actor,
+            actor_name="" if actor else "operator",
+            model=weights.model,
+            data={"recovery": recovery.pk},
+        )
+
+
+def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
+    """Plan and queue a recovery that failed, was refused or cancelled, or one that waits; finished shards are kept."""
+    with recorded():
+        if not (_plan_anew(recovery, wanted_at=timezone.now()) or hurry(recovery=recovery)):
+            raise Conflict(f"Recovery {recovery.pk} has not failed: there is nothing to try again.")
+        _append_for_each(recovery, "recovery.retried", actor)
+        enqueue_on_commit(RUN_RECOVERY, recovery.pk)
+    recovery.refresh_from_db()
+    return recovery

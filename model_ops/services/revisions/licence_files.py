@@ -1,0 +1,82 @@
+"""Licence texts as an operator gives them: named files, else those beside the card, else the card's prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from access_requests.errors import Invalid
+from access_requests.services.catalogue.gated_models import LicenceText
+
+DEFAULT_LANGUAGE = "en"
+PROMPT_FILE = "LICENSE.md"  # the prompt is Markdown
+LIKE_A_LICENCE = re.compile(r"(?i)(?:\A|.*[._ -])(?:licen[cs]e|copying)(?:[._ -].*)?\Z")
+TEXT_SUFFIXES = {"", ".md", ".txt", ".rst"}
+LANGUAGE_IN_NAME = re.compile(r"\.([a-z]{2}(?:-[A-Za-z0-9]{2,8})?)\.[a-z]+\Z")
+LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
+LARGEST = 8 * 2**20  # bytes
+
+
+def find_licences(*, given: Sequence[str], card_file: Path, prompt: str) -> list[LicenceText]:
+    """The texts to agree to, in the order of the three places; an empty list means that there are none."""
+    if given:
+        return [read_licence(*split_language(text)) for text in given]
+    if beside := licences_beside(card_file):
+        return beside
+    return prompt_as_licence(prompt)
+
+
+def prompt_as_licence(prompt: str) -> list[LicenceText]:
+    """The card's own words above the form, where there is no licence file."""
+    return [LicenceText(PROMPT_FILE, DEFAULT_LANGUAGE, prompt)] if prompt.strip() else []
+
+
+def split_language(text: str) -> tuple[Path, str]:
+    """`FILE[:LANG]`; a file whose own name has a colon is taken as it is."""
+    name, colon, language = text.rpartition(":")
+    if colon and not Path(text).exists() and LANGUAGE_TAG.match(language):
+        return Path(name), language
+    return Path(text), _language_in(text)
+
+
+def licences_beside(card_file: Path) -> list[LicenceText]:
+    """Files in the card's folder that are named like a licence."""
+    folder = card_file.resolve().parent
+    found = [path for path in sorted(folder.iterdir()) if is_licence(path) and path.is_file()]
+    return [read_licence(path, _language_in(path.name)) for path in found]
+
+
+def is_licence(path: Path) -> bool:
+    """Whether a text file is named like a licence."""
+    return bool(LIKE_A_LICENCE.match(path.name)) and path.suffix.lower() in _suffixes(path)
+
+
+def _suffixes(path: Path) -> set[str]:
+    """`LICENSE-2.0` has no suffix, whatever its name looks like."""
+    return TEXT_SUFFIXES | ({path.suffix.lower()} if re.match(r"\.\d+\Z", path.suffix) else set())
+
+
+def _language_in(name: str) -> str:
+    found = LANGUAGE_IN_NAME.search(name)
+    return found[1] if found else DEFAULT_LANGUAGE
+
+
+def read_licence(path: Path, language: str) -> LicenceText:
+    """One licence in one language, under its file's name."""
+    return LicenceText(path.name, language, read_text(path, "licence"))
+
+
+def read_text(path: Path, what: str) -> str:
+    """The file's text exactly as it is, line ends included, without a byte order mark."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise Invalid(f"The {what} {path} is larger than {LARGEST:,} bytes: give a text file.")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(
+            f"The {what} {path} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+        ) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Invalid(f"The {what} {path} cannot be read: {why}.") from error

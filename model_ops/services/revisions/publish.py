@@ -1,0 +1,226 @@
+"""Revisions: rows that point at stored content. Nothing is reachable before all of it is in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import filterfalse
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from access_requests.models import GatedModel, LicenceVersion
+from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.locks import share_store
+from model_ops.enums import Method, RecoveryState
+from model_ops.models import Blob, Recovery, Ref, RepoFile, Revision
+from model_ops.queries import MAIN, current_recovery, main_revision
+from model_ops.services.sources.spec import WEIGHT_SUFFIXES
+from model_ops.services.store.blobs import store_bytes
+from model_ops.services.store.bucket import expect_copies
+from model_ops.services.store.git_objects import StoredFile, commit_id, gitattributes, is_lfs
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+CARD = "README.md"
+GITATTRIBUTES = ".gitattributes"
+TITLES = {
+    Method.RECOVER: "Add the weights recovered from base and diff",
+    Method.COPY: "Add the weights",
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What `main` shows below the portal's card and licences: a recovery's files, an upload's, or none yet."""
+
+    recovery: Recovery | None
+    upload: Revision | None = None
+
+
+def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revision:
+    """Publishes the model as it is now and moves `main` to it, in one transaction.
+
+    The files come from the current recovery once it is ready, else they are those that `main` has, else there are
+    none yet. The content must be in the store already. When nothing changed, `main` stays where it is.
+    """
+    with recorded():
+        share_store()
+        model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+        before = main_revision(model)
+        return publish_content(model=model, content=_content_for(model, before), actor=actor)
+
+
+def publish_content(
+    *, model: GatedModel, content: Content, title: str = "", actor: User | None = None
+) -> Revision:
+    """Moves `main` to this content under the portal's card and licences; the model's row is locked by the caller."""
+    with recorded():
+        before = main_revision(model)
+        files = collect_files(model=model, content=content)
+        if before and _same_files(before, files):
+            return before
+        revision = write_revision(
+            model=model,
+            files=files,
+            parent=before,
+            title=title or _title(content.recovery, before),
+            author=actor.username if actor else "Gatehouse",
+            recovery=content.recovery,
+            upload=content.upload,
+        )
+        Ref.objects.update_or_create(model=model, name=MAIN, defaults={"revision": revision})
+        recovery = content.recovery.pk if content.recovery else None
+        data = {"commit": revision.commit, "files": len(files), "recovery": recovery}
+        append_event(kind="revision.published", actor=actor, model=model, data=data)
+    return revision
+
+
+def _content_for(model: GatedModel, before: Revision | None) -> Content:
+    current = current_recovery(model)
+    shown = before.recovery_id if before else None
+    if current and current.state == RecoveryState.READY and current.pk != shown:
+        return Content(current)
+    if before is None:
+        return Content(None)
+    upload = before.upload or (before if before.uploader_id else None)
+    return Content(before.recovery, upload)
+
+
+def collect_files(*, model: GatedModel, content: Content) -> list[StoredFile]:
+    """The revision's files: the weights and what came with them, below the portal's card and licences."""
+    found = _uploaded_files(content.upload) if content.upload else []
+    if content.recovery and not content.upload:
+        found = recovered_files(content.recovery)
+    attributes = content.upload is None or content.upload.files.filter(path=GITATTRIBUTES).exists()
+    return with_own_files(model=model, files={file.path: file for file in found}, attributes=attributes)
+
+
+def with_own_files(
+    *, model: GatedModel, files: Mapping[str, StoredFile], attributes: bool = True
+) -> list[StoredFile]:
+    """These files with the portal's card, licences and `.gitattributes` over them, by path.
+
+    Without `attributes` there is no `.gitattributes`: an uploader deleted it.
+    """
+    own = {path: store_bytes(path=path, content=content) for path, content in own_files(model).items()}
+    found = {**files, **own}
+    found.pop(GITATTRIBUTES, None)
+    if attributes:
+        found[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(found.values()))
+    return [found[path] for path in sorted(found)]
+
+
+def _uploaded_files(upload: Revision) -> list[StoredFile]:
+    """What was uploaded, without the card and the licences that the portal had at the time: those are its own."""
+    licences = LicenceVersion.objects.filter(model=upload.model)
+    texts = {(name, text.sha256) for text in licences for name in (text.name, in_language(text))}
+    return [
+        file
+        for file in revision_files(upload)
+        if file.path not in {CARD, GITATTRIBUTES} and (file.path, file.sha256) not in texts
+    ]
+
+
+def revision_files(revision: Revision) -> list[StoredFile]:
+    """A revision's files as they are stored."""
+    files = revision.files.select_related("blob").order_by("path")
+    return [StoredFile(file.path, file.blob_id, file.blob.git_oid, file.blob.size) for file in files]
+
+
+def recovered_files(recovery: Recovery) -> list[StoredFile]:
+    """What a finished recovery made, from its row."""
+    return [StoredFile(**entry) for entry in recovery.manifest.get("files", [])]
+
+
+def own_files(model: GatedModel) -> dict[str, bytes]:
+    """What the portal itself puts into `main`: the card, if there is one, and the current licence texts."""
+    files = {CARD: model.card.encode()} if model.card else {}
+    licences = LicenceVersion.objects.filter(model=model, retired_at=None).order_by("pk")
+    for licence in licences:
+        path = licence.name if licence.name not in files else in_language(licence)
+        files[path] = licence.text.encode()
+    return files
+
+
+def in_language(licence: LicenceVersion) -> str:
+    """`LICENSE.txt` in German is `LICENSE.de.txt` beside the first language's file."""
+    stem, dot, suffix = licence.name.partition(".")
+    return f"{stem}.{licence.language}{dot}{suffix}"
+
+
+def _same_files(revision: Revision, files: list[StoredFile]) -> bool:
+    had = revision.files.order_by().values_list("path", "blob_id")
+    return dict(had) == {file.path: file.sha256 for file in files}
+
+
+def write_revision(
+    *,
+    model: GatedModel,
+    files: Sequence[StoredFile],
+    parent: Revision | None,
+    title: str,
+    author: str,
+    message: str = "",
+    recovery: Recovery | None = None,
+    **fields: Any,
+) -> Revision:
+    """The rows of a revision whose content is in the store; nothing points at it yet.
+
+    `fields` are further ones of the row.
+    """
+    told = f"{title}\n\n{message}" if message else title
+    commit, at = _free_commit(
+        model, files=files, parent=parent.commit if parent else None, author=author, message=told
+    )
+    _write_blobs(files)
+    revision = Revision.objects.create(
+        model=model,
+        commit=commit,
+        parent=parent,
+        recovery=recovery,
+        has_weights=recovery is not None or any(file.path.endswith(WEIGHT_SUFFIXES) for file in files),
+        title=title,
+        message=message,
+        author=author,
+        created_at=at,
+        **fields,
+    )
+    RepoFile.objects.bulk_create(
+        [RepoFile(revision=revision, path=f.path, blob_id=f.sha256, is_lfs=is_lfs(f)) for f in files]
+    )
+    return revision
+
+
+def _free_commit(model: GatedModel, **facts: Any) -> tuple[str, datetime]:
+    """The commit's id and time, a second on where the model has just this commit already, on another branch."""
+    at = timezone.now()
+    while True:
+        commit = commit_id(at=at, **facts)
+        if not Revision.objects.filter(model=model, commit=commit).exists():
+            return commit, at
+        at += timedelta(seconds=1)
+
+
+def _write_blobs(files: Sequence[StoredFile]) -> None:
+    """Content that is new. An LFS file's pointer follows from its row: the id of the content itself goes before it."""
+    of_lfs, others = _blobs(filter(is_lfs, files)), _blobs(filterfalse(is_lfs, files))
+    Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)
+    Blob.objects.bulk_create(
+        others, update_conflicts=True, unique_fields=["sha256"], update_fields=["git_oid"]
+    )
+    expect_copies()
+
+
+def _blobs(files: Iterable[StoredFile]) -> list[Blob]:
+    """One for each content."""
+    found = {file.sha256: Blob(sha256=file.sha256, git_oid=file.git_oid, size=file.size) for file in files}
+    return list(found.values())
+
+
+def _title(recovery: Recovery | None, before: Revision | None) -> str:
+    if recovery and (before is None or before.recovery_id != recovery.pk):
+        return TITLES[Method(recovery.method)]
+    return "Update the card and licences" if before else "Add the card and licences"

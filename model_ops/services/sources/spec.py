@@ -1,0 +1,376 @@
+"""Weight sources: a folder on the server, a Hub repository at a commit, or a revision that was uploaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from access_requests.errors import Invalid
+from model_ops.enums import SourceKind
+from model_ops.models import WeightSource
+from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.inspection.folder import inspect_folder
+from model_ops.recovery.inspection.folders import judge_link
+from model_ops.recovery.inspection.listing import judge_listing
+from model_ops.remote_hub import errors
+from model_ops.services.sources.rights import (
+    check_folder_named,
+    is_bound,
+    is_in_place,
+    is_of_portal,
+    may_use_token,
+    owns_in,
+)
+from model_ops.services.sources.upload import PREFIX, laid_out_folder, resolve_upload
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+REPO_ID = re.compile(r"(?:[A-Za-z0-9_.-]{1,96}/)?[A-Za-z0-9_.-]{1,96}\Z")
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?\Z")
+HOW = "write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT"
+
+
+@dataclass(frozen=True)
+class HubSpec:
+    """One repository at a revision on one endpoint, as it was written."""
+
+    endpoint: str
+    repo_id: str
+    revision: str
+    prefix: str  # what stands before the repository's id in the text
+
+
+def resolve_source(
+    *,
+    text: str,
+    role: str = "files",
+    in_admin: bool = False,
+    actor: User | None = None,
+    namespace: str = "",
+) -> WeightSource:
+    """Return the stored source that `text` names today: a folder as it lies there, or the revision's commit.
+
+    `role` is what it is wanted as: base, diff or files. In the admin only folders below `GATEHOUSE_SOURCES`, the
+    portal's own Hub endpoint, and revisions of models that `actor` owns are taken; of an owner, who is no superuser,
+    only what is assigned to `namespace`, that of the model (see `source_rights`).
+    """
+    bound = is_bound(actor, in_admin=in_admin)
+    text = text.strip()
+    if not text:
+        raise Invalid(f"No weight source was given: {HOW}.")
+    if text.startswith(PREFIX):
+        return resolve_upload(text=text, in_admin=in_admin, actor=actor)
+    if text.startswith(("hf:", "hf+")):
+        spec = parse_hub(text, in_admin=in_admin)
+        return _resolve_hub(spec, role, with_token=not bound or _is_allowed(spec, actor, namespace))
+    if bound:
+        folder = check_folder_named(text=text, namespace=namespace, actor=actor)
+    else:
+        folder = check_folder(text, in_admin=in_admin)
+    return _resolve_folder(_usable(text, folder), role, bound=bound)
+
+
+def _is_allowed(spec: HubSpec, actor: User | None, namespace: str) -> bool:
+    """Return whether an owner's fetch may use the portal's token; what is allowed for a namespace is its owners' alone."""
+    scope = namespace if owns_in(actor, namespace) else ""
+    return may_use_token(endpoint=spec.endpoint, repo_id=spec.repo_id, namespace=scope)
+
+
+def check_folder(text: str, *, in_admin: bool) -> Path:
+    """Return the folder's real path for an operator, or for a superuser in the admin."""
+    try:
+        folder = Path(text).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Invalid(f"The weight source {text!r} is not a folder's path: {HOW}.") from error
+    if in_admin and not any(folder.is_relative_to(root) for root in settings.GATEHOUSE_SOURCES):
+        raise Invalid(
+            f"The folder {text} is not below GATEHOUSE_SOURCES: only folders listed there can be "
+            "chosen in the admin; an operator can add others with manage.py add_model."
+        )
+    if in_admin and is_of_portal(folder):
+        raise Invalid(_OWN_STORE.format(text))
+    return folder
+
+
+_OWN_STORE = "The folder {} belongs to the portal's own store: give the folder the weights came from."
+
+
+def _usable(text: str, folder: Path) -> Path:
+    """Return the folder, or refuse what is none, or the portal's own."""
+    try:
+        is_folder = folder.is_dir()
+    except (OSError, ValueError) as error:
+        raise Invalid(f"The weight source {text!r} is not a folder's path: {HOW}.") from error
+    if not is_folder:
+        raise Invalid(_why_no_folder(text, folder))
+    if folder.is_relative_to(settings.WEIGHTS_ROOT.resolve()):
+        raise Invalid(_OWN_STORE.format(text))
+    return folder
+
+
+def _why_no_folder(text: str, folder: Path) -> str:
+    if folder.is_file():
+        return f"The weight source {text} is a file. Name the folder that it is in: {folder.parent}."
+    if "/" in text and REPO_ID.match(text):
+        return f"The weight source {text} is not an existing folder. If it is a repository on the Hub, write hf:{text}@main."
+    return f"The weight source {text} is not an existing folder: {HOW}."
+
+
+def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
+    """Reads `hf:REPO_ID@REVISION` and `hf+https://HOST/REPO_ID@REVISION`; plain http to this machine alone."""
+    name, at, revision = text.rpartition("@")
+    if not at or not revision or any(c.isspace() or not c.isprintable() for c in text):
+        raise Invalid(f"The weight source {text!r} names no revision: write hf:REPO_ID@REVISION.")
+    if name.startswith("hf:"):
+        endpoint, repo_id, prefix = settings.GATEHOUSE_HUB_ENDPOINT, name.removeprefix("hf:"), "hf:"
+    else:
+        endpoint, repo_id = _split_address(text, name.removeprefix("hf+"))
+        prefix = f"hf+{endpoint}/"
+        if in_admin and endpoint != settings.GATEHOUSE_HUB_ENDPOINT:
+            raise Invalid(
+                f"Another hub than {settings.GATEHOUSE_HUB_ENDPOINT} can be named on the command line only."
+            )
+    if not REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
+        raise Invalid(
+            f"The weight source {text!r} holds no repository id: write it as namespace/name@REVISION."
+        )
+    return HubSpec(endpoint, repo_id, revision, prefix)
+
+
+def _split_address(text: str, address: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(address)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+        known = is_safe and HOST.match(parts.netloc) and not parts.query
+    except ValueError:
+        known = None
+    if not known:
+        raise Invalid(f"The weight source {text!r} cannot be read: {HOW}.")
+    return f"{parts.scheme}://{parts.netloc}", parts.path.strip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _resolve_folder(folder: Path, role: str, *, bound: bool) -> WeightSource:
+    files = list_files(folder, bound=bound)
+    if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+        try:
+            inspect_folder(folder, role)
+        except RecoveryError as error:
+            if role != "files":
+                raise Invalid(str(error)) from error
+        raise Invalid(f"The folder {folder} holds no weight file: expected *.safetensors or *.bin in it.")
+    source, _ = WeightSource.objects.get_or_create(
+        spec=str(folder), fingerprint=fingerprint(files), defaults={"kind": SourceKind.FOLDER}
+    )
+    return source
+
+
+def list_files(folder: Path, *, bound: bool = False) -> dict[str, tuple[int, int]]:
+    """Return path in the folder -> (bytes, change time in ns); hidden files and folders are not part of a model.
+
+    A link that leads out of the folder is refused, and so is what is neither file nor folder. `bound` folders are an
+    owner's: a file with another name outside the folder (a hard link) is refused there too, since it may be a file that
+    was never assigned.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    linked: dict[str, os.stat_result] = {}
+    try:
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if any(part.startswith(".") for part in relative.parts) or (
+                path.is_dir() and not path.is_symlink()
+            ):
+                continue
+            _check_entry(folder, path, str(relative), bound=bound)
+            stat = path.stat()
+            found[relative.as_posix()] = (stat.st_size, stat.st_mtime_ns)
+            if stat.st_nlink > 1 and not path.is_symlink():
+                linked[str(path)] = stat
+    except OSError as error:
+        raise Invalid(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
+    if bound:
+        _check_hard_links(linked)
+    return found
+
+
+def _check_hard_links(linked: dict[str, os.stat_result]) -> None:
+    names = Counter((stat.st_dev, stat.st_ino) for stat in linked.values())
+    for path, stat in linked.items():
+        if names[stat.st_dev, stat.st_ino] < stat.st_nlink:
+            raise Invalid(f"{path} is a hard link to a file outside the folder: put a copy in its place.")
+
+
+def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:
+    if not name.isprintable() or "\\" in name or len(name) > 500:
+        raise Invalid(f"The folder {folder} holds a file with an unusable name, {name[:100]!r}: rename it.")
+    leads_out = path.is_symlink() and not _stays_in(folder, path)
+    if bound and leads_out:  # nothing about the target, not even whether it exists
+        raise Invalid(f"{path} is a link out of the model's folder: put the file in its place.")
+    if why := judge_link(path, "files"):
+        raise Invalid(f"{path} {why}")
+    if not path.is_file():
+        raise Invalid(
+            f"{path} is a broken link or not a regular file: remove it or put the file in its place."
+        )
+    if leads_out:
+        raise Invalid(
+            f"{path} is a link to {path.resolve()}, outside the model's folder: put the file in its place."
+        )
+
+
+def _stays_in(folder: Path, path: Path) -> bool:
+    """Return whether a link leads below the folder, or into the store of a Hub cache, `../../blobs` of a snapshot."""
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError):  # it leads round in a circle
+        return False
+    return _belongs(folder, target)
+
+
+def _belongs(folder: Path, target: Path) -> bool:
+    repository = folder.parent.parent
+    cached = folder.parent.name == "snapshots" and target.is_relative_to(repository / "blobs")
+    return cached or target.is_relative_to(folder)
+
+
+def check_inside(folder: Path, path: Path, descriptor: int) -> None:
+    """Refuse an open file that lies outside the folder (a real path), whatever its name led to a moment ago.
+
+    Linux says where an open file lies; elsewhere the look at the links before has to do.
+    """
+    try:
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return
+    if not _belongs(folder, real):
+        raise Invalid(f"{path} is a link out of the model's folder: put the file in its place.")
+
+
+def fingerprint(files: dict[str, tuple[int, int]]) -> str:
+    """SHA-256 of names, sizes and change times: any write to the folder changes it."""
+    lines = "".join(f"{path}\0{size}\0{changed}\n" for path, (size, changed) in sorted(files.items()))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def check_unchanged(source: WeightSource, *, bound: bool = False) -> dict[str, tuple[int, int]]:
+    """Return the folder's files if they still are those that were looked at; else refuse and say what to do.
+
+    `bound` as for `list_files`. A path of which a part has become a link leads to another folder than was looked at.
+    """
+    folder = Path(source.spec)
+    if not folder.is_dir():
+        raise Invalid(
+            f"The folder {folder} is gone: put it back, or choose another with manage.py update_model."
+        )
+    if not is_in_place(folder):
+        raise Invalid(
+            f"The folder {folder} is, or lies behind, a link by now: put the folder back, or choose another with "
+            "manage.py update_model."
+        )
+    files = list_files(folder, bound=bound)
+    if fingerprint(files) != source.fingerprint:
+        raise Invalid(
+            f"The folder {folder} has changed since it was added: look at it and run manage.py update_model."
+        )
+    return files
+
+
+def hub_token(endpoint: str, *, allowed: bool = True) -> str | bool:
+    """Return the portal's token for its own endpoint where it is `allowed`, else False; never the user's stored token."""
+    own = endpoint == settings.GATEHOUSE_HUB_ENDPOINT
+    return settings.GATEHOUSE_HUB_TOKEN if own and allowed and settings.GATEHOUSE_HUB_TOKEN else False
+
+
+def is_withheld(endpoint: str, *, allowed: bool) -> bool:
+    """Return whether there is a token for that endpoint which a superuser did not allow for the repository."""
+    return not allowed and bool(hub_token(endpoint))
+
+
+def _resolve_hub(spec: HubSpec, role: str, *, with_token: bool) -> WeightSource:
+    commit = resolve_commit(spec, role, with_token=with_token)
+    source, _ = WeightSource.objects.get_or_create(
+        spec=f"{spec.prefix}{spec.repo_id}@{commit}",
+        fingerprint="",
+        with_token=with_token,
+        defaults={
+            "kind": SourceKind.HUB,
+            "endpoint": spec.endpoint,
+            "repo_id": spec.repo_id,
+            "commit": commit,
+        },
+    )
+    return source
+
+
+def resolve_commit(spec: HubSpec, role: str = "files", *, with_token: bool = True) -> str:
+    """Ask the endpoint which commit the revision is; every failure is one sentence."""
+    from huggingface_hub import HfApi
+
+    from model_ops.remote_hub import limits
+
+    token = hub_token(spec.endpoint, allowed=with_token)
+    try:
+        with limits.limited_to(spec.endpoint, settings.GATEHOUSE_HUB_REDIRECTS):
+            api = HfApi(endpoint=spec.endpoint, token=token)
+            info = api.model_info(spec.repo_id, revision=spec.revision, timeout=20)
+            api.auth_check(spec.repo_id)  # the listing of a gated repository is public, its files are not
+    except Exception as error:
+        raise Invalid(refusal(spec, error, with_token=with_token)) from error
+    name = f"{spec.repo_id} at {spec.endpoint}"
+    return _check_listing(name, info.sha, [sibling.rfilename for sibling in info.siblings or []], role)
+
+
+def refusal(spec: HubSpec, error: Exception, *, with_token: bool = True) -> str:
+    """Return the far side's refusal in one sentence."""
+    return errors.refused_because(
+        error,
+        repo_id=spec.repo_id,
+        endpoint=spec.endpoint,
+        revision=spec.revision,
+        own=spec.endpoint == settings.GATEHOUSE_HUB_ENDPOINT,
+        token=bool(hub_token(spec.endpoint, allowed=with_token)),
+        withheld=is_withheld(spec.endpoint, allowed=with_token),
+    )
+
+
+def _check_listing(name: str, commit: str | None, files: list[str], role: str) -> str:
+    if not commit or not COMMIT.match(commit):
+        raise Invalid(f"{name} gave no commit for the revision: it does not answer as a Hub does.")
+    if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+        raise Invalid(f"{name} holds no weight file: expected *.safetensors or *.bin in it.")
+    if role != "files" and (why := judge_listing(files, role)):
+        raise Invalid(f"{name}: {why}")
+    return commit
+
+
+def fetched_folder(source: WeightSource) -> Path:
+    """Return where the source's files lie, or will lie once fetched.
+
+    What was fetched without the portal's token has a folder of its own: an owner who may not use the token must not get
+    what another owner fetched with it.
+    """
+    if source.kind == SourceKind.FOLDER:
+        return Path(source.spec)
+    if source.kind == SourceKind.UPLOAD:
+        return laid_out_folder(source)
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(source.endpoint).netloc)
+    host = host if source.with_token else f"{host}+open"
+    return Path(settings.WEIGHTS_ROOT) / "sources" / host / source.repo_id.replace("/", "--") / source.commit

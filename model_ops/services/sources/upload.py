@@ -1,0 +1,80 @@
+"""A revision that was uploaded here as a source of weights: `gatehouse:REPO_ID@COMMIT`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import transaction
+
+from access_requests.access.catalogue import find_model
+from access_requests.access.permissions import is_owner
+from access_requests.errors import Invalid
+from model_ops.enums import SourceKind
+from model_ops.models import Revision, WeightSource
+from model_ops.services.store.blobs import blob_path
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+PREFIX = "gatehouse:"
+SPEC = re.compile(r"gatehouse:([^@\s]+)@([0-9a-f]{40})")
+HOW = "write gatehouse:REPO_ID@COMMIT with a commit's 40 digits"
+
+
+def resolve_upload(*, text: str, in_admin: bool, actor: User | None) -> WeightSource:
+    """The stored source; in the admin only revisions of models that the person owns can be chosen."""
+    found = SPEC.fullmatch(text)
+    if found is None:
+        raise Invalid(f"The weight source {text[:300]!r} cannot be read: {HOW}.")
+    model = find_model(found[1])
+    if model is None or (in_admin and not is_owner(actor, model)):
+        raise Invalid(f"The weight source {text} is of no model that you own: check its name.")
+    revision = Revision.objects.filter(model=model, commit=found[2]).first()
+    if revision is None:
+        raise Invalid(f"{model.repo_id} has no commit {found[2]}: look it up among its revisions.")
+    if not revision.has_weights:
+        raise Invalid(f"{revision} holds no weight file: expected *.safetensors or *.bin in it.")
+    spec = f"{PREFIX}{model.repo_id}@{revision.commit}"
+    fields = {
+        "kind": SourceKind.UPLOAD, "repo_id": model.repo_id, "commit": revision.commit, "revision": revision,
+    }  # fmt: skip
+    with transaction.atomic():
+        if not Revision.objects.select_for_update(no_key=True).filter(pk=revision.pk).exists():
+            raise Invalid(f"{model.repo_id} has no commit {found[2]} any more: it was discarded.")
+        source, _ = WeightSource.objects.get_or_create(
+            spec=spec, fingerprint="", with_token=True, defaults=fields
+        )
+    lay_out(source)
+    return source
+
+
+def laid_out_folder(source: WeightSource) -> Path:
+    return Path(settings.WEIGHTS_ROOT) / "sources" / "uploads" / str(source.revision_id)
+
+
+def lay_out(source: WeightSource) -> Path:
+    """The revision's files under their names, as further links to the stored contents: no byte is copied."""
+    folder = laid_out_folder(source)
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        for path, blob in source.revision.files.values_list("path", "blob_id"):  # type: ignore[union-attr]
+            target = partial / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(blob_path(blob))
+        partial.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # another process was faster
+            raise Invalid(
+                f"The files of {source.spec} cannot be read on this server ({error.strerror}): tell the operator."
+            ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder

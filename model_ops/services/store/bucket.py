@@ -1,0 +1,348 @@
+"""Copies of large files in a bucket, made by workers when a revision is published, and links to them.
+
+A copy is named by its content, sent in parts that can be taken up again, and counts once its size and its SHA-256 in
+the bucket are what they are here. boto3 is imported only where the settings name a bucket.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+
+from access_requests.services.queue import enqueue_on_commit
+from model_ops.models import Blob, BucketCopy, RepoFile, Revision
+from model_ops.services.store.blobs import blob_path
+
+log = logging.getLogger(__name__)
+
+COPY_TO_BUCKET = "model_ops.tasks.copy_to_bucket"
+PART = 32 * 2**20  # bytes; S3 takes 10,000 parts, so larger files have larger ones
+MOST_PARTS = 10_000
+LEASE = timedelta(minutes=5)  # renewed with each part
+TURN = 600.0  # seconds after which a worker sends itself a new message, so that others have their turn
+LONGEST_WAIT = timedelta(hours=1)  # between two tries of a copy that fails
+
+
+class NoLink(Exception):
+    """No link can be signed, for want of credentials."""
+
+
+class Lost(Exception):
+    """Another worker has the copy now."""
+
+
+class Differs(Exception):
+    """What lies here or in the bucket is not the content of that name."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file as it is sent: its parts' SHA-256, from which the bucket's checksum of the whole follows."""
+
+    path: Path
+    size: int
+    part_size: int
+    digests: tuple[bytes, ...]
+
+    @property
+    def checksum(self) -> str:
+        """As S3 states it, without the number of parts: of one part its own, of several that of their digests."""
+        if len(self.digests) == 1:
+            return _base64(self.digests[0])
+        return _base64(hashlib.sha256(b"".join(self.digests)).digest())
+
+    def parts(self) -> Iterator[bytes]:
+        """The file once more, part by part."""
+        with self.path.open("rb") as stream:
+            while part := stream.read(self.part_size):
+                yield part
+
+
+def in_use() -> bool:
+    return bool(settings.GATEHOUSE_DELIVERY == "s3")
+
+
+def place() -> str:
+    """Bucket and prefix, as they are noted on a blob whose copy is there."""
+    return f"s3://{settings.GATEHOUSE_S3_BUCKET}/{settings.GATEHOUSE_S3_PREFIX}".rstrip("/")
+
+
+def key_of(sha256: str) -> str:
+    prefix = settings.GATEHOUSE_S3_PREFIX
+    return f"{prefix}/blobs/{sha256[:2]}/{sha256}" if prefix else f"blobs/{sha256[:2]}/{sha256}"
+
+
+def client() -> Any:
+    """boto3's client for the settings' endpoint; credentials come from boto's usual environment."""
+    return _client(settings.GATEHOUSE_S3_ENDPOINT, settings.GATEHOUSE_S3_REGION)
+
+
+@lru_cache(maxsize=4)
+def _client(endpoint: str, region: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint else "auto"},
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"max_attempts": 4, "mode": "standard"},
+    )
+    session = boto3.session.Session()  # the default one is not made for several threads
+    return session.client("s3", endpoint_url=endpoint or None, region_name=region, config=config)
+
+
+def link(sha256: str, *, seconds: int, disposition: str, content_type: str) -> str:
+    """A signed link to the copy; signing asks nobody. Raises `NoLink`."""
+    from botocore.exceptions import BotoCoreError
+
+    asked = {
+        "Bucket": settings.GATEHOUSE_S3_BUCKET,
+        "Key": key_of(sha256),
+        "ResponseContentDisposition": disposition,
+        "ResponseContentType": content_type,
+    }
+    try:
+        return str(client().generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds))
+    except BotoCoreError as error:
+        log.error("No link into the bucket can be signed, so this process sends the file: %s", error)  # noqa: TRY400
+        raise NoLink from error
+
+
+def missing() -> QuerySet[Blob]:
+    """Content of published large files whose copy isn't in the bucket; what is held may be discarded.
+
+    It reads every small file, so nothing that repeats asks it: workers go by `ask_for_copies` and its rows.
+    """
+    large = RepoFile.objects.filter(blob=OuterRef("pk"), is_lfs=True, revision__held_at=None)
+    return Blob.objects.filter(Exists(large)).exclude(bucket=place())
+
+
+def ask_for_copies(*, revisions: int = 100) -> bool:
+    """Make a row for each copy that published revisions need and that nobody asked for yet; return whether any did.
+
+    A revision says for which bucket it was asked, so that another bucket in the settings begins anew. At most so many
+    revisions are read at a time.
+    """
+    here = place()
+    published = Revision.objects.filter(held_at=None).order_by("bucket", "pk").values_list("pk", flat=True)
+    # Each is a range of the index; PostgreSQL would read every row to find those that are not equal.
+    asking = list(
+        published.filter(bucket__lt=here)[:revisions] or published.filter(bucket__gt=here)[:revisions]
+    )
+    if not asking:
+        return False
+    large = RepoFile.objects.filter(revision__in=asking, is_lfs=True).exclude(blob__bucket=here)
+    blobs = list(large.order_by().values_list("blob", flat=True).distinct())
+    with transaction.atomic():
+        BucketCopy.objects.filter(blob__in=blobs).exclude(place=here).delete()
+        BucketCopy.objects.bulk_create(
+            [BucketCopy(blob_id=blob, place=here) for blob in blobs], ignore_conflicts=True, batch_size=1000
+        )
+        Revision.objects.filter(pk__in=asking).update(bucket=here)
+    return True
+
+
+def expect_copies() -> None:
+    """Wakes a worker once the caller's transaction is committed; beat makes good a message that is lost."""
+    if in_use():
+        enqueue_on_commit(COPY_TO_BUCKET)
+
+
+def copy_missing() -> int:
+    """Copies what is missing, one after another and not beside another worker; how many were finished.
+
+    After a turn the rest is left to a new message. What fails waits for a while and hinders nothing else.
+    """
+    if not in_use():
+        return 0
+    done, until = 0, time.monotonic() + TURN
+    while ask_for_copies():
+        continue
+    while in_use() and (claimed := _claim()):
+        done += _copied(claimed)
+        if time.monotonic() > until:
+            expect_copies()
+            break
+    return done
+
+
+def _claim() -> BucketCopy | None:
+    """The next copy, made ours by compare-and-swap; None when nothing is due or another worker copies already."""
+    if BucketCopy.objects.filter(lease_until__gte=Now()).exists():
+        return None
+    due = BucketCopy.objects.filter(place=place(), not_before__lte=Now()).order_by("not_before", "blob")
+    while copy := due.select_related("blob").first():
+        copy.lease_owner = secrets.token_hex(16)
+        free = Q(lease_until=None) | Q(lease_until__lt=Now())
+        if not BucketCopy.objects.filter(free, pk=copy.pk).update(
+            lease_owner=copy.lease_owner, attempts=F("attempts") + 1, **_lease()
+        ):
+            return None
+        if missing().filter(pk=copy.pk).exists():
+            copy.attempts += 1
+            return copy
+        _held(copy).delete()  # its revisions are gone
+    return None
+
+
+def _lease() -> dict[str, Any]:
+    end = ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
+    return {"lease_until": end, "not_before": end}
+
+
+def _held(copy: BucketCopy) -> QuerySet[BucketCopy]:
+    return BucketCopy.objects.filter(pk=copy.pk, lease_owner=copy.lease_owner)
+
+
+def _renew(copy: BucketCopy) -> None:
+    if not _held(copy).update(**_lease()):
+        raise Lost
+
+
+def _copied(copy: BucketCopy) -> bool:
+    """Whether the copy is in the bucket now; a failure is noted on its row with the time of the next try."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        _copy(copy)
+    except Lost:
+        return False
+    except (BotoCoreError, ClientError, Differs, OSError) as error:
+        sentence = " ".join(str(error).split()) or repr(error)
+        log.error("The copy of %s into %s failed: %s", copy.blob_id, copy.place, sentence)  # noqa: TRY400
+        pause = min(timedelta(seconds=30 * 2 ** min(copy.attempts, 10)), LONGEST_WAIT)
+        later = ExpressionWrapper(Now() + pause, output_field=DateTimeField())
+        _held(copy).update(error=sentence, not_before=later, lease_until=None)
+        return False
+    return True
+
+
+def _copy(copy: BucketCopy) -> None:
+    content = read_content(copy.blob, each=lambda: _renew(copy))
+    if not _is_there(copy.blob, content):
+        if len(content.digests) == 1:
+            _send_whole(copy.blob, content)
+        else:
+            _send_parts(copy, content)
+        if not _is_there(copy.blob, content):
+            raise Differs("the bucket states another size or SHA-256 than the file has")
+    Blob.objects.filter(pk=copy.blob_id).update(bucket=copy.place, in_bucket_at=Now())
+    BucketCopy.objects.filter(pk=copy.pk).delete()
+
+
+def read_content(blob: Blob, *, each: Any = None) -> Content:
+    """Reads the file through once; raises `Differs` where it is no longer what its name says."""
+    path = blob_path(blob.sha256)
+    part_size = max(PART, -(-blob.size // MOST_PARTS))
+    whole, digests = hashlib.sha256(), []
+    with path.open("rb") as stream:
+        while part := stream.read(part_size):
+            whole.update(part)
+            digests.append(hashlib.sha256(part).digest())
+            if each:
+                each()
+    if whole.hexdigest() != blob.sha256:
+        raise Differs("the file in the store is damaged: its SHA-256 is another")
+    return Content(path, blob.size, part_size, tuple(digests) or (whole.digest(),))
+
+
+def _is_there(blob: Blob, content: Content) -> bool:
+    """Whether the bucket has it: by size, and by SHA-256. A copy whose checksum it does not state is not trusted."""
+    from botocore.exceptions import ClientError
+
+    try:
+        head = client().head_object(**_where(blob), ChecksumMode="ENABLED")
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    stated = str(head.get("ChecksumSHA256", "")).partition("-")[0]
+    return bool(head["ContentLength"] == content.size and stated == content.checksum)
+
+
+def _where(blob: Blob) -> dict[str, Any]:
+    return {"Bucket": settings.GATEHOUSE_S3_BUCKET, "Key": key_of(blob.sha256)}
+
+
+def _send_whole(blob: Blob, content: Content) -> None:
+    client().put_object(
+        **_where(blob),
+        Body=content.path.read_bytes(),
+        ChecksumAlgorithm="SHA256",
+        ChecksumSHA256=_base64(content.digests[0]),
+    )
+
+
+def _send_parts(copy: BucketCopy, content: Content) -> None:
+    """Sends the parts that the bucket does not have yet, each with its SHA-256, and joins them."""
+    where, sent = _where(copy.blob), _sent_parts(copy)
+    done = []
+    if not copy.upload_id:
+        made = client().create_multipart_upload(**where, ChecksumAlgorithm="SHA256")
+        copy.upload_id = made["UploadId"]
+        _held(copy).update(upload_id=copy.upload_id)
+    for number, (part, digest) in enumerate(zip(content.parts(), content.digests, strict=True), start=1):
+        _renew(copy)
+        etag = _same(sent.get(number), part, digest) or _send_part(copy, number, part, digest)
+        done.append({"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)})
+    client().complete_multipart_upload(**where, UploadId=copy.upload_id, MultipartUpload={"Parts": done})
+
+
+def _sent_parts(copy: BucketCopy) -> dict[int, Any]:
+    """What an interrupted upload has sent, by number; nothing where the bucket has forgotten it."""
+    from botocore.exceptions import ClientError
+
+    if not copy.upload_id:
+        return {}
+    try:
+        pages = client().get_paginator("list_parts").paginate(**_where(copy.blob), UploadId=copy.upload_id)
+        return {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchUpload":
+            raise
+        copy.upload_id = ""
+        return {}
+
+
+def _same(sent: dict[str, Any] | None, part: bytes, digest: bytes) -> str:
+    """The ETag of a part that is there already and is this one, else nothing."""
+    if sent is None or sent["Size"] != len(part):
+        return ""
+    stated = sent.get("ChecksumSHA256")
+    if stated is None:
+        same = sent["ETag"].strip('"') == hashlib.md5(part, usedforsecurity=False).hexdigest()
+    else:
+        same = stated == _base64(digest)
+    return str(sent["ETag"]) if same else ""
+
+
+def _send_part(copy: BucketCopy, number: int, part: bytes, digest: bytes) -> str:
+    answer = client().upload_part(
+        **_where(copy.blob),
+        UploadId=copy.upload_id,
+        PartNumber=number,
+        Body=part,
+        ChecksumAlgorithm="SHA256",
+        ChecksumSHA256=_base64(digest),
+    )
+    return str(answer["ETag"])
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
