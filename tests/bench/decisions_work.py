@@ -14,7 +14,6 @@ import django
 
 django.setup()
 
-from access_requests.services.requests.decide import record_decision  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
@@ -23,6 +22,7 @@ from access_requests.models import AccessRequest, GatedModel, RemoteRequest  # n
 from access_requests.services.catalogue.gated_models import add_model, assign_role  # noqa: E402
 from access_requests.services.event_log.append import append_event, recorded, verify_chain  # noqa: E402
 from access_requests.services.following.managing import follow as begin_to_follow  # noqa: E402
+from access_requests.services.requests.decide import record_decision  # noqa: E402
 from portal.accounts.models import User  # noqa: E402
 
 CARD = "---\nextra_gated_fields:\n  Why: text\n---\n# Bench\n"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,6 +14,7 @@ from access_requests.enums import Outcome
 from access_requests.models import GatedModel
 from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens import issue_token
 from model_ops.enums import Method, SourceKind
 from model_ops.models import WeightSource

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.db import connection
@@ -23,6 +22,7 @@ from access_requests.models import AccessToken, Machine, TrustedRepository
 from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens import issue_person_token, issue_token
 from model_ops.services.revisions.publish import publish_revision
 from portal.accounts.people import invitation_url

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 
 from access_requests.enums import Outcome, Place, RequestState
 from access_requests.models import AccessRequest, Grant, OutgoingMail
 from access_requests.services.catalogue.gated_models import update_card
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place
 from access_requests.services.requests.submit import withdraw_request
 from tests.access_requests.admin.test_requests import case, decide, page

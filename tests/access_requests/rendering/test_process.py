@@ -59,10 +59,10 @@ def test_child_has_nothing_of_the_environment() -> None:
     """What the child sees is what `render_all` gives: nothing; it can write to no file and starts with its limits."""
     look = CHILD.replace(
         "main()",
-        "rendering_child._limit(5); import json, os, resource; "
+        "child._limit(5); import json, os, resource; "
         "print(json.dumps([dict(os.environ), resource.getrlimit(resource.RLIMIT_CPU), "
         "resource.getrlimit(resource.RLIMIT_FSIZE)]))",
-    ).replace("access_requests.rendering.child import main", "access_requests import rendering_child")
+    ).replace("access_requests.rendering.child import main", "access_requests.rendering import child")
     assert os.environ["DATABASE_URL"]
     found = subprocess.run(
         [sys.executable, "-I", "-X", "utf8", "-c", look, str(ROOT), "5"],

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.test import Client
 
 from access_requests.enums import Gate, Outcome, ReasonCode, RequestState
@@ -19,6 +18,7 @@ from access_requests.services.catalogue.gated_models import (
     update_card,
 )
 from access_requests.services.grants import grant_access
+from access_requests.services.requests.decide import record_decision
 from tests.conftest import TULU_CARD
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -18,6 +17,7 @@ from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.event_log.anchors import write_anchor_if_due
 from access_requests.services.event_log.append import event_digest, head, link_hash, verify_chain
 from access_requests.services.event_log.verify import verify_log
+from access_requests.services.requests.decide import record_decision
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.db import connection, transaction
 from django.test import Client
 
@@ -17,6 +16,7 @@ from access_requests.enums import Outcome
 from access_requests.models import Decision
 from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.event_log.append import verify_chain
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.submit import save_draft, start_request
 from tests.conftest import TULU_ANSWERS
 from tests.threads import all_at_once, impatient

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -36,6 +35,7 @@ from access_requests.services.following.polling import poll
 from access_requests.services.following.reading import read_item
 from access_requests.services.following.troubles import KEPT, note_trouble
 from access_requests.services.following.wire import Wire
+from access_requests.services.requests.decide import record_decision
 from access_requests.tasks import poll_followed
 from tests.access_requests.admin.conftest import staff_browser
 from tests.attacks.portal.hostile_remote import HostileRemote, answer

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.core.cache import cache
 from django.utils import timezone
 
@@ -19,6 +18,7 @@ from access_requests.enums import MailState, Outcome
 from access_requests.models import MailServer, OutgoingMail
 from access_requests.services.catalogue.gated_models import LicenceText, assign_role
 from access_requests.services.emails import mail_server
+from access_requests.services.requests.decide import record_decision
 from model_ops.enums import DeliveryState, RecoveryState
 from model_ops.models import Delivery
 from model_ops.queries import current_recovery

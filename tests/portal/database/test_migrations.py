@@ -39,13 +39,14 @@ def migrated(owner_of: Callable[..., Any], owner_url: Callable[[str], str]) -> G
     name = f"migrated_{secrets.token_hex(4)}"
     with owner_of() as server:
         server.execute(f"CREATE DATABASE {name}")
-    _python(owner_url(name), "manage.py", "migrate", "-v0")
+    run_python(owner_url(name), "manage.py", "migrate", "-v0")
     yield name
     with owner_of() as server:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _python(database: str, *arguments: str) -> None:
+def run_python(database: str, *arguments: str) -> None:
+    """Run Python in the checkout on that database; it must end well."""
     environment = os.environ | {
         "PYTHONPATH": str(CHECKOUT),
         "DATABASE_URL": database,
@@ -79,5 +80,5 @@ def test_every_step_can_be_run_again_and_makes_an_index_that_was_cut_short(
             cut = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass(%s)"
             assert owner.execute(cut, [index]).rowcount == 1
         owner.commit()
-        _python(owner_url(migrated), "-c", AGAIN, *again)
+        run_python(owner_url(migrated), "-c", AGAIN, *again)
         assert owner.execute(SAVED).fetchall() == before

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.test import Client
 from django.utils import timezone
 
@@ -16,6 +15,7 @@ from access_requests.enums import Gate, Outcome, Place, ReasonCode
 from access_requests.models import Grant
 from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.grants import grant_access, revoke_access
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place
 from access_requests.services.requests.submit import appeal_request, start_request, withdraw_request
 from tests.conftest import TULU_CARD

@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.utils import timezone
 
 from access_requests.enums import Outcome, RequestState
@@ -20,6 +19,7 @@ from access_requests.services.catalogue.gated_models import (
 )
 from access_requests.services.event_log.append import append_event, event_digest, link_hash, verify_chain
 from access_requests.services.grants import close_ended_grants, grant_access
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens import issue_token
 from tests.conftest import TULU_CARD
 from tests.threads import all_at_once

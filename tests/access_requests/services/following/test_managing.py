@@ -7,7 +7,6 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.core.management import call_command
 
 from access_requests.enums import FollowState
@@ -21,6 +20,7 @@ from access_requests.services.following.credentials import (
     token_mark,
 )
 from access_requests.services.following.managing import follow, unfollow
+from access_requests.services.requests.decide import record_decision
 from tests.access_requests.services.following.conftest import Sides
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -24,6 +23,7 @@ from access_requests.models import (
 )
 from access_requests.services.following import budget, polling
 from access_requests.services.following.managing import follow, pause, sync_now, unfollow
+from access_requests.services.requests.decide import record_decision
 from portal.accounts.models import User
 from tests.access_requests.services.following.conftest import Sides
 from tests.access_requests.services.following.proxy import Reply

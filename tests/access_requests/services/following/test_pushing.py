@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.db import connection
 from django.utils import timezone
 
@@ -21,6 +20,7 @@ from access_requests.models import Event, FollowedRepo, Grant, OutgoingMail, Rem
 from access_requests.services.following import polling, pushing
 from access_requests.services.following.managing import change_following, pause, sync_now
 from access_requests.services.grants import close_ended_grants, revoke_access
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place
 from model_ops.models import Recovery
 from model_ops.services.recoveries.deliver import deliver_grant

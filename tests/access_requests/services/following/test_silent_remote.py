@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.core.cache import cache
 from django.utils import timezone
 
@@ -19,6 +18,7 @@ from access_requests.models import AccessRequest, FollowedRepo, Grant, RemotePus
 from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.following import polling
 from access_requests.services.following.managing import follow
+from access_requests.services.requests.decide import record_decision
 from model_ops.enums import DeliveryState
 from model_ops.models import Delivery
 from portal.signs import key_of

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 
 from access_requests.models import FollowedRepo, RemotePush, RemoteRequest
 from access_requests.services.following.managing import sync_now
+from access_requests.services.requests.decide import record_decision
 from access_requests.tasks import follow_due
 from tests.access_requests.services.following.conftest import Sides
 from tests.model_ops.conftest import weights_root, worker

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 from django.db import IntegrityError, transaction
 
 from access_requests.access import access
@@ -15,6 +14,7 @@ from access_requests.access.access import access_of, position_in_words, queue_po
 from access_requests.enums import Outcome, ReasonCode
 from access_requests.models import AccessRequest, GatedModel
 from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.submit import (
     appeal_request,
     start_request,

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 
 from access_requests.access.access import access_of, queue_position
 from access_requests.enums import AccessCode, Gate, Outcome, Place, ReasonCode, RequestState
@@ -18,6 +17,7 @@ from access_requests.services.catalogue.gated_models import (
 )
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.grants import grant_access, revoke_access
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place
 from access_requests.services.requests.submit import (
     appeal_request,

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from access_requests.services.requests.decide import record_decision
 
 from access_requests.enums import Gate, RequestState
 from access_requests.models import AccessRequest, Event, LicenceAcceptance, OutgoingMail
+from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place
 from access_requests.services.requests.submit import save_draft, start_request
 from tests.model_ops.hub.requests.conftest import AGREE, WHOLE
