@@ -6,7 +6,7 @@
     ./dev.py test [pytest arguments]    the tests, against real servers; -m conformance: huggingface_hub's own
     ./dev.py manage COMMAND ...         Django's command line, on the running portal's servers or on its own
     ./dev.py shell                      a Python shell with the models at hand
-    ./dev.py lint                       every check of style, types, imports, templates and migrations
+    ./dev.py lint [--measure]           every check of style, types, imports, templates and migrations
     ./dev.py bench                      start times, page times and the engine's rate on this machine
     ./dev.py bench recovery [options]   the recovery engine against the fastest copy of the same bytes
     ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
@@ -305,11 +305,14 @@ def _run(command: list[str], environment: dict[str, str]) -> "subprocess.Complet
 
 
 def lint(arguments: list[str]) -> None:
-    """Runs every check, one line each; what a failed one said follows its line."""
-    if arguments:
-        raise Refusal("lint takes no arguments.")
+    """Runs every check, one line each; what a failed one said follows its line. With --measure: how the code is cut."""
+    if arguments not in ([], ["--measure"]):
+        raise Refusal("lint takes no arguments but --measure.")
     set_up()
     os.chdir(CHECKOUT)
+    if arguments:
+        sys.stdout.flush()
+        os.execv(PYTHON, [str(PYTHON), ".ci/measure.py"])  # noqa: S606 - no shell is what we want
     templates = sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("templates/**/*.html"))
     checks = {
         "ruff check": ["ruff", "check", "-q", "."],

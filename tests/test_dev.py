@@ -150,7 +150,7 @@ def test_benchmark_that_fills_a_folder_is_given_the_state_that_was_named(checkou
             "dev.py has no command 'frobnicate': it knows up, demo, test, manage, shell, lint, bench.\n",
         ),
         (("up", "--state"), "--state needs a folder, as in --state /srv/gatehouse.\n"),
-        (("lint", "everything"), "lint takes no arguments.\n"),
+        (("lint", "everything"), "lint takes no arguments but --measure.\n"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(dev, arguments, sentence) -> None:
