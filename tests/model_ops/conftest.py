@@ -7,11 +7,14 @@ import json
 import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.tiny_models import make_tiny_pair, write_tiny_card
+
+if TYPE_CHECKING:
+    from tests.model_ops.uploads import Uploads
 
 WORKER_ENDS = 120.0  # seconds that a worker in a thread gets for its last task
 
@@ -130,3 +133,34 @@ def published_files(model: Any) -> dict[str, Any]:
 def copy_pair(pair: Path, target: Path) -> Path:
     shutil.copytree(pair, target)
     return target
+
+
+@pytest.fixture
+def make_uploads(weights_root: Path, make_person: Callable[..., Any]) -> Callable[..., Uploads]:
+    """`make_uploads("ada")`: Ada and her `ada/model`; `at_once` publishes what she uploads."""
+    from access_requests.enums import Role
+    from access_requests.services.catalogue.gated_models import assign_role
+    from model_ops.services.uploads.creating import create_repository
+    from model_ops.services.uploads.rules import set_upload_rule
+    from tests.model_ops.uploads import Uploads
+
+    def make(name: str = "ada", *, at_once: bool = False) -> Uploads:
+        weights_root.mkdir(exist_ok=True)
+        owner = make_person(name, is_staff=True)
+        root = make_person(f"root-of-{name}", is_superuser=True)
+        model = create_repository(repo_id=f"{name}/model", user=root)
+        assign_role(model=model, user=owner, role=Role.OWNER)
+        set_upload_rule(model=model, publish_uploads=at_once)
+        return Uploads(model, owner)
+
+    return make
+
+
+@pytest.fixture
+def held(make_uploads: Callable[..., Uploads]) -> Uploads:
+    return make_uploads()
+
+
+@pytest.fixture
+def at_once(make_uploads: Callable[..., Uploads]) -> Uploads:
+    return make_uploads(at_once=True)

@@ -37,7 +37,7 @@ from model_ops.services.uploads import creating, holding, rules
 from portal.accounts.models import User
 from portal.accounts.people import save_account
 from tests.conftest import TULU_ANSWERS, TULU_CARD
-from tests.model_ops.services.uploads.conftest import Uploads
+from tests.model_ops.uploads import Uploads
 
 Step = Callable[["Mix"], Any]
 STEPS: list[Step] = []

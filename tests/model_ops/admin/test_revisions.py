@@ -13,11 +13,9 @@ from model_ops.models import Revision, UploadRule
 from model_ops.queries import main_revision
 from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.uploads.rules import publishes_uploads, set_upload_rule
-from tests.model_ops.services.uploads import conftest
-from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
+from tests.model_ops.uploads import WEIGHTS, Uploads
 
 LIST = "/admin/model_ops/revision/"
-make_uploads = conftest.make_uploads
 
 
 @pytest.fixture

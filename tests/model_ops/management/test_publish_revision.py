@@ -6,10 +6,7 @@ from typing import Any
 from model_ops.models import Revision
 from model_ops.queries import main_revision
 from tests.model_ops.management.conftest import Said
-from tests.model_ops.services.uploads import conftest
-from tests.model_ops.services.uploads.conftest import Uploads
-
-make_uploads = conftest.make_uploads
+from tests.model_ops.uploads import Uploads
 
 
 def test_held_revision_is_published_by_the_beginning_of_its_commit(

@@ -16,7 +16,7 @@ from model_ops.services.recoveries.weights import prepare_weights
 from model_ops.services.sources.spec import fetched_folder, list_files, resolve_source
 from model_ops.services.sources.upload import lay_out
 from model_ops.services.store.blobs import blob_path
-from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
+from tests.model_ops.uploads import WEIGHTS, Uploads
 
 
 def test_upload_is_a_source_as_links_to_its_contents(held: Uploads) -> None:

@@ -30,7 +30,7 @@ from model_ops.services.uploads.holding import publish_upload
 from model_ops.services.uploads.objects import has_content
 from model_ops.services.uploads.operations import Added, AddedLarge, Copied, Header
 from model_ops.services.uploads.rules import set_upload_rule
-from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
+from tests.model_ops.uploads import WEIGHTS, Uploads
 
 CARD = "---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Mine\n"
 

@@ -16,7 +16,7 @@ from model_ops.services.uploads.committing import commit_files
 from model_ops.services.uploads.errors import NoRoom
 from model_ops.services.uploads.holding import publish_upload
 from model_ops.services.uploads.operations import Added, Header
-from tests.model_ops.services.uploads.conftest import Uploads
+from tests.model_ops.uploads import Uploads
 from tests.small_disk import clear, small_disk, take_names
 
 

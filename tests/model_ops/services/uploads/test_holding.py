@@ -20,7 +20,7 @@ from model_ops.services.uploads.committing import upload_head
 from model_ops.services.uploads.creating import create_branch, delete_branch
 from model_ops.services.uploads.holding import difference, discard_upload, publish_upload
 from model_ops.services.uploads.rules import set_upload_rule
-from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
+from tests.model_ops.uploads import WEIGHTS, Uploads
 
 CARD = "---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Mine\n"
 

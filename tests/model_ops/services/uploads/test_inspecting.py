@@ -15,7 +15,7 @@ from model_ops.services.uploads.errors import NotTheFile
 from model_ops.services.uploads.holding import publish_upload
 from model_ops.services.uploads.rules import set_upload_rule
 from tests.model_ops.recovery.sources import PAGE, POINTER
-from tests.model_ops.services.uploads.conftest import WEIGHTS, Uploads
+from tests.model_ops.uploads import WEIGHTS, Uploads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,7 +8,7 @@ from access_requests.enums import TokenKind
 from access_requests.errors import Invalid
 from access_requests.services.tokens.issuing import issue_person_token
 from model_ops.services.uploads.objects import MOST_PARTS, plan_uploads
-from tests.model_ops.services.uploads.conftest import Uploads
+from tests.model_ops.uploads import Uploads
 
 A, B = "a" * 64, "b" * 64
 

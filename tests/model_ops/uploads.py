@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from access_requests.enums import Role
 from access_requests.models import GatedModel
-from access_requests.services.catalogue.gated_models import assign_role
 from model_ops.models import Revision
 from model_ops.recovery.formats.git_ids import in_lfs
 from model_ops.services.store.blobs import blob_path
 from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import Committed, commit_files
-from model_ops.services.uploads.creating import create_repository
 from model_ops.services.uploads.operations import Added, AddedLarge, Deleted, Header
-from model_ops.services.uploads.rules import set_upload_rule
 
 WEIGHTS = b"\x08\0\0\0\0\0\0\0{}      "
 
@@ -69,29 +61,3 @@ class Uploads:
         """The revision's files but `.gitattributes`, as they lie in the store."""
         files = revision.files.exclude(path=".gitattributes")
         return {file.path: blob_path(file.blob_id).read_bytes() for file in files}
-
-
-@pytest.fixture
-def make_uploads(weights_root: Path, make_person: Callable[..., Any]) -> Callable[..., Uploads]:
-    """`make_uploads("ada")`: Ada and her `ada/model`; `at_once` publishes what she uploads."""
-
-    def make(name: str = "ada", *, at_once: bool = False) -> Uploads:
-        weights_root.mkdir(exist_ok=True)
-        owner = make_person(name, is_staff=True)
-        root = make_person(f"root-of-{name}", is_superuser=True)
-        model = create_repository(repo_id=f"{name}/model", user=root)
-        assign_role(model=model, user=owner, role=Role.OWNER)
-        set_upload_rule(model=model, publish_uploads=at_once)
-        return Uploads(model, owner)
-
-    return make
-
-
-@pytest.fixture
-def held(make_uploads: Callable[..., Uploads]) -> Uploads:
-    return make_uploads()
-
-
-@pytest.fixture
-def at_once(make_uploads: Callable[..., Uploads]) -> Uploads:
-    return make_uploads(at_once=True)
