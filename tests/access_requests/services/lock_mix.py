@@ -30,6 +30,7 @@ from access_requests.services.following.reading import FarItem
 from access_requests.services.leaked_secrets import Found, report_tokens
 from access_requests.services.oauth import codes, machines, trusted
 from access_requests.services.requests import move_between_lists, submit
+from access_requests.services.requests.decide import record_decision
 from model_ops.models import Ref, Revision
 from model_ops.services.clean import clean_weights
 from model_ops.services.revisions.publish import publish_revision
@@ -104,7 +105,7 @@ def ask(mix: Mix) -> None:
 @step
 def decide(mix: Mix) -> None:
     outcome = mix.one([Outcome.APPROVED, Outcome.REJECTED, Outcome.CHANGES_REQUESTED, Outcome.RESET])
-    submit.record_decision(
+    record_decision(
         request=mix.request(),
         reviewer=mix.reviewer(),
         outcome=outcome,

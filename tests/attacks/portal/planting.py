@@ -37,6 +37,7 @@ from access_requests.services.following.importing import import_request
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import note_trouble
 from access_requests.services.requests import submit
+from access_requests.services.requests.decide import record_decision
 from model_ops.models import Download, Recovery, UploadRule, WeightSource
 from portal.accounts.models import User
 from tests.model_ops.hub import seeder, seeding_tokens
@@ -97,7 +98,7 @@ def _plant_request(model: GatedModel, reader: User, keeper: User) -> None:
         request=draft, applicant=reader, licences_shown=shown, address="203.0.113.77",
         answers={field["key"]: f"{MARK}answer" for field in draft.form.schema["fields"]},
     )  # fmt: skip
-    submit.record_decision(
+    record_decision(
         request=AccessRequest.objects.get(pk=draft.pk), reviewer=keeper, outcome="approved",
         reason_code=ReasonCode.USE_UNCLEAR, words=f"{MARK}words",
     )  # fmt: skip

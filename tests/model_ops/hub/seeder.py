@@ -21,6 +21,7 @@ from access_requests.models import AccessToken, Event, GatedModel, Grant, ModelR
 from access_requests.services import grants, tokens
 from access_requests.services.catalogue import edit, gated_models, names
 from access_requests.services.requests import submit
+from access_requests.services.requests.decide import record_decision
 from model_ops import tasks
 from model_ops.enums import DownloadState, Method, RecoveryState, SourceKind
 from model_ops.models import Blob, Download, ModelWeights, Recovery, Ref, RepoFile, Revision, WeightSource
@@ -192,7 +193,7 @@ def _decided(outcome: str) -> Callable[[User, GatedModel], None]:
             "judge@example.org", "judge"
         )
         gated_models.assign_role(model=towards, user=judge, role=Role.REVIEWER)
-        submit.record_decision(
+        record_decision(
             request=submit.open_request(user, towards),
             reviewer=judge,
             outcome=outcome,

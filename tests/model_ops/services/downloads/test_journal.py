@@ -310,5 +310,5 @@ def test_rows_whose_end_nobody_told_say_so_in_time(folder: Path, begun: Callable
 
 
 def test_states_of_the_log_are_all_in_the_docs() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "downloads.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "downloads.md").read_text()
     assert [label for label in DownloadState.labels if f"| {label} |" not in page] == []
