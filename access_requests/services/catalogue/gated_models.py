@@ -267,32 +267,18 @@ def replace_licences(
 
     What holders owe of a text, they owe of its new version until they accept either.
     """
-    wanted = {(text.name, text.language): _checked(text) for text in licences}
-    if len(wanted) != len(licences):
-        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+    wanted = _checked_licences(licences)
     with recorded():
         lock_model(model.pk)
         current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
-        kept = {key: v for key, v in current.items() if key in wanted and v.text == wanted[key].text}
+        kept = {key for key, v in current.items() if key in wanted and v.text == wanted[key].text}
         retired = [version for key, version in current.items() if key not in kept]
-        LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
+        _retire(retired)
         fresh = [
-            LicenceVersion.objects.create(
-                model=model,
-                name=text.name,
-                language=text.language,
-                text=text.text,
-                sha256=LicenceVersion.digest(text.text),
-                must_accept_at=current[key].must_accept_at if key in current else None,
-            )
-            for key, text in wanted.items()
-            if key not in kept
+            _new_version(model, text, current.get(key)) for key, text in wanted.items() if key not in kept
         ]
         if fresh or retired:
-            data: dict[str, Any] = {
-                "added": [v.sha256 for v in fresh],
-                "retired": [v.sha256 for v in retired],
-            }
+            data: dict[str, Any] = {"added": _digests(fresh), "retired": _digests(retired)}
             append_event(
                 kind="model.licences_changed",
                 actor=actor,
@@ -301,6 +287,34 @@ def replace_licences(
                 data=data,
             )
     return fresh
+
+
+def _retire(versions: Sequence[LicenceVersion]) -> None:
+    keys = [version.pk for version in versions]
+    LicenceVersion.objects.filter(pk__in=keys).update(retired_at=timezone.now())
+
+
+def _new_version(model: GatedModel, text: LicenceText, replaced: LicenceVersion | None) -> LicenceVersion:
+    return LicenceVersion.objects.create(
+        model=model,
+        name=text.name,
+        language=text.language,
+        text=text.text,
+        sha256=LicenceVersion.digest(text.text),
+        must_accept_at=replaced.must_accept_at if replaced else None,
+    )
+
+
+def _digests(versions: Sequence[LicenceVersion]) -> list[str]:
+    return [version.sha256 for version in versions]
+
+
+def _checked_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], LicenceText]:
+    """The texts by name and language."""
+    found = {(text.name, text.language): _checked(text) for text in licences}
+    if len(found) != len(licences):
+        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+    return found
 
 
 def _checked(licence: LicenceText) -> LicenceText:
