@@ -61,7 +61,7 @@ def change_settings(
             append_event(
                 kind="model.settings_changed",
                 actor=actor,
-                actor_name="" if actor else "operator",
+                by="operator",
                 model=model,
                 data=after,
             )

@@ -190,7 +190,7 @@ def add_model(
             append_event(
                 kind="model.added",
                 actor=actor,
-                actor_name=_operator(actor),
+                by="operator",
                 model=model,
                 data={"gate": str(gate)},
             )
@@ -200,10 +200,6 @@ def add_model(
             f"{repo_id} is in the catalogue already: publish a new revision with update_model."
         ) from error
     return model
-
-
-def _operator(actor: User | None) -> str:
-    return "" if actor else "operator"
 
 
 def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts) -> FormVersion:
@@ -224,7 +220,7 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: Ga
         append_event(
             kind="model.form_changed",
             actor=actor,
-            actor_name=_operator(actor),
+            by="operator",
             model=model,
             data={"form": version.pk},
         )
@@ -248,7 +244,7 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
         page = card.page if now.repo_id == card.repo_id else replace(card.page, renderer=0)
         keep_card_page(model=model, page=page)
         set_form(model=model, form=form, actor=actor, texts=card.texts)
-        append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
+        append_event(kind="model.card_changed", actor=actor, by="operator", model=model)
     return card.read
 
 
@@ -282,7 +278,7 @@ def replace_licences(
             append_event(
                 kind="model.licences_changed",
                 actor=actor,
-                actor_name=_operator(actor),
+                by="operator",
                 model=model,
                 data=data,
             )
@@ -345,7 +341,7 @@ def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None 
         append_event(
             kind="model.role_changed",
             actor=actor,
-            actor_name=_operator(actor),
+            by="operator",
             model=model,
             data={"person": user.username, "role": role},
         )

@@ -98,4 +98,4 @@ def _former(repo_id: str) -> QuerySet[FormerId]:
 
 
 def _record(kind: str, model: GatedModel, data: dict[str, object], actor: User | None) -> None:
-    append_event(kind=kind, actor=actor, actor_name="" if actor else "operator", model=model, data=data)
+    append_event(kind=kind, actor=actor, by="operator", model=model, data=data)

@@ -144,7 +144,7 @@ def _note(followed: FollowedRepo, kind: str, actor: User | None, **data: Any) ->
     append_event(
         kind=kind,
         actor=actor,
-        actor_name="" if actor else "operator",
+        by="operator",
         model=followed.model,
         data={"endpoint": followed.endpoint, "repository": followed.far_id, **data},
     )

@@ -395,7 +395,7 @@ def _note_names(row: RemoteRequest, item: FarItem) -> bool:
     if before != row.person.name:
         append_event(
             kind="remote.renamed",
-            actor_name=row.followed.host,
+            by=row.followed.host,
             model=row.followed.model,
             request=row.request,
             data={"was": before, "is": row.person.name},
@@ -406,7 +406,7 @@ def _note_names(row: RemoteRequest, item: FarItem) -> bool:
 def _note_change(row: RemoteRequest, was: str) -> None:
     append_event(
         kind="remote.changed",
-        actor_name=row.followed.host,
+        by=row.followed.host,
         model=row.followed.model,
         request=row.request,
         data={"was": str(was), "is": str(row.far_status), "here": str(status_here(row))},

@@ -178,7 +178,7 @@ def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
         RemoteRequest.objects.filter(pk=row.remote_id).update(far_status=row.status, wrote_at=now, missed=0)
         append_event(
             kind="remote.told",
-            actor_name=row.actor_name or "system",
+            by=row.actor_name or "system",
             model=row.remote.followed.model,
             request=row.remote.request,
             data={"to": row.status, "at": row.remote.followed.host, "words": row.words},
@@ -224,7 +224,6 @@ def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> N
         if held.update(state=PushState.FAILED, next_try_at=now, **free):
             append_event(
                 kind="remote.not_told",
-                actor_name="system",
                 model=followed.model,
                 request=row.remote.request,
                 data={"to": row.status, "why": str(error)[:300]},

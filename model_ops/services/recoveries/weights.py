@@ -84,7 +84,7 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
         append_event(
             kind="weights.attached",
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=model,
             data={"recovery": recovery.pk, "sources": sources},
         )
@@ -267,7 +267,7 @@ def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
         append_event(
             kind=kind,
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=weights.model,
             data={"recovery": recovery.pk},
         )

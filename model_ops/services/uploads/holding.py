@@ -287,7 +287,7 @@ def _publish_on_main(
 
 def _note_published(model: GatedModel, revision: Revision, actor: User | None) -> None:
     data = {"commit": revision.commit, "files": revision.files.count(), "branch": revision.branch}
-    append_event(kind="revision.published", actor=actor, actor_name="" if actor else "operator", model=model, data=data)
+    append_event(kind="revision.published", actor=actor, by="operator", model=model, data=data)
 
 
 def _tell(model: GatedModel) -> None:
@@ -333,7 +333,7 @@ def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str
         append_event(
             kind="revision.discarded",
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=model,
             data={"commits": commits},
         )
