@@ -32,7 +32,7 @@ from access_requests.services.following.drift import LAG, lock_remote, settle, u
 from access_requests.services.following.polling import client_for, lost_right, refused
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import is_database_away, note_trouble, unforeseen
-from access_requests.services.leases import Lost, claim, renew
+from access_requests.services.leases import FREE, Lost, claim, renew
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ FIRST_PAUSE = timedelta(seconds=3)
 LONGEST_PAUSE = timedelta(hours=1)
 # After so many seconds without an answer, nothing more is reported to that endpoint for a while.
 SLOW, LEFT_ALONE = 5.0, timedelta(minutes=1)
-FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}
 
 
 class Drifted(FarError):

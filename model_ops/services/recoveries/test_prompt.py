@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import DateTimeField, ExpressionWrapper, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from access_requests.errors import Conflict
 from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.leases import from_now
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import Method, RecoveryState, SmokeState
 from model_ops.models import Recovery, SmokeRun
@@ -119,7 +120,7 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
 
 def _claim(recovery_id: int, limit: float) -> datetime | None:
     """When the run must have ended, which is also what it is known by; None when there is nothing to take."""
-    until = ExpressionWrapper(Now() + timedelta(seconds=limit) + SPARE, output_field=DateTimeField())
+    until = from_now(timedelta(seconds=limit) + SPARE)
     waits = SmokeRun.objects.filter(waiting(), recovery_id=recovery_id)
     if not waits.update(state=SmokeState.RUNNING, ends_by=until):
         return None
