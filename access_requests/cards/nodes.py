@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from access_requests.storable_text import is_storable
+
 from .refusal import CardRefused, said_twice, shown
 
 if not yaml.__with_libyaml__:
@@ -192,7 +194,7 @@ class _Builder:
     def scalar(self, event: yaml.ScalarEvent) -> Scalar:
         """Keep a scalar as written, unless an escape in it stands for something no text can hold."""
         line = self.line_of(event)
-        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in event.value):
+        if not is_storable(event.value):
             raise CardRefused("an escape here stands for a character that no text can hold; remove it.", line)
         return Scalar(line, event.value, plain=not event.style)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable
 from functools import wraps
@@ -21,10 +20,10 @@ from access_requests.errors import RuleError, Unavailable
 from access_requests.services.oauth import codes, exchange, machines
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from access_requests.services.tokens import Issued
+from access_requests.storable_text import is_storable
 from access_requests.strict_json import NotJson, read_json
 
 LARGEST_BODY = 65_536  # bytes
-UNFIT = re.compile(r"[\0\ud800-\udfff]")  # what neither UTF-8 nor the database holds
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the type's name
@@ -103,7 +102,7 @@ def parameters(request: HttpRequest) -> Parameters:
             found = {name: _once(name, request.POST.getlist(name)) for name in request.POST}
     except (SuspiciousOperation, UnreadablePostError, MultiPartParserError, UnicodeError) as error:
         raise OAuthError("invalid_request", "The request cannot be read.") from error
-    if any(UNFIT.search(value) for value in found.values()):
+    if not all(map(is_storable, found.values())):
         raise OAuthError("invalid_request", "A parameter holds a NUL character or half a surrogate pair.")
     return found
 

@@ -22,6 +22,7 @@ from access_requests.errors import Conflict
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.leases import from_now
 from access_requests.services.queue import enqueue_on_commit
+from access_requests.storable_text import replace_unstorable
 from model_ops.enums import Method, RecoveryState, SmokeState
 from model_ops.models import Recovery, SmokeRun
 from model_ops.services.recoveries.child_process import Ended, run_child
@@ -184,9 +185,9 @@ def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]
 
 
 def _storable(value: Any) -> Any:
-    """Texts as PostgreSQL takes them: a model may say anything, a zero byte too."""
+    """Texts as the database takes them: a model may say anything, a NUL too."""
     if isinstance(value, str):
-        return value[:MOST_LETTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return replace_unstorable(value[:MOST_LETTERS])
     if isinstance(value, list):
         return [_storable(one) for one in value]
     return value
