@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -17,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from access_requests.errors import RuleError, Unavailable
+from access_requests.lines import ascii_line
 from access_requests.services.oauth import codes, exchange, machines
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from access_requests.services.tokens import Issued
@@ -85,9 +85,7 @@ def refusal(error: RuleError) -> HttpResponse:
 
 def one_line(sentence: str) -> str:
     """Printable ASCII without quotes and backslashes, as RFC 6749 wants a description."""
-    plain = unicodedata.normalize("NFKD", sentence).encode("ascii", "replace").decode()
-    kept = "".join(c if " " <= c <= "~" and c not in '"\\' else " " for c in plain)
-    return " ".join(kept.split())[:900]
+    return ascii_line(sentence, longest=900, without='"\\')
 
 
 def parameters(request: HttpRequest) -> Parameters:
