@@ -181,6 +181,9 @@ class Worker(DrainingWorker):
         for conn in list(self.sending):
             if force or now - conn.began > GRACE + conn.sock.sent / FLOOR:
                 self._forget(conn)
+        self._look_at_streams(now)
+
+    def _look_at_streams(self, now: float) -> None:
         for conn in list(self.streaming):
             if conn.parser.unreader.is_slow(now):
                 with contextlib.suppress(OSError):

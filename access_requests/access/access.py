@@ -105,14 +105,20 @@ def _access(user: Any, model: GatedModel, standing: Standing, token: AccessToken
     if not model.is_gated:
         return _answer(AccessCode.OPEN_MODEL, model, role=standing.role)
     grant, role = standing.grant, standing.role
-    fits = token is None or token.grant_id is None or (grant is not None and token.grant_id == grant.pk)
-    if not fits and (grant or role):
+    if (grant or role) and not _fits(token, grant):
         return _answer(AccessCode.TOKEN_OUT_OF_SCOPE, model, role=role)
     if grant and standing.owes_licence and not role:
         return _answer(AccessCode.LICENCE_OWED, model, grant=grant)
     if grant:
         return _answer(AccessCode.GRANTED, model, grant=grant, role=role)
     return _answer(AccessCode.STAFF, model, role=role) if role else _refusal(user, model)
+
+
+def _fits(token: AccessToken | None, grant: Grant | None) -> bool:
+    """A token of one grant fits that grant alone, any other token every grant."""
+    if token is None or token.grant_id is None:
+        return True
+    return grant is not None and token.grant_id == grant.pk
 
 
 def _refusal(user: Any, model: GatedModel) -> AccessDecision:

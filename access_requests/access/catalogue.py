@@ -21,6 +21,7 @@ from access_requests.models import (
     ModelRole,
     Namespace,
 )
+from access_requests.storable_text import is_storable
 
 
 def may_know_of(user: Any, model: GatedModel) -> bool:
@@ -54,7 +55,7 @@ def visible_models(user: Any) -> QuerySet[GatedModel]:
 
 def find_model(repo_id: str) -> GatedModel | None:
     """By id, whatever its case; the card is deferred."""
-    return None if "\0" in repo_id else _by_name.first(repo_id=repo_id.lower())
+    return _by_name.first(repo_id=repo_id.lower()) if is_storable(repo_id) else None
 
 
 _by_name = CompiledQuery(
@@ -64,7 +65,7 @@ _by_name = CompiledQuery(
 
 def models_named(repo_id: str) -> QuerySet[GatedModel]:
     """The model of that id, whatever its case, or nothing."""
-    if "\0" in repo_id:
+    if not is_storable(repo_id):
         return GatedModel.objects.none()
     # As the unique index has it; `iexact` would compare in upper case.
     return GatedModel.objects.filter(Exact(Lower("repo_id"), repo_id.lower()))
@@ -72,7 +73,7 @@ def models_named(repo_id: str) -> QuerySet[GatedModel]:
 
 def find_renamed(repo_id: str) -> GatedModel | None:
     """The model that once had this id, whatever its case."""
-    if "\0" in repo_id:
+    if not is_storable(repo_id):
         return None
     same = Exact(Lower("former_ids__repo_id"), repo_id.lower())
     return GatedModel.objects.select_related("form").filter(same).first()

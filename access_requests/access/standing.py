@@ -30,6 +30,7 @@ from access_requests.models import (
     LicenceVersion,
     ModelRole,
 )
+from access_requests.storable_text import is_storable
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def standing_in(model: GatedModel, user: Any) -> Standing:
 
 def standing_by_name(repo_id: str, user: Any) -> tuple[GatedModel, Standing] | None:
     """The model of that id, whatever its case, and where this person stands with it; one query."""
-    if "\0" in repo_id:
+    if not is_storable(repo_id):
         return None
     rows = _prepared().by_name(repo_id=repo_id.lower(), user=user.pk, now=timezone.now())
     return _read(rows[0], user) if rows else None

@@ -52,13 +52,18 @@ def _answer(asked: GateField, label: str, request: AccessRequest) -> Answer:
         return Answer(label, request.address or "not known")
     if isinstance(given, list):
         return Answer(label, "" if given else "none", [publication(str(item)) for item in given])
+    return Answer(label, _words_for(asked, given))
+
+
+def _words_for(asked: GateField, given: Any) -> str:
     if asked.type == "checkbox":
-        return Answer(label, "yes" if given is True else "no")
+        return "yes" if given is True else "no"
+    shown = given or ""
     if asked.type == "country":
-        return Answer(label, str(countries.name(given) or given or ""))
+        shown = countries.name(given) or shown
     if asked.type == "select":
-        return Answer(label, next((o.label for o in asked.options if o.value == given), str(given or "")))
-    return Answer(label, str(given or ""))
+        shown = next((option.label for option in asked.options if option.value == given), shown)
+    return str(shown)
 
 
 def publication(text: str) -> Link:

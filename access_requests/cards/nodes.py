@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from access_requests.storable_text import is_storable
+
 from .refusal import CardRefused, said_twice, shown
 
 if not yaml.__with_libyaml__:
@@ -121,7 +123,7 @@ class _Builder:
     def refusal(self, error: yaml.MarkedYAMLError) -> CardRefused:
         """Translate PyYAML's problem; where a construct stays open, name the line it opened on."""
         problem, context = error.problem or "", error.context or ""
-        opened, sentence = next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)
+        opened, sentence = _described(problem, context)
         mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
         if mark and not opened and self.is_indented_by_tab(mark.index):
             sentence = TAB
@@ -192,7 +194,7 @@ class _Builder:
     def scalar(self, event: yaml.ScalarEvent) -> Scalar:
         """Keep a scalar as written, unless an escape in it stands for something no text can hold."""
         line = self.line_of(event)
-        if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in event.value):
+        if not is_storable(event.value):
             raise CardRefused("an escape here stands for a character that no text can hold; remove it.", line)
         return Scalar(line, event.value, plain=not event.style)
 
@@ -253,3 +255,7 @@ _PROBLEMS = (
     ("", "block collection", False, "the indentation does not fit the list above; align it."),
     ("", "", False, "it is not valid YAML ({problem}); correct it."),
 )
+
+
+def _described(problem: str, context: str) -> tuple[bool, str]:
+    return next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)

@@ -19,6 +19,8 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
+from access_requests.storable_text import replace_unstorable
+
 LONGEST_RENDERED = 256 * 1024  # characters; rendering takes up to 50 µs for each
 
 _INLINE_TAGS = {"a", "b", "br", "code", "del", "em", "i", "kbd", "s", "strong", "sub", "sup"}
@@ -74,8 +76,8 @@ def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
     long to be read as Markdown within a request is shown as it stands.
     """
     if len(text) > LONGEST_RENDERED:
-        return format_html("<pre>{}</pre>", _storable(text))
-    html = _clean(_markdown().render(_storable(text)), _BLOCK_TAGS, base)
+        return format_html("<pre>{}</pre>", replace_unstorable(text))
+    html = _clean(_markdown().render(replace_unstorable(text)), _BLOCK_TAGS, base)
     html = _HEADING.sub(lambda match: f"<{match[1]}h{min(6, int(match[2]) + shift)}>", html)
     return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
 
@@ -83,13 +85,13 @@ def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
 @lru_cache(maxsize=512)
 def render_inline(text: str) -> SafeString:
     """Return one line's HTML for a label or description: emphasis, code and links only."""
-    html = _clean(_markdown().renderInline(_storable(text)), _INLINE_TAGS, "")
+    html = _clean(_markdown().renderInline(replace_unstorable(text)), _INLINE_TAGS, "")
     return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
 
 
 def plain_text(text: str) -> str:
     """Return a label without its Markdown marks, for places that take no HTML."""
-    tokens = _markdown().parseInline(_storable(text))
+    tokens = _markdown().parseInline(replace_unstorable(text))
     words = (
         child.content
         for token in tokens
@@ -97,10 +99,6 @@ def plain_text(text: str) -> str:
         if child.type in {"text", "code_inline"}
     )
     return " ".join("".join(words).split()) or text
-
-
-def _storable(text: str) -> str:
-    return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", text)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from html import escape
 from pathlib import Path
 
 from access_requests.rendering.markdown import plain_text, render_inline, render_markdown
+from access_requests.storable_text import replace_unstorable
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def is_cheap(pieces: Sequence[Piece]) -> bool:
 
 def as_written(piece: Piece) -> str:
     """Return the safe text of a piece that is not rendered."""
-    text = "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in piece.text)
+    text = replace_unstorable(piece.text)
     if piece.kind == "markdown":
         return f"<pre>{escape(text)}</pre>"
     words = " ".join(text.split())

@@ -134,17 +134,25 @@ def as_posted(
 
 def _posted(field: GateField, answer: Any) -> str:
     if field.type == "checkbox":
-        ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
-        if ticked is None:
-            raise ValueError("This is a checkbox: answer true or false.")
-        return "on" if ticked else ""
-    if isinstance(answer, list) and all(isinstance(line, str) for line in answer):
-        answer = "\n".join(answer)
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise ValueError("This must be answered with text.")  # noqa: TRY004 - JSON's types, not ours
-    text = str(answer)
+        return _posted_tick(answer)
+    text = _posted_text(answer)
     if field.type == "country":
         return country_code(text) or text
     if field.type == "select" and text not in {option.value for option in field.options}:
         return next((option.value for option in field.options if option.label == text), text)
     return text
+
+
+def _posted_tick(answer: Any) -> str:
+    ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
+    if ticked is None:
+        raise ValueError("This is a checkbox: answer true or false.")
+    return "on" if ticked else ""
+
+
+def _posted_text(answer: Any) -> str:
+    if isinstance(answer, list) and all(isinstance(line, str) for line in answer):
+        return "\n".join(answer)
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise ValueError("This must be answered with text.")  # noqa: TRY004 - JSON's types, not ours
+    return str(answer)

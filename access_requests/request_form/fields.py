@@ -13,6 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from access_requests.request_form.publications import parse_publications, says_none
+from access_requests.storable_text import is_storable
 
 EMPTY = "This is empty and must be answered: fill it in."
 UNSTORABLE = "This holds a character that cannot be stored: type the text again."
@@ -38,7 +39,7 @@ class TextInput(forms.CharField):
     def to_python(self, value: Any) -> str:
         """Return the text with `\\n` line ends; what no database can hold is refused."""
         text = str(value or "").replace("\r\n", "\n").replace("\r", "\n")
-        if re.search(r"[\x00\ud800-\udfff]", text):
+        if not is_storable(text):
             raise ValidationError(UNSTORABLE, code="unstorable")
         return str(super().to_python(text))
 

@@ -59,7 +59,7 @@ def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: Use
     append_event(
         kind="grant.prolonged",
         actor=actor,
-        actor_name="" if actor else "policy",
+        by="policy",
         model=request.model,
         request=request,
         grant=grant,
@@ -156,7 +156,7 @@ def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None
     append_event(
         kind="grant.revoked",
         actor=actor,
-        actor_name="" if actor else "operator",
+        by="operator",
         model=model,
         request=grant.request,
         grant=grant,
@@ -221,7 +221,7 @@ def _create(*, days: int, **fields: Any) -> Grant:
     append_event(
         kind="grant.created",
         actor=grant.granted_by,
-        actor_name="" if grant.granted_by else {"policy": "policy"}.get(grant.source, "operator"),
+        by="policy" if grant.source == GrantSource.POLICY else "operator",
         model=grant.model,
         request=grant.request,
         grant=grant,

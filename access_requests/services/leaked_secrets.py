@@ -92,7 +92,7 @@ def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
         if token.pk not in live or not end_token(token, LEAKED):
             return Result.ENDED
         data = {"token": token.pk, "reason": LEAKED} | ({"place": place} if place else {})
-        say_of_token("token.revoked", token, actor_name="leak report", data=data)
+        say_of_token("token.revoked", token, by="leak report", data=data)
         tell_of_end(token, reason=LEAKED, found=place)
         if machine is not None:
             sign_out(machine=machine, why=LEAKED)

@@ -1,4 +1,7 @@
-"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to whoever claims next."""
+"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to the next worker that claims it.
+
+For every table with the columns `lease_owner` and `lease_until`. Times are the database's, which all workers share.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,38 @@ import secrets
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.db.models import DateTimeField, ExpressionWrapper, Model, QuerySet
+from django.db.models import DateTimeField, ExpressionWrapper, Model, Q, QuerySet
 from django.db.models.functions import Now
 
 Row = TypeVar("Row", bound=Model)
 LEASE = timedelta(seconds=90)  # longer than one call may take (wire.LONGEST_CALL), which renews it
+FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}  # the fields of a row that nobody works on
 
 
 class Lost(Exception):
     """Another worker has the row: nothing more may be written."""
 
 
-def lease_end() -> ExpressionWrapper[Any]:
-    """By the database's clock, which all workers share."""
-    return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
+def from_now(length: timedelta) -> ExpressionWrapper[Any]:
+    """Return the time that is so far away by the database's clock."""
+    return ExpressionWrapper(Now() + length, output_field=DateTimeField())
 
 
-def claim(rows: QuerySet[Row], **fields: Any) -> str:
+def is_free() -> Q:
+    """Return the condition of rows that nobody works on, or whose worker did not renew its lease."""
+    return Q(lease_until=None) | Q(lease_until__lt=Now())
+
+
+def claim(rows: QuerySet[Row], *, length: timedelta = LEASE, **fields: Any) -> str:
     """Makes the row ours and returns the lease's random name; "" when another worker has it or nothing is due.
 
     The conditions stand in the UPDATE itself, so that of two claims at once one finds the row changed.
     """
     owner = secrets.token_hex(16)
-    return owner if rows.update(lease_owner=owner, lease_until=lease_end(), **fields) else ""
+    return owner if rows.update(lease_owner=owner, lease_until=from_now(length), **fields) else ""
 
 
-def renew(held: QuerySet[Row], **fields: Any) -> None:
+def renew(held: QuerySet[Row], *, length: timedelta = LEASE, **fields: Any) -> None:
     """Keeps the row for another while, or raises `Lost`."""
-    if not held.update(lease_until=lease_end(), **fields):
+    if not held.update(lease_until=from_now(length), **fields):
         raise Lost

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -18,13 +16,14 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from access_requests.errors import RuleError, Unavailable
+from access_requests.lines import ascii_line
 from access_requests.services.oauth import codes, exchange, machines
 from access_requests.services.oauth.errors import OAuthError, TooMany
 from access_requests.services.tokens import Issued
+from access_requests.storable_text import is_storable
 from access_requests.strict_json import NotJson, read_json
 
 LARGEST_BODY = 65_536  # bytes
-UNFIT = re.compile(r"[\0\ud800-\udfff]")  # what neither UTF-8 nor the database holds
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the type's name
@@ -86,9 +85,7 @@ def refusal(error: RuleError) -> HttpResponse:
 
 def one_line(sentence: str) -> str:
     """Printable ASCII without quotes and backslashes, as RFC 6749 wants a description."""
-    plain = unicodedata.normalize("NFKD", sentence).encode("ascii", "replace").decode()
-    kept = "".join(c if " " <= c <= "~" and c not in '"\\' else " " for c in plain)
-    return " ".join(kept.split())[:900]
+    return ascii_line(sentence, longest=900, without='"\\')
 
 
 def parameters(request: HttpRequest) -> Parameters:
@@ -103,7 +100,7 @@ def parameters(request: HttpRequest) -> Parameters:
             found = {name: _once(name, request.POST.getlist(name)) for name in request.POST}
     except (SuspiciousOperation, UnreadablePostError, MultiPartParserError, UnicodeError) as error:
         raise OAuthError("invalid_request", "The request cannot be read.") from error
-    if any(UNFIT.search(value) for value in found.values()):
+    if not all(map(is_storable, found.values())):
         raise OAuthError("invalid_request", "A parameter holds a NUL character or half a surrogate pair.")
     return found
 

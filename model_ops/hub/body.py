@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 
+from access_requests.storable_text import is_storable
 from access_requests.strict_json import NotJson, read_json
 from model_ops.hub.receiving import drain
 from model_ops.hub.refusals import Refused, bad_request
@@ -85,8 +86,3 @@ def is_text(value: object, *, longest: int) -> TypeGuard[str]:
 def wanted(longest: int) -> str:
     """How a sentence about a wrong text ends."""
     return f"must be a text of at most {longest:,} characters, without NULs and halves of character pairs."
-
-
-def is_storable(value: str) -> bool:
-    """Whether a database takes it: it has no NULs, and no halves of character pairs, which JSON can spell."""
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

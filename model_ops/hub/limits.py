@@ -9,9 +9,9 @@ import hashlib
 import time
 
 from django.conf import settings
-from django.core.cache import cache
 from django.http import HttpRequest
 
+from access_requests import counters
 from access_requests.addresses import whole_network
 from access_requests.services import tokens
 from model_ops.hub.refusals import Refused, busy
@@ -90,13 +90,10 @@ def _count(key: str) -> int:
     global _away_until
     if time.monotonic() < _away_until:
         return 0
-    try:
-        count = cache.incr(key)
-    except ValueError:  # the first of this window
-        count = 1 if cache.add(key, 1, timeout=2 * WINDOW) else cache.incr(key)
+    count = counters.count(key, seconds=2 * WINDOW)
     if count is None:
         _away_until = time.monotonic() + AWAY
-    return int(count or 0)
+    return count or 0
 
 
 def _too_many(name: str, most: int) -> Refused:

@@ -14,6 +14,7 @@ from access_requests.access.access import codes_for
 from access_requests.access.catalogue import visible_models
 from access_requests.enums import AccessCode, Gate
 from access_requests.models import GatedModel
+from access_requests.storable_text import is_storable
 from model_ops.hub.caller import Caller, caller_of
 from model_ops.hub.fields import (
     FULL,
@@ -81,11 +82,11 @@ def _item(facts: Facts, names: list[str], expanded: bool) -> Item:
 
 
 def _matching(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
-    """Return the models that fit the whole question; text with a null byte fits none, and no row could hold it."""
+    """Return the models that fit the whole question; text that no row can hold fits none."""
     search, author = query.get("search", ""), query.get("author", "")
     wanted = {text for name in ("filter", "pipeline_tag", "library") for text in query.getlist(name)}
     tags = {tag for text in wanted for tag in text.split(",")}
-    if "\0" in "".join([search, author, *tags]) or "/" in author or "" in tags:
+    if not is_storable("".join([search, author, *tags])) or "/" in author or "" in tags:
         return models.none()
     words = search.split()
     if max(len(words), len(tags)) > MOST_WORDS:

@@ -7,7 +7,6 @@ page that helps. `docs/clients.md` shows them all.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -16,6 +15,7 @@ from django.conf import settings
 from access_requests.access.access import AccessDecision
 from access_requests.enums import AccessCode
 from access_requests.errors import Unavailable
+from access_requests.lines import ascii_line
 from access_requests.models import GatedModel
 
 LONGEST_LINE = 900  # characters: header limits of proxies start at 4 KiB, and the line is sent twice
@@ -64,10 +64,8 @@ class Refused(Exception):
 
 
 def one_line(text: str) -> str:
-    """Printable ASCII without line breaks: fit for a header, whatever was quoted in it."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode("ascii")
-    printable = "".join(character if " " <= character <= "~" else " " for character in plain)
-    return " ".join(printable.split())[:LONGEST_LINE]
+    """Return the text as it fits into a header, whatever was quoted in it."""
+    return ascii_line(text, longest=LONGEST_LINE)
 
 
 def gated(model: GatedModel, access: AccessDecision, *, problem: str = "") -> Refused:

@@ -92,10 +92,12 @@ def _collect(data: Any, place: str, found: dict[str, Found], depth: int) -> None
         for secret in PATTERN.findall(data):
             if secret not in found or (place and not found[secret].place):
                 found[secret] = Found(secret, place)
-    elif isinstance(data, dict) and depth:
-        told = next((data[name] for name in PLACES if isinstance(data.get(name), str) and data[name]), place)
-        for value in data.values():
+    elif isinstance(data, dict | list) and depth:
+        told = _place_in(data, place) if isinstance(data, dict) else place
+        for value in data.values() if isinstance(data, dict) else data:
             _collect(value, told, found, depth - 1)
-    elif isinstance(data, list) and depth:
-        for value in data:
-            _collect(value, place, found, depth - 1)
+
+
+def _place_in(data: dict[str, Any], place: str) -> str:
+    """Return the place that an object names, else that of the object around it."""
+    return next((data[name] for name in PLACES if isinstance(data.get(name), str) and data[name]), place)

@@ -61,13 +61,7 @@ def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
     """
     found = {file.path: file for file in files}
     try:
-        if WHOLE in found:
-            shards = [found[WHOLE]]
-        elif INDEX in found:
-            names = set(shard_index(found[INDEX].blob)["weight_map"].values())
-            shards = [found[normpath(name)] for name in names] if len(names) <= MOST_SHARDS else []
-        else:
-            return {}
+        shards = _weights_in_root(found)
         if not shards or sum(header_size(file.blob) for file in shards) > LARGEST_ANSWER:
             return {}
         counted = [parameter_count(file.blob) for file in shards]
@@ -78,18 +72,18 @@ def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
     return {"parameters": parameters, "total": sum(parameters.values())}
 
 
+def _weights_in_root(files: Mapping[str, RepoFile]) -> list[RepoFile]:
+    if WHOLE in files:
+        return [files[WHOLE]]
+    names = set(shard_index(files[INDEX].blob)["weight_map"].values()) if INDEX in files else set()
+    return [files[normpath(name)] for name in names] if len(names) <= MOST_SHARDS else []
+
+
 def _headers(
     repo: Repo, revision: Revision, path: str, weight_map: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Each shard's header by its name in the index; one query for all of them, and each content read once."""
-    names = sorted(set(weight_map.values()))
-    if len(names) > MOST_SHARDS:
-        raise refusals.bad_request(f"{path[:300]} names {len(names)} files: read their headers one by one.")
-    places = {name: normpath(join(dirname(path), name)) for name in names}
-    found = {file.path: file for file in repo.files(revision)}  # a name may be one that no database takes
-    if missing := [place for place in places.values() if place not in found]:
-        raise refusals.no_entry(repo.model.repo_id, missing[0], revision.commit)
-    files = {name: found[place] for name, place in places.items()}
+    files = _shards(repo, revision, path, sorted(set(weight_map.values())))
     size = sum(_read(repo, file, header_size) for file in files.values())
     if size > LARGEST_ANSWER:
         raise refusals.bad_request(
@@ -99,6 +93,16 @@ def _headers(
     blobs = {file.blob_id: file for file in files.values()}
     headers = {blob: _read(repo, file, safetensors_header) for blob, file in blobs.items()}
     return {name: headers[file.blob_id] for name, file in files.items()}
+
+
+def _shards(repo: Repo, revision: Revision, path: str, names: list[str]) -> dict[str, RepoFile]:
+    if len(names) > MOST_SHARDS:
+        raise refusals.bad_request(f"{path[:300]} names {len(names)} files: read their headers one by one.")
+    places = {name: normpath(join(dirname(path), name)) for name in names}
+    found = {file.path: file for file in repo.files(revision)}  # a name may be one that no database takes
+    if missing := [place for place in places.values() if place not in found]:
+        raise refusals.no_entry(repo.model.repo_id, missing[0], revision.commit)
+    return {name: found[place] for name, place in places.items()}
 
 
 def _tensors(header: Mapping[str, Any]) -> list[str]:

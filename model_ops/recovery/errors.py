@@ -48,7 +48,10 @@ def what_lacks(error: BaseException) -> dict[str, object]:
 
 
 def one_line(text: str, limit: int = _MAX_SENTENCE) -> str:
-    """The text on one line of at most `limit` characters, with whatever would steer a terminal written as an escape."""
+    """The text on one line of at most `limit` characters, with whatever would steer a terminal written as an escape.
+
+    The engine's own: the portal's lines (`access_requests.lines`) drop what is an escape here.
+    """
     flat = " ".join(_shortened(text, limit).split())
     return _shortened(printable(flat), limit)
 

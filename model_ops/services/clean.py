@@ -59,7 +59,7 @@ def clean_weights(*, dry_run: bool = False) -> list[Unused]:
         WeightSource.objects.filter(commit__in=names).update(checked="")
         if found:
             data = {"removed": len(found), "bytes": sum(unused.size for unused in found)}
-            append_event(kind="weights.cleaned", actor_name="operator", data=data)
+            append_event(kind="weights.cleaned", by="operator", data=data)
     shutil.rmtree(aside, ignore_errors=True)
     return found
 

@@ -9,6 +9,7 @@ import unicodedata
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 
+from access_requests.lines import visible_line
 from portal.accounts.models import USERNAME_PATTERN, User
 
 # Letters that Unicode does not decompose into a base letter and a mark.
@@ -32,13 +33,8 @@ _username_form = RegexValidator(USERNAME_PATTERN, BAD_USERNAME)
 
 
 def clean_name(text: str) -> str:
-    """The name with plain spaces, composed letters, and without control or direction-changing characters.
-
-    Joiners (ZWJ, ZWNJ) stay: Persian and several Indic scripts spell with them.
-    """
-    spaced = " ".join(unicodedata.normalize("NFC", text).split())
-    kept = [c for c in spaced if c in "\u200c\u200d" or unicodedata.category(c) not in {"Cc", "Cf", "Cs"}]
-    return "".join(kept)
+    """The name as `visible_line` shows it: joiners stay, with which Persian and several Indic scripts spell."""
+    return visible_line(text)
 
 
 def fold(text: str) -> str:

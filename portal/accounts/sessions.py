@@ -7,6 +7,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from access_requests.access.compiled_query import SAMPLE_MOMENT, SAMPLE_TEXT, CompiledQuery
+from access_requests.storable_text import is_storable
 
 _live = CompiledQuery(
     lambda key, now: Session.objects.filter(session_key=key, expire_date__gt=now),
@@ -20,7 +21,7 @@ class SessionStore(db.SessionStore):
 
     def _get_session_from_db(self) -> Session | None:
         found: Session | None = None
-        if self.session_key and "\0" not in self.session_key:
+        if self.session_key and is_storable(self.session_key):
             found = _live.first(key=self.session_key, now=timezone.now())
         if found is None:
             self._session_key = None

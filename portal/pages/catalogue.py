@@ -17,6 +17,7 @@ from access_requests.access.compiled_query import SAMPLE_NUMBERS, CompiledQuery
 from access_requests.models import GatedModel
 from access_requests.search import AnyOf
 from access_requests.services.catalogue.rendered_texts import card_page_of
+from access_requests.storable_text import drop_unstorable
 from portal.pages.card import facts
 from portal.pages.standing import BADGES
 
@@ -40,7 +41,7 @@ def catalogue(request: HttpRequest) -> HttpResponse:
 
     One query finds the keys in order; cards and badges are read for the page alone.
     """
-    words = request.GET.get("q", "").replace("\0", "").strip()[:LONGEST_SEARCH]
+    words = drop_unstorable(request.GET.get("q", "")).strip()[:LONGEST_SEARCH]
     found = _found(visible_models(request.user), words).order_by(Lower("repo_id"))
     keys = list(found.values_list("pk", flat=True)[:MOST_FOUND])
     page = Paginator(keys, PER_PAGE).get_page(request.GET.get("page"))

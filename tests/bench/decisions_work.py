@@ -69,7 +69,7 @@ def _approve(pk: int) -> None:
 
 def _append(number: int) -> None:
     with recorded():
-        append_event(kind="bench.event", actor_name="bench", data={"size": number})
+        append_event(kind="bench.event", by="bench", data={"size": number})
 
 
 def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
         append_event(
             kind="licence.demanded",
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=locked.model,
             data={"licence": locked.pk, "sha256": locked.sha256},
         )

@@ -61,7 +61,7 @@ def change_settings(
             append_event(
                 kind="model.settings_changed",
                 actor=actor,
-                actor_name="" if actor else "operator",
+                by="operator",
                 model=model,
                 data=after,
             )
@@ -101,10 +101,7 @@ def change_fields(
 
 def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
     """Roles are all taken away first and then given, so that two fields may change places."""
-    for role in sorted({choice.role for choice in choices.values() if choice.role not in {"", "licence"}}):
-        holders = [key for key, choice in choices.items() if choice.role == role]
-        if len(holders) > 1:
-            raise FormChangeRefused(f"{' and '.join(holders)} cannot both be the {role}: choose one of them.")
+    _check_roles_differ(choices)
     changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
     for key in changed:
         form = with_role(form, key, "")
@@ -114,6 +111,13 @@ def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
         if field.key in choices and choices[field.key].required != field.required:
             form = with_required(form, field.key, choices[field.key].required)
     return form
+
+
+def _check_roles_differ(choices: Mapping[str, FieldChoice]) -> None:
+    for role in sorted({choice.role for choice in choices.values() if choice.role not in {"", "licence"}}):
+        holders = [key for key, choice in choices.items() if choice.role == role]
+        if len(holders) > 1:
+            raise FormChangeRefused(f"{' and '.join(holders)} cannot both be the {role}: choose one of them.")
 
 
 def add_licence(

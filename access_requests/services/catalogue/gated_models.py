@@ -190,7 +190,7 @@ def add_model(
             append_event(
                 kind="model.added",
                 actor=actor,
-                actor_name=_operator(actor),
+                by="operator",
                 model=model,
                 data={"gate": str(gate)},
             )
@@ -200,10 +200,6 @@ def add_model(
             f"{repo_id} is in the catalogue already: publish a new revision with update_model."
         ) from error
     return model
-
-
-def _operator(actor: User | None) -> str:
-    return "" if actor else "operator"
 
 
 def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts) -> FormVersion:
@@ -224,7 +220,7 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: Ga
         append_event(
             kind="model.form_changed",
             actor=actor,
-            actor_name=_operator(actor),
+            by="operator",
             model=model,
             data={"form": version.pk},
         )
@@ -248,7 +244,7 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
         page = card.page if now.repo_id == card.repo_id else replace(card.page, renderer=0)
         keep_card_page(model=model, page=page)
         set_form(model=model, form=form, actor=actor, texts=card.texts)
-        append_event(kind="model.card_changed", actor=actor, actor_name=_operator(actor), model=model)
+        append_event(kind="model.card_changed", actor=actor, by="operator", model=model)
     return card.read
 
 
@@ -267,40 +263,54 @@ def replace_licences(
 
     What holders owe of a text, they owe of its new version until they accept either.
     """
-    wanted = {(text.name, text.language): _checked(text) for text in licences}
-    if len(wanted) != len(licences):
-        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+    wanted = _checked_licences(licences)
     with recorded():
         lock_model(model.pk)
         current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
-        kept = {key: v for key, v in current.items() if key in wanted and v.text == wanted[key].text}
+        kept = {key for key, v in current.items() if key in wanted and v.text == wanted[key].text}
         retired = [version for key, version in current.items() if key not in kept]
-        LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
+        _retire(retired)
         fresh = [
-            LicenceVersion.objects.create(
-                model=model,
-                name=text.name,
-                language=text.language,
-                text=text.text,
-                sha256=LicenceVersion.digest(text.text),
-                must_accept_at=current[key].must_accept_at if key in current else None,
-            )
-            for key, text in wanted.items()
-            if key not in kept
+            _new_version(model, text, current.get(key)) for key, text in wanted.items() if key not in kept
         ]
         if fresh or retired:
-            data: dict[str, Any] = {
-                "added": [v.sha256 for v in fresh],
-                "retired": [v.sha256 for v in retired],
-            }
+            data: dict[str, Any] = {"added": _digests(fresh), "retired": _digests(retired)}
             append_event(
                 kind="model.licences_changed",
                 actor=actor,
-                actor_name=_operator(actor),
+                by="operator",
                 model=model,
                 data=data,
             )
     return fresh
+
+
+def _retire(versions: Sequence[LicenceVersion]) -> None:
+    keys = [version.pk for version in versions]
+    LicenceVersion.objects.filter(pk__in=keys).update(retired_at=timezone.now())
+
+
+def _new_version(model: GatedModel, text: LicenceText, replaced: LicenceVersion | None) -> LicenceVersion:
+    return LicenceVersion.objects.create(
+        model=model,
+        name=text.name,
+        language=text.language,
+        text=text.text,
+        sha256=LicenceVersion.digest(text.text),
+        must_accept_at=replaced.must_accept_at if replaced else None,
+    )
+
+
+def _digests(versions: Sequence[LicenceVersion]) -> list[str]:
+    return [version.sha256 for version in versions]
+
+
+def _checked_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], LicenceText]:
+    """The texts by name and language."""
+    found = {(text.name, text.language): _checked(text) for text in licences}
+    if len(found) != len(licences):
+        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+    return found
 
 
 def _checked(licence: LicenceText) -> LicenceText:
@@ -331,7 +341,7 @@ def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None 
         append_event(
             kind="model.role_changed",
             actor=actor,
-            actor_name=_operator(actor),
+            by="operator",
             model=model,
             data={"person": user.username, "role": role},
         )

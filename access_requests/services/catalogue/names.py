@@ -18,6 +18,7 @@ from access_requests.services.catalogue.gated_models import check_free, check_re
 from access_requests.services.catalogue.rendered_texts import keep_card_page
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_model, lock_names
+from access_requests.storable_text import drop_unstorable
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -94,8 +95,8 @@ def _check_namespace(model: GatedModel, to: str, actor: User | None) -> None:
 
 
 def _former(repo_id: str) -> QuerySet[FormerId]:
-    return FormerId.objects.filter(Exact(Lower("repo_id"), repo_id.replace("\0", "").lower()))
+    return FormerId.objects.filter(Exact(Lower("repo_id"), drop_unstorable(repo_id).lower()))
 
 
 def _record(kind: str, model: GatedModel, data: dict[str, object], actor: User | None) -> None:
-    append_event(kind=kind, actor=actor, actor_name="" if actor else "operator", model=model, data=data)
+    append_event(kind=kind, actor=actor, by="operator", model=model, data=data)

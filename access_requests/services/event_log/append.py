@@ -75,7 +75,7 @@ def append_event(
     *,
     kind: str,
     actor: User | None = None,
-    actor_name: str = "",
+    by: str = "system",
     model: GatedModel | None = None,
     request: AccessRequest | None = None,
     grant: Grant | None = None,
@@ -83,25 +83,24 @@ def append_event(
 ) -> Event:
     """Append an event inside the caller's transaction; the database links it into the chain at commit.
 
-    Without an actor, `actor_name` says who acted (default "system"). `data` holds strings, integers, booleans, null,
+    Without an actor, `by` says who acted. `data` holds strings, integers, booleans, null,
     lists and maps of them. What may name or quote a person is stored beside the event: all data but `FACTS`, all names but
     `WRITERS`.
     """
-    texts = {key: value for key, value in (data or {}).items() if _is_text(key, value)}
-    who = actor_name or (actor.username if actor else "system")
-    by_itself = actor is None and who in WRITERS
-    if not by_itself:
-        texts[ACTOR] = who
+    facts, texts = _split(data or {})
+    writer = by if actor is None and by in WRITERS else ""
+    if not writer:
+        texts[ACTOR] = actor.username if actor else by
     rows = [_text(name, value) for name, value in texts.items()]
     event = Event(
         at=timezone.now(),
         kind=kind,
         actor=actor,
-        writer=who if by_itself else "",
+        writer=writer,
         model=model,
         request=request,
         grant=grant,
-        facts={key: value for key, value in (data or {}).items() if key not in texts},
+        facts=facts,
         digests={row.name: text_digest(row) for row in rows},
     )
     event.digest = event_digest(event)
@@ -114,6 +113,12 @@ def append_event(
         if kind.startswith(("request.", "grant.")):
             note_place(request=request, grant=grant)
     return event
+
+
+def _split(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the facts among the data, and the texts."""
+    texts = {key: value for key, value in data.items() if _is_text(key, value)}
+    return {key: value for key, value in data.items() if key not in texts}, texts
 
 
 def _is_text(key: str, value: Any) -> bool:

@@ -69,7 +69,7 @@ def _begin(
     remote.save()
     append_event(
         kind="request.imported",
-        actor_name=followed.host,
+        by=followed.host,
         model=followed.model,
         request=request,
         data={"from": f"{followed.endpoint}/{followed.far_id}", "name": person.name, "at": asked.isoformat()},

@@ -19,6 +19,7 @@ from access_requests.services.following.credentials import (
     known_endpoints,
     token_setting,
 )
+from access_requests.services.leases import FREE
 from access_requests.services.queue import enqueue_on_commit
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def followed_by(model: GatedModel) -> FollowedRepo:
 def _set(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
     """The new state; a poll under way loses its lease, and with it the right to write a state of its own."""
     rows = FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed)
-    if not rows.update(state=to, lease_owner="", lease_until=None, **fields):
+    if not rows.update(state=to, **FREE, **fields):
         followed.refresh_from_db()
         raise Conflict(f"{followed} is {followed.get_state_display()}, so this cannot be done now.")
     followed.refresh_from_db()
@@ -144,7 +145,7 @@ def _note(followed: FollowedRepo, kind: str, actor: User | None, **data: Any) ->
     append_event(
         kind=kind,
         actor=actor,
-        actor_name="" if actor else "operator",
+        by="operator",
         model=followed.model,
         data={"endpoint": followed.endpoint, "repository": followed.far_id, **data},
     )

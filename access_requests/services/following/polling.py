@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import IntegrityError
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -46,7 +46,7 @@ from access_requests.services.following.troubles import (
     note_trouble,
     unforeseen,
 )
-from access_requests.services.leases import Lost, claim, renew
+from access_requests.services.leases import FREE, Lost, claim, is_free, renew
 from access_requests.services.locks import lock_person
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ Seen = dict[FarStatus, list[FarItem]]
 
 def due() -> QuerySet[FollowedRepo]:
     """What is to be polled now and is in nobody's hands."""
-    free = Q(lease_until=None) | Q(lease_until__lt=Now())
-    return FollowedRepo.objects.filter(free, state__in=POLLED, next_poll_at__lte=Now())
+    return FollowedRepo.objects.filter(is_free(), state__in=POLLED, next_poll_at__lte=Now())
 
 
 def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
@@ -91,7 +90,7 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
         if is_database_away(error):
             raise
         changes = _failed(followed, unforeseen(error, what=str(followed)))
-    written = held.update(lease_owner="", lease_until=None, **changes)
+    written = held.update(**FREE, **changes)
     if written:
         after_poll(followed, changes)
     return bool(written)
@@ -395,7 +394,7 @@ def _note_names(row: RemoteRequest, item: FarItem) -> bool:
     if before != row.person.name:
         append_event(
             kind="remote.renamed",
-            actor_name=row.followed.host,
+            by=row.followed.host,
             model=row.followed.model,
             request=row.request,
             data={"was": before, "is": row.person.name},
@@ -406,7 +405,7 @@ def _note_names(row: RemoteRequest, item: FarItem) -> bool:
 def _note_change(row: RemoteRequest, was: str) -> None:
     append_event(
         kind="remote.changed",
-        actor_name=row.followed.host,
+        by=row.followed.host,
         model=row.followed.model,
         request=row.request,
         data={"was": str(was), "is": str(row.far_status), "here": str(status_here(row))},

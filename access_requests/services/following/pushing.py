@@ -32,7 +32,7 @@ from access_requests.services.following.drift import LAG, lock_remote, settle, u
 from access_requests.services.following.polling import client_for, lost_right, refused
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import is_database_away, note_trouble, unforeseen
-from access_requests.services.leases import Lost, claim, renew
+from access_requests.services.leases import FREE, Lost, claim, renew
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ FIRST_PAUSE = timedelta(seconds=3)
 LONGEST_PAUSE = timedelta(hours=1)
 # After so many seconds without an answer, nothing more is reported to that endpoint for a while.
 SLOW, LEFT_ALONE = 5.0, timedelta(minutes=1)
-FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}
 
 
 class Drifted(FarError):
@@ -178,7 +177,7 @@ def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
         RemoteRequest.objects.filter(pk=row.remote_id).update(far_status=row.status, wrote_at=now, missed=0)
         append_event(
             kind="remote.told",
-            actor_name=row.actor_name or "system",
+            by=row.actor_name or "system",
             model=row.remote.followed.model,
             request=row.remote.request,
             data={"to": row.status, "at": row.remote.followed.host, "words": row.words},
@@ -224,7 +223,6 @@ def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> N
         if held.update(state=PushState.FAILED, next_try_at=now, **free):
             append_event(
                 kind="remote.not_told",
-                actor_name="system",
                 model=followed.model,
                 request=row.remote.request,
                 data={"to": row.status, "why": str(error)[:300]},

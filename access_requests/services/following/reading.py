@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 
 from access_requests.enums import FarStatus
 from access_requests.services.following.texts import one_line
+from access_requests.storable_text import replace_unstorable
 
 LONGEST_ANSWER = 10_000  # characters
 MOST_ANSWERS = 200
@@ -147,5 +148,4 @@ def _is_flat(value: Any) -> bool:
 
 
 def _text(value: str, room: int) -> str:
-    """What PostgreSQL's JSON can hold: no NUL, no half of a surrogate pair."""
-    return re.sub(r"[\x00\ud800-\udfff]", "\ufffd", value[: min(LONGEST_ANSWER, room)])
+    return replace_unstorable(value[: min(LONGEST_ANSWER, room)])

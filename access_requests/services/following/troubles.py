@@ -81,7 +81,6 @@ def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
             return
         append_event(
             kind=f"following.{what}",
-            actor_name="system",
             model=followed.model,
             data={"endpoint": followed.endpoint, "repository": followed.far_id},
         )

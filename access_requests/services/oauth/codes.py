@@ -167,16 +167,8 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     code = DeviceCode.objects.select_related("machine").filter(digest=digest(device_code)).first()
     if code is None or code.client_id != client_id[:100]:
         raise OAuthError("invalid_grant", "This device code is not known: run 'hf auth login' again.")
-    if code.state == DeviceState.DENIED:
-        raise OAuthError("access_denied", "The sign-in was denied in the browser.")
-    if code.state == DeviceState.USED:
-        raise _second_use(code)
-    if code.state == DeviceState.ENDED:
-        raise _ended(code)
-    if code.state == DeviceState.WAITING and code.expires_at > timezone.now():
-        raise _still_pending(code)
-    if code.state == DeviceState.WAITING:
-        raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+    if code.state != DeviceState.APPROVED:
+        raise _NO_TOKENS[DeviceState(code.state)](code)
     with recorded():
         assert code.machine_id is not None  # noqa: S101 - the row's constraint says so
         machine = lock_machine(code.machine_id)
@@ -220,11 +212,26 @@ def _second_use(code: DeviceCode) -> OAuthError:
     return OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
 
 
+def _denied(code: DeviceCode) -> OAuthError:
+    return OAuthError("access_denied", "The sign-in was denied in the browser.")
+
+
 def _still_pending(code: DeviceCode) -> OAuthError:
     now = timezone.now()
+    if code.expires_at <= now:
+        return OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
     early = code.polled_at and (now - code.polled_at).total_seconds() < code.interval - TOLERANCE
     interval = min(code.interval + SLOWER_BY, SLOWEST) if early else code.interval
     DeviceCode.objects.filter(pk=code.pk).update(polled_at=now, interval=interval)
     if early:
         return OAuthError("slow_down", f"Ask every {interval} seconds.")
     return OAuthError("authorization_pending", f"Waiting for a person to approve {shown(code.user_code)}.")
+
+
+# What a poll is told while it gets no tokens, by the code's state.
+_NO_TOKENS = {
+    DeviceState.WAITING: _still_pending,
+    DeviceState.DENIED: _denied,
+    DeviceState.USED: _second_use,
+    DeviceState.ENDED: _ended,
+}

@@ -134,18 +134,18 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
     """The one trust that covers this job and resource, and the model that the token is narrowed to."""
     rows = [row for row in _rows(issuer, job) if _covers(row, job)]
     name = resource.removeprefix("models/")
-    if "/" in name:
-        model = find_model(name)
-        rows = [row for row in rows if model and row.model_id in {None, model.pk}]
-        rows = [row for row in rows if model and live_grant(row.user, model)]
-    else:
-        model = None
-        rows = [row for row in rows if row.user.username.lower() == name.lower()]
+    model = find_model(name) if "/" in name else None
+    rows = _rows_of_person(rows, name) if "/" not in name else _rows_of_model(rows, model)
     if not rows:
         raise OAuthError("invalid_target", _not_trusted(job, resource))
     rows = _of_this_repository(rows, job)
     if model is None:
         rows = [row for row in rows if row.model_id is None] or rows
+    _check_one_is_meant(rows, model)
+    return rows[0], model or rows[0].model
+
+
+def _check_one_is_meant(rows: list[TrustedRepository], model: GatedModel | None) -> None:
     if len({row.user_id for row in rows}) > 1:
         raise OAuthError(
             "invalid_target", "Several people trust this repository: set HF_OIDC_RESOURCE to one user name."
@@ -155,7 +155,17 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
             "invalid_target",
             "This repository is trusted for several models: set HF_OIDC_RESOURCE to NAMESPACE/NAME.",
         )
-    return rows[0], model or rows[0].model
+
+
+def _rows_of_person(rows: list[TrustedRepository], username: str) -> list[TrustedRepository]:
+    return [row for row in rows if row.user.username.lower() == username.lower()]
+
+
+def _rows_of_model(rows: list[TrustedRepository], model: GatedModel | None) -> list[TrustedRepository]:
+    """The rows that cover this model, of people who may read it."""
+    if model is None:
+        return []
+    return [row for row in rows if row.model_id in {None, model.pk} and live_grant(row.user, model)]
 
 
 def _rows(issuer: str, job: Job) -> list[TrustedRepository]:

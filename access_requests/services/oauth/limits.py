@@ -1,12 +1,10 @@
-"""How often somebody may try: counted in the cache, so that a cache that is away stops nobody."""
+"""How often a person or an address may try. While the cache that counts is away, nobody is stopped."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-from django.core.cache import cache
-
+from access_requests import counters
 from access_requests.addresses import whole_network
 from access_requests.services.oauth.errors import TooMany
 
@@ -40,22 +38,18 @@ FAILED_EXCHANGES_OF_ADDRESS = Limit(
 
 def spend(limit: Limit, who: object) -> None:
     """Counts one try; one too many raises `TooMany`."""
-    key = _key(limit, who)
-    cache.add(key, 0, limit.seconds)
-    with suppress(ValueError):  # the count ended this moment
-        if (cache.incr(key) or 0) > limit.most:
-            raise TooMany(limit.sentence, seconds=limit.seconds)
+    if (counters.count(_key(limit, who), seconds=limit.seconds) or 0) > limit.most:
+        raise TooMany(limit.sentence, seconds=limit.seconds)
 
 
 def give_back(limit: Limit, who: object) -> None:
     """A try that turned out well does not count."""
-    with suppress(ValueError):
-        cache.decr(_key(limit, who))
+    counters.take_back(_key(limit, who))
 
 
 def forget(limit: Limit, who: object) -> None:
     """Start counting from zero."""
-    cache.delete(_key(limit, who))
+    counters.forget(_key(limit, who))
 
 
 def _key(limit: Limit, who: object) -> str:

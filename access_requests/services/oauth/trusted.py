@@ -40,21 +40,7 @@ def trust_repository(
     """From now on jobs of that repository may exchange their identity for a token of this person."""
     if dialect_of(issuer) is None:
         raise Invalid("This portal does not know that CI service: choose one of the list.", field="issuer")
-    conditions = {
-        "repository": _checked("repository", repository.strip().strip("/")),
-        "ref": _checked("ref", ref.strip()),
-        "environment": _checked("environment", environment.strip()),
-        "workflow": _checked("workflow", workflow.strip().lstrip("/")),
-    }
-    if not REPOSITORY.fullmatch(conditions["repository"]):
-        raise Invalid("Write the repository as OWNER/NAME, without its address.", field="repository")
-    if conditions["ref"] and not conditions["ref"].startswith("refs/"):
-        raise Invalid(
-            "Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
-            field="ref",
-        )
-    if workflow.strip() and not conditions["workflow"]:
-        raise Invalid("Write the file's path in the repository, or leave it empty for any.", field="workflow")
+    conditions = _read_conditions(repository, ref, environment, workflow)
     with recorded():
         if not lock_person(user.pk).is_active:
             raise NotAllowed("Your account is disabled.")
@@ -85,6 +71,25 @@ def trust_repository(
             context={"person": user, "trusted": trusted},
         )
     return trusted
+
+
+def _read_conditions(repository: str, ref: str, environment: str, workflow: str) -> dict[str, str]:
+    conditions = {
+        "repository": _checked("repository", repository.strip().strip("/")),
+        "ref": _checked("ref", ref.strip()),
+        "environment": _checked("environment", environment.strip()),
+        "workflow": _checked("workflow", workflow.strip().lstrip("/")),
+    }
+    if not REPOSITORY.fullmatch(conditions["repository"]):
+        raise Invalid("Write the repository as OWNER/NAME, without its address.", field="repository")
+    if conditions["ref"] and not conditions["ref"].startswith("refs/"):
+        raise Invalid(
+            "Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
+            field="ref",
+        )
+    if workflow.strip() and not conditions["workflow"]:
+        raise Invalid("Write the file's path in the repository, or leave it empty for any.", field="workflow")
+    return conditions
 
 
 def _checked(field: str, text: str) -> str:

@@ -23,6 +23,7 @@ from access_requests.services.event_log.append import recorded
 from access_requests.services.grants import grant_for_request
 from access_requests.services.locks import lock_request
 from access_requests.services.requests.transitions import move, what_happened
+from access_requests.storable_text import drop_unstorable
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -167,7 +168,7 @@ def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
 
 def cleaned_words(words: str, sentence: str) -> str:
     """Return what a person wrote as it is stored. Raises `Invalid`: with `sentence`, if there is one, for an empty text."""
-    words = words.replace("\0", "").strip()
+    words = drop_unstorable(words).strip()
     if sentence and not words:
         raise Invalid(sentence, field="words")
     if len(words) > MOST_WORDS:

@@ -102,7 +102,7 @@ def move(
     append_event(
         kind=allowed.event,
         actor=actor,
-        actor_name="" if actor else "policy",
+        by="policy",
         model=request.model,
         request=request,
         data={"from": allowed.source.value, "to": target.value, **data},

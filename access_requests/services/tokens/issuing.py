@@ -198,14 +198,14 @@ def announce_token(token: AccessToken, *, replaces: AccessToken | None = None) -
 
 
 def say_of_token(
-    kind: str, token: AccessToken, *, actor: User | None = None, actor_name: str = "", data: dict[str, Any]
+    kind: str, token: AccessToken, *, actor: User | None = None, by: str = "system", data: dict[str, Any]
 ) -> None:
     """An event about a token, tied to its grant where it has one."""
     grant = token.grant
     append_event(
         kind=kind,
         actor=actor,
-        actor_name=actor_name,
+        by=by,
         model=grant.model if grant else None,
         grant=grant,
         request=grant.request if grant else None,

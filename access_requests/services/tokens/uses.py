@@ -23,6 +23,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from access_requests.models import AccessToken
+from access_requests.storable_text import drop_unstorable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Uses(Generic[Key]):
 
     def note(self, token_id: Key, *, address: str | None, client: str) -> None:
         """Keeps a use in memory; the newest of each token is written later."""
-        use = Use(timezone.now(), address, client.replace("\0", "")[:200])
+        use = Use(timezone.now(), address, drop_unstorable(client)[:200])
         with self._lock:
             if token_id in self._waiting or len(self._waiting) < MOST_NOTED:
                 self._waiting[token_id] = use

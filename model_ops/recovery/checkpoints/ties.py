@@ -70,9 +70,7 @@ def find_ties(
             if rule.is_on(config):
                 ties.append(_tie(group, tensors, name))
             else:
-                _check_whole(
-                    group, tensors, name, is_composite=any(key.endswith("_config") for key in config)
-                )
+                _check_whole(group, tensors, name, config)
     return _merged(filter(None, ties))
 
 
@@ -155,7 +153,7 @@ def _tie(group: Group, tensors: Tensors, class_name: str) -> Tie | None:
 
     Of three names and more the one that is saved must be there, else it is not known which of them belong together.
     """
-    present = [name for name in group.names if name in tensors]
+    present = list(filter(tensors.__contains__, group.names))
     stored = group.stored if group.stored in tensors else present[0]
     apart = {name for name in present if not _same(tensors[stored], tensors[name])}
     if len(group.names) > 2 and (stored != group.stored or (apart and group.is_repeated)):
@@ -176,13 +174,14 @@ def _same(one: TensorRef, other: TensorRef) -> bool:
     return hold_the_same(one, other)
 
 
-def _check_whole(group: Group, tensors: Tensors, class_name: str, *, is_composite: bool) -> None:
+def _check_whole(group: Group, tensors: Tensors, class_name: str, config: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that lacks what its configuration says is a tensor of its own.
 
     A model inside another one may be of a kind that names its embedding otherwise.
     """
     missing = [name for name in group.names if name not in tensors]
     there = next(name for name in group.names if name in tensors)
+    is_composite = any(key.endswith("_config") for key in config)
     if missing and (group.stored in tensors or not is_composite):
         raise Refusal(
             f"it has {there} but no {missing[0]}, and {class_name} does not tie the two under its config.json, so"
@@ -195,10 +194,8 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
     present = [name for name in names if name in tensors]
     if not present:
         raise Refusal(f"--tied names {names[0]}, and neither it nor its other names are in the {role}.")
-    known = {name for rule in rules or () for spelling in rule.spellings for name in spelling}
-    odd = next((name for name in names if name not in tensors and known and not _is_known(name, known)), None)
-    if odd or _OTHER_NAME in names:
-        raise Refusal(f"--tied names {odd or _OTHER_NAME}, and no tensor of this architecture has that name.")
+    if odd := _unknown_name(names, tensors, rules or []):
+        raise Refusal(f"--tied names {odd}, and no tensor of this architecture has that name.")
     for name in present[1:]:
         if not hold_the_same(tensors[present[0]], tensors[name]):
             raise Refusal(
@@ -206,6 +203,14 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
                 " different values."
             )
     return Tie(names, present[0], present[0])
+
+
+def _unknown_name(names: tuple[str, ...], tensors: Tensors, rules: list[Rule]) -> str:
+    """Return the first name that neither the files nor the architecture have, else ""."""
+    known = {name for rule in rules for spelling in rule.spellings for name in spelling}
+    absent = [name for name in names if name not in tensors] if known else []
+    odd = next((name for name in absent if not _is_known(name, known)), "")
+    return odd or (_OTHER_NAME if _OTHER_NAME in names else "")
 
 
 def _is_known(name: str, known: set[str]) -> bool:
@@ -222,23 +227,29 @@ def _guessed(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
     declared = declared_tie(config)
     if declared is False:
         return
-    pairs = usual_pairs()
-    for name in tensors:
-        if name not in tied_names():
+    is_believed = declared and _is_causal(config)
+    for name in filter(tied_names().__contains__, tensors):
+        source, target = _usual_pair(name, tensors)
+        if target and _differ(source, target, tensors):
             continue
-        source = (
-            name
-            if name in pairs
-            else next((key for key, others in pairs.items() if name in others and key in tensors), "")
-        )
-        target = next((other for other in pairs.get(source, ()) if other in tensors), None)
-        if source and target and not hold_the_same(tensors[source], tensors[target]):
-            continue
-        if not (source and declared and _is_causal(config) and _is_alone(tensors[source], target, tensors)):
+        if not (source and is_believed and _is_alone(tensors[source], target, tensors)):
             raise _unknown(source or name, target, declared=declared)
         if name == source:
-            yield Tie((source, target or pairs[source][0]), source, source)
+            yield Tie((source, target or usual_pairs()[source][0]), source, source)
     _check_no_lone_embedding(tensors, config)
+
+
+def _usual_pair(name: str, tensors: Tensors) -> tuple[str, str | None]:
+    """Return the embedding that a name is or is usually tied to, and its output, as far as they are in the files."""
+    pairs = usual_pairs()
+    source = name
+    if name not in pairs:
+        source = next((key for key, others in pairs.items() if name in others and key in tensors), "")
+    return source, next((other for other in pairs.get(source, ()) if other in tensors), None)
+
+
+def _differ(source: str, target: str, tensors: Tensors) -> bool:
+    return bool(source) and not hold_the_same(tensors[source], tensors[target])
 
 
 def _is_causal(config: Mapping[str, Any]) -> bool:

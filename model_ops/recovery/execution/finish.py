@@ -103,11 +103,19 @@ def _statistics(plan: Plan, seen: dict[str, Any]) -> dict[str, Any]:
     return {"non_finite": seen.get("non_finite", 0), "min": seen.get("min"), "max": seen.get("max")}
 
 
+def _tensor_facts(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
+    counts = {name: seen for record in records for name, seen in record["tensors"].items()}
+    return {
+        task.name: {"rule": task.rule, **_statistics(plan, counts.get(task.name, {}))}
+        for shard in plan.shards
+        for task in shard.tasks
+    }
+
+
 def _facts(
     plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: ParameterSum | None
 ) -> dict[str, Any]:
     """The manifest's content; make_diff adds the base's digests and the check of its round trip."""
-    counts = {name: seen for record in records for name, seen in record["tensors"].items()}
     facts: dict[str, Any] = {
         "action": plan.action,
         "identity": plan.identity,
@@ -118,14 +126,7 @@ def _facts(
         },
         "files": [{key: line[key] for key in ("path", "size", "sha256", "git_sha1")} for line in lines],
         "non_finite": sum(non_finite_tensors(records).values()),
-        "tensors": {
-            placed.task.name: {
-                "rule": placed.task.rule,
-                **_statistics(plan, counts.get(placed.task.name, {})),
-            }
-            for shard in plan.shards
-            for placed in shard.tensors
-        },
+        "tensors": _tensor_facts(plan, records),
         "dropped": list(plan.dropped),
     }
     if parameter_sum is not None:

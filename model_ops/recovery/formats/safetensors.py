@@ -102,12 +102,24 @@ def _check_metadata(path: Path, metadata: Any) -> None:
         raise Refusal(f"The __metadata__ in the header of {path.name} is not a table of texts.")
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(count) is int and 0 <= count < 2**63 for count in value)
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorRef:
     where = f"Tensor {name[:200]!r} in {path.name}"
+    dtype, shape, (begin, end) = _read_entry(where, entry)
+    if begin > end:
+        raise _outside(path, name, begin, end, size - start)
+    if math.prod(shape) * ITEM_SIZE[dtype] != end - begin:
+        raise Refusal(
+            f"{where} has dtype {dtype} and shape {shape}, which do not make its {end - begin} bytes."
+        )
+    return TensorRef(name, str(path), start + begin, end - begin, dtype, tuple(shape))
+
+
+def _read_entry(where: str, entry: Any) -> tuple[str, list[int], list[int]]:
+    """Return dtype, shape and data_offsets of a tensor's entry, each of the right kind."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Refusal(f"{where} is not described by dtype, shape and data_offsets alone.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -118,18 +130,11 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorR
         )
     if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
         raise Refusal(f"{where} has the unknown dtype {str(dtype)[:50]!r}.")
-    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_count, shape)):
+    if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
         raise Refusal(f"{where} has a shape that is not a short list of sizes.")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):
+    if not _are_counts(offsets) or len(offsets) != 2:
         raise Refusal(f"{where} has data_offsets that are not two positions.")
-    begin, end = offsets
-    if begin > end:
-        raise _outside(path, name, begin, end, size - start)
-    if math.prod(shape) * ITEM_SIZE[dtype] != end - begin:
-        raise Refusal(
-            f"{where} has dtype {dtype} and shape {shape}, which do not make its {end - begin} bytes."
-        )
-    return TensorRef(name, str(path), start + begin, end - begin, dtype, tuple(shape))
+    return dtype, shape, offsets
 
 
 def _check_layout(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:

@@ -108,12 +108,7 @@ def judge_link(path: Path, role: str) -> str:
         how = "unlock" if is_there else "get"
         what = "a git-annex link" if is_there else "a git-annex link, and its content is not here"
         return f"is {what}. Run `git annex {how} .` in that folder, then try again."
-    is_cache = ends.parent.name == "blobs" and ends.parent.parent.name.startswith(("models--", "datasets--"))
-    own = any(
-        above.parent.name == "snapshots" and ends.parent == above.parent.parent / "blobs"
-        for above in path.parents
-    )
-    if not is_cache or (own and is_there):
+    if not _is_in_cache(ends) or (is_there and _is_own_snapshot(path, ends)):
         return ""
     if not is_there:
         return (
@@ -124,4 +119,17 @@ def judge_link(path: Path, role: str) -> str:
     return (
         "is a link out of the folder, into the Hub's cache, which is not followed. Copy the folder with its contents and name "
         f"the copy: `cp -rL {folder} COPY`; or name the cache's own folder snapshots/COMMIT."
+    )
+
+
+def _is_in_cache(file: Path) -> bool:
+    """Return whether a file lies among the contents of a repository in the Hub's cache."""
+    return file.parent.name == "blobs" and file.parent.parent.name.startswith(("models--", "datasets--"))
+
+
+def _is_own_snapshot(link: Path, content: Path) -> bool:
+    """Return whether a link stands in a snapshot of the repository whose content it is."""
+    return any(
+        above.parent.name == "snapshots" and content.parent == above.parent.parent / "blobs"
+        for above in link.parents
     )

@@ -7,7 +7,7 @@ model. Refuse only files that are certainly not what their names promise, and we
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -173,21 +173,40 @@ def _check_indexes(
     for index in indexes:
         listed = _listed(at(index), files, read, who)
         found = judge_index(index, listed, entries, who)
-        is_spare = index.endswith(".bin.index.json") and not set(listed).intersection(entries)
-        if found and not (is_spare and any(name.endswith(".safetensors") for name in entries)):
+        if found and not _is_spare(index, listed, entries):
             if whole or found.is_stale:
                 raise Found(found.sentence)
-            continue
-        for name in filter(entries.__contains__, listed) if whole else ():
-            extent = extent_of(head_of(at(name), files[at(name)], read), read)
-            if extent and (missing := listed[name] - extent.tensors):
-                raise Found(
-                    f"{who.whose} {at(index)} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index "
-                    "again together with the weights."
-                )
+        elif whole:
+            for name in filter(entries.__contains__, listed):
+                _check_tensors(f"{who.whose} {at(index)}", name, listed[name], at, files, read)
+    if whole and not indexes:
+        _check_shards(entries, who)
+
+
+def _check_shards(entries: set[str], who: Role) -> None:
     shards = [name for name in sorted(entries) if (part := file_names.shard(name)) and part.stem in _LOADED]
-    if whole and not indexes and (why := judge_shards(shards)):
+    if why := judge_shards(shards):
         raise Found(f"{who.name} {why}")
+
+
+def _check_tensors(
+    index: str, name: str, listed: set[str], at: Callable[[str], str], files: Mapping[str, int], read: Read
+) -> None:
+    extent = extent_of(head_of(at(name), files[at(name)], read), read)
+    if extent and (missing := listed - extent.tensors):
+        raise Found(
+            f"{index} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index again together with "
+            "the weights."
+        )
+
+
+def _is_spare(index: str, listed: Collection[str], entries: set[str]) -> bool:
+    """Return whether an index of `.bin` files names none that is there, beside safetensors."""
+    return (
+        index.endswith(".bin.index.json")
+        and entries.isdisjoint(listed)
+        and any(name.endswith(".safetensors") for name in entries)
+    )
 
 
 def _joined(folder: str, name: str) -> str:

@@ -43,17 +43,21 @@ def find_weights(entries: Collection[str]) -> Weights | None:
 
     safetensors are preferred to `.bin`, as transformers does. None where there are none, or no single choice.
     """
-    for name, kind in LAYOUTS:
-        if name in entries:
-            return Weights(
-                kind, name if name.endswith(".json") else "", () if name.endswith(".json") else (name,)
-            )
+    if known := _known_layout(entries):
+        return known
     groups = list(shard_groups(entries).values())
     single = [name for name in entries if _is_checkpoint(name) and not file_names.shard(name)]
     if len(groups) == 1 and not single and not missing_numbers(groups[0]):
         return Weights(groups[0][0].suffix, "", tuple(part.sibling(part.number) for part in groups[0]))
     if len(single) == 1 and not groups:
         return Weights("safetensors", "", (single[0],))
+    return None
+
+
+def _known_layout(entries: Collection[str]) -> Weights | None:
+    for name, kind in LAYOUTS:
+        if name in entries:
+            return Weights(kind, name, ()) if name.endswith(".json") else Weights(kind, "", (name,))
     return None
 
 
@@ -118,35 +122,45 @@ def judge_index(
     missing = [name for name in listed if name not in entries]
     if not missing:
         return None
-    first = missing[0]
+    first, all_missing = missing[0], len(missing) == len(listed)
     if other := file_names.looks_like(first, entries):
         return Misfit(
             f"{who.name} has {other!r} where its {index} names {first!r}. Rename the file to {first!r}."
         )
-    wanted = set(missing)
-    if left := next((name for name in sorted(entries) if target_of(name) in wanted), ""):
+    if left := _unfinished_of(set(missing), entries):
         return Misfit(f"{who.name} {unfinished_instead(left)}")
     suffix = PurePosixPath(index.removesuffix(".index.json")).suffix
-    others = [name for name in sorted(entries) if name.endswith(suffix) and _is_part(name)]
-    if len(missing) == len(listed) and others:
+    if all_missing and (other := _first_part(suffix, entries)):
         return Misfit(
-            f"{who.whose} {index} belongs to other weights: it names {first!r}, but the weights here are {others[0]!r}. "
+            f"{who.whose} {index} belongs to other weights: it names {first!r}, but the weights here are {other!r}. "
             f"Download the index that belongs to them{or_else}.",
             is_stale=True,
         )
+    other = _bin_layout(entries) if all_missing and suffix == ".safetensors" else ""
+    spare = f", or delete {index} to use {other}" if other else ", then try again"
     many = f"{len(missing)} of the {len(listed)} files" if len(listed) > 1 else "the file"
-    other = next(
-        (name for name, kind in LAYOUTS if kind == "bin" and name in entries and suffix == ".safetensors"), ""
-    )
-    spare = (
-        f", or delete {index} to use {other}" if other and len(missing) == len(listed) else ", then try again"
-    )
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    shown = ", ".join(repr(name) for name in missing[:3])
     return Misfit(
-        f"{who.name} lacks {many} that its {index} names: {shown}{more}. Download what is missing, for instance with "
-        f"`hf download`{spare}."
+        f"{who.name} lacks {many} that its {index} names: {_first_three(missing)}. Download what is missing, for instance "
+        f"with `hf download`{spare}."
     )
+
+
+def _unfinished_of(missing: set[str], entries: Collection[str]) -> str:
+    return next((name for name in sorted(entries) if target_of(name) in missing), "")
+
+
+def _first_part(suffix: str, entries: Collection[str]) -> str:
+    """Return the first file that may hold weights of this format, else ""."""
+    return next((name for name in sorted(entries) if name.endswith(suffix) and _is_part(name)), "")
+
+
+def _bin_layout(entries: Collection[str]) -> str:
+    return next((name for name, kind in LAYOUTS if kind == "bin" and name in entries), "")
+
+
+def _first_three(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(repr(name) for name in names[:3]) + more
 
 
 def target_of(name: str) -> str:

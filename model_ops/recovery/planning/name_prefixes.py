@@ -40,8 +40,8 @@ def with_names_of(base: Checkpoint, first: Checkpoint) -> Checkpoint:
 
     Raises Refusal where two replacements would fit and differ.
     """
-    weights = [name for name, ref in base.tensors.items() if not is_buffer(ref)]
-    theirs = {name for name, ref in first.tensors.items() if not is_buffer(ref)}
+    weights = _weights_of(base)
+    theirs = set(_weights_of(first))
     as_they_are = tuple(base.tensors)
     if _fits(base, weights, theirs, as_they_are) or not theirs.difference(weights):
         return base
@@ -54,12 +54,17 @@ def with_names_of(base: Checkpoint, first: Checkpoint) -> Checkpoint:
         raise Refusal(
             f"The base's names fit those of the {first.role} in more than one way: {', '.join(found.values())}."
         )
-    for renamed, how in found.items():
-        pairs = zip(renamed, base.tensors.values(), strict=True)
-        tensors = {name: replace(ref, name=name) for name, ref in pairs}
-        note = f"The base's names are matched with {how}."
-        return replace(base, tensors=tensors, notes=(*base.notes, note))
-    return base
+    return _renamed(base, *found.popitem()) if found else base
+
+
+def _renamed(base: Checkpoint, names: tuple[str, ...], how: str) -> Checkpoint:
+    pairs = zip(names, base.tensors.values(), strict=True)
+    tensors = {name: replace(ref, name=name) for name, ref in pairs}
+    return replace(base, tensors=tensors, notes=(*base.notes, f"The base's names are matched with {how}."))
+
+
+def _weights_of(checkpoint: Checkpoint) -> list[str]:
+    return [name for name, ref in checkpoint.tensors.items() if not is_buffer(ref)]
 
 
 def _fits(base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple[str, ...]) -> bool:

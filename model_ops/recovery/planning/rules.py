@@ -97,6 +97,15 @@ def _buffers_of(base: Checkpoint, first: Checkpoint) -> set[str]:
     return {name for name in found if name not in both or not keeps_buffer(config, name)}
 
 
+def _check_dtypes(ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
+    odd = next((tensor for tensor in (ref, *terms) if tensor.dtype not in ADDABLE), None)
+    if odd and not (odd.dtype in WHOLE and all(term.dtype == ref.dtype for term in terms)):
+        allowed = ", ".join(INPUT_NAMES.values())
+        raise Refusal(
+            f"Tensor {odd.name} has dtype {odd.dtype}; only {allowed}, and whole numbers of one dtype, can be added."
+        )
+
+
 class _Matcher:
     def __init__(
         self,
@@ -172,12 +181,7 @@ class _Matcher:
         return found
 
     def _task(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
-        odd = next((tensor for tensor in (ref, *terms) if tensor.dtype not in ADDABLE), None)
-        if odd and not (odd.dtype in WHOLE and all(term.dtype == ref.dtype for term in terms)):
-            allowed = ", ".join(INPUT_NAMES.values())
-            raise Refusal(
-                f"Tensor {odd.name} has dtype {odd.dtype}; only {allowed}, and whole numbers of one dtype, can be added."
-            )
+        _check_dtypes(ref, terms)
         fill, whole = None, ref.dtype if ref.dtype in WHOLE else None
         if any(term.shape != ref.shape for term in terms):
             if whole:

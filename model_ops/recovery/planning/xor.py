@@ -31,44 +31,57 @@ from model_ops.recovery.planning.rules import TensorTask
 
 def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts | None) -> Plan:
     """Plan both directions; `facts` are those of a diff made here, None for another's payload."""
-    base_folder = open_folder(base, "base")
-    first_folder = open_folder(first, "tuned" if action == "make_diff" else "diff")
+    role = "tuned" if action == "make_diff" else "diff"
+    base_folder, first_folder = open_folder(base, "base"), open_folder(first, role)
     only_weights = action == "make_diff" or facts is not None
     names = _files(first_folder)
-    coded = [name for name in names if _is_coded(first_folder, base_folder, name, only_weights)]
-    shards = tuple(
-        _shard(_whole(first_folder, name), _namesake(base_folder, name), may_be_packed=not only_weights)
-        for name in coded
-    )
-    if not any(task.terms for shard in shards for task in shard.tasks):
-        raise Refusal(
-            "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
-        )
-    alone = [shard.file for shard in shards if not shard.tasks[0].terms]
-    coded_refs = [shard.tasks[0].first for shard in shards]
-    base_refs = [term for shard in shards for term in shard.tasks[0].terms]
+    shards = _shards(base_folder, first_folder, names, only_weights=only_weights)
+    tasks = [task for shard in shards for task in shard.tasks]
+    coded_refs = [task.first for task in tasks]
+    base_refs = [term for task in tasks for term in task.terms]
+    coded = [ref.name for ref in coded_refs]
     return Plan(
         action=action,
         base=_as_checkpoint(base_folder, "base", base_refs),
-        first=_as_checkpoint(first_folder, "tuned" if action == "make_diff" else "diff", coded_refs),
+        first=_as_checkpoint(first_folder, role, coded_refs),
         options={"method": "xor"},
         dtype="U8",
         shards=shards,
         index=None,
-        copies=tuple(
-            Copy(file, file.size)
-            for file in identify(first_folder, [name for name in names if name not in coded])
-        ),
+        copies=_copies(first_folder, names, coded),
         base_files=identify(base_folder, [ref.name for ref in base_refs]),
         first_files=identify(first_folder, coded),
         base_tensors=facts.base_tensors if facts else {},
         dropped=(),
         resized=(),
-        notes=(
-            *(f"{name} has no namesake in the base and is taken as it is." for name in alone),
-            *(f"{ref.name} is compressed with gzip and is decoded." for ref in coded_refs if ref.packed),
-        ),
+        notes=_notes(tasks),
         peak_memory=peak_memory([shard.tasks for shard in shards], "U8"),
+    )
+
+
+def _shards(base: Path, first: Path, names: list[str], *, only_weights: bool) -> tuple[ShardPlan, ...]:
+    coded = [name for name in names if _is_coded(first, base, name, only_weights)]
+    shards = [
+        _shard(_whole(first, name), _namesake(base, name), may_be_packed=not only_weights) for name in coded
+    ]
+    if not any(task.terms for shard in shards for task in shard.tasks):
+        raise Refusal(
+            "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
+        )
+    return tuple(shards)
+
+
+def _copies(folder: Path, names: list[str], coded: list[str]) -> tuple[Copy, ...]:
+    others = [name for name in names if name not in coded]
+    return tuple(Copy(file, file.size) for file in identify(folder, others))
+
+
+def _notes(tasks: list[TensorTask]) -> tuple[str, ...]:
+    alone = [task.name for task in tasks if not task.terms]
+    packed = [task.name for task in tasks if task.first.packed]
+    return (
+        *(f"{name} has no namesake in the base and is taken as it is." for name in alone),
+        *(f"{name} is compressed with gzip and is decoded." for name in packed),
     )
 
 

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from access_requests.errors import RuleError
 from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.leases import FREE
 from model_ops.enums import RecoveryState, WaitsFor
 from model_ops.models import Recovery
 from model_ops.services.recoveries.copy_files import SourceChanged
@@ -146,8 +147,7 @@ def end_badly(*, held: QuerySet[Recovery], state: RecoveryState, sentence: str) 
             state=state,
             error=sentence,
             finished_at=Now(),
-            lease_owner="",
-            lease_until=None,
+            **FREE,
             stage="",
             **NOT_WAITING,
         )

@@ -1,9 +1,8 @@
-"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to whoever claims next."""
+"""Leases of recoveries and their shards: what is due, and the thread that keeps a claim while its work goes on."""
 
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +12,7 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 from django.db.models import (
     Case,
-    DateTimeField,
     Exists,
-    ExpressionWrapper,
     F,
     IntegerField,
     OuterRef,
@@ -25,6 +22,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce, Now
 
+from access_requests.services import leases
 from model_ops.enums import RecoveryState, ShardState
 from model_ops.models import Recovery, RecoveryShard
 
@@ -42,11 +40,6 @@ NOT_WAITING: dict[str, Any] = {
 # Of a row that is claimed: one that runs has lost its worker.
 TRIES = Case(When(state=RUNNING, then=F("tries") + 1), default=F("tries"), output_field=IntegerField())
 Result = TypeVar("Result")
-
-
-def _lease_end() -> ExpressionWrapper[Any]:
-    """By the database's clock, which all workers share."""
-    return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
 
 
 def due() -> Q:
@@ -122,10 +115,7 @@ def hurry(*, recovery: Recovery) -> bool:
 
 
 def _claim(rows: QuerySet[Any], **fields: Any) -> str | None:
-    """The conditions stand in the UPDATE itself, so that of two claims at once one finds the row changed."""
-    owner = secrets.token_hex(16)
-    claimed = rows.update(state=RUNNING, lease_owner=owner, lease_until=_lease_end(), **fields)
-    return owner if claimed else None
+    return leases.claim(rows, length=LEASE, state=RUNNING, **fields) or None
 
 
 class Lease:
@@ -181,7 +171,7 @@ class Lease:
 
     def _write(self, progress: dict[str, Any]) -> int:
         """Renews and writes; then what goes with it, such as the sum over all shards."""
-        written = self.held().update(lease_until=_lease_end(), **progress)
+        written = self.held().update(lease_until=leases.from_now(LEASE), **progress)
         if written and progress and self._also:
             self._also()
         return written

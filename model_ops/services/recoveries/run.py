@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.leases import FREE
 from access_requests.services.locks import share_store
 from model_ops.enums import Method, RecoveryState, SourceKind, WaitsFor
 from model_ops.models import Recovery
@@ -42,7 +43,7 @@ def run_recovery(*, recovery_id: int) -> None:
         return
     owner = claim(recovery_id=recovery_id)
     if owner is not None:
-        free = {"state": RecoveryState.PLANNED, "lease_owner": "", "lease_until": None, "stage": ""}
+        free = {"state": RecoveryState.PLANNED, "stage": "", **FREE}
         _work(recovery_id, owner, give_back=lambda lease: lease.held().update(**free))
 
 
@@ -178,8 +179,8 @@ def _publish(lease: Lease) -> None:
                 return False
             total = sum(file.size for file in recovered_files(recovery))
             lease.held().update(
-                state=RecoveryState.READY, finished_at=Now(), lease_owner="", lease_until=None,
-                stage="", error="", bytes_done=total, bytes_total=total, **NOT_WAITING,
+                state=RecoveryState.READY, finished_at=Now(), stage="", error="",
+                bytes_done=total, bytes_total=total, **NOT_WAITING, **FREE,
             )  # fmt: skip
             recovery.refresh_from_db()
             for weights in (

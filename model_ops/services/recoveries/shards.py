@@ -14,6 +14,7 @@ from django.db.models import F, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
 from access_requests.services.event_log.append import recorded
+from access_requests.services.leases import FREE
 from access_requests.services.queue import enqueue_each_on_commit, enqueue_on_commit
 from model_ops.enums import Method, RecoveryState, ShardState, WaitsFor
 from model_ops.models import Recovery, RecoveryShard
@@ -106,9 +107,7 @@ def _end_well(shard: RecoveryShard, lease: Lease) -> None:
             Recovery.objects.select_for_update(no_key=True).get(
                 pk=shard.recovery_id
             )  # siblings end one after the other
-            if not lease.held().update(
-                state=ShardState.DONE, bytes_done=F("bytes_total"), lease_owner="", lease_until=None
-            ):
+            if not lease.held().update(state=ShardState.DONE, bytes_done=F("bytes_total"), **FREE):
                 return False
             add_up(shard.recovery_id)
             if not shard.recovery.shards.exclude(state=ShardState.DONE).exists():
@@ -151,9 +150,7 @@ def _end_badly(
     with recorded():
         recovery.select_for_update(no_key=True).first()
         if held.exists() and end_badly(held=recovery, state=state, sentence=sentence):
-            RecoveryShard.objects.filter(pk=shard.pk).update(
-                state=ShardState.PLANNED, lease_owner="", lease_until=None, error=sentence
-            )
+            RecoveryShard.objects.filter(pk=shard.pk).update(state=ShardState.PLANNED, error=sentence, **FREE)
 
 
 def _wait(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
@@ -165,5 +162,5 @@ def _wait(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
 def _give_back(shard_id: int, owner: str) -> None:
     """The worker is told to go, or the recovery has ended: the row is free again at once, finished work is kept."""
     RecoveryShard.objects.filter(pk=shard_id, state=ShardState.RUNNING, lease_owner=owner).update(
-        state=ShardState.PLANNED, lease_owner="", lease_until=None
+        state=ShardState.PLANNED, **FREE
     )

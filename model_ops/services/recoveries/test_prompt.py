@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import DateTimeField, ExpressionWrapper, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from access_requests.errors import Conflict
 from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.leases import from_now
 from access_requests.services.queue import enqueue_on_commit
+from access_requests.storable_text import replace_unstorable
 from model_ops.enums import Method, RecoveryState, SmokeState
 from model_ops.models import Recovery, SmokeRun
 from model_ops.services.recoveries.child_process import Ended, run_child
@@ -119,7 +121,7 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
 
 def _claim(recovery_id: int, limit: float) -> datetime | None:
     """When the run must have ended, which is also what it is known by; None when there is nothing to take."""
-    until = ExpressionWrapper(Now() + timedelta(seconds=limit) + SPARE, output_field=DateTimeField())
+    until = from_now(timedelta(seconds=limit) + SPARE)
     waits = SmokeRun.objects.filter(waiting(), recovery_id=recovery_id)
     if not waits.update(state=SmokeState.RUNNING, ends_by=until):
         return None
@@ -183,9 +185,9 @@ def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]
 
 
 def _storable(value: Any) -> Any:
-    """Texts as PostgreSQL takes them: a model may say anything, a zero byte too."""
+    """Texts as the database takes them: a model may say anything, a NUL too."""
     if isinstance(value, str):
-        return value[:MOST_LETTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return replace_unstorable(value[:MOST_LETTERS])
     if isinstance(value, list):
         return [_storable(one) for one in value]
     return value

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import DateTimeField, ExpressionWrapper, F, QuerySet
+from django.db.models import ExpressionWrapper, F, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -15,6 +15,7 @@ from access_requests.access.permissions import people_to_tell
 from access_requests.services.delete_expired import kept_since
 from access_requests.services.emails.write import queue_mail
 from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.leases import FREE, from_now
 from model_ops.enums import RecoveryState, ShardState, WaitsFor
 from model_ops.models import Recovery, RecoveryShard
 from model_ops.recovery.planning.plan import human
@@ -56,8 +57,8 @@ def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
             )
         _note(
             recovery, why, _sentence(why, needed, free), retry_at=_later(_pause(why, tries, needed, free)),
-            state=RecoveryState.PLANNED, lease_owner="", lease_until=None, stage="", tries=tries,
-            bytes_kept=max(kept, recovery.bytes_kept), bytes_needed=needed,
+            state=RecoveryState.PLANNED, stage="", tries=tries,
+            bytes_kept=max(kept, recovery.bytes_kept), bytes_needed=needed, **FREE,
         )  # fmt: skip
     return True
 
@@ -78,8 +79,7 @@ def wait_shard(*, held: QuerySet[RecoveryShard], why: RunWaits) -> bool:
     with recorded():
         recovery = Recovery.objects.select_for_update(no_key=True).get(pk=shard.recovery_id)
         waits: dict[str, Any] = {"waiting_for": why.waits_for, "retry_at": retry_at, "error": sentence}
-        free_again = {"state": ShardState.PLANNED, "lease_owner": "", "lease_until": None}
-        if held.update(**waits, **free_again, tries=F("tries") + 1):
+        if held.update(state=ShardState.PLANNED, **waits, **FREE, tries=F("tries") + 1):
             _note(
                 recovery,
                 why,
@@ -141,7 +141,7 @@ def _pause(why: RunWaits, tries: int, needed: int, free: int | None) -> int:
 
 
 def _later(seconds: int) -> ExpressionWrapper[Any]:
-    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
+    return from_now(timedelta(seconds=seconds))
 
 
 def _is_over(why: RunWaits, tries: int) -> bool:

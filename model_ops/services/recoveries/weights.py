@@ -15,6 +15,7 @@ from django.utils import timezone
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
 from access_requests.services.event_log.append import append_event, recorded
+from access_requests.services.leases import FREE
 from access_requests.services.locks import share_store
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind
@@ -84,7 +85,7 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
         append_event(
             kind="weights.attached",
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=model,
             data={"recovery": recovery.pk, "sources": sources},
         )
@@ -191,8 +192,7 @@ def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
         wanted_at=wanted_at,
         error="",
         stage="",
-        lease_owner="",
-        lease_until=None,
+        **FREE,
         **NOT_WAITING,
     )
     if moved:
@@ -250,8 +250,7 @@ def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recover
             finished_at=Now(),
             error="",
             stage="",
-            lease_owner="",
-            lease_until=None,
+            **FREE,
             **NOT_WAITING,
         )
         if not stopped:
@@ -267,7 +266,7 @@ def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
         append_event(
             kind=kind,
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=weights.model,
             data={"recovery": recovery.pk},
         )

@@ -173,4 +173,4 @@ def _told(allowed: AllowedRepository) -> dict[str, str]:
 
 
 def _record(kind: str, actor: User | None, data: dict[str, str]) -> None:
-    append_event(kind=kind, actor=actor, actor_name="" if actor else "operator", data=data)
+    append_event(kind=kind, actor=actor, by="operator", data=data)

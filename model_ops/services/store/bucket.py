@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.db.models.functions import Now
 
+from access_requests.services import leases
 from access_requests.services.queue import enqueue_on_commit
 from model_ops.models import Blob, BucketCopy, RepoFile, Revision
 from model_ops.services.store.blobs import blob_path
@@ -39,10 +39,6 @@ LONGEST_WAIT = timedelta(hours=1)  # between two tries of a copy that fails
 
 class NoLink(Exception):
     """No link can be signed, for want of credentials."""
-
-
-class Lost(Exception):
-    """Another worker has the copy now."""
 
 
 class Differs(Exception):
@@ -188,11 +184,11 @@ def _claim() -> BucketCopy | None:
         return None
     due = BucketCopy.objects.filter(place=place(), not_before__lte=Now()).order_by("not_before", "blob")
     while copy := due.select_related("blob").first():
-        copy.lease_owner = secrets.token_hex(16)
-        free = Q(lease_until=None) | Q(lease_until__lt=Now())
-        if not BucketCopy.objects.filter(free, pk=copy.pk).update(
-            lease_owner=copy.lease_owner, attempts=F("attempts") + 1, **_lease()
-        ):
+        rows = BucketCopy.objects.filter(leases.is_free(), pk=copy.pk)
+        copy.lease_owner = leases.claim(
+            rows, length=LEASE, not_before=leases.from_now(LEASE), attempts=F("attempts") + 1
+        )
+        if not copy.lease_owner:
             return None
         if missing().filter(pk=copy.pk).exists():
             copy.attempts += 1
@@ -201,18 +197,12 @@ def _claim() -> BucketCopy | None:
     return None
 
 
-def _lease() -> dict[str, Any]:
-    end = ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
-    return {"lease_until": end, "not_before": end}
-
-
 def _held(copy: BucketCopy) -> QuerySet[BucketCopy]:
     return BucketCopy.objects.filter(pk=copy.pk, lease_owner=copy.lease_owner)
 
 
 def _renew(copy: BucketCopy) -> None:
-    if not _held(copy).update(**_lease()):
-        raise Lost
+    leases.renew(_held(copy), length=LEASE, not_before=leases.from_now(LEASE))
 
 
 def _copied(copy: BucketCopy) -> bool:
@@ -221,14 +211,13 @@ def _copied(copy: BucketCopy) -> bool:
 
     try:
         _copy(copy)
-    except Lost:
+    except leases.Lost:
         return False
     except (BotoCoreError, ClientError, Differs, OSError) as error:
         sentence = " ".join(str(error).split()) or repr(error)
         log.error("The copy of %s into %s failed: %s", copy.blob_id, copy.place, sentence)  # noqa: TRY400
         pause = min(timedelta(seconds=30 * 2 ** min(copy.attempts, 10)), LONGEST_WAIT)
-        later = ExpressionWrapper(Now() + pause, output_field=DateTimeField())
-        _held(copy).update(error=sentence, not_before=later, lease_until=None)
+        _held(copy).update(error=sentence, not_before=leases.from_now(pause), lease_until=None)
         return False
     return True
 

@@ -66,8 +66,8 @@ class Difference:
 def difference(revision: Revision) -> Difference:
     """Against what the branch points at now."""
     ref = Ref.objects.filter(model=revision.model, name=revision.branch).select_related("revision").first()
-    old = {file.path: file for file in revision_files(ref.revision)} if ref else {}
-    new = {file.path: file for file in revision_files(revision)}
+    old = _files_by_path(ref.revision) if ref else {}
+    new = _files_by_path(revision)
     card, form, problem = _card_difference(revision, new)
     return Difference(
         added=[file for path, file in new.items() if path not in old],
@@ -79,6 +79,10 @@ def difference(revision: Revision) -> Difference:
         licences=_licence_names(revision.model, new) if revision.branch == MAIN else [],
         outrun=_outrun(revision, _line(revision)[-1].parent, ref.revision if ref else None),
     )
+
+
+def _files_by_path(revision: Revision) -> dict[str, StoredFile]:
+    return {file.path: file for file in revision_files(revision)}
 
 
 def _card_difference(revision: Revision, files: dict[str, StoredFile]) -> tuple[str, str, str]:
@@ -283,9 +287,7 @@ def _publish_on_main(
 
 def _note_published(model: GatedModel, revision: Revision, actor: User | None) -> None:
     data = {"commit": revision.commit, "files": revision.files.count(), "branch": revision.branch}
-    append_event(
-        kind="revision.published", actor=actor, actor_name="" if actor else "operator", model=model, data=data
-    )
+    append_event(kind="revision.published", actor=actor, by="operator", model=model, data=data)
 
 
 def _tell(model: GatedModel) -> None:
@@ -331,7 +333,7 @@ def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str
         append_event(
             kind="revision.discarded",
             actor=actor,
-            actor_name="" if actor else "operator",
+            by="operator",
             model=model,
             data={"commits": commits},
         )

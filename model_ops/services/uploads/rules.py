@@ -29,7 +29,7 @@ def set_upload_rule(*, model: GatedModel, publish_uploads: bool, actor: User | N
             append_event(
                 kind="model.settings_changed",
                 actor=actor,
-                actor_name="" if actor else "operator",
+                by="operator",
                 model=model,
                 data={"publish_uploads": publish_uploads},
             )
