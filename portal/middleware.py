@@ -132,7 +132,7 @@ class NoBodyForHeadMiddleware:
 
 
 class FormerIdMiddleware:
-    """Leads a page's former address (mails and bookmarks have it) to today's."""
+    """Leads a page's former address (emails and bookmarks have it) to today's."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -47,7 +47,7 @@ class AccessDecision:
 
 # One sentence per refusal; {page} is the model's page, {number} the request, {position} its place in the queue.
 SENTENCES: dict[AccessCode, str] = {
-    AccessCode.OPEN_MODEL: "{model} is not gated: anybody may read it.",
+    AccessCode.OPEN_MODEL: "{model} is not gated: anyone may read it.",
     AccessCode.GRANTED: "You may read {model} until {until}.",
     AccessCode.STAFF: "You may read {model} as one of its owners or reviewers.",
     AccessCode.ANONYMOUS: "Sign in and ask for access at {page} and set HF_TOKEN to the token you get there.",

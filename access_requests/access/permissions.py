@@ -42,14 +42,14 @@ _roles = CompiledQuery(
 
 
 def reviewers_of(model: GatedModel) -> QuerySet[User]:
-    """Everybody who may decide for the model, superusers included."""
+    """Everyone who may decide for the model, superusers included."""
     return get_user_model().objects.filter(
         Q(is_superuser=True) | Q(pk__in=model.roles.values("user")), is_active=True
     )
 
 
 def people_to_tell(model: GatedModel, *, owners_only: bool = False) -> QuerySet[User]:
-    """Who gets mail about the model: its owners (and reviewers); superusers where nobody has a role."""
+    """Who gets email about the model: its owners (and reviewers); superusers where nobody has a role."""
     roles = model.roles.filter(role=Role.OWNER) if owners_only else model.roles.all()
     named = get_user_model().objects.filter(is_active=True, pk__in=roles.values("user"))
     if named.exists():

@@ -36,7 +36,7 @@ GRANT_ID = "grant-"  # how the id of an entry without a request begins
 class ReviewEntry:
     """One person towards one model: the newest request that counts, the newest grant, and the list they come to.
 
-    `decision` is the newest decision about the request; whoever looked before it was made came too late.
+    `decision` is the newest decision about the request; a reviewer who looked before it was made is too late.
     """
 
     person_id: int
@@ -47,7 +47,7 @@ class ReviewEntry:
 
     @cached_property
     def shown(self) -> AccessRequest | None:
-        """The request that stands in the list; of somebody with access, the one that gave it."""
+        """The request that stands in the list; of someone with access, the one that gave it."""
         if self.place == Place.ACCEPTED and self.grant is not None:
             return self.grant.request
         return self.request
@@ -68,7 +68,7 @@ class ReviewEntry:
 
     @cached_property
     def settled_at(self) -> datetime | None:
-        """When somebody decided last, or time did; nothing while it waits."""
+        """When someone decided last, or time did; nothing while it waits."""
         if self.place == Place.ACCEPTED and self.grant is not None:
             approved_at = self.shown.closed_at if self.shown else None
             return max(self.grant.starts_at, approved_at or self.grant.starts_at)
@@ -112,7 +112,7 @@ def place_of(request: AccessRequest | None, grant: Grant | None) -> Place | None
 
 
 def review_entry(person: Any, model: GatedModel) -> ReviewEntry:
-    """Where this person stands now; without a place for somebody who never asked."""
+    """Where this person stands now; without a place for someone who never asked."""
     found = next(iter(review_entries(model, [person.pk])), ReviewEntry(person.pk))
     if found.request is None:
         return found

@@ -218,7 +218,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         self.published(request, stored)
 
     def add(self, request: HttpRequest, obj: GatedModel, given: dict[str, Any]) -> None:
-        """Adds the model; whoever adds it is its first owner."""
+        """Add the model; the person who adds it is its first owner."""
         made = self.make(request, given, self.fields_of(request, given))
         obj.__dict__.update(made.__dict__)
 
@@ -308,12 +308,12 @@ class GatedModelAdmin(ReadOnlyAdmin):
             model=model, licence=text, must_accept=form.cleaned_data["must_accept"], actor=request.user
         )
         if added.fresh:
-            messages.success(request, f"{text.name} is current: whoever asks from now on agrees to it.")
+            messages.success(request, f"{text.name} is current: anyone who asks from now on agrees to it.")
         else:
             messages.info(request, f"{text.name} has exactly this text already.")
         if form.cleaned_data["must_accept"]:
             messages.info(
-                request, f"People with access who must agree to it now, and were mailed: {added.asked}."
+                request, f"People with access who must agree to it now, and were emailed: {added.asked}."
             )
 
     def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

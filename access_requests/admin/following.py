@@ -73,9 +73,9 @@ class FollowingForm(forms.Form):
         label="Seconds between two polls", min_value=SHORTEST_PAUSE, max_value=LONGEST_PAUSE
     )
     mail_applicants = forms.BooleanField(
-        label="Mail decisions from here too",
+        label="Email decisions from here too",
         required=False,
-        help_text="To the address that the far side gave, which nobody here has confirmed. It sends mails of its own.",
+        help_text="To the address that the remote gave, which nobody here has confirmed. It sends emails of its own.",
     )
 
 

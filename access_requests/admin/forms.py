@@ -92,7 +92,7 @@ class AddModelForm(ServiceForm):
 
 class ChangeModelForm(ServiceForm):
     card = CardField(
-        help_text="A card that cannot be understood is refused and the last good form stays. A changed card is read anew."
+        help_text="A card that cannot be understood is refused and the last good form stays. A changed card is read again."
     )
 
     class Meta:
@@ -102,9 +102,9 @@ class ChangeModelForm(ServiceForm):
 
 
 class RoleForm(forms.ModelForm):
-    """A person by user name or e-mail address: a list of all accounts would tell owners who is here."""
+    """A person by user name or email address: a list of all accounts would tell owners who is here."""
 
-    person = forms.CharField(max_length=254, help_text="User name or e-mail address")
+    person = forms.CharField(max_length=254, help_text="User name or email address")
 
     class Meta:
         model = ModelRole
@@ -125,7 +125,7 @@ class RoleForm(forms.ModelForm):
         return named
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Naming somebody a second time changes their role."""
+        """Naming someone a second time changes their role."""
         return {*super()._get_validation_exclusions(), "user", "model"}
 
 
@@ -143,7 +143,7 @@ class LicenceForm(forms.Form):
     must_accept = forms.BooleanField(
         required=False,
         label="Must be accepted again",
-        help_text="Everybody who has access is mailed, and their downloads are refused until they agree. Owners and reviewers go on.",
+        help_text="Everyone who has access is emailed, and their downloads are refused until they agree. Owners and reviewers go on.",
     )
 
     def clean(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class GrantAdmin(ReadOnlyAdmin):
                 say(request, error)
             else:
                 messages.success(
-                    request, f"The access of {grant.user} to {grant.model} is revoked; a mail tells them."
+                    request, f"The access of {grant.user} to {grant.model} is revoked; an email tells them."
                 )
             return redirect("admin:access_requests_grant_change", grant.pk)
         context = {

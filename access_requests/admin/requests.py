@@ -226,9 +226,9 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         return f"Request #{asked.pk} {done[outcome]}. {self._told(asked)}"
 
     def _told(self, asked: AccessRequest) -> str:
-        """How the person learns of it: by mail, or where they asked."""
+        """How the person learns of it: by email, or where they asked."""
         remote = remote_of(asked)
-        return f"It is told at {remote.followed.host}." if remote else f"A mail tells {asked.full_name}."
+        return f"It is told at {remote.followed.host}." if remote else f"An email tells {asked.full_name}."
 
     def _show(
         self,

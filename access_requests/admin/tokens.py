@@ -57,7 +57,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 class RevokeForm(forms.Form):
     reason = forms.CharField(
-        required=False, max_length=200, help_text="Reaches the person by mail. Their access stays as it is."
+        required=False, max_length=200, help_text="Reaches the person by email. Their access stays as it is."
     )
 
 

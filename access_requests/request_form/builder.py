@@ -1,6 +1,6 @@
 """The form that an applicant fills in, built from a stored `GateForm`.
 
-Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names are taken in any script; somebody
+Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names are taken in any script; someone
 with one name fills in either of two. A draft takes whatever was typed: only what cannot be stored is refused.
 """
 

@@ -21,7 +21,7 @@ NOT_TICKED = "This must be agreed to before the request can be submitted: tick i
 NO_COUNTRY = "This is not a country of the list: choose one."
 NO_OPTION = "This is not one of the options: choose one."
 NO_DATE = "This is not a date of the calendar: write it as YYYY-MM-DD, such as 2024-01-31."
-NO_EMAIL = "This is not an e-mail address: write it like name@example.org."
+NO_EMAIL = "This is not an email address: write it like name@example.org."
 
 
 class TextInput(forms.CharField):
@@ -44,7 +44,7 @@ class TextInput(forms.CharField):
 
 
 class LineInput(TextInput):
-    """Text of one line; line ends pasted into it become blanks, so that it is fit for a mail's subject."""
+    """Text of one line; line ends pasted into it become blanks, so that it is fit for an email's subject."""
 
     widget: type[forms.Widget] | forms.Widget = forms.TextInput
     longest = 1_000
@@ -62,7 +62,7 @@ class DraftInput(LineInput):
 
 
 class EmailInput(LineInput):
-    """An e-mail address, checked for form only: scripts and new domains differ too much for more."""
+    """An email address, checked for form only: scripts and new domains differ too much for more."""
 
     widget = forms.EmailInput
 

@@ -74,7 +74,7 @@ def grant_access(
 ) -> Granted:
     """A grant without a request: the operator vouches, so it works at once, without confirmation or licence step.
 
-    With a `token_name`, even an unfit one, a token is asked for. An unknown address gets an account and an invitation mail.
+    With a `token_name`, even an unfit one, a token is asked for. An unknown address gets an account and an invitation email.
     """
     check_days(days)
     with recorded():
@@ -97,7 +97,7 @@ def grant_access(
 
 
 def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
-    """A reviewer's grant without a request, to somebody who has an account, for as long as the model's grants last."""
+    """A reviewer's grant without a request, to someone who has an account, for as long as the model's grants last."""
     with recorded():
         grant = _vouch(model=model, user=user, days=model.grant_days, actor=actor, named=user.username)
         _tell_of_grant(grant)
@@ -106,7 +106,7 @@ def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
 
 def _vouch(*, model: GatedModel, user: User, days: int, actor: User | None, named: str) -> Grant:
     if not model.is_gated:
-        raise Conflict(f"{model} is not gated: anybody may read it.")
+        raise Conflict(f"{model} is not gated: anyone may read it.")
     if not lock_person(user.pk).is_active:
         raise Conflict(f"The account of {named} is disabled: enable it in the admin first.")
     if live := _close_ended(user, model):

@@ -1,4 +1,4 @@
-"""Leaked secrets: whoever finds one may end it, and learns nothing but that."""
+"""Leaked secrets: anyone who finds one may end it, and learns nothing but that."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Answer:
 
 
 def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
-    """Ends each real, living token at once, with an event and a mail to its person that says where it was seen.
+    """Ends each real, living token at once, with an event and an email to its person that says where it was seen.
 
-    One of a signed-in machine, be it a refresh token, signs the machine out, which would get the next token else.
+    A secret of a signed-in machine, also a refresh token, signs the machine out: otherwise it would get the next token.
     """
     digests = {one.secret: digest(one.secret) for one in found if _is_secret(one.secret)}
     tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(

@@ -1,4 +1,4 @@
-"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to whoever claims next."""
+"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to the next worker that claims it."""
 
 from __future__ import annotations
 

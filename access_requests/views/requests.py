@@ -156,7 +156,7 @@ def _submit(request: HttpRequest, model: GatedModel, current: AccessRequest) -> 
     except RuleError as error:
         return _refused(request, page, error)
     messages.success(
-        request, "Your request is in. This page shows how far it is, and mails tell you what happens."
+        request, "Your request is in. This page shows how far it is, and emails tell you what happens."
     )
     return redirect(model)
 

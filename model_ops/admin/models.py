@@ -109,7 +109,7 @@ def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
 
 
 def _is_left_empty(value: Any) -> bool:
-    """A zero is a number that somebody typed."""
+    """A zero is a number that someone typed."""
     return value is None or value is False or value == ""
 
 

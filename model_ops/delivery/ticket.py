@@ -43,7 +43,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Ticket:
-    """Who gets the bytes, and by which right. `open`: without one, since anybody may read the card and licences."""
+    """Who gets the bytes, and by which right. `open`: without one, since anyone may read the card and licences."""
 
     model: GatedModel
     commit: str

@@ -1,4 +1,4 @@
-"""Leaked tokens: whoever found one reports it here, without a sign-in, and it ends at once."""
+"""Leaked tokens: anyone who found one reports it here, without a sign-in, and it ends at once."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def change_password(*, user: User, password: str, address: str) -> None:
 
 
 def reset_password(*, user: User, key: str, password: str, address: str) -> None:
-    """Set the password through a mailed link. A link works once: of several at the same time, one gets through.
+    """Set the password through an emailed link. A link works once: of several at the same time, one gets through.
 
     `key` is the link's key, checked again while the person's row is locked. `address` is where the link was used. A change
     of email address that waits for its code is dropped. Raises `Conflict` when the link was used or replaced.

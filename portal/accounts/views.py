@@ -28,7 +28,7 @@ from portal.accounts.models import User
 from portal.accounts.names import clean_name, suggest_username
 from portal.accounts.owner import create_owner, link_opens
 
-SIGNUP_TRIES = 10  # each is lost only to somebody else's success
+SIGNUP_TRIES = 10  # each is lost only to someone else's success
 
 
 @method_decorator(login_not_required, name="dispatch")
@@ -42,7 +42,7 @@ class SignupView(AllauthSignupView):
                     return super().form_valid(form)
             except (
                 IntegrityError
-            ):  # somebody has the address (allauth tells its holder) or our suggestion since
+            ):  # someone has the address (allauth tells its holder) or our suggestion since
                 form = self.get_form_class()(**self.get_form_kwargs())
                 if not form.is_valid():
                     return self.form_invalid(form)
@@ -114,7 +114,7 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
             return render(request, "accounts/owner_closed.html", status=410)
         except IntegrityError:
             form.add_error(
-                None, "This e-mail address or user name was taken a moment ago: choose another one."
+                None, "This email address or user name was taken a moment ago: choose another one."
             )
         else:
             return _sign_owner_in(request, person)

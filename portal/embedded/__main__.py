@@ -19,7 +19,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Somebody asked us to stop. Not an `Exception`, so that nothing on the way keeps it."""
+    """Someone asked us to stop. Not an `Exception`, so that nothing on the way keeps it."""
 
 
 def up(arguments: list[str]) -> int:

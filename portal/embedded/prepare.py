@@ -21,7 +21,7 @@ SCHEMA_FILES = (
 
 
 def schema_fingerprint() -> str:
-    """One hash over everything that migrations and rights are made of: ours, and the versions of everybody else's."""
+    """One hash over everything that migrations and rights are made of: ours, and the versions of everyone else's."""
     digest = hashlib.sha256()
     parts = [CHECKOUT / "requirements.lock", CHECKOUT / "portal" / "settings.py"]
     for pattern in SCHEMA_FILES:

@@ -48,5 +48,5 @@ def check_address(email: str) -> str:
     try:
         validate_email(email.strip())
     except ValidationError as error:
-        raise Invalid(f"{email!r} is not an e-mail address: write it like name@example.org.") from error
+        raise Invalid(f"{email!r} is not an email address: write it like name@example.org.") from error
     return email.strip()

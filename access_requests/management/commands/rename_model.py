@@ -12,7 +12,7 @@ from access_requests.services.catalogue.names import let_go_of_name, rename_mode
 
 
 class Command(OperatorCommand):
-    help = "Gives a model another id; whoever uses the old one is led to the new one."
+    help = "Gives a model another id; anyone who uses the old one is led to the new one."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("old", nargs="?", default="", metavar="OLD")

@@ -71,7 +71,7 @@ def change_settings(
 def change_some_settings(
     *, model: GatedModel, gate: str | None = None, listed: bool | None = None, actor: User | None = None
 ) -> GatedModel:
-    """Changes what is given and leaves the rest as it is now, even where somebody else changes that meanwhile."""
+    """Changes what is given and leaves the rest as it is now, even where someone else changes that meanwhile."""
     with recorded():
         now = lock_model(model.pk)
         return change_settings(
@@ -119,7 +119,7 @@ def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
 def add_licence(
     *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
 ) -> AddedLicence:
-    """Adds a text, or a new version of the one with this name and language; whoever asks from now on accepts it.
+    """Adds a text, or a new version of the one with this name and language; anyone who asks from now on accepts it.
 
     With `must_accept` those who hold a grant accept it as well, before they download again.
     """

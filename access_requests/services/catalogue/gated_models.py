@@ -86,7 +86,7 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User | None = None) -> None:
-    """Refuses an id that a model has, or once had: whoever still asks for that one must not be given another's files.
+    """Refuses an id that a model has, or once had: people who still use that id must not be given another model's files.
 
     The model is named to an operator (no `asker`), and to those who may know of it.
     """

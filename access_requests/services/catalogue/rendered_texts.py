@@ -58,7 +58,7 @@ def render_outdated(*, everything: bool = False, seconds: float | None = None) -
     """Render the cards and forms that this version has not rendered yet; return how many of each.
 
     With `everything`, render up-to-date ones as well. With `seconds`, start no further text after that time.
-    Rendering holds no lock. If a card changes in the meantime, whoever changes it renders it.
+    Rendering holds no lock. If a card changes in the meantime, the process that changed it renders it.
     """
     cards = outdated_cards() if not everything else GatedModel.objects.all()
     forms = outdated_forms() if not everything else FormVersion.objects.all()

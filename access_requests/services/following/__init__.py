@@ -7,7 +7,7 @@ reading      one entry of its lists, cleaned
 leases       who works on a row
 importing    an entry as a person and a request here
 polling      the lists, looked through on a schedule
-noticing     the reviewers' mail about what a poll brought
+noticing     the reviewers' email about what a poll brought
 drift        what both sides say, and whose word is taken
 pushing      one decision told over there, once
 listening    which events here are to be told

@@ -122,7 +122,7 @@ class FarClient:
         self._write("handle", body)
 
     def grant(self, *, name: str) -> None:
-        """Gives access to somebody who has no request there."""
+        """Gives access to someone who has no request there."""
         self._write("grant", {"user": name})
 
     def _write(self, route: str, body: dict[str, str]) -> None:

@@ -33,7 +33,7 @@ def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
 
 
 def status_here(remote: RemoteRequest) -> FarStatus:
-    """Return what our side says in the far side's words; the row is one of `with_standing`."""
+    """Return what our side says in the remote's words; the row is one of `with_standing`."""
     grant = Grant(**{name: getattr(remote, f"grant_{name}") for name in OF_GRANT})
     known = grant if grant.starts_at else None
     return FAR_STATUSES[situation(remote.request, known, timezone.now())]
@@ -47,7 +47,7 @@ def asked_again(remote: RemoteRequest) -> bool:
 def drifts(remote: RemoteRequest) -> bool:
     """Whether the sides say different things, and nothing is under way that would tell ours over there.
 
-    Somebody who is in no list there, and is not let in and not waiting here, is no difference that matters.
+    Someone who is in no list there, and is not let in and not waiting here, is no difference that matters.
     """
     here, there = status_here(remote), remote.far_status
     if remote.telling:  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def plan_push(
 ) -> RemotePush | None:
     """What over there is to become, in the caller's transaction; a push not yet begun gives way to it.
 
-    None when the far side says so already, as far as we know; `anyway` tells it all the same.
+    None when the remote says so already, as far as we know; `anyway` tells it all the same.
     """
     locked = lock_remote(remote.pk)
     push = locked.pushes.filter(state=PushState.DUE).first()
@@ -98,7 +98,7 @@ def plan_push(
 
 
 def _is_news(remote: RemoteRequest, status: FarStatus, expects: FarStatus, *, in_hand: bool) -> bool:
-    """Whether the far side has to be told: not what it says already, and nothing of somebody who is not there."""
+    """Whether the remote has to be told: not what it says already, and nothing of someone who is not there."""
     if not in_hand and unheard(remote).exists():  # it may say either by now
         return True
     if not in_hand and expects == FarStatus.MISSING and status != FarStatus.ACCEPTED:
@@ -114,7 +114,7 @@ def unheard(remote: RemoteRequest) -> QuerySet[RemotePush]:
 
 
 def cut_words(words: str) -> str:
-    """A reason as the far side takes it: on one line, and cut at a word where it is longer than the Hub allows."""
+    """A reason as the remote takes it: on one line, and cut at a word where it is longer than the Hub allows."""
     text = one_line(words)
     if _length(text) <= LONGEST_REASON:
         return text
@@ -129,7 +129,7 @@ def _length(text: str) -> int:
 
 
 def remote_of(request: AccessRequest) -> RemoteRequest | None:
-    """The far side of a request, None for one that was made here."""
+    """The remote of a request, None for one that was made here."""
     return RemoteRequest.objects.select_related("followed", "person").filter(request=request).first()
 
 

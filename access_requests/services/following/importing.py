@@ -42,7 +42,7 @@ def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | 
 
 
 def import_again(*, remote: RemoteRequest, item: FarItem) -> RemoteRequest:
-    """As `import_request`, for somebody who asked there once more after the first request was closed."""
+    """As `import_request`, for someone who asked there once more after the first request was closed."""
     with recorded():
         update_person(remote.person, item)
         return _begin(remote.followed, remote.person, item, remote)
@@ -138,10 +138,10 @@ def _publications(value: Any) -> list[str]:
 
 
 def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
-    """Who asks, known by the far side's id of them, else by their name there; somebody new gets an account here.
+    """Who asks, known by the remote's id of them, else by their name there; someone new gets an account here.
 
-    The account cannot sign in, has no address, and bears the far side's host in its user name: nothing joins it to
-    somebody of this portal, whatever name or address the far side gives.
+    The account cannot sign in, has no address, and bears the remote's host in its user name: nothing joins it to
+    someone of this portal, whatever name or address the remote gives.
     """
     known = _known_person(followed.endpoint, item)
     if known is None:
@@ -182,7 +182,7 @@ def _known_person(endpoint: str, item: FarItem) -> RemotePerson | None:
 
 
 def update_person(person: RemotePerson, item: FarItem) -> bool:
-    """Takes over what the far side says of the person now: people rename themselves. Whether anything changed."""
+    """Takes over what the remote says of the person now: people rename themselves. Whether anything changed."""
     now = {"name": item.name, "full_name": item.full_name, "email": item.email, "far_user_id": item.user_id}
     known = {key: value for key, value in now.items() if value and value != getattr(person, key)}
     others = RemotePerson.objects.filter(endpoint=person.endpoint, far_user_id=item.user_id)

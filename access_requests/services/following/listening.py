@@ -1,4 +1,4 @@
-"""Which events here are to be told over there. Decisions are events, whoever makes them: admin, API, clock, command."""
+"""Find events to report to the remote. Decisions are events no matter what made them: admin, API, clock or command."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
 def change_following(
     *, followed: FollowedRepo, poll_every: int, mail_applicants: bool, actor: User | None = None
 ) -> None:
-    """How often it is polled, and whether its applicants are mailed from here too."""
+    """How often it is polled, and whether its applicants are emailed from here too."""
     _check_owner(followed.model, actor)
     if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
         raise Invalid(

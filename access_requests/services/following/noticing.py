@@ -1,4 +1,4 @@
-"""The mail that tells reviewers of what a poll brought."""
+"""The email that tells reviewers of what a poll brought."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from access_requests.services.emails.write import queue_mail, release_mail, revi
 from access_requests.services.leases import LEASE
 
 TEMPLATE = "mails/imported_requests.txt"
-# Longer than one entry takes, so that a poll that goes on has its mail in hand.
+# Longer than one entry takes, so that a poll that goes on has its email in hand.
 HOLD = LEASE + timedelta(seconds=30)
 
 
 class Notice:
-    """One mail to each reviewer for all that one poll brings, queued with the first request and revised with each more.
+    """One email to each reviewer for all that one poll brings, queued with the first request and revised with each more.
 
     It is written in the transaction of the request that it tells of. Held while the poll goes on; of a poll that died it
     leaves by itself, with what was brought until then.
@@ -27,7 +27,7 @@ class Notice:
         self._followed = followed
         self._told: dict[
             int, list[int]
-        ] = {}  # by person: the requests in the mail that is open to further ones
+        ] = {}  # by person: the requests in the email that is open to further ones
         self._written: dict[int, list[int]] = {}
         self._keys: set[str] = set()
 
@@ -58,7 +58,7 @@ class Notice:
         return key
 
     def keep(self) -> None:
-        """The request that was written last is imported: the next mail speaks of it too."""
+        """The request that was written last is imported: the next email speaks of it too."""
         self._told |= self._written
 
     def send(self) -> None:

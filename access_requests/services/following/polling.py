@@ -57,7 +57,7 @@ LOOK_FOR_TOKEN = timedelta(seconds=60)
 LONGEST_TAKING = 600.0  # seconds for taking entries in, at one poll: shorter than the task may take
 MOST_REASONS = 10  # why entries were left out, kept at one poll
 DEATHS = 2  # workers that may die over a repository before the next one waits as after a failure
-MISSED = 2  # polls in a row that do not show somebody, before they count as gone: entries move between lists
+MISSED = 2  # polls in a row that do not show someone, before they count as gone: entries move between lists
 SEEN_AT_ONCE = 500  # rows of one update: a decision about one of them waits for its end
 NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
 Seen = dict[FarStatus, list[FarItem]]
@@ -187,7 +187,7 @@ def _failed(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
 
 
 def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: partial[None]) -> FarClient:
-    """The far side with its budget; `before` is done ahead of each call, such as renewing a lease."""
+    """The remote with its budget; `before` is done ahead of each call, such as renewing a lease."""
 
     def spend() -> None:
         before()
@@ -288,7 +288,7 @@ def _taken_in(
     held: QuerySet[FollowedRepo],
     notice: Notice,
 ) -> str:
-    """One entry in a transaction of its own; a request that it brings and the mail of it are there both, or neither.
+    """One entry in a transaction of its own; a request that it brings and the email of it are there both, or neither.
 
     Why it was left out, "" when it was not.
     """
@@ -363,7 +363,7 @@ def _is_new_request(row: RemoteRequest, item: FarItem) -> bool:
 
 
 def _observe(row: RemoteRequest, item: FarItem | None) -> bool:
-    """Notes what the far side says now; False when there is nothing new. Nothing of ours follows from it: where both
+    """Notes what the remote says now; False when there is nothing new. Nothing of ours follows from it: where both
     differ, that is shown.
     """
     was, before = row.far_status, _noted(row)

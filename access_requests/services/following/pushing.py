@@ -45,7 +45,7 @@ FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}
 
 
 class Drifted(FarError):
-    """The far side was changed by somebody else meanwhile: their word is not overwritten."""
+    """The remote was changed by someone else meanwhile: their word is not overwritten."""
 
 
 class Later(FarError):
@@ -53,7 +53,7 @@ class Later(FarError):
 
 
 def due() -> QuerySet[RemotePush]:
-    """What is to be told now: not in anybody's hands, and nothing older of the same person before it."""
+    """What is to be told now: not in anyone's hands, and nothing older of the same person before it."""
     free = Q(state=PushState.DUE, next_try_at__lte=Now()) | Q(state=PushState.CLAIMED, lease_until__lt=Now())
     older = RemotePush.objects.filter(
         remote=OuterRef("remote"), pk__lt=OuterRef("pk"), state=PushState.CLAIMED
@@ -62,7 +62,7 @@ def due() -> QuerySet[RemotePush]:
 
 
 def push(*, push_id: int) -> bool:
-    """Tells one decision, if that is due and nobody else does; whether the far side says so now.
+    """Tells one decision, if that is due and nobody else does; whether the remote says so now.
 
     Whatever the remote sends, the row says afterwards how it went.
     """
@@ -95,7 +95,7 @@ def push(*, push_id: int) -> bool:
 
 
 def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
-    """Writes the state, unless the far side has it already: whoever wrote before us may have died before saying so."""
+    """Writes the state, unless the remote has it already: a worker that wrote before us may have died before saying so."""
     followed = row.remote.followed
     token = token_for(followed.endpoint)
     if not token:
@@ -127,14 +127,14 @@ def _surprise(row: RemotePush, found: FarStatus) -> FarError:
     if found == FarStatus.MISSING:
         return Drifted(f"{row.remote.person} is in none of its lists any more")
     return Drifted(
-        f"somebody made it {found.label} there meanwhile, where we knew {row.get_expects_display()}"
+        f"someone made it {found.label} there meanwhile, where we knew {row.get_expects_display()}"
     )
 
 
 def _find(client: FarClient, row: RemotePush) -> tuple[FarStatus, FarItem | None]:
     """In which list the person is now, under what name; the likely lists are looked through first.
 
-    By name first, which is one short page; then through whole lists for somebody who has another name by now.
+    By name first, which is one short page; then through whole lists for someone who has another name by now.
     """
     person, request_id = row.remote.person, row.remote.far_request_id
     likely = [FarStatus(row.expects), FarStatus(row.status), *LISTS]

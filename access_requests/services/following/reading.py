@@ -1,4 +1,4 @@
-"""One entry of a far side's list, as data that can be kept: whatever is said there, nothing here breaks."""
+"""One entry of a remote's list, as data that can be kept: whatever is said there, nothing here breaks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
-    """Makes our side what the far side says, by the same services as any decision; nothing is told there.
+    """Makes our side what the remote says, by the same services as any decision; nothing is told there.
 
     `seen` is the state there that the reviewer had before their eyes.
     """
@@ -61,7 +61,7 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
 
 
 def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
-    """Tells the far side what we say, over what it says; a state that it got since `seen` is not overwritten."""
+    """Tells the remote what we say, over what it says; a state that it got since `seen` is not overwritten."""
     with recorded():
         row = _drifted(remote, actor, seen)
         if row.followed.state == FollowState.ENDED:

@@ -72,7 +72,7 @@ def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
 
 
 def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
-    """Event and mails, in one transaction with the note that they are made."""
+    """Event and emails, in one transaction with the note that they are made."""
     now = timezone.now()
     address = reverse("admin:access_requests_followedrepo_change", args=[followed.pk])
     told = FollowedRepo.objects.filter(pk=followed.pk, failing_told_at=followed.failing_told_at)
@@ -97,5 +97,5 @@ def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
 
 
 def is_database_away(error: Exception) -> bool:
-    """Whether nothing can be written at all: such an error is nobody's entry and goes up."""
+    """Return whether nothing can be written at all: the error then belongs to no entry and is raised."""
     return isinstance(error, OperationalError) and not transaction.get_connection().is_usable()

@@ -209,7 +209,7 @@ def _ended(code: DeviceCode) -> OAuthError:
 
 
 def _second_use(code: DeviceCode) -> OAuthError:
-    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew."""
+    """Refuse a code that is used twice: a thief has it, or the first answer was lost. Either way the machine signs in again."""
     machine = Machine.objects.get(device_code=code)
     if not sign_out(machine=machine, why="its device code came a second time"):
         machine.refresh_from_db()

@@ -181,13 +181,13 @@ def _not_trusted(job: Job, resource: str) -> str:
 
 
 def _of_this_repository(rows: list[TrustedRepository], job: Job) -> list[TrustedRepository]:
-    """The first exchange fixes the repository's number: who takes over a name later is somebody else."""
+    """The first exchange fixes the repository's number: who takes over a name later is someone else."""
     same = [row for row in rows if row.repository_id in {"", job.repository_id}]
     if not same:
         raise OAuthError(
             "invalid_target",
             f"{job.repository} is another repository than the one that was trusted under this name: "
-            f"remove it and trust it anew at {settings.GATEHOUSE_URL}/me/trusted",
+            f"remove it and trust it again at {settings.GATEHOUSE_URL}/me/trusted",
         )
     return same
 

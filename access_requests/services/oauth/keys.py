@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 RENEWED = timedelta(hours=1)  # after which the issuer is asked again, while known keys go on
 FRESH = timedelta(hours=6)  # keys that were taken away are believed for so long at most
-AGAIN = timedelta(minutes=1)  # between two fetches, whoever asks: unknown keys must not become a flood
+AGAIN = timedelta(minutes=1)  # between two fetches for all callers: unknown keys must not become a flood
 PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between looks at what another process fetches: 12 in all
 LARGEST = 256 * 1024
 PATIENCE = 5.0  # seconds to connect, for the TLS handshake, and for the whole answer

@@ -1,4 +1,4 @@
-"""How often somebody may try: counted in the cache, so that a cache that is away stops nobody."""
+"""How often someone may try: counted in the cache, so that a cache that is away stops nobody."""
 
 from __future__ import annotations
 

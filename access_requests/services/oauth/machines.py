@@ -150,7 +150,7 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: st
     Twice is once. False: it was signed out before. `place` is where a leaked secret of it was seen.
     """
     if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
-        raise NotAllowed("This machine belongs to somebody else.")
+        raise NotAllowed("This machine belongs to someone else.")
     with recorded():
         now = timezone.now()
         mine = Machine.objects.filter(pk=machine.pk, signed_out_at=None).update(
@@ -172,7 +172,7 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: st
 
 
 def revoke_secret(*, secret: str) -> None:
-    """RFC 7009: whoever has a secret may end it. One of a machine's signs the machine out; an unknown one is no error."""
+    """RFC 7009: anyone who has a secret may end it. One of a machine's signs the machine out; an unknown one is no error."""
     found = RefreshToken.objects.select_related("machine").filter(digest=digest(secret)).first()
     token = AccessToken.objects.select_related("user").filter(digest=digest(secret)).first()
     found = found or RefreshToken.objects.select_related("machine").filter(token=token).first()

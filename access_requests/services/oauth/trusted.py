@@ -65,7 +65,7 @@ def trust_repository(
         mine = TrustedRepository.objects.filter(user=user, removed_at=None)
         if mine.filter(issuer=issuer, model=model, **conditions).exists():
             raise Conflict(
-                "You trust this repository under these conditions already: if it was deleted and made anew, "
+                "You trust this repository under these conditions already: if it was deleted and made again, "
                 "remove it here first.",
                 field="repository",
             )
@@ -96,7 +96,7 @@ def _checked(field: str, text: str) -> str:
 def remove_trusted(*, trusted: TrustedRepository, user: User) -> int:
     """Ends the trust and every token it gave; how many of those still worked. Its person may, and a superuser."""
     if trusted.user_id != user.pk and not user.is_superuser:
-        raise NotAllowed("This is trusted by somebody else.")
+        raise NotAllowed("This is trusted by someone else.")
     with recorded():
         now = timezone.now()
         if not TrustedRepository.objects.filter(pk=trusted.pk, removed_at=None).update(removed_at=now):

@@ -48,7 +48,7 @@ def open_if_new(request: AccessRequest, reviewer: User) -> None:
 def record_decision(
     *, request: AccessRequest, reviewer: User, outcome: str, reason_code: str = "", words: str = ""
 ) -> Decision:
-    """Decides about a waiting request: one decision, its grant, its mail and its event, all or nothing.
+    """Decides about a waiting request: one decision, its grant, its email and its event, all or nothing.
 
     Of two reviewers at once one wins; the other gets `Conflict` with who decided and when.
     """
@@ -119,7 +119,7 @@ def decide(
     *,
     ended: Grant | None = None,
 ) -> Decision:
-    """Moves a locked request, and writes decision, grant and mail; `ended` is a grant that ends with it."""
+    """Moves a locked request, and writes decision, grant and email; `ended` is a grant that ends with it."""
     data: dict[str, Any] = {"reason": reason_code, "words": words}
     if _on_appeal(request) and _rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
@@ -149,7 +149,7 @@ def write_decision(
 
 
 def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
-    """The applicant's mail, once for each decision."""
+    """The applicant's email, once for each decision."""
     request = decision.request
     queue_mail(
         key=f"decision:{decision.pk}",

@@ -1,7 +1,7 @@
 """Decisions by the Hub's four lists: wherever a person stands with a model, a reviewer puts them elsewhere.
 
 The admin's decisions about a waiting request are in `services.requests`; what is added here takes a decision back,
-and works for people who have access without ever having asked. Moves, mails and events are the same.
+and works for people who have access without ever having asked. Moves, emails and events are the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class NotGated(Invalid):
-    """There is nothing to decide: anybody may read this model."""
+    """There is nothing to decide: anyone may read this model."""
 
     code = "RepoNotGated"
 
@@ -61,7 +61,7 @@ def change_place(
 ) -> ReviewEntry:
     """Accepts, rejects, reopens (`PENDING`) or resets, from any of the four lists; returns where the person stands then.
 
-    `seen` is what the reviewer decided on: when somebody else decided since, this raises `Conflict`, so that of two
+    `seen` is what the reviewer decided on: when someone else decided since, this raises `Conflict`, so that of two
     reviewers at once one wins. `NotFound` when the person is in no list, or in this one already.
     """
     _check_gated(model)
@@ -101,7 +101,7 @@ def grant_to(*, model: GatedModel, person: User, reviewer: User) -> ReviewEntry:
 
 def _check_gated(model: GatedModel) -> None:
     if not model.is_gated:
-        raise NotGated(f"{model} is not gated, so there is nothing to decide: anybody may read it.")
+        raise NotGated(f"{model} is not gated, so there is nothing to decide: anyone may read it.")
 
 
 def _words(to: Place, words: str) -> str:
@@ -176,7 +176,7 @@ CHANGES: dict[Place, Callable[[Change], None]] = {
 
 
 def _end_access(change: Change) -> Grant | None:
-    """Revokes without a mail of its own: the decision's mail says it."""
+    """Revokes without an email of its own: the decision's email says it."""
     return end_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
 
 

@@ -153,7 +153,7 @@ def submit_request(
 
 def _own(request: AccessRequest, applicant: User) -> AccessRequest:
     if request.applicant_id != applicant.pk:
-        raise NotAllowed("This request belongs to somebody else.")
+        raise NotAllowed("This request belongs to someone else.")
     return lock_request(request)
 
 

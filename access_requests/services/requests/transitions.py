@@ -81,7 +81,7 @@ def move(
 ) -> None:
     """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile.
 
-    What is done to a closed request begins anew: an appeal that was heard is over, its words stay in the event.
+    A closed request starts again from nothing: an appeal that was heard is over, and its text stays in the event.
     """
     allowed = ALLOWED.get((RequestState(request.state), target))
     if allowed is None or who not in allowed.makers:

@@ -166,7 +166,7 @@ def usable_grant(grant: Grant, user: User) -> Grant:
     """The grant, locked, while it lives and is this person's."""
     locked = lock_grant(grant.pk)
     if locked.user_id != user.pk:
-        raise NotAllowed("This grant belongs to somebody else.")
+        raise NotAllowed("This grant belongs to someone else.")
     if not locked.is_live():
         raise Conflict(f"Your access to {locked.model} has ended: ask again at {locked.model.address()}")
     return locked
@@ -216,11 +216,11 @@ def say_of_token(
 def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
     """Ends a token at once; twice is once. Its person may, a superuser, and who decides for its grant's model.
 
-    Who did not do it themselves is told by mail.
+    Who did not do it themselves is told by email.
     """
     mine = token.user_id == user.pk
     if not (mine or user.is_superuser or (token.grant and is_reviewer(user, token.grant.model))):
-        raise NotAllowed("This token belongs to somebody else.")
+        raise NotAllowed("This token belongs to someone else.")
     reason = " ".join(reason.split())[:200]
     with recorded():
         if end_token(token, reason):
@@ -237,7 +237,7 @@ def end_token(token: AccessToken, reason: str) -> bool:
 
 
 def tell_of_end(token: AccessToken, *, reason: str, found: str = "") -> None:
-    """A mail to the token's person that somebody else ended it; `found` is where a leaked one was seen."""
+    """An email to the token's person that someone else ended it; `found` is where a leaked one was seen."""
     queue_mail(
         key=f"token-revoked:{token.pk}",
         to=token.user.email,

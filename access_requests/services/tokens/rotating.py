@@ -59,7 +59,7 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
             f"There is no overlap {overlap[:20]!r}: choose one of {', '.join(OVERLAPS)}.", field="overlap"
         )
     if token.user_id != user.pk:
-        raise NotAllowed("This token belongs to somebody else.")
+        raise NotAllowed("This token belongs to someone else.")
     length = OVERLAPS[overlap].length
     with recorded():
         _ = lock_person(user.pk) if token.grant_id is None else lock_grant(token.grant_id)

@@ -22,7 +22,7 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--must-accept",
             action="store_true",
-            help="refuse downloads of everybody with access until they agree to it, and mail them",
+            help="refuse downloads of everyone with access until they agree to it, and email them",
         )
 
     def answer(self, *, repo_id: str, licence: str, must_accept: bool, **options: Any) -> Answer:
@@ -44,5 +44,5 @@ class Command(OperatorCommand):
             else f"{model} has exactly this text of {added.licence.name} already."
         ]
         if must_accept:
-            lines.append(f"People with access who must agree to it now, and were mailed: {added.asked}.")
+            lines.append(f"People with access who must agree to it now, and were emailed: {added.asked}.")
         return Answer(data, "\n".join(lines))

@@ -23,7 +23,7 @@ class Command(OperatorCommand):
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")
         parser.add_argument("--card", type=Path, metavar="README.md")
-        parser.add_argument("--licence", action="append", metavar="FILE[:LANG]", help="all licences anew")
+        parser.add_argument("--licence", action="append", metavar="FILE[:LANG]", help="replaces all licences")
         add_weight_options(parser)
 
     def answer(self, *, repo_id: str, card: Path | None, licence: list[str] | None, **options: Any) -> Answer:

@@ -33,7 +33,7 @@ GATES = {"auto": Gate.AUTO, "manual": Gate.MANUAL}
 
 @dataclass(frozen=True)
 class Imported:
-    """A repository's card at a commit; `gate` is empty where the far side asks nobody."""
+    """A repository's card at a commit; `gate` is empty where the remote asks nobody."""
 
     origin: str
     card: str

@@ -99,7 +99,7 @@ def waiting() -> Q:
 def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
     """Asks the weights and writes the answer down; does nothing where another worker has it.
 
-    Interrupted by a shutdown it gives the row back at once; killed, it stays cut off until somebody asks again.
+    Interrupted by a shutdown it gives the row back at once; killed, it stays cut off until someone asks again.
     """
     ends_by = _claim(recovery_id, limit)
     if ends_by is None:

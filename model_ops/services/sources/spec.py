@@ -339,7 +339,7 @@ def resolve_commit(spec: HubSpec, role: str = "files", *, with_token: bool = Tru
 
 
 def refusal(spec: HubSpec, error: Exception, *, with_token: bool = True) -> str:
-    """Return the far side's refusal in one sentence."""
+    """Return the remote's refusal in one sentence."""
     return errors.refused_because(
         error,
         repo_id=spec.repo_id,

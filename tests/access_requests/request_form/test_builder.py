@@ -128,8 +128,8 @@ def test_names_are_taken_in_any_script_and_single(names: tuple[str, str]):
         ("f1", "x" * 201, "This has 201 characters and at most 200 fit: shorten it."),
         ("f7", "x" * 1001, "This has 1001 characters and at most 10000 fit: shorten it."),
         ("f7", "x" * 10_001, "This has 10001 characters and at most 10000 fit: shorten it."),
-        ("f2", "ada", "This is not an e-mail address: write it like name@example.org."),
-        ("f2", "a@b.c, d@e.f", "This is not an e-mail address: write it like name@example.org."),
+        ("f2", "ada", "This is not an email address: write it like name@example.org."),
+        ("f2", "a@b.c, d@e.f", "This is not an email address: write it like name@example.org."),
         (
             "f3",
             "31.12.1999",

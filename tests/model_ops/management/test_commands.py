@@ -277,7 +277,7 @@ def test_grant_without_a_token_says_null(
 
     assert given.json["token"] is None
     wrong = manage("grant_access", "ai/x", "--email", "nonsense", "--days", "30", "--json")
-    assert wrong.json == {"error": "'nonsense' is not an e-mail address: write it like name@example.org."}
+    assert wrong.json == {"error": "'nonsense' is not an email address: write it like name@example.org."}
     absent = manage("revoke_access", "ai/x", "--email", "who@example.org", "--json")
     assert absent.json == {"error": "There is no account of who@example.org: check the address."}
 

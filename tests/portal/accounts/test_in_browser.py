@@ -41,7 +41,7 @@ def test_signup_in_a_browser_suggests_a_name_and_confirms_by_code(page: Page) ->
     page.get_by_label("Last name").fill("García")
     page.get_by_label("User name").focus()
     page.get_by_text("Left empty, it becomes zoe-garcia.").wait_for()
-    page.get_by_label("E-mail address").fill("zoe@example.org")
+    page.get_by_label("Email address").fill("zoe@example.org")
     page.get_by_label("Password").fill("correct horse battery")
     page.get_by_role("button", name="Sign up").click()
     page.get_by_role("heading", name="Confirm your address").wait_for()
@@ -123,7 +123,7 @@ def test_passkey_is_added_and_signs_in_under_the_policy(ada: Any, page: Page) ->
     }
     devices.send("WebAuthn.addVirtualAuthenticator", {"options": options})
     page.goto("/accounts/login/?next=/accounts/2fa/webauthn/add/")
-    page.get_by_label("E-mail address").fill("ada@example.org")
+    page.get_by_label("Email address").fill("ada@example.org")
     page.get_by_label("Password").fill("a good password")
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.get_by_role("heading", name="Confirm that it is you").wait_for()

@@ -206,7 +206,7 @@ def test_signup_of_several_with_one_name_at_once_never_breaks(chosen: str) -> No
 @pytest.mark.django_db(transaction=True)
 def test_signup_of_one_address_twice_at_once_makes_one_account() -> None:
     statuses = all_at_once(3, lambda _: sign_up(Client()).status_code)
-    assert set(statuses) <= {302, 429}  # a second mail to one address within minutes is held back
+    assert set(statuses) <= {302, 429}  # a second email to one address within minutes is held back
     assert (statuses.count(302) >= 1, User.objects.count()) == (True, 1)
 
 

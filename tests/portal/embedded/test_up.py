@@ -130,7 +130,7 @@ def test_number_that_is_no_port_is_one_sentence(state: Path, port: int) -> None:
 
 def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(state: Path) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # and does not listen, nor may anybody else there
+        silent.bind(("127.0.0.1", 0))  # and does not listen, nor may anyone else there
         port = silent.getsockname()[1]
         status, output, errors = answer(
             state, "up", "--port", "0", DATABASE_URL=f"postgres://u:p@127.0.0.1:{port}/x"

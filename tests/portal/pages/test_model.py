@@ -166,7 +166,7 @@ def test_reviewer_is_told_the_role(people: Any) -> None:
 def test_model_without_gate_is_open(people: Any, make_model: Any, client: Client) -> None:
     make_model("ai/open", gate=Gate.NONE)
     page = text_of(client.get("/ai/open"))
-    assert "Anybody may read this model" in page
+    assert "Anyone may read this model" in page
     assert "HF_TOKEN" not in page
 
 

@@ -1,4 +1,4 @@
-"""Every mail of the people side: a subject, full addresses, people's words as they wrote them."""
+"""Every email of the people side: a subject, full addresses, people's words as they wrote them."""
 
 from __future__ import annotations
 

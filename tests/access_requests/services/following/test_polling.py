@@ -318,7 +318,7 @@ def test_far_side_in_trouble_is_asked_again_later_and_later(sides: Sides, reply:
         pauses.append(round((followed.next_poll_at - now).total_seconds(), -1))
     assert pauses == [300, 600, 1200]
     assert followed.problem.startswith(f"{followed.host} could not be asked: ")
-    assert sides.remote(name).missed == 0  # a poll that did not see all lists says nothing about anybody
+    assert sides.remote(name).missed == 0  # a poll that did not see all lists says nothing about anyone
     sides.proxy.clear()
     assert sides.poll().problem == ""
 

@@ -63,7 +63,7 @@ def last_mail() -> OutgoingMail:
     return OutgoingMail.objects.order_by("-pk")[0]
 
 
-# How somebody comes to stand in a list: by a request, or (with "unasked") by access that nobody asked for.
+# How someone comes to stand in a list: by a request, or (with "unasked") by access that nobody asked for.
 def stand(people: Any, submit: Any, where: str) -> None:
     how, _, unasked = where.partition(" ")
     if unasked:
