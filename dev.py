@@ -6,7 +6,7 @@
     ./dev.py test [pytest arguments]    the tests, against real servers; -m conformance: huggingface_hub's own
     ./dev.py manage COMMAND ...         Django's command line, on the running portal's servers or on its own
     ./dev.py shell                      a Python shell with the models at hand
-    ./dev.py lint                       every check of style, types, imports, templates and migrations
+    ./dev.py lint                       every check of style, types, imports, templates, words and migrations
     ./dev.py bench                      start times, page times and the engine's rate on this machine
     ./dev.py bench recovery [options]   the recovery engine against the fastest copy of the same bytes
     ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
@@ -54,7 +54,7 @@ class Refusal(Exception):
     """One sentence for the person; dev.py prints it and exits with status 1."""
 
 
-# --- set-up ---------------------------------------------------------------------------------------------
+# --- setup ---------------------------------------------------------------------------------------------
 
 
 def set_up(*, demo: bool = False) -> None:
@@ -107,7 +107,7 @@ def _stamp_holds(wanted: dict[str, str]) -> bool:
 
 
 def _venv_works() -> bool:
-    """Whether ``.venv`` is whole: no set-up was cut short in it, and its interpreter is still there."""
+    """Whether ``.venv`` is whole: no setup was cut short in it, and its interpreter is still there."""
     return PYTHON.exists() and (VENV / "pyvenv.cfg").exists() and not UNFINISHED.exists()
 
 
@@ -127,11 +127,11 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _ensure_venv() -> None:
-    """A working ``.venv``. One in which an installation was cut short is made anew."""
+    """Make ``.venv`` if there is none; replace one in which an installation was interrupted."""
     if _venv_works():
         return
     if VENV.exists():
-        say("Making .venv anew, because its last set-up was interrupted")
+        say("Replacing .venv, because its last setup was interrupted")
         shutil.rmtree(VENV)
     else:
         say("Making .venv")
@@ -263,7 +263,7 @@ def find_chromium() -> str:
 
 
 def install_chromium() -> str:
-    """Root on Debian may install one; anybody else is told that browser tests will skip."""
+    """Root on Debian may install one; anyone else is told that browser tests will skip."""
     _apt_install("Chromium for the browser tests", "chromium")
     found = find_chromium()
     if not found:
@@ -317,6 +317,7 @@ def lint(arguments: list[str]) -> None:
         "mypy": ["mypy", "--no-error-summary"],
         "import contracts": ["lint-imports"],
         "templates": ["djade", "--check", "--target-version", "5.2", *templates],
+        "prose": [str(PYTHON), ".ci/prose.py"],
         "migrations": [str(PYTHON), "manage.py", "makemigrations", "--check", "--dry-run"],
     }
     failed = [name for name, command in checks.items() if not _check(name, command)]
