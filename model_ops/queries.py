@@ -84,7 +84,7 @@ def weights_state(model: GatedModel) -> WeightsState:
         return WeightsState(True, 100, RecoveryState.READY, f"The weights of {model.repo_id} are ready.")
     recovery = current_recovery(model)
     if recovery is None:
-        sentence = f"No weights have been added to {model.repo_id} yet: its owner has to do that."
+        sentence = f"No weights have been added to {model.repo_id} yet: its owner must add them."
         return WeightsState(False, 0, "", sentence)
     return WeightsState(False, recovery.percent, recovery.state, _sentence(model, recovery))
 
@@ -116,19 +116,19 @@ def _sentence(model: GatedModel, recovery: Recovery) -> str:
     if recovery.waiting_for:
         return (
             f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
-            f"{model.address()}/access shows when it goes on, and an email says when they are ready."
+            f"{model.address()}/access shows when it goes on, and you get an email when they are ready."
         )
     if recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
         return (
             f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
-            f"try again later; {model.address()}/access shows the progress and an email says when they are ready."
+            f"try again later; {model.address()}/access shows the progress, and you get an email when they are ready."
         )
     if recovery.state == RecoveryState.CANCELLED:
         return (
             f"The recovery of the weights of {model.repo_id} was cancelled: its owner can try again, "
-            f"and an email says when they are ready; see {model.address()}/access"
+            f"and you get an email when they are ready; see {model.address()}/access"
         )
     return (
         f"The weights of {model.repo_id} could not be made ({recovery.state}): "
-        f"its owner has been told, and an email says when they are ready; see {model.address()}/access"
+        f"its owner has been informed, and you get an email when they are ready; see {model.address()}/access"
     )

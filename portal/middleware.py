@@ -63,7 +63,7 @@ def _guarded(content: Iterator[bytes]) -> Iterator[bytes]:
         if (found := unavailable.found_in(error)) is None:
             raise
         log.warning("A stream was cut short, %s: %s", found.code, " ".join(str(error).split())[:300])
-        raise ConnectionResetError(errno.ECONNRESET, "The database was lost under way") from error
+        raise ConnectionResetError(errno.ECONNRESET, "The database was lost on the way") from error
 
 
 class ClientAddressMiddleware:

@@ -353,5 +353,5 @@ LOGGING = {
 
 if GATEHOUSE_DEMO and not GATEHOUSE_URL.startswith(("http://127.", "http://localhost", "http://[::1]")):
     raise ImproperlyConfigured(
-        "GATEHOUSE_DEMO is for loopback only: its accounts and emails are open to all who reach it."
+        "GATEHOUSE_DEMO is for loopback only: anyone who reaches the portal can use its accounts and read its emails."
     )

@@ -46,8 +46,8 @@ AUTOCOMPLETE = {
     "country": "country",
     "email": "email",
 }
-SINGLE_NAME = "If you have one name only, write it in one of the two and leave the other empty."
-NO_NAME = "Write your name here; if you have one name only, either field will do."
+SINGLE_NAME = "If you have a single name, enter it in one of the two fields and leave the other empty."
+NO_NAME = "Enter your name. If you have a single name, use either field."
 
 
 @dataclass(frozen=True)

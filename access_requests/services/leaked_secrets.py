@@ -12,7 +12,7 @@ from access_requests.services.oauth.machines import lock_machine, sign_out
 from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
 from access_requests.services.tokens.secret import PATTERN, REFRESH_PREFIX, digest, hint, looks_right
 
-LEAKED = "it was found where others could read it"
+LEAKED = "it was found in a place where others could read it"
 LONGEST_PLACE = 500  # characters
 
 

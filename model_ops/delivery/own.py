@@ -36,7 +36,7 @@ STALLED = 120  # seconds without a byte taken: the connection is closed
 STALLED_SMALL = 20  # the same for a body that isn't counted
 NO_ROOM = {
     Room.FULL: "Too many downloads at once:",
-    Room.PERSON_FULL: "You have as many downloads running at once as one person may:",
+    Room.PERSON_FULL: "You have reached the limit of downloads at the same time:",
 }
 
 

@@ -96,7 +96,9 @@ def begin(
     try:
         journal.begin(entry)
     except journal.NotLogged as error:
-        raise Busy("The download log cannot be written just now, and nothing leaves unlogged:") from error
+        raise Busy(
+            "The download log cannot be written at the moment, and no file is sent without being logged:"
+        ) from error
     return entry.request_id
 
 

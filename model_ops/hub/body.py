@@ -20,8 +20,8 @@ from model_ops.hub.receiving import drain
 from model_ops.hub.refusals import Refused, bad_request
 
 DRAINED = 16 * 2**20  # bytes, what docker/nginx lets through to these routes
-NO_OBJECT = "The request is not a JSON object in UTF-8: send one, as in {}."
-BROKEN_OFF = "The request broke off before its end: send it again."
+NO_OBJECT = "The request is not a JSON object in UTF-8: send one, such as {}."
+BROKEN_OFF = "The request was cut off: send it again."
 TOO_LARGE = "The request is larger than {most:,} bytes: send less at once."
 
 
@@ -84,7 +84,7 @@ def is_text(value: object, *, longest: int) -> TypeGuard[str]:
 
 def wanted(longest: int) -> str:
     """How a sentence about a wrong text ends."""
-    return f"must be a text of at most {longest:,} characters, without NULs and halves of character pairs."
+    return f"must be a text of at most {longest:,} characters, without NULs and half surrogate pairs."
 
 
 def is_storable(value: str) -> bool:

@@ -62,8 +62,8 @@ LAST_CODE = "email-with-the-newest-code"  # in a session: its key
 
 class AccountAdapter(DefaultAccountAdapter):
     error_messages = DefaultAccountAdapter.error_messages | {
-        "email_password_mismatch": "This address and password do not fit: check both, or reset the password.",
-        "incorrect_code": "This code does not fit: check your newest email, or ask for a new code.",
+        "email_password_mismatch": "This address and password do not match: check both, or reset the password.",
+        "incorrect_code": "This code is wrong: check your newest email, or ask for a new code.",
         "too_many_login_attempts": "Too many attempts: wait five minutes, or reset the password.",
         "too_many_from_elsewhere": (
             "Many wrong passwords or codes were tried for this account. Sign in with a browser that you used here before, "
@@ -71,7 +71,7 @@ class AccountAdapter(DefaultAccountAdapter):
         ),
         "account_inactive": "This account is disabled: write to the people who run this portal.",
         "rate_limited": "Too many requests at once: wait a minute, then try again.",
-        "enter_current_password": "Type your current password.",
+        "enter_current_password": "Enter your current password.",
         "incorrect_password": "This is not your current password: try again.",
     }
 

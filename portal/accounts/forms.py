@@ -19,9 +19,9 @@ from portal.accounts.names import check_username, clean_name, suggest_username
 from portal.accounts.orcid import clean_orcid
 from portal.accounts.security import announce_email_change, change_password, reset_password
 
-USERNAME_HELP = "Public, while your email address never is. Left empty, it is made from your names."
-PASSWORD_HELP = "At least 10 characters, not only digits, and nothing that many people use."  # noqa: S105 - a sentence
-UNREADABLE_NAME = "Write your name: these characters cannot be shown."
+USERNAME_HELP = "Public, unlike your email address. If you leave it empty, it is made from your names."
+PASSWORD_HELP = "At least 10 characters, not only digits, and not a common password."  # noqa: S105 - a sentence
+UNREADABLE_NAME = "Enter your name: these characters cannot be shown."
 
 
 class NamesMixin(forms.Form):
@@ -223,7 +223,7 @@ class OwnerForm(NamesMixin, forms.Form):
         known = User.objects.filter(email__iexact=email) or EmailAddress.objects.filter(email__iexact=email)
         if known:
             raise ValidationError(
-                "This email address has an account already: give another one for the owner."
+                "This email address already has an account: enter another one for the owner."
             )
         return email
 

@@ -46,7 +46,9 @@ class SignupView(AllauthSignupView):
                 form = self.get_form_class()(**self.get_form_kwargs())
                 if not form.is_valid():
                     return self.form_invalid(form)
-        form.add_error("username", "Many people took names like yours just now: choose a user name yourself.")
+        form.add_error(
+            "username", "Many people have just chosen names like yours: choose a user name yourself."
+        )
         return self.form_invalid(form)
 
 
@@ -122,7 +124,9 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
 
 
 def _sign_owner_in(request: HttpRequest, person: User) -> HttpResponse:
-    messages.success(request, "You own this portal now. Next: a second factor, which the admin asks for.")
+    messages.success(
+        request, "You are now the owner of this portal. Next, add a second factor, which the admin requires."
+    )
     login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
     # The password was typed this moment: no need to ask for it again before the second factor.
     record_authentication(request, person, method="password", email=person.email, reauthenticated=True)

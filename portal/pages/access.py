@@ -96,7 +96,7 @@ def accept_licence(request: HttpRequest, namespace: str, name: str) -> HttpRespo
     except RuleError as error:
         return _page(request, model, problem=error)
     if made:
-        messages.success(request, "Thank you: what you agreed to is stored, and downloads work again.")
+        messages.success(request, "Thank you: your agreement is stored, and downloads work again.")
     return redirect("access_page", model.namespace, model.name)
 
 

@@ -160,7 +160,7 @@ def approve(page: Any) -> None:
         assert page.locator("main", has_text=text).count(), text
     page.fill("textarea[name=words]", "Good luck with the study!")
     page.click("button[value=approved]")
-    page.wait_for_selector("text=is approved: the grant is made")
+    page.wait_for_selector("text=is approved. The person has access")
 
 
 def take_token(page: Any) -> str:

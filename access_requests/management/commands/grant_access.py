@@ -36,10 +36,10 @@ class Command(OperatorCommand):
         lines = [f"{granted.user.email} may read {model} until {grant.ends_at:%Y-%m-%d} (grant {grant.pk})."]
         if granted.new_account:
             lines.append(
-                "There was no account of that address: one was made, and an invitation is on its way."
+                "There was no account with that address. One was created, and an invitation is on its way."
             )
         if granted.secret:
-            lines.append(f"Token, shown this once: {granted.secret}")
+            lines.append(f"Token, shown only once: {granted.secret}")
         return Answer(data, "\n".join(lines))
 
 

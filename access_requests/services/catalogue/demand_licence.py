@@ -34,7 +34,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
             .get(pk=licence.pk)
         )
         if locked.retired_at is not None:
-            raise Conflict(f"{locked} was retired: demand the text that took its place.")
+            raise Conflict(f"{locked} was retired: choose the text that replaced it.")
         if locked.must_accept_at == locked.created_at:
             return 0
         locked.must_accept_at = licence.must_accept_at = locked.created_at
@@ -97,7 +97,7 @@ def accept_licences(
                 "The licence changed while you were reading: read it again and agree to the new text."
             )
         if owed and not agreed:
-            raise Invalid("Tick that you agree; without it downloads stay closed.", field="agree")
+            raise Invalid("Tick the box to agree. You cannot download until you do.", field="agree")
         made = [_accept(licence, user) for licence in owed]
         if made:
             append_event(

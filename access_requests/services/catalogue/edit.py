@@ -90,7 +90,7 @@ def change_fields(
     with recorded():
         model.form = lock_model(model.pk).form
         if model.form is None:
-            raise Conflict(f"{model} has no form: its card has to be read first.")
+            raise Conflict(f"{model} has no form yet: give it a card first.")
         form = GateForm.from_json(model.form.schema)
         texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
         try:

@@ -97,7 +97,7 @@ def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User |
     if asker is not None and not may_know_of(asker, taken):
         raise Conflict(f"{repo_id} is taken: choose another name.", field="repo_id")
     if taken == known:
-        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+        raise Conflict(f"{known} is already in the catalogue: publish a new revision with update_model.")
     raise Conflict(
         f"{repo_id} is a former name of {taken}, which it leads to: choose another, "
         f"or let go of it with rename_model --let-go {repo_id}."
@@ -197,7 +197,7 @@ def add_model(
             replace_licences(model=model, licences=licences, actor=actor)
     except IntegrityError as error:
         raise Conflict(
-            f"{repo_id} is in the catalogue already: publish a new revision with update_model."
+            f"{repo_id} is already in the catalogue: publish a new revision with update_model."
         ) from error
     return model
 

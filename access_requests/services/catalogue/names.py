@@ -37,7 +37,7 @@ def rename_model(
         locked = lock_model(model.pk)
         old = locked.repo_id
         if to == old:
-            raise Conflict(f"{old} is its name already.", field="repo_id")
+            raise Conflict(f"{old} is already its name.", field="repo_id")
         _check_namespace(locked, to, actor)
         check_free(to, besides=locked, asker=actor)
         _former(to).delete()

@@ -82,7 +82,7 @@ def _request(
 ) -> tuple[AccessRequest, dict[str, Any]]:
     model = followed.model
     if model.form is None:
-        raise Invalid(f"{model} has no form, so nobody can ask for it: give it a card first.")
+        raise Invalid(f"{model} has no form, so no one can ask for it: give it a card first.")
     request = AccessRequest(model=model, applicant=person.user, form=model.form, state=RequestState.SUBMITTED)
     answers, others = mapped_answers(GateForm.from_json(model.form.schema), item.fields)
     set_answers(request, answers)

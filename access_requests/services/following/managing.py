@@ -35,7 +35,7 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
     _check_owner(model, actor)
     endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
     if actor is not None and endpoint not in known_endpoints():
-        raise Invalid(f"{endpoint} has no token here: an operator sets GATEHOUSE_FOLLOW_TOKENS first.")
+        raise Invalid(f"{endpoint} has no token here: ask an operator to set GATEHOUSE_FOLLOW_TOKENS.")
     if not has_token(endpoint):
         raise Invalid(
             f"There is no token for {endpoint}: set {token_setting(endpoint)} to one with write access to {far_id}."
@@ -107,7 +107,7 @@ def change_following(
     _check_owner(followed.model, actor)
     if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
         raise Invalid(
-            f"{poll_every} seconds will not do: write {SHORTEST_PAUSE} to {LONGEST_PAUSE}.",
+            f"{poll_every} seconds is not allowed: write a number from {SHORTEST_PAUSE} to {LONGEST_PAUSE}.",
             field="poll_every",
         )
     with recorded():

@@ -99,7 +99,7 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
 
 def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, Any] | None:
     """Notes that a worker died over this poll; what to write instead of polling once that happened too often."""
-    changes = _failed(followed, Away("the worker that asked was ended before it was done"))
+    changes = _failed(followed, Away("the worker that polled was stopped before it was done"))
     if followed.failures >= DEATHS:
         return changes
     note_trouble(followed, str(changes["problem"]))
@@ -153,7 +153,7 @@ def lost_right(followed: FollowedRepo, said: str) -> str:
     name = token_setting(followed.endpoint)
     return (
         f"{followed.host} does not let our token decide about {followed.far_id} ({said}): give {name} a token "
-        "with write access to it and restart the portal, or mend its rights there and press “Ask now”."
+        "with write access to it and restart the portal, or fix its rights there and press “Ask now”."
     )
 
 
@@ -171,7 +171,7 @@ def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, Any]:
 def _limited(followed: FollowedRepo, error: Limited) -> dict[str, Any]:
     """Waits as long as it must; that our own budget is used up is no failure of the remote."""
     pause = timedelta(seconds=error.seconds + random.uniform(0, 5))  # noqa: S311 - spreads polls
-    problem = f"{followed.host} could not be asked: {error}. We ask again when it allows that."
+    problem = f"{followed.host} could not be asked: {error}. We try again when it allows that."
     return {**(failing(followed, problem) if error.there else {}), "next_poll_at": timezone.now() + pause}
 
 
@@ -179,7 +179,9 @@ def _failed(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
     log.warning("%s: %s", followed, error)
     pause = min(timedelta(seconds=followed.poll_every) * 2 ** min(followed.failures, 10), LONGEST_PAUSE)
     if isinstance(error, RepositoryGone):
-        problem = f"{followed.host} has no {followed.far_id} for us: {error}. We ask again from time to time."
+        problem = (
+            f"{followed.host} has no {followed.far_id} for us: {error}. We keep trying from time to time."
+        )
         pause = LONGEST_PAUSE
     else:
         problem = f"{followed.host} could not be asked: {error}. We try again."
@@ -212,7 +214,7 @@ def _look(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> t
             seen[status] = [entry for entry in entries if entry is not None]
             unread += len(entries) - len(seen[status])
     if unread:
-        note_trouble(followed, "Entries were left out that cannot be understood: they name nobody.")
+        note_trouble(followed, "Some entries were left out because they name no one.")
     return seen, unread
 
 

@@ -75,7 +75,7 @@ def push(*, push_id: int) -> bool:
         _again(row, held, timedelta(0))
         return False
     if row.attempts > MOST_ATTEMPTS:  # each of which ended with its worker
-        _not_told(row, held, Away("the worker that told it was ended before it was done"))
+        _not_told(row, held, Away("the worker that reported it was stopped before it was done"))
         return False
     began = time.monotonic()
     try:
@@ -126,9 +126,7 @@ def _surprise(row: RemotePush, found: FarStatus) -> FarError:
         return Later(f"it still says {found.label}")
     if found == FarStatus.MISSING:
         return Drifted(f"{row.remote.person} is in none of its lists any more")
-    return Drifted(
-        f"someone made it {found.label} there meanwhile, where we knew {row.get_expects_display()}"
-    )
+    return Drifted(f"someone changed it to {found.label} there, but we expected {row.get_expects_display()}")
 
 
 def _find(client: FarClient, row: RemotePush) -> tuple[FarStatus, FarItem | None]:
@@ -165,7 +163,7 @@ def _write(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
     elif row.status == FarStatus.ACCEPTED and row.remote.person.name:
         client.grant(name=row.remote.person.name)
     else:
-        raise Refused("nobody of that name asked there any more, so there is nothing to decide")
+        raise Refused("no one with that name has a request there any more, so there is nothing to decide")
 
 
 def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:

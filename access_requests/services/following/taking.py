@@ -65,12 +65,12 @@ def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
     with recorded():
         row = _drifted(remote, actor, seen)
         if row.followed.state == FollowState.ENDED:
-            raise Conflict(f"{row.followed} is not followed any more, so nothing is told there.")
+            raise Conflict(f"{row.followed} is not followed any more, so nothing is reported there.")
         here = status_here(row)
         gone = row.far_status == FarStatus.MISSING and here != FarStatus.ACCEPTED
         if gone or here == FarStatus.MISSING:
             raise Conflict(
-                f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take its state."
+                f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take the remote's state."
             )
         row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
         plan_push(row, here, words=_words(row, here), actor_name=actor.username, anyway=True)
@@ -129,9 +129,7 @@ def _begin_anew(row: RemoteRequest, actor: User) -> None:
     if row.request.is_open:
         _withdraw(row, actor)
     if has_open_request(person, row.followed):
-        raise Conflict(
-            f"{row.person} has another request for {model} under way: decide about that one first."
-        )
+        raise Conflict(f"{row.person} has another open request for {model}: decide that one first.")
     row.refresh_from_db()
     item = FarItem(
         status=FarStatus.PENDING,

@@ -40,7 +40,7 @@ LIFE = timedelta(minutes=15)
 INTERVAL = 2  # seconds between polls
 SLOWER_BY, SLOWEST = 5, 60
 TOLERANCE = 0.5  # seconds that a poll may come early: networks are not even
-NEVER_FETCHED = "it never fetched its tokens"
+NEVER_FETCHED = "the machine never fetched its tokens"
 CODE = re.compile(rf"[{LETTERS}]{{{CODE_LENGTH}}}")
 
 
@@ -87,7 +87,7 @@ def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
     code = DeviceCode.objects.filter(user_code=wanted).first() if CODE.fullmatch(wanted) else None
     if code is None:
         raise NotFound(
-            f"The code {typed[:20]!r} is not known: compare it with the one in your terminal.",
+            f"The code {typed[:20]!r} is not known: check that it is the one in your terminal.",
             field="user_code",
         )
     limits.give_back(limits.WRONG_CODES_OF_PERSON, user.pk)
@@ -98,7 +98,7 @@ def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
 
 def _still_waits(code: DeviceCode) -> None:
     if code.state == DeviceState.DENIED:
-        raise Conflict("This sign-in was denied already; nothing was given.", field="user_code")
+        raise Conflict("This sign-in was already denied. The machine got no access.", field="user_code")
     if code.state == DeviceState.ENDED:
         raise Conflict(
             "This sign-in was ended before the machine fetched its token: start again in the terminal.",
@@ -106,12 +106,13 @@ def _still_waits(code: DeviceCode) -> None:
         )
     if code.state != DeviceState.WAITING:
         raise Conflict(
-            "This sign-in was approved already: go back to your terminal. Was it not you? Sign the machine out below.",
+            "This sign-in was already approved: go back to your terminal. If it was not you, sign the machine out below.",
             field="user_code",
         )
     if code.expires_at <= timezone.now():
         raise Conflict(
-            "This code has ended: codes live for 15 minutes. Start again in the terminal.", field="user_code"
+            "This code has expired: codes are valid for 15 minutes. Start again in the terminal.",
+            field="user_code",
         )
 
 
@@ -176,7 +177,7 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     if code.state == DeviceState.WAITING and code.expires_at > timezone.now():
         raise _still_pending(code)
     if code.state == DeviceState.WAITING:
-        raise OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+        raise OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
     with recorded():
         assert code.machine_id is not None  # noqa: S101 - the row's constraint says so
         machine = lock_machine(code.machine_id)
@@ -201,7 +202,7 @@ def _ended(code: DeviceCode) -> OAuthError:
     """An approval that was taken back is a denial; one that nobody came for in time has expired."""
     machine = Machine.objects.get(device_code=code)
     if machine.signed_out_why == NEVER_FETCHED:
-        return OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+        return OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
     return OAuthError(
         "access_denied",
         f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
@@ -217,7 +218,7 @@ def _second_use(code: DeviceCode) -> OAuthError:
             "invalid_grant",
             f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
         )
-    return OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
+    return OAuthError("invalid_grant", "This device code was already used: run 'hf auth login' again.")
 
 
 def _still_pending(code: DeviceCode) -> OAuthError:

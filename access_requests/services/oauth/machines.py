@@ -58,7 +58,7 @@ def clean_machine_name(name: str) -> str:
         or set(name) & set("[]")
     ):
         raise Invalid(
-            "Give the machine a name of 1 to 100 visible characters without square brackets, so that you know it again.",
+            "Give the machine a name of 1 to 100 visible characters without square brackets, so that you can recognise it.",
             field="name",
         )
     return name

@@ -39,7 +39,7 @@ def trust_repository(
 ) -> TrustedRepository:
     """From now on jobs of that repository may exchange their identity for a token of this person."""
     if dialect_of(issuer) is None:
-        raise Invalid("This portal does not know that CI service: choose one of the list.", field="issuer")
+        raise Invalid("This portal does not know that CI service: choose one from the list.", field="issuer")
     conditions = {
         "repository": _checked("repository", repository.strip().strip("/")),
         "ref": _checked("ref", ref.strip()),
@@ -50,7 +50,7 @@ def trust_repository(
         raise Invalid("Write the repository as OWNER/NAME, without its address.", field="repository")
     if conditions["ref"] and not conditions["ref"].startswith("refs/"):
         raise Invalid(
-            "Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
+            "Write the full name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
             field="ref",
         )
     if workflow.strip() and not conditions["workflow"]:

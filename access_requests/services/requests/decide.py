@@ -57,7 +57,7 @@ def record_decision(
     if reason_code not in ReasonCode.values:
         raise Invalid("Choose a reason from the list.", field="reason_code")
     if outcome == Outcome.REJECTED and not reason_code:
-        raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
+        raise Invalid("Choose a reason for the rejection. The applicant will see it.", field="reason_code")
     words = check_words(words, outcome)
     with recorded():
         locked = lock_request(request)
@@ -77,7 +77,10 @@ def check_words(words: str, outcome: str) -> str:
     """The words of a decision as they are kept; those against the applicant need some."""
     needed = outcome in {Outcome.REJECTED, Outcome.CHANGES_REQUESTED}
     return cleaned_words(
-        words, "Write a sentence to the applicant: what is missing or why not." if needed else ""
+        words,
+        "Write a message to the applicant: say what is missing, or why you reject the request."
+        if needed
+        else "",
     )
 
 
@@ -86,9 +89,9 @@ def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
     if not is_reviewer(reviewer, request.model):
         raise NotAllowed(f"You are not a reviewer of {request.model}: ask its owner.")
     if reviewer.pk == request.applicant_id:
-        raise NotAllowed("Nobody decides their own request: another reviewer must.")
+        raise NotAllowed("You cannot decide your own request: another reviewer must.")
     if not _may_hear_appeal(request, reviewer):
-        raise NotAllowed("You decided the first time: another reviewer must hear the appeal.")
+        raise NotAllowed("You made the first decision: another reviewer must decide the appeal.")
 
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:

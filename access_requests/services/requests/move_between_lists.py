@@ -119,7 +119,7 @@ def _check_reviewer(model: GatedModel, person: User, reviewer: User) -> None:
     if not is_reviewer(reviewer, model):
         raise NotAllowed(f"You are not a reviewer of {model}: ask its owner.")
     if reviewer.pk == person.pk:
-        raise NotAllowed("Nobody decides about their own request or access: another reviewer must.")
+        raise NotAllowed("You cannot decide about your own request or access: another reviewer must.")
 
 
 def _change(model: GatedModel, person: User, reviewer: User, words: str, entry: ReviewEntry) -> Change:

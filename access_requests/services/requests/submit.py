@@ -49,7 +49,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
         raise Invalid(f"{model} is not gated: download it without asking.")
     if grant := live_grant(applicant, model):
         raise Conflict(
-            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access"
+            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already. Your token is at {model.address()}/access"
         )
     with recorded():
         lock_person(applicant.pk)
@@ -108,7 +108,7 @@ def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str,
         locked = _own(request, applicant)
         if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
             raise Conflict(
-                f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes."
+                f"Request #{locked.pk} was submitted. You can change it if the reviewer asks for changes."
             )
         set_answers(locked, answers)
         locked.save()
@@ -135,7 +135,7 @@ def submit_request(
         locked = _own(request, applicant)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
-                "The owner changed the form while you filled it in: your answers are kept, look through them again."
+                "The owner changed the form while you filled it in. Your answers are kept: check them again."
             )
         form = GateForm.from_json(locked.form.schema)
         set_answers(locked, answers)
@@ -211,11 +211,11 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
     with recorded():
         locked = _own(request, applicant)
         if locked.appealed_at is not None:
-            raise Conflict(f"Request #{locked.pk} was appealed already: a rejection can be appealed once.")
+            raise Conflict(f"Request #{locked.pk} was already appealed. You can appeal a rejection once.")
         if other := open_request(applicant, locked.model):
-            raise Conflict(f"You have a newer request, #{other.pk}: go on with that one.")
+            raise Conflict(f"You have a newer request, #{other.pk}: continue with that one.")
         if live_grant(applicant, locked.model):
-            raise Conflict(f"You have access to {locked.model} already.")
+            raise Conflict(f"You already have access to {locked.model}.")
         locked.appeal = words
         locked.save(update_fields=["appeal"])
         move(locked, RequestState.APPEALED, who="applicant", actor=applicant)

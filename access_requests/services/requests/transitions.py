@@ -115,7 +115,7 @@ def what_happened(request: AccessRequest) -> str:
     if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED, S.RESET}:
         by = decision.reviewer.username if decision.reviewer else "policy"
         return (
-            f"Request #{request.pk} was decided already: {decision.get_outcome_display()} by {by} "
+            f"Request #{request.pk} was already decided: {decision.get_outcome_display()} by {by} "
             f"on {decision.decided_at:%Y-%m-%d at %H:%M} UTC."
         )
     return f"Request #{request.pk} is {request.get_state_display()} now, so this cannot be done any more."

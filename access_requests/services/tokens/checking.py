@@ -101,7 +101,7 @@ def _problem(token: AccessToken, address: str | None) -> str:
     if not works_from(token.networks, address):
         return (
             f"This token does not work from {address or 'an unknown address'}, "
-            f"which is outside the networks that were set for it: use it there, or make another one at {page}"
+            f"which is outside its allowed networks: use it inside them, or make another one at {page}"
         )
     return ""
 

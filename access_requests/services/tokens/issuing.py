@@ -118,14 +118,16 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
     name = " ".join(name.split())
     if not name or len(name) > 100 or not name.isprintable():
         raise Invalid(
-            "Give the token a name of 1 to 100 visible characters, so that you know it again.", field="name"
+            "Give the token a name of 1 to 100 visible characters, so that you can recognise it.",
+            field="name",
         )
     now = timezone.now()
     if expires_at is not None and expires_at <= now:
-        raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
+        raise Invalid("This day is in the past: choose a later one.", field="expires_at")
     if expires_at is not None and expires_at > now + LONGEST_LIFE:
         raise Invalid(
-            "A last day is at most ten years from now: choose an earlier one, or none.", field="expires_at"
+            "The last day can be at most ten years from now: choose an earlier one, or none.",
+            field="expires_at",
         )
     return name
 
@@ -136,7 +138,7 @@ def check_person(user: User, kind: TokenKind) -> None:
         raise NotAllowed("This account is disabled: no token is made for it.")
     if kind == TokenKind.REVIEWER and not decides_somewhere(user):
         raise NotAllowed(
-            "A reviewer's token is for people who decide about a model, and you have no such role: "
+            "Reviewer tokens are for owners and reviewers of a model, and you are neither: "
             "make a token that reads your models."
         )
 

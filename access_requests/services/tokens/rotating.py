@@ -42,7 +42,7 @@ class Overlap:
 
 
 OVERLAPS = {
-    "now": Overlap("not at all: the old one ends now", timedelta()),
+    "now": Overlap("none: the old one ends now", timedelta()),
     "1h": Overlap("one hour", timedelta(hours=1)),
     "1d": Overlap("one day", timedelta(days=1)),
     "7d": Overlap("seven days", timedelta(days=7)),
@@ -97,7 +97,7 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
 
 def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
     if old.replaced_by_id:
-        raise Conflict(f"The token “{old.name}” was rotated already: rotate the one that replaced it.")
+        raise Conflict(f"The token “{old.name}” was already rotated: rotate the one that replaced it.")
     if old.revoked_at or (old.expires_at and old.expires_at <= now):
         raise Conflict(f"The token “{old.name}” has ended, so there is nothing to rotate: make a new one.")
     if old.origin not in {TokenOrigin.PAGE, TokenOrigin.OPERATOR}:

@@ -99,5 +99,5 @@ def _cursor(request: HttpRequest) -> tuple[datetime, int] | None:
         return None
     at, _, person = text.rpartition("~")
     if not (person.isascii() and person.isdigit() and len(person) < 19):
-        raise bad_field("cursor", "take it from the Link header of the page before.")
+        raise bad_field("cursor", "take it from the Link header of the previous page.")
     return _parsed(at, "cursor"), int(person)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 RUN_RECOVERY = "model_ops.tasks.run_recovery"
 ENDED_BADLY = (RecoveryState.FAILED, RecoveryState.REFUSED, RecoveryState.CANCELLED)
-PLANNED_LATER = "The plan is made when the repositories have been fetched, before anything is written."
+PLANNED_LATER = "The plan is made after the repositories are fetched and before anything is written."
 
 
 @dataclass(frozen=True)

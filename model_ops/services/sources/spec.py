@@ -140,7 +140,7 @@ def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
         prefix = f"hf+{endpoint}/"
         if in_admin and endpoint != settings.GATEHOUSE_HUB_ENDPOINT:
             raise Invalid(
-                f"Another hub than {settings.GATEHOUSE_HUB_ENDPOINT} can be named on the command line only."
+                f"Hubs other than {settings.GATEHOUSE_HUB_ENDPOINT} can only be named on the command line."
             )
     if not REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
         raise Invalid(

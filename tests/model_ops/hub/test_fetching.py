@@ -386,10 +386,10 @@ def rude() -> Generator[Any]:
 @pytest.mark.parametrize(
     ("status", "headers", "sentence"),
     [
-        (429, {"Retry-After": "70000"}, "{url} answers no more questions for now (rate limit): try again in 70000 s."),
-        (429, {"RateLimit": '"api";r=0;t=55'}, "{url} answers no more questions for now (rate limit): try again in 55 s."),
-        (429, {}, "{url} answers no more questions for now (rate limit): try again later."),
-        (403, {"X-Error-Message": "No\x1b[31m way. "}, "a/b at {url} refused with status 403, and says: “No[31m way”: see there what it wants."),
+        (429, {"Retry-After": "70000"}, "{url} has reached its rate limit for us: try again in 70000 s."),
+        (429, {"RateLimit": '"api";r=0;t=55'}, "{url} has reached its rate limit for us: try again in 55 s."),
+        (429, {}, "{url} has reached its rate limit for us: try again later."),
+        (403, {"X-Error-Message": "No\x1b[31m way. "}, "a/b at {url} refused with status 403, and says: “No[31m way”: look there for the reason."),
         (401, {"X-Error-Message": "Invalid username or password."}, "{url} does not accept the token in GATEHOUSE_HUB_TOKEN, and says: “Invalid username or password”: give it a valid one."),
     ],
 )  # fmt: skip
@@ -429,8 +429,8 @@ def recovery_from(url: str) -> Recovery:
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (503, {}, "a/b at {url} could not be asked (the remote has trouble of its own, status 503). It is asked again."),
-        (429, {"Retry-After": "1200"}, "{url} answers no more questions for now (rate limit). It is asked again."),
+        (503, {}, "a/b at {url} could not be asked (the remote failed with status 503). It will be tried again."),
+        (429, {"Retry-After": "1200"}, "{url} has reached its rate limit for us. It will be tried again."),
     ],
 )  # fmt: skip
 def test_hub_that_has_trouble_is_waited_for(
@@ -442,7 +442,7 @@ def test_hub_that_has_trouble_is_waited_for(
     recovery = recovery_from(rude.url)
 
     assert (recovery.state, recovery.waiting_for) == (RecoveryState.PLANNED, WaitsFor.REMOTE)
-    assert recovery.error == f"{said.format(url=rude.url)} The recovery goes on by itself."
+    assert recovery.error == f"{said.format(url=rude.url)} The recovery continues by itself."
     asked = int(headers.get("Retry-After", 15))
     assert recovery.retry_at >= before + timedelta(seconds=asked)
 

@@ -40,7 +40,7 @@ def test_signup_in_a_browser_suggests_a_name_and_confirms_by_code(page: Page) ->
     page.get_by_label("First name").fill("Zoë")
     page.get_by_label("Last name").fill("García")
     page.get_by_label("User name").focus()
-    page.get_by_text("Left empty, it becomes zoe-garcia.").wait_for()
+    page.get_by_text("If you leave it empty, it becomes zoe-garcia.").wait_for()
     page.get_by_label("Email address").fill("zoe@example.org")
     page.get_by_label("Password").fill("correct horse battery")
     page.get_by_role("button", name="Sign up").click()

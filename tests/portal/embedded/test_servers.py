@@ -166,7 +166,7 @@ def test_data_of_another_version_is_refused_in_one_sentence(state: Path) -> None
         pass
     version = state / "pg" / "data" / "PG_VERSION"
     version.write_text("9")
-    with pytest.raises(StartError, match="was made by PostgreSQL 9, and here is only"), servers(state):
+    with pytest.raises(StartError, match="was made by PostgreSQL 9, but only"), servers(state):
         pass
 
 

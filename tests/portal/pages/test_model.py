@@ -160,7 +160,7 @@ def test_reviewer_is_told_the_role(people: Any) -> None:
     people.browser.force_login(people.rita)
     assert "You are an owner or reviewer of this model" in people.page()
     start_request(model=people.model, applicant=people.rita)
-    assert "Go on with my request" in people.page()
+    assert "Continue my request" in people.page()
 
 
 def test_model_without_gate_is_open(people: Any, make_model: Any, client: Client) -> None:

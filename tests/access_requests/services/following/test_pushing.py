@@ -298,7 +298,7 @@ def test_somebody_elses_decision_there_is_not_overwritten(sides: Sides) -> None:
     assert sides.decisions(name) == [["rejected", "We said no."]]
     row = RemotePush.objects.get()
     assert (row.state, row.last_error) == (
-        PushState.FAILED, f"{sides.followed.host}: someone made it rejected there meanwhile, where we knew pending",
+        PushState.FAILED, f"{sides.followed.host}: someone changed it to rejected there, but we expected pending",
     )  # fmt: skip
     sides.poll()
     remote = sides.remote(name)
