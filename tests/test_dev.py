@@ -57,7 +57,7 @@ def test_two_first_uses_at_once_set_up_once(checkout: Path) -> None:
     ]
     said = sorted(process.communicate(timeout=300)[1].splitlines() for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    leaving_out = "Leaving torch out, as GATEHOUSE_TORCH=none says: recoveries cannot run here"
+    leaving_out = "Leaving torch out, because GATEHOUSE_TORCH=none: recoveries cannot run here"
     assert said == [
         ["Making .venv", "Installing from requirements.lock", leaving_out, "done"],
         ["Waiting for another dev.py that is setting this checkout up", "done"],

@@ -1,4 +1,4 @@
-"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to the next worker that claims it."""
+"""Lease rows to workers: claim by compare-and-swap, keep by renewing, lose to the next worker that claims it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from django.db.models import DateTimeField, ExpressionWrapper, Model, QuerySet
 from django.db.models.functions import Now
 
 Row = TypeVar("Row", bound=Model)
-LEASE = timedelta(seconds=90)  # longer than one call may take (wire.LONGEST_CALL), which renews it
+LEASE = timedelta(seconds=90)  # longer than one call can take (wire.LONGEST_CALL); each call renews it
 
 
 class Lost(Exception):
-    """Another worker has the row: nothing more may be written."""
+    """Another worker has the row, so nothing more may be written."""
 
 
 def lease_end() -> ExpressionWrapper[Any]:
-    """By the database's clock, which all workers share."""
+    """Return the end of a new lease, by the database's clock, which all workers share."""
     return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
 
 
 def claim(rows: QuerySet[Row], **fields: Any) -> str:
-    """Makes the row ours and returns the lease's random name; "" when another worker has it or nothing is due.
+    """Claim the row and return the lease's random name; "" if another worker has it or nothing is due.
 
-    The conditions stand in the UPDATE itself, so that of two claims at once one finds the row changed.
+    The conditions are part of the UPDATE, so that of two claims at the same time one finds the row changed.
     """
     owner = secrets.token_hex(16)
     return owner if rows.update(lease_owner=owner, lease_until=lease_end(), **fields) else ""
 
 
 def renew(held: QuerySet[Row], **fields: Any) -> None:
-    """Keeps the row for another while, or raises `Lost`."""
+    """Extend the lease. Raises `Lost`."""
     if not held.update(lease_until=lease_end(), **fields):
         raise Lost

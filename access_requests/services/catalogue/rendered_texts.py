@@ -1,4 +1,4 @@
-"""Storing what `rendered` makes of cards and forms, and making again what an older renderer made."""
+"""Store rendered cards and forms, and render again what an older renderer made."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def outdated_forms() -> QuerySet[FormVersion]:
 
 
 def _by_another(field: str) -> Q:
-    """Two ranges of the field's index; PostgreSQL would read every row to find those that are not equal."""
+    """Filter by two ranges of the field's index: PostgreSQL would read every row for "not equal"."""
     return Q(**{f"{field}__lt": RENDERER}) | Q(**{f"{field}__gt": RENDERER})
 
 

@@ -1,4 +1,4 @@
-"""To follow a repository, to pause, to ask now, to unfollow: an owner's or an operator's, each of them an event."""
+"""Follow a repository, pause, poll now and unfollow: done by an owner or operator, each with an event."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 60, 24 * 3600  # seconds between two polls
 
 
 def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | None = None) -> FollowedRepo:
-    """Begins to follow the repository `far_id` (the model's own id when empty); the first poll comes at once.
+    """Start to follow the repository `far_id` (the model's own id if empty); the first poll runs at once.
 
-    In the admin only endpoints that an operator gave a token for can be named.
+    In the admin, only endpoints for which an operator set a token can be named.
     """
     _check_owner(model, actor)
     endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
@@ -55,7 +55,7 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
 
 
 def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
-    """A new row, or the one of an earlier time with all that was imported then."""
+    """Return a new row, or an earlier one with everything imported then."""
     earlier = (
         FollowedRepo.objects.select_for_update(no_key=True)
         .filter(model=model, endpoint=endpoint, far_id__iexact=far_id, state=FollowState.ENDED)
@@ -70,7 +70,7 @@ def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
 
 
 def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Ends it: nothing is asked or told there any more. What was imported stays, with its grants."""
+    """Stop following: nothing is polled or reported any more. Imported requests and their grants stay."""
     _check_owner(followed.model, actor)
     with recorded():
         _set(followed, FollowState.ENDED, [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED])
@@ -81,7 +81,7 @@ def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
 
 
 def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Neither polled nor told until it goes on; decisions made meanwhile are kept and told then."""
+    """Stop polls and reports until `sync_now`; decisions made in the meantime are reported then."""
     _check_owner(followed.model, actor)
     with recorded():
         _set(followed, FollowState.PAUSED, [FollowState.FOLLOWING, FollowState.REFUSED])
@@ -89,7 +89,7 @@ def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
 
 
 def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Polls in a moment, whatever stopped it: also after a pause, and with a token whose rights were mended."""
+    """Poll in a moment, whatever stopped it: also after a pause, or when the token's rights were fixed."""
     _check_owner(followed.model, actor)
     with recorded():
         going = [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
@@ -103,7 +103,7 @@ def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
 def change_following(
     *, followed: FollowedRepo, poll_every: int, mail_applicants: bool, actor: User | None = None
 ) -> None:
-    """How often it is polled, and whether its applicants are emailed from here too."""
+    """Change how often it is polled, and whether its applicants also get emails from here."""
     _check_owner(followed.model, actor)
     if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
         raise Invalid(
@@ -118,7 +118,7 @@ def change_following(
 
 
 def followed_by(model: GatedModel) -> FollowedRepo:
-    """What the model follows now, or `NotFound`."""
+    """Return the repository that the model follows now. Raises `NotFound`."""
     rows = FollowedRepo.objects.select_related("model").exclude(state=FollowState.ENDED)
     followed = rows.filter(model=model).first()
     if followed is None:
@@ -127,7 +127,7 @@ def followed_by(model: GatedModel) -> FollowedRepo:
 
 
 def _set(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
-    """The new state; a poll under way loses its lease, and with it the right to write a state of its own."""
+    """Set a new state; a running poll loses its lease, so that it cannot overwrite it."""
     rows = FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed)
     if not rows.update(state=to, lease_owner="", lease_until=None, **fields):
         followed.refresh_from_db()

@@ -1,4 +1,4 @@
-"""The email that tells reviewers of what a poll brought."""
+"""Email reviewers about the requests that a poll brought."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HOLD = LEASE + timedelta(seconds=30)
 
 
 class Notice:
-    """One email to each reviewer for all that one poll brings, queued with the first request and revised with each more.
+    """One email to each reviewer for all requests of one poll: queued with the first one, revised with each further one.
 
-    It is written in the transaction of the request that it tells of. Held while the poll goes on; of a poll that died it
-    leaves by itself, with what was brought until then.
+    It is written in the transaction of the request. It is held while the poll runs; if the poll dies, it is sent by
+    itself with the requests imported until then.
     """
 
     def __init__(self, followed: FollowedRepo) -> None:
@@ -32,7 +32,7 @@ class Notice:
         self._keys: set[str] = set()
 
     def write(self, remote: RemoteRequest) -> None:
-        """Inside the transaction that imported it; `keep` follows once that is through."""
+        """Add a request inside the transaction that imports it; call `keep` after the commit."""
         number = remote.request_id
         self._written = {}
         for person in people_to_tell(self._followed.model):
@@ -58,10 +58,10 @@ class Notice:
         return key
 
     def keep(self) -> None:
-        """The request that was written last is imported: the next email speaks of it too."""
+        """Keep the last written request, since its import was committed: later revisions include it."""
         self._told |= self._written
 
     def send(self) -> None:
-        """The poll is over, whichever way: nothing more comes."""
+        """Release the email, because the poll has ended."""
         if self._told:
             release_mail(keys=self._keys)

@@ -1,4 +1,4 @@
-"""Where both sides differ, a reviewer says whose word counts."""
+"""Settle a difference between both sides, as a reviewer decides."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
-    """Makes our side what the remote says, by the same services as any decision; nothing is told there.
+    """Take over the remote's state with the same services as any decision; nothing is reported there.
 
-    `seen` is the state there that the reviewer had before their eyes.
+    `seen` is the state there that the reviewer saw on the page.
     """
     with recorded():
         row = _drifted(remote, actor, seen)
@@ -61,7 +61,7 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
 
 
 def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
-    """Tells the remote what we say, over what it says; a state that it got since `seen` is not overwritten."""
+    """Overwrite the remote's state with ours, unless it has changed since `seen`."""
     with recorded():
         row = _drifted(remote, actor, seen)
         if row.followed.state == FollowState.ENDED:
@@ -96,7 +96,7 @@ def _drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
 
 
 def _words(row: RemoteRequest, told: FarStatus) -> str:
-    """The reason of the state that is told: of the decision that made it, else of the end of the access."""
+    """Return the reason to report: that of the decision, or else of the end of the access."""
     if told not in {FarStatus.REJECTED, FarStatus.RESET}:
         return ""
     decision = row.request.decisions.order_by("-pk").first()
@@ -108,7 +108,7 @@ def _words(row: RemoteRequest, told: FarStatus) -> str:
 
 
 def _let_go(row: RemoteRequest, actor: User) -> None:
-    """The person withdrew there, or is no more: what waits here is withdrawn, access ends."""
+    """The person withdrew there or is gone: withdraw their open request here and end their access."""
     if row.request.is_open:
         _withdraw(row, actor)
     else:
@@ -122,7 +122,7 @@ def _withdraw(row: RemoteRequest, actor: User) -> None:
 
 
 def _begin_anew(row: RemoteRequest, actor: User) -> None:
-    """The person withdrew there and asked once more, or was reset and did: the old request gives way to the new one."""
+    """The person asked again there after a withdrawal or reset: replace the old request with the new one."""
     person, model = row.person.user, row.followed.model
     if row.live:  # type: ignore[attr-defined]
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)

@@ -1,4 +1,4 @@
-"""Text of a remote as text that can be stored and shown."""
+"""Clean text of a remote so that it can be stored and shown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import unicodedata
 from typing import Any
 
 UNSEEN = {"Cc", "Cf", "Cs"}
-LONGEST_LINE = (
-    2000  # characters; bringing long runs of combining marks into order takes the square of their number
-)
+LONGEST_LINE = 2000  # characters; sorting long runs of combining marks takes quadratic time
 
 
 def one_line(text: Any, *, longest: int = LONGEST_LINE) -> str:
-    """Return text without line ends and without characters that cannot be seen or that turn others around.
+    """Return text on one line, without invisible characters or ones that change the direction of writing.
 
-    What is longer than `longest` is cut; "" for anything that is not text.
+    Text longer than `longest` is cut; anything that is not text becomes "".
     """
     if not isinstance(text, str):
         return ""

@@ -1,4 +1,4 @@
-"""How often someone may try: counted in the cache, so that a cache that is away stops nobody."""
+"""Limit tries, counted in the cache; if the cache is away, no one is blocked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from access_requests.services.oauth.errors import TooMany
 
 @dataclass(frozen=True)
 class Limit:
-    """`most` tries in `seconds`, from the first one on."""
+    """At most `most` tries in `seconds`, counted from the first one."""
 
     name: str
     most: int
@@ -39,16 +39,16 @@ FAILED_EXCHANGES_OF_ADDRESS = Limit(
 
 
 def spend(limit: Limit, who: object) -> None:
-    """Counts one try; one too many raises `TooMany`."""
+    """Count one try. Raises `TooMany`."""
     key = _key(limit, who)
     cache.add(key, 0, limit.seconds)
-    with suppress(ValueError):  # the count ended this moment
+    with suppress(ValueError):  # the counter expired just now
         if (cache.incr(key) or 0) > limit.most:
             raise TooMany(limit.sentence, seconds=limit.seconds)
 
 
 def give_back(limit: Limit, who: object) -> None:
-    """A try that turned out well does not count."""
+    """Take back one try, because it succeeded."""
     with suppress(ValueError):
         cache.decr(_key(limit, who))
 

@@ -1,4 +1,4 @@
-"""Rotation: a successor at once, the old token for a chosen overlap."""
+"""Rotate tokens: make a successor at once, and keep the old token for a chosen overlap."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ OVERLAPS = {
 
 
 def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
-    """A successor with the same name, networks and length of life; the old one ends after `overlap`, or at its own end.
+    """Make a successor with the same name, networks and lifetime; the old one ends after `overlap` or at its own end.
 
-    Each token has one successor: of two rotations at once one wins.
+    Each token has one successor: of two rotations at the same time one wins.
     """
     if overlap not in OVERLAPS:
         raise Invalid(
@@ -109,7 +109,7 @@ def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
 
 
 def _check_number(old: AccessToken, user: User, *, stays: bool) -> None:
-    """Tokens in their overlap count as well, else rotating would make any number of them."""
+    """Check the number of tokens; those in their overlap count too, or rotation would have no limit."""
     beside = old.grant.tokens.all() if old.grant else own_tokens(user)
     if live_tokens(beside.filter(origin__in=BY_HAND)).count() + stays > MOST_TOKENS:
         raise Conflict(
