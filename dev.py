@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The one command of a checkout: sets it up on first use, then hands over.
+"""Run a checkout of Gatehouse: set it up on first use, then run the command.
 
     ./dev.py up [--host H] [--port N]   the portal, in the foreground (127.0.0.1:8000)
     ./dev.py demo [--exit]              the whole job on a real model, then a portal to look around in
@@ -15,8 +15,8 @@
     ./dev.py bench scale [options]      pages, lists and tasks beside a thousand or a million requests
     ./dev.py bench slow-input           the CPU time that the worst cards, Markdown and JSON cost
 
-Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything; without it
-that is .gatehouse/ beside this file. Standard library only.
+Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything (default:
+.gatehouse/ beside this file). Standard library only.
 """
 
 import sys
@@ -51,14 +51,14 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrom
 
 
 class Refusal(Exception):
-    """One sentence for the person; dev.py prints it and exits with status 1."""
+    """An error with one sentence for the person: dev.py prints it and exits with status 1."""
 
 
-# --- set-up ---------------------------------------------------------------------------------------------
+# --- setup ---------------------------------------------------------------------------------------------
 
 
 def set_up(*, demo: bool = False) -> None:
-    """Makes or completes ``.venv``; returns at once when its stamp says that nothing changed."""
+    """Create or complete ``.venv``; return at once if its stamp says that nothing changed."""
     wanted = _wanted(demo=demo)
     if _stamp_holds(wanted):
         return
@@ -82,7 +82,7 @@ def _wanted(*, demo: bool) -> dict[str, str]:
 
 
 def _chosen_torch() -> str:
-    """What GATEHOUSE_TORCH says, or said when it was last set: a shell without it must not change the build."""
+    """Return the present or last value of GATEHOUSE_TORCH: a shell without it must not change the build."""
     return os.environ.get("GATEHOUSE_TORCH") or _read_stamp().get("chosen torch", "")
 
 
@@ -107,13 +107,13 @@ def _stamp_holds(wanted: dict[str, str]) -> bool:
 
 
 def _venv_works() -> bool:
-    """Whether ``.venv`` is whole: no set-up was cut short in it, and its interpreter is still there."""
+    """Return whether ``.venv`` is complete: its last setup finished, and its interpreter still exists."""
     return PYTHON.exists() and (VENV / "pyvenv.cfg").exists() and not UNFINISHED.exists()
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """The kernel's lock on the checkout's folder, so that two first uses do not install into each other."""
+    """Hold the kernel's lock on the checkout's folder, so that two first runs do not install at the same time."""
     descriptor = os.open(CHECKOUT, os.O_RDONLY)
     try:
         try:
@@ -127,11 +127,11 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _ensure_venv() -> None:
-    """A working ``.venv``. One in which an installation was cut short is made anew."""
+    """Make ``.venv`` if there is none; replace one in which an installation was interrupted."""
     if _venv_works():
         return
     if VENV.exists():
-        say("Making .venv anew, because its last set-up was interrupted")
+        say("Replacing .venv, because its last setup was interrupted")
         shutil.rmtree(VENV)
     else:
         say("Making .venv")
@@ -155,9 +155,9 @@ def install_demo(digest: str) -> None:
 
 
 def install_torch(requirement: str) -> None:
-    """Installs torch by its own line, or says that this Python has no such build and goes on without."""
+    """Install torch on its own, or say that this Python has no such build and continue without it."""
     if requirement == "none":
-        say("Leaving torch out, as GATEHOUSE_TORCH=none says: recoveries cannot run here")
+        say("Leaving torch out, because GATEHOUSE_TORCH=none: recoveries cannot run here")
         return
     say(f"Installing {requirement}")
     result = _run_pip("install", *shlex.split(requirement), capture=True)
@@ -185,7 +185,7 @@ INSTALLERS: dict[str, Callable[[str], None]] = {
 
 
 def pip(*arguments: str) -> None:
-    """Runs pip. One that fails by itself cleans up after itself, so the environment stays whole."""
+    """Run pip. If pip fails it cleans up after itself, so the environment stays usable."""
     if _run_pip(*arguments, capture=False).returncode != 0:
         UNFINISHED.unlink()
         raise Refusal("pip failed; its output is above. Run the same command again once the cause is gone.")
@@ -205,7 +205,7 @@ def _run_pip(*arguments: str, capture: bool) -> "subprocess.CompletedProcess[str
 
 
 def hand_over(*arguments: str) -> None:
-    """Becomes the virtual environment's Python; relative paths stay relative to where the person is."""
+    """Replace this process with the virtual environment's Python, in the same working directory."""
     sys.stdout.flush()
     os.execve(PYTHON, [str(PYTHON), "-P", *arguments], _environment())  # noqa: S606 - no shell is what we want
 
@@ -241,8 +241,8 @@ def bench(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """Runs pytest in the checkout, the whole suite as four runs at once. In continuous integration a missing browser
-    is a failure, not a skip.
+    """Run pytest in the checkout; the whole suite runs as four processes. In continuous integration a missing
+    browser is a failure, not a skip.
     """
     set_up()
     chromium = find_chromium() or install_chromium()
@@ -257,13 +257,13 @@ def test(arguments: list[str]) -> None:
 
 
 def find_chromium() -> str:
-    """The browser that CHROMIUM names, else one on PATH, else nothing."""
+    """Return the browser that CHROMIUM names, else one on PATH, else ""."""
     names = filter(None, [os.environ.get("CHROMIUM"), *CHROMIUM_NAMES])
     return next(filter(None, map(shutil.which, names)), "")
 
 
 def install_chromium() -> str:
-    """Root on Debian may install one; anybody else is told that browser tests will skip."""
+    """Install Chromium if we are root on Debian, else say that browser tests will skip."""
     _apt_install("Chromium for the browser tests", "chromium")
     found = find_chromium()
     if not found:
@@ -272,20 +272,20 @@ def install_chromium() -> str:
 
 
 def has_nginx() -> bool:
-    """Whether nginx is here, and envsubst, which fills in its configuration."""
+    """Return whether nginx is installed, and envsubst, which fills in its configuration."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin:/sbin"
     return all(shutil.which(name, path=path) for name in ("nginx", "envsubst"))
 
 
 def install_nginx() -> None:
-    """As for Chromium."""
+    """Install nginx in the same way as Chromium."""
     _apt_install("nginx for the tests of its configuration", "nginx-light", "gettext-base")
     if not has_nginx():
         say("There is no nginx with envsubst here, so the tests of nginx skip")
 
 
 def _apt_install(what: str, *packages: str) -> None:
-    """Where root is on Debian; a failure is said and no more."""
+    """Install packages if we are root on Debian; report a failure and continue."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     say(f"Installing {what}")
@@ -298,14 +298,14 @@ def _apt_install(what: str, *packages: str) -> None:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Runs a command without input and keeps what it says."""
+    """Run a command without input and capture its output."""
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
     )
 
 
 def lint(arguments: list[str]) -> None:
-    """Runs every check, one line each; what a failed one said follows its line. With --measure: how the code is cut."""
+    """Run every check and print one line for each, followed by the output of a failed one."""
     if arguments not in ([], ["--measure"]):
         raise Refusal("lint takes no arguments but --measure.")
     set_up()
@@ -320,6 +320,7 @@ def lint(arguments: list[str]) -> None:
         "mypy": ["mypy", "--no-error-summary"],
         "import contracts": ["lint-imports"],
         "templates": ["djade", "--check", "--target-version", "5.2", *templates],
+        "prose": [str(PYTHON), ".ci/prose.py"],
         "migrations": [str(PYTHON), "manage.py", "makemigrations", "--check", "--dry-run"],
     }
     failed = [name for name, command in checks.items() if not _check(name, command)]
@@ -328,7 +329,7 @@ def lint(arguments: list[str]) -> None:
 
 
 def _check(name: str, command: list[str]) -> bool:
-    """Runs one check; no server is needed, so the addresses it is given lead nowhere."""
+    """Run one check. It needs no server, so the addresses that it gets lead nowhere."""
     environment = _environment() | {
         "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "DATABASE_URL": "postgres://gatehouse@//nonexistent/gatehouse",
@@ -359,12 +360,12 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def say(line: str) -> None:
-    """One line for the person, on standard error: standard output belongs to the command."""
+    """Print one line for the person on standard error: standard output belongs to the command."""
     print(line, file=sys.stderr, flush=True)
 
 
 def split_state(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Takes ``--state DIR`` (or ``--state=DIR``) out of the arguments, wherever it stands before a ``--``."""
+    """Take ``--state DIR`` (or ``--state=DIR``) out of the arguments, wherever it is before a ``--``."""
     rest, state = [], None
     remaining = iter(arguments)
     for argument in remaining:

@@ -4,7 +4,7 @@ from django.db.models import TextChoices
 
 
 class Gate(TextChoices):
-    NONE = "none", "not gated: anybody may read"
+    NONE = "none", "not gated: anyone may read"
     MANUAL = "manual", "a reviewer decides"
     AUTO = "auto", "granted on submission"
 

@@ -36,7 +36,7 @@ class NotFound(RuleError):
 
 
 class Conflict(RuleError):
-    """Somebody was faster, or the state does not allow it any more."""
+    """Someone was faster, or the state does not allow it any more."""
 
     code = "conflict"
     status = 409

@@ -17,10 +17,10 @@ from access_requests.models import AccessRequest, GatedModel
 Subject = TypeVar("Subject", AccessRequest, GatedModel)
 
 REQUEST_PANELS: list[Callable[[AccessRequest, HttpRequest], str]] = []  # a reviewer's page of one request
-MODEL_PANELS: list[Callable[[GatedModel, HttpRequest], str]] = []  # the model's page, everybody's
+MODEL_PANELS: list[Callable[[GatedModel, HttpRequest], str]] = []  # the model's page, everyone's
 ACCESS_PANELS: list[
     Callable[[GatedModel, HttpRequest], str]
-] = []  # the download page of somebody with a grant
+] = []  # the download page of someone with a grant
 
 
 def show_panels(

@@ -98,7 +98,7 @@ def _midnight(day: date) -> datetime:
 
 
 def page_of(rows: Rows, *, before: str = "") -> Page:
-    """The newest rows, or those before a page's end; by index, however many there are. Nonsense begins anew."""
+    """The newest rows, or those before a page's end; by index, however many there are. Nonsense begins again."""
     place = _place(before)
     if place:
         rows = _behind(rows, *place)

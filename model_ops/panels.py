@@ -28,12 +28,12 @@ def case_panel(request: AccessRequest, http_request: HttpRequest) -> str:
 
 
 def model_panel(model: GatedModel, http_request: HttpRequest) -> str:
-    """For everybody on the model's page: what is published; its owners also see the plan."""
+    """For everyone on the model's page: what is published; its owners also see the plan."""
     return _render("model_ops/model_panel.html", model, http_request)
 
 
 def access_panel(model: GatedModel, http_request: HttpRequest) -> str:
-    """For somebody who may read the model: how far its weights are."""
+    """For someone who may read the model: how far its weights are."""
     return _render("model_ops/access_panel.html", model, http_request)
 
 

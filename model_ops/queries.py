@@ -15,7 +15,7 @@ MAIN = "main"
 
 
 def shown_refs(prefix: str = "", revision: str = "revision__") -> Q:
-    """Names that everybody who knows of the model may know: `main`, tags, and branches that something was published on.
+    """Names that everyone who knows of the model may know: `main`, tags, and branches that something was published on.
 
     Any other branch waits for its first upload, or one that broke off left it behind: its owners alone see it.
     """
@@ -84,12 +84,12 @@ def weights_state(model: GatedModel) -> WeightsState:
         return WeightsState(True, 100, RecoveryState.READY, f"The weights of {model.repo_id} are ready.")
     recovery = current_recovery(model)
     if recovery is None:
-        sentence = f"No weights have been added to {model.repo_id} yet: its owner has to do that."
+        sentence = f"No weights have been added to {model.repo_id} yet: its owner must add them."
         return WeightsState(False, 0, "", sentence)
     return WeightsState(False, recovery.percent, recovery.state, _sentence(model, recovery))
 
 
-# What everybody may know of why a recovery waits; owners also read what was seen.
+# What everyone may know of why a recovery waits; owners also read what was seen.
 WAITING = {
     WaitsFor.ROOM: "The portal's disk has no room for these weights at the moment.",
     WaitsFor.STORE: "The disk that holds the portal's weights is not connected at the moment.",
@@ -101,7 +101,7 @@ WAITING = {
 
 
 def waiting_words(recovery: Recovery) -> str:
-    """Return why the recovery waits and what comes next, for everybody on a page; "" where it waits for nothing."""
+    """Return why the recovery waits and what comes next, for everyone on a page; "" where it waits for nothing."""
     if not recovery.waiting_for:
         return ""
     times = "once" if recovery.tries <= 1 else f"{recovery.tries} times"
@@ -116,19 +116,19 @@ def _sentence(model: GatedModel, recovery: Recovery) -> str:
     if recovery.waiting_for:
         return (
             f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
-            f"{model.address()}/access shows when it goes on, and an email says when they are ready."
+            f"{model.address()}/access shows when it goes on, and you get an email when they are ready."
         )
     if recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
         return (
             f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
-            f"try again later; {model.address()}/access shows the progress and a mail says when they are ready."
+            f"try again later; {model.address()}/access shows the progress, and you get an email when they are ready."
         )
     if recovery.state == RecoveryState.CANCELLED:
         return (
             f"The recovery of the weights of {model.repo_id} was cancelled: its owner can try again, "
-            f"and a mail says when they are ready; see {model.address()}/access"
+            f"and you get an email when they are ready; see {model.address()}/access"
         )
     return (
         f"The weights of {model.repo_id} could not be made ({recovery.state}): "
-        f"its owner has been told, and a mail says when they are ready; see {model.address()}/access"
+        f"its owner has been informed, and you get an email when they are ready; see {model.address()}/access"
     )

@@ -34,7 +34,7 @@ UNKNOWN_THERE = (
 )
 SENTENCE = (
     "The address or the form names a filter, a number or a text that this page cannot use. "
-    "Open the list again from the admin's first page and choose its filters there."
+    "Open the list again from the admin's first page and choose the filters there."
 )
 
 

@@ -10,7 +10,7 @@ from django_redis.cache import RedisCache
 class ForgivingCache(RedisCache):
     """With IGNORE_EXCEPTIONS, `add` answers None when the server is away: that counts as added.
 
-    allauth takes a lock by `add` before it counts tries; refused, it would tell everybody who signs in
+    allauth takes a lock by `add` before it counts tries; refused, it would tell everyone who signs in
     that they tried too often.
     """
 

@@ -268,7 +268,7 @@ MAIL_TIMEOUT = 20  # seconds for one answer; portal.smtp bounds the whole conver
 
 
 def mailer() -> dict[str, Any]:
-    """`EMAIL_URL` as the SMTP backend's options; empty when unset (mails are then read on the outbox page)."""
+    """`EMAIL_URL` as the SMTP backend's options; empty when unset (emails are then read on the outbox page)."""
     url = os.environ.get("EMAIL_URL", "")
     if not url:
         return {}

@@ -63,7 +63,7 @@ def _guarded(content: Iterator[bytes]) -> Iterator[bytes]:
         if (found := unavailable.found_in(error)) is None:
             raise
         log.warning("A stream was cut short, %s: %s", found.code, " ".join(str(error).split())[:300])
-        raise ConnectionResetError(errno.ECONNRESET, "The database was lost under way") from error
+        raise ConnectionResetError(errno.ECONNRESET, "The database was lost on the way") from error
 
 
 class ClientAddressMiddleware:
@@ -132,7 +132,7 @@ class NoBodyForHeadMiddleware:
 
 
 class FormerIdMiddleware:
-    """Leads a page's former address (mails and bookmarks have it) to today's."""
+    """Leads a page's former address (emails and bookmarks have it) to today's."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,7 +1,7 @@
-"""Mail without a mail server: kept in the database, read on the outbox page.
+"""Email without a mail server: kept in the database, read on the outbox page.
 
-The page exists only while EMAIL_URL is unset, since it shows codes and links of everybody: for staff, and
-in the demo for whoever is at this machine.
+The page exists only while EMAIL_URL is unset, since it shows codes and links of everyone: for staff, and
+in the demo for anyone at this machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ P = ParamSpec("P")
 
 
 class OutboxBackend(BaseEmailBackend):
-    """Stores each mail; the newest KEPT stay."""
+    """Stores each email; the newest KEPT stay."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         rows = [
@@ -47,7 +47,7 @@ class OutboxBackend(BaseEmailBackend):
 
 
 def outbox_is_open(request: HttpRequest) -> bool:
-    """Whether this visitor may read everybody's mails here."""
+    """Whether this visitor may read everyone's emails here."""
     if not settings.OUTBOX_PAGE:
         return False
     if settings.GATEHOUSE_DEMO and _from_this_machine(request):
@@ -64,7 +64,7 @@ def _from_this_machine(request: HttpRequest) -> bool:
 def only_when_open(
     view: Callable[Concatenate[HttpRequest, P], HttpResponse],
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
-    """404 for everybody else: to them the page does not exist."""
+    """404 for everyone else: to them the page does not exist."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
@@ -80,7 +80,7 @@ def only_when_open(
 @require_safe
 @never_cache
 def mails(request: HttpRequest) -> HttpResponse:
-    """The newest mails first."""
+    """The newest emails first."""
     page = Paginator(CaughtMail.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
     return render(request, "accounts/outbox.html", {"page": page})
 

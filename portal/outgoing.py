@@ -29,7 +29,7 @@ class Outgoing:
         return getattr(self.sock, name)
 
     def start(self) -> None:
-        """Count anew, for the next answer or for the main loop."""
+        """Count again, for the next answer or for the main loop."""
         self.sent = 0  # bytes of `rest` that were taken later
         self.waited = 0.0  # seconds
 

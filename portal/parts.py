@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     # sends what lies in the database; signs nothing
     "worker-mail": (*PROCESS, *NETWORK, *SETTINGS, "DATABASE_URL", "REDIS_URL", "EMAIL_URL"),
-    # makes weights and fetches what they are made from; signs and mails nothing
+    # makes weights and fetches what they are made from; signs and emails nothing
     "worker-recovery": (
         *(*PROCESS, *NETWORK, *HUB_CLIENT, *DEVICES, *SETTINGS),
         *("DATABASE_URL", "REDIS_URL", "GATEHOUSE_HUB_TOKEN"),

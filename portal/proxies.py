@@ -12,7 +12,7 @@ from access_requests.addresses import plain_address
 FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 FRONT = "HTTP_X_GATEHOUSE_FRONT"
 FROM_PROXIES = (FORWARDED_FOR, FORWARDED_PROTO, FRONT)
-# What servers and frameworks read as another client, host or path. No header of these is anybody's to send.
+# What servers and frameworks read as another client, host or path. No header of these is anyone's to send.
 MISLEADING = (
     "HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_GATEHOUSE", "HTTP_X_REAL_IP", "HTTP_REMOTE_", "HTTP_X_REMOTE_",
     "HTTP_SCRIPT_", "HTTP_X_SCRIPT", "HTTP_PATH_", "HTTP_X_ORIGINAL", "HTTP_X_REWRITE",

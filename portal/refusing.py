@@ -47,7 +47,7 @@ TOO_LARGE = Refusal(
 STAFF_TOO_LARGE = Refusal(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "TooLarge",
-    "The form is larger than this page takes: upload a smaller file, or use `hf upload`.",
+    "The form is too large for this page: upload a smaller file, or use `hf upload`.",
 )
 NO_LENGTH = Refusal(
     HTTPStatus.LENGTH_REQUIRED,

@@ -60,7 +60,7 @@ WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
 DEBUG = False
-# Every link is built from GATEHOUSE_URL, never from the Host header. The demo shows its mails to this machine without
+# Every link is built from GATEHOUSE_URL, never from the Host header. The demo shows its emails to this machine without
 # a sign-in, so it answers to its own names alone: a page of another site could have its name point here.
 ALLOWED_HOSTS = [urlsplit(GATEHOUSE_URL).hostname, "localhost", "[::1]"] if GATEHOUSE_DEMO else ["*"]
 HTTPS = GATEHOUSE_URL.startswith("https://")
@@ -210,7 +210,7 @@ if GATEHOUSE_DELIVERY != "s3":
     del CELERY_BEAT_SCHEDULE["bucket"]
 
 AUTH_USER_MODEL = "accounts.User"
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # the e-mail address is unique in lower case, by a constraint
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # the email address is unique in lower case, by a constraint
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
@@ -257,7 +257,7 @@ ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # all sessions end but the one that c
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds that a sign-in or confirmation is recent
-# Wrong passwords and codes are counted in portal.accounts.guessing, mails to one address in the adapter. Nothing here is
+# Wrong passwords and codes are counted in portal.accounts.guessing, emails to one address in the adapter. Nothing here is
 # counted by account alone: a stranger would use it up for its person.
 ACCOUNT_RATE_LIMITS = {
     "login_failed": None,
@@ -280,7 +280,7 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS
 USERSESSIONS_TRACK_ACTIVITY = True
 
 MAILER = environment.mailer()
-OUTBOX_PAGE = not MAILER  # where mails are read without a mail server
+OUTBOX_PAGE = not MAILER  # where emails are read without a mail server
 _mail_backend = "portal.smtp.EmailBackend" if MAILER else "portal.outbox.OutboxBackend"
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": _mail_backend, "OPTIONS": MAILER}}
@@ -353,5 +353,5 @@ LOGGING = {
 
 if GATEHOUSE_DEMO and not GATEHOUSE_URL.startswith(("http://127.", "http://localhost", "http://[::1]")):
     raise ImproperlyConfigured(
-        "GATEHOUSE_DEMO is for loopback only: its accounts and mails are open to all who reach it."
+        "GATEHOUSE_DEMO is for loopback only: anyone who reaches the portal can use its accounts and read its emails."
     )

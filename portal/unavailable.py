@@ -25,11 +25,13 @@ log = logging.getLogger(__name__)
 
 SAFE = "Nothing was changed."
 WHOLE = "If you were sending something, check whether it arrived: it was saved completely or not at all."
-AWAY = Unavailable("DatabaseAway", "The portal's database does not answer right now.", WHOLE, 5)
+AWAY = Unavailable("DatabaseAway", "The portal's database is not answering right now.", WHOLE, 5)
 BUSY = Unavailable("Busy", f"Too many people are waiting for the portal's database right now. {SAFE}", "", 5)
 TOO_SLOW = Unavailable("TooSlow", f"This took too long and was stopped. {SAFE}", "", 10)
 LOCKED = Unavailable("Locked", f"Someone else is changing the same thing right now. {SAFE}", "", 5)
-READ_ONLY = Unavailable("ReadOnly", f"The portal's database takes no changes right now. {SAFE}", "", 60)
+READ_ONLY = Unavailable(
+    "ReadOnly", f"The portal's database does not accept changes right now. {SAFE}", "", 60
+)
 FULL = Unavailable(
     "DatabaseFull",
     f"The disk of the portal's database is full. {SAFE}",

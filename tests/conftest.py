@@ -16,7 +16,7 @@ pytest.register_assert_rewrite("tests.attacks.kit")
 
 
 def pytest_configure() -> None:
-    """Signals that whoever started us had ignored (`&` in a script, nohup) are not ignored by what tests start."""
+    """Restore signals that our parent process ignored (`&` in a script, nohup), for what tests start."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             handler = signal.default_int_handler if number == signal.SIGINT else lambda *_: None
@@ -106,7 +106,7 @@ def make_person(db: None) -> Callable[..., Any]:
 
 @pytest.fixture
 def mail_through(settings: Any) -> Callable[..., None]:
-    """`mail_through("a.Backend", host=...)`: mail goes that way, set as the running Django names its setting."""
+    """`mail_through("a.Backend", host=...)`: email goes that way, set as the running Django names its setting."""
     import django
 
     def choose(backend: str, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""dev.py: its set-up in a checkout of its own with a small lock, its arguments, its refusals."""
+"""dev.py: its setup in a checkout of its own with a small lock, its arguments, its refusals."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ SET_UP = [sys.executable, "-c", "import dev; dev.set_up(); dev.say('done')"]
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dev.py in a folder of its own; its lock names nothing, so that a set-up takes seconds."""
+    """dev.py in a folder of its own; its lock names nothing, so that a setup takes seconds."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copy(CHECKOUT / "dev.py", folder)
     for name in ("requirements.lock", "demo-requirements.lock"):
@@ -57,7 +57,7 @@ def test_two_first_uses_at_once_set_up_once(checkout: Path) -> None:
     ]
     said = sorted(process.communicate(timeout=300)[1].splitlines() for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    leaving_out = "Leaving torch out, as GATEHOUSE_TORCH=none says: recoveries cannot run here"
+    leaving_out = "Leaving torch out, because GATEHOUSE_TORCH=none: recoveries cannot run here"
     assert said == [
         ["Making .venv", "Installing from requirements.lock", leaving_out, "done"],
         ["Waiting for another dev.py that is setting this checkout up", "done"],
@@ -107,7 +107,7 @@ def test_interrupted_set_up_is_repaired(checkout: Path) -> None:
     (checkout / ".venv" / "half-installed").touch()
     status, _, errors = run(SET_UP, checkout, GATEHOUSE_TORCH="none")
     assert status == 0
-    assert errors.startswith("Making .venv anew, because its last set-up was interrupted\n")
+    assert errors.startswith("Replacing .venv, because its last setup was interrupted\n")
     assert not (checkout / ".venv" / "half-installed").exists()
     stamp = json.loads((checkout / ".venv" / "gatehouse-stamp.json").read_text())
     assert stamp["torch"] == "none"

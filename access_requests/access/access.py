@@ -1,4 +1,4 @@
-"""May this person read this model now? If not, why, and what to do about it."""
+"""Say whether a person can read a model now and, if not, why and what to do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from access_requests.search import AnyOf
 
 @dataclass(frozen=True)
 class AccessDecision:
-    """*Allowed until* or *refused because*; `sentence` is one ASCII line for the person, with the page's address."""
+    """*Allowed until* or *refused because*. `sentence` is one ASCII line for the person, with the page's address."""
 
     allowed: bool
     code: AccessCode
@@ -47,7 +47,7 @@ class AccessDecision:
 
 # One sentence per refusal; {page} is the model's page, {number} the request, {position} its place in the queue.
 SENTENCES: dict[AccessCode, str] = {
-    AccessCode.OPEN_MODEL: "{model} is not gated: anybody may read it.",
+    AccessCode.OPEN_MODEL: "{model} is not gated: anyone may read it.",
     AccessCode.GRANTED: "You may read {model} until {until}.",
     AccessCode.STAFF: "You may read {model} as one of its owners or reviewers.",
     AccessCode.ANONYMOUS: "Sign in and ask for access at {page} and set HF_TOKEN to the token you get there.",
@@ -69,7 +69,7 @@ MOST_POSITIONS = 1000  # places in a queue that are counted
 
 
 def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None) -> AccessDecision:
-    """The one answer that everything serving bytes asks for; a token can only narrow it."""
+    """Return whether this person may read the model; everything that serves bytes asks this. A token can only narrow it."""
     if not is_person(user):
         return _access_of_nobody(user, model)
     return _access(user, model, standing_in(model, user), token)
@@ -78,9 +78,9 @@ def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None)
 def model_and_access(
     repo_id: str, *, user: Any, token: AccessToken | None
 ) -> tuple[GatedModel, AccessDecision] | None:
-    """The model of that id and what this caller may there, in one query where they may read (the card is deferred).
+    """Return the model with that id and what this caller may do there: one query if they may read (the card is deferred).
 
-    None: there is no such model, or none that this caller may know of.
+    None if there is no such model, or this caller may not know of it.
     """
     if not is_person(user):
         model = models_named(repo_id).defer("card").first()
@@ -136,7 +136,7 @@ _latest_grant = CompiledQuery(
 
 
 def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
-    """`access_of(user, model).code` for a whole list, by the model's key, in at most three queries."""
+    """Return `access_of(user, model).code` for a list of models, by primary key, in at most three queries."""
     models = list(models)
     if not is_person(user):
         return {model.pk: access_of(user, model).code for model in models}
@@ -170,7 +170,7 @@ _roles_among = CompiledQuery(
 
 
 def _code(model: GatedModel, grant: Any, request: AccessRequest | None, reviews: bool) -> AccessCode:
-    """`grant` carries `owes`."""
+    """Return the code for one model. `grant` has the annotation `owes`."""
     if not model.is_gated:
         return AccessCode.OPEN_MODEL
     stands = situation(request, grant, timezone.now())
@@ -214,7 +214,7 @@ def _reason(request: AccessRequest | None) -> str:
 
 
 def live_grant(user: Any, model: GatedModel) -> Grant | None:
-    """The grant by which this person may read now."""
+    """Return the grant that gives this person access now, or None."""
     now = timezone.now()
     return model.grants.filter(
         user=user, revoked_at__isnull=True, starts_at__lte=now, ends_at__gt=now
@@ -222,7 +222,7 @@ def live_grant(user: Any, model: GatedModel) -> Grant | None:
 
 
 def latest_request(user: Any, model: GatedModel) -> AccessRequest | None:
-    """The person's open request for the model, else the one that was closed last."""
+    """Return the person's open request for the model, or else the one that was closed last."""
     found = _latest_request.first(user=user.pk, model=model.pk) if is_person(user) else None
     if found is not None:
         found.model = model
@@ -236,14 +236,14 @@ _latest_request = CompiledQuery(
 
 
 def open_request(user: Any, model: GatedModel) -> AccessRequest | None:
-    """The one request of this person that is still under way."""
+    """Return the person's open request, or None."""
     return model.requests.filter(applicant=user, state__in=OPEN_STATES).first()
 
 
 def queue_position(request: AccessRequest) -> int:
-    """Return 1 for the next, plus one for each of the model's waiting requests that was submitted first before it.
+    """Return the place in the queue: 1 plus the number of the model's waiting requests that were first submitted earlier.
 
-    The count ends at `MOST_POSITIONS`, and everything behind that is `MOST_POSITIONS + 1`.
+    The count stops at `MOST_POSITIONS`; everything behind that gets `MOST_POSITIONS + 1`.
     """
     since = request.first_submitted_at
     waiting = AccessRequest.objects.alias(waits=WAITING_FIRST).filter(model=request.model_id, waits=0)
@@ -259,7 +259,7 @@ def position_in_words(position: int) -> str:
 
 
 def readable_models(user: Any) -> list[GatedModel]:
-    """The gated models that this person may read now, by grant or by role; no cards. For a superuser these are all."""
+    """Return the gated models that this person may read now, by grant or role, without cards; a superuser gets all."""
     now = timezone.now()
     granted = Grant.objects.filter(user=user, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
     mine = Q(pk__in=granted.values("model")) | Q(pk__in=decidable_models(user).values("pk"))

@@ -1,4 +1,4 @@
-"""Which models there are for a person, and which one an address names."""
+"""Find the models that a person may see, and the model that an address names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from access_requests.storable_text import is_storable
 
 
 def may_know_of(user: Any, model: GatedModel) -> bool:
-    """Listed models are public; an unlisted one exists only for those with a role, a request or a grant."""
+    """Return whether a person may know of a model: unlisted ones are hidden without a role, request or grant."""
     if model.listed or is_reviewer(user, model):
         return True
     return is_person(user) and (
@@ -54,7 +54,7 @@ def visible_models(user: Any) -> QuerySet[GatedModel]:
 
 
 def find_model(repo_id: str) -> GatedModel | None:
-    """By id, whatever its case; the card is deferred."""
+    """Return the model with that id, ignoring case; the card is deferred."""
     return _by_name.first(repo_id=repo_id.lower()) if is_storable(repo_id) else None
 
 
@@ -64,7 +64,7 @@ _by_name = CompiledQuery(
 
 
 def models_named(repo_id: str) -> QuerySet[GatedModel]:
-    """The model of that id, whatever its case, or nothing."""
+    """Return a queryset with the model of that id, ignoring case, or an empty one."""
     if not is_storable(repo_id):
         return GatedModel.objects.none()
     # As the unique index has it; `iexact` would compare in upper case.
@@ -72,7 +72,7 @@ def models_named(repo_id: str) -> QuerySet[GatedModel]:
 
 
 def find_renamed(repo_id: str) -> GatedModel | None:
-    """The model that once had this id, whatever its case."""
+    """Return the model that once had this id, ignoring case."""
     if not is_storable(repo_id):
         return None
     same = Exact(Lower("former_ids__repo_id"), repo_id.lower())
@@ -80,9 +80,9 @@ def find_renamed(repo_id: str) -> GatedModel | None:
 
 
 def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
-    """Where this person has roles: the namespace's full name (else its name) and the person's highest role there.
+    """Return the namespaces where this person has roles: full name (or name) and their highest role there.
 
-    Their own user name is no organization. Two queries, which read each namespace once.
+    Their own user name is left out, since it is no organization. Takes two queries and reads each namespace once.
     """
     namespace = Func(
         F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART", output_field=CharField()

@@ -1,7 +1,7 @@
-"""Queries that every request asks: built and compiled once, then asked with new values.
+"""Compile the queries of every request once, then run them with new values.
 
-Building a query with many parts costs the ORM milliseconds of CPU, asking it a tenth of one. What is compiled is
-the ORM's own SQL, so that a query is still written once, as a queryset.
+Building a query with many parts costs the ORM milliseconds of CPU; running it costs a tenth of one. The compiled SQL
+is the ORM's own, so each query is still written only once, as a queryset.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAMPLE_NUMBER = 2**62 - 57
 SAMPLE_NUMBERS = [2**62 - 59]
 SAMPLE_TEXT = "the sample of a text"
 SAMPLE_MOMENT = datetime(1066, 10, 14, 9, 30, tzinfo=UTC)
-# Whom and what most of these queries are about.
+# The person and the model that most of these queries are about.
 USER_AND_MODEL = {"user": SAMPLE_NUMBER, "model": SAMPLE_NUMBER - 1}
 READ = (ModelIterable, ValuesListIterable)  # what a query may be of
 
@@ -38,7 +38,7 @@ class _Compiled:
 
 
 class CompiledQuery:
-    """A query that is compiled once: `build` makes it from named samples, and a call returns its results for other values.
+    """A query that is compiled once: `build` makes it from named samples, and each call returns results for other values.
 
     These are objects, with what `select_related`, `defer` and annotations say, or the tuples of `values_list`. An object's
     foreign keys are read from the database when asked for, also the one by which it was looked up.
@@ -81,7 +81,7 @@ class CompiledQuery:
 
 
 def _reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
-    """Return what makes a row an object, as Django's own `ModelIterable` does."""
+    """Return a function that turns a row into an object, as Django's `ModelIterable` does."""
     about, annotations = compiler.klass_info, compiler.annotation_col_map
     own = slice(about["select_fields"][0], about["select_fields"][-1] + 1)
     names = [column[0].target.attname for column in compiler.select[own]]
@@ -99,7 +99,7 @@ def _reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
 
 
 def _alike(sample: Any, value: Any) -> Any:
-    """Numbers are wrapped for the driver as the sample's was."""
+    """Wrap a number for the driver in the same way as the sample's."""
     if value is None:
         raise ValueError("None compares with nothing: give a value, as of an object that has been saved")
     if isinstance(sample, list):
@@ -118,17 +118,17 @@ def _converted(row: Sequence[Any], converters: dict[int, Any]) -> Sequence[Any]:
 
 
 def columns(model: type[Model], *, but: Sequence[str] = (), prefix: str = "") -> list[str]:
-    """The model's own columns, as `values_list` takes them."""
+    """Return the model's own columns, as `values_list` takes them."""
     return [prefix + field.attname for field in model._meta.concrete_fields if field.name not in but]
 
 
 def instance(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
-    """An object of these columns; the others are read when they are asked for."""
+    """Return an object with these columns; the others are read on first use."""
     return _made(model, [name.rpartition("__")[2] for name in names], values)
 
 
 def _made(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
-    """As `from_db` makes it, in a tenth of the time: without the signals of `__init__`, which nothing here listens to."""
+    """Make an object like `from_db`, in a tenth of the time: without the signals of `__init__`, which nothing here uses."""
     made = model.__new__(model)
     made._state = ModelState()
     made._state.adding, made._state.db = False, DEFAULT_DB_ALIAS

@@ -1,4 +1,4 @@
-"""The Hub's four lists of a model, a page at a time, whatever the model's size.
+"""Read the Hub's four lists of a model page by page, for models of any size.
 
 `ListPlace` proposes who is on a page; `review_lists.place_of` decides, from the newest request and grant of those people.
 """
@@ -21,26 +21,26 @@ from access_requests.models import GatedModel, ListPlace
 
 Key = tuple[datetime, int]  # when it was asked for, and who asked: `review_lists.order`
 AT_ONCE = 1000
-MOST_ENDED = 1000  # people whose access has ended unnoticed that one page looks at
+MOST_ENDED = 1000  # people per page whose access ended and was not noticed yet
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which people of a list: `name` begins the user name; the dates, themselves left out, bound when it was asked."""
+    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the time of the request."""
 
     name: str = ""
     after: datetime | None = None
     before: datetime | None = None
 
     def among(self, places: QuerySet[ListPlace]) -> QuerySet[ListPlace]:
-        """Return the rows of these people; the dates are looked at by the caller."""
+        """Return the rows of these people; the caller checks the dates."""
         if not self.name:
             return places
         people = get_user_model().objects.alias(lower=Lower("username"))
         return places.filter(person__in=people.filter(lower__startswith=self.name.lower()).values("pk"))
 
     def fits(self, entry: ReviewEntry) -> bool:
-        """Whether it was asked for within the dates."""
+        """Return whether the request was made between the dates."""
         at = order(entry)[0]
         return (self.after is None or at > self.after) and (self.before is None or at < self.before)
 
@@ -48,7 +48,7 @@ class Wanted:
 def page_of(
     model: GatedModel, place: Place, wanted: Wanted = Wanted(), *, behind: Key | None = None, most: int
 ) -> list[ReviewEntry]:
-    """Return the first entries of a list, the longest waiting first, or those behind a key."""
+    """Return the first entries of a list, the longest waiting first, or the entries after a key."""
     ended = [entry for entry in _ended(model, place, wanted) if behind is None or order(entry) > behind]
     found, last = list[ReviewEntry](), behind
     while len(found) < most:
@@ -57,12 +57,14 @@ def page_of(
         if len(keys) < most:
             break
         last = keys[-1]
-    people = {entry.person_id: entry for entry in [*ended, *found]}  # an end may be noticed between the two
+    people = {
+        entry.person_id: entry for entry in [*ended, *found]
+    }  # a task may notice an end between the two
     return sorted(people.values(), key=order)[:most]
 
 
 def everybody(model: GatedModel) -> Iterator[ReviewEntry]:
-    """Yield the entries of all lists in one order, read a page at a time; one who moves meanwhile comes once."""
+    """Yield the entries of all lists in one order, page by page; a person who moves in the meantime appears once."""
     seen = set[int]()
     for entry in merge(*(_whole_list(model, place) for place in Place), key=order):
         if entry.person_id not in seen:
@@ -99,7 +101,7 @@ def _entries_at(model: GatedModel, place: Place, keys: list[Key]) -> list[Review
 def _ended(model: GatedModel, place: Place, wanted: Wanted) -> list[ReviewEntry]:
     """Return the entries of people whose access has ended since a task looked: they still count as accepted.
 
-    The task looks every minute. Of more than it had time for, the first to end are taken; the others come with it.
+    The task runs every minute. If there are more than it had time for, the first to end are returned now.
     """
     if place == Place.ACCEPTED:
         return []

@@ -1,4 +1,4 @@
-"""Who may: small predicates over roles. A superuser is owner and reviewer everywhere."""
+"""Check permissions by role. A superuser is owner and reviewer of every model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def is_person(user: Any) -> bool:
-    """Signed in, and the account is not disabled."""
+    """Return whether this is a signed-in person with an active account."""
     return bool(user and user.is_authenticated and user.is_active)
 
 
 def is_owner(user: Any, model: GatedModel) -> bool:
-    """May change settings and weights, and decide."""
+    """Return whether the person owns the model: owners change settings and weights, and decide."""
     return is_person(user) and (user.is_superuser or _role(user, model) == Role.OWNER)
 
 
 def is_reviewer(user: Any, model: GatedModel) -> bool:
-    """May decide: owner, reviewer or superuser."""
+    """Return whether the person may decide requests: owner, reviewer or superuser."""
     return is_person(user) and (user.is_superuser or _role(user, model) is not None)
 
 
@@ -42,14 +42,14 @@ _roles = CompiledQuery(
 
 
 def reviewers_of(model: GatedModel) -> QuerySet[User]:
-    """Everybody who may decide for the model, superusers included."""
+    """Return everyone who may decide for the model, including superusers."""
     return get_user_model().objects.filter(
         Q(is_superuser=True) | Q(pk__in=model.roles.values("user")), is_active=True
     )
 
 
 def people_to_tell(model: GatedModel, *, owners_only: bool = False) -> QuerySet[User]:
-    """Who gets mail about the model: its owners (and reviewers); superusers where nobody has a role."""
+    """Return who gets emails about the model: its owners (and reviewers), or superusers if no one has a role."""
     roles = model.roles.filter(role=Role.OWNER) if owners_only else model.roles.all()
     named = get_user_model().objects.filter(is_active=True, pk__in=roles.values("user"))
     if named.exists():
@@ -58,7 +58,7 @@ def people_to_tell(model: GatedModel, *, owners_only: bool = False) -> QuerySet[
 
 
 def decidable_models(user: Any) -> QuerySet[GatedModel]:
-    """The models whose requests this person may decide."""
+    """Return the models whose requests this person may decide."""
     if not is_person(user):
         return GatedModel.objects.none()
     if user.is_superuser:
@@ -67,5 +67,5 @@ def decidable_models(user: Any) -> QuerySet[GatedModel]:
 
 
 def decides_somewhere(user: Any) -> bool:
-    """Owner or reviewer of any model, or superuser."""
+    """Return whether the person is owner or reviewer of any model, or a superuser."""
     return is_person(user) and (user.is_superuser or ModelRole.objects.filter(user=user).exists())

@@ -1,4 +1,4 @@
-"""Where people stand with a model as the Hub counts: four lists, one entry for a person, the newest that counts.
+"""Place people in the Hub's four lists of a model: one entry for each person, the newest that counts.
 
 Drafts and withdrawn requests are in none of the lists. `access_requests.access.list_pages` finds who is on a page of a list.
 """
@@ -34,9 +34,9 @@ GRANT_ID = "grant-"  # how the id of an entry without a request begins
 
 @dataclass(frozen=True)
 class ReviewEntry:
-    """One person towards one model: the newest request that counts, the newest grant, and the list they come to.
+    """One person and one model: the newest request that counts, the newest grant, and the list that follows.
 
-    `decision` is the newest decision about the request; whoever looked before it was made came too late.
+    `decision` is the newest decision about the request; a reviewer who looked before it was made is too late.
     """
 
     person_id: int
@@ -47,28 +47,28 @@ class ReviewEntry:
 
     @cached_property
     def shown(self) -> AccessRequest | None:
-        """The request that stands in the list; of somebody with access, the one that gave it."""
+        """Return the request shown in the list; for a person with access, the one that gave it."""
         if self.place == Place.ACCEPTED and self.grant is not None:
             return self.grant.request
         return self.request
 
     @property
     def id(self) -> str:
-        """What `requestId` names."""
+        """Return the value of `requestId`."""
         if self.shown is not None:
             return str(self.shown.pk)
         return f"{GRANT_ID}{self.grant.pk}" if self.grant else ""
 
     @cached_property
     def asked_at(self) -> datetime | None:
-        """When it was asked for; of access given without a request, when it was given."""
+        """Return when the request was made; for access without a request, when it was given."""
         if self.shown is not None:
             return self.shown.submitted_at
         return self.grant.starts_at if self.grant else None
 
     @cached_property
     def settled_at(self) -> datetime | None:
-        """When somebody decided last, or time did; nothing while it waits."""
+        """Return when the last decision was made or the access expired; None while it waits."""
         if self.place == Place.ACCEPTED and self.grant is not None:
             approved_at = self.shown.closed_at if self.shown else None
             return max(self.grant.starts_at, approved_at or self.grant.starts_at)
@@ -80,7 +80,7 @@ class ReviewEntry:
 
 
 class Named(NamedTuple):
-    """What lists say of a person; a thousand of these are made in a tenth of the time that objects take."""
+    """What lists show of a person; a thousand of these take a tenth of the time of model objects."""
 
     pk: int
     username: str
@@ -90,7 +90,7 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class ListedEntry:
-    """A entry with what a list says about it."""
+    """An entry with what a list shows about it."""
 
     entry: ReviewEntry
     person: Named
@@ -99,7 +99,7 @@ class ListedEntry:
 
     @property
     def asked(self) -> bool:
-        """Whether the person asked; a request that stands for access given unasked is younger than its own date."""
+        """Return whether the person asked; a request made for access given without one is younger than its own date."""
         request = self.request
         return request is not None and (
             request.submitted_at is None or request.created_at <= request.submitted_at
@@ -107,12 +107,12 @@ class ListedEntry:
 
 
 def place_of(request: AccessRequest | None, grant: Grant | None) -> Place | None:
-    """The list that a person's newest counting request and newest grant come to."""
+    """Return the list that follows from a person's newest counting request and newest grant."""
     return PLACES[situation(request, grant, timezone.now())]
 
 
 def review_entry(person: Any, model: GatedModel) -> ReviewEntry:
-    """Where this person stands now; without a place for somebody who never asked."""
+    """Return where this person stands now; without a place if they never asked."""
     found = next(iter(review_entries(model, [person.pk])), ReviewEntry(person.pk))
     if found.request is None:
         return found
@@ -121,7 +121,7 @@ def review_entry(person: Any, model: GatedModel) -> ReviewEntry:
 
 
 def person_of(model: GatedModel, entry_id: str) -> Any:
-    """Whom an entry's id names, or None; the id of an entry that another one has replaced names nobody."""
+    """Return the person that an entry's id names, or None, also if another entry has replaced it."""
     number = entry_id.removeprefix(GRANT_ID)
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return None
@@ -141,7 +141,7 @@ def person_of(model: GatedModel, entry_id: str) -> Any:
 
 
 def review_entries(model: GatedModel, people: Iterable[int]) -> list[ReviewEntry]:
-    """Return where each of these people stands, by their keys; those who never asked and have no grant are left out."""
+    """Return where each of these people stands, by primary key; people without a request or grant are left out."""
     people = list(people)
     if not people:
         return []
@@ -153,12 +153,12 @@ def review_entries(model: GatedModel, people: Iterable[int]) -> list[ReviewEntry
 
 
 def order(entry: ReviewEntry) -> tuple[datetime, int]:
-    """A place in a list that stays when others leave it."""
+    """Return a sort key that does not change when other entries leave the list."""
     return entry.asked_at or timezone.now(), entry.person_id
 
 
 def listed_entries(entries: Iterable[ReviewEntry], *, answers: bool = True) -> list[ListedEntry]:
-    """Return the entries with people and who gave access; with `answers` also with the forms of what was answered."""
+    """Return the entries with people and who gave access; with `answers` also with the forms that were answered."""
     entries = list(entries)
     named = {entry.person_id for entry in entries}
     named |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}
@@ -185,7 +185,7 @@ def _named(keys: Iterable[int]) -> dict[int, Named]:
 
 
 def _add_forms(requests: list[AccessRequest]) -> None:
-    """Many requests share a form."""
+    """Add the forms in one query, since many requests share a form."""
     forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
     for request in requests:
         request.form = forms[request.form_id]
@@ -210,7 +210,7 @@ _newest_requests, _newest_grants = (
 
 
 def _add_requests(grants: Iterable[Grant], newest: dict[int, AccessRequest]) -> None:
-    """Give grants their requests; most are the persons' newest, which have been read."""
+    """Add the requests to grants; most of them are the person's newest one, which was read before."""
     known = {request.pk: request for request in newest.values()}
     named = {grant.request_id for grant in grants if grant.request_id}
     if missing := named - known.keys():

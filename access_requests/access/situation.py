@@ -1,7 +1,7 @@
-"""Where a person stands with a model, by one rule: a live grant, else whichever of the newest request and grant came last.
+"""Say where a person stands with a model, by one rule: a live grant, else the later of the newest request and grant.
 
-Pages, the Hub's four lists and followed repositories choose the request that they pass in, each for a reason of its own
-(pages count drafts, the lists do not); what follows from it stands here once, in three tables.
+Pages, the Hub's four lists and followed repositories each pass in a different request (pages count drafts, the lists do
+not). What follows from it is defined here once, in three tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEWEST_FIRST = (F("closed_at").desc(nulls_first=True), F("pk").desc())
 
 
 class Situation(StrEnum):
-    """What decides: a grant that is live or has ended, or else the state of a request."""
+    """The deciding fact: a live or ended grant, or else the state of a request."""
 
     NOTHING = "nothing"  # neither a request nor a grant
     HAS_ACCESS = "has_access"
@@ -46,7 +46,7 @@ OF_STATE = {
     RequestState.APPROVED: Situation.APPROVED,
 }
 
-# What a person is told who may read neither as an owner nor as a reviewer.
+# The refusal for a person who is neither owner nor reviewer.
 ACCESS_CODES = {
     Situation.NOTHING: AccessCode.NO_REQUEST,
     Situation.HAS_ACCESS: AccessCode.GRANTED,
@@ -61,7 +61,7 @@ ACCESS_CODES = {
     Situation.APPROVED: AccessCode.NO_REQUEST,
 }
 
-# The list of the Hub that a person is in. Drafts and withdrawn requests are passed in by nobody who asks for it.
+# The Hub's list that a person is in. Callers that need it never pass in drafts or withdrawn requests.
 PLACES = {
     Situation.NOTHING: None,
     Situation.HAS_ACCESS: Place.ACCEPTED,
@@ -76,7 +76,7 @@ PLACES = {
     Situation.APPROVED: Place.RESET,
 }
 
-# What a followed repository should say of the person. A withdrawn request is in none of its lists.
+# The state that a followed repository should show. A withdrawn request is in none of its lists.
 FAR_STATUSES = {
     Situation.NOTHING: FarStatus.RESET,
     Situation.HAS_ACCESS: FarStatus.ACCEPTED,
@@ -93,7 +93,7 @@ FAR_STATUSES = {
 
 
 def situation(request: AccessRequest | None, grant: Grant | None, now: datetime) -> Situation:
-    """Return where a person stands at this moment, from their newest request and newest grant; pure.
+    """Return where a person stands now, from their newest request and newest grant; a pure function.
 
     `grant` may also be a live one while there is a newer one that is not.
     """
@@ -105,7 +105,7 @@ def situation(request: AccessRequest | None, grant: Grant | None, now: datetime)
 
 
 def is_older(request: AccessRequest, grant: Grant) -> bool:
-    """Return whether the grant, and not the request, is the last word: a decision against counts from when it was given."""
+    """Return whether the grant is newer than the request: a rejection counts from when it was decided."""
     if request.is_open:
         return False
     if request.state == RequestState.APPROVED:

@@ -1,4 +1,4 @@
-"""What a person is to a model: one row of one query, which every request for a file asks."""
+"""Read what a person has with a model in one query, which every request for a file runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from access_requests.storable_text import is_storable
 
 @dataclass(frozen=True)
 class Standing:
-    """A person's live grant and whether it waits for a licence, their role, and whether they came here before."""
+    """A person's live grant and whether it waits for a licence, their role, and whether they asked before."""
 
     grant: Grant | None
     owes_licence: bool
@@ -44,13 +44,13 @@ class Standing:
 
 
 def standing_in(model: GatedModel, user: Any) -> Standing:
-    """Where this person stands with the model now; one query."""
+    """Return where this person stands with the model now; one query."""
     rows = _prepared().by_number(number=model.pk, user=user.pk, now=timezone.now())
     return _read(rows[0], user)[1]
 
 
 def standing_by_name(repo_id: str, user: Any) -> tuple[GatedModel, Standing] | None:
-    """The model of that id, whatever its case, and where this person stands with it; one query."""
+    """Return the model with that id, ignoring case, and where this person stands with it; one query."""
     if not is_storable(repo_id):
         return None
     rows = _prepared().by_name(repo_id=repo_id.lower(), user=user.pk, now=timezone.now())
@@ -112,9 +112,9 @@ def _read(row: tuple[Any, ...], user: Any) -> tuple[GatedModel, Standing]:
 
 
 def owed(grant: str = "") -> QuerySet[LicenceVersion]:
-    """Texts that a grant's holder must accept first, for `Exists` on a row whose grant's fields begin with `grant`.
+    """Return the texts that a grant's holder must accept first, for `Exists` on a row with grant fields named `grant...`.
 
-    Who was granted access without a request has vouched for texts of that time, and owes only newer ones.
+    For access without a request, texts of that time count as accepted and only newer ones are owed.
     """
     accepted = LicenceAcceptance.objects.filter(
         user=OuterRef(OuterRef(f"{grant}user")),
@@ -134,11 +134,11 @@ def owed(grant: str = "") -> QuerySet[LicenceVersion]:
 
 
 def owing(grants: QuerySet[Grant]) -> QuerySet[Any]:
-    """Grants with `owes`: whether their holder must accept a licence text first."""
+    """Annotate grants with `owes`: whether their holder must accept a licence text first."""
     return grants.annotate(owes=Exists(owed()))
 
 
 def owed_licences(grant: Grant) -> list[LicenceVersion]:
-    """The texts that the holder of this grant must accept before downloading goes on."""
+    """Return the texts that the holder of this grant must accept before further downloads."""
     found = Grant.objects.filter(pk=grant.pk).values_list(ArraySubquery(owed().values("pk")), flat=True).get()
     return list(LicenceVersion.objects.filter(pk__in=found).order_by("pk"))

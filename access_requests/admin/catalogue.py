@@ -218,7 +218,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         self.published(request, stored)
 
     def add(self, request: HttpRequest, obj: GatedModel, given: dict[str, Any]) -> None:
-        """Adds the model; whoever adds it is its first owner."""
+        """Add the model; the person who adds it is its first owner."""
         made = self.make(request, given, self.fields_of(request, given))
         obj.__dict__.update(made.__dict__)
 
@@ -299,7 +299,9 @@ class GatedModelAdmin(ReadOnlyAdmin):
             ).first()
             if licence is not None:
                 retire_licence(model=model, licence=licence, actor=request.user)
-                messages.success(request, f"{licence.name} is retired; who accepted it is still on record.")
+                messages.success(
+                    request, f"{licence.name} is retired. The portal still records who accepted it."
+                )
             return
         text = LicenceText(
             form.cleaned_data["name"], form.cleaned_data["language"], form.cleaned_data["text"]
@@ -308,12 +310,14 @@ class GatedModelAdmin(ReadOnlyAdmin):
             model=model, licence=text, must_accept=form.cleaned_data["must_accept"], actor=request.user
         )
         if added.fresh:
-            messages.success(request, f"{text.name} is current: whoever asks from now on agrees to it.")
+            messages.success(
+                request, f"{text.name} is now the current text. New applicants must agree to it."
+            )
         else:
-            messages.info(request, f"{text.name} has exactly this text already.")
+            messages.info(request, f"{text.name} already has exactly this text.")
         if form.cleaned_data["must_accept"]:
             messages.info(
-                request, f"People with access who must agree to it now, and were mailed: {added.asked}."
+                request, f"People with access who must now agree to it and got an email: {added.asked}."
             )
 
     def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -335,7 +339,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 say(request, error)
             else:
                 messages.success(
-                    request, "New requests use this form; those under way keep the one they have."
+                    request, "New requests use this form. Requests already started keep their form."
                 )
                 return redirect("admin:access_requests_gatedmodel_form", model.pk)
         return self._page(request, model, "form", {"rows": rows, "gate": gate})

@@ -1,4 +1,4 @@
-"""The far side on a request's page: who asked there, as that side tells it, and what is told there."""
+"""The remote on a request's page: who asked there, as that side tells it, and what is told there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shown(value: Any) -> str:
 
 
 def holders(person: RemotePerson) -> QuerySet[EmailAddress]:
-    """Who has confirmed here the address that the far side gave: a hint, and no proof that both are one."""
+    """Who has confirmed here the address that the remote gave: a hint, and no proof that both are one."""
     if not person.email:
         return EmailAddress.objects.none()
     return EmailAddress.objects.filter(email__iexact=person.email, verified=True).select_related("user")

@@ -52,12 +52,12 @@ class FollowForm(forms.Form):
     """Only endpoints that an operator gave a token for can be chosen: the portal calls no other address."""
 
     model = forms.ModelChoiceField(queryset=GatedModel.objects.none(), label="Model here")
-    endpoint = forms.ChoiceField(help_text="Those that an operator gave a token for.")
+    endpoint = forms.ChoiceField(help_text="Endpoints for which an operator set a token.")
     far_id = forms.CharField(
         label="Repository there",
         required=False,
         max_length=193,
-        help_text="NAMESPACE/NAME; left empty, the same as here.",
+        help_text="NAMESPACE/NAME. If you leave it empty, the same id as here.",
     )
 
     def __init__(self, user: Any, *args: Any, **options: Any) -> None:
@@ -73,9 +73,9 @@ class FollowingForm(forms.Form):
         label="Seconds between two polls", min_value=SHORTEST_PAUSE, max_value=LONGEST_PAUSE
     )
     mail_applicants = forms.BooleanField(
-        label="Mail decisions from here too",
+        label="Email decisions from here too",
         required=False,
-        help_text="To the address that the far side gave, which nobody here has confirmed. It sends mails of its own.",
+        help_text="Sent to the address that the remote gave, which is not confirmed here. The remote also sends its own emails.",
     )
 
 
@@ -142,7 +142,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
                 form.add_error(None, error.sentence)
             else:
                 messages.success(
-                    request, f"{followed.model} follows {followed}; the first poll is on its way."
+                    request, f"{followed.model} follows {followed}. The first poll starts in a moment."
                 )
                 return redirect("admin:access_requests_followedrepo_change", followed.pk)
         context = {
@@ -202,14 +202,18 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         return redirect("admin:access_requests_followedrepo_change", followed.pk)
 
     def ask_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(request, object_id, sync_now, "It is asked in a moment: load this page again then.")
+        return self._do(
+            request, object_id, sync_now, "It is polled in a moment. Reload this page to see the result."
+        )
 
     def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(request, object_id, pause, "Paused: nothing is asked or told there until “Ask now”.")
+        return self._do(
+            request, object_id, pause, "Paused: nothing is fetched or reported until you press “Ask now”."
+        )
 
     def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._do(
-            request, object_id, unfollow, "It is not followed any more. Requests and grants stay."
+            request, object_id, unfollow, "The repository is no longer followed. Requests and grants stay."
         )
 
     def settings_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

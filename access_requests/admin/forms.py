@@ -64,14 +64,14 @@ class ServiceForm(forms.ModelForm):
 
 class AddModelForm(ServiceForm):
     card = CardField(
-        help_text="README.md whole, front matter included; its extra_gated_* keys become the form."
+        help_text="The whole README.md, including the front matter. Its extra_gated_* keys become the form."
     )
     licence_file = forms.FileField(
         required=False,
-        help_text="The text to agree to (UTF-8). More can be added afterwards. Without one the card's extra_gated_prompt is taken.",
+        help_text="The text to agree to (UTF-8). More can be added afterwards. Without one, the card's extra_gated_prompt is used.",
     )
     licence_language = forms.CharField(
-        initial="en", max_length=35, help_text="Of the licence text, such as en or zh-Hant."
+        initial="en", max_length=35, help_text="Language of the licence text, such as en or zh-Hant."
     )
 
     class Meta:
@@ -92,19 +92,19 @@ class AddModelForm(ServiceForm):
 
 class ChangeModelForm(ServiceForm):
     card = CardField(
-        help_text="A card that cannot be understood is refused and the last good form stays. A changed card is read anew."
+        help_text="A card that cannot be read is refused, and the last good form stays. If you change the card, it is read again."
     )
 
     class Meta:
         model = GatedModel
         fields = ["repo_id", "card", "gate", "grant_days", "listed"]
-        help_texts = {"repo_id": "Clients and pages that use a former id are led to the new one."}
+        help_texts = {"repo_id": "Clients and pages that use a former id are redirected to the new one."}
 
 
 class RoleForm(forms.ModelForm):
-    """A person by user name or e-mail address: a list of all accounts would tell owners who is here."""
+    """A person by user name or email address: a list of all accounts would tell owners who is here."""
 
-    person = forms.CharField(max_length=254, help_text="User name or e-mail address")
+    person = forms.CharField(max_length=254, help_text="User name or email address")
 
     class Meta:
         model = ModelRole
@@ -125,7 +125,7 @@ class RoleForm(forms.ModelForm):
         return named
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Naming somebody a second time changes their role."""
+        """Naming someone a second time changes their role."""
         return {*super()._get_validation_exclusions(), "user", "model"}
 
 
@@ -133,7 +133,9 @@ class LicenceForm(forms.Form):
     """One licence text, as a file or typed."""
 
     name = forms.CharField(
-        max_length=200, required=False, help_text="File name, such as LICENSE.txt; of a file its own."
+        max_length=200,
+        required=False,
+        help_text="File name, such as LICENSE.txt. For an upload, the name of the file.",
     )
     language = forms.CharField(max_length=35, initial="en", help_text="Such as en or zh-Hant.")
     file = forms.FileField(required=False)
@@ -143,7 +145,7 @@ class LicenceForm(forms.Form):
     must_accept = forms.BooleanField(
         required=False,
         label="Must be accepted again",
-        help_text="Everybody who has access is mailed, and their downloads are refused until they agree. Owners and reviewers go on.",
+        help_text="Everyone with access gets an email and cannot download until they agree. This does not affect owners and reviewers.",
     )
 
     def clean(self) -> dict[str, Any]:

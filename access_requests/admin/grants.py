@@ -73,7 +73,7 @@ class RevokeForm(forms.Form):
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="Reaches the person. Without it they are told that no reason was given.",
+        help_text="The person sees it. If you leave it empty, the email says that no reason was given.",
     )
 
 
@@ -137,7 +137,7 @@ class GrantAdmin(ReadOnlyAdmin):
         if grant is None or not self.has_view_permission(request, grant):
             return self.not_there(request, object_id)
         if not grant.is_live():
-            messages.warning(request, "This grant has ended already, so there is nothing to revoke.")
+            messages.warning(request, "This grant has already ended, so there is nothing to revoke.")
             return redirect("admin:access_requests_grant_change", grant.pk)
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
@@ -149,7 +149,8 @@ class GrantAdmin(ReadOnlyAdmin):
                 say(request, error)
             else:
                 messages.success(
-                    request, f"The access of {grant.user} to {grant.model} is revoked; a mail tells them."
+                    request,
+                    f"The access of {grant.user} to {grant.model} is revoked. They are informed by email.",
                 )
             return redirect("admin:access_requests_grant_change", grant.pk)
         context = {

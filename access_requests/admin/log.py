@@ -1,4 +1,4 @@
-"""What happened and what was mailed: to be read."""
+"""What happened and what was emailed: to be read."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class DecisionForm(forms.Form):
 
     reason_code = forms.ChoiceField(label="Reason", choices=ReasonCode.choices, required=False)
     words = forms.CharField(
-        label="Words to the applicant",
+        label="Message to the applicant",
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 6, "dir": "auto"}),
@@ -90,7 +90,7 @@ class WayBackForm(forms.Form):
     to = forms.ChoiceField(choices=[(Place.PENDING, "reopen"), (Place.RESET, "reset")])
     seen = forms.IntegerField(min_value=0)
     back_words = forms.CharField(
-        label="Words to the applicant",
+        label="Message to the applicant",
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
@@ -208,7 +208,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             asked.refresh_from_db()
             back.add_error("back_words" if error.field == "words" else None, error.sentence)
             return self._show(request, asked, DecisionForm(), back=back, status=error.status)
-        done = "is open again" if to == Place.PENDING else "is reset: the person may ask again"
+        done = "is open again" if to == Place.PENDING else "is reset, and the person can ask again"
         messages.success(request, f"Request #{asked.pk} {done}. {self._told(asked)}")
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
@@ -218,17 +218,21 @@ class AccessRequestAdmin(ReadOnlyAdmin):
 
     def _done(self, asked: AccessRequest, outcome: Outcome) -> str:
         done = {
-            Outcome.APPROVED: "is approved: the grant is made, and the weights follow",
+            Outcome.APPROVED: "is approved. The person has access, and the weights follow",
             Outcome.REJECTED: "is rejected",
             Outcome.CHANGES_REQUESTED: "goes back to the applicant for changes",
-            Outcome.RESET: "is reset: the person may ask again",
+            Outcome.RESET: "is reset, and the person can ask again",
         }
         return f"Request #{asked.pk} {done[outcome]}. {self._told(asked)}"
 
     def _told(self, asked: AccessRequest) -> str:
-        """How the person learns of it: by mail, or where they asked."""
+        """How the person learns of it: by email, or where they asked."""
         remote = remote_of(asked)
-        return f"It is told at {remote.followed.host}." if remote else f"A mail tells {asked.full_name}."
+        return (
+            f"The decision is reported to {remote.followed.host}."
+            if remote
+            else f"{asked.full_name} is informed by email."
+        )
 
     def _show(
         self,

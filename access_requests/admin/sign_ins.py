@@ -122,8 +122,8 @@ class TrustedRepositoryAdmin(SuperuserAdmin):
     actions = ["remove_trust"]
     list_per_page = 50
 
-    @admin.action(description="Trust the chosen repositories no more", permissions=["view"])
+    @admin.action(description="Stop trusting the chosen repositories", permissions=["view"])
     def remove_trust(self, request: HttpRequest, repositories: QuerySet[TrustedRepository]) -> None:
         """Ends each with the tokens that it gave."""
         ended = sum(remove_trusted(trusted=trusted, user=request.user) for trusted in repositories)
-        messages.success(request, f"Not trusted any more; tokens ended with that: {ended}.")
+        messages.success(request, f"No longer trusted. Tokens that ended: {ended}.")

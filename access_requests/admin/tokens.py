@@ -57,7 +57,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 class RevokeForm(forms.Form):
     reason = forms.CharField(
-        required=False, max_length=200, help_text="Reaches the person by mail. Their access stays as it is."
+        required=False, max_length=200, help_text="The person gets it by email. Their access stays as it is."
     )
 
 
@@ -155,7 +155,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
             return self.not_there(request, object_id)
         back = redirect("admin:access_requests_accesstoken_change", token.pk)
         if token.revoked_at:
-            messages.warning(request, "This token has ended already, so there is nothing to revoke.")
+            messages.warning(request, "This token has already ended, so there is nothing to revoke.")
             return back
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():

@@ -17,6 +17,6 @@ def eu_refusal(form: GateForm, country: str) -> str | None:
     if not form.eu_disallowed or country.upper() not in EU_COUNTRIES | EU_TERRITORIES:
         return None
     return (
-        "The owner does not offer this model in the European Union, so a request from there cannot be taken; "
+        "The owner does not offer this model in the European Union, so requests from there are refused; "
         "ask the owner if you work elsewhere."
     )

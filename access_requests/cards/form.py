@@ -8,7 +8,7 @@ from typing import Any
 
 FIELD_TYPES = ("text", "checkbox", "date_picker", "country", "select", "ip_location")
 
-# What the portal knows about a person or a request -> the types a card may declare such a field with.
+# What the portal knows about a person or a request -> the types that a card may declare its field with.
 ROLE_TYPES: dict[str, tuple[str, ...]] = {
     "first_name": ("text",),
     "last_name": ("text",),
@@ -103,7 +103,7 @@ class GateForm:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GateForm:
-        """Rebuild a form from `to_json`; raises ValueError when the data is not such a form."""
+        """Rebuild a form from `to_json`; raises ValueError when the data is not a form."""
         try:
             fields = tuple(_field_from_json(field) for field in data.get("fields", ()))
             form = cls(**{**data, "fields": fields})

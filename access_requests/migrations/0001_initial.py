@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
                 ('repo_id', models.CharField(max_length=193, verbose_name='repository id')),
                 ('card', models.TextField(help_text='README.md whole, front matter included; the last one that could be understood.')),
                 ('card_data', models.JSONField(blank=True, default=dict, help_text="The card's front matter as the Hub shows it.")),
-                ('gate', models.CharField(choices=[('none', 'not gated: anybody may read'), ('manual', 'a reviewer decides'), ('auto', 'granted on submission')], default='manual', max_length=10)),
+                ('gate', models.CharField(choices=[('none', 'not gated: anyone may read'), ('manual', 'a reviewer decides'), ('auto', 'granted on submission')], default='manual', max_length=10)),
                 ('grant_days', models.PositiveIntegerField(default=365, help_text='How long a grant lasts.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(36500)])),
                 ('listed', models.BooleanField(default=True, help_text='An unlisted model is not found by those who may not read it.')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
             name='OutgoingMail',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(help_text='What it is about: the same thing is mailed once.', max_length=200, unique=True)),
+                ('key', models.CharField(help_text='What it is about: the same thing is emailed once.', max_length=200, unique=True)),
                 ('to', models.EmailField(max_length=254)),
                 ('subject', models.CharField(max_length=300)),
                 ('text', models.TextField()),
@@ -187,7 +187,7 @@ class Migration(migrations.Migration):
                 ('sent_at', models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'verbose_name': 'outgoing mail',
+                'verbose_name': 'outgoing email',
                 'ordering': ['-pk'],
             },
         ),

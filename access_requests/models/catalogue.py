@@ -73,7 +73,7 @@ class GatedModel(models.Model):
         return self.gate != Gate.NONE
 
     def address(self) -> str:
-        """The page's full address, as mails and error messages name it."""
+        """The page's full address, as emails and error messages name it."""
         return f"{settings.GATEHOUSE_URL}/{self.repo_id}"
 
 

@@ -1,4 +1,4 @@
-"""Where everybody stands in the Hub's lists, so that a page of a list is read by index."""
+"""Where everyone stands in the Hub's lists, so that a page of a list is read by index."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class TokenExchange(models.Model):
 class IssuerKeys(models.Model):
     """An issuer's public keys as last fetched; `tried_at` bounds how often they are asked for.
 
-    Whoever sets `fetching_until` is the one that asks; a process that died gives way when that moment has passed.
+    The process that sets `fetching_until` does the fetch; if it dies, another may once that moment has passed.
     """
 
     issuer = models.CharField(max_length=200, unique=True)

@@ -12,7 +12,7 @@ from access_requests.search import OF_EMAIL, trigram_index
 
 class OutgoingMail(models.Model):
     key = models.CharField(
-        max_length=200, unique=True, help_text="What it is about: the same thing is mailed once."
+        max_length=200, unique=True, help_text="What it is about: the same thing is emailed once."
     )
     to = models.EmailField()
     subject = models.CharField(max_length=300)
@@ -35,7 +35,7 @@ class OutgoingMail(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
-        verbose_name = "outgoing mail"
+        verbose_name = "outgoing email"
         ordering = ["-pk"]
         indexes = [
             models.Index(

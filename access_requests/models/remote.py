@@ -40,7 +40,7 @@ class FollowedRepo(models.Model):
     )
     mail_applicants = models.BooleanField(
         default=False,
-        help_text="Mail decisions from here too, where the far side gave an address. It sends its own mails.",
+        help_text="Email decisions from here too, if the remote gave an address. The remote sends its own emails.",
     )
     poll_every = models.PositiveIntegerField(default=300, help_text="Seconds between two polls.")
     next_poll_at = models.DateTimeField(default=timezone.now)
@@ -117,9 +117,9 @@ class RemotePerson(models.Model):
 
     endpoint = models.URLField(max_length=200)
     far_user_id = models.CharField(max_length=64, blank=True, help_text="Stays when the name changes.")
-    name = models.CharField(max_length=96, blank=True, help_text="Empty where the far side hides names.")
+    name = models.CharField(max_length=96, blank=True, help_text="Empty if the remote hides names.")
     full_name = models.CharField(max_length=200, blank=True)
-    email = models.EmailField("e-mail, as given", blank=True)
+    email = models.EmailField("email, as given", blank=True)
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.PROTECT, related_name="remote_person")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -154,7 +154,7 @@ class RemoteRequest(models.Model):
     request = models.OneToOneField(AccessRequest, models.PROTECT, related_name="remote")
     far_request_id = models.CharField("request id there", max_length=100, blank=True)
     far_status = models.CharField("state there", max_length=10, choices=FarStatus)
-    far_asked_at = models.DateTimeField("asked there", help_text="The newest time the far side told.")
+    far_asked_at = models.DateTimeField("asked there", help_text="The newest time that the remote gave.")
     far_fields = models.JSONField(default=dict, blank=True, help_text="Label -> answer, as last seen.")
     answered_at = models.DateTimeField(help_text="The time of asking that the request here stands for.")
     other_answers = models.JSONField(
@@ -193,14 +193,16 @@ class RemoteRequest(models.Model):
 
 
 class RemotePush(models.Model):
-    """One state to be written over there; the row owns the work, whoever claims it."""
+    """One state to be written over there; the row owns the work, no matter which worker claims it."""
 
     remote = models.ForeignKey(RemoteRequest, models.PROTECT, related_name="pushes")
     status = models.CharField("to be", max_length=10, choices=FarStatus)
     expects = models.CharField(
         "was", max_length=10, choices=FarStatus, help_text="What it may replace; anything else is drift."
     )
-    words = models.CharField(max_length=200, blank=True, help_text="The reason as the far side is told it.")
+    words = models.CharField(
+        max_length=200, blank=True, help_text="The reason that is reported to the remote."
+    )
     state = models.CharField(max_length=10, choices=PushState, default=PushState.DUE)
     attempts = models.PositiveIntegerField(default=0)
     last_error = models.TextField(blank=True)

@@ -1,6 +1,6 @@
 """The form that an applicant fills in, built from a stored `GateForm`.
 
-Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names are taken in any script; somebody
+Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names are taken in any script; someone
 with one name fills in either of two. A draft takes whatever was typed: only what cannot be stored is refused.
 """
 
@@ -46,8 +46,8 @@ AUTOCOMPLETE = {
     "country": "country",
     "email": "email",
 }
-SINGLE_NAME = "If you have one name only, write it in one of the two and leave the other empty."
-NO_NAME = "Write your name here; if you have one name only, either field will do."
+SINGLE_NAME = "If you have a single name, enter it in one of the two fields and leave the other empty."
+NO_NAME = "Enter your name. If you have a single name, use either field."
 
 
 @dataclass(frozen=True)

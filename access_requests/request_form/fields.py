@@ -15,14 +15,14 @@ from django.utils.safestring import SafeString
 from access_requests.request_form.publications import parse_publications, says_none
 from access_requests.storable_text import is_storable
 
-EMPTY = "This is empty and must be answered: fill it in."
-UNSTORABLE = "This holds a character that cannot be stored: type the text again."
-TOO_LONG = "This has %(show_value)d characters and at most %(limit_value)d fit: shorten it."
-NOT_TICKED = "This must be agreed to before the request can be submitted: tick it."
-NO_COUNTRY = "This is not a country of the list: choose one."
+EMPTY = "This field is required: fill it in."
+UNSTORABLE = "This contains a character that cannot be stored: type the text again."
+TOO_LONG = "This has %(show_value)d characters, but at most %(limit_value)d are allowed: shorten it."
+NOT_TICKED = "You must agree to this before you can submit the request: tick it."
+NO_COUNTRY = "This country is not in the list: choose one from it."
 NO_OPTION = "This is not one of the options: choose one."
-NO_DATE = "This is not a date of the calendar: write it as YYYY-MM-DD, such as 2024-01-31."
-NO_EMAIL = "This is not an e-mail address: write it like name@example.org."
+NO_DATE = "This is not a valid date: write it as YYYY-MM-DD, such as 2024-01-31."
+NO_EMAIL = "This is not an email address: write it like name@example.org."
 
 
 class TextInput(forms.CharField):
@@ -45,7 +45,7 @@ class TextInput(forms.CharField):
 
 
 class LineInput(TextInput):
-    """Text of one line; line ends pasted into it become blanks, so that it is fit for a mail's subject."""
+    """Text of one line; line ends pasted into it become blanks, so that it is fit for an email's subject."""
 
     widget: type[forms.Widget] | forms.Widget = forms.TextInput
     longest = 1_000
@@ -63,7 +63,7 @@ class DraftInput(LineInput):
 
 
 class EmailInput(LineInput):
-    """An e-mail address, checked for form only: scripts and new domains differ too much for more."""
+    """An email address, checked for form only: scripts and new domains differ too much for more."""
 
     widget = forms.EmailInput
 
@@ -144,9 +144,7 @@ class DateInput(forms.DateField):
 class PublicationsInput(TextInput):
     """DOIs, arXiv ids or links, one per line, as a list; "none" is the empty list, no answer is None."""
 
-    default_error_messages = {
-        "required": "This is empty and must be answered: list your publications, or write none."
-    }
+    default_error_messages = {"required": "This field is required: list your publications, or write none."}
 
     def __init__(self, *, draft: bool) -> None:
         super().__init__()

@@ -58,13 +58,13 @@ def parse_publications(text: str) -> tuple[list[str], list[str]]:
             found.update(dict.fromkeys(entries))
     if len(found) > MAX_PUBLICATIONS:
         problems.append(
-            f"There are {len(found)} publications and at most {MAX_PUBLICATIONS} fit: keep the chief ones."
+            f"There are {len(found)} publications, but at most {MAX_PUBLICATIONS} are allowed: keep the most important ones."
         )
     if len(problems) > MAX_PROBLEMS:
         more = len(problems) - MAX_PROBLEMS
         problems = [
             *problems[:MAX_PROBLEMS],
-            f"{more} more lines are not one either: write one DOI, arXiv id or link a line.",
+            f"{more} more lines are not valid either: write one DOI, arXiv id or link per line.",
         ]
     return list(found), problems
 

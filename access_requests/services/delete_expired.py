@@ -1,7 +1,7 @@
-"""Deletes what is kept for a time only: emails that were sent, and what sign-ins from clients leave behind.
+"""Delete rows that are kept only for a time: sent emails, and the remains of sign-ins from clients.
 
 Each call deletes one batch in one short transaction and returns how many rows that were; fewer than `BATCH` means that the
-rest is still to be kept. Nothing of the event log and no download is deleted.
+other rows are still needed. The event log and the download log are never deleted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def clear_emails() -> int:
 
 
 def end_unfetched_sign_ins() -> int:
-    """Sign out machines whose client never came for its tokens: their person would go on seeing them among the others."""
+    """Sign out machines whose client never fetched its tokens, so that they do not stay in the person's list."""
     codes = DeviceCode.objects.filter(state=DeviceState.APPROVED, expires_at__lt=timezone.now())
     keys = list(codes.order_by("expires_at").values_list("machine_id", flat=True)[:SIGNED_OUT_AT_ONCE])
     return sum(
@@ -63,12 +63,12 @@ def end_unfetched_sign_ins() -> int:
 
 
 def clear_device_codes() -> int:
-    """Delete codes that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago; what became of them is in the event log."""
+    """Delete codes that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago; the event log keeps their outcome."""
     ended = DeviceCode.objects.filter(expires_at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
     return delete_batch(ended.exclude(state=DeviceState.APPROVED), order="expires_at")
 
 
 def clear_exchanges() -> int:
-    """Delete which CI identities were exchanged; each has ended (`LONGEST_LIFE` is a day), so none can come again."""
+    """Delete records of exchanged CI identities; all have ended (`LONGEST_LIFE` is a day), so none can be used again."""
     past = TokenExchange.objects.filter(at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
     return delete_batch(past, order="at")

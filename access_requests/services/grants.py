@@ -1,4 +1,4 @@
-"""Grants: made by approval or by an operator, ended by time or by revocation."""
+"""Create grants by approval or by an operator, and end them by time or by revocation."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from access_requests.signals import access_granted, access_recorded
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-AT_ONCE = 500  # ended grants that are read at once
+AT_ONCE = 500  # ended grants that are read at a time
 TURN = 60.0  # seconds of closing them
 
 
 @dataclass(frozen=True)
 class Granted:
-    """What an operator's grant made; the secret is known only now."""
+    """The results of an operator's grant; the secret is known only now."""
 
     grant: Grant
     user: User
@@ -41,7 +41,7 @@ class Granted:
 
 
 def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: User | None) -> Grant:
-    """The grant of an approved request, inside the decision's transaction; a live grant is prolonged instead."""
+    """Create the grant of an approved request, inside the decision's transaction, or extend a live grant."""
     days = request.model.grant_days
     grant = _close_ended(request.applicant, request.model)
     if grant is None:
@@ -72,9 +72,9 @@ def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: Use
 def grant_access(
     *, model: GatedModel, email: str, days: int, actor: User | None = None, token_name: str | None = None
 ) -> Granted:
-    """A grant without a request: the operator vouches, so it works at once, without confirmation or licence step.
+    """Give access without a request: the operator vouches for the person, so no confirmation or licence is needed.
 
-    With a `token_name`, even an unfit one, a token is asked for. An unknown address gets an account and an invitation mail.
+    With a `token_name` (even an invalid one) a token is made. An unknown address gets an account and an invitation email.
     """
     check_days(days)
     with recorded():
@@ -84,7 +84,7 @@ def grant_access(
         secret = None
         if token_name is not None:
             secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
-        if not user.has_usable_password():  # made just now, or invited before and never come
+        if not user.has_usable_password():  # made just now, or invited earlier and never signed in
             queue_mail(
                 key=f"invitation:{user.pk}:{grant.pk}",
                 to=user.email,
@@ -97,7 +97,7 @@ def grant_access(
 
 
 def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
-    """A reviewer's grant without a request, to somebody who has an account, for as long as the model's grants last."""
+    """Give a person with an account access without a request, for the length of the model's grants."""
     with recorded():
         grant = _vouch(model=model, user=user, days=model.grant_days, actor=actor, named=user.username)
         _tell_of_grant(grant)
@@ -106,7 +106,7 @@ def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
 
 def _vouch(*, model: GatedModel, user: User, days: int, actor: User | None, named: str) -> Grant:
     if not model.is_gated:
-        raise Conflict(f"{model} is not gated: anybody may read it.")
+        raise Conflict(f"{model} is not gated: anyone may read it.")
     if not lock_person(user.pk).is_active:
         raise Conflict(f"The account of {named} is disabled: enable it in the admin first.")
     if live := _close_ended(user, model):
@@ -128,7 +128,7 @@ def _tell_of_grant(grant: Grant) -> None:
 
 
 def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: User | None = None) -> Grant:
-    """Ends the live grant at once, with all its tokens, and tells the person."""
+    """End the live grant at once, with all its tokens, and email the person."""
     with recorded():
         grant = end_access(model=model, user=user, reason=reason, actor=actor)
         if grant is None:
@@ -143,7 +143,7 @@ def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: Use
 
 
 def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None) -> Grant | None:
-    """Ends the live grant, if there is one, inside the caller's `recorded()`; the caller tells the person."""
+    """End the live grant, if there is one, inside the caller's `recorded()`; the caller informs the person."""
     lock_person(user.pk)
     live = live_grant(user, model)
     grant = lock_grant(live.pk) if live else None
@@ -166,10 +166,10 @@ def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None
 
 
 def close_ended_grants(*, turn: float = TURN) -> int:
-    """Write the end of grants that ran out into the log; access ended by the clock already. Returns how many.
+    """Log the end of expired grants, whose access has already ended by the clock; return how many.
 
-    Takes `AT_ONCE` of them at a time, the earliest first, until `turn` seconds are over: the next run goes on, and other
-    work has its turn in between.
+    Takes `AT_ONCE` of them at a time, the earliest first, for at most `turn` seconds: the next run continues, and other
+    work can run in between.
     """
     closed, until = 0, time.monotonic() + turn
     while rows := _ended_grants():
@@ -203,7 +203,7 @@ def _close(pk: int, person: int) -> bool:
 
 
 def _close_ended(user: User, model: GatedModel) -> Grant | None:
-    """Makes room for a new grant: closes one that ran out; returns one that still lives, locked."""
+    """Make room for a new grant: close an expired one; return a live one, locked."""
     grant = (
         Grant.objects.select_for_update(no_key=True, of=("self",))
         .filter(user=user, model=model, closed_at__isnull=True)

@@ -1,4 +1,4 @@
-"""Leaked secrets: whoever finds one may end it, and learns nothing but that."""
+"""Revoke leaked secrets: anyone who finds one may end it, and learns nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from access_requests.services.oauth.machines import lock_machine, sign_out
 from access_requests.services.tokens.issuing import end_token, live_tokens, say_of_token, tell_of_end
 from access_requests.services.tokens.secret import PATTERN, REFRESH_PREFIX, digest, hint, looks_right
 
-LEAKED = "it was found where others could read it"
+LEAKED = "it was found in a place where others could read it"
 LONGEST_PLACE = 500  # characters
 
 
 class Result(StrEnum):
-    """What became of a secret that was reported."""
+    """The outcome for a reported secret."""
 
     REVOKED = "revoked"
     ENDED = "ended before"
@@ -26,7 +26,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Found:
-    """A secret that was seen somewhere; `place` is what the finder says of where: an address, a file."""
+    """A secret that someone found; `place` is where, as the finder says: an address, a file."""
 
     secret: str
     place: str = ""
@@ -34,16 +34,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Answer:
-    """`hint` is cut from what was sent, so it tells the finder nothing new."""
+    """The answer to the finder; `hint` is part of what they sent, so it reveals nothing new."""
 
     hint: str
     result: Result
 
 
 def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
-    """Ends each real, living token at once, with an event and a mail to its person that says where it was seen.
+    """End each real, live token at once, with an event and an email to its owner that says where it was found.
 
-    One of a signed-in machine, be it a refresh token, signs the machine out, which would get the next token else.
+    A secret of a signed-in machine, also a refresh token, signs the machine out: otherwise it would get the next token.
     """
     digests = {one.secret: digest(one.secret) for one in found if _is_secret(one.secret)}
     tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
@@ -73,7 +73,7 @@ def _is_secret(text: str) -> bool:
 
 
 def _end_machine(refresh: RefreshToken, found: Found) -> Result:
-    """A refresh token counts as long as its machine lives: one that was used before ends the machine too."""
+    """Sign out the machine of a refresh token; a token that was used before counts as well."""
     place = plain(found.place)
     with recorded():
         if not lock_machine(refresh.machine_id).is_live():
@@ -101,6 +101,6 @@ def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
 
 
 def plain(place: str) -> str:
-    """One line of visible characters, without any secret in it."""
+    """Return one line of visible characters, without any secret."""
     line = " ".join("".join(c if c.isprintable() else " " for c in place).split())
     return PATTERN.sub("gth_...", line)[:LONGEST_PLACE]

@@ -1,7 +1,4 @@
-"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to the next worker that claims it.
-
-For every table with the columns `lease_owner` and `lease_until`. Times are the database's, which all workers share.
-"""
+"""Lease rows to workers: claim by compare-and-swap, keep by renewing, lose to the next worker that claims it."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ FREE: dict[str, Any] = {"lease_owner": "", "lease_until": None}  # the fields of
 
 
 class Lost(Exception):
-    """Another worker has the row: nothing more may be written."""
+    """Another worker has the row, so nothing more may be written."""
 
 
 def from_now(length: timedelta) -> ExpressionWrapper[Any]:
@@ -34,7 +31,7 @@ def is_free() -> Q:
 def claim(rows: QuerySet[Row], *, length: timedelta = LEASE, **fields: Any) -> str:
     """Makes the row ours and returns the lease's random name; "" when another worker has it or nothing is due.
 
-    The conditions stand in the UPDATE itself, so that of two claims at once one finds the row changed.
+    The conditions are part of the UPDATE, so that of two claims at the same time one finds the row changed.
     """
     owner = secrets.token_hex(16)
     return owner if rows.update(lease_owner=owner, lease_until=from_now(length), **fields) else ""

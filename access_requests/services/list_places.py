@@ -1,4 +1,4 @@
-"""Writes down in which of the Hub's lists people are. `review_lists.place_of` says the same of one person in Python."""
+"""Store in which of the Hub's lists people are. `review_lists.place_of` computes the same for one person in Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from access_requests.models import AccessRequest, Grant
 
 AT_ONCE = 1000  # people
 
-# As `review_lists.place_of` and `ReviewEntry.asked_at`, but that access which has ended counts until its end is noticed.
+# Like `review_lists.place_of` and `ReviewEntry.asked_at`, except that ended access counts until a task notices its end.
 WRITE = """
     INSERT INTO access_requests_listplace (model_id, person_id, place, asked_at)
     SELECT who.model_id, who.person_id,
@@ -41,7 +41,7 @@ MANY = """
 def note_place(*, request: AccessRequest | None, grant: Grant | None) -> None:
     """Write where the person of a request or grant stands now, in the transaction that changed it.
 
-    The caller holds the person's lock, so of two changes neither misses the other.
+    The caller holds the person's lock, so two changes cannot miss each other.
     """
     found = (request.model_id, request.applicant_id) if request else None
     if found is None and grant is not None:
@@ -52,9 +52,9 @@ def note_place(*, request: AccessRequest | None, grant: Grant | None) -> None:
 
 
 def write_places() -> int:
-    """Write everyone's places, for rows that no service wrote; return how many people have any.
+    """Write the places of all people, for rows that no service wrote; return how many people have one.
 
-    Each transaction locks and writes a bounded number of people, as services do, so the portal may go on meanwhile.
+    Each transaction locks and writes a bounded number of people, like services do, so the portal can keep running.
     """
     written, last = 0, 0
     while True:

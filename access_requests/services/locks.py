@@ -1,4 +1,4 @@
-"""The rows that services lock, and in which order (ARCHITECTURE.md, "The order of locks").
+"""Lock rows for services, in the order of ARCHITECTURE.md ("The order of locks").
 
 What a person has with a model (request, grant, place elsewhere) and what is counted by person (tokens, machines, trusted
 repositories) changes under the lock of the person's row. So two of these services never see each other's half, and
@@ -23,7 +23,7 @@ STORE_LOCK = 0x73746F7265  # "store"
 
 
 def lock_names() -> None:
-    """Let one transaction at a time give and take ids of models: ids and former ids are unique across two tables."""
+    """Let one transaction at a time change ids of models: ids and former ids are unique across two tables."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [NAMES_LOCK])
 

@@ -1,4 +1,4 @@
-"""Wakes a worker after commit. Rows own the work: a message that is lost is made again by beat."""
+"""Wake a worker after commit. Rows own the work: beat replaces lost messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def enqueue_on_commit(task_name: str, *args: int, **options: Any) -> None:
-    """Sends the task by name once the transaction is through; a missing broker is logged and nothing is lost."""
+    """Send the task by name after the commit; a missing broker is logged, and nothing is lost."""
     transaction.on_commit(lambda: _send(task_name, args, options), robust=True)
 
 
 def enqueue_each_on_commit(task_name: str, ids: Sequence[int], **options: Any) -> None:
-    """As `enqueue_on_commit`, one message for each id, sent together."""
+    """Send one message for each id like `enqueue_on_commit`, all together."""
     transaction.on_commit(lambda: _send_group(task_name, ids, options), robust=True)
 
 

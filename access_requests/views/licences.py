@@ -20,7 +20,7 @@ def licences(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 
 @require_safe
 def licence(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResponse:
-    """One version, current or not: what somebody accepted must stay readable."""
+    """One version, current or not: what someone accepted must stay readable."""
     model = known_model(request, namespace, name)
     version = LicenceVersion.objects.filter(model=model, pk=pk).first()
     if version is None:

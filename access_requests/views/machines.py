@@ -33,7 +33,7 @@ class CodeForm(forms.Form):
     user_code = forms.CharField(
         max_length=40,
         label="Code",
-        help_text="Eight letters, as your terminal shows them.",
+        help_text="Eight letters, as shown in your terminal.",
         widget=forms.TextInput(
             attrs={
                 "autocomplete": "off",
@@ -51,7 +51,7 @@ class NameForm(forms.Form):
     name = forms.CharField(
         max_length=100,
         label="Name of the machine",
-        help_text="So that you know it again in your list, and in the machine's own list of tokens.",
+        help_text="Helps you to recognise it in your list and in the machine's own list of tokens.",
     )
 
 
@@ -83,7 +83,8 @@ def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
     if request.POST.get("decision") == "deny":
         codes.deny(code=code, user=request.user)
         messages.success(
-            request, "Denied: the machine got nothing. If you did not begin this, nothing more is to do."
+            request,
+            "Denied: the machine got no access. If you did not start this, you don't have to do anything else.",
         )
         return redirect("machines")
     if request.POST.get("decision") != "approve":
@@ -100,7 +101,7 @@ def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
         form.add_error("name", error.sentence)
         return _ask(request, code, form)
     messages.success(
-        request, f"“{machine.name}” is signed in: go back to your terminal, it goes on by itself."
+        request, f"“{machine.name}” is signed in. Go back to your terminal; it continues by itself."
     )
     return redirect("machines")
 
@@ -156,9 +157,7 @@ def machine_sign_out(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method != "POST":
         return ask_before(request, _sign_out(machine)) if machine.is_live() else redirect("machines")
     sign_out(machine=machine, why="signed out on the page", actor=request.user)
-    messages.success(
-        request, f"“{machine.name}” is signed out: nothing can be read with its tokens any more."
-    )
+    messages.success(request, f"“{machine.name}” is signed out. Its tokens no longer work.")
     return redirect("machines")
 
 
@@ -170,11 +169,11 @@ def _sign_out(machine: Machine) -> Ending:
             ("Signed in", f"{machine.signed_in_at:%Y-%m-%d %H:%M} UTC"),
         ],
         follows=[
-            "All its tokens end: every program that uses them is refused at once, and a download that is running may break off.",
-            "What was downloaded there stays, and so does what you may read.",
-            "To let it in again, run hf auth login there and approve it here.",
+            "All its tokens end. Programs that use them are refused at once, and running downloads may be interrupted.",
+            "Files downloaded there stay, and your own access does not change.",
+            "To sign it in again, run hf auth login there and approve it here.",
         ],
         button="Sign it out",
         back=reverse("machines"),
-        keep="Leave it signed in",
+        keep="Keep it signed in",
     )

@@ -35,7 +35,7 @@ Answer = Callable[[HttpRequest, Parameters], dict[str, Any]]
 
 
 def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
-    """A POST of a form or of JSON, answered in JSON, never kept by anybody; a refusal has its code and its sentence."""
+    """A POST of a form or of JSON, answered in JSON, never kept by anyone; a refusal has its code and its sentence."""
 
     @csrf_exempt
     @wraps(view)

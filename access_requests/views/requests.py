@@ -32,10 +32,8 @@ from access_requests.services.requests.submit import (
 from access_requests.views.common import known_model
 
 GET_AND_POST = ["GET", "HEAD", "POST"]
-FORM_CHANGED = (
-    "The owner changed the form while you filled it in: your answers are kept, look through them again."
-)
-AGREE_HERE = "Tick this to agree to the licence; without it the request cannot be submitted."
+FORM_CHANGED = "The owner changed the form while you filled it in. Your answers are kept: check them again."
+AGREE_HERE = "Tick this to agree to the licence. You cannot submit the request without it."
 
 
 @dataclass
@@ -133,7 +131,7 @@ def _save(request: HttpRequest, model: GatedModel, current: AccessRequest) -> Ht
         return _refused(request, page, error)
     if form.errors:
         return _show(request, page, status=422)
-    messages.success(request, "Your draft is saved. Nobody reads it before you submit it.")
+    messages.success(request, "Your draft is saved. No one reads it before you submit it.")
     return redirect("request_form", model.namespace, model.name)
 
 
@@ -156,7 +154,7 @@ def _submit(request: HttpRequest, model: GatedModel, current: AccessRequest) -> 
     except RuleError as error:
         return _refused(request, page, error)
     messages.success(
-        request, "Your request is in. This page shows how far it is, and mails tell you what happens."
+        request, "Your request is submitted. This page shows how far it is, and you get emails about it."
     )
     return redirect(model)
 
@@ -216,7 +214,7 @@ def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         messages.warning(request, error.sentence)
     else:
         messages.success(
-            request, f"Request #{current.pk} is withdrawn. What you wrote is kept for the next one."
+            request, f"Request #{current.pk} is withdrawn. Your answers are kept for the next one."
         )
     return redirect(model)
 
@@ -244,6 +242,6 @@ def appeal(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         context |= {"words": words, "problem": error.sentence}
         return render(request, "access_requests/appeal.html", context, status=error.status)
     messages.success(
-        request, "Your appeal is in: your request is looked at again, by another reviewer where there is one."
+        request, "Your appeal is submitted. Your request is read again, by another reviewer if there is one."
     )
     return redirect(model)

@@ -32,13 +32,13 @@ class TrustForm(forms.Form):
         GatedModel.objects.none(),
         required=False,
         empty_label="every model that I may read",
-        help_text="What a job may read. The fewer, the better.",
+        help_text="What a job can read. Choose as little as possible.",
     )
     ref = forms.CharField(
         max_length=255,
         required=False,
         label="Branch or tag",
-        help_text="The whole name, such as refs/heads/main. Empty: any, pull requests of the repository included.",
+        help_text="The full name, such as refs/heads/main. Empty: any, including pull requests of the repository.",
     )
     environment = forms.CharField(
         max_length=255,
@@ -85,12 +85,14 @@ def trusted(request: HttpRequest) -> HttpResponse:
                 form.add_error(error.field if error.field in form.fields else None, error.sentence)
                 status = error.status
             else:
-                messages.success(request, f"{made.repository} is trusted: its jobs may read in your name.")
+                messages.success(
+                    request, f"{made.repository} is now trusted. Its jobs can read in your name."
+                )
                 return redirect("trusted")
     names = issuers()
     rows = list(trusted_by(request.user))
     for row in rows:
-        row.service = names.get(row.issuer, f"{row.issuer} (not let in by this portal any more)")
+        row.service = names.get(row.issuer, f"{row.issuer} (no longer allowed by this portal)")
     context = {"form": form, "rows": rows, "address": settings.GATEHOUSE_URL, "services": names}
     return render(request, "access_requests/trusted.html", context, status=status)
 
@@ -113,7 +115,7 @@ def trusted_remove(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _removal(row: TrustedRepository) -> Ending:
     return Ending(
-        question=f"Trust {row.repository} no more?",
+        question=f"Stop trusting {row.repository}?",
         facts=[
             ("Reads", row.model.repo_id if row.model else "every model that you may read"),
             ("Branch or tag", row.ref),
@@ -121,8 +123,8 @@ def _removal(row: TrustedRepository) -> Ending:
             ("Workflow file", row.workflow),
         ],
         follows=[
-            "Its jobs get no token any more, and those that run now are refused at once.",
-            "What you may read stays. You can trust it again, under the same conditions or others.",
+            "Its jobs get no more tokens, and running jobs are refused at once.",
+            "Your own access does not change. You can trust it again, with the same or other conditions.",
         ],
         button="Remove it",
         back=reverse("trusted"),

@@ -35,7 +35,7 @@ class DownloadAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["state", "mode", "started_at"]
     search_fields = ["request_id"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = f"A model, a person or a request's id. Of longer lists the newest {MOST:,} can be turned through; all of them are in the CSV."
+    search_help_text = f"A model, a person or a request's id. Pages show at most the newest {MOST:,} rows. The CSV has all of them."
     finds_signs = True
     list_select_related = ["model", "user"]
     ordering = ["-started_at", "-pk"]

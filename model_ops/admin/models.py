@@ -45,14 +45,14 @@ class SourcesForm(forms.Form):
         required=False,
         max_length=1000,
         widget=LINE,
-        help_text=f"Instead of base and diff: weights that are published as they are. {SOURCE}",
+        help_text=f"Weights that are published as they are, instead of base and diff. {SOURCE}",
     )
     method = forms.ChoiceField(label="The diff is", choices=DiffMethod.choices, required=False)
     compat = forms.ChoiceField(label="Diff made by", choices=Compat.choices, required=False)
-    dtype = forms.ChoiceField(choices=[("", "as that tool writes"), *Dtype.choices], required=False)
+    dtype = forms.ChoiceField(choices=[("", "as that tool does"), *Dtype.choices], required=False)
     resize_policy = forms.ChoiceField(
         label="Added vocabulary rows",
-        choices=[("", "as the diff says, else the mean"), *ResizePolicy.choices],
+        choices=[("", "as the diff says, otherwise the mean"), *ResizePolicy.choices],
         required=False,
     )
     max_shard_size = forms.CharField(
@@ -60,10 +60,10 @@ class SourcesForm(forms.Form):
     )
     keep_rotary = forms.BooleanField(label="Keep rotary buffers", required=False)
     expected_sum = forms.FloatField(
-        label="Sum of all parameters", required=False, help_text="Of the recovered weights, as published."
+        label="Sum of all parameters", required=False, help_text="Sum of all recovered weights, as published."
     )
     sum_tolerance = forms.FloatField(
-        label="How far off it may be",
+        label="Allowed difference",
         required=False,
         min_value=0,
         help_text="If left empty: 0.01, or a millionth of a large sum.",
@@ -72,11 +72,11 @@ class SourcesForm(forms.Form):
         label="Names of one tensor",
         max_length=1000,
         required=False,
-        help_text="Only where the sources do not say it: lm_head.weight=model.embed_tokens.weight, or none.",
+        help_text="Only if the sources do not show it: lm_head.weight=model.embed_tokens.weight, or none.",
     )
     diff_only = forms.ChoiceField(
-        label="Tensors that only the diff has",
-        choices=[("", "as the diff says, else refuse"), *DiffOnly.choices],
+        label="Tensors that are only in the diff",
+        choices=[("", "as the diff says, otherwise refuse"), *DiffOnly.choices],
         required=False,
     )
 
@@ -88,7 +88,7 @@ def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
             ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
             or "none, until GATEHOUSE_SOURCES names one"
         )
-        return format_html("Folders that you may name are those below: {}.", roots)
+        return format_html("You can name folders below: {}.", roots)
     namespaces = [namespace] if namespace else namespaces_of(user)
     folders = [(name, folder) for name in namespaces for folder in folders_of(name)]
     if not folders:
@@ -97,7 +97,7 @@ def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
             "No folder is assigned to your namespace: name a repository or an upload, or ask a superuser to assign one.",
         )
     lines = format_html_join(", ", "{} (for {})", ((folder, name) for name, folder in folders))
-    return format_html("Folders that you may name, with those below them: {}.", lines)
+    return format_html("You can name these folders and the folders below them: {}.", lines)
 
 
 def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
@@ -109,7 +109,7 @@ def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
 
 
 def _is_left_empty(value: Any) -> bool:
-    """A zero is a number that somebody typed."""
+    """A zero is a number that someone typed."""
     return value is None or value is False or value == ""
 
 

@@ -142,22 +142,20 @@ class RecoveryAdmin(ReadOnlyAdmin):
         except RuleError as error:
             say(request, error)
         else:
-            self.message_user(
-                request, f"Recovery {pk} is cancelled; it can be tried again.", messages.SUCCESS
-            )
+            self.message_user(request, f"Recovery {pk} is cancelled. You can try it again.", messages.SUCCESS)
         return redirect("admin:model_ops_recovery_change", pk)
 
     def ask_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Asks the weights of one recovery once more, from its own page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
-            raise Http404(f"There is no recovery {pk} whose weights you may ask.")
+            raise Http404(f"There is no recovery {pk} whose weights you may test.")
         try:
             ask_again(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
         except RuleError as error:
             say(request, error)
         else:
-            said = f"The weights of recovery {pk} will be asked: load this page again in a moment."
+            said = f"The weights of recovery {pk} will get the test prompt. Reload this page in a moment."
             self.message_user(request, said, messages.SUCCESS)
         return redirect("admin:model_ops_recovery_change", pk)
 
@@ -167,7 +165,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
             if owns_all(request, recovery):
                 self._retry(request, recovery)
             else:
-                sentence = f"Recovery {recovery.pk} can be tried again by an owner of its models only."
+                sentence = f"Recovery {recovery.pk} can only be tried again by an owner of its models."
                 self.message_user(request, sentence, messages.WARNING)
 
     def _retry(self, request: HttpRequest, recovery: Recovery) -> None:

@@ -145,7 +145,7 @@ class AssignedFolderAdmin(RightAdmin):
         for other in others_who_may(made):
             messages.warning(
                 request,
-                f"This overlaps with {other.path}, which is assigned to {other.namespace}: owners of one read the other.",
+                f"This overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other.",
             )
 
     def delete_model(self, request: HttpRequest, obj: AssignedFolder) -> None:

@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 CHUNK = 2**20  # bytes, where the server has no sendfile
 SMALL = (
     128 * 2**10
-)  # bytes; such a body fits into the socket's buffer and holds no thread, so it isn't counted
+)  # bytes; a body of this size fits into the socket's buffer and holds no thread, so it isn't counted
 STALLED = 120  # seconds without a byte taken: the connection is closed
 STALLED_SMALL = 20  # the same for a body that isn't counted
 NO_ROOM = {
     Room.FULL: "Too many downloads at once:",
-    Room.PERSON_FULL: "You have as many downloads running at once as one person may:",
+    Room.PERSON_FULL: "You have reached the limit of downloads at the same time:",
 }
 
 

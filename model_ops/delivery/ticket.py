@@ -43,7 +43,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Ticket:
-    """Who gets the bytes, and by which right. `open`: without one, since anybody may read the card and licences."""
+    """Who gets the bytes, and by which right. `open`: without one, since anyone may read the card and licences."""
 
     model: GatedModel
     commit: str
@@ -96,7 +96,9 @@ def begin(
     try:
         journal.begin(entry)
     except journal.NotLogged as error:
-        raise Busy("The download log cannot be written just now, and nothing leaves unlogged:") from error
+        raise Busy(
+            "The download log cannot be written at the moment, and no file is sent without being logged:"
+        ) from error
     return entry.request_id
 
 

@@ -21,8 +21,8 @@ from model_ops.hub.receiving import drain
 from model_ops.hub.refusals import Refused, bad_request
 
 DRAINED = 16 * 2**20  # bytes, what docker/nginx lets through to these routes
-NO_OBJECT = "The request is not a JSON object in UTF-8: send one, as in {}."
-BROKEN_OFF = "The request broke off before its end: send it again."
+NO_OBJECT = "The request is not a JSON object in UTF-8: send one, such as {}."
+BROKEN_OFF = "The request was cut off: send it again."
 TOO_LARGE = "The request is larger than {most:,} bytes: send less at once."
 
 

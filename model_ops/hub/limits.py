@@ -22,7 +22,7 @@ AWAY = 10.0  # seconds that a cache is left alone after it did not answer, so th
 WHOSE = {
     "token": "with this token",
     "address": "from your address",
-    "anonymous": "without a token, from everybody together (send a token and you are counted alone)",
+    "anonymous": "without a token, from everyone together (send a token and you are counted alone)",
 }
 _away_until = 0.0
 

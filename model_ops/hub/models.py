@@ -48,7 +48,7 @@ SORTS: dict[str, Any] = {
     "trendingScore": DOWNLOADS,
     "id": None,
 }
-# The keys of a card from which its tags are made, and what stands before such a tag.
+# The keys of a card from which its tags are made, and the prefix of each tag.
 TAGGED = {
     "library_name": "", "tags": "", "pipeline_tag": "", "language": "",
     "datasets": "dataset:", "base_model": "base_model:", "license": "license:",

@@ -30,7 +30,7 @@ from model_ops.services.revisions.publish import in_language
 REPO_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HEADS_AND_TAGS = re.compile(r"^refs/(heads|tags)/")
-# Readable by anybody on `resolve`, in the repository's root, in this spelling: the Hub's list.
+# Readable by anyone on `resolve`, in the repository's root, in this spelling: the Hub's list.
 PUBLIC_NAMES = frozenset({"README.md", "LICENSE", "LICENSE.md", "LICENSE.txt"})
 WARN_BEFORE_END = timedelta(days=7)
 
@@ -148,7 +148,7 @@ class Repo:
         return frozenset(name for text in texts for name in (text.name, in_language(text)))
 
     def is_public(self, file: RepoFile) -> bool:
-        """Whether anybody may read this file of a gated model; weights never, whatever their name."""
+        """Whether anyone may read this file of a gated model; weights never, whatever their name."""
         return not file.is_lfs and self.is_public_name(file.path)
 
     def add_warning(self, response: HttpResponseBase) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""Leaked tokens: whoever found one reports it here, without a sign-in, and it ends at once."""
+"""Leaked tokens: anyone who found one reports it here, without a sign-in, and it ends at once."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def _body(request: HttpRequest) -> str:
     except (RequestDataTooBig, ValueError):
         body = None
     except UnreadablePostError as error:
-        raise bad_request("The report broke off before its end: send it again.") from error
+        raise bad_request("The report was cut off: send it again.") from error
     if body is None:
-        sentence = f"The report is larger than {LARGEST_REPORT:,} bytes: send the tokens alone."
+        sentence = f"The report is larger than {LARGEST_REPORT:,} bytes: send only the tokens."
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", sentence)
     return body.decode("utf-8", "replace")
 

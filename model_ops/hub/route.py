@@ -81,7 +81,7 @@ def _code(error: RuleError) -> str:
 def _check_method(request: HttpRequest, allowed: set[str]) -> None:
     if request.method not in allowed:
         names = ", ".join(sorted(allowed))
-        sentence = f"{request.method} is not served here: use {names}."
+        sentence = f"{request.method} is not supported here: use {names}."
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", sentence, headers={"Allow": names})
 
 

@@ -18,7 +18,7 @@ from model_ops.hub.route import hub_route, json_answer, wants
 
 EXPANDED_PAGE = 100  # with last commits, as on the Hub
 MOST_PATHS = 1_000  # of one paths-info, as on the Hub; its client asks for 500 at once
-LARGEST_PATHS = 2**20  # bytes of such a request
+LARGEST_PATHS = 2**20  # bytes of a request
 
 
 @hub_route("GET", limited=True)

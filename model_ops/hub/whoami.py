@@ -19,7 +19,7 @@ from model_ops.hub.route import hub_route, json_answer, moment
 
 @hub_route("GET")
 def whoami(request: HttpRequest) -> HttpResponseBase:
-    """`GET /api/whoami-v2`: the public user name; the e-mail address stays here."""
+    """`GET /api/whoami-v2`: the public user name; the email address stays here."""
     caller = caller_of(request)
     person = caller.person()
     answer: dict[str, Any] = {

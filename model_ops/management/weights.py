@@ -49,7 +49,7 @@ def add_weight_options(parser: CommandParser) -> None:
         "--sum-tolerance",
         type=float,
         metavar="T",
-        help="how far off it may be (default: 0.01, or a millionth of a large sum)",
+        help="allowed difference (default: 0.01, or a millionth of a large sum)",
     )
 
 

@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 ('method', models.CharField(choices=[('recover', 'base + diff'), ('copy', 'files as they are')], max_length=10)),
                 ('options', models.JSONField(blank=True, default=dict, help_text="What was chosen beside the engine's defaults; empty where files are published as they are.")),
                 ('state', models.CharField(choices=[('planned', 'planned'), ('running', 'running'), ('ready', 'ready'), ('refused', 'refused'), ('failed', 'failed'), ('cancelled', 'cancelled')], default='planned', max_length=10)),
-                ('wanted_at', models.DateTimeField(blank=True, help_text='Since when somebody waits for it; nothing runs before.', null=True)),
+                ('wanted_at', models.DateTimeField(blank=True, help_text='Since when someone waits for it; nothing runs before.', null=True)),
                 ('lease_owner', models.CharField(blank=True, help_text='Random; the worker that holds the row.', max_length=32)),
                 ('lease_until', models.DateTimeField(blank=True, help_text='After this the row may be claimed by another worker.', null=True)),
                 ('attempts', models.PositiveIntegerField(default=0)),

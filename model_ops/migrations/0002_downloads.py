@@ -113,7 +113,7 @@ class Migration(migrations.Migration):
             "checked",
             models.CharField(
                 blank=True,
-                help_text="What comparing the fetched files with the far side's hashes showed.",
+                help_text="What comparing the fetched files with the remote's hashes showed.",
                 max_length=300,
             ),
         ),

@@ -38,7 +38,7 @@ class WeightSource(models.Model):
     checked = models.CharField(
         max_length=300,
         blank=True,
-        help_text="What comparing the fetched files with the far side's hashes showed.",
+        help_text="What comparing the fetched files with the remote's hashes showed.",
     )
     with_token = models.BooleanField(
         default=True,
@@ -77,7 +77,7 @@ class Recovery(models.Model):
 
     state = models.CharField(max_length=10, choices=RecoveryState, default=RecoveryState.PLANNED)
     wanted_at = models.DateTimeField(
-        null=True, blank=True, help_text="Since when somebody waits for it; nothing runs before."
+        null=True, blank=True, help_text="Since when someone waits for it; nothing runs before."
     )
     lease_owner = models.CharField(
         max_length=32, blank=True, help_text="Random; the worker that holds the row."

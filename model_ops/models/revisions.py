@@ -38,7 +38,7 @@ class Blob(models.Model):
 class Revision(models.Model):
     """An immutable set of files with a 40-hex commit id.
 
-    A held one was uploaded and is not published: the model's owners see it, to everybody else it is not found.
+    A held one was uploaded and is not published: the model's owners see it, to everyone else it is not found.
     """
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="revisions")

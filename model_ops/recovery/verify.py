@@ -199,7 +199,7 @@ def _read(file: Path, size: int, buffer: memoryview, control: Control) -> dict[s
 def _mode_problems(name: str, mode: int) -> list[str]:
     """A copy may have a stricter mode than what was written, or give more to a group; neither is wrong."""
     if mode & 0o002:
-        return [f"{shown(name)} may be changed by everybody (mode {mode & 0o777:04o}): chmod 644 it."]
+        return [f"{shown(name)} may be changed by everyone (mode {mode & 0o777:04o}): chmod 644 it."]
     if not mode & 0o400:
         return [f"{shown(name)} may not be read by its owner (mode {mode & 0o777:04o}): chmod 644 it."]
     return []

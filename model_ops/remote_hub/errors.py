@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST = 300  # characters that are taken of the far side's words
+LONGEST = 300  # characters that are taken of the remote's words
 RESETS_IN = re.compile(r"\bt=(\d{1,6})\b")  # `RateLimit: "api";r=0;t=55`
 # Errors without an answer: classes of httpx, requests and the standard library, by name.
 AWAY = {"TransportError", "ConnectionError", "Timeout", "TimeoutError", "ChunkedEncodingError", "gaierror"}
@@ -23,7 +23,7 @@ WITHHELD = (
     "a superuser must allow this repository before the portal's Hub token is used for it "
     "(Allowed repositories in the admin, or manage.py source_rights allow)"
 )
-NO_TOKEN = "a token is sent to the Hub of GATEHOUSE_HUB_ENDPOINT alone, so fetch it there, or give a folder"  # noqa: S105
+NO_TOKEN = "the token is sent only to the Hub of GATEHOUSE_HUB_ENDPOINT, so fetch it there, or give a folder"  # noqa: S105
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _limited(call: _Call) -> str:
         return ""
     seconds = wait_asked(call.error)
     when = f"in {seconds} s" if seconds else "later"
-    return f"{call.endpoint} answers no more questions for now (rate limit): try again {when}{call.said}."
+    return f"{call.endpoint} has reached its rate limit for us: try again {when}{call.said}."
 
 
 def _token_refused(call: _Call) -> str:
@@ -121,10 +121,12 @@ def _not_there(call: _Call) -> str:
 def _refused(call: _Call) -> str:
     status = _status(call.error)
     if status >= 500:
-        return f"{call.name} could not be asked (the far side has trouble of its own, status {status}): try again later."
+        return f"{call.name} could not be asked (the remote failed with status {status}): try again later."
     if status in {401, 403} and call.withheld:
         return f"{call.name} refused with status {status}{call.said}: {WITHHELD}."
-    return f"{call.name} refused with status {status}{call.said}: see there what it wants." if status else ""
+    return (
+        f"{call.name} refused with status {status}{call.said}: look there for the reason." if status else ""
+    )
 
 
 def _not_asked(call: _Call) -> str:
@@ -135,7 +137,7 @@ def _not_asked(call: _Call) -> str:
 
 
 def wait_asked(error: BaseException) -> int:
-    """Whole seconds until the far side answers again; 0 where it does not say."""
+    """Whole seconds until the remote answers again; 0 where it does not say."""
     headers = getattr(_response(error), "headers", None) or {}
     after = str(headers.get("Retry-After") or "")
     if after.isascii() and after.isdigit() and len(after) <= 6:
@@ -191,7 +193,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _said(error: BaseException) -> str:
-    """The far side's own sentence, made harmless for a terminal and a page."""
+    """The remote's own sentence, made harmless for a terminal and a page."""
     headers = getattr(_response(error), "headers", None) or {}
     message = headers.get("X-Error-Message") or next(
         (m for one in _chain(error) if (m := getattr(one, "server_message", None))), ""

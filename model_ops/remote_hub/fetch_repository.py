@@ -64,7 +64,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Far:
-    """A file as the far side's tree names it; an id that is masked or missing is empty."""
+    """A file as the remote's tree names it; an id that is masked or missing is empty."""
 
     path: str
     size: int
@@ -134,7 +134,7 @@ def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everythin
 
 
 def _patiently(ask: Callable[[], Any]) -> Any:
-    """Waits as long as the far side's rate limit asks, within reason; finished files are not asked for again."""
+    """Waits as long as the remote's rate limit asks, within reason; finished files are not asked for again."""
     for attempt in range(PATIENCE + 1):
         try:
             return ask()
@@ -174,7 +174,7 @@ def _check_room(partial: Path, files: list[Far]) -> None:
 
 
 def _check(partial: Path, files: list[Far]) -> str:
-    """Compares every file with the far side's tree; a file that differs is removed, so that a rerun fetches it anew."""
+    """Compares every file with the remote's tree; a file that differs is removed, so that a rerun fetches it again."""
     with ThreadPoolExecutor(READERS) as pool:
         wrong = [file.path for file, fine in zip(files, pool.map(_is_right, [partial] * len(files), files), strict=True) if not fine]  # fmt: skip
     for path in wrong:
@@ -184,7 +184,7 @@ def _check(partial: Path, files: list[Far]) -> str:
             f"sent {', '.join(wrong[:5])} with other bytes than its list of files names: they were removed, try again."
         )
     unknown = [file.path for file in files if not (file.sha256 or file.git_oid)]
-    known = f"{len(files) - len(unknown)} of {len(files)} files have the hashes that the far side names"
+    known = f"{len(files) - len(unknown)} of {len(files)} files have the hashes that the remote names"
     if not unknown:
         return f"{known}."
     return (

@@ -71,7 +71,7 @@ def _let_nothing_start() -> None:
         cursor.execute(f"LOCK TABLE {Recovery._meta.db_table} IN SHARE MODE")
     running = Recovery.objects.filter(state=RecoveryState.RUNNING).order_by("pk").first()
     if running:
-        raise Conflict(f"Recovery {running.pk} is running: clean up when nothing is being made.")
+        raise Conflict(f"Recovery {running.pk} is running: clean up when no recovery is running.")
 
 
 def _unused_blobs(root: Path) -> Iterator[Unused]:

@@ -1,4 +1,4 @@
-"""Sizes and times on pages; sizes in the same powers of ten as plans, mails and the command line."""
+"""Sizes and times on pages; sizes in the same powers of ten as plans, emails and the command line."""
 
 from __future__ import annotations
 

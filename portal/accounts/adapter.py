@@ -62,8 +62,8 @@ LAST_CODE = "email-with-the-newest-code"  # in a session: its key
 
 class AccountAdapter(DefaultAccountAdapter):
     error_messages = DefaultAccountAdapter.error_messages | {
-        "email_password_mismatch": "This address and password do not fit: check both, or reset the password.",
-        "incorrect_code": "This code does not fit: check your newest email, or ask for a new code.",
+        "email_password_mismatch": "This address and password do not match: check both, or reset the password.",
+        "incorrect_code": "This code is wrong: check your newest email, or ask for a new code.",
         "too_many_login_attempts": "Too many attempts: wait five minutes, or reset the password.",
         "too_many_from_elsewhere": (
             "Many wrong passwords or codes were tried for this account. Sign in with a browser that you used here before, "
@@ -71,12 +71,12 @@ class AccountAdapter(DefaultAccountAdapter):
         ),
         "account_inactive": "This account is disabled: write to the people who run this portal.",
         "rate_limited": "Too many requests at once: wait a minute, then try again.",
-        "enter_current_password": "Type your current password.",
+        "enter_current_password": "Enter your current password.",
         "incorrect_password": "This is not your current password: try again.",
     }
 
     def generate_unique_username(self, txts: list[str | None], regex: str | None = None) -> str:
-        """From the names alone: allauth would fall back to the e-mail address, which is never public."""
+        """From the names alone: allauth would fall back to the email address, which is never public."""
         return suggest_username(first_name=txts[0] or "", last_name=txts[1] or "")
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
@@ -150,7 +150,7 @@ class AccountAdapter(DefaultAccountAdapter):
         right_guess(self._begun)
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
-        """allauth calls this after a reset by a mailed link."""
+        """allauth calls this after a reset by an emailed link."""
         forget_guesses(self.guess_at(_address_typed(credentials)))
 
     def post_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse:
@@ -202,7 +202,7 @@ def _address_typed(credentials: dict[str, Any]) -> str:
 def _is_enough(template_prefix: str, email: str, context: dict[str, Any]) -> bool:
     """Count an email that anyone can ask for, and return whether it is one too many.
 
-    A sign-in or a new password ends the links of before, so the count of reset mails begins again with either: a flood
+    A sign-in or a new password ends the links of before, so the count of reset emails begins again with either: a flood
     of requests cannot leave a person without a link that works.
     """
     limit = ASKED_BY_ANYBODY.get(template_prefix)

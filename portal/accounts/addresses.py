@@ -1,4 +1,4 @@
-"""Links for mails: always at GATEHOUSE_URL, whatever the Host header of the request said."""
+"""Links for emails: always at GATEHOUSE_URL, whatever the Host header of the request said."""
 
 from __future__ import annotations
 

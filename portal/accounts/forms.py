@@ -19,9 +19,9 @@ from portal.accounts.names import check_username, clean_name, suggest_username
 from portal.accounts.orcid import clean_orcid
 from portal.accounts.security import announce_email_change, change_password, reset_password
 
-USERNAME_HELP = "Public, while your e-mail address never is. Left empty, it is made from your names."
-PASSWORD_HELP = "At least 10 characters, not only digits, and nothing that many people use."  # noqa: S105 - a sentence
-UNREADABLE_NAME = "Write your name: these characters cannot be shown."
+USERNAME_HELP = "Public, unlike your email address. If you leave it empty, it is made from your names."
+PASSWORD_HELP = "At least 10 characters, not only digits, and not a common password."  # noqa: S105 - a sentence
+UNREADABLE_NAME = "Enter your name: these characters cannot be shown."
 
 
 class NamesMixin(forms.Form):
@@ -48,7 +48,7 @@ def last_name_field() -> forms.CharField:
 
 
 class SignupForm(NamesMixin, allauth_forms.SignupForm):
-    """allauth's form with the names; it hides from a stranger whether an e-mail address has an account."""
+    """allauth's form with the names; it hides from a stranger whether an email address has an account."""
 
     first_name = first_name_field()
     last_name = last_name_field()
@@ -59,7 +59,7 @@ class SignupForm(NamesMixin, allauth_forms.SignupForm):
         self.fields["username"].label = "User name"
         self.fields["username"].help_text = USERNAME_HELP
         self.fields["username"].widget.attrs["autocomplete"] = "off"
-        self.fields["email"].label = "E-mail address"
+        self.fields["email"].label = "Email address"
         self.fields["email"].help_text = "We send a code to this address."
         self.fields["password1"].help_text = PASSWORD_HELP
 
@@ -67,13 +67,13 @@ class SignupForm(NamesMixin, allauth_forms.SignupForm):
 class LoginForm(allauth_forms.LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["login"].label = "E-mail address"
+        self.fields["login"].label = "Email address"
 
 
 class ResetPasswordForm(allauth_forms.ResetPasswordForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["email"].label = "E-mail address"
+        self.fields["email"].label = "Email address"
 
 
 class AddEmailForm(allauth_forms.AddEmailForm):
@@ -203,7 +203,7 @@ class OwnerForm(NamesMixin, forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     email = forms.EmailField(
-        label="E-mail address",
+        label="Email address",
         widget=forms.EmailInput(attrs={"autocomplete": "username"}),
         help_text="You sign in with it.",
     )
@@ -223,7 +223,7 @@ class OwnerForm(NamesMixin, forms.Form):
         known = User.objects.filter(email__iexact=email) or EmailAddress.objects.filter(email__iexact=email)
         if known:
             raise ValidationError(
-                "This e-mail address has an account already: give another one for the owner."
+                "This email address already has an account: enter another one for the owner."
             )
         return email
 

@@ -66,7 +66,7 @@ def right_guess(guess: Guess) -> None:
 
 
 def forget_guesses(guess: Guess) -> None:
-    """Forget the wrong guesses at an account after its password was reset by a mailed link."""
+    """Forget the wrong guesses at an account after its password was reset by an emailed link."""
     forget(HERE, guess.here)
     forget(ANYWHERE, guess.account)
 

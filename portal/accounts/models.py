@@ -1,4 +1,4 @@
-"""People: they sign in by e-mail and are known to others by a user name."""
+"""People: they sign in by email and are known to others by a user name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, username, password, is_staff=True, is_superuser=True, **extra)
 
     def create_imported(self, username: str, **names: str) -> User:
-        """Adds somebody who is known from elsewhere only: no address, no password, no way to sign in."""
+        """Adds someone who is known from elsewhere only: no address, no password, no way to sign in."""
         user = self.model(email="", username=username, imported=True, **names)
         user.set_unusable_password()
         user.save(using=self._db)
@@ -44,7 +44,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    email = models.EmailField("e-mail address", blank=True)
+    email = models.EmailField("email address", blank=True)
     username = models.CharField(
         "user name",
         max_length=96,
@@ -79,7 +79,7 @@ class User(AbstractBaseUser, PermissionsMixin):
                 Lower("email"),
                 name="user_email_unique",
                 condition=~models.Q(email=""),
-                violation_error_message="This e-mail address has an account.",
+                violation_error_message="This email address has an account.",
             ),
             models.UniqueConstraint(
                 Lower("username"), name="user_name_unique", violation_error_message="This user name is taken."
@@ -94,7 +94,7 @@ class User(AbstractBaseUser, PermissionsMixin):
                     password__startswith="!",  # noqa: S106 - marks a password that fits nothing
                 ),
                 name="imported_people_cannot_sign_in",
-                violation_error_message="Somebody imported from elsewhere has no address, password or rights here.",
+                violation_error_message="Someone imported from elsewhere has no address, password or rights here.",
             ),
         ]
         indexes = [
@@ -115,7 +115,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         ).hexdigest()
 
     def get_full_name(self) -> str:
-        """First and last name, else the user name: never the e-mail address."""
+        """First and last name, else the user name: never the email address."""
         return full_name(self.first_name, self.last_name, self.username)
 
     def get_short_name(self) -> str:
@@ -135,7 +135,7 @@ class OwnerLink(models.Model):
 
 
 class CaughtMail(models.Model):
-    """A mail that was to be sent while there is no mail server: read on the outbox page."""
+    """An email that was to be sent while there is no mail server: read on the outbox page."""
 
     to = models.TextField()
     subject = models.TextField()

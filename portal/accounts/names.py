@@ -74,7 +74,7 @@ def check_username(username: str, *, holder: User | None = None, reserved_too: b
     if holder is not None and username.lower() == holder.username.lower():
         return username
     if username.lower() in RESERVED and not reserved_too:
-        raise ValidationError(f"“{username}” is kept for the portal itself: choose another user name.")
+        raise ValidationError(f"“{username}” is reserved for the portal: choose another user name.")
     if User.objects.filter(username__iexact=username).exists():
         raise ValidationError(f"“{username}” is taken: choose another user name.")
     return username

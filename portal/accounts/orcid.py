@@ -28,6 +28,6 @@ def clean_orcid(text: str) -> str:
         raise ValidationError("This is not an ORCID iD: write its 16 digits, as in 0000-0002-1825-0097.")
     if check_digit(compact[:15]) != compact[15]:
         raise ValidationError(
-            "The last digit does not fit the others, so one of them is mistyped: check your ORCID iD."
+            "The last digit does not match the others, so there is a typo: check your ORCID iD."
         )
     return "-".join(compact[i : i + 4] for i in range(0, 16, 4))

@@ -41,7 +41,9 @@ def create_owner(
     """
     link = OwnerLink.objects.select_for_update(no_key=True).filter(digest=_digest(token)).first()
     if link is None or User.objects.filter(is_staff=True).exists():
-        raise Conflict("This link has been used or replaced: sign in, or restart the portal for a new link.")
+        raise Conflict(
+            "This link was already used or replaced: sign in, or restart the portal for a new link."
+        )
     link.delete()
     user = User.objects.create_superuser(
         email, username, password, first_name=first_name, last_name=last_name

@@ -1,4 +1,4 @@
-"""People whom an operator names by e-mail address, before they ever came here."""
+"""People whom an operator names by email address, before they ever came here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Invited:
 def find_or_invite(email: str) -> Invited:
     """The account of this address; an unknown one gets an account without password, under an anonymous name.
 
-    Only the account's own address and confirmed further ones count: an address that somebody merely
+    Only the account's own address and confirmed further ones count: an address that someone merely
     typed into their account is no proof that it is theirs.
     """
     address = _checked(email)
@@ -51,7 +51,7 @@ def find_person(email: str) -> User | None:
 
 
 def import_person(*, name: str, full_name: str, host: str) -> User:
-    """An account for somebody who asked at `host`: without address or password, so that nobody signs in to it.
+    """An account for someone who asked at `host`: without address or password, so that nobody signs in to it.
 
     The user name is theirs there, with the host behind it: it joins nobody here, and nobody here is taken for them.
     """
@@ -65,7 +65,7 @@ def import_person(*, name: str, full_name: str, host: str) -> User:
             with transaction.atomic():
                 return User.objects.create_imported(username, first_name=full_name)
         except IntegrityError:
-            continue  # somebody has that name
+            continue  # someone has that name
     raise RuntimeError("no free user name among 10^14: the random source is broken")
 
 
@@ -95,7 +95,7 @@ def _checked(email: str) -> str:
         validate_email(address)
     except ValidationError as error:
         raise Invalid(
-            f"“{email}” is not an e-mail address: write one such as ada@example.org.", field="email"
+            f"“{email}” is not an email address: write one such as ada@example.org.", field="email"
         ) from error
     return address
 
@@ -116,7 +116,7 @@ def _create(address: str) -> tuple[User, bool]:
             user = User.objects.create_user(address, anonymous_username())
             EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
     except IntegrityError:
-        holder = _holder(address)  # somebody invited the same address in the same moment
+        holder = _holder(address)  # someone invited the same address in the same moment
         if holder is None:
             raise
         return holder, False

@@ -70,7 +70,7 @@ class PasswordSetView(account_views.PasswordSetView):
 
 @method_decorator(login_not_required, name="dispatch")
 class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):
-    """Sets a password through a mailed link, which works once."""
+    """Sets a password through an emailed link, which works once."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:

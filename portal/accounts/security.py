@@ -52,7 +52,7 @@ def change_password(*, user: User, password: str, address: str) -> None:
 
 
 def reset_password(*, user: User, key: str, password: str, address: str) -> None:
-    """Set the password through a mailed link. A link works once: of several at the same time, one gets through.
+    """Set the password through an emailed link. A link works once: of several at the same time, one gets through.
 
     `key` is the link's key, checked again while the person's row is locked. `address` is where the link was used. A change
     of email address that waits for its code is dropped. Raises `Conflict` when the link was used or replaced.
@@ -61,7 +61,7 @@ def reset_password(*, user: User, key: str, password: str, address: str) -> None
     with recorded():
         held = lock_person(user.pk)
         if not held.is_active or not reset_tokens().check_token(held, key):
-            raise Conflict("This link was used, replaced by a newer one, or is too old.")
+            raise Conflict("This link was already used, or replaced by a newer one, or it is too old.")
         _write_password(held, user, hashed)
         EmailAddress.objects.filter(user=user, verified=False).exclude(email=user.email).delete()
         event = append_event(kind="account.password_reset", actor=user, data={"person": user.username})

@@ -28,7 +28,7 @@ from portal.accounts.models import User
 from portal.accounts.names import clean_name, suggest_username
 from portal.accounts.owner import create_owner, link_opens
 
-SIGNUP_TRIES = 10  # each is lost only to somebody else's success
+SIGNUP_TRIES = 10  # each is lost only to someone else's success
 
 
 @method_decorator(login_not_required, name="dispatch")
@@ -42,11 +42,13 @@ class SignupView(AllauthSignupView):
                     return super().form_valid(form)
             except (
                 IntegrityError
-            ):  # somebody has the address (allauth tells its holder) or our suggestion since
+            ):  # someone has the address (allauth tells its holder) or our suggestion since
                 form = self.get_form_class()(**self.get_form_kwargs())
                 if not form.is_valid():
                     return self.form_invalid(form)
-        form.add_error("username", "Many people took names like yours just now: choose a user name yourself.")
+        form.add_error(
+            "username", "Many people have just chosen names like yours: choose a user name yourself."
+        )
         return self.form_invalid(form)
 
 
@@ -114,7 +116,7 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
             return render(request, "accounts/owner_closed.html", status=410)
         except IntegrityError:
             form.add_error(
-                None, "This e-mail address or user name was taken a moment ago: choose another one."
+                None, "This email address or user name was taken a moment ago: choose another one."
             )
         else:
             return _sign_owner_in(request, person)
@@ -122,7 +124,9 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
 
 
 def _sign_owner_in(request: HttpRequest, person: User) -> HttpResponse:
-    messages.success(request, "You own this portal now. Next: a second factor, which the admin asks for.")
+    messages.success(
+        request, "You are now the owner of this portal. Next, add a second factor, which the admin requires."
+    )
     login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
     # The password was typed this moment: no need to ask for it again before the second factor.
     record_authentication(request, person, method="password", email=person.email, reauthenticated=True)

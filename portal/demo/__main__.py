@@ -27,7 +27,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Somebody asked us to stop."""
+    """Someone asked us to stop."""
 
 
 class StepFailed(Exception):
@@ -157,7 +157,7 @@ def look_around(portal: Supervisor, result: str) -> None:
         f"The portal stays: {portal.address}/\n"
         f"  owner and reviewer  {OWNER['email']}  password: {OWNER['password']}   {portal.address}/admin/\n"
         f"  researcher          {RESEARCHER['email']}  password: {RESEARCHER['password']}\n"
-        f"  mails               {portal.address}/outbox/\n"
+        f"  emails              {portal.address}/outbox/\n"
         "Stop it with Ctrl-C.",
         flush=True,
     )

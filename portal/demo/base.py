@@ -57,7 +57,7 @@ def find_package() -> Package:
     if len(found) != 1 or not licences:
         raise DemoPairError(
             f"The installed package {PACKAGE} does not hold exactly one GGUF file and its LICENSE: "
-            "delete .venv and start the demo again, which installs it anew."
+            "delete .venv and start the demo again, which reinstalls it."
         )
     return Package(metadata.version(PACKAGE), found[0], Path(str(licences[0].locate())))
 

@@ -145,7 +145,7 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 
 
 def files_whole(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
-    """Whether each file is there at its size; the digests are for whoever compares contents."""
+    """Whether each file is there at its size; compare contents by the digests."""
     try:
         return all((folder / name).stat().st_size == facts["bytes"] for name, facts in files.items())
     except (OSError, KeyError, TypeError):

@@ -96,7 +96,7 @@ def confirm_address(walk: Walk) -> str:
 
 
 def _code_from_outbox(walk: Walk) -> str:
-    """The confirmation code, read where mails are read without a mail server."""
+    """The confirmation code, read where emails are read without a mail server."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         listing = walk.researcher.get("/outbox/")
@@ -106,7 +106,7 @@ def _code_from_outbox(walk: Walk) -> str:
             if RESEARCHER["email"] in mail.text and found:
                 return found.group(1)
         time.sleep(0.3)
-    raise WalkError("No mail with a confirmation code came to the outbox.")
+    raise WalkError("No email with a confirmation code came to the outbox.")
 
 
 def try_without_grant(walk: Walk) -> str:
@@ -171,7 +171,7 @@ def watch_recovery(walk: Walk) -> str:
 def show_token(walk: Walk) -> str:
     page = walk.researcher.get(f"/{MODEL_ID}/access")
     if TOKEN.search(page.html):
-        raise WalkError("A token stood on the page before anybody asked for it.")
+        raise WalkError("A token stood on the page before anyone asked for it.")
     form = next((form for form in page.forms if form.action.endswith("/token")), None)
     if form is None:
         raise WalkError(f"{page.url} has no button that shows the token.")

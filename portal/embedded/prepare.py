@@ -21,7 +21,7 @@ SCHEMA_FILES = (
 
 
 def schema_fingerprint() -> str:
-    """One hash over everything that migrations and rights are made of: ours, and the versions of everybody else's."""
+    """One hash over everything that migrations and rights are made of: ours, and the versions of everyone else's."""
     digest = hashlib.sha256()
     parts = [CHECKOUT / "requirements.lock", CHECKOUT / "portal" / "settings.py"]
     for pattern in SCHEMA_FILES:
@@ -119,7 +119,7 @@ def main(action: str, state: str = "", dsn: str = "") -> int:
         what = "The database" if dsn else f"The database that {name} names"
         why = str(error).strip().splitlines()[0]
         print(
-            f"{what} does not let us in ({why}): is it running, and are the address and password right?",
+            f"{what} does not accept the connection ({why}): is it running, and are the address and password right?",
             file=sys.stderr,
         )
         return 1

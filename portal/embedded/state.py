@@ -189,7 +189,7 @@ class Running:
 
 
 class StateLock:
-    """Held by whoever runs servers on a state folder; the kernel drops it with the process."""
+    """Hold the lock of a process that runs servers on a state folder; the kernel drops it with the process."""
 
     def __init__(self, state: Path, *, purpose: str, wait: float = 0.0) -> None:
         self.state, self.purpose, self.patience = state, purpose, wait
@@ -229,7 +229,7 @@ class StateLock:
 
 
 def _lock_is_held(state: Path) -> bool:
-    """Whether somebody holds the lock; a shared try disturbs nobody but a start in this very instant."""
+    """Whether someone holds the lock; a shared try disturbs nobody but a start in this very instant."""
     with (state / "run" / "lock").open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The download page of somebody with a grant: what is to be agreed to first, how far the weights are, tokens, commands."""
+"""The download page of someone with a grant: what is to be agreed to first, how far the weights are, tokens, commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 @never_cache
 @require_safe
 def access_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """For somebody with a grant; everybody else reads why not and where to go."""
+    """For someone with a grant; everyone else reads why not and where to go."""
     return _page(request, known_model(request, namespace, name))
 
 
@@ -96,7 +96,7 @@ def accept_licence(request: HttpRequest, namespace: str, name: str) -> HttpRespo
     except RuleError as error:
         return _page(request, model, problem=error)
     if made:
-        messages.success(request, "Thank you: what you agreed to is stored, and downloads work again.")
+        messages.success(request, "Thank you: your agreement is stored, and downloads work again.")
     return redirect("access_page", model.namespace, model.name)
 
 

@@ -36,13 +36,13 @@ def commands_for(repo_id: str, *, token: str) -> list[Command]:
         Command(
             "Command line",
             f"hf download {repo_id}",
-            "Repeat it after a break: whole files are kept, and a broken one starts again from its beginning.",
+            "Repeat it after an interruption: complete files are kept, and an incomplete file starts again.",
         ),
         Command(
             "Python",
             "from huggingface_hub import snapshot_download\n\n"
             f'folder = snapshot_download(\n    "{repo_id}",\n    endpoint="{endpoint}",\n{given})',
-            "Needs no environment: the address stands in the call.",
+            "Needs no environment variables: the address is in the call.",
         ),
         Command(
             "transformers",
@@ -54,7 +54,7 @@ def commands_for(repo_id: str, *, token: str) -> list[Command]:
         Command(
             "curl",
             f"curl -fL -C - -O {header}\\\n  {endpoint}/{repo_id}/resolve/main/config.json",
-            "One file; -C - resumes a part that is there already.",
+            "One file; -C - resumes a partial download.",
         ),
     ]
 
@@ -72,7 +72,7 @@ def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
             "    print(asked.username, asked.fields)\n"
             f'# api.accept_access_request("{repo_id}", "USER")\n'
             f'# api.reject_access_request("{repo_id}", "USER", rejection_reason="Why, in words for the person")',
-            "Needs no environment: the address stands in the call.",
+            "Needs no environment variables: the address is in the call.",
         ),
         Command(
             "curl",
@@ -83,12 +83,12 @@ def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
         Command(
             "Upload",
             f"export HF_HUB_DISABLE_XET=1\nhf upload {repo_id} ./folder .",
-            "For owners of the model; the upload is held until one of them publishes it.",
+            "For owners of the model. The upload is held until an owner publishes it.",
         ),
-        Command("Command line", f"hf download {repo_id}", "It reads as well."),
+        Command("Command line", f"hf download {repo_id}", "The token can also read."),
     ]
 
 
 def _environment(token: str) -> Command:
     lines = [f"export HF_ENDPOINT={settings.GATEHOUSE_URL}"] + ([f"export HF_TOKEN={token}"] if token else [])
-    return Command("Environment", "\n".join(lines), "First, in the shell that runs the others.")
+    return Command("Environment", "\n".join(lines), "Run this first, in the same shell as the others.")

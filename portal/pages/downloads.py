@@ -30,7 +30,7 @@ class OwnFilter(forms.Form):
 
 class ModelFilter(forms.Form):
     person = forms.CharField(
-        required=False, max_length=254, label="Person", help_text="A user name or an e-mail address."
+        required=False, max_length=254, label="Person", help_text="A user name or an email address."
     )
     since = forms.DateField(required=False, label="From", widget=DAY)
     until = forms.DateField(required=False, label="To", widget=DAY)

@@ -33,7 +33,7 @@ class Stage:
 
 
 def stages(access: AccessDecision, weights: WeightsState) -> list[Stage]:
-    """Five stages for somebody who asked or may read; nothing for everybody else."""
+    """Five stages for someone who asked or may read; nothing for everyone else."""
     if access.code == AccessCode.GRANTED:
         if weights.ready:
             return _line(len(NAMES), "done")

@@ -47,7 +47,7 @@ KINDS = {
 
 
 NEEDS_FACTOR = (
-    "A token that decides needs a second factor, as the reviewers' pages do: add an authenticator app or a passkey here "
+    "A reviewer token needs a second factor, like the reviewers' pages: add an authenticator app or a passkey here "
     "first, then make the token."
 )
 
@@ -117,7 +117,7 @@ class RotateForm(forms.Form):
     """How long the old token works beside its successor."""
 
     overlap = forms.ChoiceField(
-        label="How long does the old one go on working beside the new one?",
+        label="How long should the old token keep working beside the new one?",
         choices=[(key, overlap.words.capitalize()) for key, overlap in OVERLAPS.items()],
         initial="1d",
         widget=forms.RadioSelect,
@@ -162,7 +162,7 @@ class Row:
                 return Ended("expired", "ended", over, "your access ended")
             why = f": {grant.revoke_reason}" if grant.revoke_reason else ""
             return Ended("revoked", "access revoked", over, f"your access was revoked{why}")
-        why = "replaced by rotation" if self.token.replaced_by_id else "its last day is over"
+        why = "replaced by rotation" if self.token.replaced_by_id else "its last day has passed"
         return Ended("expired", "ended", own, why)
 
 
@@ -261,7 +261,7 @@ def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> Http
         row = Row(token, _usable(token, timezone.now()))
         return ask_before(request, _revocation(row, back)) if row.usable else redirect(back)
     revoke_token(token=token, user=request.user)
-    messages.success(request, f"The token “{token.name}” is revoked: nothing can be done with it any more.")
+    messages.success(request, f"The token “{token.name}” is revoked and no longer works.")
     return redirect(back)
 
 
@@ -270,7 +270,7 @@ def _revocation(row: Row, back: str) -> Ending:
     used = f"{token.last_used_at:%Y-%m-%d %H:%M} UTC" if token.last_used_at else "never"
     gentler = (
         reverse("my_token_rotate", args=[token.pk]),
-        "To replace it without a break, rotate it instead",
+        "To replace it without interruption, rotate it instead",
     )
     return Ending(
         question=f"Revoke “{token.name}”?",
@@ -280,8 +280,8 @@ def _revocation(row: Row, back: str) -> Ending:
             ("Last use", f"{used} from {token.last_used_address}" if token.last_used_address else used),
         ],
         follows=[
-            "It cannot be brought back: every program that uses it is refused at once, and a download that is running may break off.",
-            "What you may do stays as it is, and you can make another token.",
+            "You cannot undo this. Programs that use it are refused at once, and running downloads may be interrupted.",
+            "Your own access does not change, and you can make another token.",
         ],
         button="Revoke the token",
         back=back,

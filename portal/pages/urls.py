@@ -1,4 +1,4 @@
-"""The catalogue, a model, and what somebody with a grant sees of it. Included last: a model may have almost any name."""
+"""The catalogue, a model, and what someone with a grant sees of it. Included last: a model may have almost any name."""
 
 from django.urls import path
 

@@ -43,7 +43,7 @@ CARRIED_OUT = 0.1  # of the plans
 
 
 class World:
-    """Two folders that are written anew for each input, and a place for the result."""
+    """Two folders that are written again for each input, and a place for the result."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.base, self.diff, self.out = root, root / "base", root / "diff", root / "out"

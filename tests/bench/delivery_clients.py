@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 def take(order: dict[str, Any], number: int, said: dict[str, int], lock: threading.Lock) -> None:
-    """One client: HEAD and GET of each of its files, on one connection that it opens anew where it was closed."""
+    """One client: HEAD and GET of each of its files, on one connection that it opens again where it was closed."""
     seeded = order["seeded"]
     names, headers = sorted(seeded["small"]), {"Authorization": f"Bearer {seeded['tokens'][number]}"}
     files = errors = 0

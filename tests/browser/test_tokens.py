@@ -108,7 +108,7 @@ def test_tokens_are_made_rotated_and_revoked_by_keyboard(page: Any) -> None:
     page.wait_for_selector("text=only from 192.0.2.0/24")
     assert secret not in page.content()
     press(page, "a[aria-label='Rotate cluster']")
-    page.wait_for_selector("text=go on working beside the new one")
+    page.wait_for_selector("text=keep working beside the new one")
     picture(page, "rotate")
     tab_to(page, "input[name=overlap]")
     page.keyboard.press("ArrowDown")
@@ -126,7 +126,7 @@ def test_tokens_are_made_rotated_and_revoked_by_keyboard(page: Any) -> None:
         page.wait_for_selector("h1:has-text('Revoke “cluster”?')")
         picture(page, "revoke")
         press(page, "main button.danger")
-        page.wait_for_selector("text=is revoked: nothing can be done with it any more")
+        page.wait_for_selector("text=is revoked and no longer works")
     assert page.locator("a[aria-label='Revoke cluster']").count() == 0
     assert page.locator(".badge:has-text('revoked')").count() == 2
     picture(page, "revoked")

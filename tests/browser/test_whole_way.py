@@ -74,7 +74,7 @@ def test_researcher_asks_and_downloads_what_a_reviewer_approved(model: Any, visi
     approve(reviewer)
     secret = take_token(researcher)
     assert_shown_once(researcher, secret)
-    wait_until(lambda: mail_text(reviewer, "is approved"), "the mail about the approval")
+    wait_until(lambda: mail_text(reviewer, "is approved"), "the email about the approval")
 
 
 def sign_in(page: Any) -> None:
@@ -97,7 +97,7 @@ def sign_up(page: Any, reviewer: Any) -> None:
     page.fill("input[name=password1]", "a rather good password")
     page.keyboard.press("Enter")
     page.wait_for_selector("input[name=code]")
-    text = wait_until(lambda: mail_text(reviewer, "Your code for Gatehouse"), "the mail with the code")
+    text = wait_until(lambda: mail_text(reviewer, "Your code for Gatehouse"), "the email with the code")
     found = re.search(r"^\s*([A-Z0-9]{3,4}-?[A-Z0-9]{3,4})\s*$", text, re.MULTILINE)
     assert found is not None, text
     page.fill("input[name=code]", found[1])
@@ -106,7 +106,7 @@ def sign_up(page: Any, reviewer: Any) -> None:
 
 
 def mail_text(page: Any, subject: str) -> str:
-    """The newest mail with this in its subject, on the outbox page; "" when there is none yet."""
+    """The newest email with this in its subject, on the outbox page; "" when there is none yet."""
     page.goto("/outbox/")
     link = page.locator("main table a", has_text=subject).first
     if not link.count():
@@ -160,7 +160,7 @@ def approve(page: Any) -> None:
         assert page.locator("main", has_text=text).count(), text
     page.fill("textarea[name=words]", "Good luck with the study!")
     page.click("button[value=approved]")
-    page.wait_for_selector("text=is approved: the grant is made")
+    page.wait_for_selector("text=is approved. The person has access")
 
 
 def take_token(page: Any) -> str:

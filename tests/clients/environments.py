@@ -3,7 +3,7 @@
     client("2.4.0")         the python of an environment with huggingface_hub 2.4.0 (and pytest)
     client("transformers")  the newest transformers, without torch
 
-What goes in is pinned by hash in the requirement files beside this one. To make those anew:
+What goes in is pinned by hash in the requirement files beside this one. To make those files again:
 
     printf 'huggingface_hub==2.4.0\\npytest\\npytest-mock\\npytest-timeout\\n' | uv pip compile - --universal \\
       --generate-hashes --python-version 3.11 --no-header --no-annotate -o tests/clients/hub-2.4.0.txt
@@ -52,7 +52,7 @@ def client(name: str) -> Path:
 
 
 def client_environment(*, endpoint: str, home: Path, token: str = "", **more: str) -> dict[str, str]:
-    """The environment of a client's process: this portal and this token, nothing of whoever runs the tests."""
+    """The environment of a client's process: this portal and this token, nothing of the person who runs the tests."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -65,7 +65,7 @@ def client_environment(*, endpoint: str, home: Path, token: str = "", **more: st
 
 @contextmanager
 def built_once(folder: Path) -> Iterator[bool]:
-    """Whether the folder is built already. If not, the block builds it, alone: others wait, and a cut-off try is made anew."""
+    """Whether the folder is built already. If not, the block builds it, alone: others wait, and a cut-off try is made again."""
     CACHE.mkdir(parents=True, exist_ok=True)
     done = folder.with_name(f"{folder.name}.done")
     if done.exists() and folder.exists():

@@ -147,7 +147,7 @@ def in_ci(ci: Issuer) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def trusting(portal: Portal, ci: Issuer) -> str:
-    """A user name: somebody with a grant who trusts acme/eval."""
+    """A user name: someone with a grant who trusts acme/eval."""
     portal.order("trust", name="granted", issuer=ci.url, repository="acme/eval", ref="refs/heads/main")
     return "granted"
 

@@ -3,7 +3,7 @@
 Runs in a client's environment, so it imports nothing of ours. What it does:
 
 - both servers that the tests know become HF_ENDPOINT, and a look-up of any other host's name is an error;
-- what their set-up code asks a server to make is made by a seeding process of ours (`seeding.py`), which holds two
+- what their setup code asks a server to make is made by a seeding process of ours (`seeding.py`), which holds two
   pipes with this one: SEEDING has the numbers of the one to write to and the one to read from, a JSON object a line;
 - with UPLOADS=1 commits are not seeded but uploaded, through the client's own code (but for file names with a
   backslash, which a portal takes from nobody: what clients do about those is tested all the same);
@@ -124,7 +124,7 @@ def guarded(host: Any, *rest: Any, **options: Any) -> Any:
 
 socket.getaddrinfo = guarded
 
-# --- what set-up code asks for, seeded ------------------------------------------------------------------
+# --- what setup code asks for, seeded ------------------------------------------------------------------
 
 to_seeding, from_seeding = (int(number) for number in os.environ["SEEDING"].split(","))
 orders, answers = os.fdopen(to_seeding, "w"), os.fdopen(from_seeding)

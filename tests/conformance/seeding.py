@@ -1,4 +1,4 @@
-"""A process with our own services, on a live portal's database, that makes what upstream's set-up code asks for.
+"""A process with our own services, on a live portal's database, that makes what upstream's setup code asks for.
 
 Started once with the portal's environment; one JSON order a line, one answer. Both versions' tests use it in turn.
 """

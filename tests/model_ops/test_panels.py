@@ -87,15 +87,15 @@ def test_asking_while_an_answer_is_on_its_way_is_one_sentence(
     SmokeRun.objects.update(state=SmokeState.RUNNING, ends_by=timezone.now() + timedelta(minutes=1))
     client.force_login(person("owner"))
     page = client.post(f"{ADMIN}/{recovery.pk}/ask/", follow=True)
-    assert f"The weights of recovery {recovery.pk} are being asked right now." in page.text
+    assert f"The weights of recovery {recovery.pk} are already being tested." in page.text
 
 
 @pytest.mark.parametrize(
     ("fields", "shown"),
     [
-        ({"state": "waiting", "answer": {}}, "A worker asks these weights something as soon as it is free."),
-        ({"state": "running", "answer": {}, "ends_by": timedelta(hours=1)}, "These weights are being asked something."),
-        ({"state": "running", "answer": {}, "ends_by": -timedelta(hours=1)}, "The worker ended before these weights had answered."),
+        ({"state": "waiting", "answer": {}}, "A worker runs the test prompt as soon as it is free."),
+        ({"state": "running", "answer": {}, "ends_by": timedelta(hours=1)}, "The test prompt is running."),
+        ({"state": "running", "answer": {}, "ends_by": -timedelta(hours=1)}, "The worker ended before the weights answered."),
         ({"state": "failed", "error": "The <logits> were not finite."}, "The &lt;logits&gt; were not finite."),
         ({"state": "refused", "answer": {}, "error": "No memory."}, "No memory."),
         ({"answer": ANSWER | {"answer": "", "hints": ["It is <empty>."]}}, "It is &lt;empty&gt;."),

@@ -103,7 +103,7 @@ def test_progress_of_a_cancelled_recovery_is_one_sentence(
 
     answer = client.get("/ai/x/access/progress")
 
-    assert "The recovery of these weights was cancelled; a mail follows" in answer.text
+    assert "The recovery of these weights was cancelled. You get an email" in answer.text
     assert "hx-get" not in answer.text
 
 

@@ -226,7 +226,7 @@ HOLES = {
 def test_hole_in_the_protection_is_said_where_the_log_is_read(
     as_owner: Any, make_person: Callable[..., Any], client: Client, hole: str
 ) -> None:
-    """Whoever made it: the database is asked, not the settings."""
+    """No matter who made it: the database is asked, not the settings."""
     root = make_person("root", is_staff=True, is_superuser=True)
     TOTP.activate(root, generate_totp_secret())
     client.force_login(root)

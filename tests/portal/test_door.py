@@ -79,7 +79,7 @@ def test_other_methods_have_no_large_bodies(method: str) -> None:
 
 
 def passed(peer: str, **said: str) -> dict[str, str]:
-    """What of such a WSGI environment gets to Django."""
+    """Return what of this WSGI environment reaches Django."""
     environ = {"REMOTE_ADDR": peer, "PATH_INFO": "/admin/", "wsgi.url_scheme": "http", **said}
     proxies.strip_forwarded(environ)
     return environ

@@ -1,4 +1,4 @@
-"""Looking takes no lock and writes nothing: every address is opened as everybody, and what it asks the database is read."""
+"""Looking takes no lock and writes nothing: every address is opened as everyone, and what it asks the database is read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PEOPLE = ["nobody", "stranger", "waiting", "ada", "olga", "root"]
 
 
 class World:
-    """One model and everybody's place with it."""
+    """One model and everyone's place with it."""
 
     model: Any
     people: dict[str, Any]

@@ -88,7 +88,7 @@ def test_outbox_of_an_unknown_mail_is_not_there(staff: Client) -> None:
 def test_outbox_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "KEPT", 3)
     for number in range(5):
-        EmailMessage(f"mail {number}", "text", to=["a@example.org"], cc=["b@example.org"]).send()
+        EmailMessage(f"email {number}", "text", to=["a@example.org"], cc=["b@example.org"]).send()
     assert list(CaughtMail.objects.values_list("subject", "to")) == [
-        (f"mail {n}", "a@example.org, b@example.org") for n in (4, 3, 2)
+        (f"email {n}", "a@example.org, b@example.org") for n in (4, 3, 2)
     ]

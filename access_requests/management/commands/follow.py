@@ -12,9 +12,7 @@ from access_requests.services.following.managing import follow
 
 
 class Command(OperatorCommand):
-    help = (
-        "Follows a gated repository elsewhere: its requests are decided here, and the decisions told there."
-    )
+    help = "Follows a gated repository elsewhere: its requests are decided here, and the decisions are reported there."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")
@@ -22,12 +20,12 @@ class Command(OperatorCommand):
             "--endpoint", default="", metavar="URL", help="GATEHOUSE_HUB_ENDPOINT when left out"
         )
         parser.add_argument(
-            "--as", dest="far_id", default="", metavar="FAR_ID", help="its id there, when it is another"
+            "--as", dest="far_id", default="", metavar="FAR_ID", help="its id there, if it is different"
         )
 
     def answer(self, *, repo_id: str, endpoint: str, far_id: str, **options: Any) -> Answer:
         endpoint = endpoint or settings.GATEHOUSE_HUB_ENDPOINT
         followed = follow(model=known_model(repo_id), endpoint=endpoint, far_id=far_id)
         data = {"model": followed.model.repo_id, "endpoint": followed.endpoint, "repository": followed.far_id}
-        text = f"{followed.model} follows {followed}: its requests appear in the queue from the next poll on."
+        text = f"{followed.model} follows {followed}: its requests appear in the queue after the next poll."
         return Answer(data, text)

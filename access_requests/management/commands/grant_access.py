@@ -36,10 +36,10 @@ class Command(OperatorCommand):
         lines = [f"{granted.user.email} may read {model} until {grant.ends_at:%Y-%m-%d} (grant {grant.pk})."]
         if granted.new_account:
             lines.append(
-                "There was no account of that address: one was made, and an invitation is on its way."
+                "There was no account with that address. One was created, and an invitation is on its way."
             )
         if granted.secret:
-            lines.append(f"Token, shown this once: {granted.secret}")
+            lines.append(f"Token, shown only once: {granted.secret}")
         return Answer(data, "\n".join(lines))
 
 
@@ -48,5 +48,5 @@ def check_address(email: str) -> str:
     try:
         validate_email(email.strip())
     except ValidationError as error:
-        raise Invalid(f"{email!r} is not an e-mail address: write it like name@example.org.") from error
+        raise Invalid(f"{email!r} is not an email address: write it like name@example.org.") from error
     return email.strip()

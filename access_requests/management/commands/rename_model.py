@@ -12,7 +12,7 @@ from access_requests.services.catalogue.names import let_go_of_name, rename_mode
 
 
 class Command(OperatorCommand):
-    help = "Gives a model another id; whoever uses the old one is led to the new one."
+    help = "Gives a model another id. Requests for the old id are redirected to the new one."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("old", nargs="?", default="", metavar="OLD")
@@ -20,7 +20,7 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--no-redirect",
             action="store_true",
-            help="the old id leads nowhere and is free for another model",
+            help="do not redirect the old id; another model may take it",
         )
         parser.add_argument("--let-go", default="", metavar="OLD", help="end the redirect from a former id")
 

@@ -14,7 +14,7 @@ from access_requests.services.following.managing import followed_by, sync_now
 
 
 class Command(OperatorCommand):
-    help = "Looks through the lists of the followed repository now, and tells the decisions that wait."
+    help = "Polls the followed repository now and reports the decisions that wait."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")

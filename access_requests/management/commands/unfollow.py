@@ -11,7 +11,7 @@ from access_requests.services.following.managing import followed_by, unfollow
 
 
 class Command(OperatorCommand):
-    help = "Ends following: nothing is asked or told there any more; requests and grants stay as they are."
+    help = "Stops following a repository: nothing is polled or reported any more. Requests and grants stay as they are."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")

@@ -1,4 +1,4 @@
-"""Texts that holders of grants must accept before their downloads go on."""
+"""Require holders of grants to accept a text before further downloads."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int:
-    """Refuses holders of live grants until they accept this text or a later version, and tells them; how many those are.
+    """Require every holder of a live grant to accept this text, email them, and return how many there are.
 
-    Running downloads go on. Who accepted this very version with their request owes nothing, owners and reviewers
-    neither. Demanded twice is once.
+    A later version counts too. Running downloads continue. People who accepted this version with their request, and owners
+    and reviewers, owe nothing. Idempotent.
     """
     with recorded():
         lock_model(licence.model_id)
@@ -34,7 +34,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
             .get(pk=licence.pk)
         )
         if locked.retired_at is not None:
-            raise Conflict(f"{locked} was retired: demand the text that took its place.")
+            raise Conflict(f"{locked} was retired: choose the text that replaced it.")
         if locked.must_accept_at == locked.created_at:
             return 0
         locked.must_accept_at = licence.must_accept_at = locked.created_at
@@ -53,7 +53,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
 
 
 def _holders(model: GatedModel) -> list[Grant]:
-    """Those who are refused from now on."""
+    """Return the people who are refused from now on."""
     now = timezone.now()
     roles = ModelRole.objects.filter(model=model, user=OuterRef("user"))
     return list(
@@ -78,10 +78,10 @@ def _tell(grant: Grant, licence: LicenceVersion) -> None:
 def accept_licences(
     *, model: GatedModel, user: User, shown: Sequence[int], agreed: bool = True
 ) -> list[LicenceAcceptance]:
-    """Stores that a holder accepts what they owe; downloads go on at once. Accepted twice is once.
+    """Store that a holder accepts the texts that they owe; downloads work again at once. Idempotent.
 
-    `shown` are the ids of the texts that stood on the page: if another one is owed, nothing is accepted and the
-    person reads again.
+    `shown` are the ids of the texts on the page: if another one is owed, nothing is accepted and the person must read
+    again.
     """
     with recorded():
         lock_person(user.pk)
@@ -97,7 +97,7 @@ def accept_licences(
                 "The licence changed while you were reading: read it again and agree to the new text."
             )
         if owed and not agreed:
-            raise Invalid("Tick that you agree; without it downloads stay closed.", field="agree")
+            raise Invalid("Tick the box to agree. You cannot download until you do.", field="agree")
         made = [_accept(licence, user) for licence in owed]
         if made:
             append_event(

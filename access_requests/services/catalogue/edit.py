@@ -1,4 +1,4 @@
-"""What an owner changes in the admin: settings, how the form was read, licence texts one by one."""
+"""Change what owners edit in the admin: settings, the reading of the form, single licence texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = ("gate", "grant_days", "listed")
 
 @dataclass(frozen=True)
 class FieldChoice:
-    """What an owner says of one field: what the portal takes it for, and whether it must be answered."""
+    """An owner's choice for one field: its role in the portal, and whether it is required."""
 
     role: str
     required: bool
@@ -37,7 +37,7 @@ class FieldChoice:
 
 @dataclass(frozen=True)
 class AddedLicence:
-    """`fresh` is false where exactly this text was current already; `asked` holders must accept it now."""
+    """`fresh` is false if exactly this text was already current; `asked` is the number of holders who must accept it now."""
 
     licence: LicenceVersion
     fresh: bool
@@ -47,7 +47,7 @@ class AddedLicence:
 def change_settings(
     *, model: GatedModel, gate: str, grant_days: int, listed: bool, actor: User | None = None
 ) -> GatedModel:
-    """Changes who decides, for how long and whether strangers find it; grants already given stay as they are."""
+    """Change who decides, the length of grants and whether the model is listed; existing grants stay as they are."""
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose one of {', '.join(Gate.values)}.", field="gate")
     check_days(grant_days)
@@ -71,7 +71,7 @@ def change_settings(
 def change_some_settings(
     *, model: GatedModel, gate: str | None = None, listed: bool | None = None, actor: User | None = None
 ) -> GatedModel:
-    """Changes what is given and leaves the rest as it is now, even where somebody else changes that meanwhile."""
+    """Change the settings that are given and keep the others, also if someone else changes those in the meantime."""
     with recorded():
         now = lock_model(model.pk)
         return change_settings(
@@ -86,11 +86,11 @@ def change_some_settings(
 def change_fields(
     *, model: GatedModel, choices: Mapping[str, FieldChoice], actor: User | None = None
 ) -> FormVersion:
-    """Takes an owner's reading of the whole form; requests under way keep the form they carry."""
+    """Store an owner's reading of the whole form; open requests keep their form."""
     with recorded():
         model.form = lock_model(model.pk).form
         if model.form is None:
-            raise Conflict(f"{model} has no form: its card has to be read first.")
+            raise Conflict(f"{model} has no form yet: give it a card first.")
         form = GateForm.from_json(model.form.schema)
         texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
         try:
@@ -100,7 +100,7 @@ def change_fields(
 
 
 def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
-    """Roles are all taken away first and then given, so that two fields may change places."""
+    """Return the form with the chosen roles; all roles are removed first, so that two fields can swap theirs."""
     _check_roles_differ(choices)
     changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
     for key in changed:
@@ -123,9 +123,9 @@ def _check_roles_differ(choices: Mapping[str, FieldChoice]) -> None:
 def add_licence(
     *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
 ) -> AddedLicence:
-    """Adds a text, or a new version of the one with this name and language; whoever asks from now on accepts it.
+    """Add a text, or a new version of the one with this name and language; new applicants must accept it.
 
-    With `must_accept` those who hold a grant accept it as well, before they download again.
+    With `must_accept`, holders of a grant must accept it as well before they download again.
     """
     with recorded():
         kept = [
@@ -139,7 +139,7 @@ def add_licence(
 
 
 def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | None = None) -> None:
-    """Takes a text out of the current ones; what was accepted stays on record."""
+    """Remove a text from the current ones; what people accepted stays on record."""
     with recorded():
         lock_model(model.pk)
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)

@@ -1,4 +1,4 @@
-"""The catalogue: gated models, their cards, forms, licences and roles."""
+"""Manage the catalogue: gated models, their cards, forms, licences and roles."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 @dataclass(frozen=True)
 class LicenceText:
-    """One licence text as its file: name, BCP 47 language, text."""
+    """One licence text: file name, BCP 47 language, text."""
 
     name: str
     language: str
@@ -69,7 +69,7 @@ class LicenceText:
 
 
 def check_repo_id(repo_id: str) -> str:
-    """The id if it may be used, else `Invalid` with the rule it breaks."""
+    """Return the id if it can be used. Raises `Invalid` with the rule that it breaks."""
     namespace, slash, name = repo_id.partition("/")
     for part in (namespace, name):
         if not slash or not NAME.fullmatch(part):
@@ -86,9 +86,9 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User | None = None) -> None:
-    """Refuses an id that a model has, or once had: whoever still asks for that one must not be given another's files.
+    """Refuse an id that a model has or once had: people who still use that id must not get another model's files.
 
-    The model is named to an operator (no `asker`), and to those who may know of it.
+    The error names the model to operators (no `asker`) and to people who may know of it.
     """
     known, former = find_model(repo_id), find_renamed(repo_id)
     taken = next((model for model in (known, former) if model and model != besides), None)
@@ -97,7 +97,7 @@ def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User |
     if asker is not None and not may_know_of(asker, taken):
         raise Conflict(f"{repo_id} is taken: choose another name.", field="repo_id")
     if taken == known:
-        raise Conflict(f"{known} is in the catalogue already: publish a new revision with update_model.")
+        raise Conflict(f"{known} is already in the catalogue: publish a new revision with update_model.")
     raise Conflict(
         f"{repo_id} is a former name of {taken}, which it leads to: choose another, "
         f"or let go of it with rename_model --let-go {repo_id}."
@@ -105,13 +105,13 @@ def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User |
 
 
 def check_days(days: int) -> None:
-    """Refuses a length of a grant that cannot be given."""
+    """Refuse a length of grants that is not allowed."""
     if not 1 <= days <= LONGEST_GRANT:
         raise Invalid(f"{days} days cannot be granted: give 1 to {LONGEST_GRANT}.", field="grant_days")
 
 
 def understand_card(card: str) -> Card:
-    """Reads a card; what cannot be understood is `Invalid` with line and reason."""
+    """Read a card. Raises `Invalid` with line and reason if it cannot be understood."""
     try:
         return read_card(card)
     except CardRefused as refused:
@@ -120,7 +120,7 @@ def understand_card(card: str) -> Card:
 
 @dataclass(frozen=True)
 class ReadCard:
-    """A card with all that is made of it, which takes time and therefore no lock. Its page links to `repo_id`."""
+    """A card with everything made from it. That takes time, so no lock is held. Its page links to `repo_id`."""
 
     text: str
     repo_id: str
@@ -132,7 +132,7 @@ class ReadCard:
 
 
 def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
-    """Read and render a card before the transaction that takes it; `Invalid` with line and reason if it can't be read.
+    """Read and render a card before the transaction that stores it. Raises `Invalid` if it can't be read.
 
     `replaces` is the model's card until now, which is read as well. What an owner should know of the new one is in
     its warnings.
@@ -161,9 +161,9 @@ def add_model(
     owner: User | None = None,
     actor: User | None = None,
 ) -> GatedModel:
-    """Adds a gated model with its form and licence versions; a known id is refused.
+    """Add a gated model with its form and licence versions. Raises `Conflict` if the id is known.
 
-    Give a card that is prepared already where another transaction is open.
+    Pass a prepared card if another transaction is already open.
     """
     check_repo_id(repo_id)
     if gate not in Gate.values:
@@ -197,7 +197,7 @@ def add_model(
             replace_licences(model=model, licences=licences, actor=actor)
     except IntegrityError as error:
         raise Conflict(
-            f"{repo_id} is in the catalogue already: publish a new revision with update_model."
+            f"{repo_id} is already in the catalogue: publish a new revision with update_model."
         ) from error
     return model
 

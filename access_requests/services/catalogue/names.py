@@ -38,7 +38,7 @@ def rename_model(
         locked = lock_model(model.pk)
         old = locked.repo_id
         if to == old:
-            raise Conflict(f"{old} is its name already.", field="repo_id")
+            raise Conflict(f"{old} is already its name.", field="repo_id")
         _check_namespace(locked, to, actor)
         check_free(to, besides=locked, asker=actor)
         _former(to).delete()
@@ -55,7 +55,7 @@ def rename_model(
 
 
 def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
-    """Ends the redirect from a former id, so that another model may take it; returns the model that had it."""
+    """End the redirect from a former id, so that another model may take it; return the model that had it."""
     with recorded():
         lock_names()
         former = _former(repo_id).select_related("model").first()
@@ -69,7 +69,7 @@ def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
 
 
 def name_namespace(*, name: str, full_name: str) -> Namespace:
-    """Sets the full name that clients show for a namespace."""
+    """Set the full name that clients show for a namespace."""
     check_repo_id(f"{name}/x")
     full_name = " ".join(full_name.split())
     if not full_name or len(full_name) > LONGEST_FULL_NAME or not full_name.isprintable():
@@ -83,7 +83,7 @@ def name_namespace(*, name: str, full_name: str) -> Namespace:
 
 
 def _check_namespace(model: GatedModel, to: str, actor: User | None) -> None:
-    """An owner moves a model only to where they own one already; superusers and operators move it anywhere."""
+    """Refuse a move to a namespace where this owner has no model yet; superusers and operators may use any."""
     namespace = to.partition("/")[0]
     if actor is None or actor.is_superuser or namespace.lower() == model.namespace.lower():
         return

@@ -1,4 +1,4 @@
-"""Storing what `rendered` makes of cards and forms, and making again what an older renderer made."""
+"""Store rendered cards and forms, and render again what an older renderer made."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def render_outdated(*, everything: bool = False, seconds: float | None = None) -
     """Render the cards and forms that this version has not rendered yet; return how many of each.
 
     With `everything`, render up-to-date ones as well. With `seconds`, start no further text after that time.
-    Rendering holds no lock. If a card changes in the meantime, whoever changes it renders it.
+    Rendering holds no lock. If a card changes in the meantime, the process that changed it renders it.
     """
     cards = outdated_cards() if not everything else GatedModel.objects.all()
     forms = outdated_forms() if not everything else FormVersion.objects.all()
@@ -78,7 +78,7 @@ def outdated_forms() -> QuerySet[FormVersion]:
 
 
 def _by_another(field: str) -> Q:
-    """Two ranges of the field's index; PostgreSQL would read every row to find those that are not equal."""
+    """Filter by two ranges of the field's index: PostgreSQL would read every row for "not equal"."""
     return Q(**{f"{field}__lt": RENDERER}) | Q(**{f"{field}__gt": RENDERER})
 
 

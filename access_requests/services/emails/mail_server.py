@@ -1,4 +1,4 @@
-"""What the mail server's answers mean, and a pause for all emails while it fails.
+"""Interpret the mail server's answers, and pause all emails while it fails.
 
 The pause is a row of the database, so that every process knows it, with Valkey or without. A failure of the server pauses
 everything; after the pause one email is tried, and its success ends the pause. A refusal of one recipient concerns that
@@ -35,18 +35,18 @@ class Blame(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an error means, and the server's own words."""
+    """What an error means, and the server's own message."""
 
     blame: Blame
     sentence: str
 
 
 class Unreachable(Exception):
-    """No connection that takes emails: refused, silent, or not signed in. Its cause says why."""
+    """The mail server cannot be used: it refuses, is silent, or rejects the sign-in. The cause says why."""
 
 
 def judge(error: Exception) -> Verdict:
-    """Return what an error means that came of sending one email."""
+    """Return what an error from sending one email means."""
     if isinstance(error, Unreachable):
         return Verdict(Blame.SERVER, _said(error.__cause__ or error))
     if isinstance(error, smtplib.SMTPRecipientsRefused):
@@ -71,7 +71,7 @@ def _of_recipient(code: int, text: str) -> Blame:
 
 
 def _of_system(code: int, text: str) -> Blame | None:
-    """The server closes, is in trouble itself (4.3, RFC 3463), or wants a sign-in first."""
+    """Return whether the server is at fault: it closes, has trouble (4.3, RFC 3463), or wants a sign-in first."""
     if code == 421 or code in WANTS_SIGN_IN or (code < 500 and text.startswith("4.3.")):
         return Blame.SERVER
     return None
@@ -127,6 +127,6 @@ def note_answer(*, seen: int) -> None:
 
 
 def give_back(*, seen: int) -> None:
-    """Let another process have the turn, because there was nothing to try."""
+    """Give the turn to another process, because there was nothing to try."""
     if seen:
         MailServer.objects.filter(pk=MailServer.ROW, failures=seen).update(paused_until=Now())

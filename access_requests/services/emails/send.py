@@ -1,7 +1,7 @@
-"""How emails leave: claimed, sent while no row is locked and no transaction is open, then written down.
+"""Send emails: claim one, send it without locks or an open transaction, then record the result.
 
-A process that dies after the server took an email and before that is written leaves a claim that ends by itself. The email
-is sent again then, with the same Message-ID, by which mailboxes know the second copy.
+If a process dies after the server took an email and before that is recorded, its claim ends by itself. The email is then
+sent again with the same Message-ID, so that mailboxes can recognise the second copy.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _first_due() -> list[tuple[int, datetime]]:
 def _send_next(server: Server) -> int | None:
     """Send one email and return 1, or 0 if it did not leave; None when there is nothing to do now.
 
-    The first email after a pause is the one that has waited longest: one that the server fails on goes to the end.
+    After a pause, start with the email that has waited longest; an email on which the server fails goes to the end.
     """
     found = _first_due()
     if not found:
@@ -125,7 +125,7 @@ def _send(mail: OutgoingMail, owner: str, *, server: Server, seen: int) -> bool:
 
 
 def _not_sent(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dict[str, Any]:
-    """Return what to write. While the server is known to fail, its failures are none of the email's attempts."""
+    """Return the changes to store. While the server is known to fail, failures do not count as attempts of the email."""
     attempts, pause = mail.attempts + 1, timedelta(0)
     if verdict.blame is Blame.SERVER:
         pause = mail_server.note_failure(seen=seen, sentence=verdict.sentence)
@@ -204,7 +204,7 @@ class Server:
     def _close(self) -> None:
         backend, self._backend = self._backend, None
         if backend is not None:
-            with suppress(Exception):  # what was sent is sent, whatever comes of the farewell
+            with suppress(Exception):  # the emails are sent, even if closing the connection fails
                 backend.close()
 
 

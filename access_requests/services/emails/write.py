@@ -1,4 +1,4 @@
-"""An email is a row first: written with the decision, sent by a process of its own (`sending`), tried until it is through."""
+"""Store emails as rows: written with the decision, sent by another process (`send`), retried until they succeed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAKES_FOR = 60  # seconds: later, beat has woken a worker
 
 
 def wake(mail_id: int = 0) -> None:
-    """Wake a process to send what is due, once the transaction is through."""
+    """Wake a process to send what is due, after the transaction commits."""
     enqueue_on_commit(WAKE, mail_id, expires=WAKES_FOR)
 
 
@@ -49,7 +49,7 @@ def queue_mail(
 def queue_pressing(
     *, to: str, subject: str, text: str, useful_for: timedelta, instead_of: int | None = None
 ) -> OutgoingMail:
-    """Store an email with a code or a link that someone waits for: it leaves before the others, or not at all.
+    """Store an email with a code or link that someone waits for: it is sent before the others, or not at all.
 
     It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account. `instead_of` is the
     key of an email whose code works no more: if that still waits, it is not sent.
@@ -84,13 +84,13 @@ def _written(template: str, context: dict[str, Any], hold: timedelta | None) -> 
 
 
 def revise_mail(*, key: str, template: str, context: dict[str, Any], hold: timedelta) -> bool:
-    """Write an email again that no process has begun to send, and hold it again; False where there is none."""
+    """Rewrite an email that no process has started to send, and hold it again; return False if there is none."""
     unsent = _unsent().filter(key=key)
     return bool(unsent.update(**_written(template, context, hold)))
 
 
 def release_mail(*, keys: Collection[str]) -> None:
-    """Let emails go that were held, and wake a worker."""
+    """Release held emails and wake a worker."""
     with transaction.atomic():
         if _unsent().filter(key__in=keys).update(next_try_at=timezone.now()):
             wake()
@@ -102,7 +102,7 @@ def _unsent() -> QuerySet[OutgoingMail]:
 
 
 def try_again(*, mail: OutgoingMail) -> None:
-    """Give an email that was given up its attempts back and wake a worker; any other is left alone."""
+    """Reset the attempts of an email that was given up, and wake a worker. Raises `Conflict` for any other email."""
     with transaction.atomic():
         given_up = OutgoingMail.objects.filter(pk=mail.pk, state=MailState.FAILED)
         if not given_up.update(state=MailState.WAITING, attempts=0, next_try_at=timezone.now()):

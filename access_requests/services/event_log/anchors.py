@@ -1,8 +1,8 @@
-"""Anchors: the head of the event log, signed and kept outside the database.
+"""Write and check anchors: the head of the event log, signed and kept outside the database.
 
-The owner of the database can cut the log's end or rewrite all of it, hashes included. An anchor says which hash stood at
-which place at what time; it lies in a file that the database cannot reach, and goes out by email if an address is set. One
-line of the file is one anchor:
+The owner of the database can cut the log's end or rewrite all of it, hashes included. An anchor records which hash
+was at which place at what time. It is written to a file that the database cannot reach, and emailed if an address is set.
+One line of the file is one anchor:
 
     {"at":"2026-11-30T12:00:00Z","hash":"5f...","key":"k3...","number":1234,"portal":"https://...","signature":"9a..."}
 
@@ -43,7 +43,7 @@ LATE = 2  # intervals after which the next anchor is overdue
 
 @dataclass(frozen=True)
 class Anchor:
-    """What a line of the file says: which hash stood at which place of the log, and when."""
+    """A line of the file: which hash was at which place of the log, and when."""
 
     at: datetime
     number: int
@@ -60,7 +60,7 @@ def interval() -> timedelta:
 def write_anchor_if_due() -> str | None:
     """Append an anchor when the last one is older than the interval; return its line, or None.
 
-    The first anchor of a day goes out by email as well, to `GATEHOUSE_ANCHOR_MAIL`. Two workers at once write one.
+    The first anchor of a day is also emailed to `GATEHOUSE_ANCHOR_MAIL`. Two workers at the same time write one anchor.
     """
     path = settings.GATEHOUSE_ANCHOR_FILE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def write_anchor_if_due() -> str | None:
         if last is not None and timedelta(0) <= now - last.at < interval():
             return None
         line = signed_line(now)
-        # A line that a full disk or a kill cut short is ended first, so that it spoils no other.
+        # End a line that a full disk or a kill cut short, so that it does not damage the next one.
         os.write(file.fileno(), (b"" if whole else b"\n") + line.encode() + b"\n")
         os.fsync(file.fileno())
     _mail(line, now)
@@ -79,7 +79,7 @@ def write_anchor_if_due() -> str | None:
 
 
 def _last(descriptor: int) -> tuple[Anchor | None, bool]:
-    """The last line's anchor, and whether the file ends with a whole line."""
+    """Return the last line's anchor, and whether the file ends with a complete line."""
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, 2 * LONGEST_LINE, max(size - 2 * LONGEST_LINE, 0))
     lines = tail.splitlines()
@@ -140,7 +140,7 @@ def _public(key: Ed25519PrivateKey) -> str:
 
 
 def _known_key() -> Ed25519PublicKey | None:
-    """The public half of our key; None where there is none yet."""
+    """Return the public half of our key; None if there is none yet."""
     try:
         return _private_key().public_key() if (settings.GATEHOUSE_STATE / "anchor_key").exists() else None
     except (OSError, ValueError):
@@ -151,7 +151,7 @@ def _known_key() -> Ed25519PublicKey | None:
 
 
 def read_anchors(path: Path) -> Iterator[Anchor | int]:
-    """Yield the anchors of a file in their order; for a line that is none, its number."""
+    """Yield the anchors of a file in order; for a line that is not an anchor, yield its number."""
     key = _known_key()
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
@@ -218,7 +218,7 @@ def check_anchors() -> AnchorReport:
 
 
 def _missing(path: Path) -> list[str]:
-    """A young portal need not have an anchor yet, nor one that came from an earlier version a moment ago."""
+    """Return what is wrong if there are no anchors: a new or just updated portal need not have one yet."""
     first = Event.objects.filter(format=2).order_by("pk").first()
     if first is None or timezone.now() - first.at <= LATE * interval():
         return []
@@ -226,7 +226,7 @@ def _missing(path: Path) -> list[str]:
 
 
 def _misfit(anchor: Anchor | int, known: dict[int, str], end: int) -> str:
-    """What is wrong with one line, as a sentence; "" when it fits the log."""
+    """Return what is wrong with one line, as a sentence; "" if it fits the log."""
     if isinstance(anchor, int):
         return f"Line {anchor} of the anchors is not an anchor: the file was changed or damaged."
     if not anchor.signed:

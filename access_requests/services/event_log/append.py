@@ -1,4 +1,4 @@
-"""The event log: one writer, one chain, one check.
+"""Append to the event log and check its chain.
 
 An event's row holds what may stay for ever: kind, ids, codes, numbers, times, hashes. Names, addresses and free text lie
 beside it with a salt of their own (`EventText`), and the row holds their digests; so a text can be erased later without
@@ -33,8 +33,8 @@ MOST_BAD = 20  # places that a check names
 WRITERS = frozenset(
     ("system", "policy", "operator", "leak report")
 )  # parts of the portal that act by themselves
-# Data that name and quote nobody, by key. What stands under any other key is kept as text and can be erased, unless it
-# is a number, a truth value or nothing.
+# Keys of data that name and quote no one. The values of other keys are kept as texts that can be erased, except numbers,
+# booleans and null.
 FACTS = frozenset(
     (
         "added", "at", "commit", "commits", "erased", "for", "from", "gate", "head", "issuer", "licences", "parent",
@@ -45,9 +45,9 @@ FACTS = frozenset(
 
 @dataclass(frozen=True)
 class ChainReport:
-    """`bad` are places where an event is changed, missing or out of place, the first ones; `head` is the last link.
+    """`bad` are the first places where an event is changed, missing or out of place; `head` is the last link.
 
-    `erased` counts the texts that were erased and say so.
+    `erased` is the number of texts that an event says were erased.
     """
 
     events: int
@@ -84,8 +84,8 @@ def append_event(
     """Append an event inside the caller's transaction; the database links it into the chain at commit.
 
     Without an actor, `by` says who acted. `data` holds strings, integers, booleans, null,
-    lists and maps of them. What may name or quote a person is stored beside the event: all data but `FACTS`, all names but
-    `WRITERS`.
+    lists and maps of them. Everything that may name or quote a person is stored beside the event: all data except `FACTS`, and all
+    names except `WRITERS`.
     """
     facts, texts = _split(data or {})
     writer = by if actor is None and by in WRITERS else ""
@@ -122,7 +122,7 @@ def _split(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _is_text(key: str, value: Any) -> bool:
-    """Whether a value may name or quote a person."""
+    """Return whether a value may name or quote a person."""
     return key not in FACTS and value is not None and not isinstance(value, bool | int)
 
 
@@ -143,7 +143,7 @@ def text_digest(row: EventText) -> str:
 
 
 def event_digest(event: Event) -> str:
-    """Return SHA-256 of what an event of format 2 holds, its place in the chain left out."""
+    """Return SHA-256 of the content of an event of format 2, without its place in the chain."""
     content = {
         "format": event.format,
         "at": _moment(event.at),
@@ -160,7 +160,7 @@ def event_digest(event: Event) -> str:
 
 
 def link_hash(number: int, previous_hash: str, digest: str) -> str:
-    """Return the hash of a link; the trigger in migration 0012 makes the same from the same three."""
+    """Return the hash of a link; the trigger in migration 0012 computes the same from the same three values."""
     return hashlib.sha256(f"{number} {previous_hash} {digest}".encode()).hexdigest()
 
 
@@ -189,7 +189,7 @@ def _moment(at: datetime) -> str:
 
 
 def head() -> tuple[int, str]:
-    """Return number and hash of the chain's last event; 0 and zeros while there is none."""
+    """Return number and hash of the chain's last event; 0 and zeros if there is none."""
     if link := EventLink.objects.order_by("-number").first():
         return link.number, link.hash
     last = Event.objects.filter(old_number__isnull=False).order_by("-old_number").first()
@@ -197,7 +197,7 @@ def head() -> tuple[int, str]:
 
 
 def hashes_of(numbers: list[int]) -> dict[int, str]:
-    """Return the hash at each of these places of the chain, of those that exist."""
+    """Return the hash at each of these places of the chain, if the place exists."""
     old = Event.objects.filter(old_number__in=numbers).values_list("old_number", "old_hash")
     return {number: hash for number, hash in old if number is not None} | dict(
         EventLink.objects.filter(number__in=numbers).values_list("number", "hash")
@@ -206,7 +206,7 @@ def hashes_of(numbers: list[int]) -> dict[int, str]:
 
 @contextmanager
 def one_moment() -> Iterator[None]:
-    """Read within the block what was committed when it began; inside a transaction, chain first what that appended."""
+    """Read, within the block, the data committed when it began; inside a transaction, first chain its own events."""
     inside = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
         if inside:
@@ -218,9 +218,9 @@ def one_moment() -> Iterator[None]:
 
 
 def verify_chain() -> ChainReport:
-    """Compute every hash again from the first event on, also behind one that is wrong.
+    """Compute every hash again from the first event on, also after a wrong one.
 
-    Memory grows with the erasures alone.
+    Memory grows only with the number of erasures.
     """
     bad: list[int] = []
     with one_moment():
@@ -233,7 +233,7 @@ def verify_chain() -> ChainReport:
 
 
 def _verify_old(bad: list[int]) -> tuple[int, str]:
-    """Number and hash of the last event of format 1; what is wrong is added to `bad`."""
+    """Return number and hash of the last event of format 1; add wrong places to `bad`."""
     number, previous = 0, FIRST_HASH
     for event in Event.objects.filter(format=1).order_by("old_number").iterator(chunk_size=1000):
         place = event.old_number or 0
@@ -245,7 +245,7 @@ def _verify_old(bad: list[int]) -> tuple[int, str]:
 
 
 def _verify_links(number: int, previous: str, erased: set[int], bad: list[int]) -> tuple[int, str]:
-    """Go on from the last event of format 1; the first event after it says that it closed that chain."""
+    """Check the events after the last one of format 1; the first of them closes that chain."""
     closed = {"number": number, "hash": previous} if number else None
     rows = EventLink.objects.select_related("event").prefetch_related("event__texts").order_by("number")
     for link in rows.iterator(chunk_size=1000):
@@ -278,7 +278,7 @@ def _is_whole(link: EventLink, previous: str, erased: set[int]) -> bool:
 
 
 def _texts_are_whole(event: Event, erased: set[int]) -> bool:
-    """Whether each text is what it was, or was erased by an event that says so."""
+    """Return whether each text is unchanged, or was erased with an event that says so."""
     texts = {row.name: row for row in event.texts.all()}
     return texts.keys() == event.digests.keys() and all(
         text_digest(row) == event.digests[name] if row.text is not None else row.pk in erased

@@ -1,4 +1,4 @@
-"""What the portal's own database role could do to the event log and the licences, as the database itself says."""
+"""Ask the database how the portal's own role could change the event log and the licences."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ SELECT rolname FROM pg_roles WHERE rolname IN ('pg_execute_server_program', 'pg_
 
 
 def unprotected() -> list[str]:
-    """Return a sentence for each way in which the portal's role could rewrite what it recorded; none is the aim.
+    """Return a sentence for each way in which the portal's role could rewrite its records; there should be none.
 
-    Asks the database as this process's own role, so it is true however the roles were set up.
+    Asks the database as this process's own role, so the answer holds for any setup of roles.
     """
     with connection.cursor() as cursor:
         cursor.execute(ROLE)
@@ -79,7 +79,7 @@ def _granted(who: str, tables: list[tuple[Any, ...]]) -> list[str]:
 
 
 def _around(cursor: Any, who: str, makes_roles: bool) -> list[str]:
-    """Ways past the tables: other roles' rights, the switch that silences triggers, the server's own files."""
+    """Return ways around the tables: rights of other roles, the setting that disables triggers, the server's files."""
     sentences = []
     version = connection.connection.info.server_version
     if makes_roles and version < 160000:

@@ -1,4 +1,4 @@
-"""The whole check of the event log: chain, anchors, licence texts, and a head that was kept elsewhere."""
+"""Check the whole event log: chain, anchors, licence texts, and a head that was kept elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 20  # sentences of one kind
 
 @dataclass(frozen=True)
 class LogReport:
-    """`problems` are sentences, each about something that was changed, cut, removed or is overdue."""
+    """`problems` are sentences, each about something that was changed, cut or removed, or is overdue."""
 
     events: int
     first_bad: int | None
@@ -98,7 +98,7 @@ def licence_problems() -> list[str]:
 
 
 def _logged_hashes() -> set[str]:
-    """The hashes of every licence text that was ever added."""
+    """Return the hashes of every licence text that was ever added."""
     added = Event.objects.filter(kind="model.licences_changed").values_list("facts", flat=True)
     return {sha256 for facts in added.iterator() for sha256 in facts.get("added", [])}
 

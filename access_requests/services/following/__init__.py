@@ -1,4 +1,4 @@
-"""Following a gated repository elsewhere: its requests are decided here, and the decisions told there.
+"""Follow a gated repository elsewhere: decide its requests here, and report the decisions to the remote.
 
 credentials  which token goes to which endpoint, and nowhere else
 budget       how often an endpoint may be called; shared by all that is followed there
@@ -6,10 +6,10 @@ client       the endpoint's request routes, every failure one of a few kinds
 reading      one entry of its lists, cleaned
 leases       who works on a row
 importing    an entry as a person and a request here
-polling      the lists, looked through on a schedule
-noticing     the reviewers' mail about what a poll brought
-drift        what both sides say, and whose word is taken
-pushing      one decision told over there, once
-listening    which events here are to be told
-managing     to follow, to pause, to ask now, to unfollow
+polling      reading the lists on a schedule
+noticing     emailing reviewers about the requests that a poll brought
+drift        comparing what both sides say
+pushing      reporting one decision to the remote, once
+listening    choosing the events to report
+managing     follow, pause, poll now, unfollow
 """

@@ -1,4 +1,4 @@
-"""How often an endpoint is called: counted in the database, so that all workers share one budget."""
+"""Limit the calls to an endpoint, counted in the database so that all workers share one budget."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from access_requests.models import FarSide
 from access_requests.services.following.errors import Limited
 
 WINDOW = timedelta(minutes=5)
-# The Hub allows 1,000 calls in 5 minutes. Windows of ours do not begin with its windows, but any 5 minutes touch at
-# most two of them, so half of it in each stays below, whatever the phase.
+# The Hub allows 1,000 calls in 5 minutes. Our windows do not start at the same time as its windows, but any 5 minutes
+# overlap at most two of ours, so half of the limit in each is always low enough.
 CALLS = 500
 CALLS_FOR_POLLS = 400  # the rest is for decisions: a poll can wait
 
 
 def spend(endpoint: str, *, urgent: bool) -> None:
-    """Counts one call, or raises `Limited` with the seconds to wait; urgent ones may use the whole window."""
+    """Count one call. Raises `Limited` with the seconds to wait; urgent calls may use the whole window."""
     now, most = timezone.now(), CALLS if urgent else CALLS_FOR_POLLS
     side, _ = FarSide.objects.get_or_create(endpoint=endpoint)
     fresh = Q(window_started_at__lte=now - WINDOW)
@@ -36,7 +36,7 @@ def spend(endpoint: str, *, urgent: bool) -> None:
 
 
 def close(endpoint: str, seconds: int) -> None:
-    """The endpoint wants to be left alone for so long; nobody here calls it until then."""
+    """Stop all calls to the endpoint for these seconds, because it asked for that."""
     until = timezone.now() + timedelta(seconds=seconds)
     side, _ = FarSide.objects.get_or_create(endpoint=endpoint)
     FarSide.objects.filter(Q(closed_until=None) | Q(closed_until__lt=until), pk=side.pk).update(

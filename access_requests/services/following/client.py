@@ -1,8 +1,8 @@
-"""The request routes of a Hub, or of another Gatehouse, over huggingface_hub's own HTTP library.
+"""Call the request routes of a Hub, or of another Gatehouse, with huggingface_hub's own HTTP library.
 
-`HfApi` itself is not used for them: it needs a `requestId` in every entry, follows redirects and `Link`s to any host
-with the token, knows no time limit, and sleeps between its own retries, longer than a lease lasts. From
-huggingface_hub come the headers and the reading of rate limits.
+`HfApi` itself is not used: it needs a `requestId` in every entry, follows redirects and `Link`s to any host with the
+token, has no time limit, and sleeps longer between its own retries than a lease lasts. Headers and the parsing of rate
+limits come from huggingface_hub.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = [
 
 
 class FarClient:
-    """One followed repository as its endpoint shows it. `spend` is asked before, `closed` told after each call.
+    """One followed repository at its endpoint. `spend` is called before and `closed` after each call.
 
-    Whatever the endpoint sends, its methods raise `FarError`s only (beside what `spend` raises).
+    Whatever the endpoint sends, the methods raise only `FarError`s (and what `spend` raises).
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class FarClient:
         self._wire.close()
 
     def entries(self, status: FarStatus, *, name: str = "") -> Iterator[FarItem | None]:
-        """The list of that state, page by page; None for an entry that cannot be understood.
+        """Yield the entries of the list with that state, page by page; None for an entry that cannot be understood.
 
-        `name` asks for user names that begin so; a remote that does not know the question answers with all.
-        A remote without a reset list has nobody in it.
+        `name` asks for user names that start with it; a remote that does not support this returns all. If a
+        remote has no reset list, it is empty.
         """
         url, seen = f"{self._base}/{status.value}?limit={PAGE}", set[str]()
         if name:
@@ -99,7 +99,7 @@ class FarClient:
             raise Away(f"its lists are longer than {MOST_PAGES} pages or {MOST_ENTRIES:,} entries")
 
     def _next(self, answer: Answer, url: str) -> str:
-        """The next page, which must be one of the same list: the token goes nowhere else."""
+        """Return the next page, which must belong to the same list: the token is sent nowhere else."""
         try:
             link = answer.next_link
             here, there = urlsplit(url), urlsplit(urljoin(url, link))
@@ -112,7 +112,7 @@ class FarClient:
         return there.geturl()
 
     def handle(self, *, name: str, request_id: str, status: FarStatus, words: str = "") -> None:
-        """Writes a state; `NotThere` when there is no request, or it has that state already."""
+        """Write a state. Raises `NotThere` if there is no request, or it already has that state."""
         body = {"requestId": request_id} if request_id and not name else {"user": name}
         body["status"] = status.value
         if words and status == FarStatus.REJECTED:
@@ -122,7 +122,7 @@ class FarClient:
         self._write("handle", body)
 
     def grant(self, *, name: str) -> None:
-        """Gives access to somebody who has no request there."""
+        """Give access to a person who has no request there."""
         self._write("grant", {"user": name})
 
     def _write(self, route: str, body: dict[str, str]) -> None:
@@ -137,7 +137,7 @@ class FarClient:
         return answer, read_json(answer.content)
 
     def _heed_limits(self, answer: Answer) -> None:
-        """Tells `closed` when this was the last call allowed for a while, or one too many."""
+        """Call `closed` if this was the last call allowed for a while, or one too many."""
         if answer.status == 429:
             seconds = _seconds_to_wait(answer)
             self._closed(seconds)
@@ -148,7 +148,7 @@ class FarClient:
 
 
 def _seconds_until_reset(answer: Answer) -> int | None:
-    """From `RateLimit`, where it says that no call is left; None otherwise."""
+    """Return the seconds from `RateLimit` if it says that no call is left, otherwise None."""
     try:
         limit = parse_ratelimit_headers(answer.headers)
     except Exception:  # not our reader, and a header says whatever it likes
@@ -159,7 +159,7 @@ def _seconds_until_reset(answer: Answer) -> int | None:
 
 
 def _seconds_to_wait(answer: Answer) -> int:
-    """From `Retry-After` (seconds or a date) or `RateLimit`, between a second and an hour; a minute when neither says."""
+    """Return the wait from `Retry-After` (seconds or date) or `RateLimit`, from 1 s to 1 h; one minute if neither is set."""
     told = answer.headers.get("retry-after", "").strip()
     seconds = 60
     if told.isascii() and told.isdigit():
@@ -177,7 +177,7 @@ def _seconds_to_wait(answer: Answer) -> int:
 def _failure(method: str, answer: Answer) -> FarError:
     status, code, said = answer.status, answer.headers.get("x-error-code", ""), _said(answer)
     if status == 401 or (status == 403 and method == "GET"):
-        # Who may read the lists may decide; a write refused alone is about that person.
+        # A token that can read the lists can decide, so a refused write concerns only that person.
         return TokenRefused(said)
     if 300 <= status < 400:
         return RepositoryGone(
@@ -199,7 +199,7 @@ def _where(answer: Answer) -> str:
 
 
 def _said(answer: Answer) -> str:
-    """The remote's own words, short and on one line."""
+    """Return the remote's own message, short and on one line."""
     message: Any = answer.headers.get("x-error-message", "")
     if not message:
         try:

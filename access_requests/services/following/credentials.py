@@ -1,4 +1,4 @@
-"""Which token goes to which endpoint: from the settings, never from the database, never to another host."""
+"""Choose the token for an endpoint: from the settings, never from the database, never for another host."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from access_requests.errors import Invalid
 
 
 def token_for(endpoint: str) -> str:
-    """The token of that endpoint, "" where there is none."""
+    """Return the token of that endpoint, "" if there is none."""
     if token := settings.GATEHOUSE_FOLLOW_TOKENS.get(endpoint):
         return str(token)
     return settings.GATEHOUSE_HUB_TOKEN if endpoint == settings.GATEHOUSE_HUB_ENDPOINT else ""
 
 
 def token_mark(token: str) -> str:
-    """Tells one token from the next without giving it away: keyed with this portal's own secret."""
+    """Return a mark that distinguishes tokens without revealing them: keyed with this portal's secret."""
     return salted_hmac("gatehouse.following.token", token, algorithm="sha256").hexdigest()
 
 
 def token_setting(endpoint: str) -> str:
-    """Where an operator writes the endpoint's token."""
+    """Return the name of the setting for the endpoint's token."""
     if endpoint == settings.GATEHOUSE_HUB_ENDPOINT and endpoint not in settings.GATEHOUSE_FOLLOW_TOKENS:
         return "GATEHOUSE_HUB_TOKEN"
     return "GATEHOUSE_FOLLOW_TOKENS"
 
 
 def has_token(endpoint: str) -> bool:
-    """Whether the portal has a token for that endpoint; the web process knows so much, and not the token."""
+    """Return whether the portal has a token for that endpoint; the web process knows only that, not the token."""
     return endpoint in settings.GATEHOUSE_FOLLOW_ENDPOINTS or bool(token_for(endpoint))
 
 
 def known_endpoints() -> list[str]:
-    """Endpoints that have a token: the only ones that the admin offers."""
+    """Return the endpoints that have a token: the admin offers only these."""
     named = [
         settings.GATEHOUSE_HUB_ENDPOINT,
         *settings.GATEHOUSE_FOLLOW_TOKENS,
@@ -46,7 +46,7 @@ def known_endpoints() -> list[str]:
 
 
 def check_endpoint(endpoint: str) -> str:
-    """The endpoint as it is stored, or `Invalid`: https (plain http on this machine alone), not this portal."""
+    """Return the endpoint as it is stored. Raises `Invalid` unless it is https (http only on this machine) and not us."""
     parts = _split(endpoint.strip().rstrip("/"))
     if parts is None:
         raise Invalid(f"{endpoint!r} is not an endpoint: write an address such as https://huggingface.co.")

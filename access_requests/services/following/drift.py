@@ -1,4 +1,4 @@
-"""What both sides say of one person, and what is to be told over there."""
+"""Compare what both sides say of one person, and plan what to report to the remote."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAG = timedelta(seconds=10)  # lists there may still show what was before a writ
 
 
 def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
-    """Add the live grant here, else the newest, for `status_here`; and `telling`: something is still to be told."""
+    """Annotate the live or newest grant here, for `status_here`, and `telling`: something is still to be reported."""
     live = Q(revoked_at=None, starts_at__lte=Now(), ends_at__gt=Now())
     grants = Grant.objects.filter(user=OuterRef("person__user"), model=OuterRef("followed__model"))
     grants = grants.order_by(ExpressionWrapper(live, BooleanField()).desc(), "-pk")
@@ -33,21 +33,21 @@ def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
 
 
 def status_here(remote: RemoteRequest) -> FarStatus:
-    """Return what our side says in the far side's words; the row is one of `with_standing`."""
+    """Return our state in the remote's terms; the row comes from `with_standing`."""
     grant = Grant(**{name: getattr(remote, f"grant_{name}") for name in OF_GRANT})
     known = grant if grant.starts_at else None
     return FAR_STATUSES[situation(remote.request, known, timezone.now())]
 
 
 def asked_again(remote: RemoteRequest) -> bool:
-    """The person has a newer request there than the one that ours stands for."""
+    """Return whether the person has a newer request there than the one that ours stands for."""
     return remote.far_status == FarStatus.PENDING and remote.far_asked_at > remote.answered_at
 
 
 def drifts(remote: RemoteRequest) -> bool:
-    """Whether the sides say different things, and nothing is under way that would tell ours over there.
+    """Return whether both sides differ and no report to the remote is pending.
 
-    Somebody who is in no list there, and is not let in and not waiting here, is no difference that matters.
+    A person who is in no list there, and has no access and no open request here, does not count.
     """
     here, there = status_here(remote), remote.far_status
     if remote.telling:  # type: ignore[attr-defined]
@@ -58,12 +58,12 @@ def drifts(remote: RemoteRequest) -> bool:
 
 
 def lock_remote(pk: int) -> RemoteRequest:
-    """Lock a row, which comes after its person's and before its pushes; return it as it is now."""
+    """Lock a row (after its person's row, before its pushes) and return it as it is now."""
     return RemoteRequest.objects.select_for_update(no_key=True).get(pk=pk)
 
 
 def settle(remote_id: int) -> None:
-    """Writes down whether the row drifts now; since when stays as it was."""
+    """Record whether the row drifts now; keep the time since when."""
     remote = with_standing(RemoteRequest.objects.filter(pk=remote_id)).get()
     since = (remote.drifted_at or timezone.now()) if drifts(remote) else None
     if since != remote.drifted_at:
@@ -73,9 +73,9 @@ def settle(remote_id: int) -> None:
 def plan_push(
     remote: RemoteRequest, status: FarStatus, *, words: str = "", actor_name: str = "", anyway: bool = False
 ) -> RemotePush | None:
-    """What over there is to become, in the caller's transaction; a push not yet begun gives way to it.
+    """Plan a new state for the remote in the caller's transaction; it replaces a push that has not started.
 
-    None when the far side says so already, as far as we know; `anyway` tells it all the same.
+    Return None if the remote already has this state, as far as we know; with `anyway`, report it nevertheless.
     """
     locked = lock_remote(remote.pk)
     push = locked.pushes.filter(state=PushState.DUE).first()
@@ -98,7 +98,7 @@ def plan_push(
 
 
 def _is_news(remote: RemoteRequest, status: FarStatus, expects: FarStatus, *, in_hand: bool) -> bool:
-    """Whether the far side has to be told: not what it says already, and nothing of somebody who is not there."""
+    """Return whether the state is news for the remote: it differs, and the person is there."""
     if not in_hand and unheard(remote).exists():  # it may say either by now
         return True
     if not in_hand and expects == FarStatus.MISSING and status != FarStatus.ACCEPTED:
@@ -107,14 +107,14 @@ def _is_news(remote: RemoteRequest, status: FarStatus, expects: FarStatus, *, in
 
 
 def unheard(remote: RemoteRequest) -> QuerySet[RemotePush]:
-    """Pushes that were tried and then gave way to a later one: nobody knows whether they arrived."""
+    """Return pushes that were tried and then replaced by a later one: it is unknown whether they arrived."""
     tried = remote.pushes.filter(state=PushState.REPLACED, attempts__gt=0)
     done = remote.pushes.filter(state=PushState.DONE).order_by("-pk").first()
     return tried.filter(pk__gt=done.pk) if done else tried
 
 
 def cut_words(words: str) -> str:
-    """A reason as the far side takes it: on one line, and cut at a word where it is longer than the Hub allows."""
+    """Return a reason that the remote accepts: on one line, and cut at a word if it is longer than the Hub allows."""
     text = one_line(words)
     if _length(text) <= LONGEST_REASON:
         return text
@@ -129,7 +129,7 @@ def _length(text: str) -> int:
 
 
 def remote_of(request: AccessRequest) -> RemoteRequest | None:
-    """The far side of a request, None for one that was made here."""
+    """Return the remote request behind a request, None if it was made here."""
     return RemoteRequest.objects.select_related("followed", "person").filter(request=request).first()
 
 

@@ -1,14 +1,14 @@
-"""Why a remote did not do what was asked of it; each text is the end of a sentence for the owner."""
+"""Errors of calls to a remote; each text is the end of a sentence for the owner."""
 
 from __future__ import annotations
 
 
 class FarError(Exception):
-    """A call that was not answered as hoped."""
+    """A call that failed."""
 
 
 class TokenRefused(FarError):
-    """The token is not known there, or may not decide."""
+    """The remote does not know the token, or the token may not decide."""
 
 
 class Limited(FarError):
@@ -20,7 +20,7 @@ class Limited(FarError):
 
 
 class Away(FarError):
-    """No answer, or none that makes sense: whether a write arrived is not known."""
+    """No answer, or none that makes sense: it is unknown whether a write arrived."""
 
 
 class RepositoryGone(FarError):
@@ -28,15 +28,15 @@ class RepositoryGone(FarError):
 
 
 class NotThere(FarError):
-    """A write found no request in a state from which it could be made."""
+    """There is no request that this write could change."""
 
 
 class Refused(FarError):
-    """The write makes no sense to the remote, and never will."""
+    """The remote refuses the write for good."""
 
 
 class Unforeseen(FarError):
-    """A fault of ours over what the remote sent; `mark` finds its traceback in the log."""
+    """A bug of ours while reading an answer; search the log for `mark` to find the traceback."""
 
     def __init__(self, error: BaseException, mark: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""An entry of a far list as a person without sign-in and a request here."""
+"""Import an entry of a remote list as a person without sign-in and a request."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ TRUE, FALSE = {"true", "on", "yes", "1", "checked"}, {"false", "off", "no", "0",
 
 
 def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | None:
-    """A pending entry as a submitted request; None when its person is known here by now, or has one under way.
+    """Import a pending entry as a submitted request; return None if its person is already known here or has an open one.
 
-    It waits for a reviewer whatever the model's gate says, and it accepts no licence of ours: what was agreed to over
-    there is among the answers.
+    It waits for a reviewer for every kind of gate, and it accepts none of our licences: what the person agreed to on
+    the remote is among the answers.
     """
     with recorded():
         person = _person(followed, item)
@@ -42,14 +42,14 @@ def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | 
 
 
 def import_again(*, remote: RemoteRequest, item: FarItem) -> RemoteRequest:
-    """As `import_request`, for somebody who asked there once more after the first request was closed."""
+    """Import a request like `import_request`, for a person who asked again after the first request was closed."""
     with recorded():
         update_person(remote.person, item)
         return _begin(remote.followed, remote.person, item, remote)
 
 
 def has_open_request(user: User, followed: FollowedRepo) -> bool:
-    """Return whether a request of the person for the model is under way, whichever repository it came from."""
+    """Return whether the person has an open request for the model, from whatever repository."""
     rows = AccessRequest.objects.filter(applicant=user, model=followed.model, closed_at=None)
     return rows.exists()
 
@@ -82,7 +82,7 @@ def _request(
 ) -> tuple[AccessRequest, dict[str, Any]]:
     model = followed.model
     if model.form is None:
-        raise Invalid(f"{model} has no form, so nobody can ask for it: give it a card first.")
+        raise Invalid(f"{model} has no form, so no one can ask for it: give it a card first.")
     request = AccessRequest(model=model, applicant=person.user, form=model.form, state=RequestState.SUBMITTED)
     answers, others = mapped_answers(GateForm.from_json(model.form.schema), item.fields)
     set_answers(request, answers)
@@ -90,7 +90,7 @@ def _request(
 
 
 def mapped_answers(form: GateForm, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Answers by label as answers by key of our form, and those that have no place in it, as they came."""
+    """Return answers by key of our form, and, unchanged, the answers that have no place in it."""
     exact = {field.label: field for field in form.fields}
     loose = {_loosely(field.label): field for field in form.fields}
     answers: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def _loosely(label: str) -> str:
 
 
 def _fitting(field: GateField, value: Any) -> Any:
-    """The answer as this field stores it; None when it does not fit and is kept beside the form."""
+    """Return the answer as this field stores it; None if it does not fit and is kept beside the form."""
     if field.type == "checkbox":
         return _truth(value)
     if field.role == "publications":
@@ -138,10 +138,10 @@ def _publications(value: Any) -> list[str]:
 
 
 def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
-    """Who asks, known by the far side's id of them, else by their name there; somebody new gets an account here.
+    """Return the person who asks, found by the remote's id or else name; create an account for a new person.
 
-    The account cannot sign in, has no address, and bears the far side's host in its user name: nothing joins it to
-    somebody of this portal, whatever name or address the far side gives.
+    The account cannot sign in, has no address, and has the remote's host in its user name: nothing connects it to a
+    person of this portal, whatever name or address the remote gives.
     """
     known = _known_person(followed.endpoint, item)
     if known is None:
@@ -182,7 +182,7 @@ def _known_person(endpoint: str, item: FarItem) -> RemotePerson | None:
 
 
 def update_person(person: RemotePerson, item: FarItem) -> bool:
-    """Takes over what the far side says of the person now: people rename themselves. Whether anything changed."""
+    """Update the person from the remote, since people rename themselves; return whether anything changed."""
     now = {"name": item.name, "full_name": item.full_name, "email": item.email, "far_user_id": item.user_id}
     known = {key: value for key, value in now.items() if value and value != getattr(person, key)}
     others = RemotePerson.objects.filter(endpoint=person.endpoint, far_user_id=item.user_id)

@@ -1,4 +1,4 @@
-"""Which events here are to be told over there. Decisions are events, whoever makes them: admin, API, clock, command."""
+"""Find events to report to the remote. Decisions are events no matter what made them: admin, API, clock or command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from access_requests.enums import FarStatus, FollowState
 from access_requests.models import Event, RemoteRequest
 from access_requests.services.following.drift import plan_push, settle
 
-# What an event of a request, or of the grant that came of it, makes of the state over there.
+# The state on the remote that follows from an event of a request or of its grant.
 TOLD = {
     "request.approved": FarStatus.ACCEPTED,
     "request.rejected": FarStatus.REJECTED,
@@ -19,11 +19,11 @@ TOLD = {
     "grant.revoked": FarStatus.RESET,
     "grant.expired": FarStatus.RESET,
 }
-SETTLED = {"request.withdrawn"}  # nothing over there can be withdrawn by us: shown as drift where they differ
+SETTLED = {"request.withdrawn"}  # we cannot withdraw anything on the remote: a difference is shown as drift
 
 
 def on_event(sender: type[Event], instance: Event, created: bool, raw: bool = False, **_: Any) -> None:
-    """After an event is appended, in its transaction: decision and push are written both, or neither."""
+    """Plan a push in the transaction of the event: decision and push are both written, or neither."""
     if not created or raw or instance.kind not in TOLD.keys() | SETTLED:
         return
     remote = _remote(instance)

@@ -1,4 +1,4 @@
-"""To follow a repository, to pause, to ask now, to unfollow: an owner's or an operator's, each of them an event."""
+"""Follow a repository, pause, poll now and unfollow: done by an owner or operator, each with an event."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 60, 24 * 3600  # seconds between two polls
 
 
 def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | None = None) -> FollowedRepo:
-    """Begins to follow the repository `far_id` (the model's own id when empty); the first poll comes at once.
+    """Start to follow the repository `far_id` (the model's own id if empty); the first poll runs at once.
 
-    In the admin only endpoints that an operator gave a token for can be named.
+    In the admin, only endpoints for which an operator set a token can be named.
     """
     _check_owner(model, actor)
     endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
     if actor is not None and endpoint not in known_endpoints():
-        raise Invalid(f"{endpoint} has no token here: an operator sets GATEHOUSE_FOLLOW_TOKENS first.")
+        raise Invalid(f"{endpoint} has no token here: ask an operator to set GATEHOUSE_FOLLOW_TOKENS.")
     if not has_token(endpoint):
         raise Invalid(
             f"There is no token for {endpoint}: set {token_setting(endpoint)} to one with write access to {far_id}."
@@ -56,7 +56,7 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
 
 
 def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
-    """A new row, or the one of an earlier time with all that was imported then."""
+    """Return a new row, or an earlier one with everything imported then."""
     earlier = (
         FollowedRepo.objects.select_for_update(no_key=True)
         .filter(model=model, endpoint=endpoint, far_id__iexact=far_id, state=FollowState.ENDED)
@@ -71,7 +71,7 @@ def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
 
 
 def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Ends it: nothing is asked or told there any more. What was imported stays, with its grants."""
+    """Stop following: nothing is polled or reported any more. Imported requests and their grants stay."""
     _check_owner(followed.model, actor)
     with recorded():
         _set(followed, FollowState.ENDED, [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED])
@@ -82,7 +82,7 @@ def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
 
 
 def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Neither polled nor told until it goes on; decisions made meanwhile are kept and told then."""
+    """Stop polls and reports until `sync_now`; decisions made in the meantime are reported then."""
     _check_owner(followed.model, actor)
     with recorded():
         _set(followed, FollowState.PAUSED, [FollowState.FOLLOWING, FollowState.REFUSED])
@@ -90,7 +90,7 @@ def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
 
 
 def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Polls in a moment, whatever stopped it: also after a pause, and with a token whose rights were mended."""
+    """Poll in a moment, whatever stopped it: also after a pause, or when the token's rights were fixed."""
     _check_owner(followed.model, actor)
     with recorded():
         going = [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
@@ -104,11 +104,11 @@ def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
 def change_following(
     *, followed: FollowedRepo, poll_every: int, mail_applicants: bool, actor: User | None = None
 ) -> None:
-    """How often it is polled, and whether its applicants are mailed from here too."""
+    """Change how often it is polled, and whether its applicants also get emails from here."""
     _check_owner(followed.model, actor)
     if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
         raise Invalid(
-            f"{poll_every} seconds will not do: write {SHORTEST_PAUSE} to {LONGEST_PAUSE}.",
+            f"{poll_every} seconds is not allowed: write a number from {SHORTEST_PAUSE} to {LONGEST_PAUSE}.",
             field="poll_every",
         )
     with recorded():
@@ -119,7 +119,7 @@ def change_following(
 
 
 def followed_by(model: GatedModel) -> FollowedRepo:
-    """What the model follows now, or `NotFound`."""
+    """Return the repository that the model follows now. Raises `NotFound`."""
     rows = FollowedRepo.objects.select_related("model").exclude(state=FollowState.ENDED)
     followed = rows.filter(model=model).first()
     if followed is None:
@@ -128,7 +128,7 @@ def followed_by(model: GatedModel) -> FollowedRepo:
 
 
 def _set(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
-    """The new state; a poll under way loses its lease, and with it the right to write a state of its own."""
+    """Set a new state; a running poll loses its lease, so that it cannot overwrite it."""
     rows = FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed)
     if not rows.update(state=to, **FREE, **fields):
         followed.refresh_from_db()

@@ -1,4 +1,4 @@
-"""The mail that tells reviewers of what a poll brought."""
+"""Email reviewers about the requests that a poll brought."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from access_requests.services.emails.write import queue_mail, release_mail, revi
 from access_requests.services.leases import LEASE
 
 TEMPLATE = "mails/imported_requests.txt"
-# Longer than one entry takes, so that a poll that goes on has its mail in hand.
+# Longer than one entry takes, so that a poll that goes on has its email in hand.
 HOLD = LEASE + timedelta(seconds=30)
 
 
 class Notice:
-    """One mail to each reviewer for all that one poll brings, queued with the first request and revised with each more.
+    """One email to each reviewer for all requests of one poll: queued with the first one, revised with each further one.
 
-    It is written in the transaction of the request that it tells of. Held while the poll goes on; of a poll that died it
-    leaves by itself, with what was brought until then.
+    It is written in the transaction of the request. It is held while the poll runs; if the poll dies, it is sent by
+    itself with the requests imported until then.
     """
 
     def __init__(self, followed: FollowedRepo) -> None:
         self._followed = followed
         self._told: dict[
             int, list[int]
-        ] = {}  # by person: the requests in the mail that is open to further ones
+        ] = {}  # by person: the requests in the email that is open to further ones
         self._written: dict[int, list[int]] = {}
         self._keys: set[str] = set()
 
     def write(self, remote: RemoteRequest) -> None:
-        """Inside the transaction that imported it; `keep` follows once that is through."""
+        """Add a request inside the transaction that imports it; call `keep` after the commit."""
         number = remote.request_id
         self._written = {}
         for person in people_to_tell(self._followed.model):
@@ -58,10 +58,10 @@ class Notice:
         return key
 
     def keep(self) -> None:
-        """The request that was written last is imported: the next mail speaks of it too."""
+        """Keep the last written request, since its import was committed: later revisions include it."""
         self._told |= self._written
 
     def send(self) -> None:
-        """The poll is over, whichever way: nothing more comes."""
+        """Release the email, because the poll has ended."""
         if self._told:
             release_mail(keys=self._keys)

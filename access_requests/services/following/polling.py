@@ -1,4 +1,4 @@
-"""The lists of a followed repository, looked through on a schedule."""
+"""Poll the lists of followed repositories on a schedule."""
 
 from __future__ import annotations
 
@@ -54,25 +54,25 @@ log = logging.getLogger(__name__)
 POLLED = (FollowState.FOLLOWING, FollowState.REFUSED)
 LONGEST_PAUSE = timedelta(hours=1)
 LOOK_FOR_TOKEN = timedelta(seconds=60)
-LONGEST_TAKING = 600.0  # seconds for taking entries in, at one poll: shorter than the task may take
-MOST_REASONS = 10  # why entries were left out, kept at one poll
-DEATHS = 2  # workers that may die over a repository before the next one waits as after a failure
-MISSED = 2  # polls in a row that do not show somebody, before they count as gone: entries move between lists
-SEEN_AT_ONCE = 500  # rows of one update: a decision about one of them waits for its end
+LONGEST_TAKING = 600.0  # seconds per poll for importing entries: shorter than the task's time limit
+MOST_REASONS = 10  # reasons for skipped entries that one poll keeps
+DEATHS = 2  # workers that may die while polling a repository before the next poll waits as after a failure
+MISSED = 2  # polls in a row without a person before they count as gone: entries move between lists
+SEEN_AT_ONCE = 500  # rows of one UPDATE: a decision about one of them waits until it ends
 NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
 Seen = dict[FarStatus, list[FarItem]]
 
 
 def due() -> QuerySet[FollowedRepo]:
-    """What is to be polled now and is in nobody's hands."""
+    """Return what is due to be polled and not claimed."""
     return FollowedRepo.objects.filter(is_free(), state__in=POLLED, next_poll_at__lte=Now())
 
 
 def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
-    """Looks through the lists once, if that is due and nobody else does; whether it did.
+    """Poll the lists once if that is due and no one else does it; return whether it did.
 
-    Whatever the remote sends, the row says afterwards how it went: no failure is left to the log alone. What was not
-    taken in after `longest` seconds is taken in by the next poll, at once.
+    Whatever the remote sends, the row records the outcome: no failure is only in the log. Entries that are not
+    imported after `longest` seconds are imported by the next poll, which runs at once.
     """
     died = FollowedRepo.objects.filter(pk=followed_id, lease_until__lt=Now()).exists()
     owner = claim(due().filter(pk=followed_id))
@@ -97,8 +97,8 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
 
 
 def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, Any] | None:
-    """Notes that a worker died over this poll; what to write instead of polling once that happened too often."""
-    changes = _failed(followed, Away("the worker that asked was ended before it was done"))
+    """Record that a worker died during this poll; if that happened too often, return what to write instead of polling."""
+    changes = _failed(followed, Away("the worker that polled was stopped before it was done"))
     if followed.failures >= DEATHS:
         return changes
     note_trouble(followed, str(changes["problem"]))
@@ -110,7 +110,7 @@ def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[s
 
 
 def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo], longest: float) -> dict[str, Any]:
-    """What is to be written on the row afterwards: when to come again, and what went wrong."""
+    """Poll, and return what to write on the row: when to poll again, and what went wrong."""
     token, now = token_for(followed.endpoint), timezone.now()
     if followed.state == FollowState.REFUSED and followed.refused_token == token_mark(token):
         return {"next_poll_at": now + LOOK_FOR_TOKEN}
@@ -148,16 +148,16 @@ def _not_possible(followed: FollowedRepo, token: str) -> str:
 
 
 def lost_right(followed: FollowedRepo, said: str) -> str:
-    """The one sentence of a token that is no longer good enough."""
+    """Return the sentence about a token that may no longer decide."""
     name = token_setting(followed.endpoint)
     return (
         f"{followed.host} does not let our token decide about {followed.far_id} ({said}): give {name} a token "
-        "with write access to it and restart the portal, or mend its rights there and press “Ask now”."
+        "with write access to it and restart the portal, or fix its rights there and press “Ask now”."
     )
 
 
 def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, Any]:
-    """Polling and telling stop until there is another token."""
+    """Stop polls and reports until there is another token."""
     log.warning("%s: %s", followed, problem)
     return {
         "state": FollowState.REFUSED,
@@ -168,9 +168,9 @@ def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, Any]:
 
 
 def _limited(followed: FollowedRepo, error: Limited) -> dict[str, Any]:
-    """Waits as long as it must; that our own budget is used up is no failure of the remote."""
+    """Return a pause as long as required; our own used-up budget is not a failure of the remote."""
     pause = timedelta(seconds=error.seconds + random.uniform(0, 5))  # noqa: S311 - spreads polls
-    problem = f"{followed.host} could not be asked: {error}. We ask again when it allows that."
+    problem = f"{followed.host} could not be asked: {error}. We try again when it allows that."
     return {**(failing(followed, problem) if error.there else {}), "next_poll_at": timezone.now() + pause}
 
 
@@ -178,7 +178,9 @@ def _failed(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
     log.warning("%s: %s", followed, error)
     pause = min(timedelta(seconds=followed.poll_every) * 2 ** min(followed.failures, 10), LONGEST_PAUSE)
     if isinstance(error, RepositoryGone):
-        problem = f"{followed.host} has no {followed.far_id} for us: {error}. We ask again from time to time."
+        problem = (
+            f"{followed.host} has no {followed.far_id} for us: {error}. We keep trying from time to time."
+        )
         pause = LONGEST_PAUSE
     else:
         problem = f"{followed.host} could not be asked: {error}. We try again."
@@ -186,7 +188,7 @@ def _failed(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
 
 
 def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: partial[None]) -> FarClient:
-    """The far side with its budget; `before` is done ahead of each call, such as renewing a lease."""
+    """Return a client for the remote with its budget; `before` runs ahead of each call, for example to renew a lease."""
 
     def spend() -> None:
         before()
@@ -202,7 +204,7 @@ def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: part
 
 
 def _look(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> tuple[Seen, int]:
-    """All entries by list, and how many could not be understood."""
+    """Return all entries by list, and how many could not be understood."""
     seen: Seen = {}
     unread = 0
     with client_for(followed, token, urgent=False, before=partial(renew, held)) as client:
@@ -211,12 +213,12 @@ def _look(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> t
             seen[status] = [entry for entry in entries if entry is not None]
             unread += len(entries) - len(seen[status])
     if unread:
-        note_trouble(followed, "Entries were left out that cannot be understood: they name nobody.")
+        note_trouble(followed, "Some entries were left out because they name no one.")
     return seen, unread
 
 
 class _Known:
-    """The rows here, found by what an entry says of its person."""
+    """The rows here, found by what an entry says about its person."""
 
     def __init__(self, followed: FollowedRepo) -> None:
         self.rows = {row.pk: row for row in with_standing(followed.remote_requests.all())}
@@ -225,7 +227,7 @@ class _Known:
         self._by_name = {row.person.name.lower(): row for row in self.rows.values() if row.person.name}
 
     def find(self, item: FarItem) -> RemoteRequest | None:
-        """By the request's id, else by the person's, else by their name there, unless their ids differ."""
+        """Find a row by the request's id, else the person's id, else their name there, unless their ids differ."""
         found = self._by_request.get(item.request_id) or self._by_user.get(item.user_id)
         if found is None and (named := self._by_name.get(item.name.lower())):
             ids = {item.user_id, named.person.far_user_id} - {""}
@@ -233,7 +235,7 @@ class _Known:
         return found
 
     def sort(self, seen: Seen) -> tuple[dict[int, FarItem], list[FarItem]]:
-        """What was seen of each row, and pending entries of nobody here; of one that moved while we looked, the later list tells."""
+        """Return what was seen of each row, and pending entries without a row. If an entry moved meanwhile, the later list counts."""
         entries: dict[int, FarItem] = {}
         new: list[FarItem] = []
         for status in LISTS:
@@ -248,8 +250,8 @@ class _Known:
 def _apply(
     followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime, longest: float
 ) -> tuple[int, bool]:
-    """Takes in what was seen; how many entries could not be, each of which stands in nobody's way, and whether that
-    was all.
+    """Import what was seen; return how many entries failed, none of which blocks the others, and whether that was
+    all.
     """
     known = _Known(followed)
     entries, new = known.sort(seen)
@@ -276,7 +278,7 @@ def _apply(
 
 
 def _note_seen(rows: list[int]) -> None:
-    """In short statements: a decision waits for the row that one of them changes."""
+    """Record what was seen in short statements, since a decision waits for the row that one of them changes."""
     for start in range(0, len(rows), SEEN_AT_ONCE):
         RemoteRequest.objects.filter(pk__in=rows[start : start + SEEN_AT_ONCE]).update(seen_at=timezone.now())
 
@@ -287,9 +289,9 @@ def _taken_in(
     held: QuerySet[FollowedRepo],
     notice: Notice,
 ) -> str:
-    """One entry in a transaction of its own; a request that it brings and the mail of it are there both, or neither.
+    """Import one entry in its own transaction: a new request and its email are both written, or neither.
 
-    Why it was left out, "" when it was not.
+    Return why it was skipped, "" if it was not.
     """
     renew(held)
     try:
@@ -315,7 +317,7 @@ def _taken_in(
 
 
 def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
-    """Most rows at most polls: nothing is to be written, and no lock is taken for them."""
+    """Return whether there is nothing to write, which is so for most rows; then no lock is taken."""
     if (row.drifted_at is not None) != drifts(row):
         return False
     if item is None:
@@ -336,7 +338,7 @@ def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
 
 
 def _compare(known: RemoteRequest, item: FarItem | None, started: datetime) -> RemoteRequest | None:
-    """One row with what was seen of it, under the lock that decisions take; a new request, if that is what it is."""
+    """Compare one row with what was seen of it, under the lock that decisions take; import a new request if there is one."""
     with recorded():
         lock_person(known.person.user_id)
         row = with_standing(RemoteRequest.objects.filter(pk=lock_remote(known.pk).pk)).get()
@@ -349,12 +351,12 @@ def _compare(known: RemoteRequest, item: FarItem | None, started: datetime) -> R
 
 
 def _lags(row: RemoteRequest, started: datetime) -> bool:
-    """We wrote there so lately that its lists may still show what was before, or are about to write."""
+    """Return whether its lists may show an old state, because we wrote there recently or are about to write."""
     return row.wrote_at is not None and row.wrote_at > started - LAG
 
 
 def _is_new_request(row: RemoteRequest, item: FarItem) -> bool:
-    """Asked there once more after the request here was closed, without access."""
+    """Return whether the person asked again there after the request here was closed without access."""
     newer = item.asked_at is not None and item.asked_at > row.answered_at
     here = status_here(row)
     closed = here in {FarStatus.REJECTED, FarStatus.RESET, FarStatus.MISSING}
@@ -362,8 +364,8 @@ def _is_new_request(row: RemoteRequest, item: FarItem) -> bool:
 
 
 def _observe(row: RemoteRequest, item: FarItem | None) -> bool:
-    """Notes what the far side says now; False when there is nothing new. Nothing of ours follows from it: where both
-    differ, that is shown.
+    """Record what the remote says now; return False if there is nothing new. Nothing here changes because of it: a
+    difference is only shown.
     """
     was, before = row.far_status, _noted(row)
     row.missed = 0 if item else min(row.missed + 1, MISSED)

@@ -1,4 +1,4 @@
-"""One decision told over there, once: looked up before it is written, and after a write that nobody heard of."""
+"""Report one decision to the remote once: look it up before writing, and again after a write without an answer."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ SLOW, LEFT_ALONE = 5.0, timedelta(minutes=1)
 
 
 class Drifted(FarError):
-    """The far side was changed by somebody else meanwhile: their word is not overwritten."""
+    """Someone else changed the state on the remote in the meantime; it is not overwritten."""
 
 
 class Later(FarError):
-    """Its lists may still lag behind our own last write."""
+    """The remote's lists may still lag behind our own last write."""
 
 
 def due() -> QuerySet[RemotePush]:
-    """What is to be told now: not in anybody's hands, and nothing older of the same person before it."""
+    """Return pushes that are due: not claimed, and without an older push for the same person."""
     free = Q(state=PushState.DUE, next_try_at__lte=Now()) | Q(state=PushState.CLAIMED, lease_until__lt=Now())
     older = RemotePush.objects.filter(
         remote=OuterRef("remote"), pk__lt=OuterRef("pk"), state=PushState.CLAIMED
@@ -61,20 +61,20 @@ def due() -> QuerySet[RemotePush]:
 
 
 def push(*, push_id: int) -> bool:
-    """Tells one decision, if that is due and nobody else does; whether the far side says so now.
+    """Report one decision if that is due and no one else does it; return whether the remote has that state now.
 
-    Whatever the remote sends, the row says afterwards how it went.
+    Whatever the remote sends, the row records the outcome.
     """
     owner = claim(due().filter(pk=push_id), state=PushState.CLAIMED, attempts=F("attempts") + 1)
     if not owner:
         return False
     held = RemotePush.objects.filter(pk=push_id, state=PushState.CLAIMED, lease_owner=owner)
     row = held.select_related("remote__followed__model", "remote__person", "remote__request").get()
-    if _newer(row).exists():  # what died with its worker, and is out of date by now
+    if _newer(row).exists():  # its worker died, and it is outdated by now
         _again(row, held, timedelta(0))
         return False
-    if row.attempts > MOST_ATTEMPTS:  # each of which ended with its worker
-        _not_told(row, held, Away("the worker that told it was ended before it was done"))
+    if row.attempts > MOST_ATTEMPTS:  # each of these tries ended with its worker
+        _not_told(row, held, Away("the worker that reported it was stopped before it was done"))
         return False
     began = time.monotonic()
     try:
@@ -94,7 +94,7 @@ def push(*, push_id: int) -> bool:
 
 
 def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
-    """Writes the state, unless the far side has it already: whoever wrote before us may have died before saying so."""
+    """Write the state unless the remote already has it: a worker may have died after writing it."""
     followed = row.remote.followed
     token = token_for(followed.endpoint)
     if not token:
@@ -108,13 +108,13 @@ def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
         RemoteRequest.objects.filter(pk=row.remote_id).update(wrote_at=timezone.now())
         try:
             _write(client, row, item)
-        except NotThere as error:  # it has that state already, or is gone since we looked
+        except NotThere as error:  # it already has that state, or it disappeared after we looked
             if _find(client, row)[0] != row.status:
                 raise Later(str(error)) from error
 
 
 def _ours(row: RemotePush) -> set[str]:
-    """What may be replaced: what we knew, and what an earlier write of ours that nobody answered may have made of it."""
+    """Return the states that may be replaced: the known one, and those that our unanswered writes may have set."""
     earlier = unheard(row.remote).filter(pk__lt=row.pk)
     return {row.expects, *(str(value) for push in earlier for value in (push.expects, push.status))}
 
@@ -125,15 +125,13 @@ def _surprise(row: RemotePush, found: FarStatus) -> FarError:
         return Later(f"it still says {found.label}")
     if found == FarStatus.MISSING:
         return Drifted(f"{row.remote.person} is in none of its lists any more")
-    return Drifted(
-        f"somebody made it {found.label} there meanwhile, where we knew {row.get_expects_display()}"
-    )
+    return Drifted(f"someone changed it to {found.label} there, but we expected {row.get_expects_display()}")
 
 
 def _find(client: FarClient, row: RemotePush) -> tuple[FarStatus, FarItem | None]:
-    """In which list the person is now, under what name; the likely lists are looked through first.
+    """Return the list that the person is in now, and the entry; likely lists are searched first.
 
-    By name first, which is one short page; then through whole lists for somebody who has another name by now.
+    First by name, which is one short page; then through whole lists, in case the person has a new name.
     """
     person, request_id = row.remote.person, row.remote.far_request_id
     likely = [FarStatus(row.expects), FarStatus(row.status), *LISTS]
@@ -164,11 +162,11 @@ def _write(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
     elif row.status == FarStatus.ACCEPTED and row.remote.person.name:
         client.grant(name=row.remote.person.name)
     else:
-        raise Refused("nobody of that name asked there any more, so there is nothing to decide")
+        raise Refused("no one with that name has a request there any more, so there is nothing to decide")
 
 
 def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
-    """Row, far state and event in one transaction; nothing when another worker has the row by now."""
+    """Write row, remote state and event in one transaction; do nothing if another worker has the row by now."""
     now = timezone.now()
     with recorded():
         lock_remote(row.remote_id)
@@ -200,7 +198,7 @@ def _mail_applicant(row: RemotePush) -> None:
 
 
 def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> None:
-    """Another try later, or given up; a lost right stops everything there until there is another token."""
+    """Try again later or give up; a lost right stops everything for that remote until there is another token."""
     followed, now = row.remote.followed, timezone.now()
     free: dict[str, Any] = {**FREE, "last_error": f"{followed.host}: {error}"}
     if isinstance(error, TokenRefused):
@@ -231,7 +229,7 @@ def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> N
 
 
 def _let_others_go_first(endpoint: str) -> None:
-    """Put off what else is to be told there: each would hold a worker as long, and what is for other places would wait."""
+    """Postpone other pushes to this remote: each would block a worker for as long, and other remotes would wait."""
     until = timezone.now() + LEFT_ALONE
     waiting = RemotePush.objects.filter(state=PushState.DUE, next_try_at__lt=until)
     waiting.filter(remote__followed__endpoint=endpoint).update(next_try_at=until)
@@ -242,7 +240,7 @@ def _newer(row: RemotePush) -> QuerySet[RemotePush]:
 
 
 def _again(row: RemotePush, held: QuerySet[RemotePush], pause: timedelta, **fields: Any) -> None:
-    """Due once more; or replaced, where something later is to be told by now."""
+    """Make the push due again, or mark it as replaced if there is a later one."""
     with transaction.atomic():
         lock_remote(row.remote_id)
         if _newer(row).exists():

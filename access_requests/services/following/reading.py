@@ -1,4 +1,4 @@
-"""One entry of a far side's list, as data that can be kept: whatever is said there, nothing here breaks."""
+"""Read one entry of a remote's list as data that can be stored, whatever it contains."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LONGEST_ANSWER = 10_000  # characters
 MOST_ANSWERS = 200
 MOST_TEXT = 200_000  # characters of all answers together
 DEEPEST = 20  # levels of lists and objects in one answer
-YEARS = range(2000, 2200)  # in which someone can have asked
+YEARS = range(2000, 2200)  # years in which a person can have asked
 
 
 @dataclass(frozen=True)
 class FarItem:
-    """Who stands in which list; without a name the request's id says who, and the other way round."""
+    """A person in a list, known by name, by the request's id, or by both."""
 
     status: FarStatus
     request_id: str = ""
@@ -39,7 +39,7 @@ class FarItem:
 
 
 def read_item(raw: Any, status: FarStatus) -> FarItem | None:
-    """The entry, or None for one that cannot be understood: it names nobody, in either way."""
+    """Return the entry, or None if it cannot be understood because it names no one."""
     try:
         return _read(raw, status)
     except (ValueError, TypeError, ArithmeticError, RecursionError):
@@ -67,13 +67,13 @@ def _read(raw: Any, status: FarStatus) -> FarItem | None:
 
 
 def _identifier(value: Any, longest: int) -> str:
-    """A name or id exactly as it must be sent back; "" for what could not be."""
+    """Return a name or id exactly as it must be sent back; "" if it could not be sent."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return text if isinstance(text, str) and re.fullmatch(rf"[!-~]{{1,{longest}}}", text) else ""
 
 
 def _address(value: Any) -> str:
-    """In lower case, as addresses here are compared."""
+    """Return the address in lower case, as addresses are compared here."""
     if not isinstance(value, str) or len(value) > 254:
         return ""
     text = one_line(value).lower()
@@ -85,7 +85,7 @@ def _address(value: Any) -> str:
 
 
 def _moment(value: Any) -> datetime | None:
-    """In UTC; None for a moment that no calendar has, or at which nobody can have asked."""
+    """Return the time in UTC; None if it is not a valid time, or no one can have asked then."""
     try:
         at = parse_datetime(value) if isinstance(value, str) and len(value) < 100 else None
         at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC) if at else None
@@ -95,7 +95,7 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _answers(value: Any) -> dict[str, Any]:
-    """Label -> answer: text, number, truth or a list of texts; anything deeper as its JSON. Cut where it is too much."""
+    """Return label -> answer: text, number, boolean or list of texts; anything deeper as JSON. Long ones are cut."""
     if not isinstance(value, Mapping):
         return {}
     found: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def _length(answer: Any) -> int:
 
 
 def _is_flat(value: Any) -> bool:
-    """Whether nothing lies deeper than `DEEPEST` levels; level by level, so that depth costs no stack."""
+    """Return whether nothing is nested deeper than `DEEPEST` levels; checked level by level, without recursion."""
     level = [value]
     for _ in range(DEEPEST):
         level = [

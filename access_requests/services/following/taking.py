@@ -1,4 +1,4 @@
-"""Where both sides differ, a reviewer says whose word counts."""
+"""Settle a difference between both sides, as a reviewer decides."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
-    """Makes our side what the far side says, by the same services as any decision; nothing is told there.
+    """Take over the remote's state with the same services as any decision; nothing is reported there.
 
-    `seen` is the state there that the reviewer had before their eyes.
+    `seen` is the state there that the reviewer saw on the page.
     """
     with recorded():
         row = _drifted(remote, actor, seen)
@@ -61,16 +61,16 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
 
 
 def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
-    """Tells the far side what we say, over what it says; a state that it got since `seen` is not overwritten."""
+    """Overwrite the remote's state with ours, unless it has changed since `seen`."""
     with recorded():
         row = _drifted(remote, actor, seen)
         if row.followed.state == FollowState.ENDED:
-            raise Conflict(f"{row.followed} is not followed any more, so nothing is told there.")
+            raise Conflict(f"{row.followed} is not followed any more, so nothing is reported there.")
         here = status_here(row)
         gone = row.far_status == FarStatus.MISSING and here != FarStatus.ACCEPTED
         if gone or here == FarStatus.MISSING:
             raise Conflict(
-                f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take its state."
+                f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take the remote's state."
             )
         row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
         plan_push(row, here, words=_words(row, here), actor_name=actor.username, anyway=True)
@@ -96,7 +96,7 @@ def _drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
 
 
 def _words(row: RemoteRequest, told: FarStatus) -> str:
-    """The reason of the state that is told: of the decision that made it, else of the end of the access."""
+    """Return the reason to report: that of the decision, or else of the end of the access."""
     if told not in {FarStatus.REJECTED, FarStatus.RESET}:
         return ""
     decision = row.request.decisions.order_by("-pk").first()
@@ -108,7 +108,7 @@ def _words(row: RemoteRequest, told: FarStatus) -> str:
 
 
 def _let_go(row: RemoteRequest, actor: User) -> None:
-    """The person withdrew there, or is no more: what waits here is withdrawn, access ends."""
+    """The person withdrew there or is gone: withdraw their open request here and end their access."""
     if row.request.is_open:
         _withdraw(row, actor)
     else:
@@ -122,16 +122,14 @@ def _withdraw(row: RemoteRequest, actor: User) -> None:
 
 
 def _begin_anew(row: RemoteRequest, actor: User) -> None:
-    """The person withdrew there and asked once more, or was reset and did: the old request gives way to the new one."""
+    """The person asked again there after a withdrawal or reset: replace the old request with the new one."""
     person, model = row.person.user, row.followed.model
     if row.live:  # type: ignore[attr-defined]
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)
     if row.request.is_open:
         _withdraw(row, actor)
     if has_open_request(person, row.followed):
-        raise Conflict(
-            f"{row.person} has another request for {model} under way: decide about that one first."
-        )
+        raise Conflict(f"{row.person} has another open request for {model}: decide that one first.")
     row.refresh_from_db()
     item = FarItem(
         status=FarStatus.PENDING,

@@ -1,4 +1,4 @@
-"""Text of a remote as text that can be stored and shown."""
+"""Clean text of a remote so that it can be stored and shown."""
 
 from __future__ import annotations
 

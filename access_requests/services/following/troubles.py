@@ -1,4 +1,4 @@
-"""What went wrong with following, kept where its owner sees it: a row for each way, an email when it lasts."""
+"""Record problems with following where the owner sees them: a row for each kind, and an email if one lasts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from access_requests.services.following.texts import one_line
 
 log = logging.getLogger(__name__)
 
-KEPT = 50  # rows of one followed repository: a remote that answers differently each time fills no table
+KEPT = 50  # rows per followed repository, so that a remote with ever-changing answers cannot fill the table
 FOR_LONG = timedelta(hours=1)
 LONGEST_SENTENCE = 500
 
@@ -38,7 +38,7 @@ def unforeseen(error: Exception, *, what: str) -> Unforeseen:
 
 
 def note_trouble(followed: FollowedRepo, sentence: str) -> None:
-    """Keep the sentence on the followed repository's page; said before, it only counts up. Never raises for its text."""
+    """Keep the sentence on the followed repository's page; a known one is only counted. Never raises because of its text."""
     text, now = one_line(sentence)[:LONGEST_SENTENCE], timezone.now()
     known = FollowTrouble.objects.filter(followed=followed, sentence=text)
     if known.update(times=F("times") + 1, last_at=now):
@@ -72,7 +72,7 @@ def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
 
 
 def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
-    """Event and mails, in one transaction with the note that they are made."""
+    """Write the event, the emails and the note about them in one transaction."""
     now = timezone.now()
     address = reverse("admin:access_requests_followedrepo_change", args=[followed.pk])
     told = FollowedRepo.objects.filter(pk=followed.pk, failing_told_at=followed.failing_told_at)
@@ -96,5 +96,5 @@ def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
 
 
 def is_database_away(error: Exception) -> bool:
-    """Whether nothing can be written at all: such an error is nobody's entry and goes up."""
+    """Return whether nothing can be written at all: the error then belongs to no entry and is raised."""
     return isinstance(error, OperationalError) and not transaction.get_connection().is_usable()

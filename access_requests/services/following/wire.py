@@ -1,8 +1,8 @@
-"""The one reader of what remotes send: an answer as a whole is bounded in bytes, in seconds and in nesting.
+"""Read answers of remotes, with limits on bytes, seconds and nesting for the whole answer.
 
-httpx2's own timeouts are for one read: a byte every few seconds, in the head or in the body, would hold a worker for
-hours. Here every socket operation of a call gets what is left of the call's time. Redirects are not followed, cookies
-are not kept, compressed answers (which unfold to a thousand times their size) are neither asked for nor read.
+httpx2's timeouts are for single reads: a remote that sends a byte every few seconds would block a worker for hours. Here
+every socket operation of a call gets the rest of the call's time. Redirects are not followed, cookies are not kept, and
+compressed answers (which can grow to a thousand times their size) are neither requested nor read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST_NUMBER = 30  # digits; longer ones stay text
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, read to its end."""
+    """One complete answer."""
 
     status: int
     headers: httpx2.Headers
@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def next_link(self) -> str:
-        """The address of the next page, "" where there is none."""
+        """Return the address of the next page, "" if there is none."""
         response = httpx2.Response(self.status, headers={"link": self.headers.get("link", "")})
         return str(response.links.get("next", {}).get("url") or "")
 
@@ -72,7 +72,7 @@ class Wire:
                 return Answer(response.status_code, response.headers, self._read(response))
         except Away:
             raise
-        except Exception as error:  # whatever the libraries make of what was sent
+        except Exception as error:  # any error of the libraries over the answer
             said = one_line(str(error))[:300] or type(error).__name__
             raise Away(f"it could not be reached ({said})") from error
 
@@ -91,7 +91,7 @@ class Wire:
 
 
 def read_json(content: bytes) -> Any:
-    """Return the JSON of an answer; `Away` says why there is none. Numbers that no column holds come as text."""
+    """Return the JSON of an answer; numbers too large for a column become text. Raises `Away` if there is no JSON."""
     if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_PARTS:
         raise Away("its answer has too many parts")
     try:
@@ -108,13 +108,13 @@ def _number(digits: str) -> int | str:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Read once for a process: it takes longer than a call."""
+    """Return the TLS context; it is read once per process, since that takes longer than a call."""
     return httpx2.create_ssl_context()
 
 
 @dataclass
 class _Clock:
-    """When the running call must be over, by the monotonic clock."""
+    """The end of the running call's time, by the monotonic clock."""
 
     ends: float = 0.0
 
@@ -122,7 +122,7 @@ class _Clock:
         return self.ends - time.monotonic()
 
     def within(self, timeout: float | None) -> float:
-        """Seconds for the next operation; a timeout where none are left."""
+        """Return the seconds for the next operation. Raises a timeout if none are left."""
         left = self.left()
         if left <= 0:
             raise httpcore2.ReadTimeout("it takes too long")
@@ -153,7 +153,7 @@ class _TimedStream(httpcore2.NetworkStream):
 
 
 class _TimedBackend(httpcore2.NetworkBackend):
-    """Opens connections whose every operation ends with the call."""
+    """Open connections on which every operation ends with the call."""
 
     def __init__(self, backend: httpcore2.NetworkBackend, clock: _Clock) -> None:
         self._backend, self._clock = backend, clock

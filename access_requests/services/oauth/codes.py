@@ -39,21 +39,21 @@ CODE_LENGTH = 8  # 20**8: with 10 guesses in a code's life, one in 2.5 billion
 LIFE = timedelta(minutes=15)
 INTERVAL = 2  # seconds between polls
 SLOWER_BY, SLOWEST = 5, 60
-TOLERANCE = 0.5  # seconds that a poll may come early: networks are not even
-NEVER_FETCHED = "it never fetched its tokens"
+TOLERANCE = 0.5  # seconds that a poll may be early, because networks vary
+NEVER_FETCHED = "the machine never fetched its tokens"
 CODE = re.compile(rf"[{LETTERS}]{{{CODE_LENGTH}}}")
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What the client is told; the secret code is known only now."""
+    """The answer to the client; the secret code is known only now."""
 
     code: DeviceCode
     device_code: str
 
 
 def begin_sign_in(*, client_id: str, client: str, address: str | None) -> Begun:
-    """Opens one sign-in; any client may, since only a person's approval gives it anything."""
+    """Start a sign-in; any client may do that, since only a person's approval gives access."""
     limits.spend(limits.SIGN_INS_OF_ADDRESS, address)
     secret, now = secrets.token_urlsafe(32), timezone.now()
     while True:
@@ -75,19 +75,19 @@ def begin_sign_in(*, client_id: str, client: str, address: str | None) -> Begun:
 
 
 def shown(user_code: str) -> str:
-    """`BCDF-GHJK`, as people read it out."""
+    """Return the code as people read it: `BCDF-GHJK`."""
     return f"{user_code[:4]}-{user_code[4:]}"
 
 
 def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
-    """The sign-in of a code that a person typed or followed; a wrong one counts against them and their address."""
+    """Return the sign-in of a code that a person entered; wrong codes count for the person and their address."""
     limits.spend(limits.WRONG_CODES_OF_PERSON, user.pk)
     limits.spend(limits.WRONG_CODES_OF_ADDRESS, address)
     wanted = "".join(c for c in typed.upper() if not (c.isspace() or c in "-‐‑–—_."))
     code = DeviceCode.objects.filter(user_code=wanted).first() if CODE.fullmatch(wanted) else None
     if code is None:
         raise NotFound(
-            f"The code {typed[:20]!r} is not known: compare it with the one in your terminal.",
+            f"The code {typed[:20]!r} is not known: check that it is the one in your terminal.",
             field="user_code",
         )
     limits.give_back(limits.WRONG_CODES_OF_PERSON, user.pk)
@@ -98,7 +98,7 @@ def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
 
 def _still_waits(code: DeviceCode) -> None:
     if code.state == DeviceState.DENIED:
-        raise Conflict("This sign-in was denied already; nothing was given.", field="user_code")
+        raise Conflict("This sign-in was already denied. The machine got no access.", field="user_code")
     if code.state == DeviceState.ENDED:
         raise Conflict(
             "This sign-in was ended before the machine fetched its token: start again in the terminal.",
@@ -106,17 +106,18 @@ def _still_waits(code: DeviceCode) -> None:
         )
     if code.state != DeviceState.WAITING:
         raise Conflict(
-            "This sign-in was approved already: go back to your terminal. Was it not you? Sign the machine out below.",
+            "This sign-in was already approved: go back to your terminal. If it was not you, sign the machine out below.",
             field="user_code",
         )
     if code.expires_at <= timezone.now():
         raise Conflict(
-            "This code has ended: codes live for 15 minutes. Start again in the terminal.", field="user_code"
+            "This code has expired: codes are valid for 15 minutes. Start again in the terminal.",
+            field="user_code",
         )
 
 
 def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
-    """Lets the machine in, in this person's name; of two tabs one wins and the other is told."""
+    """Approve the machine in this person's name; of two tabs one wins and the other gets a message."""
     name = clean_machine_name(name)
     if not user.is_active:
         raise NotAllowed("Your account is disabled.")
@@ -153,7 +154,7 @@ def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
 
 
 def deny(*, code: DeviceCode, user: User) -> None:
-    """The client is told that it was denied, and nothing is given."""
+    """Deny the sign-in: the client is informed and gets no access."""
     with recorded():
         code = DeviceCode.objects.select_for_update(no_key=True).get(pk=code.pk)
         _still_waits(code)
@@ -163,7 +164,7 @@ def deny(*, code: DeviceCode, user: User) -> None:
 
 
 def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
-    """A poll: the tokens once the person approved, else the `OAuthError` that says how it stands."""
+    """Answer a poll: return the tokens if the person approved, else raise the `OAuthError` with the state."""
     code = DeviceCode.objects.select_related("machine").filter(digest=digest(device_code)).first()
     if code is None or code.client_id != client_id[:100]:
         raise OAuthError("invalid_grant", "This device code is not known: run 'hf auth login' again.")
@@ -181,7 +182,7 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
 
 
 def _why_too_late(code: DeviceCode, machine: Machine) -> str:
-    """Why an approved machine gets nothing any more; empty when it does."""
+    """Return why an approved machine gets no tokens any more; "" if it gets them."""
     if machine.signed_out_at is not None:
         return machine.signed_out_why
     if not machine.user.is_active:
@@ -190,10 +191,10 @@ def _why_too_late(code: DeviceCode, machine: Machine) -> str:
 
 
 def _ended(code: DeviceCode) -> OAuthError:
-    """An approval that was taken back is a denial; one that nobody came for in time has expired."""
+    """Return the error for an ended approval: denied if it was taken back, expired if it was not fetched in time."""
     machine = Machine.objects.get(device_code=code)
     if machine.signed_out_why == NEVER_FETCHED:
-        return OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+        return OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
     return OAuthError(
         "access_denied",
         f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
@@ -201,7 +202,7 @@ def _ended(code: DeviceCode) -> OAuthError:
 
 
 def _second_use(code: DeviceCode) -> OAuthError:
-    """Whoever comes second may be a thief, or the first's answer was lost: in both cases the machine signs in anew."""
+    """Refuse a code that is used twice: a thief has it, or the first answer was lost. Either way the machine signs in again."""
     machine = Machine.objects.get(device_code=code)
     if not sign_out(machine=machine, why="its device code came a second time"):
         machine.refresh_from_db()
@@ -209,7 +210,7 @@ def _second_use(code: DeviceCode) -> OAuthError:
             "invalid_grant",
             f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
         )
-    return OAuthError("invalid_grant", "This device code was used already: run 'hf auth login' again.")
+    return OAuthError("invalid_grant", "This device code was already used: run 'hf auth login' again.")
 
 
 def _denied(code: DeviceCode) -> OAuthError:
@@ -219,7 +220,7 @@ def _denied(code: DeviceCode) -> OAuthError:
 def _still_pending(code: DeviceCode) -> OAuthError:
     now = timezone.now()
     if code.expires_at <= now:
-        return OAuthError("expired_token", "The code has ended: run 'hf auth login' again.")
+        return OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
     early = code.polled_at and (now - code.polled_at).total_seconds() < code.interval - TOLERANCE
     interval = min(code.interval + SLOWER_BY, SLOWEST) if early else code.interval
     DeviceCode.objects.filter(pk=code.pk).update(polled_at=now, interval=interval)

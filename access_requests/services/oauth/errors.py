@@ -1,4 +1,4 @@
-"""What a token endpoint says when it will not."""
+"""Errors of the token endpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from access_requests.errors import RuleError
 
 
 class OAuthError(RuleError):
-    """`code` is one of RFC 6749, RFC 8628 or RFC 8693, which clients act upon; the sentence is its description."""
+    """A refusal: clients act on `code` (RFC 6749, RFC 8628 or RFC 8693); the sentence is its description."""
 
     def __init__(self, code: str, sentence: str, *, status: int = 400) -> None:
         super().__init__(sentence)

@@ -1,4 +1,4 @@
-"""CI without secrets: the identity of a job, signed by its CI service, for a short token (RFC 8693)."""
+"""Exchange the identity of a CI job, signed by its CI service, for a short-lived token (RFC 8693)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONGEST_LIFE = timedelta(hours=24)
 
 
 def exchange_identity(*, identity: str, resource: str, address: str | None) -> tokens.Issued:
-    """A token of 60 minutes for a job of a trusted repository; `resource` names the person, or the model.
+    """Return a token of 60 minutes for a job of a trusted repository; `resource` names the person, or the model.
 
     Raises `OAuthError`. Refused tries are counted by address, before anything is looked up.
     """
@@ -48,7 +48,7 @@ def exchange_identity(*, identity: str, resource: str, address: str | None) -> t
 
 
 def verified_claims(identity: str) -> dict[str, Any]:
-    """The claims of an identity that a known issuer signed for this portal, and that holds now."""
+    """Return the claims of an identity that a known issuer signed for this portal and that is valid now."""
     issuer, kid, algorithm = _unverified(identity)
     key = key_of(issuer, kid=kid, algorithm=algorithm)
     try:
@@ -83,7 +83,7 @@ def _refused(why: str) -> OAuthError:
 
 
 def _unverified(identity: str) -> tuple[str, str, str]:
-    """Issuer, key id and algorithm as the token claims them: good for a look-up, and for nothing else."""
+    """Return issuer, key id and algorithm as the token claims them: only good for finding the key."""
     if len(identity) > LONGEST_IDENTITY:
         raise _refused("is too long")
     try:
@@ -131,7 +131,7 @@ def _issue(claims: dict[str, Any], job: Job, *, resource: str, address: str | No
 
 
 def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepository, GatedModel | None]:
-    """The one trust that covers this job and resource, and the model that the token is narrowed to."""
+    """Return the trust that covers this job and resource, and the model to which the token is limited."""
     rows = [row for row in _rows(issuer, job) if _covers(row, job)]
     name = resource.removeprefix("models/")
     model = find_model(name) if "/" in name else None
@@ -191,19 +191,19 @@ def _not_trusted(job: Job, resource: str) -> str:
 
 
 def _of_this_repository(rows: list[TrustedRepository], job: Job) -> list[TrustedRepository]:
-    """The first exchange fixes the repository's number: who takes over a name later is somebody else."""
+    """Check the repository's number, fixed by the first exchange: a later repository with its name is another one."""
     same = [row for row in rows if row.repository_id in {"", job.repository_id}]
     if not same:
         raise OAuthError(
             "invalid_target",
             f"{job.repository} is another repository than the one that was trusted under this name: "
-            f"remove it and trust it anew at {settings.GATEHOUSE_URL}/me/trusted",
+            f"remove it and trust it again at {settings.GATEHOUSE_URL}/me/trusted",
         )
     return same
 
 
 def _new_token(trusted: TrustedRepository, model: GatedModel | None, job: Job) -> tokens.Issued:
-    """One model's: a token of the grant, which ends with it; else a token of the person."""
+    """Make a token: for one model a token of the grant, which ends with it, otherwise a token of the person."""
     expires_at, name = timezone.now() + TOKEN_LIFE, f"CI of {job.repository}"[:100]
     if model is None:
         return tokens.issue_person_token(

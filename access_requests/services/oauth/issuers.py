@@ -1,4 +1,4 @@
-"""What each trusted issuer of CI identities calls things in its tokens."""
+"""Read the claims in tokens of each trusted issuer of CI identities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from access_requests.errors import Invalid
 
 @dataclass(frozen=True)
 class Job:
-    """A CI job as its issuer vouches for it."""
+    """A CI job as its issuer describes it."""
 
     repository: str
     repository_id: str
@@ -112,12 +112,12 @@ REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){1,20}")
 
 
 def dialect_of(issuer: str) -> Dialect | None:
-    """How that issuer speaks, if the operator lets it in (`GATEHOUSE_OIDC_ISSUERS`)."""
+    """Return the dialect of an issuer, if the operator allows it (`GATEHOUSE_OIDC_ISSUERS`)."""
     return DIALECTS.get(settings.GATEHOUSE_OIDC_ISSUERS.get(issuer, ""))
 
 
 def issuers() -> dict[str, str]:
-    """Issuer -> what people call it, for a choice."""
+    """Return issuer -> display name, for a choice field."""
     titles = {issuer: DIALECTS[name].title for issuer, name in settings.GATEHOUSE_OIDC_ISSUERS.items()}
     doubled = {title for title in titles.values() if list(titles.values()).count(title) > 1}
     return {issuer: f"{title} ({issuer})" if title in doubled else title for issuer, title in titles.items()}
@@ -125,7 +125,7 @@ def issuers() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a claim may be: text of so many characters, a whole number of seconds since 1970, or a number or text."""
+    """The kind of a claim: text up to a length, whole seconds since 1970, or a number or text."""
 
     named: str
     types: tuple[type, ...]
@@ -138,7 +138,7 @@ class Kind:
         if isinstance(value, int) and value.bit_length() > LARGEST_NUMBER:
             return False  # written out it could be longer than Python converts
         if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-            return False  # half a character, which no table and no hash takes
+            return False  # a half surrogate pair, which no table and no hash accepts
         return len(str(value)) <= self.longest and not (isinstance(value, int) and value < 0)
 
 
@@ -147,7 +147,7 @@ MOMENT = Kind("a whole number of seconds", (int,), 12)
 TEXT = Kind("text of up to 500 characters", (str,), 500)
 LONG_TEXT = Kind("text of up to 2000 characters", (str,), 2000)
 NUMBER = Kind("a number or text of up to 40 characters", (int, str), 40)
-# Every claim that is read, of whichever issuer. What is not in it is not looked at.
+# Every claim that is read, for all issuers. Others are ignored.
 CLAIMS = {
     **dict.fromkeys(("exp", "iat", "nbf"), MOMENT),
     **dict.fromkeys(("iss", "aud", "jti"), TEXT),
@@ -196,7 +196,7 @@ def read_job(claims: dict[str, Any]) -> Job:
 
 
 def _text(claims: dict[str, Any], name: str) -> str:
-    """Return a claim as text; numbers are written out, and what cannot be seen counts as absent."""
+    """Return a claim as text; numbers are written out, and text with invisible characters counts as absent."""
     value = claims.get(name)
     text = "" if value is None else str(value)
     return text if CLAIMS[name].fits(value) and text.isprintable() else ""

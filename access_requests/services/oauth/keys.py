@@ -1,4 +1,4 @@
-"""An issuer's public keys: fetched from its own host, kept, and asked for again only now and then."""
+"""Fetch an issuer's public keys from its own host, and cache them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from access_requests.strict_json import read_json
 
 log = logging.getLogger(__name__)
 
-RENEWED = timedelta(hours=1)  # after which the issuer is asked again, while known keys go on
-FRESH = timedelta(hours=6)  # keys that were taken away are believed for so long at most
-AGAIN = timedelta(minutes=1)  # between two fetches, whoever asks: unknown keys must not become a flood
-PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between looks at what another process fetches: 12 in all
+RENEWED = timedelta(hours=1)  # after this time the keys are fetched again; known keys keep working
+FRESH = timedelta(hours=6)  # removed keys are accepted for this long at most
+AGAIN = timedelta(minutes=1)  # between two fetches for all callers: unknown keys must not become a flood
+PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between checks of another process's fetch: 12 in all
 LARGEST = 256 * 1024
 PATIENCE = 5.0  # seconds to connect, for the TLS handshake, and for the whole answer
 MOST_KEYS = 50
@@ -40,13 +40,13 @@ DISCOVERY = "/.well-known/openid-configuration"
 
 
 class Unreachable(Exception):
-    """The issuer's keys could not be had; the text says why."""
+    """The issuer's keys could not be fetched; the text says why."""
 
 
 def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
-    """The issuer's key of that id for that algorithm; one that is not known is looked for again, but not at every call.
+    """Return the issuer's key with that id for that algorithm; an unknown one is fetched again, but not on every call.
 
-    Of all who miss one at the same time, one asks the issuer, outside of any transaction; the others wait for the row.
+    Of several callers at the same time, one fetches, outside of any transaction; the others wait for the row.
     """
     row, _ = IssuerKeys.objects.get_or_create(issuer=issuer)
     if not _younger(row, RENEWED) or _chosen(row, kid, algorithm) is None:
@@ -86,7 +86,7 @@ def _chosen(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
 
 
 def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
-    """A public signing key that fits the algorithm and is long enough, else None."""
+    """Return a public signing key that fits the algorithm and is long enough, else None."""
     if not isinstance(key, dict) or key.get("alg", algorithm) != algorithm or key.get("use", "sig") != "sig":
         return None
     try:
@@ -101,7 +101,7 @@ def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
 
 
 def _fetched_again(row: IssuerKeys) -> IssuerKeys:
-    """The row after our fetch, if it was ours to do: not when another is at it, or the last try was a moment ago."""
+    """Return the row after our fetch; None if another process is fetching, or the last try was a moment ago."""
     claimed = _claim(row)
     if claimed is None:
         return IssuerKeys.objects.get(pk=row.pk)
@@ -117,7 +117,7 @@ def _fetched_again(row: IssuerKeys) -> IssuerKeys:
 
 
 def _claim(row: IssuerKeys) -> datetime | None:
-    """The moment that marks our try, or None. Durable: a caller's transaction would hold the row while we fetch."""
+    """Return the time that marks our try, or None. Durable: a caller's transaction would lock the row while we fetch."""
     now = timezone.now()
     due = Q(tried_at=None) | Q(tried_at__lte=now - AGAIN)
     with transaction.atomic(durable=True):
@@ -126,7 +126,7 @@ def _claim(row: IssuerKeys) -> datetime | None:
 
 
 def fetch_keys(issuer: str) -> list[dict[str, Any]]:
-    """The issuer's keys by its openid-configuration. Both addresses are the issuer's own: same scheme, host and port."""
+    """Fetch the issuer's keys through its openid-configuration; both must have the issuer's scheme, host and port."""
     found = _get_json(issuer + DISCOVERY)
     if found.get("issuer") != issuer:
         raise Unreachable(f"{issuer} calls itself {str(found.get('issuer'))[:200]}")
@@ -144,7 +144,7 @@ def fetch_keys(issuer: str) -> list[dict[str, Any]]:
 
 
 def _kept(key: Any) -> dict[str, str]:
-    """What is stored of a public key: its members in plain text; nothing of a private, nameless or strange one."""
+    """Return the members of a public key to store; nothing for private, nameless or unknown keys."""
     if not isinstance(key, dict) or "d" in key or "kid" not in key:
         return {}
     members = {name: key[name] for name in MEMBERS if name in key}
@@ -161,20 +161,20 @@ def _origin(address: str) -> tuple[str, str, int | None]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: an issuer says its addresses itself."""
+    """Treat redirects as errors: an issuer states its addresses itself."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 class _Timed(io.RawIOBase):
-    """What a socket receives until a deadline, however slowly it drips: headers and body together."""
+    """Read headers and body from a socket until one deadline, however slowly they arrive."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket, self._deadline = sock, time.monotonic() + PATIENCE
         self._kept = sock.makefile(
             "rb", buffering=0
-        )  # the connection lets go of its socket before the body is read
+        )  # the connection releases its socket before the body is read
 
     def readable(self) -> bool:
         return True
@@ -220,7 +220,7 @@ OPENER = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 def _get_json(address: str) -> dict[str, Any]:
-    """Return a small JSON object from an address of an issuer that the operator named; a slow answer is none."""
+    """Return a small JSON object from an address of an issuer that the operator named; slow answers are refused."""
     try:
         with OPENER.open(address, timeout=PATIENCE) as answer:
             body = answer.read(LARGEST + 1)

@@ -1,4 +1,4 @@
-"""How often a person or an address may try. While the cache that counts is away, nobody is stopped."""
+"""Limit tries, counted in the cache; if the cache is away, no one is blocked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from access_requests.services.oauth.errors import TooMany
 
 @dataclass(frozen=True)
 class Limit:
-    """`most` tries in `seconds`, from the first one on."""
+    """At most `most` tries in `seconds`, counted from the first one."""
 
     name: str
     most: int
@@ -37,7 +37,7 @@ FAILED_EXCHANGES_OF_ADDRESS = Limit(
 
 
 def spend(limit: Limit, who: object) -> None:
-    """Counts one try; one too many raises `TooMany`."""
+    """Count one try. Raises `TooMany`."""
     if (counters.count(_key(limit, who), seconds=limit.seconds) or 0) > limit.most:
         raise TooMany(limit.sentence, seconds=limit.seconds)
 

@@ -1,4 +1,4 @@
-"""Signed-in machines: short access tokens by refresh tokens that are used once, ended together."""
+"""Manage signed-in machines: short access tokens, and refresh tokens for one use, all ended together."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 TOKEN_DAYS = 30  # the client refreshes when less than a day remains
-UNUSED_DAYS = 90  # a machine that refreshes nothing for so long is signed out
-OVERLAP = timedelta(days=1)  # a process that runs on keeps the token it began with for so long
-GRACE = timedelta(minutes=1)  # in which a refresh token may come again, because its answer was lost
+UNUSED_DAYS = 90  # a machine that does not refresh for this long is signed out
+OVERLAP = timedelta(days=1)  # for this long, a running process can keep the token it started with
+GRACE = timedelta(minutes=1)  # in this time a refresh token may be sent again, because its answer was lost
 MOST_SIBLINGS = 3
 MOST_MACHINES = 50
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An access token with what gets the next one; both secrets are known only now."""
+    """An access token and a refresh token; both secrets are known only now."""
 
     machine: Machine
     access: tokens.Issued
@@ -38,17 +38,17 @@ class Pair:
 
     @property
     def expires_in(self) -> int:
-        """Seconds, as the client is told."""
+        """Return the lifetime in seconds, as reported to the client."""
         return TOKEN_DAYS * 24 * 3600
 
 
 def digest(secret: str) -> str:
-    """SHA-256 hex of a device code or a refresh token, whatever was sent as one."""
+    """Return SHA-256 (hex) of a device code or a refresh token, or of whatever was sent as one."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def clean_machine_name(name: str) -> str:
-    """1 to 100 visible characters, fit for a section's name in the client's own file of tokens."""
+    """Return the name, 1 to 100 visible characters that fit a section name in the client's token file."""
     name = " ".join(name.split())
     if (
         not name
@@ -58,24 +58,24 @@ def clean_machine_name(name: str) -> str:
         or set(name) & set("[]")
     ):
         raise Invalid(
-            "Give the machine a name of 1 to 100 visible characters without square brackets, so that you know it again.",
+            "Give the machine a name of 1 to 100 visible characters without square brackets, so that you can recognise it.",
             field="name",
         )
     return name
 
 
 def live_machines(user: User) -> QuerySet[Machine]:
-    """Those that are signed in, newest first."""
+    """Return the signed-in machines, newest first."""
     return Machine.objects.filter(user=user, signed_out_at=None, ends_at__gt=timezone.now())
 
 
 def lock_machine(pk: int) -> Machine:
-    """Lock a machine's row, which comes before its device code and its tokens; return it as it is now, with its person."""
+    """Lock a machine's row (before its device code and tokens) and return it as it is now, with its person."""
     return Machine.objects.select_for_update(no_key=True, of=("self",)).select_related("user").get(pk=pk)
 
 
 def first_pair(machine: Machine) -> Pair:
-    """The tokens of a machine that was let in; inside the caller's `recorded()`."""
+    """Make the first tokens of an approved machine, inside the caller's `recorded()`."""
     return _new_pair(machine, follows=None)
 
 
@@ -93,9 +93,9 @@ def _new_pair(machine: Machine, *, follows: RefreshToken | None) -> Pair:
 
 
 def refresh(*, secret: str) -> Pair:
-    """The next pair for a refresh token; an old one that comes again signs its machine out.
+    """Return the next pair for a refresh token; an old token that is used again signs its machine out.
 
-    Within a minute it may come again, as long as what it got was not used: the answer was lost.
+    Within a minute it may be sent again if its new tokens were not used: the answer was lost.
     """
     with recorded():
         known = RefreshToken.objects.filter(digest=digest(secret)).only("machine").first()
@@ -117,7 +117,7 @@ def _no_grant(sentence: str) -> OAuthError:
 
 
 def _why_ended(old: RefreshToken) -> str:
-    """Why this token gets nothing any more; empty when it does."""
+    """Return why this token no longer works; "" if it does."""
     machine, now = old.machine, timezone.now()
     if machine.signed_out_at is not None:
         return machine.signed_out_why
@@ -145,12 +145,12 @@ def _rotate(old: RefreshToken) -> Pair:
 
 
 def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: str = "") -> bool:
-    """Ends the machine with every token it ever got, and the sign-in that it has not fetched yet.
+    """End the machine, all its tokens, and a sign-in whose tokens it has not fetched yet.
 
-    Twice is once. False: it was signed out before. `place` is where a leaked secret of it was seen.
+    Idempotent; returns False if it was already signed out. `place` is where a leaked secret of it was found.
     """
     if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
-        raise NotAllowed("This machine belongs to somebody else.")
+        raise NotAllowed("This machine belongs to someone else.")
     with recorded():
         now = timezone.now()
         mine = Machine.objects.filter(pk=machine.pk, signed_out_at=None).update(
@@ -172,7 +172,7 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: st
 
 
 def revoke_secret(*, secret: str) -> None:
-    """RFC 7009: whoever has a secret may end it. One of a machine's signs the machine out; an unknown one is no error."""
+    """Revoke a secret (RFC 7009): its holder may end it; a machine's secret signs it out; an unknown one is no error."""
     found = RefreshToken.objects.select_related("machine").filter(digest=digest(secret)).first()
     token = AccessToken.objects.select_related("user").filter(digest=digest(secret)).first()
     found = found or RefreshToken.objects.select_related("machine").filter(token=token).first()

@@ -1,4 +1,4 @@
-"""Repositories that a person trusts: their CI jobs may read what that person may read, or one model of it."""
+"""Manage repositories that a person trusts: their CI jobs may read what that person may read, or one model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST = 255
 
 
 def trusted_by(user: User) -> QuerySet[TrustedRepository]:
-    """What the person trusts now."""
+    """Return the repositories that the person trusts now."""
     return TrustedRepository.objects.filter(user=user, removed_at=None).select_related("model")
 
 
@@ -37,7 +37,7 @@ def trust_repository(
     workflow: str = "",
     model: GatedModel | None = None,
 ) -> TrustedRepository:
-    """From now on jobs of that repository may exchange their identity for a token of this person."""
+    """Let jobs of that repository exchange their identity for a token of this person."""
     if dialect_of(issuer) is None:
         raise Invalid("This portal does not know that CI service: choose one of the list.", field="issuer")
     conditions = _read_conditions(repository, ref, environment, workflow)
@@ -51,7 +51,7 @@ def trust_repository(
         mine = TrustedRepository.objects.filter(user=user, removed_at=None)
         if mine.filter(issuer=issuer, model=model, **conditions).exists():
             raise Conflict(
-                "You trust this repository under these conditions already: if it was deleted and made anew, "
+                "You trust this repository under these conditions already: if it was deleted and made again, "
                 "remove it here first.",
                 field="repository",
             )
@@ -99,9 +99,9 @@ def _checked(field: str, text: str) -> str:
 
 
 def remove_trusted(*, trusted: TrustedRepository, user: User) -> int:
-    """Ends the trust and every token it gave; how many of those still worked. Its person may, and a superuser."""
+    """End the trust and all its tokens; return how many still worked. Its person and superusers may do that."""
     if trusted.user_id != user.pk and not user.is_superuser:
-        raise NotAllowed("This is trusted by somebody else.")
+        raise NotAllowed("This is trusted by someone else.")
     with recorded():
         now = timezone.now()
         if not TrustedRepository.objects.filter(pk=trusted.pk, removed_at=None).update(removed_at=now):

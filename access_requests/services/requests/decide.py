@@ -1,4 +1,4 @@
-"""What a reviewer or the model's policy decides about a request: checked, written, told to the applicant."""
+"""Decide requests, by a reviewer or the model's policy: check, write, and inform the applicant."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from access_requests.storable_text import drop_unstorable
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-MOST_WORDS = 10_000  # characters of a decision's or an appeal's words
-# What can be decided about a request -> the state that it is in then.
+MOST_WORDS = 10_000  # characters of the message of a decision or an appeal
+# Outcome of a decision -> new state of the request.
 STATE_AFTER = {
     Outcome.APPROVED: RequestState.APPROVED,
     Outcome.REJECTED: RequestState.REJECTED,
@@ -39,7 +39,7 @@ STATE_AFTER = {
 
 
 def open_if_new(request: AccessRequest, reviewer: User) -> None:
-    """Move a locked request that waits to in review, if this reviewer may decide about it."""
+    """Move a locked, waiting request to "in review" if this reviewer may decide it."""
     if request.state == RequestState.SUBMITTED or (
         request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
     ):
@@ -49,16 +49,16 @@ def open_if_new(request: AccessRequest, reviewer: User) -> None:
 def record_decision(
     *, request: AccessRequest, reviewer: User, outcome: str, reason_code: str = "", words: str = ""
 ) -> Decision:
-    """Decides about a waiting request: one decision, its grant, its mail and its event, all or nothing.
+    """Decide a waiting request: write the decision, its grant, its email and its event, all or nothing.
 
-    Of two reviewers at once one wins; the other gets `Conflict` with who decided and when.
+    Of two reviewers at the same time one wins; the other gets `Conflict` with who decided and when.
     """
     if outcome not in STATE_AFTER:
         raise Invalid("Choose to approve, to reject, to ask for changes or to reset.", field="outcome")
     if reason_code not in ReasonCode.values:
         raise Invalid("Choose a reason from the list.", field="reason_code")
     if outcome == Outcome.REJECTED and not reason_code:
-        raise Invalid("Choose a reason for the rejection: the applicant is told.", field="reason_code")
+        raise Invalid("Choose a reason for the rejection. The applicant will see it.", field="reason_code")
     words = check_words(words, outcome)
     with recorded():
         locked = lock_request(request)
@@ -75,37 +75,40 @@ def record_decision(
 
 
 def check_words(words: str, outcome: str) -> str:
-    """The words of a decision as they are kept; those against the applicant need some."""
+    """Return the message of a decision as it is stored; a decision against the applicant needs one."""
     needed = outcome in {Outcome.REJECTED, Outcome.CHANGES_REQUESTED}
     return cleaned_words(
-        words, "Write a sentence to the applicant: what is missing or why not." if needed else ""
+        words,
+        "Write a message to the applicant: say what is missing, or why you reject the request."
+        if needed
+        else "",
     )
 
 
 def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
-    """Raises `NotAllowed` with the reason why this person cannot decide about this request."""
+    """Raise `NotAllowed` with the reason if this person cannot decide this request."""
     if not is_reviewer(reviewer, request.model):
         raise NotAllowed(f"You are not a reviewer of {request.model}: ask its owner.")
     if reviewer.pk == request.applicant_id:
-        raise NotAllowed("Nobody decides their own request: another reviewer must.")
+        raise NotAllowed("You cannot decide your own request: another reviewer must.")
     if not _may_hear_appeal(request, reviewer):
-        raise NotAllowed("You decided the first time: another reviewer must hear the appeal.")
+        raise NotAllowed("You made the first decision: another reviewer must decide the appeal.")
 
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
-    """The one who rejected hears the appeal only when there is nobody else."""
+    """Return whether the person may decide the appeal: the one who rejected may only if there is no one else."""
     if not _on_appeal(request) or not _rejected_before(request, reviewer):
         return True
     return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
 
 
 def _on_appeal(request: AccessRequest) -> bool:
-    """Appealed, and not decided since."""
+    """Return whether the request was appealed and not decided since."""
     return request.appealed_at is not None and request.is_open
 
 
 def _rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
-    """Whether the rejection that is appealed, the last one, was this person's."""
+    """Return whether this person made the appealed rejection, which is the last one."""
     rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
     last = rejections.order_by("-pk").first()
     return last is not None and reviewer is not None and last.reviewer_id == reviewer.pk
@@ -120,7 +123,7 @@ def decide(
     *,
     ended: Grant | None = None,
 ) -> Decision:
-    """Moves a locked request, and writes decision, grant and mail; `ended` is a grant that ends with it."""
+    """Move a locked request and write decision, grant and email; `ended` is a grant that ends with it."""
     data: dict[str, Any] = {"reason": reason_code, "words": words}
     if _on_appeal(request) and _rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
@@ -138,7 +141,7 @@ def decide(
 def write_decision(
     request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
 ) -> Decision:
-    """The decision's row, on appeal if the request is."""
+    """Write the decision's row, marked as on appeal if the request is."""
     return Decision.objects.create(
         request=request,
         reviewer=reviewer,
@@ -150,7 +153,7 @@ def write_decision(
 
 
 def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
-    """The applicant's mail, once for each decision."""
+    """Email the applicant, once for each decision."""
     request = decision.request
     queue_mail(
         key=f"decision:{decision.pk}",

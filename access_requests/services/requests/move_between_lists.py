@@ -1,7 +1,7 @@
-"""Decisions by the Hub's four lists: wherever a person stands with a model, a reviewer puts them elsewhere.
+"""Decide by the Hub's four lists: a reviewer moves a person from any list to another.
 
-The admin's decisions about a waiting request are in `services.requests`; what is added here takes a decision back,
-and works for people who have access without ever having asked. Moves, mails and events are the same.
+Decisions about a waiting request are in `services.requests.decide`. The services here also take decisions back, and work
+for people who have access without ever having asked. Moves, emails and events are the same.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class NotGated(Invalid):
-    """There is nothing to decide: anybody may read this model."""
+    """There is nothing to decide: anyone may read this model."""
 
     code = "RepoNotGated"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One person to be put elsewhere; `request` is locked."""
+    """One person to be moved; `request` is locked."""
 
     model: GatedModel
     person: User
@@ -59,10 +59,10 @@ def change_place(
     words: str = "",
     seen: ReviewEntry | None = None,
 ) -> ReviewEntry:
-    """Accepts, rejects, reopens (`PENDING`) or resets, from any of the four lists; returns where the person stands then.
+    """Accept, reject, reopen (`PENDING`) or reset, from any of the four lists; return where the person stands after that.
 
-    `seen` is what the reviewer decided on: when somebody else decided since, this raises `Conflict`, so that of two
-    reviewers at once one wins. `NotFound` when the person is in no list, or in this one already.
+    `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that of two reviewers
+    at the same time one wins. Raises `NotFound` if the person is in no list, or already in this one.
     """
     _check_gated(model)
     _check_reviewer(model, person, reviewer)
@@ -84,7 +84,7 @@ def change_place(
 
 
 def grant_to(*, model: GatedModel, person: User, reviewer: User) -> ReviewEntry:
-    """Gives access: by approving what the person asked for, or without a request. An owner may give it to themselves."""
+    """Give access by approving the person's request, or without one. Owners may give it to themselves."""
     _check_gated(model)
     if reviewer.pk != person.pk or not is_owner(reviewer, model):
         _check_reviewer(model, person, reviewer)
@@ -101,11 +101,11 @@ def grant_to(*, model: GatedModel, person: User, reviewer: User) -> ReviewEntry:
 
 def _check_gated(model: GatedModel) -> None:
     if not model.is_gated:
-        raise NotGated(f"{model} is not gated, so there is nothing to decide: anybody may read it.")
+        raise NotGated(f"{model} is not gated, so there is nothing to decide: anyone may read it.")
 
 
 def _words(to: Place, words: str) -> str:
-    """Words go with a rejection, which needs them, a reset and a reopening; an approval says nothing."""
+    """Return the message of a rejection (required), a reset or a reopening; an approval has none."""
     if to == Place.ACCEPTED:
         return ""
     return check_words(words, Outcome.REJECTED if to == Place.REJECTED else Outcome.RESET)
@@ -119,7 +119,7 @@ def _check_reviewer(model: GatedModel, person: User, reviewer: User) -> None:
     if not is_reviewer(reviewer, model):
         raise NotAllowed(f"You are not a reviewer of {model}: ask its owner.")
     if reviewer.pk == person.pk:
-        raise NotAllowed("Nobody decides about their own request or access: another reviewer must.")
+        raise NotAllowed("You cannot decide about your own request or access: another reviewer must.")
 
 
 def _change(model: GatedModel, person: User, reviewer: User, words: str, entry: ReviewEntry) -> Change:
@@ -145,7 +145,7 @@ def _reject(change: Change) -> None:
 
 
 def _reset(change: Change) -> None:
-    """Access is revoked; a request is closed so that the person may ask again."""
+    """Revoke access and close a request, so that the person can ask again."""
     if change.entry.place == Place.ACCEPTED:
         revoke_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
     request = change.request
@@ -156,7 +156,7 @@ def _reset(change: Change) -> None:
 
 
 def _reopen(change: Change) -> None:
-    """Back to the queue, in the old place: the reviewer has looked at it, so it is in review."""
+    """Put the request back in the queue in its old place, as "in review", since a reviewer has looked at it."""
     request = change.request or _request_of_grant(change)
     ended = _end_access(change)
     if not request.is_open:
@@ -176,12 +176,12 @@ CHANGES: dict[Place, Callable[[Change], None]] = {
 
 
 def _end_access(change: Change) -> Grant | None:
-    """Revokes without a mail of its own: the decision's mail says it."""
+    """Revoke access without a separate email: the decision's email says it."""
     return end_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
 
 
 def _set_draft_aside(change: Change, reopened: AccessRequest) -> None:
-    """A person has one open request; a draft, which nobody waits for, gives way. What was written is kept."""
+    """Close a draft, because a person can have only one open request; its answers are kept."""
     draft = change.model.requests.filter(applicant=change.person, state=RequestState.DRAFT).first()
     if draft is not None:
         data = {"reopened": reopened.pk}
@@ -189,7 +189,7 @@ def _set_draft_aside(change: Change, reopened: AccessRequest) -> None:
 
 
 def _request_of_grant(change: Change) -> AccessRequest:
-    """Stands for access that was given without a request, so that it can be decided about; it has no answers."""
+    """Create a request without answers for access given without one, so that it can be decided."""
     grant, person = change.entry.grant, change.person
     if grant is None or change.model.form is None:
         raise Conflict(f"{change.model} has no form, so no request of {person.username} can be opened.")

@@ -1,4 +1,4 @@
-"""What an applicant does: begins a request, saves, submits, withdraws and appeals it."""
+"""Start, save, submit, withdraw and appeal requests, as an applicant."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from access_requests.services.requests.transitions import move
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-# What the portal knows of a person -> the role of the form field that it prefills.
+# Fact about a person -> the role of the form field that it prefills.
 PROFILE_ROLES = ("first_name", "last_name", "institution", "country", "email")
 KNOWN_ROLES = ("first_name", "last_name", "institution", "country", "intended_use", "publications")
 
 
 def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
-    """The person's open request, else a new draft prefilled from the last request and the profile.
+    """Return the person's open request, or else a new draft prefilled from the last request and the profile.
 
-    A draft of a form that the owner has changed since is put on the new one, with its answers.
+    If the owner has changed the form since, a draft moves to the new form with its answers.
     """
     if existing := open_request(applicant, model):
         return _renew_draft(existing, model, applicant)
@@ -49,7 +49,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
         raise Invalid(f"{model} is not gated: download it without asking.")
     if grant := live_grant(applicant, model):
         raise Conflict(
-            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already: your token is at {model.address()}/access"
+            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already. Your token is at {model.address()}/access"
         )
     with recorded():
         lock_person(applicant.pk)
@@ -76,7 +76,7 @@ def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> 
 
 
 def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
-    """What a new request starts with: the profile, and over it the answers of the person's last request."""
+    """Return the first answers of a new request: the profile, overridden by the person's last request."""
     answers = profile_initial(gate_form(model), {role: getattr(applicant, role) for role in PROFILE_ROLES})
     before = latest_request(applicant, model)
     if before is None or model.form is None:
@@ -87,7 +87,7 @@ def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
 
 
 def carried_answers(*, old: FormVersion, new: FormVersion, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers to one version of a form as answers to another: by label and type, since keys are only places."""
+    """Map answers of one version of a form to another by label and type, since keys are only positions."""
     given = {
         (field.label, field.type): answers[field.key]
         for field in GateForm.from_json(old.schema).fields
@@ -98,17 +98,17 @@ def carried_answers(*, old: FormVersion, new: FormVersion, answers: Mapping[str,
 
 
 def gate_form(model: GatedModel) -> GateForm:
-    """The model's form now; an empty one when it has none."""
+    """Return the model's current form; an empty one if it has none."""
     return GateForm.from_json(model.form.schema) if model.form else GateForm()
 
 
 def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str, Any]) -> AccessRequest:
-    """Keeps what was typed so far, complete or not."""
+    """Save the answers so far, complete or not."""
     with transaction.atomic():
         locked = _own(request, applicant)
         if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
             raise Conflict(
-                f"Request #{locked.pk} was submitted: it can be changed when the reviewer asks for changes."
+                f"Request #{locked.pk} was submitted. You can change it if the reviewer asks for changes."
             )
         set_answers(locked, answers)
         locked.save()
@@ -124,10 +124,10 @@ def submit_request(
     agreed: bool = True,
     address: str | None = None,
 ) -> AccessRequest:
-    """Hands the request in with its answers and licence acceptances; on an auto gate it is approved by policy.
+    """Submit the request with its answers and licence acceptances; an auto gate approves it by policy.
 
-    `licences_shown` are the ids of the texts that stood on the page: if they are no longer the current
-    ones nothing is accepted and the person reads again.
+    `licences_shown` are the ids of the texts on the page: if they are no longer the current ones, nothing is accepted
+    and the person must read again.
     """
     with recorded():
         lock_person(request.applicant_id)
@@ -135,7 +135,7 @@ def submit_request(
         locked = _own(request, applicant)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
-                "The owner changed the form while you filled it in: your answers are kept, look through them again."
+                "The owner changed the form while you filled it in. Your answers are kept: check them again."
             )
         form = GateForm.from_json(locked.form.schema)
         set_answers(locked, answers)
@@ -153,12 +153,12 @@ def submit_request(
 
 def _own(request: AccessRequest, applicant: User) -> AccessRequest:
     if request.applicant_id != applicant.pk:
-        raise NotAllowed("This request belongs to somebody else.")
+        raise NotAllowed("This request belongs to someone else.")
     return lock_request(request)
 
 
 def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
-    """Stores the answers by key, and those whose meaning is known in their columns as well."""
+    """Store the answers by key, and answers with a known role also in their columns."""
     form = GateForm.from_json(request.form.schema)
     request.answers = {field.key: answers[field.key] for field in form.fields if field.key in answers}
     known = known_values(form, request.answers)
@@ -198,7 +198,7 @@ def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int
 
 
 def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessRequest:
-    """Takes an open request back; what was written is kept."""
+    """Withdraw an open request; its answers are kept."""
     with recorded():
         locked = _own(request, applicant)
         move(locked, RequestState.WITHDRAWN, who="applicant", actor=applicant)
@@ -206,16 +206,16 @@ def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessReques
 
 
 def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> AccessRequest:
-    """Asks for a second look at a rejection, once; another reviewer decides where there is one."""
+    """Appeal a rejection, once; another reviewer decides, if there is one."""
     words = cleaned_words(words, "Say why the decision should be looked at again.")
     with recorded():
         locked = _own(request, applicant)
         if locked.appealed_at is not None:
-            raise Conflict(f"Request #{locked.pk} was appealed already: a rejection can be appealed once.")
+            raise Conflict(f"Request #{locked.pk} was already appealed. You can appeal a rejection once.")
         if other := open_request(applicant, locked.model):
-            raise Conflict(f"You have a newer request, #{other.pk}: go on with that one.")
+            raise Conflict(f"You have a newer request, #{other.pk}: continue with that one.")
         if live_grant(applicant, locked.model):
-            raise Conflict(f"You have access to {locked.model} already.")
+            raise Conflict(f"You already have access to {locked.model}.")
         locked.appeal = words
         locked.save(update_fields=["appeal"])
         move(locked, RequestState.APPEALED, who="applicant", actor=applicant)
@@ -224,7 +224,7 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
 
 
 def _tell_of_submission(request: AccessRequest) -> None:
-    """Keyed by the moment: a request handed in again after changes is news again."""
+    """Email applicant and reviewers, keyed by the time, so that a resubmission sends emails again."""
     moment = f"{request.pk}:{request.submitted_at:%Y%m%d%H%M%S%f}"
     context = {"person": request.applicant, "request": request, "model": request.model}
     queue_mail(

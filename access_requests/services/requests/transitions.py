@@ -1,4 +1,4 @@
-"""The table of allowed moves, and the one function that makes them."""
+"""Define the allowed moves of a request, and make them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ S = RequestState
 
 @dataclass(frozen=True)
 class Move:
-    """`who` makes it and what it `requires`, in words for the docs; the services check them."""
+    """An allowed move. `who` and `requires` are text for the docs; the services check them."""
 
     source: RequestState
     target: RequestState
@@ -30,7 +30,7 @@ class Move:
 
     @property
     def makers(self) -> list[str]:
-        """Who may make it, one by one."""
+        """Return who may make the move, one by one."""
         return self.who.split(" or ")
 
 
@@ -79,9 +79,9 @@ def move(
     actor: User | None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Moves a locked request, dates it and appends the event; `Conflict` tells what happened to it meanwhile.
+    """Move a locked request, set its dates and append the event. Raises `Conflict` with what happened in the meantime.
 
-    What is done to a closed request begins anew: an appeal that was heard is over, its words stay in the event.
+    A closed request starts again from nothing: an appeal that was heard is over, and its text stays in the event.
     """
     allowed = ALLOWED.get((RequestState(request.state), target))
     if allowed is None or who not in allowed.makers:
@@ -110,19 +110,19 @@ def move(
 
 
 def what_happened(request: AccessRequest) -> str:
-    """For the one who came too late: the state now, and who decided when."""
+    """Return the sentence for a person who is too late: the state now, and who decided when."""
     decision = request.decisions.select_related("reviewer").order_by("-pk").first()
     if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED, S.RESET}:
         by = decision.reviewer.username if decision.reviewer else "policy"
         return (
-            f"Request #{request.pk} was decided already: {decision.get_outcome_display()} by {by} "
+            f"Request #{request.pk} was already decided: {decision.get_outcome_display()} by {by} "
             f"on {decision.decided_at:%Y-%m-%d at %H:%M} UTC."
         )
     return f"Request #{request.pk} is {request.get_state_display()} now, so this cannot be done any more."
 
 
 def as_mermaid() -> str:
-    """The picture in the docs, drawn from the table."""
+    """Return the diagram of the docs, made from the table."""
     lines = ["stateDiagram-v2", "    [*] --> draft"]
     lines += [f"    {m.source.value} --> {m.target.value}: {m.who}" for m in MOVES]
     return "\n".join(lines)

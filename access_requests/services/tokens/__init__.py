@@ -1,7 +1,7 @@
-"""Secrets: made when a person looks, shown once, stored as digests.
+"""Manage tokens: made on demand, shown once, stored as digests.
 
-`secret` knows their form, `networks` from where they work, `issuing` makes and ends them, `rotating` replaces them,
-`checking` tells who sent one, `uses` remembers when, `reports` ends those that leaked.
+`secret` defines their form, `networks` limits where they work, `issuing` makes and ends them, `rotating` replaces them,
+`checking` finds who sent one, `uses` records when, and `services.leaked_secrets` ends leaked ones.
 """
 
 from access_requests.services.tokens.checking import TokenRefused, authenticate

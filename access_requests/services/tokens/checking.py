@@ -1,4 +1,4 @@
-"""Who sent a secret."""
+"""Find who sent a secret."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from access_requests.services.tokens.uses import uses
 
 
 class TokenRefused(RuleError):
-    """A token that does not work; the text says why, in one line."""
+    """A token that does not work; the text says why in one line."""
 
     code = "token_refused"
     status = 401
 
 
 def authenticate(secret: str, *, address: str | None = None, client: str = "") -> AccessToken:
-    """The token behind a secret, with its grant, model and person; one indexed look-up by digest.
+    """Return the token behind a secret, with its grant, model and person; one indexed lookup by digest.
 
-    Says who it is, not what is allowed: a token of an ended grant still names its person, so that the
-    refusal can say why. The use is noted, and written later. Raises `TokenRefused`.
+    This tells who the person is, not what they may do: a token of an ended grant still names its person, so that the
+    refusal can say why. The use is noted and written later. Raises `TokenRefused`.
     """
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")
@@ -59,7 +59,7 @@ def _find(secret: str) -> AccessToken | None:
 
 
 def _cut(row: list[Any], names: list[str]) -> list[Any]:
-    """The row's next values, taken off it."""
+    """Take the next values off the row."""
     taken = row[: len(names)]
     del row[: len(names)]
     return taken
@@ -89,7 +89,7 @@ def _prepared() -> _Queries:
 
 
 def _problem(token: AccessToken, address: str | None) -> str:
-    """What is wrong with a token that was made here, with where to go; "" if nothing is."""
+    """Return what is wrong with a token made here, and where to go; "" if nothing is."""
     page, person = token_page(token), token.user
     if not person.is_active:
         return "The account of this token is disabled: write to the owner of the model."
@@ -101,7 +101,7 @@ def _problem(token: AccessToken, address: str | None) -> str:
     if not works_from(token.networks, address):
         return (
             f"This token does not work from {address or 'an unknown address'}, "
-            f"which is outside the networks that were set for it: use it there, or make another one at {page}"
+            f"which is outside its allowed networks: use it inside them, or make another one at {page}"
         )
     return ""
 

@@ -1,4 +1,4 @@
-"""Makes tokens, each in one transaction with its event, and ends them."""
+"""Make tokens, each in one transaction with its event, and end them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 FIRST_TOKEN_NAME = "First token"  # noqa: S105 - a name
-BY_HAND = (TokenOrigin.PAGE, TokenOrigin.OPERATOR)  # what machines and CI jobs get has bounds of its own
+BY_HAND = (TokenOrigin.PAGE, TokenOrigin.OPERATOR)  # tokens of machines and CI jobs have their own limits
 LONGEST_LIFE = timedelta(days=3653)  # ten years
-MOST_TOKENS = 20  # live ones per grant, and per person beside grants
+MOST_TOKENS = 20  # live tokens per grant, and per person without a grant
 
 
 @dataclass(frozen=True)
 class Issued:
-    """The row, and the secret that is known only now."""
+    """A token's row and its secret, which is known only now."""
 
     token: AccessToken
     secret: str
 
 
 def show_first_token(*, grant: Grant, user: User) -> Issued:
-    """The one token that approval entitles to; made at the first look, so it has never lain anywhere."""
+    """Return the first token of a grant, made when it is shown, so that it is never stored anywhere."""
     with recorded():
         grant = usable_grant(grant, user)
         if grant.first_token_at is not None:
@@ -61,7 +61,7 @@ def issue_token(
     networks: Sequence[str] = (),
     actor: User | None = None,
 ) -> Issued:
-    """One more token for the same grant; the person's live tokens differ by name, so that asking twice makes one."""
+    """Make another token for a grant; live tokens differ by name, so that a repeated request makes only one."""
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
         grant = usable_grant(grant, user)
@@ -87,9 +87,9 @@ def issue_person_token(
     actor: User | None = None,
     announce: bool = False,
 ) -> Issued:
-    """A token that stands for its person: `USER` reads all their models, `REVIEWER` decides as well.
+    """Make a token for a person: `USER` reads all their models, `REVIEWER` decides as well.
 
-    Those made on a page differ by name; what a machine is given has its own bounds. With `announce` its person is emailed.
+    Tokens made on a page differ by name; those of machines have their own limits. With `announce`, email the person.
     """
     if kind == TokenKind.GRANT:
         raise ValueError("a grant's token is made by issue_token")
@@ -118,31 +118,33 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
     name = " ".join(name.split())
     if not name or len(name) > 100 or not name.isprintable():
         raise Invalid(
-            "Give the token a name of 1 to 100 visible characters, so that you know it again.", field="name"
+            "Give the token a name of 1 to 100 visible characters, so that you can recognise it.",
+            field="name",
         )
     now = timezone.now()
     if expires_at is not None and expires_at <= now:
-        raise Invalid("The token would have ended already: choose a later day.", field="expires_at")
+        raise Invalid("This day is in the past: choose a later one.", field="expires_at")
     if expires_at is not None and expires_at > now + LONGEST_LIFE:
         raise Invalid(
-            "A last day is at most ten years from now: choose an earlier one, or none.", field="expires_at"
+            "The last day can be at most ten years from now: choose an earlier one, or none.",
+            field="expires_at",
         )
     return name
 
 
 def check_person(user: User, kind: TokenKind) -> None:
-    """Refuses a kind that this person may not have."""
+    """Refuse a kind of token that this person may not have."""
     if not user.is_active:
         raise NotAllowed("This account is disabled: no token is made for it.")
     if kind == TokenKind.REVIEWER and not decides_somewhere(user):
         raise NotAllowed(
-            "A reviewer's token is for people who decide about a model, and you have no such role: "
+            "Reviewer tokens are for owners and reviewers of a model, and you are neither: "
             "make a token that reads your models."
         )
 
 
 def _check_room(live: QuerySet[AccessToken], name: str, whose: str) -> None:
-    """A name that no other live token has; one that was rotated gave its name to its successor."""
+    """Check that no other live token has the name, and that there is room; a rotated token passes its name on."""
     if made := live.filter(name=name, replaced_by__isnull=True).first():
         raise Conflict(
             f"The token “{name}” was made on {made.created_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
@@ -153,27 +155,27 @@ def _check_room(live: QuerySet[AccessToken], name: str, whose: str) -> None:
 
 
 def live_tokens(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
-    """Those that still work."""
+    """Return the tokens that still work."""
     return tokens.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
 
 
 def own_tokens(user: User) -> QuerySet[AccessToken]:
-    """A person's tokens that belong to no grant."""
+    """Return a person's tokens that belong to no grant."""
     return AccessToken.objects.filter(user=user, grant__isnull=True)
 
 
 def usable_grant(grant: Grant, user: User) -> Grant:
-    """The grant, locked, while it lives and is this person's."""
+    """Lock and return the grant, if it is live and belongs to this person."""
     locked = lock_grant(grant.pk)
     if locked.user_id != user.pk:
-        raise NotAllowed("This grant belongs to somebody else.")
+        raise NotAllowed("This grant belongs to someone else.")
     if not locked.is_live():
         raise Conflict(f"Your access to {locked.model} has ended: ask again at {locked.model.address()}")
     return locked
 
 
 def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: Any) -> Issued:
-    """The row and its event, inside the caller's transaction."""
+    """Write the row and its event, inside the caller's transaction."""
     secret = make_secret()
     token = AccessToken.objects.create(digest=digest(secret), hint=hint(secret), **fields)
     data = {"token": token.pk, "name": token.name}
@@ -188,7 +190,7 @@ def write_token(*, actor: User, replaces: AccessToken | None = None, **fields: A
 
 
 def announce_token(token: AccessToken, *, replaces: AccessToken | None = None) -> None:
-    """Email a token's person that it was made, in the caller's transaction: it reads or decides more than one model."""
+    """Email the person that a token for more than one model was made, in the caller's transaction."""
     queue_mail(
         key=f"token-made:{token.pk}",
         to=token.user.email,
@@ -200,7 +202,7 @@ def announce_token(token: AccessToken, *, replaces: AccessToken | None = None) -
 def say_of_token(
     kind: str, token: AccessToken, *, actor: User | None = None, by: str = "system", data: dict[str, Any]
 ) -> None:
-    """An event about a token, tied to its grant where it has one."""
+    """Append an event about a token, linked to its grant if it has one."""
     grant = token.grant
     append_event(
         kind=kind,
@@ -214,13 +216,13 @@ def say_of_token(
 
 
 def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
-    """Ends a token at once; twice is once. Its person may, a superuser, and who decides for its grant's model.
+    """Revoke a token at once; idempotent. Allowed for its person, superusers, and reviewers of its grant's model.
 
-    Who did not do it themselves is told by mail.
+    If someone else revoked the token, email its owner.
     """
     mine = token.user_id == user.pk
     if not (mine or user.is_superuser or (token.grant and is_reviewer(user, token.grant.model))):
-        raise NotAllowed("This token belongs to somebody else.")
+        raise NotAllowed("This token belongs to someone else.")
     reason = " ".join(reason.split())[:200]
     with recorded():
         if end_token(token, reason):
@@ -231,13 +233,13 @@ def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
 
 
 def end_token(token: AccessToken, reason: str) -> bool:
-    """False if it had ended before."""
+    """End a token; return False if it had already ended."""
     live = AccessToken.objects.filter(pk=token.pk, revoked_at__isnull=True)
     return bool(live.update(revoked_at=timezone.now(), revoke_reason=reason))
 
 
 def tell_of_end(token: AccessToken, *, reason: str, found: str = "") -> None:
-    """A mail to the token's person that somebody else ended it; `found` is where a leaked one was seen."""
+    """Email the token's person that someone else ended it; `found` is where a leaked token was seen."""
     queue_mail(
         key=f"token-revoked:{token.pk}",
         to=token.user.email,
@@ -253,7 +255,7 @@ def tell_of_end(token: AccessToken, *, reason: str, found: str = "") -> None:
 
 
 def token_page(token: AccessToken) -> str:
-    """Where its person makes another one: the access page of its model, or their own page of tokens."""
+    """Return where to make another token: the access page of its model, or the person's page of tokens."""
     if token.grant is not None:
         return f"{token.grant.model.address()}/access"
     return f"{settings.GATEHOUSE_URL}/me/tokens"

@@ -1,4 +1,4 @@
-"""From where a token works: networks as CIDR, IPv4 and IPv6."""
+"""Limit tokens to networks, as CIDR, IPv4 and IPv6."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXAMPLES = (
 
 
 def read_networks(text: str) -> list[str]:
-    """What a person typed, separated by commas, blanks or lines, as CIDR; ranges become the networks they are made of."""
+    """Return networks that a person typed, separated by commas, blanks or lines, as CIDR; ranges become networks."""
     joined = re.sub(r"\s*-\s*", "-", text)
     return check_networks(part for part in re.split(r"[\s,;]+", joined) if part)
 
 
 def check_networks(parts: Iterable[str]) -> list[str]:
-    """Networks, addresses and ranges as CIDR, sorted, without what another one holds; else `Invalid`."""
+    """Return networks, addresses and ranges as sorted CIDR, without ones inside others. Raises `Invalid`."""
     found: list[Network] = [network for part in parts for network in _networks(part)]
     merged: list[Network] = [
         *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv4Network)),
@@ -52,7 +52,7 @@ def _networks(part: str) -> list[Network]:
 
 
 def _why(part: str, error: ValueError) -> str:
-    """In brackets, where there is more to say than that it is none."""
+    """Return the reason in brackets, if there is one."""
     if "host bits" in str(error):
         return f" (it has more than its network's part, which is {ipaddress.ip_network(part, strict=False)})"
     return "" if isinstance(error, ipaddress.AddressValueError) or "appear" in str(error) else f" ({error})"
@@ -74,7 +74,7 @@ def _range(first: Address, last: Address) -> list[Network]:
 
 
 def works_from(networks: Iterable[str], address: str | None) -> bool:
-    """Whether an address lies in one of them; one that isn't known lies in none. No networks: from anywhere."""
+    """Return whether an address is in one of the networks, or there are none. An unknown address is in no network."""
     allowed = [ipaddress.ip_network(network) for network in networks]
     if not allowed:
         return True

@@ -1,4 +1,4 @@
-"""Rotation: a successor at once, the old token for a chosen overlap."""
+"""Rotate tokens: make a successor at once, and keep the old token for a chosen overlap."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Overlap:
 
 
 OVERLAPS = {
-    "now": Overlap("not at all: the old one ends now", timedelta()),
+    "now": Overlap("none: the old one ends now", timedelta()),
     "1h": Overlap("one hour", timedelta(hours=1)),
     "1d": Overlap("one day", timedelta(days=1)),
     "7d": Overlap("seven days", timedelta(days=7)),
@@ -50,16 +50,16 @@ OVERLAPS = {
 
 
 def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
-    """A successor with the same name, networks and length of life; the old one ends after `overlap`, or at its own end.
+    """Make a successor with the same name, networks and lifetime; the old one ends after `overlap` or at its own end.
 
-    Each token has one successor: of two rotations at once one wins.
+    Each token has one successor: of two rotations at the same time one wins.
     """
     if overlap not in OVERLAPS:
         raise Invalid(
             f"There is no overlap {overlap[:20]!r}: choose one of {', '.join(OVERLAPS)}.", field="overlap"
         )
     if token.user_id != user.pk:
-        raise NotAllowed("This token belongs to somebody else.")
+        raise NotAllowed("This token belongs to someone else.")
     length = OVERLAPS[overlap].length
     with recorded():
         _ = lock_person(user.pk) if token.grant_id is None else lock_grant(token.grant_id)
@@ -97,7 +97,7 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
 
 def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
     if old.replaced_by_id:
-        raise Conflict(f"The token “{old.name}” was rotated already: rotate the one that replaced it.")
+        raise Conflict(f"The token “{old.name}” was already rotated: rotate the one that replaced it.")
     if old.revoked_at or (old.expires_at and old.expires_at <= now):
         raise Conflict(f"The token “{old.name}” has ended, so there is nothing to rotate: make a new one.")
     if old.origin not in {TokenOrigin.PAGE, TokenOrigin.OPERATOR}:
@@ -109,7 +109,7 @@ def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
 
 
 def _check_number(old: AccessToken, user: User, *, stays: bool) -> None:
-    """Tokens in their overlap count as well, else rotating would make any number of them."""
+    """Check the number of tokens; those in their overlap count too, or rotation would have no limit."""
     beside = old.grant.tokens.all() if old.grant else own_tokens(user)
     if live_tokens(beside.filter(origin__in=BY_HAND)).count() + stays > MOST_TOKENS:
         raise Conflict(

@@ -1,4 +1,4 @@
-"""The form of a secret: `gth_` (a machine's refresh token: `gthr_`), 32 random base62 characters, 6 of checksum."""
+"""Make and check secrets: `gth_` (refresh tokens: `gthr_`), 32 random base62 characters, 6 of checksum."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ REFRESH_PREFIX = "gthr_"
 BODY_LENGTH = 32  # base62 characters: 190 bits
 CHECK_LENGTH = 6  # CRC-32 of prefix and body in base62, so that secret scanners tell real tokens from noise
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-# What secret scanners look for (docs/tokens.md); what it finds in a longer run of letters is cut by the checksum.
+# The pattern for secret scanners (docs/tokens.md); the checksum rejects matches inside longer runs of letters.
 PATTERN = re.compile(rf"gthr?_[0-9A-Za-z]{{{BODY_LENGTH + CHECK_LENGTH}}}")
 
 
 def make_secret(prefix: str = PREFIX) -> str:
-    """The prefix + 32 base62 characters + 6 characters of CRC-32 in base62."""
+    """Return the prefix + 32 base62 characters + 6 characters of CRC-32 in base62."""
     body = "".join(secrets.choice(ALPHABET) for _ in range(BODY_LENGTH))
     return prefix + body + checksum(prefix + body)
 
 
 def checksum(text: str) -> str:
-    """CRC-32 of the text as six base62 digits (0-9, A-Z, a-z), most significant first."""
+    """Return CRC-32 of the text as six base62 digits (0-9, A-Z, a-z), most significant first."""
     number, digits = zlib.crc32(text.encode()), ""
     for _ in range(CHECK_LENGTH):
         number, digit = divmod(number, len(ALPHABET))
@@ -33,7 +33,7 @@ def checksum(text: str) -> str:
 
 
 def looks_right(secret: str, prefix: str = PREFIX) -> bool:
-    """Prefix, length, alphabet and checksum; nothing is looked up."""
+    """Check prefix, length, alphabet and checksum, without a lookup."""
     body, check = secret[:-CHECK_LENGTH], secret[-CHECK_LENGTH:]
     return (
         len(secret) == len(prefix) + BODY_LENGTH + CHECK_LENGTH
@@ -44,10 +44,10 @@ def looks_right(secret: str, prefix: str = PREFIX) -> bool:
 
 
 def digest(secret: str) -> str:
-    """SHA-256 hex: a plain hash suffices, the secret has 190 random bits."""
+    """Return SHA-256 (hex): a plain hash is enough, since the secret has 190 random bits."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def hint(secret: str) -> str:
-    """First and last characters: enough to tell tokens apart, too little to guess one."""
+    """Return first and last characters: enough to tell tokens apart, too little to guess one."""
     return f"{secret[:8]}…{secret[-4:]}"

@@ -1,8 +1,7 @@
-"""When a token was last used, from where and by what: noted in memory, written beside the requests.
+"""Record when, from where and by what tokens were last used: noted in memory, written outside of requests.
 
-A request costs no query for it. A thread of the web process writes what was noted, each token at most once a
-minute from the same address, and the process writes the rest when it ends. A process that is killed loses at
-most the last minute of it.
+This costs requests no query. A thread of the web process writes the notes, for each token and address at most once a
+minute, and the process writes the rest when it ends. A process that is killed loses at most the last minute.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0  # seconds
 WRITE_EVERY = timedelta(minutes=1)
 Key = TypeVar("Key", int, str)
-MOST_NOTED = 100_000  # tokens; beyond that a use is not noted, rather than memory filled
+MOST_NOTED = 100_000  # tokens; beyond that, uses are dropped instead of filling memory
 
 
 @dataclass(frozen=True)
 class Use:
-    """When, from where and by what a token was used last."""
+    """The last use of a token: when, from where and by what."""
 
     at: datetime
     address: str | None
@@ -43,7 +42,7 @@ class Use:
 
 
 class Uses(Generic[Key]):
-    """The uses that this process has seen and not written, the newest of each token (or session)."""
+    """Uses that this process has seen and not written yet: the newest of each token (or session)."""
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class Uses(Generic[Key]):
         self._in_background = False
 
     def note(self, token_id: Key, *, address: str | None, client: str) -> None:
-        """Keeps a use in memory; the newest of each token is written later."""
+        """Keep a use in memory; the newest one of each token is written later."""
         use = Use(timezone.now(), address, drop_unstorable(client)[:200])
         with self._lock:
             if token_id in self._waiting or len(self._waiting) < MOST_NOTED:
@@ -73,15 +72,15 @@ class Uses(Generic[Key]):
                 ).start()
 
     def write_in_background(self) -> None:
-        """From the next use on a thread of this process writes, and its end writes the rest; for servers."""
+        """Let a thread write from the next use on, and the process write the rest when it ends; for servers."""
         if not self._in_background:
             self._in_background = True
             atexit.register(self._flush_at_exit)
 
     def flush(self, *, all_of_them: bool = True) -> int:
-        """Writes what waits, or only what was not written in the last minute; how many tokens that were.
+        """Write what waits, or only what was not written in the last minute; return the number of tokens.
 
-        What cannot be written waits on.
+        Uses that cannot be written keep waiting.
         """
         due = self._take(all_of_them)
         done = 0
@@ -89,7 +88,7 @@ class Uses(Generic[Key]):
             for token_id, use in sorted(due.items()):
                 with suppress(
                     DataError, ValueError
-                ):  # one that can never be written must not hold up the others
+                ):  # one that can never be written must not block the others
                     self._write(token_id, use)
                 done += 1
         except Exception:
@@ -134,7 +133,7 @@ class Uses(Generic[Key]):
 
 
 def _write(token_id: int, use: Use) -> None:
-    """Another process may have written a newer one."""
+    """Write uses, unless another process has written newer ones."""
     older = Q(last_used_at__isnull=True) | Q(last_used_at__lt=use.at)
     AccessToken.objects.filter(older, pk=token_id).update(
         last_used_at=use.at, last_used_address=use.address, last_used_client=use.client
@@ -145,5 +144,5 @@ uses: Uses[int] = Uses()
 
 
 def flush_uses() -> int:
-    """Writes every use noted in this process now; how many tokens that were."""
+    """Write every use noted in this process now; return the number of tokens."""
     return uses.flush()

@@ -43,7 +43,9 @@ ASKERS = {TokenKind.USER, TokenKind.REVIEWER}
 ONLY_READ = {TokenOrigin.DEVICE, TokenOrigin.OIDC}  # nobody agreed that these sign anything in their name
 LONGEST_LABEL = 80  # characters of a label in a sentence
 MOST_NAMED = 5
-KEPT = "Nothing was submitted. What you gave is kept as a draft: go on at {page}/request, or send it again."
+KEPT = (
+    "Nothing was submitted. Your answers are kept as a draft: continue at {page}/request, or send it again."
+)
 
 
 @hub_route("GET", "POST")

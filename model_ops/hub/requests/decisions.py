@@ -119,7 +119,7 @@ def _reason(body: dict[str, Any]) -> str:
             raise bad_field(name, wanted(LONGEST_REASON))
         reasons[place] = value or ""
     if _place(body) == Place.REJECTED and not reasons[Place.REJECTED].strip():
-        raise bad_field(REASONS[Place.REJECTED], "write a sentence to the applicant: why not.")
+        raise bad_field(REASONS[Place.REJECTED], "write a message to the applicant: say why.")
     return reasons.get(_place(body), "")
 
 

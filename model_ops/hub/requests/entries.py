@@ -55,7 +55,7 @@ def _names(person: Named) -> Item:
 
 
 def _email(listed: ListedEntry) -> Item:
-    """Of somebody who asked; those who were given access without asking never handed their address over."""
+    """Of someone who asked; those who were given access without asking never handed their address over."""
     return {"email": listed.person.email} if listed.asked and listed.person.email else {}
 
 

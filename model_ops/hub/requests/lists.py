@@ -42,7 +42,7 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
 
 @hub_route("GET", limited=True)
 def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /{id}/user-access-report`: everybody in any of the lists, as a file."""
+    """`GET /{id}/user-access-report`: everyone in any of the lists, as a file."""
     repo, _ = reviewed(request, repo_id)
     response = HttpResponse(f"[{', '.join(_lines(repo.model))}]", content_type="application/json")
     name = f"user-access-report-{repo.model.namespace}-{repo.model.name}.json"
@@ -51,7 +51,7 @@ def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _lines(model: GatedModel) -> Iterator[str]:
-    """Yield everybody's entry as JSON; requests and grants are in memory for a page of people at a time."""
+    """Yield everyone's entry as JSON; requests and grants are in memory for a page of people at a time."""
     people = everybody(model)
     while page := list(islice(people, AT_ONCE)):
         yield from (json.dumps(report_item(entry)) for entry in listed_entries(page, answers=False))
@@ -99,5 +99,5 @@ def _cursor(request: HttpRequest) -> tuple[datetime, int] | None:
         return None
     at, _, person = text.rpartition("~")
     if not (person.isascii() and person.isdigit() and len(person) < 19):
-        raise bad_field("cursor", "take it from the Link header of the page before.")
+        raise bad_field("cursor", "take it from the Link header of the previous page.")
     return _parsed(at, "cursor"), int(person)

@@ -56,5 +56,5 @@ def bad_field(name: str, sentence: str) -> Refused:
 
 def require_gate(model: GatedModel) -> None:
     if not model.is_gated:
-        sentence = f"{NOT_GATED}. Anybody may read {model.repo_id}; see {model.address()}"
+        sentence = f"{NOT_GATED}. Anyone may read {model.repo_id}; see {model.address()}"
         raise Refused(HTTPStatus.BAD_REQUEST, "RepoNotGated", sentence)

@@ -66,7 +66,7 @@ def _commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     with bodies.room(request) as body:
         header, operations, received = _read(pieces_of(request, body), repo.model.pk)
     if received != length:
-        raise bad_request("The commit did not arrive whole, and nothing was kept: upload again.")
+        raise bad_request("The commit did not arrive completely, and nothing was kept: upload it again.")
     done = commit_files(model=repo.model, branch=branch, header=header, operations=operations, user=person)
     return _answer(request, repo.model.repo_id, done)
 
@@ -157,7 +157,7 @@ def _entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
 def _header(value: dict[str, Any]) -> Header:
     summary = text(value, "summary", longest=LONGEST_MESSAGE).strip()
     if not summary:
-        raise bad_request("The commit's summary is empty: say in one line what was changed.")
+        raise bad_request("The commit's summary is empty: describe the change in one line.")
     title, _, rest = summary.partition("\n")
     description = text(value, "description", longest=LONGEST_MESSAGE)
     more = (title[LONGEST_TITLE:], rest.strip(), description)

@@ -105,7 +105,7 @@ def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 def validate_yaml(request: HttpRequest) -> HttpResponseBase:
     """`POST /api/validate-yaml`: the card reader's errors and warnings, before anything is sent.
 
-    Each call is counted for its person, or for its address and for everybody without a token; cards of callers
+    Each call is counted for its person, or for its address and for everyone without a token; cards of callers
     without a token may be smaller only.
     """
     caller = caller_of(request)

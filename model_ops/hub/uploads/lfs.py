@@ -95,7 +95,9 @@ def _receive(request: HttpRequest, address: Address) -> HttpResponseBase:
         raise bad_request("This object comes in parts: send each to its own address.")
     length = length_of(request)
     if length != address.expected:
-        sentence = f"{length:,} bytes are announced where {address.expected:,} were agreed on: upload the file again."
+        sentence = (
+            f"{length:,} bytes are announced, but {address.expected:,} were agreed on: upload the file again."
+        )
         raise bad_request(sentence)
     with bodies.room(request) as body:
         pieces = pieces_of(request, body)
@@ -151,7 +153,7 @@ def verify(request: HttpRequest, signed: str) -> HttpResponseBase:
     addresses.check_right(address, client_address=getattr(request, "client_address", None))
     sha256, size = check_object(*(json_object(request).get(name) for name in ("oid", "size")))
     if (sha256, size) != (address.sha256, address.size):
-        raise bad_request("This address is another object's: verify each at its own.")
+        raise bad_request("This address belongs to another object: verify each object at its own address.")
     if not has_content(GatedModel.objects.get(pk=address.model_id), sha256, size):
         raise NotSent("The object has not arrived: upload the file again.")
     return json_answer({"oid": sha256, "size": size})

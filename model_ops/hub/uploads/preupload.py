@@ -24,7 +24,7 @@ from model_ops.services.uploads.paths import Ignored, check_path
 MOST_FILES = 1000  # clients ask for 256 at once
 GITIGNORE = ".gitignore"
 LARGEST_GITIGNORE = 2**18
-# Said here already: whoever has Xet switched on asks for its token next, by a library that shows no answer's words.
+# Said here already: a client with Xet switched on asks for its token next, through a library that hides error messages.
 BEFORE_XET = f"If the upload stops at xet-write-token: {XET}"
 
 

@@ -17,12 +17,12 @@ class Command(OperatorCommand):
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")
         parser.add_argument(
-            "licence", metavar="FILE[:LANG]", help="UTF-8 text; en where no language is named"
+            "licence", metavar="FILE[:LANG]", help="UTF-8 text; the language is en if none is named"
         )
         parser.add_argument(
             "--must-accept",
             action="store_true",
-            help="refuse downloads of everybody with access until they agree to it, and mail them",
+            help="refuse downloads of everyone with access until they agree to it, and email them",
         )
 
     def answer(self, *, repo_id: str, licence: str, must_accept: bool, **options: Any) -> Answer:
@@ -41,8 +41,8 @@ class Command(OperatorCommand):
         lines = [
             f"{added.licence.name} ({added.licence.language}) is current for {model}, SHA-256 {added.licence.sha256}."
             if added.fresh
-            else f"{model} has exactly this text of {added.licence.name} already."
+            else f"{model} already has exactly this text of {added.licence.name}."
         ]
         if must_accept:
-            lines.append(f"People with access who must agree to it now, and were mailed: {added.asked}.")
+            lines.append(f"People with access who must now agree to it and got an email: {added.asked}.")
         return Answer(data, "\n".join(lines))

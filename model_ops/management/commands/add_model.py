@@ -36,12 +36,12 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--gate",
             choices=[Gate.MANUAL.value, Gate.AUTO.value],
-            help="default: as it is where the card comes from, else manual",
+            help="default: the same as where the card comes from, otherwise manual",
         )
         parser.add_argument("--days", type=int, default=365, metavar="N", help="how long a grant lasts")
-        parser.add_argument("--hidden", action="store_true", help="not listed for those who may not read it")
+        parser.add_argument("--hidden", action="store_true", help="hidden from people without access")
         parser.add_argument(
-            "--owner", default="", metavar="EMAIL", help="a staff account; else the first superuser"
+            "--owner", default="", metavar="EMAIL", help="a staff account (default: the first superuser)"
         )
         add_weight_options(parser)
 
@@ -84,10 +84,13 @@ class Command(OperatorCommand):
 
 def describe(repo_id: str, plan: dict[str, Any], licences: list[LicenceText]) -> str:
     """The plan for a person at a terminal."""
-    lines = [f"{repo_id} is in the catalogue. Its form was read so:", *(f"  {line}" for line in plan["form"])]
+    lines = [
+        f"{repo_id} is in the catalogue. Its form was read like this:",
+        *(f"  {line}" for line in plan["form"]),
+    ]
     lines += [f"  note: {warning}" for warning in plan["warnings"]]
     if plan["origin"]:
-        lines.append(f"Card and licences are those of {plan['origin']}; the gate here is {plan['gate']}.")
+        lines.append(f"Card and licences come from {plan['origin']}; the gate here is {plan['gate']}.")
     agreed = ", ".join(f"{text.name} ({text.language})" for text in licences)
     lines.append(
         f"Licence to agree to: {agreed}." if agreed else "No licence text: there is nothing to agree to."

@@ -15,7 +15,7 @@ class Command(OperatorCommand):
     help = "Removes contents that no revision and no recovery uses, and fetched sources that can be fetched again."
 
     def options(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+        parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
 
     def answer(self, *, dry_run: bool, **_: Any) -> Answer:
         found = clean_weights(dry_run=dry_run)

@@ -22,6 +22,4 @@ class Command(BaseCommand):
             self.stdout.write(f"{copy.blob_id}: {copy.error}")
         self.stdout.write(f"{copied} copied to {bucket.place()}, {left} missing.")
         if left:
-            raise CommandError(
-                "Not everything is in the bucket yet: run this again, or leave it to the worker."
-            )
+            raise CommandError("Not everything is in the bucket yet: run this again, or wait for the worker.")

@@ -12,7 +12,7 @@ from model_ops.services.catalogue.import_card import differences, import_card, t
 
 
 class Command(OperatorCommand):
-    help = "Shows how a model's card, licences and gate differ from those of a repository on the Hub, and takes them over."
+    help = "Shows how a model's card, licences and gate differ from those of a Hub repository, and copies them with --apply."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID", help="the model here")
@@ -32,7 +32,7 @@ class Command(OperatorCommand):
         if not lines:
             return Answer(data, f"{model} has the card, licences and gate of {imported.origin}.")
         if not options["apply"]:
-            return Answer(data, "\n".join([*lines, "Nothing was changed: --apply takes this over."]))
+            return Answer(data, "\n".join([*lines, "Nothing was changed: use --apply to copy this."]))
         revision = take_over(model=model, imported=imported, texts=texts, with_gate=options["with_gate"])
         data["revision"] = revision.commit
         return Answer(data, "\n".join([*lines, f"{model} is at {revision.commit} ({revision.title})."]))

@@ -13,7 +13,7 @@ from model_ops.services.uploads.holding import discard_upload, publish_upload
 
 
 class Command(OperatorCommand):
-    help = "Publishes a revision that was uploaded and is held, or discards it."
+    help = "Publishes or discards a held revision that was uploaded."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")

@@ -46,7 +46,7 @@ class Command(OperatorCommand):
         made = assign.assign_folder(path=path, namespace=namespace)
         lines = [f"Owners in {made.namespace} may name {made.path} and every folder below it."]
         lines += [
-            f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one read the other."
+            f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other."
             for other in assign.others_who_may(made)
         ]
         return Answer({"folder": made.path, "namespace": made.namespace}, "\n".join(lines))

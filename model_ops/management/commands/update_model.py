@@ -18,19 +18,19 @@ from model_ops.services.revisions.licence_files import read_licence, read_text, 
 
 
 class Command(OperatorCommand):
-    help = "Publishes a new revision: a new card, new licences or new weights; what is not given stays."
+    help = "Publishes a new revision with a new card, new licences or new weights. Whatever you don't give stays the same."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("repo_id", metavar="REPO_ID")
         parser.add_argument("--card", type=Path, metavar="README.md")
-        parser.add_argument("--licence", action="append", metavar="FILE[:LANG]", help="all licences anew")
+        parser.add_argument("--licence", action="append", metavar="FILE[:LANG]", help="replaces all licences")
         add_weight_options(parser)
 
     def answer(self, *, repo_id: str, card: Path | None, licence: list[str] | None, **options: Any) -> Answer:
         model = known_model(repo_id)
         prepared = self._weights(model, options)
         if card is None and licence is None and prepared is None:
-            raise Invalid("Nothing to update was given: name a card, licences or weight sources.")
+            raise Invalid("You gave nothing to update: name a card, licences or weight sources.")
         revision = update_model(
             model=model,
             card=read_text(card, "card") if card else None,

@@ -140,7 +140,7 @@ class _CudaStream:
         self._stream.wait_event(event)
 
     def record(self) -> Event:
-        """Whoever waits for it sleeps, since the processor has hashes to make."""
+        """Let waiting threads sleep, since the processor has hashes to compute."""
         event: Event = torch.cuda.Event(blocking=True)
         self._stream.record_event(event)
         return event

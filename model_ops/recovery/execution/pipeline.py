@@ -106,7 +106,7 @@ class _Pipeline:
         self.advanced = 0
 
     def run(self) -> Hashes:
-        """Every block, in order. Whoever tries again after a failure begins at the first one."""
+        """Yield every block, in order. A second call after a failure starts at the first one."""
         try:
             with _threads(3) as threads:
                 self._run(*threads)

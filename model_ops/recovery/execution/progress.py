@@ -11,7 +11,7 @@ from model_ops.recovery.system.control import Report
 
 
 def choose_report(*, as_json: bool = False) -> Report:
-    """JSON lines where they were asked for, else a bar where somebody looks at standard error."""
+    """JSON lines where they were asked for, else a bar where someone looks at standard error."""
     if as_json:
         return report_json
     return Bar() if sys.stderr.isatty() else report_nothing

@@ -114,7 +114,7 @@ def _carry_out(work: _Work) -> Result:
         return there
     jobs = _choose_early(work)
     with _opened(work) as partial:
-        there = _already_there(work)  # by somebody whom we waited for
+        there = _already_there(work)  # by someone whom we waited for
         if there is not None:
             partial.discard_if_alone()
             return there

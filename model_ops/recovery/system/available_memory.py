@@ -31,7 +31,7 @@ def _of_the_machine(root: Path) -> Iterator[int]:
 
 
 def _of_control_groups(root: Path) -> Iterator[int]:
-    """What each group that this process is in, or that holds such a group, leaves."""
+    """Return what is left in each group of this process and in the groups around it."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, place = line.split(":", 2)
         for controller, folder, *files in _VERSIONS:

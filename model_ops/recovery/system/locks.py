@@ -14,7 +14,7 @@ from model_ops.recovery.system.control import Control
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor to lock; closing it lets go. A link that somebody left there is not followed."""
+    """A descriptor to lock; closing it lets go. A link that someone left there is not followed."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         yield descriptor

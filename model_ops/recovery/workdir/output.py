@@ -181,7 +181,7 @@ def write_parts(path: Path, size: int, parts: Iterable[bytes | memoryview]) -> d
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names and renames in `folder` durable, where the file system knows such a thing and we may open the folder."""
+    """Make names and renames in `folder` durable, where the file system can do that and we may open the folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:

@@ -2,7 +2,7 @@
 
 recovery.json          whose work this is: the strict identity of the plan
 checked.json           there was room, and the base is the right one
-lock                   held shared by whoever makes shards, alone by whoever adopts, checks or publishes
+lock                   held shared by processes that make shards, alone by one that adopts, checks or publishes
 whole.lock             held by the one process that makes the whole
 FILE.lock              held by the one that makes this shard
 result/                what will be renamed to the target
@@ -69,7 +69,7 @@ class Partial:
     def join(self, control: Control) -> bool:
         """Wait for siblings and get in, alone if nobody is there; False if the folder was taken away meanwhile.
 
-        Refuses where another plan is at work. While somebody adopts, checks or publishes, the lock is held alone and
+        Refuses where another plan is at work. While someone adopts, checks or publishes, the lock is held alone and
         the folder may not say yet whose it is.
         """
         while self._is_current():
@@ -129,7 +129,7 @@ class Partial:
         return record
 
     def kept_bytes(self, shards: tuple[ShardPlan, ...]) -> int:
-        """What the files of the shards already take on the disk, whoever wrote them."""
+        """Return the bytes that shard files already take on the disk, no matter who wrote them."""
         total = 0
         for shard in shards:
             with contextlib.suppress(OSError):
@@ -145,10 +145,10 @@ class Partial:
         return (self.folder / _CHECKED).exists()
 
     def adopt(self, files: Collection[str]) -> int:
-        """Keep these files of the result if they are this plan's, else begin anew; how many finished ones of another
+        """Keep these files of the result if they are this plan's, else begin again; how many finished ones of another
         plan were let go.
 
-        Nothing else stays in the result, whoever put it there: it would be published with the rest.
+        Nothing else stays in the result, no matter who put it there: it would be published with the rest.
         """
         let_go = 0
         try:
@@ -190,12 +190,12 @@ class Partial:
             self.folder.rmdir()
 
     def discard_if_alone(self) -> None:
-        """Whoever else is here will see to it."""
+        """Leave it to the process that is still here."""
         if self.alone:
             self.discard()
 
     def discard_if_empty(self) -> None:
-        """Nothing came of it: take the folder away, unless somebody else is in it or finished shards are."""
+        """Nothing came of it: take the folder away, unless someone else is in it or finished shards are."""
         with contextlib.suppress(OSError):
             self.alone = self.alone or try_lock(self._lock)
             ours = _identity_of(self.folder) in {self._identity, None}
@@ -247,7 +247,7 @@ def open_partial(target: Path, identity: str, control: Control, *, whole: bool) 
 
 
 def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, whole: bool) -> Partial | None:
-    """The folder, locked; None if it was taken away in the meantime, by somebody who finished."""
+    """The folder, locked; None if it was taken away in the meantime, by someone who finished."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink():
         raise Refusal(

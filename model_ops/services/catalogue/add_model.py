@@ -61,7 +61,7 @@ def update_model(
 ) -> Revision:
     """Publishes a new revision of what is given; unchanged weights are the same blobs.
 
-    New sources are recovered at once where somebody reads the model already; until they are ready, `main` keeps
+    New sources are recovered at once where someone reads the model already; until they are ready, `main` keeps
     the old weights.
     """
     had_weights = published(model) is not None

@@ -33,7 +33,7 @@ GATES = {"auto": Gate.AUTO, "manual": Gate.MANUAL}
 
 @dataclass(frozen=True)
 class Imported:
-    """A repository's card at a commit; `gate` is empty where the far side asks nobody."""
+    """A repository's card at a commit; `gate` is empty where the remote asks nobody."""
 
     origin: str
     card: str
@@ -80,7 +80,7 @@ def _wanted(spec: HubSpec, sizes: dict[str, int]) -> list[str]:
         raise Invalid(f"{name} has no {CARD}: there is no card to import.")
     texts = sorted(path for path in sizes if "/" not in path and licence_files.is_licence(Path(path)))
     if len(texts) > MOST_LICENCES:
-        raise Invalid(f"{name} holds {len(texts)} licence files: give those that count with --licence.")
+        raise Invalid(f"{name} holds {len(texts)} licence files: name the ones to use with --licence.")
     for path in (CARD, *texts):
         if sizes[path] > licence_files.LARGEST:
             raise Invalid(f"{path} of {name} is larger than {licence_files.LARGEST:,} bytes: it is no text.")

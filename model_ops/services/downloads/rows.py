@@ -115,7 +115,7 @@ def _left_alone(path: Path) -> Iterator[int | None]:
 
 
 def _move_segment(path: Path, process: str) -> int | None:
-    """How many lines it had; None where somebody else has it or had it."""
+    """How many lines it had; None where someone else has it or had it."""
     with _left_alone(path) as opened:
         if opened is None:
             return None

@@ -1,4 +1,4 @@
-"""From a grant to readable weights: whoever waits is told once, whatever is lost on the way."""
+"""From a grant to readable weights: everyone who waits is informed once, whatever is lost on the way."""
 
 from __future__ import annotations
 

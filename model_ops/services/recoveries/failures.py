@@ -25,10 +25,8 @@ log = logging.getLogger(__name__)
 
 AWAY = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 MORE_MEMORY = "Give the worker more memory, then try again."
-DATABASE = "See to it that the database answers, then try again."
-UNFORESEEN = (
-    "The portal failed in an unforeseen way: the worker's log says more; try again after looking there."
-)
+DATABASE = "Make sure that the database answers, then try again."
+UNFORESEEN = "The portal failed unexpectedly. Check the worker's log, then try again."
 
 
 class RunFailed(Exception):
@@ -129,7 +127,9 @@ def _judge(
         wait(RunWaits(waits_for, advice=MORE_MEMORY))
         return
     what = f" ({error.filename})" if error.filename else ""
-    why = f"The weights could not be written or read{what}: {error.strerror or error}; put that right and try again."
+    why = (
+        f"The weights could not be written or read{what}: {error.strerror or error}. Fix that and try again."
+    )
     end(RecoveryState.FAILED, why)
 
 

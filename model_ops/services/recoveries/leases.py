@@ -1,4 +1,4 @@
-"""Leases of recoveries and their shards: what is due, and the thread that keeps a claim while its work goes on."""
+"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to the next worker that claims it."""
 
 from __future__ import annotations
 

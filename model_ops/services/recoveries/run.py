@@ -108,7 +108,7 @@ def _run(lease: Lease) -> None:
 
 
 def _enter_stage(lease: Lease, stage: str) -> None:
-    """Names what is done now; progress starts anew."""
+    """Names what is done now; progress starts again."""
     lease.write(stage=stage, stage_started_at=Now(), bytes_done=0, bytes_total=0)
 
 

@@ -1,6 +1,6 @@
 """A recovery of several shards, made by several workers on one shared folder: a row and a message for each shard.
 
-Whoever makes the last shard wakes a worker for the end. What is lost on the way, beat hands out again.
+The process that makes the last shard wakes a worker for the end. Beat hands out again what is lost on the way.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_worth_spreading(recovery: Recovery) -> bool:
 
 
 def spread(*, lease: Lease, recovery: Recovery) -> None:
-    """Hands the shards to whoever listens, and the recovery itself back: its end is claimed when all are made."""
+    """Enqueue the shards for all workers and release the recovery: its end is claimed when all shards are made."""
     shards = [(shard["file"], shard["bytes"]) for shard in recovery.plan["shards"]]
 
     def write() -> bool:

@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 SMOKE_RECOVERY = "model_ops.tasks.smoke_recovery"
 LIMIT = 600.0  # seconds for loading and answering
 SPARE = timedelta(minutes=2)  # for laying out files before it and writing the answer down after it
-NOT_INSTALLED = "transformers is not installed on the worker that took it, so nothing was asked."
-NO_ROOM = "The portal's disk is full: these weights are asked when there is room."
+NOT_INSTALLED = "transformers is not installed on this worker, so the test prompt did not run."
+NO_ROOM = "The portal's disk is full. The test prompt runs when there is room."
 NO_ROOM_PAUSE = timedelta(minutes=5)
 REFUSED = 2  # the engine's exit status for what was seen before anything was loaded
 MOST_LETTERS = 20_000  # of a text that is kept
@@ -68,9 +68,9 @@ def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
     with recorded():
         recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
         if not can_be_asked(recovery):
-            raise Conflict(f"Recovery {recovery.pk} has no weights that can be asked here.")
+            raise Conflict(f"Recovery {recovery.pk} has no weights that can be tested here.")
         if SmokeRun.objects.filter(recovery=recovery, state=SmokeState.RUNNING, ends_by__gt=Now()).exists():
-            raise Conflict(f"The weights of recovery {recovery.pk} are being asked right now.")
+            raise Conflict(f"The weights of recovery {recovery.pk} are already being tested.")
         run = _want(recovery)
         _append_for_each(recovery, "recovery.smoke_wanted", {}, actor)
     return run
@@ -101,7 +101,7 @@ def waiting() -> Q:
 def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
     """Asks the weights and writes the answer down; does nothing where another worker has it.
 
-    Interrupted by a shutdown it gives the row back at once; killed, it stays cut off until somebody asks again.
+    Interrupted by a shutdown it gives the row back at once; killed, it stays cut off until someone asks again.
     """
     ends_by = _claim(recovery_id, limit)
     if ends_by is None:
@@ -111,7 +111,7 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
         state, fields = _ask(Recovery.objects.get(pk=recovery_id), limit)
     except Exception:
         log.exception("Smoke run of recovery %s", recovery_id)
-        why = "The portal failed in an unforeseen way: the worker's log says more; ask again after looking there."
+        why = "The portal failed unexpectedly. Check the worker's log, then run the test prompt again."
         state, fields = SmokeState.FAILED, {"error": why}
     except BaseException:
         held.update(state=SmokeState.WAITING, ends_by=None)
@@ -138,7 +138,7 @@ def _ask(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return SmokeState.WAITING, {"error": NO_ROOM, "retry_at": timezone.now() + NO_ROOM_PAUSE}
         where = f" ({error.filename})" if error.filename else ""
-        return SmokeState.FAILED, {"error": f"The weights could not be laid out{where}: {error.strerror}."}
+        return SmokeState.FAILED, {"error": f"The weights could not be prepared{where}: {error.strerror}."}
     return read_outcome(ended, limit)
 
 
@@ -176,7 +176,9 @@ def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]
     if ended.stopped:
         return SmokeState.FAILED, {"error": f"There was no answer within {limit:g} seconds."}
     if ended.status < 0:
-        why = f"The run was killed by the system (signal {-ended.status}), most likely for want of memory."
+        why = (
+            f"The run was killed by the system (signal {-ended.status}), most likely because memory ran out."
+        )
         return SmokeState.FAILED, {"error": why}
     if ended.status:
         state = SmokeState.REFUSED if ended.status == REFUSED else SmokeState.FAILED

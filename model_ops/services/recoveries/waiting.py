@@ -153,9 +153,11 @@ def _sentence(why: RunWaits, needed: int, free: int | None) -> str:
     if why.waits_for == WaitsFor.ROOM:
         amount = f"{human(needed)} are needed and {human(free or 0)} are free." if needed else ""
         full = "The disk that holds the portal's weights is full, or its quota is used up."
-        return " ".join(filter(None, [full, amount, "Make room there: the recovery then goes on by itself."]))
+        return " ".join(
+            filter(None, [full, amount, "Make room there. The recovery then continues by itself."])
+        )
     said = str(why) or SAID.get(why.waits_for, "")
-    return f"{said} The recovery goes on by itself."
+    return f"{said} The recovery continues by itself."
 
 
 SAID = {
@@ -167,7 +169,7 @@ SAID = {
 def _last_sentence(why: RunWaits, tries: int, recovery: Recovery) -> str:
     since = f" since {recovery.waiting_since:%H:%M} UTC" if recovery.waiting_since else ""
     said = str(why) or SAID.get(why.waits_for, "")
-    return f"{said} That happened {tries} times{since}, and the run got no further. {why.advice}".strip()
+    return f"{said} This happened {tries} times{since} without progress. {why.advice}".strip()
 
 
 def go_on() -> int:

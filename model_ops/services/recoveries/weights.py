@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RUN_RECOVERY = "model_ops.tasks.run_recovery"
 ENDED_BADLY = (RecoveryState.FAILED, RecoveryState.REFUSED, RecoveryState.CANCELLED)
-PLANNED_LATER = "The plan is made when the repositories have been fetched, before anything is written."
+PLANNED_LATER = "The plan is made after the repositories are fetched and before anything is written."
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None 
 
     Sources that `actor` may not give this model are refused here too.
     Models with the same inputs share one recovery; one that is ready is published for this model at once,
-    else `main` keeps what it has. The new recovery is wanted as soon as somebody may read the model.
+    else `main` keeps what it has. The new recovery is wanted as soon as someone may read the model.
     """
     with recorded():
         share_store()
@@ -123,7 +123,7 @@ def resolve_inputs(
 
 
 def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sources: bool) -> dict[str, Any]:
-    """What is not chosen anew stays; but of other sources the sum is another, and another method has other options."""
+    """What is not chosen again stays; but of other sources the sum is another, and another method has other options."""
     method = old.get("method", "add")
     kept = dict(old) if chosen.get("method", method) == method else {}
     if new_sources or "expected_sum" in chosen:
@@ -171,7 +171,7 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
 def lock_shared_row(prepared: Prepared) -> Recovery:
     """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
 
-    One that ended badly is planned anew, for these inputs were looked at again and not refused.
+    One that ended badly is planned again, for these inputs were looked at again and not refused.
     """
     recovery, created = Recovery.objects.get_or_create(
         **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
@@ -221,7 +221,7 @@ def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> M
 
 
 def want_recovery(*, recovery: Recovery) -> None:
-    """Somebody waits for it: a planned recovery is queued; any other state needs nothing."""
+    """Someone waits for it: a planned recovery is queued; any other state needs nothing."""
     planned = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
     planned.filter(wanted_at=None).update(wanted_at=timezone.now())
     if planned.filter(waiting_for="").exists():
@@ -240,7 +240,7 @@ def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery
 def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
     """Stops a recovery that waits or runs, for every model that it makes; finished shards are kept.
 
-    The worker loses its lease and stops within about a second. Whoever waits goes on waiting, for a retry.
+    The worker loses its lease and stops within about a second. People who wait keep waiting, for a retry.
     """
     with recorded():
         waits = Q(state=RecoveryState.PLANNED, wanted_at__isnull=False)

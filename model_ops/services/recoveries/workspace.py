@@ -98,7 +98,9 @@ def _waits(lacks: WaitsFor, ended: Ended) -> RunWaits:
         return RunWaits(lacks, f"{failed}.", advice="Check the GPU, then try again.")
     if lacks == WaitsFor.REMOTE:
         said = ended.last_words.rpartition(": ")[0] or ended.last_words
-        return RunWaits(lacks, f"{said}. It is asked again.", seconds=int(ended.result.get("seconds", 0)))
+        return RunWaits(
+            lacks, f"{said}. It will be tried again.", seconds=int(ended.result.get("seconds", 0))
+        )
     return RunWaits(lacks, advice=MORE_MEMORY, bytes_needed=int(ended.result.get("bytes_needed", 0)))
 
 

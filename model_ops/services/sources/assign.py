@@ -44,7 +44,7 @@ def check_assignment(*, path: str, namespace: str) -> tuple[Path, str]:
             field="path",
         )
     if AssignedFolder.objects.filter(path=str(folder), namespace__iexact=namespace).exists():
-        raise Conflict(f"{folder} is assigned to {namespace} already.", field="path")
+        raise Conflict(f"{folder} is already assigned to {namespace}.", field="path")
     return folder, namespace
 
 
@@ -157,7 +157,7 @@ def _checked_namespace(namespace: str) -> str:
         check_repo_id(f"{namespace}/x")
     except Invalid as error:
         raise Invalid(
-            f"{namespace[:96]!r} is not a namespace: write what stands before the slash of a model's id.",
+            f"{namespace[:96]!r} is not a namespace: write the part of a model's id before the slash.",
             field="namespace",
         ) from error
     return namespace

@@ -98,9 +98,7 @@ def check_folder_named(*, text: str, namespace: str, actor: User | None) -> Path
     folder = real_path(text)
     roots = folders_of(namespace) if owns_in(actor, namespace) else []
     if folder is None or is_of_portal(folder) or not any(folder.is_relative_to(root) for root in roots):
-        raise Invalid(
-            f"The folder {text[:SHOWN]!r} is not one that you may name here. {_what_may_be(namespace, roots)}"
-        )
+        raise Invalid(f"The folder {text[:SHOWN]!r} is not allowed here. {_what_may_be(namespace, roots)}")
     return folder
 
 
@@ -135,7 +133,7 @@ def check_attached(*, sources: Iterable[WeightSource], model: GatedModel, actor:
     """
     bound = is_bound(actor, in_admin=actor is not None)
     if bound and not is_owner(actor, model):
-        raise NotAllowed(f"You do not own {model}: its weights are not yours to choose.")
+        raise NotAllowed(f"You do not own {model}: you cannot choose its weights.")
     for source in sources if bound else ():
         if why := _why_not(source, model.namespace) or _why_not_of(actor, source):
             raise Invalid(why)
@@ -180,5 +178,5 @@ def _why_not(source: WeightSource, namespace: str) -> str:
 
 def _why_not_of(actor: User | None, source: WeightSource) -> str:
     if source.kind == SourceKind.UPLOAD and not is_owner(actor, source.revision.model):  # type: ignore[union-attr]
-        return f"The weight source {source.spec} is of no model that you own: check its name."
+        return f"The weight source {source.spec} does not belong to a model that you own: check its name."
     return ""

@@ -140,7 +140,7 @@ def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
         prefix = f"hf+{endpoint}/"
         if in_admin and endpoint != settings.GATEHOUSE_HUB_ENDPOINT:
             raise Invalid(
-                f"Another hub than {settings.GATEHOUSE_HUB_ENDPOINT} can be named on the command line only."
+                f"Hubs other than {settings.GATEHOUSE_HUB_ENDPOINT} can only be named on the command line."
             )
     if not REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
         raise Invalid(
@@ -339,7 +339,7 @@ def resolve_commit(spec: HubSpec, role: str = "files", *, with_token: bool = Tru
 
 
 def refusal(spec: HubSpec, error: Exception, *, with_token: bool = True) -> str:
-    """Return the far side's refusal in one sentence."""
+    """Return the remote's refusal in one sentence."""
     return errors.refused_because(
         error,
         repo_id=spec.repo_id,

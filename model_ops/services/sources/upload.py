@@ -33,7 +33,7 @@ def resolve_upload(*, text: str, in_admin: bool, actor: User | None) -> WeightSo
         raise Invalid(f"The weight source {text[:300]!r} cannot be read: {HOW}.")
     model = find_model(found[1])
     if model is None or (in_admin and not is_owner(actor, model)):
-        raise Invalid(f"The weight source {text} is of no model that you own: check its name.")
+        raise Invalid(f"The weight source {text} does not belong to a model that you own: check its name.")
     revision = Revision.objects.filter(model=model, commit=found[2]).first()
     if revision is None:
         raise Invalid(f"{model.repo_id} has no commit {found[2]}: look it up among its revisions.")

@@ -132,7 +132,7 @@ def missing() -> QuerySet[Blob]:
 def ask_for_copies(*, revisions: int = 100) -> bool:
     """Make a row for each copy that published revisions need and that nobody asked for yet; return whether any did.
 
-    A revision says for which bucket it was asked, so that another bucket in the settings begins anew. At most so many
+    A revision says for which bucket it was asked, so that another bucket in the settings begins again. At most so many
     revisions are read at a time.
     """
     here = place()

@@ -1,7 +1,7 @@
 """Signed addresses: where one person may send the bytes of one object of one model, for a day.
 
-The client sends the bytes without its token, so the address stands for it: it names the token, and whoever takes
-the bytes asks whether that token and its person still may.
+The client sends the bytes without its token, so the address names the token instead. Whatever receives the bytes
+checks that this token and its person still have access.
 """
 
 from __future__ import annotations
@@ -66,6 +66,6 @@ def check_right(address: Address, *, client_address: str | None) -> None:
     token = live_tokens(AccessToken.objects.filter(pk=address.token_id)).select_related("user").first()
     model = GatedModel.objects.filter(pk=address.model_id).first()
     if token is None or model is None or not is_owner(token.user, model):
-        raise NotAllowed(REFUSED.format(why="was given to somebody who may not upload here any more"))
+        raise NotAllowed(REFUSED.format(why="was given to someone who may not upload here any more"))
     if not works_from(token.networks, client_address):
         raise NotAllowed(REFUSED.format(why="does not work from your network"))

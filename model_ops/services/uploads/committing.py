@@ -271,7 +271,7 @@ def _write(
 
 
 def _tell_owners(revision: Revision, uploader: User, files: int) -> None:
-    """A mail to each owner but who uploaded it: the client has told them already."""
+    """An email to each owner but who uploaded it: the client has told them already."""
     model = revision.model
     for person in people_to_tell(model, owners_only=True).exclude(pk=uploader.pk):
         queue_mail(

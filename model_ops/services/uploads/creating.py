@@ -28,7 +28,7 @@ BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{))(?![/.-])[A-Za-z0-9_./-]{1,100}(?<![/
 
 
 def check_namespace(*, user: User, namespace: str) -> None:
-    """Who may add models there: a superuser, or somebody who owns a model in that namespace."""
+    """Who may add models there: a superuser, or someone who owns a model in that namespace."""
     if not user.is_superuser and not owns_in(user, namespace):
         raise NotAllowed(
             f"You own no model in {namespace[:96]}: ask an administrator to add the first one there and to make you its owner."

@@ -194,7 +194,7 @@ def _line(revision: Revision) -> list[Revision]:
 def newest_held(ref: Ref) -> Revision | None:
     """The newest upload to the branch that could be published on what it points at now: the next one stands on it.
 
-    One that weights are made from is put aside, and so is one that was outrun: what stands on it would be lost with it.
+    Skip revisions used as weight sources and outdated ones: uploads stacked on them could never be published.
     """
     held = Revision.objects.filter(model=ref.model_id, branch=ref.name, held_at__isnull=False)
     bases: dict[int, int | None] = {}
@@ -299,7 +299,7 @@ def _tell(model: GatedModel) -> None:
 def _lock_to_delete(revisions: Sequence[Revision]) -> None:
     """Lock rows FOR UPDATE, since they are deleted; refuse at once if a new weight source holds one of them.
 
-    Whoever adds a source locks the revision before recoveries and models, so waiting for it here could be a deadlock.
+    A service that adds a source locks the revision before recoveries and models, so waiting for it here could deadlock.
     """
     rows = Revision.objects.select_for_update(nowait=True).filter(pk__in=[one.pk for one in revisions])
     try:

@@ -1,6 +1,6 @@
 """Which large objects still have to be sent, and by which addresses.
 
-What the portal has of other models is not told: an owner who names somebody else's hash is asked to send the bytes.
+What the portal has of other models is not told: an owner who names someone else's hash is asked to send the bytes.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                 ('password', models.CharField(max_length=128, verbose_name='password')),
                 ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
                 ('is_superuser', models.BooleanField(default=False, help_text='Designates that this user has all permissions without explicitly assigning them.', verbose_name='superuser status')),
-                ('email', models.EmailField(max_length=254, verbose_name='e-mail address')),
+                ('email', models.EmailField(max_length=254, verbose_name='email address')),
                 ('username', models.CharField(help_text="Public. Letters, digits, '_', '-' and '.'.", max_length=96, validators=[django.core.validators.RegexValidator('^(?![-.])(?!.*(--|\\.\\.))(?!.*(\\.git|[-.])\\Z)[A-Za-z0-9_.-]{1,96}\\Z', "Use letters, digits, '_', '-' and '.', without '--' or '..'.")], verbose_name='user name')),
                 ('first_name', models.CharField(blank=True, max_length=200, verbose_name='first name')),
                 ('last_name', models.CharField(blank=True, max_length=200, verbose_name='last name')),
@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
             ],
             options={
-                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='user_email_unique', violation_error_message='This e-mail address has an account.'), models.UniqueConstraint(django.db.models.functions.text.Lower('username'), name='user_name_unique', violation_error_message='This user name is taken.')],
+                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='user_email_unique', violation_error_message='This email address has an account.'), models.UniqueConstraint(django.db.models.functions.text.Lower('username'), name='user_name_unique', violation_error_message='This user name is taken.')],
             },
         ),
     ]

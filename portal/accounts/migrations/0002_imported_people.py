@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="user",
             name="email",
-            field=models.EmailField(blank=True, max_length=254, verbose_name="e-mail address"),
+            field=models.EmailField(blank=True, max_length=254, verbose_name="email address"),
         ),
         migrations.AddConstraint(
             model_name="user",
@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 django.db.models.functions.text.Lower("email"),
                 condition=~models.Q(email=""),
                 name="user_email_unique",
-                violation_error_message="This e-mail address has an account.",
+                violation_error_message="This email address has an account.",
             ),
         ),
         migrations.AddConstraint(
@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
                     imported=True, email="", is_staff=False, is_superuser=False, password__startswith="!"
                 ),
                 name="imported_people_cannot_sign_in",
-                violation_error_message="Somebody imported from elsewhere has no address, password or rights here.",
+                violation_error_message="Someone imported from elsewhere has no address, password or rights here.",
             ),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Pages of the Hub's lists hold what the pure rule says of everybody, whatever their history."""
+"""Pages of the Hub's lists hold what the pure rule says of everyone, whatever their history."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def newest_first(request: AccessRequest) -> tuple[bool, datetime, int]:
 
 
 def whole_list(model: GatedModel, place: Place) -> list[ReviewEntry]:
-    """The rule, applied to everybody in Python."""
+    """The rule, applied to everyone in Python."""
     asked = model.requests.filter(submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
     requests = {row.applicant_id: row for row in sorted(asked, key=newest_first)}
     grants = {row.user_id: row for row in model.grants.order_by("pk").select_related("request")}

@@ -256,7 +256,7 @@ def test_licence_may_be_demanded_of_those_with_access(desk: Any) -> None:
     address = f"{MODELS}{desk.model.pk}/licences/"
     wishes = {"name": "licence.txt", "language": "en", "text": "Be better.\n", "must_accept": "on"}
     shown = page(desk.olga_browser.post(address, wishes, follow=True))
-    assert "must agree to it now, and were mailed: 1." in shown
+    assert "must now agree to it and got an email: 1." in shown
     assert "must accept it" in shown
     assert access_of(desk.ada, desk.model).code == AccessCode.LICENCE_OWED
 

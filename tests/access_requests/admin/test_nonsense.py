@@ -50,7 +50,7 @@ def test_filter_that_is_none_says_what_to_do(desk: Any, query: str) -> None:
     response = desk.root_browser.get(f"/admin/access_requests/gatedmodel/?{query}")
     assert response.status_code == 400
     assert "names a filter, a number or a text that this page cannot use" in text(response)
-    assert "choose its filters there" in text(response)
+    assert "choose the filters there" in text(response)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Grants, events and mails in the admin."""
+"""Grants, events and emails in the admin."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_index_names_the_desk(desk: Any) -> None:
     shown = page(desk.rita_browser.get("/admin/"))
     assert "Gatehouse" in shown
     assert "Access requests" in shown
-    assert "Outgoing mails" not in shown
+    assert "Outgoing emails" not in shown
 
 
 def test_token_is_revoked_with_its_reason_and_its_person_told(desk: Any) -> None:

@@ -195,14 +195,14 @@ def test_second_reviewer_is_told_who_decided(desk: Any, submit: Any) -> None:
     decide(desk.rita_browser, request, "approved")
     late = decide(desk.olga_browser, request, "rejected", reason_code="other", words="No.")
     assert late.status_code == 409
-    assert f"Request #{request.pk} was decided already: approved by rita on" in page(late)
+    assert f"Request #{request.pk} was already decided: approved by rita on" in page(late)
     assert Decision.objects.count() == 1
 
 
 def test_nobody_decides_their_own_request(desk: Any, submit: Any) -> None:
     request = submit(desk.rita, desk.model)
     shown = page(desk.rita_browser.get(case(request)))
-    assert "Nobody decides their own request" in shown
+    assert "You cannot decide your own request" in shown
     assert 'value="approved"' not in shown
     request.refresh_from_db()
     assert request.state == RequestState.SUBMITTED
@@ -214,7 +214,7 @@ def test_appeal_is_for_another_reviewer(desk: Any, submit: Any) -> None:
     record_decision(request=request, reviewer=desk.rita, outcome="rejected", reason_code="other", words="No.")
     appeal_request(request=request, applicant=desk.ada, words="Look <b>again</b>.")
     first = page(desk.rita_browser.get(case(request)))
-    assert "another reviewer must hear the appeal" in first
+    assert "another reviewer must decide the appeal" in first
     assert b"Look &lt;b&gt;again&lt;/b&gt;." in desk.olga_browser.get(case(request)).content
     assert decide(desk.olga_browser, request, "approved").status_code == 302
 

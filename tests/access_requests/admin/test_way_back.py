@@ -46,7 +46,7 @@ def test_page_offers_what_can_be_taken_back(
 ) -> None:
     shown = desk.olga_browser.get(case(decided(desk, submit, outcome))).content.decode()
     assert (REOPEN in shown, RESET in shown) == offered
-    assert ("Both take the access away" in shown) == (outcome == Outcome.APPROVED)
+    assert ("Both end the person's access" in shown) == (outcome == Outcome.APPROVED)
 
 
 def test_page_of_a_request_that_counts_no_more_offers_nothing(desk: Any, submit: Any) -> None:
@@ -82,7 +82,7 @@ def test_resetting_a_waiting_request_is_a_button_beside_the_decisions(desk: Any,
     request.refresh_from_db()
     assert request.state == RequestState.RESET
     assert "Ask again in May." in OutgoingMail.objects.latest("pk").text
-    assert "is reset: the person may ask again" in page(desk.rita_browser.get(case(request)))
+    assert "is reset, and the person can ask again" in page(desk.rita_browser.get(case(request)))
 
 
 def test_second_reviewer_on_an_old_page_is_told_who_decided(desk: Any, submit: Any) -> None:
@@ -91,7 +91,7 @@ def test_second_reviewer_on_an_old_page_is_told_who_decided(desk: Any, submit: A
     change_place(model=desk.model, person=desk.ada, to=Place.ACCEPTED, reviewer=desk.olga)
     late = back(desk.rita_browser, request, "reset", seen=seen)
     assert late.status_code == 409
-    assert f"Request #{request.pk} was decided already: approved by olga" in page(late)
+    assert f"Request #{request.pk} was already decided: approved by olga" in page(late)
     assert Grant.objects.get().revoked_at is None
 
 
@@ -109,7 +109,7 @@ def test_nobody_takes_back_what_is_not_theirs(desk: Any, submit: Any) -> None:
     own = submit(desk.olga, desk.model)
     record_decision(request=own, reviewer=desk.rita, outcome=Outcome.APPROVED)
     shown = page(desk.olga_browser.get(case(own)))
-    assert "Nobody decides their own request" in shown
+    assert "You cannot decide your own request" in shown
     assert back(desk.olga_browser, own, "reset").status_code == 403
     assert desk.rita_browser.get(case(request).replace("/change/", "/back/")).status_code == 405
     request.refresh_from_db()

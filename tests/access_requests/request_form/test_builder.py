@@ -91,13 +91,13 @@ def test_every_type_is_answered():
 
 
 def test_empty_form_says_what_is_missing():
-    empty = "This is empty and must be answered: fill it in."
+    empty = "This field is required: fill it in."
     assert errors(build_request_form(gate(TULU), initial={}, data={})) == {
-        "f1": ["Write your name here; if you have one name only, either field will do."],
+        "f1": ["Enter your name. If you have a single name, use either field."],
         "f3": [empty],
         "f4": [empty],
         "f5": [empty],
-        "f7": ["This must be agreed to before the request can be submitted: tick it."],
+        "f7": ["You must agree to this before you can submit the request: tick it."],
     }
     assert list(errors(build_request_form(gate(ALL), initial={}, data={}))) == [
         "f1",
@@ -123,26 +123,26 @@ def test_names_are_taken_in_any_script_and_single(names: tuple[str, str]):
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("f1", "A\0da", "This holds a character that cannot be stored: type the text again."),
-        ("f1", "A\ud800", "This holds a character that cannot be stored: type the text again."),
-        ("f1", "x" * 201, "This has 201 characters and at most 200 fit: shorten it."),
-        ("f7", "x" * 1001, "This has 1001 characters and at most 10000 fit: shorten it."),
-        ("f7", "x" * 10_001, "This has 10001 characters and at most 10000 fit: shorten it."),
-        ("f2", "ada", "This is not an e-mail address: write it like name@example.org."),
-        ("f2", "a@b.c, d@e.f", "This is not an e-mail address: write it like name@example.org."),
+        ("f1", "A\0da", "This contains a character that cannot be stored: type the text again."),
+        ("f1", "A\ud800", "This contains a character that cannot be stored: type the text again."),
+        ("f1", "x" * 201, "This has 201 characters, but at most 200 are allowed: shorten it."),
+        ("f7", "x" * 1001, "This has 1001 characters, but at most 10000 are allowed: shorten it."),
+        ("f7", "x" * 10_001, "This has 10001 characters, but at most 10000 are allowed: shorten it."),
+        ("f2", "ada", "This is not an email address: write it like name@example.org."),
+        ("f2", "a@b.c, d@e.f", "This is not an email address: write it like name@example.org."),
         (
             "f3",
             "31.12.1999",
-            "This is not a date of the calendar: write it as YYYY-MM-DD, such as 2024-01-31.",
+            "This is not a valid date: write it as YYYY-MM-DD, such as 2024-01-31.",
         ),
         (
             "f3",
             "1999-02-30",
-            "This is not a date of the calendar: write it as YYYY-MM-DD, such as 2024-01-31.",
+            "This is not a valid date: write it as YYYY-MM-DD, such as 2024-01-31.",
         ),
-        ("f3", "1999\0", "This is not a date of the calendar: write it as YYYY-MM-DD, such as 2024-01-31."),
-        ("f4", "XX", "This is not a country of the list: choose one."),
-        ("f4", "Japan", "This is not a country of the list: choose one."),
+        ("f3", "1999\0", "This is not a valid date: write it as YYYY-MM-DD, such as 2024-01-31."),
+        ("f4", "XX", "This country is not in the list: choose one from it."),
+        ("f4", "Japan", "This country is not in the list: choose one from it."),
         ("f5", "Other", "This is not one of the options: choose one."),
         ("f5", "\0", "This is not one of the options: choose one."),
     ],
@@ -179,9 +179,7 @@ def test_publications_left_empty_are_no_answer():
     assert errors(form) == {}
     assert "f6" not in form.cleaned_answers()
     required = build_request_form(with_required(gate(TULU), "f6", True), initial={}, data={**GOOD, "f6": ""})
-    assert errors(required) == {
-        "f6": ["This is empty and must be answered: list your publications, or write none."]
-    }
+    assert errors(required) == {"f6": ["This field is required: list your publications, or write none."]}
 
 
 def test_line_end_in_a_name_becomes_a_blank():
@@ -248,7 +246,7 @@ def page(form) -> str:
 def test_page_ties_label_help_error_and_input():
     html = page(build_request_form(gate(ALL), initial={}, data={}))
 
-    assert '<a href="#id_f7">What do you want to find out?</a>: This is empty' in html
+    assert '<a href="#id_f7">What do you want to find out?</a>: This field is required' in html
     assert '<label for="id_f7">' in html
     assert 'id="id_f7_helptext">A <strong>few</strong> lines</div>' in html
     assert 'id="id_f7_error"' in html
@@ -266,7 +264,7 @@ def test_page_tells_the_browser_what_each_role_is():
         assert f'autocomplete="{name}"' in html
     assert 'class="error-summary"' not in html
     assert '<textarea name="f5"' in html
-    assert "If you have one name only" in html
+    assert "If you have a single name" in html
     assert 'type="date"' in page(build_request_form(gate(ALL), initial={"f3": "2024-01-31"}))
     assert 'value="2024-01-31"' in page(build_request_form(gate(ALL), initial={"f3": "2024-01-31"}))
 

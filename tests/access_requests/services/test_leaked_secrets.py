@@ -31,7 +31,7 @@ def test_reported_token_ends_with_event_and_mail(grant: Grant) -> None:
     answers = report_tokens(found=[Found(issued.secret, place)])
     assert [answer.result for answer in answers] == [Result.REVOKED]
     assert answers[0].hint == issued.token.hint
-    with pytest.raises(tokens.TokenRefused, match="found where others could read it"):
+    with pytest.raises(tokens.TokenRefused, match="found in a place where others could read it"):
         tokens.authenticate(issued.secret)
     event = Event.objects.get(kind="token.revoked")
     assert (event.actor, event.actor_name, event.grant) == (None, "leak report", grant)
@@ -102,7 +102,7 @@ def test_leaked_refresh_token_signs_its_machine_out(grant: Grant, used: bool) ->
     results = [answer.result for answer in report_tokens(found=seen)]
     assert results == [Result.UNKNOWN, Result.REVOKED, Result.ENDED]
     machine.refresh_from_db()
-    assert machine.signed_out_why == "it was found where others could read it"
+    assert machine.signed_out_why == "it was found in a place where others could read it"
     if access is not None:
         with pytest.raises(tokens.TokenRefused):
             tokens.authenticate(access.secret)

@@ -65,7 +65,7 @@ def test_services_drawn_at_random_neither_deadlock_nor_break_a_rule(world: None,
 
 
 def check_everything() -> None:
-    """What holds whoever was first."""
+    """Return what the first one holds."""
     asked = AccessRequest.objects.filter(state__in=OPEN_STATES).values("model", "applicant")
     assert not asked.annotate(open=Count("pk")).filter(open__gt=1).exists()
     live = Grant.objects.filter(closed_at=None).values("model", "user")

@@ -110,7 +110,7 @@ def test_the_page_names_who_asks_and_what_it_allows(
         "203.0.113.7",
         "not this browser&#x27;s address (198.51.100.7)",
         "<code>ai/one</code>",
-        "Approve only what you began yourself",
+        "Approve only a sign-in that you started yourself",
         'name="name" value="hf at 203.0.113.7"',
     ):
         assert words in shown or words.replace("&#x27;", "'") in shown, words
@@ -143,7 +143,7 @@ def test_approval_and_sign_out(browser_of: Callable[[Any], Client], begun: codes
     assert (again.status_code, Machine.objects.count()) == (409, 1)
     assert "approved already" in page(again)
     asked = page(browser.get(f"/me/machines/{machine.pk}/sign-out"))
-    for words in ("Sign “My laptop” out?", "203.0.113.7", "every program that uses them is refused at once"):
+    for words in ("Sign “My laptop” out?", "203.0.113.7", "Programs that use them are refused at once"):
         assert words in asked, words
     assert Machine.objects.get().is_live()
     shown = page(browser.post(f"/me/machines/{machine.pk}/sign-out", follow=True))
@@ -223,7 +223,7 @@ def test_a_repository_is_trusted_and_removed(
     grant_access(model=one, email=ada.email, days=9)
     browser = browser_of(ada)
     empty = page(browser.get("/me/trusted"))
-    assert "You trust no repository" in empty
+    assert "trust any repository yet" in empty
     assert "ai/one" in empty
     assert "ai/hidden" not in empty
     form = {"issuer": GITHUB, "repository": "acme/eval", "model": one.pk, "ref": "refs/heads/main"}
@@ -235,7 +235,7 @@ def test_a_repository_is_trusted_and_removed(
     row = TrustedRepository.objects.get()
     assert browser_of(make_person("eve")).post(f"/me/trusted/{row.pk}/remove").status_code == 404
     asked = page(browser.get(f"/me/trusted/{row.pk}/remove"))
-    for words in ("Trust acme/eval no more?", "ai/one", "refs/heads/main", "those that run now are refused"):
+    for words in ("Stop trusting acme/eval?", "ai/one", "refs/heads/main", "running jobs are refused"):
         assert words in asked, words
     assert TrustedRepository.objects.get().removed_at is None
     assert "not trusted any more" in page(browser.post(f"/me/trusted/{row.pk}/remove", follow=True))

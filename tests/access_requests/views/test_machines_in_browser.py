@@ -43,7 +43,7 @@ def page(begun: Any, browser: Any, settings: Any, live_server: Any) -> Iterator[
 
 
 def shot(page: Page, name: str) -> None:
-    """A picture for whoever asks for it by GATEHOUSE_PICTURES."""
+    """Take a picture if GATEHOUSE_PICTURES is set."""
     if folder := os.environ.get("GATEHOUSE_PICTURES"):
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
@@ -59,7 +59,7 @@ def press_until(page: Page, key: str, name: str) -> None:
 
 def test_a_machine_is_approved_by_the_keyboard_alone(begun: codes.Begun, page: Page) -> None:
     page.goto("/oauth/activate")
-    page.get_by_label("E-mail").fill("ada@example.org")
+    page.get_by_label("Email address").fill("ada@example.org")
     page.get_by_label("Password", exact=True).fill("a good password")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Sign a machine in").wait_for()
@@ -74,7 +74,7 @@ def test_a_machine_is_approved_by_the_keyboard_alone(begun: codes.Begun, page: P
     shot(page, "ask-dark-phone")
     press_until(page, "Tab", "Approve")
     page.keyboard.press("Enter")
-    page.get_by_text("is signed in: go back to your terminal").wait_for()
+    page.get_by_text("is signed in. Go back to your terminal").wait_for()
     shot(page, "machines-dark-phone")
     poll = {"grant_type": GRANT, "device_code": begun.device_code, "client_id": CLIENT}
     assert page.request.post("/oauth/token", form=poll).json()["expires_in"] == 30 * 86400
@@ -87,7 +87,7 @@ def test_a_machine_is_approved_by_the_keyboard_alone(begun: codes.Begun, page: P
     shot(page, "sign-out")
     press_until(page, "Tab", "Sign it out")
     page.keyboard.press("Enter")
-    page.get_by_text("is signed out: nothing can be read").wait_for()
+    page.get_by_text("is signed out. Its tokens no longer work").wait_for()
     page.get_by_role("link", name="Trusted repositories").click()
     page.get_by_role("heading", name="Trusted repositories", exact=True).wait_for()
     shot(page, "trusted")

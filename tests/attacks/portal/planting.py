@@ -161,7 +161,7 @@ def ids() -> dict[str, Any]:
 
 
 def heal() -> dict[str, Any]:
-    """Everybody is again what the requests before may have changed: staff, active, with role and second factor."""
+    """Everyone is again what the requests before may have changed: staff, active, with role and second factor."""
     for role in ROLES:
         User.objects.filter(username=role).update(
             is_active=True, is_staff=role in STAFF or role == "keeper", is_superuser=role == "root"

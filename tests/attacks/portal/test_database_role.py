@@ -107,7 +107,7 @@ REFUSED = {psycopg.errors.InsufficientPrivilege.sqlstate}
 def recorded_facts(
     make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Any
 ) -> dict[str, Any]:
-    """A log, a licence and an acceptance that somebody might want to change."""
+    """A log, a licence and an acceptance that someone might want to change."""
     submit(make_person("ada"), make_model())
     return facts()
 

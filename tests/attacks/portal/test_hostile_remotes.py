@@ -323,7 +323,7 @@ def test_worker_that_dies_over_an_answer_is_an_entry(followed: FollowedRepo, rem
     FollowedRepo.objects.filter(pk=followed.pk).update(failures=2, **dead)
     row = polled(followed)
     assert (row.failures, remote.requests) == (3, [])
-    assert "the worker that asked was ended" in row.problem
+    assert "the worker that polled was stopped" in row.problem
     assert row.next_poll_at > timezone.now()
     assert FollowTrouble.objects.get().sentence == row.problem
     assert polled(followed).problem == ""

@@ -31,7 +31,7 @@ __all__ = ["bare_portal", "hub_environment"]
 
 SEED = 20261130
 AT_ONCE = 4  # threads that ask
-BATCH = 400  # requests before everybody is signed in again: some of them sign people out
+BATCH = 400  # requests before everyone is signed in again: some of them sign people out
 BLIND = ("anonymous", "stranger", "pending", "granted", "expired", "reviewer", "owner", "hand")
 SERVED = ("GET", "HEAD", "POST", "PUT", "DELETE")
 SEEING = ("keeper", "root")

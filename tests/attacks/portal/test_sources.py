@@ -134,7 +134,7 @@ def test_folder_of_another_model_is_not_named(desk: Callable[..., str], disk: Pa
         relative = os.path.relpath(disk / "b" / "hidden")
         text = form.format(disk=disk, tmp=disk.parent, up="../" * 40, relative=relative)
         said = desk(text, field, **other)
-        assert "is not one that you may name here" in said, way
+        assert "is not allowed here" in said, way
         assert str(disk / "b") not in said.replace(text.strip(), ""), way
     assert ModelWeights.objects.filter(model__repo_id="a/open").count() == 0
     assert not is_stolen()
@@ -148,9 +148,9 @@ def test_answer_does_not_say_what_is_on_the_disk(desk: Callable[..., str], disk:
     (disk / "a" / "round").symlink_to(disk / "a" / "round")
     texts = [disk / "b/hidden", disk / "b/none", disk / "b/file", disk / "b/closed", disk / "b/closed/x", "/root",
              "/no/such", "/" + "x" * 900, disk / "a/to-there", disk / "a/to-gone"]  # fmt: skip
-    said = {desk(text).partition(" is not one")[2] for text in texts}
+    said = {desk(text).partition(" is not allowed")[2] for text in texts}
     assert len(said) == 1
-    assert "".join(said).startswith(" that you may name here. ")
+    assert "".join(said).startswith(" here. ")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "notes.txt", "sub/notes.txt"])
@@ -248,7 +248,7 @@ def test_published_weights_of_another_model_are_no_source(desk: Callable[..., st
     revision = published(GatedModel.objects.get(repo_id="b/hidden"))
     assert revision is not None
     said = desk(way.format(commit=revision.commit))
-    assert "is of no model that you own: check its name." in said
+    assert "does not belong to a model that you own: check its name." in said
     assert not is_stolen()
 
 

@@ -107,7 +107,7 @@ def test_fresh_sign_in_of_its_owner_lends_a_copy_elsewhere_nothing(ada: Any) -> 
 def test_password_is_not_changed_without_the_present_one(ada: Any, stolen: Client) -> None:
     new = {"password1": "the thief's password", "password2": "the thief's password"}
     answer = stolen.post("/accounts/password/change/", new | {"oldpassword": "a guess"})
-    assert "Type your current password." in answer.content.decode()
+    assert "Enter your current password." in answer.content.decode()
     ada.refresh_from_db()
     assert ada.check_password(PASSWORD)
 

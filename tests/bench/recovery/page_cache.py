@@ -1,4 +1,4 @@
-"""Inputs cold or warm, the same for whoever is measured next."""
+"""Inputs cold or warm, the same for each program that is measured."""
 
 from __future__ import annotations
 

@@ -59,13 +59,13 @@ FILES = (
 )
 TEXT = """Hello {},
 
-your request #{} for {} is {}.
+Your request #{} for {} is {}.
 
-Your token, the commands to download with, and how far the weights are:
+Get your token and the download commands, and see whether the weights are ready:
 
 {}/{}/access
 
-If the weights have to be made first, another email tells you when they are ready.
+If the weights have to be made first, you get another email when they are ready.
 
 Gatehouse at {}
 """

@@ -18,7 +18,7 @@ import django
 
 django.setup()
 
-from django.apps import apps  # noqa: E402 - needs the set-up
+from django.apps import apps  # noqa: E402 - needs the setup
 from django.conf import settings  # noqa: E402
 from django.db import connection  # noqa: E402
 

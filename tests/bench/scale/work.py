@@ -12,7 +12,7 @@ import django
 
 django.setup()
 
-from django.conf import settings  # noqa: E402 - needs the set-up
+from django.conf import settings  # noqa: E402 - needs the setup
 from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402

@@ -16,5 +16,5 @@ def test_recovery_page_says_what_comparing_hashes_showed(
     client.force_login(make_person("root", is_staff=True, is_superuser=True))
     address = f"/admin/model_ops/recovery/{Recovery.objects.get().pk}/change/"
     assert "nothing was fetched" in client.get(address).content.decode()
-    WeightSource.objects.update(checked="1 of 2 files have the hashes that the far side names")
+    WeightSource.objects.update(checked="1 of 2 files have the hashes that the remote names")
     assert "1 of 2 files have the hashes" in client.get(address).content.decode()

@@ -48,7 +48,7 @@ def test_superuser_assigns_a_folder_and_takes_it_back(boss: Any, client: Any, di
     shown = page(client.get(f"{FOLDERS}{row.pk}/change/"))
     assert 'name="path"' not in shown
     assert "Delete" in shown
-    assert "is assigned to ai already" in page(
+    assert "is already assigned to ai" in page(
         client.post(f"{FOLDERS}add/", {"path": f"{disk}/ours", "namespace": "ai"})
     )
 
@@ -62,7 +62,9 @@ def test_superuser_assigns_a_folder_and_takes_it_back(boss: Any, client: Any, di
 def test_overlap_is_said(boss: Any, client: Any, disk: Path) -> None:
     client.post(f"{FOLDERS}add/", {"path": str(disk), "namespace": "ai"})
     sent = client.post(f"{FOLDERS}add/", {"path": str(disk / "ours"), "namespace": "maker"}, follow=True)
-    assert f"This overlaps with {disk}, which is assigned to ai: owners of one read the other." in page(sent)
+    assert f"This overlaps with {disk}, which is assigned to ai: owners of one can read the other." in page(
+        sent
+    )
 
 
 @pytest.mark.parametrize("path", ["", "ours", "/etc", "{disk}/none", "{disk}/../disk/ours", "/" + "x" * 2000])
@@ -125,7 +127,7 @@ def test_owner_is_shown_what_may_be_named(
     assert "No folder is assigned to your namespace" in page(client.get(address))
     AssignedFolder.objects.create(path=str(disk / "ours"), namespace="AI")
     AssignedFolder.objects.create(path=str(disk), namespace="maker")
-    assert f"with those below them: {disk}/ours (for ai)." in page(client.get(address))
+    assert f"and the folders below them: {disk}/ours (for ai)." in page(client.get(address))
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -177,6 +179,6 @@ def test_command_speaks_to_people(disk: Path, capsys: pytest.CaptureFixture[str]
         call_command("source_rights", *words)
     out = capsys.readouterr().out
     assert f"Owners in ai may name {disk} and every folder below it." in out
-    assert f"It overlaps with {disk}, which is assigned to ai: owners of one read the other." in out
+    assert f"It overlaps with {disk}, which is assigned to ai: owners of one can read the other." in out
     assert "meta/one for ai may be fetched with the portal's Hub token." in out
     assert f"folder      {disk}/ours for maker" in out

@@ -188,7 +188,7 @@ def served(
 
 @pytest.fixture(scope="session")
 def portal(bare_portal: Portal, tiny_repository: Path) -> Portal:
-    """A gated model with weights, and somebody in every state towards it, each with a token."""
+    """A gated model with weights, and someone in every state towards it, each with a token."""
     bare_portal.order("model", repo_id=MODEL)
     bare_portal.commit = bare_portal.order("folder", repo_id=MODEL, path=str(tiny_repository))["commit"]
     for state in STATES:

@@ -14,7 +14,7 @@ status; the letter behind it is the answer's `X-Error-Code`, explained below. `H
 a body. This page is made from the table that the tests ask a live portal
 (`python -m tests.model_ops.hub.routes_page`).
 
-Everybody here but the anonymous has a token that stands for its person: of the kind `user`, and of the kind
+Everyone here but the anonymous has a token that stands for its person: of the kind `user`, and of the kind
 `reviewer` where a role is meant. A token of one grant reads that model alone and decides nothing.
 """
 CODES = {

@@ -44,7 +44,7 @@ Answers = Mapping[str, str]
 
 
 def all_get(answer: str, **others: str) -> Answers:
-    """The same for everybody but those named."""
+    """The same for everyone but those named."""
     return {who: others.get(who, answer) for who in PEOPLE}
 
 
@@ -168,7 +168,7 @@ GROUPS: dict[str, list[Route]] = {
             "GET",
             "/{model}/resolve/main/LICENSE.txt",
             all_get("404 EntryNotFound"),
-            "but not for a licence file, which anybody may read",
+            "but not for a licence file, which anyone may read",
         ),
         Route("GET", "/{model}/raw/main/config.json", GATED, "what git holds"),
         Route("GET", "/{model}/raw/main/README.md", GATED, "nothing is public here, as on the Hub"),
@@ -193,7 +193,7 @@ GROUPS: dict[str, list[Route]] = {
             "GET",
             "/{open}/resolve/{open_commit}/config.json",
             EVERYBODY,
-            "anybody reads, whatever their token",
+            "anyone reads, whatever their token",
         ),
         Route(
             "GET",
@@ -276,7 +276,7 @@ GROUPS: dict[str, list[Route]] = {
             "access without a request",
             body={"user": "table-for-{who}-3"},
         ),
-        Route("GET", "/{model}/user-access-report", DECIDES, "everybody who asked"),
+        Route("GET", "/{model}/user-access-report", DECIDES, "everyone who asked"),
         Route(
             "POST",
             "/{asked}/ask-access",

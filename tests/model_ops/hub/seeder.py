@@ -31,7 +31,7 @@ from model_ops.services.store.git_objects import commit_id, is_lfs
 from portal.accounts.models import User
 from tests.model_ops.hub.seeding_tokens import TOKEN_ORDERS
 
-ELSEWHERE = "elsewhere/open-door"  # a model that everybody has a grant of, so that strangers have a token
+ELSEWHERE = "elsewhere/open-door"  # a model that everyone has a grant of, so that strangers have a token
 ANSWERS = {"f1": "To test."}
 CARD = "---\nlicense: other\ntags: [tiny]\nlibrary_name: transformers\npipeline_tag: text-generation\nextra_gated_fields:\n  Why: text\n---\n# Tiny\n"
 

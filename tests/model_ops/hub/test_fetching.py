@@ -49,7 +49,7 @@ FAR = {
 
 @pytest.fixture(scope="session")
 def far(portal: Portal) -> dict[str, str]:
-    """A gated repository of its own on the far side: its commit, and the token of somebody who may read it."""
+    """A gated repository of its own on the remote: its commit, and the token of someone who may read it."""
     portal.order("model", repo_id=REPO)
     add = {path: base64.b64encode(data).decode() for path, data in FAR.items()}
     commit = portal.order("commit", repo_id=REPO, add=add)["commit"]
@@ -61,7 +61,7 @@ def far(portal: Portal) -> dict[str, str]:
 
 @pytest.fixture
 def hub(portal: Portal, settings: Any) -> Callable[[str], None]:
-    """`hub("granted")`: the far side is this portal's Hub, and that person's token is the portal's."""
+    """`hub("granted")`: the remote is this portal's Hub, and that person's token is the portal's."""
     settings.GATEHOUSE_HUB_ENDPOINT = portal.url
 
     def choose(who: str) -> None:
@@ -114,7 +114,7 @@ def test_gated_repository_is_fetched_at_the_pinned_commit_and_its_hashes_compare
     source = WeightSource.objects.get()
     assert (recovery.state, recovery.error) == (RecoveryState.READY, "")
     assert (source.commit, source.spec) == (far["commit"], f"hf:{REPO}@{far['commit']}")
-    assert source.checked == "6 of 6 files have the hashes that the far side names."
+    assert source.checked == "6 of 6 files have the hashes that the remote names."
     stored = published_files(recovery.weights.get().model)
     for path in ("model.safetensors", "config.json", "sub/part.bin"):
         assert stored[path].read_bytes() == FAR[path]
@@ -259,7 +259,7 @@ def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
     out, err = second.communicate(timeout=120)
     assert (second.returncode, err) == (0, "")
     lines = [json.loads(line) for line in out.splitlines()]
-    assert lines[-1] == {"checked": "6 of 6 files have the hashes that the far side names."}
+    assert lines[-1] == {"checked": "6 of 6 files have the hashes that the remote names."}
     assert lines[0]["bytes_total"] == told["bytes_total"]
     assert lines[0]["bytes_done"] > 200_000  # what was there already counts
     assert (folder / "model.safetensors").read_bytes() == FAR["model.safetensors"]
@@ -323,7 +323,7 @@ def test_hidden_hashes_are_said_not_to_be_checked(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"")
     empty = fetch_repository.Far("b", 0, "", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
     assert fetch_repository._check(tmp_path, [fetch_repository.Far("a", 7, "", ""), empty]) == (
-        "1 of 2 files have the hashes that the far side names; it hides those of the others, "
+        "1 of 2 files have the hashes that the remote names; it hides those of the others, "
         "so only their sizes could be checked: a."
     )
     with pytest.raises(fetch_repository.Refused, match="sent a with other bytes"):
@@ -354,7 +354,7 @@ def test_masked_ids_are_no_ids() -> None:
 
 @pytest.fixture
 def rude() -> Generator[Any]:
-    """A far side that answers everything with what the test says."""
+    """A remote that answers everything with what the test says."""
 
     class Rude(http.server.BaseHTTPRequestHandler):
         answers: list[tuple[int, dict[str, str]]] = []
@@ -386,10 +386,10 @@ def rude() -> Generator[Any]:
 @pytest.mark.parametrize(
     ("status", "headers", "sentence"),
     [
-        (429, {"Retry-After": "70000"}, "{url} answers no more questions for now (rate limit): try again in 70000 s."),
-        (429, {"RateLimit": '"api";r=0;t=55'}, "{url} answers no more questions for now (rate limit): try again in 55 s."),
-        (429, {}, "{url} answers no more questions for now (rate limit): try again later."),
-        (403, {"X-Error-Message": "No\x1b[31m way. "}, "a/b at {url} refused with status 403, and says: “No[31m way”: see there what it wants."),
+        (429, {"Retry-After": "70000"}, "{url} has reached its rate limit for us: try again in 70000 s."),
+        (429, {"RateLimit": '"api";r=0;t=55'}, "{url} has reached its rate limit for us: try again in 55 s."),
+        (429, {}, "{url} has reached its rate limit for us: try again later."),
+        (403, {"X-Error-Message": "No\x1b[31m way. "}, "a/b at {url} refused with status 403, and says: “No[31m way”: look there for the reason."),
         (401, {"X-Error-Message": "Invalid username or password."}, "{url} does not accept the token in GATEHOUSE_HUB_TOKEN, and says: “Invalid username or password”: give it a valid one."),
     ],
 )  # fmt: skip
@@ -429,8 +429,8 @@ def recovery_from(url: str) -> Recovery:
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (503, {}, "a/b at {url} could not be asked (the far side has trouble of its own, status 503). It is asked again."),
-        (429, {"Retry-After": "1200"}, "{url} answers no more questions for now (rate limit). It is asked again."),
+        (503, {}, "a/b at {url} could not be asked (the remote failed with status 503). It will be tried again."),
+        (429, {"Retry-After": "1200"}, "{url} has reached its rate limit for us. It will be tried again."),
     ],
 )  # fmt: skip
 def test_hub_that_has_trouble_is_waited_for(
@@ -442,7 +442,7 @@ def test_hub_that_has_trouble_is_waited_for(
     recovery = recovery_from(rude.url)
 
     assert (recovery.state, recovery.waiting_for) == (RecoveryState.PLANNED, WaitsFor.REMOTE)
-    assert recovery.error == f"{said.format(url=rude.url)} The recovery goes on by itself."
+    assert recovery.error == f"{said.format(url=rude.url)} The recovery continues by itself."
     asked = int(headers.get("Retry-After", 15))
     assert recovery.retry_at >= before + timedelta(seconds=asked)
 

@@ -75,7 +75,7 @@ def test_hub_route_asks_as_much_of_many_as_of_one(
 
 
 class Watched(list[Any]):
-    """A list that counts how often somebody goes through it."""
+    """A list that counts how often someone goes through it."""
 
     walks = 0
 

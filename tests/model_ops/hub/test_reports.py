@@ -1,4 +1,4 @@
-"""The endpoint for leaked tokens: anybody may end one, and nobody learns whose it was."""
+"""The endpoint for leaked tokens: anyone may end one, and nobody learns whose it was."""
 
 from __future__ import annotations
 

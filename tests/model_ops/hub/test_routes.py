@@ -17,7 +17,7 @@ PREFIXES = ("api/", "oauth/", "resolve", "raw/", "blob", "ask-access", "user-acc
 
 @pytest.fixture(scope="module")
 def names(portal: Portal) -> dict[str, str]:
-    """Everybody in their state towards every model, each with a token that stands for the person."""
+    """Everyone in their state towards every model, each with a token that stands for the person."""
     names = dict(MODELS)
     content = {"config.json": "e30=", "model.safetensors": "AgAAAAAAAAB7fQ=="}
     for name, repo_id in MODELS.items():

@@ -30,7 +30,7 @@ LOG_IN = (
 
 @pytest.fixture(scope="session")
 def holder(portal: Portal) -> str:
-    """Somebody with a live grant, of whom these tests make tokens."""
+    """Someone with a live grant, of whom these tests make tokens."""
     portal.order("person", name="holder", repo_id=MODEL, state="granted")
     return "holder"
 

@@ -123,8 +123,8 @@ def refusals(folder: Path) -> list[tuple[list[str], str]]:
     binary = folder.parent / "binary.md"
     binary.write_bytes(b"\xff\xfe")
     return [
-        (["known/model", *card, *files], "known/model is in the catalogue already: publish a new revision with update_model."),
-        (["KNOWN/Model", *card, *files], "known/model is in the catalogue already: publish a new revision with update_model."),
+        (["known/model", *card, *files], "known/model is already in the catalogue: publish a new revision with update_model."),
+        (["KNOWN/Model", *card, *files], "known/model is already in the catalogue: publish a new revision with update_model."),
         (["admin/x", *card, *files], "The namespace 'admin' is one of the portal's own addresses: choose another."),
         (["ai/x", "--card", "/no/README.md", *files], "The card /no/README.md cannot be read: No such file or directory."),
         (["ai/x", "--card", str(binary), *files], f"The card {binary} is not UTF-8 text (byte 0): save it as UTF-8."),
@@ -218,7 +218,7 @@ def test_update_model_publishes_a_new_revision(
     assert weights.json["revision"] == revision.commit
     assert weights.json["plan"]["bytes_written"] > 0
     assert current_recovery(model) == Recovery.objects.latest("pk")
-    nothing = "Nothing to update was given: name a card, licences or weight sources."
+    nothing = "You gave nothing to update: name a card, licences or weight sources."
     assert manage("update_model", "ai/x", "--json").json == {"error": nothing}
 
 
@@ -277,9 +277,9 @@ def test_grant_without_a_token_says_null(
 
     assert given.json["token"] is None
     wrong = manage("grant_access", "ai/x", "--email", "nonsense", "--days", "30", "--json")
-    assert wrong.json == {"error": "'nonsense' is not an e-mail address: write it like name@example.org."}
+    assert wrong.json == {"error": "'nonsense' is not an email address: write it like name@example.org."}
     absent = manage("revoke_access", "ai/x", "--email", "who@example.org", "--json")
-    assert absent.json == {"error": "There is no account of who@example.org: check the address."}
+    assert absent.json == {"error": "There is no account for who@example.org: check the address."}
 
 
 def test_grant_with_an_empty_token_name_is_refused_and_grants_nothing(
@@ -290,7 +290,7 @@ def test_grant_with_an_empty_token_name_is_refused_and_grants_nothing(
 
     given = manage("grant_access", "ai/x", *options)
 
-    said = "Give the token a name of 1 to 100 visible characters, so that you know it again."
+    said = "Give the token a name of 1 to 100 visible characters, so that you can recognise it."
     assert (given.status, given.json) == (1, {"error": said})
     assert not Grant.objects.exists()
 

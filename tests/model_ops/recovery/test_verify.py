@@ -1,4 +1,4 @@
-"""A folder against its manifest, which anybody may have written."""
+"""A folder against its manifest, which anyone may have written."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_every_problem_is_found_and_is_one_sentence(folder):
     assert problems(folder) == [
         "config.json is not the file that was written: its hash differs.",
         "'empty.txt' is missing in out or cannot be read.",
-        "model.safetensors may be changed by everybody (mode 0666): chmod 644 it.",
+        "model.safetensors may be changed by everyone (mode 0666): chmod 644 it.",
         f"model.safetensors is {SIZE + 1} bytes long instead of {SIZE}.",
         "'line\\nbreak' is not in weights.manifest.json.",
         "more is not in weights.manifest.json.",

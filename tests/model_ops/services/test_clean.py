@@ -108,7 +108,7 @@ def test_source_that_is_being_fetched_stays(model: Any) -> None:
 def test_nothing_is_removed_while_a_recovery_runs(model: Any) -> None:
     folder = source("far/base", state=RecoveryState.RUNNING)
     unused = blob_path(store_bytes(path="x", content=b"of nobody").sha256)
-    with pytest.raises(Conflict, match="is running: clean up when nothing is being made"):
+    with pytest.raises(Conflict, match="is running: clean up when no recovery is running"):
         clean_weights()
     assert folder.is_dir()
     assert unused.is_file()

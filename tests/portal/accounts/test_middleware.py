@@ -34,7 +34,7 @@ def test_admin_of_staff_in_the_demo_opens_without(signed_in: Callable[..., Clien
 def test_admin_of_an_applicant_is_refused_in_words(signed_in: Callable[..., Client]) -> None:
     page = signed_in("ada").get("/admin/", follow=True)
     assert page.status_code == 403
-    assert "This is not yours to open" in page.content.decode()
+    assert "have access to this page" in page.content.decode()
 
 
 def test_admin_of_a_stranger_leads_to_the_portals_sign_in(client: Client) -> None:

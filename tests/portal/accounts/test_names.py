@@ -90,6 +90,6 @@ def test_check_username_of_its_holder_may_change_case(make_person: Callable[...,
 
 
 def test_check_username_reserved_only_for_the_owner(db: None) -> None:
-    with pytest.raises(ValidationError, match="is kept for the portal itself"):
+    with pytest.raises(ValidationError, match="is reserved for the portal"):
         check_username("Admin")
     assert check_username("Admin", reserved_too=True) == "Admin"

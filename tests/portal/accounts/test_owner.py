@@ -88,7 +88,7 @@ def test_owner_link_keeps_only_a_digest(db: None) -> None:
         ({"password": "gracehopper", "username": "gracehopper"}, "The password is too similar to the"),
         ({"email": "nonsense"}, "Enter a valid email address."),
         ({"username": "a b"}, "Use 1 to 96 letters"),
-        ({"email": "known@example.org"}, "This e-mail address has an account already"),
+        ({"email": "known@example.org"}, "This email address already has an account"),
     ],
 )
 def test_owner_form_with_bad_input_says_why_and_the_link_stays(

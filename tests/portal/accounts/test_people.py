@@ -67,7 +67,7 @@ def test_invite_does_not_believe_an_address_somebody_only_typed(make_person: Cal
     "address", ["", "ada", "ada@", "a b@example.org", "ada@example.org\nBcc: x@example.org"]
 )
 def test_invite_of_no_address_is_refused(db: None, address: str) -> None:
-    with pytest.raises(Invalid, match="is not an e-mail address"):
+    with pytest.raises(Invalid, match="is not an email address"):
         find_or_invite(address)
     assert User.objects.count() == 0
 

@@ -38,7 +38,7 @@ def test_profile_with_a_mistyped_orcid_says_why_and_saves_nothing(signed_in: Cal
     client = signed_in("ada", first_name="Before")
     page = client.post("/me/profile", ADA | {"orcid": "0000-0002-1825-0098"})
     assert page.status_code == 422
-    assert "one of them is mistyped: check your ORCID iD." in page.content.decode()
+    assert "there is a typo: check your ORCID iD." in page.content.decode()
     assert get_user_model().objects.get().first_name == "Before"
 
 

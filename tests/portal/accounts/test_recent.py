@@ -53,7 +53,7 @@ def test_confirmed_post_goes_on_with_what_was_typed(ada: Any) -> None:
     asked = client.post("/me/tokens", {"name": "a cluster", "networks": "192.0.2.0/24"})
     assert asked["Location"] == f"{ASKED}%2Fme%2Ftokens"
     page = client.get(asked["Location"]).content.decode()
-    assert "You then go on where you were." in page
+    assert "After that you continue where you were." in page
     wrong = client.post("/accounts/reauthenticate/", {"password": "wrong", "next": "/me/tokens"})
     assert "This is not your current password: try again." in wrong.content.decode()
     shown = client.post("/accounts/reauthenticate/", PASSWORD | {"next": "/me/tokens"}).content.decode()

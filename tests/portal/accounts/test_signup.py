@@ -15,7 +15,7 @@ from portal.accounts.models import User
 from tests.emails import pressing
 from tests.threads import all_at_once
 
-OUTAGE = "Our mail server does not answer at the moment."
+OUTAGE = "Our mail server is not answering at the moment."
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.org", "password1": "a long engine"}
 
 
@@ -31,7 +31,7 @@ def test_signup_to_confirmed_by_code(client: Client, newest_code: Callable[[], s
     assert client.get(reverse("profile")).status_code == 302
 
     wrong = client.post(reverse("account_email_verification_sent"), {"code": "AAAA-AAAA"})
-    assert "This code does not fit: check your newest email" in wrong.content.decode()
+    assert "This code is wrong: check your newest email" in wrong.content.decode()
     done = client.post(reverse("account_email_verification_sent"), {"code": newest_code()})
     assert (done.status_code, done["Location"]) == (302, "/me/")
 
@@ -55,7 +55,7 @@ def test_signup_never_makes_the_user_name_from_the_address(client: Client) -> No
 
 def test_signup_without_a_readable_name_says_so(client: Client) -> None:
     page = sign_up(client, first_name="\u202e\u2066")
-    assert "Write your name: these characters cannot be shown." in page.content.decode()
+    assert "Enter your name: these characters cannot be shown." in page.content.decode()
     assert User.objects.count() == 0
 
 
@@ -64,7 +64,7 @@ def test_signup_without_a_readable_name_says_so(client: Client) -> None:
     [
         ("ada lovelace", "Use 1 to 96 letters, digits"),
         ("ADA", "“ADA” is taken: choose another user name."),
-        ("admin", "“admin” is kept for the portal itself"),
+        ("admin", "“admin” is reserved for the portal"),
     ],
 )
 def test_signup_with_a_bad_user_name_keeps_the_rest(
@@ -83,7 +83,7 @@ def test_signup_with_a_known_address_looks_the_same_and_tells_its_holder(
     make_person("ada", email="ada@example.org")
     page = sign_up(client, email="ADA@example.org")
     assert (page.status_code, page["Location"]) == (302, reverse("account_email_verification_sent"))
-    assert pressing()[0].subject == "You have an account already"
+    assert pressing()[0].subject == "You already have an account"
     assert User.objects.count() == 1
 
 
@@ -143,7 +143,7 @@ def test_new_code_replaces_the_one_that_waits_for_the_same_browser_alone(
 
 
 def test_signup_without_a_mail_server_says_whom_to_ask(client: Client) -> None:
-    sentence = "This portal has no mail server yet, so its emails do not leave it."
+    sentence = "This portal has no mail server yet, so it cannot send emails."
     assert sentence in client.get(reverse("account_signup")).content.decode()
     assert sentence in client.post(reverse("account_signup"), ADA, follow=True).content.decode()
 
@@ -206,14 +206,14 @@ def test_signup_of_several_with_one_name_at_once_never_breaks(chosen: str) -> No
 @pytest.mark.django_db(transaction=True)
 def test_signup_of_one_address_twice_at_once_makes_one_account() -> None:
     statuses = all_at_once(3, lambda _: sign_up(Client()).status_code)
-    assert set(statuses) <= {302, 429}  # a second mail to one address within minutes is held back
+    assert set(statuses) <= {302, 429}  # a second email to one address within minutes is held back
     assert (statuses.count(302) >= 1, User.objects.count()) == (True, 1)
 
 
 def test_suggestion_is_shown_while_typing(client: Client, make_person: Callable[..., Any]) -> None:
     make_person("zoe-garcia")
     page = client.get(reverse("suggest_username"), {"first_name": "Zoë", "last_name": "García"})
-    assert page.content.decode().strip() == "Left empty, it becomes <strong>zoe-garcia-2</strong>."
+    assert page.content.decode().strip() == "If you leave it empty, it becomes <strong>zoe-garcia-2</strong>."
     assert client.get(reverse("suggest_username")).content.decode().strip() == ""
 
 

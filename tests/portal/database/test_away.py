@@ -17,7 +17,7 @@ from tests.portal.database.conftest import MODEL, SLEEPING, slowed
 from tests.portal.database.test_unavailable import FILE, assert_is_page
 from tests.waiting import wait_until
 
-AWAY = "The portal&#x27;s database does not answer right now."
+AWAY = "The portal&#x27;s database is not answering right now."
 FORM = {"body": b"client_id=x", "Content_Type": "application/x-www-form-urlencoded"}
 
 

@@ -51,7 +51,7 @@ def small(tmp_path: Path) -> Generator[tuple[Portal, Path]]:
 
 
 def begin_sign_in(portal: Portal) -> Answer:
-    """The least that anybody can have the portal write."""
+    """The least that anyone can have the portal write."""
     return portal.ask("POST", "/oauth/device", **FORM)  # type: ignore[arg-type]
 
 

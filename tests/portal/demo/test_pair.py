@@ -1,4 +1,4 @@
-"""Which pair is kept, which is made anew, and the real pair itself (slow: minutes, 4 GB of memory)."""
+"""Which pair is kept, which is made again, and the real pair itself (slow: minutes, 4 GB of memory)."""
 
 import dataclasses
 import hashlib
@@ -131,7 +131,7 @@ def test_real_pair_speaks_and_comes_back(tmp_path: Path) -> None:
 
 
 def check_kept_models(folder: Path) -> None:
-    """An outdated diff is made anew, and the models are not; a whole pair is left as it is."""
+    """An outdated diff is made again, and the models are not; a whole pair is left as it is."""
     stamp = json.loads((folder / STAMP).read_text())
     stamp["recipe"]["diff"] = "another"
     (folder / STAMP).write_text(json.dumps(stamp))

@@ -169,7 +169,7 @@ def test_owners_address_is_in_no_note_and_no_log(state: Path) -> None:
     assert holders == ["pg/owner_password"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs to become someone else")
 def test_root_without_user_namespace_converts_with_nobody_as_the_server(state: Path, monkeypatch) -> None:
     monkeypatch.setenv("GATEHOUSE_USER_NAMESPACE", "off")
     with embedded_servers(state, fsync=False) as pair:

@@ -166,7 +166,7 @@ def test_data_of_another_version_is_refused_in_one_sentence(state: Path) -> None
         pass
     version = state / "pg" / "data" / "PG_VERSION"
     version.write_text("9")
-    with pytest.raises(StartError, match="was made by PostgreSQL 9, and here is only"), servers(state):
+    with pytest.raises(StartError, match="was made by PostgreSQL 9, but only"), servers(state):
         pass
 
 
@@ -184,7 +184,7 @@ def test_awkward_state_folder_gets_its_sockets_in_a_short_private_one(
     assert not folder.exists()
 
 
-@pytest.mark.skipif(not ROOT, reason="only root needs to become somebody else")
+@pytest.mark.skipif(not ROOT, reason="only root needs to become someone else")
 def test_root_without_user_namespace_keeps_the_database_with_nobody(state, monkeypatch) -> None:
     monkeypatch.setenv("GATEHOUSE_USER_NAMESPACE", "off")
     with (

@@ -130,13 +130,13 @@ def test_number_that_is_no_port_is_one_sentence(state: Path, port: int) -> None:
 
 def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(state: Path) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # and does not listen, nor may anybody else there
+        silent.bind(("127.0.0.1", 0))  # and does not listen, nor may anyone else there
         port = silent.getsockname()[1]
         status, output, errors = answer(
             state, "up", "--port", "0", DATABASE_URL=f"postgres://u:p@127.0.0.1:{port}/x"
         )
     assert (status, output, marked(state)) == (1, "", [])
-    assert errors.startswith("The database that DATABASE_URL names does not let us in (")
+    assert errors.startswith("The database that DATABASE_URL names does not accept the connection (")
 
 
 def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> None:
@@ -144,7 +144,7 @@ def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> Non
     well = {"ok": True, "database": True, "broker": True, "worker": True, "clock": True}
     wait_until(lambda: health(address) == well | {"mail": True, "remote": True, "recovery": True})
     owner = process.stdout.readline()
-    assert re.fullmatch(rf"Nobody looks after .* here: {address}/accounts/owner/\S+\n", owner)
+    assert re.fullmatch(rf"This portal has no owner yet\. .* here: {address}/accounts/owner/\S+\n", owner)
 
     status, output, errors = answer(state, "up", "--port", "0")
     in_use = f"The state folder {state} is in use by a running portal (process {process.pid}).\n"
@@ -161,14 +161,14 @@ def test_portal_serves_helps_other_commands_and_stops(state: Path, start) -> Non
 
 def test_what_dies_is_started_again_and_ctrl_c_stops_all(state: Path, start) -> None:
     process, address = start()
-    assert process.stdout.readline().startswith("Nobody looks after this portal yet.")
+    assert process.stdout.readline().startswith("This portal has no owner yet.")
     os.kill(int((state / "pg" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
     for pid in running_with(RUN_MARK, (state / "run" / "mark").read_text()):
         with suppress(FileNotFoundError, ProcessLookupError):
             if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
-    while not (line := process.stderr.readline()).startswith("postgres had stopped and was started again"):
-        assert line.startswith("web had stopped and was started again")  # seen a moment earlier
+    while not (line := process.stderr.readline()).startswith("postgres stopped and was started again"):
+        assert line.startswith("web stopped and was started again")  # seen a moment earlier
     wait_until(lambda: health(address).get("ok"))
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 0

@@ -61,7 +61,7 @@ def test_reviewer_is_told_where_their_tokens_are_made(people: Any, client: Clien
     client.force_login(people.sam)
     response = client.get(PAGE)
     assert response.status_code == 200
-    assert 'make a token at <a href="/me/tokens">' in page(response)
+    assert 'Make a token at <a href="/me/tokens">' in page(response)
 
 
 def test_first_token_is_shown_once_and_not_stored_by_the_browser(people: Any) -> None:
@@ -197,7 +197,7 @@ def test_holder_reads_the_demanded_text_and_agrees_before_the_tokens(
     assert "accept the new licence" in page(people.browser.get("/"))
     refused = people.browser.post(f"{PAGE}/licence", {"licence": demanded.pk})
     assert refused.status_code == 400
-    assert "Tick that you agree" in page(refused)
+    assert "Tick the box to agree" in page(refused)
     assert not LicenceAcceptance.objects.exists()
     agreed = people.browser.post(f"{PAGE}/licence", {"licence": demanded.pk, "agree": "on"})
     assert agreed["Location"] == PAGE

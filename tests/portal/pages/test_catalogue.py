@@ -33,7 +33,7 @@ def page(browser: Client, address: str = "/") -> str:
 def test_empty_catalogue_tells_an_operator_what_to_do(
     client: Client, make_person: Callable[..., Any]
 ) -> None:
-    assert "There is no model here yet" in page(client)
+    assert "There are no models here yet" in page(client)
     client.force_login(make_person("root", is_staff=True, is_superuser=True))
     assert "./dev.py manage add_model" in page(client)
     assert "/admin/access_requests/gatedmodel/add/" in page(client)

@@ -160,13 +160,13 @@ def test_reviewer_is_told_the_role(people: Any) -> None:
     people.browser.force_login(people.rita)
     assert "You are an owner or reviewer of this model" in people.page()
     start_request(model=people.model, applicant=people.rita)
-    assert "Go on with my request" in people.page()
+    assert "Continue my request" in people.page()
 
 
 def test_model_without_gate_is_open(people: Any, make_model: Any, client: Client) -> None:
     make_model("ai/open", gate=Gate.NONE)
     page = text_of(client.get("/ai/open"))
-    assert "Anybody may read this model" in page
+    assert "Anyone may read this model" in page
     assert "HF_TOKEN" not in page
 
 

@@ -83,7 +83,7 @@ def test_person_makes_a_token_that_is_shown_once_with_commands(people: Any) -> N
     ("data", "status", "said"),
     [
         ({"name": ""}, 422, "There is a problem"),
-        ({"name": "x", "expires": "2001-01-01"}, 400, "would have ended already"),
+        ({"name": "x", "expires": "2001-01-01"}, 400, "is in the past"),
         ({"name": "x", "expires": "9999-12-31"}, 400, "at most ten years from now"),
         ({"name": "x", "networks": "10.0.0.0/8, everywhere"}, 422, "'everywhere' is no network"),
         ({"name": "x", "networks": "10.1.2.3/8"}, 422, "which is 10.0.0.0/8"),
@@ -119,7 +119,7 @@ def test_reviewers_token_is_made_and_rotated_with_a_second_factor_alone(
     for address, data in asked:
         refused = client.post(address, data, follow=True)
         assert refused.redirect_chain == [("/accounts/2fa/", 302)]
-        assert "A token that decides needs a second factor" in page(refused)
+        assert "A reviewer token needs a second factor" in page(refused)
     assert AccessToken.objects.filter(user=rita, kind=TokenKind.REVIEWER).count() == 1
     assert client.post(PAGE, {"kind": "user", "name": "x"}).status_code == 200
     assert client.post(f"{PAGE}/{reads.pk}/rotate", {"overlap": "now"}).status_code == 200
@@ -212,7 +212,7 @@ def test_revoked_token_stays_in_sight(people: Any) -> None:
         token.hint,
         "downloading ai/tulu",
         "never",
-        "It cannot be brought back",
+        "You cannot undo this",
     ):
         assert words in page(asked), words
     assert f'href="{PAGE}/{token.pk}/rotate"' in page(asked)
@@ -254,7 +254,7 @@ def test_tokens_of_a_revoked_grant_say_since_when_and_why(people: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rotated", "why"), [(False, "its last day is over"), (True, "replaced by rotation")]
+    ("rotated", "why"), [(False, "its last day has passed"), (True, "replaced by rotation")]
 )
 def test_token_that_ended_by_itself_says_why(people: Any, rotated: bool, why: str) -> None:
     token = tokens.issue_token(grant=people.grant, user=people.ada, name="laptop").token

@@ -1,4 +1,4 @@
-"""Every mail of the people side: a subject, full addresses, people's words as they wrote them."""
+"""Every email of the people side: a subject, full addresses, people's words as they wrote them."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def test_appeal_reaches_the_reviewers(people: Any, submit: Any) -> None:
             "submitted",
             Place.RESET,
             "Your request for ai/tulu was reset",
-            "you may ask again",
+            "you can ask again",
             f"{PAGE}/request",
         ),
         ("rejected", Place.PENDING, "Your request for ai/tulu is open again", "waits for a decision", PAGE),
         ("approved", Place.PENDING, "Your request for ai/tulu is open again", "taken back your access", PAGE),
-        ("approved", Place.REJECTED, "Your request for ai/tulu was rejected", "It ended with that", PAGE),
+        ("approved", Place.REJECTED, "Your request for ai/tulu was rejected", "Your access has ended", PAGE),
     ],
 )
 def test_decision_taken_back_reaches_the_applicant(

@@ -1,4 +1,4 @@
-"""The far side: a second live Gatehouse on a database of its own, behind a proxy that can do wrong."""
+"""The remote: a second live Gatehouse on a database of its own, behind a proxy that can do wrong."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Sides:
         return self.far.proxy
 
     def ask(self, name: str = "", **fields: Any) -> str:
-        """Somebody asks over there; names differ between tests, which share the portal."""
+        """Someone asks over there; names differ between tests, which share the portal."""
         name = name or f"clem-{secrets.token_hex(8)}"
         fields.setdefault("answers", TULU_ANSWERS)
         fields.setdefault("first_name", "Clem")

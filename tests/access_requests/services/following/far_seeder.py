@@ -28,7 +28,7 @@ def model(repo_id: str, card: str) -> dict[str, Any]:
 
 
 def reviewer(name: str, repo_id: str) -> dict[str, Any]:
-    """Somebody who decides there, and their token."""
+    """Someone who decides there, and their token."""
     assign_role(model=_model(repo_id), user=_user(name), role="owner")
     return {"token": _token(name, TokenKind.REVIEWER)}
 
@@ -50,7 +50,7 @@ def ask(
 
 
 def put(name: str, repo_id: str, to: str, by: str, words: str = "") -> dict[str, Any]:
-    """Somebody there decides."""
+    """Someone there decides."""
     move_between_lists.change_place(
         model=_model(repo_id), person=_user(name), to=Place(to), reviewer=_user(by), words=words
     )

@@ -78,7 +78,7 @@ class FaultProxy:
         self._server.server_close()
 
     def instead(self, text: str, reply: Reply, *, times: int | None = None) -> None:
-        """Answers itself whatever has `text` in its line; the far side hears nothing."""
+        """Answers itself whatever has `text` in its line; the remote hears nothing."""
         self._add(text, lambda call, _: reply, before=True, times=times)
 
     def lose(self, text: str, *, times: int | None = 1) -> None:

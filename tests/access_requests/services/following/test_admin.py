@@ -46,10 +46,10 @@ def test_imported_request_shows_where_it_comes_from(
     assert f"From {sides.far_id} at {sides.followed.host}" in shown
     assert f'(<a href="{sides.proxy.url}/{name}"' in shown
     assert f"{name}@far.example.org" in shown
-    assert "as given there, confirmed by nobody here" in shown
+    assert "as given there, not confirmed here" in shown
     assert "Shoe &lt;b&gt;size" in shown
     assert "clement (clement) has confirmed this address here." in shown
-    assert "none here, and no sign-in: imported" in shown
+    assert "none here; imported, cannot sign in" in shown
     assert "Ask for changes" not in shown
 
 
@@ -58,12 +58,12 @@ def test_deciding_on_the_page_says_that_it_is_told_there(sides: Sides, staff_bro
     sides.poll()
     address = page("accessrequest", sides.remote(name).request, action="decide")
     response = staff_browser(sides.rita).post(address, {"outcome": "approved"}, follow=True)
-    assert f"It is told at {sides.followed.host}." in response.content.decode()
+    assert f"The decision is reported to {sides.followed.host}." in response.content.decode()
     assert sides.tell() == [True]
     assert sides.place(name) == "accepted"
     decided = text(staff_browser(sides.rita), page("accessrequest", sides.remote(name).request))
     assert 'value="pending">Reopen' in decided
-    assert "They reach the applicant by mail" not in decided
+    assert "The applicant gets it by email" not in decided
 
 
 def test_difference_is_shown_with_both_states_and_taken_with_one_click(
@@ -83,13 +83,13 @@ def test_difference_is_shown_with_both_states_and_taken_with_one_click(
     assert name in differ
     for address in (page("remoterequest", remote), page("accessrequest", remote.request)):
         assert "Take theirs: accepted" in text(rita, address)
-        assert "Tell ours: pending" in text(rita, address)
+        assert "Report ours: pending" in text(rita, address)
     stale = rita.post(page("remoterequest", remote, action="take"), {"seen": "rejected"}, follow=True)
     assert "look again." in stale.content.decode()
     assert Grant.objects.count() == 0
     rita.post(page("remoterequest", remote, action="take"), {"seen": "accepted"})
     assert Grant.objects.get().granted_by == sides.rita
-    assert "Both sides say the same." in text(rita, page("remoterequest", remote))
+    assert "Both sides agree." in text(rita, page("remoterequest", remote))
     agree = text(rita, reverse("admin:access_requests_remoterequest_changelist") + "?sides=agree")
     assert name in agree
 

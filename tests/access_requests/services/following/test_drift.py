@@ -29,7 +29,7 @@ PAIRS = [
 
 
 def apart(sides: Sides, here: str, there: str) -> str:
-    """Somebody whom both sides knew as pending, decided differently since."""
+    """Someone whom both sides knew as pending, decided differently since."""
     name = sides.ask()
     sides.poll()
     if HERE[here]:

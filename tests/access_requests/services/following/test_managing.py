@@ -85,7 +85,7 @@ def test_follow_is_refused_in_a_sentence(tokens: None, make_model: Any, make_per
     assign_role(model=model, user=owner, role="owner")
     with pytest.raises(NotAllowed, match="You are not an owner"):
         follow(model=model, endpoint=HUB, actor=stranger)
-    with pytest.raises(Invalid, match="has no token here: an operator sets"):
+    with pytest.raises(Invalid, match="has no token here: ask an operator to set"):
         follow(model=model, endpoint="https://third.example.org", actor=owner)
     with pytest.raises(Invalid, match="set GATEHOUSE_FOLLOW_TOKENS to one with write access to ai/tulu"):
         follow(model=model, endpoint="https://third.example.org")

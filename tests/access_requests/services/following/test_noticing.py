@@ -44,7 +44,7 @@ def waiting() -> int:
 
 
 def send_all() -> list[str]:
-    """What has gone out in all, once the hold of every mail is over."""
+    """What has gone out in all, once the hold of every email is over."""
     OutgoingMail.objects.filter(sent_at=None).update(next_try_at=timezone.now())
     send_due()
     return sorted(mail.subject for mail in sent.outbox)

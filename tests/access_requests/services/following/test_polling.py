@@ -243,7 +243,7 @@ def test_token_that_lost_its_right_is_one_sentence_and_stops_polls_until_it_chan
     assert followed.problem.startswith(
         f"{followed.host} does not let our token decide about {sides.far_id} (it answered 403: "
     )
-    assert followed.problem.endswith("mend its rights there and press “Ask now”.")
+    assert followed.problem.endswith("fix its rights there and press “Ask now”.")
     sides.proxy.calls.clear()
     assert sides.poll().state == FollowState.REFUSED
     assert sides.proxy.calls == []
@@ -289,7 +289,7 @@ def test_limit_is_waited_for_and_shown(sides: Sides) -> None:
     followed = sides.poll()
     assert (followed.failures, followed.state) == (1, FollowState.FOLLOWING)
     assert followed.problem == (
-        f"{followed.host} could not be asked: it was asked too often. We ask again when it allows that."
+        f"{followed.host} could not be asked: it was asked too often. We try again when it allows that."
     )
     assert 89 <= (followed.next_poll_at - now).total_seconds() < 120
     calls = len(sides.proxy.calls)
@@ -318,7 +318,7 @@ def test_far_side_in_trouble_is_asked_again_later_and_later(sides: Sides, reply:
         pauses.append(round((followed.next_poll_at - now).total_seconds(), -1))
     assert pauses == [300, 600, 1200]
     assert followed.problem.startswith(f"{followed.host} could not be asked: ")
-    assert sides.remote(name).missed == 0  # a poll that did not see all lists says nothing about anybody
+    assert sides.remote(name).missed == 0  # a poll that did not see all lists says nothing about anyone
     sides.proxy.clear()
     assert sides.poll().problem == ""
 

@@ -32,7 +32,7 @@ LATER = timedelta(hours=2)
 
 
 def imported(sides: Sides) -> str:
-    """Somebody asked there and is known here."""
+    """Someone asked there and is known here."""
     name = sides.ask()
     sides.poll()
     sides.proxy.clear()
@@ -77,7 +77,7 @@ def test_approval_is_told_and_the_grant_stays_here(sides: Sides) -> None:
     grant = Grant.objects.get()
     assert grant.user == sides.remote(name).person.user
     OutgoingMail.objects.all().delete()
-    deliver_grant(grant_id=grant.pk)  # there are no weights here, so none are made and nobody is mailed
+    deliver_grant(grant_id=grant.pk)  # there are no weights here, so none are made and nobody is emailed
     assert (Recovery.objects.count(), OutgoingMail.objects.count()) == (0, 0)
     event = Event.objects.get(kind="remote.told")
     assert event.data == {"to": "accepted", "at": sides.followed.host, "words": ""}
@@ -164,7 +164,7 @@ def test_lost_answer_after_the_write_is_found_out_and_not_written_again(sides: S
 
 @pytest.mark.slow
 def test_lists_that_lag_behind_a_lost_answer_end_in_one_decision(sides: Sides) -> None:
-    """It looks undecided, so it is written again: the far side says that there is nothing to do, and it is done."""
+    """It looks undecided, so it is written again: the remote says that there is nothing to do, and it is done."""
     name = imported(sides)
     decide(sides, name, "approved")
     old: list[list[Any]] = []
@@ -204,7 +204,7 @@ def test_list_that_still_shows_what_was_before_our_write_is_no_drift(sides: Side
     [
         Reply(500, {}),
         pytest.param(Reply(502, b"<html>"), marks=pytest.mark.slow),
-        pytest.param(Reply(409, {"error": "somebody was faster"}), marks=pytest.mark.slow),
+        pytest.param(Reply(409, {"error": "someone was faster"}), marks=pytest.mark.slow),
         Reply(404, {}),
     ],
 )
@@ -231,7 +231,7 @@ def test_limit_is_waited_for_and_costs_no_attempt(sides: Sides) -> None:
     assert (row.state, row.attempts) == (PushState.DUE, 0)
     assert 76 <= (row.next_try_at - now).total_seconds() < 90
     calls = len(sides.proxy.calls)
-    assert push_now(sides) is False  # the endpoint is closed for everybody
+    assert push_now(sides) is False  # the endpoint is closed for everyone
     assert len(sides.proxy.calls) == calls
 
 
@@ -298,7 +298,7 @@ def test_somebody_elses_decision_there_is_not_overwritten(sides: Sides) -> None:
     assert sides.decisions(name) == [["rejected", "We said no."]]
     row = RemotePush.objects.get()
     assert (row.state, row.last_error) == (
-        PushState.FAILED, f"{sides.followed.host}: somebody made it rejected there meanwhile, where we knew pending",
+        PushState.FAILED, f"{sides.followed.host}: someone changed it to rejected there, but we expected pending",
     )  # fmt: skip
     sides.poll()
     remote = sides.remote(name)

@@ -1,4 +1,4 @@
-"""Decisions that were taken back or replaced while nobody knew what the far side made of the first, and their words."""
+"""Decisions that were taken back or replaced while nobody knew what the remote made of the first, and their words."""
 
 from __future__ import annotations
 

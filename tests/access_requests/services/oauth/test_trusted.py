@@ -83,7 +83,7 @@ def test_a_repository_that_was_made_anew_is_trusted_anew(
 ) -> None:
     trade(issuer.identity(SITE))
     anew = {"repository_id": "4712", "ref": "refs/heads/main"}
-    with pytest.raises(OAuthError, match="remove it and trust it anew"):
+    with pytest.raises(OAuthError, match="remove it and trust it again"):
         trade(issuer.identity(SITE, **anew))
     if removed:
         remove_trusted(trusted=trusted, user=ada)

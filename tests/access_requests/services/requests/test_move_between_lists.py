@@ -63,7 +63,7 @@ def last_mail() -> OutgoingMail:
     return OutgoingMail.objects.order_by("-pk")[0]
 
 
-# How somebody comes to stand in a list: by a request, or (with "unasked") by access that nobody asked for.
+# How someone comes to stand in a list: by a request, or (with "unasked") by access that nobody asked for.
 def stand(people: Any, submit: Any, where: str) -> None:
     how, _, unasked = where.partition(" ")
     if unasked:
@@ -211,14 +211,14 @@ def test_rejecting_somebody_with_access_is_one_mail_that_says_both(people: Any, 
         "other",
         "Shared with others.",
     )
-    assert "It ended with that" in last_mail().text
+    assert "Your access has ended" in last_mail().text
     assert last_mail().text.count("Shared with others.") == 1
 
 
 @pytest.mark.parametrize("words", ["", "  ", "\0"])
 def test_rejection_without_words_is_refused(people: Any, submit: Any, words: str) -> None:
     stand(people, submit, "accepted")
-    with pytest.raises(Invalid, match="Write a sentence to the applicant"):
+    with pytest.raises(Invalid, match="Write a message to the applicant"):
         put(people, P.REJECTED, words=words)
     assert place(people) == P.ACCEPTED
 
@@ -319,7 +319,7 @@ def test_nobody_decides_about_themselves_and_no_stranger_decides(people: Any, su
 def test_appeal_is_heard_by_another_reviewer_here_too(people: Any, submit: Any, to: Place) -> None:
     stand(people, submit, "rejected")
     appeal_request(request=AccessRequest.objects.get(), applicant=people.ada, words="Look again.")
-    with pytest.raises(NotAllowed, match="another reviewer must hear the appeal"):
+    with pytest.raises(NotAllowed, match="another reviewer must decide the appeal"):
         put(people, to)
     assert place(people) == P.PENDING
     assert put(people, to, by=people.olga).place == to
@@ -342,7 +342,7 @@ def test_request_that_was_reopened_after_an_appeal_begins_anew(people: Any, subm
     asked = OutgoingMail.objects.filter(to=people.rita.email).count()
     appeal_request(request=AccessRequest.objects.get(), applicant=people.ada, words="And again.")
     assert OutgoingMail.objects.filter(to=people.rita.email).count() == asked + 1
-    with pytest.raises(NotAllowed, match="another reviewer must hear the appeal"):
+    with pytest.raises(NotAllowed, match="another reviewer must decide the appeal"):
         put(people, P.ACCEPTED, by=people.olga)
     put(people, P.ACCEPTED)
     assert Decision.objects.order_by("-pk")[0].on_appeal
@@ -355,7 +355,7 @@ def test_decision_through_the_admin_does_not_override_one(people: Any, submit: A
     stand(people, submit, "rejected")
     request = AccessRequest.objects.get()
     for outcome in (Outcome.APPROVED, Outcome.RESET, Outcome.CHANGES_REQUESTED):
-        with pytest.raises(Conflict, match="was decided already: rejected by rita"):
+        with pytest.raises(Conflict, match="was already decided: rejected by rita"):
             record_decision(request=request, reviewer=people.olga, outcome=outcome, words="Words.")
 
 
@@ -363,7 +363,7 @@ def test_reset_is_one_of_the_decisions_about_a_waiting_request(people: Any, subm
     request = submit(people.ada, people.model)
     decision = record_decision(request=request, reviewer=people.rita, outcome=Outcome.RESET)
     assert (decision.words, place(people)) == ("", P.RESET)
-    with pytest.raises(Conflict, match="was decided already: reset by rita"):
+    with pytest.raises(Conflict, match="was already decided: reset by rita"):
         record_decision(request=request, reviewer=people.olga, outcome=Outcome.APPROVED)
     with pytest.raises(Invalid):
         record_decision(request=request, reviewer=people.olga, outcome=Outcome.REOPENED)
@@ -419,7 +419,7 @@ def test_owner_may_give_themselves_access_and_a_reviewer_may_not(people: Any, su
     assert give(people, to=people.olga, by=people.olga).place == P.ACCEPTED
     request = submit(people.sam, people.model)
     assign_role(model=people.model, user=people.sam, role="owner")
-    with pytest.raises(NotAllowed, match="their own request"):
+    with pytest.raises(NotAllowed, match="your own request"):
         give(people, to=people.sam, by=people.sam)
     request.refresh_from_db()
     assert request.is_open
@@ -439,7 +439,7 @@ def test_who_looked_before_another_decided_comes_too_late(people: Any, submit: A
     submit(people.ada, people.model)
     seen = review_entry(people.ada, people.model)
     put(people, P.ACCEPTED, by=people.olga, seen=seen)
-    with pytest.raises(Conflict, match="was decided already: approved by olga"):
+    with pytest.raises(Conflict, match="was already decided: approved by olga"):
         put(people, P.REJECTED, seen=seen)
     with pytest.raises(NotFound, match="approved by olga"):
         put(people, P.ACCEPTED, seen=seen)

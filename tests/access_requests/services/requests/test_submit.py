@@ -160,7 +160,7 @@ def test_decision_moves_through_in_review(people: Any, submit: Any) -> None:
 def test_strangers_and_applicants_do_not_decide(people: Any, submit: Any) -> None:
     request = submit(people.ada, people.model)
     assign_role(model=people.model, user=people.ada, role="reviewer")
-    for person, sentence in ((people.sam, "not a reviewer"), (people.ada, "their own request")):
+    for person, sentence in ((people.sam, "not a reviewer"), (people.ada, "your own request")):
         with pytest.raises(NotAllowed, match=sentence):
             record_decision(request=request, reviewer=person, outcome=Outcome.APPROVED)
     request.refresh_from_db()
@@ -340,7 +340,7 @@ def test_six_threads_make_one_decision_one_grant_and_one_mail(
     decision = Decision.objects.get()
     assert results.count("won") == 1
     assert all(
-        f"was decided already: {decision.get_outcome_display()} by" in text
+        f"was already decided: {decision.get_outcome_display()} by" in text
         for text in results
         if text != "won"
     )

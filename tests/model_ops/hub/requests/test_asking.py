@@ -72,7 +72,7 @@ def test_what_is_missing_is_named_and_what_was_given_is_kept(
     answer = ask(desk, {label: given for label, given in WHOLE.items() if label not in missing})
     assert (answer.status_code, "X-Error-Code" in answer.headers) == (400, False)
     message = answer.headers["X-Error-Message"]
-    assert "kept as a draft: go on at http://127.0.0.1:8000/ai/plain/request" in message
+    assert "kept as a draft: continue at http://127.0.0.1:8000/ai/plain/request" in message
     assert [label for label in WHOLE if label in message] == [label for label in WHOLE if label in missing]
     request = request_of(desk)
     assert request.state == RequestState.DRAFT
@@ -85,7 +85,7 @@ def test_what_is_missing_is_named_and_what_was_given_is_kept(
 @pytest.mark.parametrize(
     ("label", "bad", "said"),
     [
-        ("Country", "Atlantis", "not a country of the list"),
+        ("Country", "Atlantis", "not in the list"),
         ("Kind of use", "War", "not one of the options"),
         ("Since", "31.1.2024", "not a date"),
         ("Why", {"a": 1}, "must be answered with text"),

@@ -78,7 +78,7 @@ def test_rejection_without_words_is_refused(desk: Any, stand: Any, reason: str |
     stand("pending")
     answer = handle(desk, "rejected", rejectionReason=reason)
     assert answer.status_code == 400
-    assert answer.json()["error"] == "rejectionReason: write a sentence to the applicant: why not."
+    assert answer.json()["error"] == "rejectionReason: write a message to the applicant: say why."
     assert desk.names("pending") == ["ada"]
 
 
@@ -158,13 +158,13 @@ def test_nobody_decides_about_their_own(desk: Any, submit: Any) -> None:
     for status in ("accepted", "rejected", "reset"):
         answer = handle(desk, status, user="rita")
         assert (answer.status_code, "X-Error-Code" in answer.headers) == (403, False)
-        assert "Nobody decides about their own request" in answer.json()["error"]
+        assert "You cannot decide about your own request" in answer.json()["error"]
     assert desk.names("pending") == ["rita"]
 
 
 def test_appeal_is_decided_by_another_reviewer(desk: Any, stand: Any) -> None:
     appeal_request(request=stand("rejected"), applicant=desk.ada, words="Look again.")
-    assert "another reviewer must hear the appeal" in handle(desk, "accepted").json()["error"]
+    assert "another reviewer must decide the appeal" in handle(desk, "accepted").json()["error"]
     body = {"user": "ada", "status": "accepted"}
     assert desk.post("handle", body, who="olga").status_code == 200
 
@@ -301,5 +301,5 @@ def test_decision_of_the_admin_is_told_to_the_script_that_comes_after(desk: Any,
     request = stand("pending")
     record_decision(request=request, reviewer=desk.olga, outcome="approved")
     answer = handle(desk, "accepted")
-    assert "was decided already: approved by olga on 20" in answer.json()["error"]
+    assert "was already decided: approved by olga on 20" in answer.json()["error"]
     assert AccessRequest.objects.get().decisions.count() == 1

@@ -75,7 +75,7 @@ def test_access_that_nobody_asked_for_is_given_and_taken_back(api: HfApi) -> Non
 
 
 def test_rejection_without_words_says_what_is_wanted(api: HfApi) -> None:
-    with pytest.raises(BadRequestError, match="rejectionReason: write a sentence to the applicant"):
+    with pytest.raises(BadRequestError, match="rejectionReason: write a message to the applicant"):
         api.reject_access_request(REPO, "asked-granted", rejection_reason=None)
     assert place_of(api, "asked-granted") == ["accepted"]
 

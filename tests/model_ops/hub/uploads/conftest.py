@@ -22,7 +22,7 @@ NUMBER = itertools.count(1)
 
 @dataclass
 class Maker:
-    """Somebody who owns `repo_id`, and the client with their token."""
+    """Someone who owns `repo_id`, and the client with their token."""
 
     portal: Portal
     repo_id: str

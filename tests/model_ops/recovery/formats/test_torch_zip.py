@@ -59,7 +59,7 @@ def refused(path):
 
 
 def rewrite(path, change, compression=zipfile.ZIP_STORED):
-    """Write a torch file anew with `change(name, data) -> data or None` applied to its entries."""
+    """Write a torch file again with `change(name, data) -> data or None` applied to its entries."""
     with zipfile.ZipFile(path) as source:
         entries = [(info.filename, source.read(info)) for info in source.infolist()]
     with zipfile.ZipFile(path, "w", compression) as target:

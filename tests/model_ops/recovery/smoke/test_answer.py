@@ -146,7 +146,7 @@ def link_out(folder):
 
 
 def grow_beyond_all_memory(folder):
-    """A header and a hole: 8 TB are there as far as anybody can see."""
+    """A header and a hole: 8 TB are there as far as anyone can see."""
     header = json.dumps({"w": {"dtype": "F32", "shape": [2**41], "data_offsets": [0, 2**43]}}).encode()
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)

@@ -31,7 +31,7 @@ def folder(settings: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begun(make_model: Callable[..., Any]) -> Callable[..., Begun]:
-    """`begun("a", path="x")`: a body of 100 bytes that somebody without a name was given."""
+    """`begun("a", path="x")`: a body of 100 bytes that someone without a name was given."""
     model = make_model()
 
     def make(request_id: str, **fields: Any) -> Begun:

@@ -155,7 +155,7 @@ def test_renamed_log_is_read_to_its_end_before_the_new_one(log: Path, waiting: C
     write(log, line("d"))
     assert read_log(log) == 1
     assert ends() == {"a": DONE, "b": DONE, "c": OPEN, "d": OPEN}
-    write(log.with_name("downloads.log.1"), line("c"))  # nginx opens its logs anew a moment after the rename
+    write(log.with_name("downloads.log.1"), line("c"))  # nginx opens its logs again a moment after the rename
     assert read_log(log) == 1
     age(log.with_name("downloads.log.1"))
     assert read_log(log) == 1

@@ -1,4 +1,4 @@
-"""From a grant to readable weights, by a real worker; and what happens when somebody else is faster."""
+"""From a grant to readable weights, by a real worker; and what happens when someone else is faster."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_contents_missing_in_the_store_are_one_sentence(made: Callable[..., Reco
 
     run = SmokeRun.objects.get()
     assert run.state == SmokeState.FAILED
-    assert run.error == f"The weights could not be laid out ({gone}): No such file or directory."
+    assert run.error == f"The weights could not be prepared ({gone}): No such file or directory."
 
 
 def test_answer_that_takes_too_long_is_stopped(made: Callable[..., Recovery]) -> None:
@@ -141,7 +141,7 @@ KEPT = {"prompt": "Who?", "answer": "a\ufffdb", "tokens": 3, "finite": False, "h
         (
             Ended(-9, False, ""),
             SmokeState.FAILED,
-            {"error": "The run was killed by the system (signal 9), most likely for want of memory."},
+            {"error": "The run was killed by the system (signal 9), most likely because memory ran out."},
         ),
         (Ended(-9, True, ""), SmokeState.FAILED, {"error": "There was no answer within 600 seconds."}),
     ],
@@ -216,13 +216,13 @@ def test_nothing_is_expected_where_it_cannot_or_shall_not_be(
     run = SmokeRun.objects.get()
     assert (run.state, run.error) == (
         SmokeState.REFUSED,
-        "transformers is not installed on the worker that took it, so nothing was asked.",
+        "transformers is not installed on this worker, so the test prompt did not run.",
     )
     run.delete()
     settings.GATEHOUSE_SMOKE = False
     expect_answer(recovery=recovery)
     assert SmokeRun.objects.count() == 0
-    with pytest.raises(Conflict, match=rf"^Recovery {recovery.pk} has no weights that can be asked here\.$"):
+    with pytest.raises(Conflict, match=rf"^Recovery {recovery.pk} has no weights that can be tested here\.$"):
         ask_again(recovery=recovery)
 
 
@@ -239,7 +239,7 @@ def test_weights_are_asked_again_by_their_owner_once_at_a_time(
     event = Event.objects.get(kind="recovery.smoke_wanted")
     assert (event.actor, event.data) == (boss, {"recovery": recovery.pk})
     SmokeRun.objects.update(state=SmokeState.RUNNING, ends_by=timezone.now() + timedelta(minutes=1))
-    with pytest.raises(Conflict, match="are being asked right now"):
+    with pytest.raises(Conflict, match="are already being tested"):
         ask_again(recovery=recovery, actor=boss)
 
 
@@ -251,5 +251,5 @@ def test_what_is_not_there_or_was_not_made_here_is_not_asked(
     assert copied is not None
     Recovery.objects.filter(pk=copied.pk).update(state=RecoveryState.READY)
     for recovery in (planned, copied):
-        with pytest.raises(Conflict, match="has no weights that can be asked here"):
+        with pytest.raises(Conflict, match="has no weights that can be tested here"):
             ask_again(recovery=recovery)

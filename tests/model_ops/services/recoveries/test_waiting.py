@@ -34,7 +34,7 @@ from tests.model_ops.conftest import engines, published_files, sha256
 from tests.small_disk import clear, fill, small_disk, take_names
 
 ROOM = "The disk that holds the portal's weights is full, or its quota is used up."
-GOES_ON = "Make room there: the recovery then goes on by itself."
+GOES_ON = "Make room there. The recovery then continues by itself."
 KILLED = "The system ended the run (signal 9), most likely because memory ran out."
 
 
@@ -231,7 +231,7 @@ def test_an_engine_killed_twice_in_a_row_is_tried_again_later_and_finishes(
             recovery = run(model)
         assert len(killed) == 1
         assert (recovery.state, recovery.waiting_for, recovery.tries) == ("planned", WaitsFor.AGAIN, tries)
-        assert recovery.error == f"{KILLED} The recovery goes on by itself."
+        assert recovery.error == f"{KILLED} The recovery continues by itself."
         pauses.append(recovery.retry_at - timezone.now())
         assert leases.claim(recovery_id=recovery.pk) is None
         before = recovery.retry_at
@@ -272,7 +272,7 @@ def test_an_engine_that_is_killed_whenever_it_runs_fails_with_what_was_seen(
 
     assert recovery.state == RecoveryState.FAILED
     assert recovery.error == (
-        f"{KILLED} That happened {MOST_TRIES} times since {since:%H:%M} UTC, and the run got no further. "
+        f"{KILLED} This happened {MOST_TRIES} times since {since:%H:%M} UTC without progress. "
         "Give the worker more memory, then try again."
     )
     assert (recovery.waiting_for, recovery.tries, recovery.waiting_since) == ("", 0, None)
@@ -316,7 +316,7 @@ def test_a_database_that_went_away_fails_no_recovery(add_files_model: Callable[.
 
     recovery.refresh_from_db()
     assert (recovery.state, recovery.waiting_for, recovery.tries) == ("planned", WaitsFor.AGAIN, 1)
-    assert recovery.error == "The portal's database did not answer. The recovery goes on by itself."
+    assert recovery.error == "The portal's database did not answer. The recovery continues by itself."
     assert mails() == []
     assert let_time_pass() == 1
     run_recovery(recovery_id=recovery.pk)
@@ -538,7 +538,7 @@ def test_a_test_prompt_on_a_full_disk_waits(
     waits = SmokeRun.objects.get()
     assert (waits.state, waits.error) == (
         "waiting",
-        "The portal's disk is full: these weights are asked when there is room.",
+        "The portal's disk is full. The test prompt runs when there is room.",
     )
     assert waits.retry_at > timezone.now()
     resume_work()

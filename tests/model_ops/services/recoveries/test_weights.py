@@ -1,4 +1,4 @@
-"""A recovery's row: cancelled, and planned anew when its inputs are named again."""
+"""A recovery's row: cancelled, and planned again when its inputs are named again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_cancelled_recovery_lets_grants_wait_and_tells_nobody(
     assert OutgoingMail.objects.filter(key__contains="failed").count() == 0
     assert weights_state(model).sentence == (
         "The recovery of the weights of ai/plain was cancelled: its owner can try again, "
-        f"and a mail says when they are ready; see {model.address()}/access"
+        f"and you get an email when they are ready; see {model.address()}/access"
     )
 
 

@@ -244,7 +244,7 @@ def test_recovery_on_a_full_disk_goes_on_by_itself_when_there_is_room(
         client.force_login(given.user)
         page = client.get("/ai/tiny/access").content.decode()
         assert "disk has no room for these weights at the moment" in page
-        assert "There is nothing for you to do" in page
+        assert "You don't have to do anything" in page
 
         clear(disk)
 

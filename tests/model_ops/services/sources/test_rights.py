@@ -133,7 +133,7 @@ def test_assignment_is_checked(boss: Any, ada: Any, disk: Path, settings: Any, t
     with pytest.raises(NotAllowed):
         assign_folder(path=str(disk / "ours"), namespace="ai", actor=ada)
     assert assign_folder(path=f"{disk / 'link'}/", namespace="ai", actor=boss).path == str(disk / "ours")
-    with pytest.raises(Conflict, match="is assigned to Ai already"):
+    with pytest.raises(Conflict, match="is already assigned to Ai"):
         assign_folder(path=str(disk / "ours"), namespace="Ai", actor=boss)
     assert AssignedFolder.objects.count() == 1
 

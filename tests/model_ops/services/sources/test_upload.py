@@ -38,7 +38,7 @@ def test_upload_without_weights_or_unknown_is_no_source(held: Uploads) -> None:
         (f"gatehouse:ada/model@{revision.commit}", "holds no weight file"),
         (f"gatehouse:ada/model@{'0' * 40}", "has no commit"),
         ("gatehouse:ada/model@main", "write gatehouse:REPO_ID@COMMIT"),
-        (f"gatehouse:no/such@{revision.commit}", "of no model that you own"),
+        (f"gatehouse:no/such@{revision.commit}", "not belong to a model that you own"),
         ("gatehouse:../..@x", "write gatehouse:REPO_ID@COMMIT"),
     ):
         with pytest.raises(Invalid, match=why):
@@ -51,7 +51,7 @@ def test_in_the_admin_a_source_is_chosen_among_ones_own(make_uploads: Callable[.
     text = f"gatehouse:ada/model@{revision.commit}"
     assert resolve_source(text=text, in_admin=True, actor=ada.owner).revision == revision
     for actor in (eve.owner, None):
-        with pytest.raises(Invalid, match="of no model that you own"):
+        with pytest.raises(Invalid, match="not belong to a model that you own"):
             resolve_source(text=text, in_admin=True, actor=actor)
 
 
