@@ -1,7 +1,11 @@
-"""Secrets: made when a person looks, shown once, stored as digests.
+"""Access tokens: shown once, stored as digests.
 
-`secret` knows their form, `networks` from where they work, `issuing` makes and ends them, `rotating` replaces them,
-`checking` tells who sent one, `uses` remembers when, `reports` ends those that leaked.
+checking  who sent a secret, and whether it works
+issuing   makes tokens and ends them, each with its event
+networks  the networks from which a token works
+rotating  a successor at once, the old token for a chosen overlap
+secret    the form of a secret, its checksum and digest
+uses      when a token was last used; noted in memory, written beside the requests
 """
 
 from access_requests.services.tokens.checking import TokenRefused, authenticate
