@@ -20,7 +20,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 UPLOADS = r"/api/uploads/[^/]+$|/api/models/[^/]+/[^/]+/commit/"
 STAFF_FORMS = r"/admin/access_requests/gatedmodel/(?:add|[^/]+/(?:change|licences))/$"
 MORE_STREAMS = (
-    8  # threads for large bodies beyond those that `uploads.receiving` takes: the staff's, refused ones
+    8  # threads for large bodies beyond those that `hub.receiving` takes: the staff's, refused ones
 )
 STREAMED = re.compile(f"{UPLOADS}|{STAFF_FORMS}")
 

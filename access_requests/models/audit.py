@@ -13,7 +13,7 @@ ERASED = "(erased)"
 
 
 class Event(models.Model):
-    """One thing that happened. Written by `services.audit.append_event` alone.
+    """One thing that happened. Written by `services.event_log.append.append_event` alone.
 
     Names, addresses and free text do not stand in the row but beside it, as `EventText`; the row holds their salted
     digests. Its place in the chain is its `EventLink`. Events of format 1, of earlier versions, hold everything

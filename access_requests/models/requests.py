@@ -25,7 +25,7 @@ WAITING_FIRST = Case(
 
 
 class AccessRequest(models.Model):
-    """State moves only through `services.moves`; the constraints refuse what slips past it."""
+    """State moves only through `services.requests.transitions`; the constraints refuse what slips past it."""
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="requests")
     applicant = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_requests")

@@ -122,7 +122,7 @@ def build_request_form(
     data: Mapping[str, Any] | None = None,
     draft: bool = False,
 ) -> RequestForm:
-    """Return the form for these fields, with their stored `texts` (`services.rendering.gate_texts_of`).
+    """Return the form for these fields, with their stored `texts` (`services.catalogue.rendered_texts.gate_texts_of`).
 
     `initial` are answers as stored, `data` is what was posted.
 

@@ -1,9 +1,9 @@
 """The weights side in the admin.
 
-models         a gated model with its weights: added in one step, changed together with what is published
-recoveries     recoveries: to be read, cancelled and tried again
-revisions      revisions, and whether a model publishes its uploads or holds them
 downloads      the download log
+models         a gated model with its weights: added in one step, changed together with what is published
+recoveries     recoveries: read, cancelled, tried again
+revisions      revisions, and whether a model publishes its uploads or holds them
 source_rights  folders and repositories that a superuser assigned to a namespace
 """
 

@@ -1,10 +1,13 @@
 """One way out for bytes, of three kinds, chosen by `GATEHOUSE_DELIVERY`.
 
-    own     this process answers ranges and the kernel sends the file
-    nginx   the web server in front sends it: we answer with the place (`X-Accel-Redirect`)
-    s3      the client is sent on to a link into a bucket
+Every body is noted in the download log before its first byte. HEAD is always answered here.
 
-Every body is noted in the download log before its first byte. HEAD is always answered here, with the headers of the contract.
+headers  the type and name that a file is sent with
+nginx    nginx in front sends the file: we answer with its place (`X-Accel-Redirect`)
+own      this process answers ranges and the kernel sends the file
+ranges   `Range` as RFC 9110 has it, for single ranges
+s3       the client is sent on to a signed link into a bucket
+ticket   who gets the bytes, by which right, and what the download log notes
 """
 
 from __future__ import annotations

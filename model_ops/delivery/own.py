@@ -45,7 +45,7 @@ def answer(
 ) -> StreamingHttpResponse:
     """The file, or the part of it; raises `Damaged` or `Busy` before anything is sent."""
     body = Body(file, ticket, span, request.META.get("gunicorn.socket"))
-    request.META["gatehouse.counted"] = True  # `running` bounds how many there are: the web server need not
+    request.META["gatehouse.counted"] = True  # `body_slots` bounds their number, so the web server does not
     status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
     response = StreamingHttpResponse(body, status=status)
     # As Django's FileResponse does it: its WSGI handler gives the body to the server's `wsgi.file_wrapper`.

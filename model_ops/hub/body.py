@@ -1,7 +1,7 @@
 """A request's small body: an object of JSON and the texts in it, or a refusal with a sentence.
 
 The portal takes so many bytes (413), only UTF-8, and no text that a database does not take. Bodies that are read in
-pieces are `uploads.receiving`'s.
+pieces are `receiving`'s.
 """
 
 from __future__ import annotations

@@ -1,3 +1,15 @@
+"""The tables of the weights side; import the models from this package.
+
+buckets     copies of contents in a bucket
+downloads   the download log, counts per model and day, and what joins nginx's log to it
+recoveries  weight sources, recoveries, a model's weights, deliveries
+revisions   blobs, revisions, their files, refs
+rights      folders and repositories that a namespace's owners may name
+shards      the shards of a recovery that several workers make together
+smoking     test prompts and their answers
+uploads     whether a model publishes its uploads at once
+"""
+
 from model_ops.models.buckets import BucketCopy
 from model_ops.models.downloads import Download, DownloadDay, LogPosition, ModelDownloads, UnjoinedEnd
 from model_ops.models.recoveries import Delivery, ModelWeights, Recovery, WeightSource

@@ -29,7 +29,7 @@ def new_request_id() -> str:
 class Download(models.Model):
     """One body: who was given which bytes of which file, and what became of it.
 
-    Rows are written by `services.journal`, never while a body is being sent. Bytes and seconds that nobody can
+    Rows are written by `services.downloads.journal`, never while a body is being sent. Bytes and seconds that nobody can
     know (the process was killed, the link leads to a bucket) are null, not 0.
     """
 
@@ -92,7 +92,7 @@ class Download(models.Model):
 
 
 class ModelDownloads(models.Model):
-    """How many bodies of a model were sent; `services.download_counts` counts each with its row in the log."""
+    """How many bodies of a model were sent; `services.downloads.counts` counts each with its row in the log."""
 
     model = models.OneToOneField(
         GatedModel, models.CASCADE, primary_key=True, related_name="download_numbers"

@@ -2,6 +2,23 @@
 
 `servers(state)` runs the two servers; `portal.embedded.supervisor.run_portal(state)` runs everything.
 Both are context managers, and what they start dies with this process, however it ends.
+
+__main__    the command line behind `./dev.py up` and `./dev.py manage`
+_exec       becomes one command that dies with its parent, as another user if asked
+binaries    where the server programs are
+errors      what the launcher says when it cannot go on
+identity    as whom PostgreSQL runs
+listening   the portal's listening socket, opened first
+manage      Django's command line with servers under it
+postgres    PostgreSQL on a private socket, never as root
+prepare     migrations, the owner's link, the report of what is unprotected
+processes   child processes that die with us
+programs    the programs that run beside the servers
+roles       the two roles of the embedded database
+servers     PostgreSQL and Valkey of one state folder
+state       the state folder: what lies where, and who uses it now
+supervisor  the whole portal as one process tree
+valkey      Valkey (or Redis) on a private socket
 """
 
 from portal.embedded.errors import StartError

@@ -1,4 +1,4 @@
-"""Store rendered cards and forms, and render again what an older renderer made."""
+"""Store what `rendering.texts` makes of cards and forms, and render again what an older renderer made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store emails as rows: written with the decision, sent by another process (`send`), retried until they succeed."""
+"""Queue emails as rows, written with the decision; a process of its own (`emails.send`) sends them and tries again."""
 
 from __future__ import annotations
 

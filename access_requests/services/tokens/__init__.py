@@ -1,7 +1,11 @@
-"""Manage tokens: made on demand, shown once, stored as digests.
+"""Access tokens: shown once, stored as digests.
 
-`secret` defines their form, `networks` limits where they work, `issuing` makes and ends them, `rotating` replaces them,
-`checking` finds who sent one, `uses` records when, and `services.leaked_secrets` ends leaked ones.
+checking  who sent a secret, and whether it works
+issuing   makes tokens and ends them, each with its event
+networks  the networks from which a token works
+rotating  a successor at once, the old token for a chosen overlap
+secret    the form of a secret, its checksum and digest
+uses      when a token was last used; noted in memory, written beside the requests
 """
 
 from access_requests.services.tokens.checking import TokenRefused, authenticate

@@ -1,7 +1,7 @@
 """The arithmetic of one block: first plus (or minus) its terms in float32, cast once.
 
 The values are taken where they lie, on the CPU or on a device, in parts. Element-wise IEEE operations give the
-same bits everywhere, but for what a NaN carries: a block that holds one is always made on the CPU (see `making`).
+same bits everywhere, but for what a NaN carries: a block that holds one is always made on the CPU (see `makers`).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def run_shard(
 ) -> dict[str, Any]:
     """Write `folder/shard.file`; returns its record: the manifest line and what was seen per tensor.
 
-    `device` None is the CPU. What a device that fails raises comes through; `devices` knows what to do then.
+    `device` None is the CPU. What a device that fails raises comes through; `device_pool` knows what to do then.
     """
     device = device or Cpu()
     together = (

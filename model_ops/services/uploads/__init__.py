@@ -1,16 +1,16 @@
-"""Uploads: from the bytes of a maker's client to a revision that an owner publishes.
+"""Uploads: from the bytes of a client to a revision that an owner publishes.
 
-paths       which names a repository takes, and which of them a .gitignore leaves out
-staging     content that has arrived and is not in a revision yet
-addresses   signed addresses to which one object's bytes may be sent for a while
+addresses   signed addresses to which one object's bytes may be sent for a day
+committing  a commit: operations on the branch's files, as one new revision
+contents    the contents that a commit names, looked up before the event log is locked
+creating    repositories and branches that a client makes
+errors      what only uploads refuse, each with the status that clients know
+files       a branch's files while a commit changes them
+holding     held revisions: what they would change, publishing and discarding them
+inspecting  whether uploaded files are what their names promise
 objects     which large objects still have to be sent, and where to
 operations  what a client asks of a commit
-files       a branch's files while a commit changes them
-contents    the contents that a commit's operations name, looked up and stored before the event log is locked
-committing  a commit: operations on the branch's files, as one new revision
-inspecting  whether uploaded files are what their names promise, before readers get them
-holding     held revisions: what they would change, publishing and discarding them
+paths       which names a repository takes, and which of them a .gitignore leaves out
 rules       whether a model publishes uploads at once
-sources     an upload as a weight source
-creating    repositories and branches that a client makes
+staging     content that has arrived and is not in a revision yet
 """

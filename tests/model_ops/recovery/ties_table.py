@@ -5,7 +5,7 @@
 For every class a tiny model is made on the meta device, with each switch for tying on alone and with all of them off;
 names of one parameter are a group. The names in files are those that saving would write. What a configuration's JSON
 says of a switch is read through transformers' own configuration class, for every combination of the outer and the
-inner `tie_word_embeddings`. Needs transformers; `test_ties_table.py` compares the table with the installed version.
+inner `tie_word_embeddings`. Needs transformers; `checkpoints/test_tie_table.py` compares the table with the installed version.
 """
 
 from __future__ import annotations
