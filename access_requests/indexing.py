@@ -19,7 +19,7 @@ def _is_valid(schema_editor: Any, name: str) -> bool | None:
             [schema_editor.quote_name(name)],
         )
         found = cursor.fetchone()
-    return found and found[0]
+    return None if found is None else bool(found[0])
 
 
 def _drop(schema_editor: Any, name: str) -> None:

@@ -12,8 +12,9 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db import DataError, ProgrammingError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
 from psycopg import errors
 
 from portal.errors import Unreadable
@@ -41,7 +42,7 @@ SENTENCE = (
 class AdminSite(admin.AdminSite):
     """Answers 400 with a sentence where Django lets the error of a made-up filter, id or value through."""
 
-    def admin_view(self, view: View, cacheable: bool = False) -> View:
+    def admin_view(self, view: View, cacheable: bool = False) -> View:  # type: ignore[override]  # it wraps, as Django's own does
         """Guard each view, its lazy rows and its template included."""
 
         @wraps(view)
@@ -61,7 +62,7 @@ class AdminSite(admin.AdminSite):
 
         return super().admin_view(guarded, cacheable)
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show the start page, with a warning while the mail server takes no emails."""
         from access_requests.admin.log import (
             say_what_waits,  # needs the models, which are loaded after this site

@@ -7,7 +7,7 @@ from typing import Any
 from django_redis.cache import RedisCache
 
 
-class ForgivingCache(RedisCache):
+class ForgivingCache(RedisCache):  # type: ignore[misc]
     """With IGNORE_EXCEPTIONS, `add` answers None when the server is away: that counts as added.
 
     allauth takes a lock by `add` before it counts tries; refused, it would tell everyone who signs in

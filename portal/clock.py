@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
 from celery.beat import Scheduler
 
 from portal import signs
@@ -26,13 +27,15 @@ HUNG_AFTER = 45  # seconds without a turn, after which the clock ends itself, to
 EARLIER = timedelta(days=365)  # than any interval
 
 
-class Clock(Scheduler):  # type: ignore[misc]
+class Clock(Scheduler):
     """A schedule that touches the file named by `--schedule` at every turn."""
 
-    def __init__(self, *args: Any, schedule_filename: str = "", lazy: bool = False, **options: Any) -> None:
+    def __init__(
+        self, app: Celery, *, schedule_filename: str = "", lazy: bool = False, **options: Any
+    ) -> None:
         self.file = Path(schedule_filename) if schedule_filename else None
         self.signed = float("-inf")
-        super().__init__(*args, lazy=lazy, **options)
+        super().__init__(app, lazy=lazy, **options)
 
     def setup_schedule(self) -> None:
         """Make everything due at once."""
@@ -67,4 +70,4 @@ class Clock(Scheduler):  # type: ignore[misc]
             self.sign()
             log.warning("The broker is away, trying again in %.0f s: %s", seconds, error)
 
-        return self.connection.ensure_connection(again, None)
+        return self.connection.ensure_connection(again, None)  # type: ignore[arg-type]  # None: for ever

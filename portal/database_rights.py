@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import transaction
@@ -190,7 +191,7 @@ def _about_functions(cursor: CursorWrapper, name: str) -> list[str]:
     return statements
 
 
-def _one(cursor: CursorWrapper, question: str, *values: object) -> object:
+def _one(cursor: CursorWrapper, question: str, *values: str) -> Any:
     cursor.execute(question, values)
     row = cursor.fetchone()
     return row[0] if row else None

@@ -32,7 +32,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
     answer = JsonResponse(
         {"ok": ok, **parts}, status=200 if ok else 503, headers={"Cache-Control": "no-store"}
     )
-    answer._has_been_logged = True  # type: ignore[attr-defined] - Django's mark: a 503 here is an answer, no error
+    answer._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark: a 503 here is an answer, no error
     return answer
 
 

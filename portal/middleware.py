@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, UnreadablePostError
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+    UnreadablePostError,
+)
+from django.http.response import HttpResponseBase
 
 from access_requests.views.common import Renamed
 from portal import proxies, refusing, unavailable
@@ -29,15 +36,15 @@ class PatienceMiddleware:
     Before the view is known, and for pages, that is short; a view may name its own `patience`, in seconds.
     """
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         patience.begin(kinds.WEB.wait)
         try:
             response = self.get_response(request)
-            if response.streaming and not hasattr(response, "file_to_stream"):
-                response.streaming_content = _begun(response.streaming_content)
+            if isinstance(response, StreamingHttpResponse) and not hasattr(response, "file_to_stream"):
+                response.streaming_content = _begun(iter(response))
         finally:
             patience.end()
         return response

@@ -67,7 +67,7 @@ def only_when_open(
     """404 for everyone else: to them the page does not exist."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if not outbox_is_open(request):
             raise Http404
         return view(request, *args, **kwargs)

@@ -35,7 +35,7 @@ def signs() -> dict[str, bool]:
     return {name: key_of(who) in found for name, who in wanted.items()}
 
 
-class Signing(bootsteps.StartStopStep):  # type: ignore[misc]
+class Signing(bootsteps.StartStopStep):
     """A part of a Celery worker's consumer that signs for its queues while the broker is connected."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)

@@ -105,7 +105,8 @@ class EmailBackend(smtp.EmailBackend):
 
     def _send(self, email_message: EmailMessage) -> bool:
         with self._watch.within(LONGEST):
-            return super()._send(email_message)
+            sent: bool = super()._send(email_message)  # type: ignore[misc]
+            return sent
 
     def close(self) -> None:
         try:

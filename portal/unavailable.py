@@ -92,7 +92,7 @@ def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | 
     if found.seconds:
         response.headers.setdefault("Retry-After", str(found.seconds))
     response.headers.setdefault("Cache-Control", "no-store")
-    response._has_been_logged = True  # type: ignore[attr-defined] - Django's mark, instead of a traceback
+    response._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark, instead of a traceback
     return response
 
 

@@ -32,6 +32,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from gunicorn.http.message import Request
 from gunicorn.workers.gthread import TConn
 
 from portal.arriving import FLOOR, GRACE, SMALL, Arriving
@@ -62,6 +63,8 @@ OWN_SETTINGS = {
 
 class Worker(DrainingWorker):
     """`gthread`, with requests collected before a thread takes them."""
+
+    wsgi: Callable[..., Iterable[bytes]]  # gunicorn's
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -227,14 +230,13 @@ class Worker(DrainingWorker):
             arriving = self.arriving[conn] = Arriving(self.cfg, conn.client, now=now)
             conn.peer = arriving.sender
             arriving.sender = self.sender(conn.peer, "")
-        if arriving.feed(piece, now=now):
-            request = arriving.request
+        if arriving.feed(piece, now=now) and (request := arriving.request) is not None:
             arriving.sender = self.sender(conn.peer, _header(request, "X-FORWARDED-FOR"))
             if arriving.is_chunked:
-                self._refuse(conn, NO_LENGTH)
+                self._refuse(conn, request, NO_LENGTH)
                 return
             if not arriving.complete and arriving.length > SMALL:
-                self._stream(conn, arriving)
+                self._stream(conn, arriving, request)
                 return
             if not arriving.complete and request._expected_100_continue:
                 request._expected_100_continue = False
@@ -245,11 +247,11 @@ class Worker(DrainingWorker):
         else:
             self._bound(conn, arriving)
 
-    def _stream(self, conn: TConn, arriving: Arriving) -> None:
-        if not self.streams(arriving.request.method, arriving.request.path or ""):
-            self._refuse(conn, TOO_LARGE)
+    def _stream(self, conn: TConn, arriving: Arriving, request: Request) -> None:
+        if not self.streams(request.method, request.path or ""):
+            self._refuse(conn, request, TOO_LARGE)
         elif len(self.streaming) >= self.most_streams:
-            self._refuse(conn, BUSY)
+            self._refuse(conn, request, BUSY)
         else:
             self.streaming.add(conn)
             conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED  # where its view refuses it
@@ -287,14 +289,14 @@ class Worker(DrainingWorker):
 
     def _give_up(self, conn: TConn, refusal: Refusal) -> None:
         """End an unfinished request: one without a whole head is not answered."""
-        if self.arriving[conn].in_head:
+        request = self.arriving[conn].request
+        if request is None:
             self._forget(conn)
         else:
-            self._refuse(conn, refusal)
+            self._refuse(conn, request, refusal)
 
-    def _refuse(self, conn: TConn, refusal: Refusal) -> None:
+    def _refuse(self, conn: TConn, request: Request, refusal: Refusal) -> None:
         """Answer in the main loop, as far as the socket takes it, and let the connection end."""
-        request = self.arriving[conn].request
         self._drop(conn)
         headers, body = refusal.answer(path=request.path or "")
         lines = [f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}", "Connection: close"]

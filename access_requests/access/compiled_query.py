@@ -50,7 +50,8 @@ class CompiledQuery:
     @cached_property
     def _compiled(self) -> _Compiled:
         rows = self._build(**self._samples)
-        if rows._prefetch_related_lookups or rows._iterable_class not in READ:
+        prefetched = rows._prefetch_related_lookups  # type: ignore[attr-defined]
+        if prefetched or rows._iterable_class not in READ:
             raise ValueError(
                 "the query must be of objects, without prefetch_related, or of values_list without flat"
             )
@@ -85,7 +86,7 @@ def _reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
     about, annotations = compiler.klass_info, compiler.annotation_col_map
     own = slice(about["select_fields"][0], about["select_fields"][-1] + 1)
     names = [column[0].target.attname for column in compiler.select[own]]
-    related = get_related_populators(about, compiler.select, DEFAULT_DB_ALIAS)
+    related = get_related_populators(about, compiler.select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]  # the stubs are 6.1's
 
     def read(row: Sequence[Any]) -> Any:
         made = _made(about["model"], names, row[own])

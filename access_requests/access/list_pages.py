@@ -89,7 +89,8 @@ def _keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | None, m
         rows = rows.filter(asked_at__gt=wanted.after)
     if wanted.before is not None:
         rows = rows.filter(asked_at__lt=wanted.before)
-    return list(rows.order_by("asked_at", "person").values_list("asked_at", "person")[:most])
+    keys = rows.order_by("asked_at", "person").values_list("asked_at", "person")[:most]
+    return [(at, person) for at, person in keys if at is not None]  # every place in a list has a date
 
 
 def _entries_at(model: GatedModel, place: Place, keys: list[Key]) -> list[ReviewEntry]:

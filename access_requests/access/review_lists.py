@@ -170,10 +170,15 @@ def listed_entries(entries: Iterable[ReviewEntry], *, answers: bool = True) -> l
             entry,
             people[entry.person_id],
             entry.shown,
-            people.get(entry.grant.granted_by_id) if entry.grant and entry.place == Place.ACCEPTED else None,
+            _who_granted(entry, people) if entry.place == Place.ACCEPTED else None,
         )
         for entry in entries
     ]
+
+
+def _who_granted(entry: ReviewEntry, people: dict[int, Named]) -> Named | None:
+    granter = entry.grant.granted_by_id if entry.grant else None
+    return people.get(granter) if granter else None
 
 
 def _named(keys: Iterable[int]) -> dict[int, Named]:

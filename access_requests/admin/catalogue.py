@@ -17,7 +17,14 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from access_requests.access.permissions import is_owner
-from access_requests.admin.base import ReadOnlyAdmin, decides_anything, number_of, say, shown_number
+from access_requests.admin.base import (
+    ReadOnlyAdmin,
+    decides_anything,
+    number_of,
+    say,
+    shown_number,
+    signed_in,
+)
 from access_requests.admin.forms import AddModelForm, ChangeModelForm, FieldForm, LicenceForm, RoleForm
 from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES
@@ -40,9 +47,9 @@ from access_requests.services.catalogue.names import rename_model
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
 
 
-class LicenceInline(admin.TabularInline):
+class LicenceInline(admin.TabularInline):  # type: ignore[type-arg]
     model = LicenceVersion
-    fields = readonly_fields = ["text_link", "language", "digest", "created_at", "retired_at"]
+    fields = readonly_fields = ("text_link", "language", "digest", "created_at", "retired_at")
     extra = 0
     can_delete = False
     verbose_name_plural = "licence texts (immutable; a change makes a new version)"
@@ -69,7 +76,7 @@ class LicenceInline(admin.TabularInline):
         return True
 
 
-class RoleInline(admin.TabularInline):
+class RoleInline(admin.TabularInline):  # type: ignore[type-arg]
     """Owners and reviewers; who may edit the model may edit these."""
 
     model = ModelRole
@@ -109,11 +116,11 @@ class GatedModelAdmin(ReadOnlyAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[GatedModel]:
-        rows = admin.ModelAdmin.get_queryset(self, request).defer("card", "card_data")
+        rows: QuerySet[GatedModel] = admin.ModelAdmin.get_queryset(self, request).defer("card", "card_data")
         waiting = AccessRequest.objects.filter(model=OuterRef("pk"), state__in=WAITING_STATES)
         live = Grant.objects.filter(model=OuterRef("pk"), closed_at__isnull=True)
         rows = rows.annotate(waiting_count=number_of(waiting, "model"), grant_count=number_of(live, "model"))
-        return rows if request.user.is_superuser else rows.filter(roles__user=request.user)
+        return rows if request.user.is_superuser else rows.filter(roles__user=signed_in(request))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return admin.ModelAdmin.has_add_permission(self, request)
@@ -129,19 +136,20 @@ class GatedModelAdmin(ReadOnlyAdmin):
 
     @admin.display(description="to decide", ordering="waiting_count")
     def to_decide(self, model: GatedModel) -> SafeString | int:
-        if not model.waiting_count:
+        waiting: int = model.waiting_count  # type: ignore[attr-defined]
+        if not waiting:
             return 0
         queue = reverse("admin:access_requests_accessrequest_changelist")
         return format_html(
             '<a href="{}?{}">{}</a>',
             queue,
             urlencode({"state": "waiting", "model": model.repo_id}),
-            shown_number(model.waiting_count),
+            shown_number(waiting),
         )
 
     @admin.display(description="people with access", ordering="grant_count")
     def with_access(self, model: GatedModel) -> str:
-        return shown_number(model.grant_count)
+        return shown_number(model.grant_count)  # type: ignore[attr-defined]
 
     @admin.display(description="form, as it was read")
     def how_read(self, model: GatedModel) -> SafeString:
@@ -160,7 +168,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         if obj is not None and not self.has_change_permission(request, obj):
             return super().get_form(request, obj, change, **kwargs)
         form = super().get_form(request, obj, change, form=self.form_for(obj), **kwargs)
-        form.rule_error = getattr(request, "rule_error", None)
+        form.rule_error = getattr(request, "rule_error", None)  # type: ignore[attr-defined]
         return form
 
     def form_for(self, obj: GatedModel | None) -> type[AddModelForm | ChangeModelForm]:
@@ -195,7 +203,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         try:
             return super().changeform_view(request, object_id, *args, **kwargs)
         except RuleError as error:
-            request.rule_error = error
+            request.rule_error = error  # type: ignore[attr-defined]
             return super().changeform_view(request, object_id, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: GatedModel, form: Any, change: bool) -> None:
@@ -208,13 +216,13 @@ class GatedModelAdmin(ReadOnlyAdmin):
         if "card" in form.changed_data:  # rendered before anything is locked
             card = prepare_card(given["card"], repo_id=given["repo_id"], replaces=stored.card)
         if "repo_id" in form.changed_data:  # first: ids are locked before the model's row
-            rename_model(model=stored, to=given["repo_id"], actor=request.user)
+            rename_model(model=stored, to=given["repo_id"], actor=signed_in(request))
         if card is not None:
-            read = update_card(model=stored, card=card, actor=request.user)
+            read = update_card(model=stored, card=card, actor=signed_in(request))
             for warning in read.warnings:
                 messages.warning(request, warning)
         settings = {name: given[name] for name in ("gate", "grant_days", "listed")}
-        change_settings(model=stored, actor=request.user, **settings)
+        change_settings(model=stored, actor=signed_in(request), **settings)
         self.published(request, stored)
 
     def add(self, request: HttpRequest, obj: GatedModel, given: dict[str, Any]) -> None:
@@ -231,8 +239,8 @@ class GatedModelAdmin(ReadOnlyAdmin):
             "gate": given["gate"],
             "days": given["grant_days"],
             "listed": given["listed"],
-            "owner": request.user,
-            "actor": request.user,
+            "owner": signed_in(request),
+            "actor": signed_in(request),
         }
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
@@ -250,14 +258,14 @@ class GatedModelAdmin(ReadOnlyAdmin):
         model = GatedModel.objects.get(pk=form.instance.pk)
         formset.save(commit=False)
         for role in formset.deleted_objects:
-            assign_role(model=model, user=role.user, role="", actor=request.user)
+            assign_role(model=model, user=role.user, role="", actor=signed_in(request))
         for role, _changed in formset.changed_objects:
             before = ModelRole.objects.select_related("user").get(pk=role.pk).user
             if before != role.user:
-                assign_role(model=model, user=before, role="", actor=request.user)
-            assign_role(model=model, user=role.user, role=role.role, actor=request.user)
+                assign_role(model=model, user=before, role="", actor=signed_in(request))
+            assign_role(model=model, user=role.user, role=role.role, actor=signed_in(request))
         for role in formset.new_objects:
-            assign_role(model=model, user=role.user, role=role.role, actor=request.user)
+            assign_role(model=model, user=role.user, role=role.role, actor=signed_in(request))
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -298,7 +306,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 pk=number if number.isdecimal() and len(number) < 19 else 0
             ).first()
             if licence is not None:
-                retire_licence(model=model, licence=licence, actor=request.user)
+                retire_licence(model=model, licence=licence, actor=signed_in(request))
                 messages.success(
                     request, f"{licence.name} is retired. The portal still records who accepted it."
                 )
@@ -307,7 +315,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
             form.cleaned_data["name"], form.cleaned_data["language"], form.cleaned_data["text"]
         )
         added = add_licence(
-            model=model, licence=text, must_accept=form.cleaned_data["must_accept"], actor=request.user
+            model=model, licence=text, must_accept=form.cleaned_data["must_accept"], actor=signed_in(request)
         )
         if added.fresh:
             messages.success(
@@ -333,7 +341,9 @@ class GatedModelAdmin(ReadOnlyAdmin):
         if request.method == "POST" and all(form.is_valid() for _, _, form in rows):
             try:
                 change_fields(
-                    model=model, choices={f.key: form.choice() for f, _, form in rows}, actor=request.user
+                    model=model,
+                    choices={f.key: form.choice() for f, _, form in rows},
+                    actor=signed_in(request),
                 )
             except RuleError as error:
                 say(request, error)

@@ -42,9 +42,10 @@ def shown(value: Any) -> str:
 
 def holders(person: RemotePerson) -> QuerySet[EmailAddress]:
     """Who has confirmed here the address that the remote gave: a hint, and no proof that both are one."""
+    known: QuerySet[EmailAddress] = EmailAddress.objects.all()
     if not person.email:
-        return EmailAddress.objects.none()
-    return EmailAddress.objects.filter(email__iexact=person.email, verified=True).select_related("user")
+        return known.none()
+    return known.filter(email__iexact=person.email, verified=True).select_related("user")
 
 
 def same_address(request: AccessRequest, http_request: HttpRequest) -> SafeString | str:

@@ -65,7 +65,7 @@ class ModelFilter(admin.SimpleListFilter):
     def has_output(self) -> bool:
         return self.many or bool(self.lookup_choices)
 
-    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # for our template
         """Yield what the template shows: the links, or first the field's other parameters.
 
         A choice takes the place of a model that an old address names by its key.
@@ -137,7 +137,8 @@ def _span(text: str) -> tuple[datetime, datetime] | None:
     """The beginning and the end of a year, a month or a day; None for nonsense."""
     try:
         year, *rest = (int(part) for part in text.split("-"))
-        start = datetime(year, *[*rest, 1, 1][:2], tzinfo=UTC)  # type: ignore[arg-type]
+        month, day = [*rest, 1, 1][:2]
+        start = datetime(year, month, day, tzinfo=UTC)
         match len(rest):
             case 0:
                 return start, start.replace(year=year + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from access_requests.access.permissions import decidable_models, is_owner
-from access_requests.admin.base import COUNTED, ReadOnlyAdmin, number_of, say, shown_number
+from access_requests.admin.base import COUNTED, ReadOnlyAdmin, number_of, say, shown_number, signed_in
 from access_requests.enums import FarStatus, FollowState, Gate, PushState, Role
 from access_requests.errors import RuleError
 from access_requests.models import FollowedRepo, GatedModel, RemotePush, RemoteRequest
@@ -62,10 +62,11 @@ class FollowForm(forms.Form):
 
     def __init__(self, user: Any, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["model"].queryset = owned_models(user).exclude(
-            followed_repos__in=FollowedRepo.objects.exclude(state=FollowState.ENDED)
-        )
-        self.fields["endpoint"].choices = [(address, address) for address in known_endpoints()]
+        followed = FollowedRepo.objects.exclude(state=FollowState.ENDED)
+        models = owned_models(user).exclude(followed_repos__in=followed)
+        cast("forms.ModelChoiceField[GatedModel]", self.fields["model"]).queryset = models
+        endpoints = [(address, address) for address in known_endpoints()]
+        cast("forms.ChoiceField", self.fields["endpoint"]).choices = endpoints
 
 
 class FollowingForm(forms.Form):
@@ -92,7 +93,8 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         differing = RemoteRequest.objects.filter(followed=OuterRef("pk"), drifted_at__isnull=False)
         untold = RemotePush.objects.filter(remote__followed=OuterRef("pk"), state__in=OPEN_PUSHES)
         counts = {"drifted": number_of(differing, "followed"), "telling": number_of(untold, "state")}
-        return super().get_queryset(request).annotate(**counts).defer("model__card", "model__card_data")
+        rows: QuerySet[FollowedRepo] = super().get_queryset(request).annotate(**counts)
+        return rows.defer("model__card", "model__card_data")
 
     def get_urls(self) -> list[URLPattern]:
         info = "access_requests_followedrepo"
@@ -125,11 +127,11 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
 
     @admin.display(description="differ", ordering="drifted")
     def differ(self, followed: FollowedRepo) -> str:
-        return shown_number(followed.drifted)
+        return shown_number(followed.drifted)  # type: ignore[attr-defined]
 
     @admin.display(description="to be told", ordering="telling")
     def untold(self, followed: FollowedRepo) -> str:
-        return shown_number(followed.telling)
+        return shown_number(followed.telling)  # type: ignore[attr-defined]
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -137,7 +139,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         form = FollowForm(request.user, request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                followed = follow(actor=request.user, **form.cleaned_data)
+                followed = follow(actor=signed_in(request), **form.cleaned_data)
             except RuleError as error:
                 form.add_error(None, error.sentence)
             else:
@@ -194,7 +196,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         if followed is None:
             return self.not_there(request, object_id)
         try:
-            act(followed=followed, actor=request.user)
+            act(followed=followed, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:
@@ -223,7 +225,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         form = self._form(followed, request.POST)
         if form.is_valid():
             try:
-                change_following(followed=followed, actor=request.user, **form.cleaned_data)
+                change_following(followed=followed, actor=signed_in(request), **form.cleaned_data)
             except RuleError as error:
                 form.add_error(error.field if error.field in form.fields else None, error.sentence)
             else:
@@ -248,7 +250,7 @@ class DriftFilter(admin.SimpleListFilter):
 class FollowedFilter(admin.RelatedFieldListFilter):
     """The repositories of the visitor's models; which of them have rows is not asked of the rows."""
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:  # type: ignore[override]
         theirs = FollowedRepo.objects.filter(model__in=decidable_models(request.user)).values("pk")
         choices: list[tuple[Any, str]] = field.get_choices(
             include_blank=False, limit_choices_to={"pk__in": theirs}, ordering=("far_id",)
@@ -325,7 +327,7 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
         if remote is None:
             return self.not_there(request, object_id)
         try:
-            act(remote=remote, actor=request.user, seen=request.POST.get("seen", ""))
+            act(remote=remote, actor=signed_in(request), seen=request.POST.get("seen", ""))
         except RuleError as error:
             say(request, error)
         else:

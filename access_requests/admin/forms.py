@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib.auth import get_user_model
@@ -45,7 +45,7 @@ class CardField(forms.CharField):
         return str(super().to_python(value)).replace("\r\n", "\n").replace("\r", "\n")
 
 
-class ServiceForm(forms.ModelForm):
+class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
     """Shows what a service said; `rule_error` is set by the admin for the second showing."""
 
     rule_error: RuleError | None = None
@@ -59,7 +59,7 @@ class ServiceForm(forms.ModelForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         """Uniqueness is refused by the service, in a sentence."""
-        return {*super()._get_validation_exclusions(), "repo_id"}
+        return {*super()._get_validation_exclusions(), "repo_id"}  # type: ignore[misc]
 
 
 class AddModelForm(ServiceForm):
@@ -101,7 +101,7 @@ class ChangeModelForm(ServiceForm):
         help_texts = {"repo_id": "Clients and pages that use a former id are redirected to the new one."}
 
 
-class RoleForm(forms.ModelForm):
+class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
     """A person by user name or email address: a list of all accounts would tell owners who is here."""
 
     person = forms.CharField(max_length=254, help_text="User name or email address")
@@ -116,7 +116,7 @@ class RoleForm(forms.ModelForm):
             self.initial["person"] = self.instance.user.username
 
     def clean_person(self) -> str:
-        named = self.cleaned_data["person"].strip()
+        named: str = self.cleaned_data["person"].strip()
         people = get_user_model().objects.filter(imported=False)
         person = people.filter(Q(username__iexact=named) | Q(email__iexact=named)).first()
         if person is None:
@@ -126,7 +126,7 @@ class RoleForm(forms.ModelForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         """Naming someone a second time changes their role."""
-        return {*super()._get_validation_exclusions(), "user", "model"}
+        return {*super()._get_validation_exclusions(), "user", "model"}  # type: ignore[misc]
 
 
 class LicenceForm(forms.Form):
@@ -170,7 +170,7 @@ class FieldForm(forms.Form):
         super().__init__(data, prefix=field.key, initial={"role": field.role, "required": field.required})
         declared = field.declared or field.type
         fitting = [role for role, types in ROLE_TYPES.items() if declared in types]
-        self.fields["role"].choices = [
+        cast("forms.ChoiceField", self.fields["role"]).choices = [
             ("", "nothing special"),
             *((role, role.replace("_", " ")) for role in fitting),
         ]

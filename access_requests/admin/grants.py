@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.admin.filters import ModelFilter
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, Grant
@@ -35,7 +36,7 @@ class StandingFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, grants: Any) -> Any:
         now = timezone.now()
-        chosen = {
+        chosen: dict[str, dict[str, Any]] = {
             "live": {"revoked_at__isnull": True, "ends_at__gt": now},
             "ended": {"revoked_at__isnull": True, "ends_at__lte": now},
             "revoked": {"revoked_at__isnull": False},
@@ -43,9 +44,9 @@ class StandingFilter(admin.SimpleListFilter):
         return grants.filter(**chosen.get(self.value() or "", {}))
 
 
-class TokenInline(admin.TabularInline):
+class TokenInline(admin.TabularInline):  # type: ignore[type-arg]
     model = AccessToken
-    fields = readonly_fields = [
+    fields = readonly_fields = (
         "name",
         "hint",
         "created_at",
@@ -53,7 +54,7 @@ class TokenInline(admin.TabularInline):
         "revoked_at",
         "last_used_at",
         "last_used_address",
-    ]
+    )
     extra = 0
     can_delete = False
     verbose_name_plural = "tokens (only their digests are stored)"
@@ -85,7 +86,7 @@ class GrantAdmin(ReadOnlyAdmin):
     search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
     search_help_text = "A person or a model"
     finds_signs = True
-    fields = [
+    fields = (
         "model",
         "user",
         "standing",
@@ -95,7 +96,7 @@ class GrantAdmin(ReadOnlyAdmin):
         "starts_at",
         "ends_at",
         "first_token_at",
-    ]
+    )
     readonly_fields = ["standing"]
     inlines = [TokenInline]
     change_form_template = "admin/access_requests/grant/change_form.html"
@@ -103,16 +104,16 @@ class GrantAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Grant]:
         return super().get_queryset(request).defer("model__card")
 
-    def get_ordering(self, request: HttpRequest) -> list[str]:
+    def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
         """The newest first; of those that have ended, the last one to end."""
         return ["-ends_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
     def condition(self, term: str) -> Q:
         return of_people("user_id", people_like(term)) | Q(AnyOf(F("model_id"), models_like(term)))
 
-    def get_fields(self, request: HttpRequest, obj: Grant | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Grant | None = None) -> tuple[str, ...]:
         ended = ["revoked_at", "revoked_by", "revoke_reason"] if obj and obj.revoked_at else []
-        return [*self.fields, *ended]
+        return (*self.fields, *ended)
 
     def get_urls(self) -> list[URLPattern]:
         revoke = path(
@@ -143,7 +144,10 @@ class GrantAdmin(ReadOnlyAdmin):
         if request.method == "POST" and form.is_valid():
             try:
                 revoke_access(
-                    model=grant.model, user=grant.user, reason=form.cleaned_data["reason"], actor=request.user
+                    model=grant.model,
+                    user=grant.user,
+                    reason=form.cleaned_data["reason"],
+                    actor=signed_in(request),
                 )
             except RuleError as error:
                 say(request, error)

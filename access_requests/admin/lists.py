@@ -159,7 +159,7 @@ def search_keys(
     return found.union(more), len(more) > MOST_FOUND
 
 
-class LongList(admin.ModelAdmin):
+class LongList(admin.ModelAdmin):  # type: ignore[type-arg]
     """A list that stays fast. `condition` says where a term of a search is looked for."""
 
     paginator = CappedPaginator
@@ -173,11 +173,11 @@ class LongList(admin.ModelAdmin):
 
     def own_order(self, request: HttpRequest) -> list[Any]:
         """Return the order that the list's indexes have; it ends with the key."""
-        order = list(self.get_ordering(request) or self.opts.ordering)
+        order = list(self.get_ordering(request) or self.opts.ordering or ())
         return order if order and order[-1] in {"pk", "-pk"} else [*order, "-pk"]
 
     def get_paginator(self, request: HttpRequest, *arguments: Any, **options: Any) -> CappedPaginator:
-        paginator: CappedPaginator = super().get_paginator(request, *arguments, **options)
+        paginator = cast("CappedPaginator", super().get_paginator(request, *arguments, **options))
         paginator.models = self.models_read_apart(request)
         return paginator
 

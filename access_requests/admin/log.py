@@ -185,7 +185,8 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutgoingMail]:
         """With `not_before`: when it is tried next, which the pause of a failing server puts off."""
         server = MailServer.objects.filter(pk=MailServer.ROW, failures__gt=0).values("paused_until")
-        return super().get_queryset(request).annotate(not_before=Greatest("next_try_at", Subquery(server)))
+        rows: QuerySet[OutgoingMail] = super().get_queryset(request)
+        return rows.annotate(not_before=Greatest("next_try_at", Subquery(server)))
 
     @admin.display(description="next try", ordering="next_try_at")
     def next_try(self, mail: OutgoingMail) -> str:

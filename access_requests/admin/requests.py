@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 from django_countries import countries
 
 from access_requests.access.review_lists import review_entry
-from access_requests.admin.base import ReadOnlyAdmin, decided_models
+from access_requests.admin.base import ReadOnlyAdmin, decided_models, signed_in
 from access_requests.admin.filters import ModelFilter, countries_of, distinct_values
 from access_requests.admin.review_page import review_page_context
 from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, RequestState
@@ -173,7 +173,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         try:
             decision = record_decision(
                 request=asked,
-                reviewer=request.user,
+                reviewer=signed_in(request),
                 outcome=request.POST.get("outcome", ""),
                 **form.cleaned_data,
             )
@@ -200,7 +200,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
                 model=asked.model,
                 person=asked.applicant,
                 to=to,
-                reviewer=request.user,
+                reviewer=signed_in(request),
                 words=typed["back_words"],
                 seen=replace(now, request=asked, decision=typed["seen"] or None),
             )

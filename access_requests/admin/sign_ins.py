@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
-from access_requests.admin.base import ReadOnlyAdmin
+from access_requests.admin.base import ReadOnlyAdmin, signed_in
 from access_requests.models import Machine, TokenExchange, TrustedRepository
 from access_requests.services.oauth.machines import sign_out
 from access_requests.services.oauth.trusted import remove_trusted
@@ -56,17 +56,17 @@ class MachineAdmin(SuperuserAdmin):
     def sign_out_machines(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
         """Ends each with its tokens; its person sees why on their page."""
         ended = sum(
-            sign_out(machine=machine, why="signed out by an administrator", actor=request.user)
+            sign_out(machine=machine, why="signed out by an administrator", actor=signed_in(request))
             for machine in machines
         )
         messages.success(request, f"Signed out: {ended}.")
 
 
-class ExchangeInline(admin.TabularInline):
+class ExchangeInline(admin.TabularInline):  # type: ignore[type-arg]
     """What a trusted repository was given last."""
 
     model = TokenExchange
-    fields = readonly_fields = ["at", "address", "token", "claims"]
+    fields = readonly_fields = ("at", "address", "token", "claims")
     extra = 0
     can_delete = False
     verbose_name_plural = "the last exchanges"
@@ -125,5 +125,5 @@ class TrustedRepositoryAdmin(SuperuserAdmin):
     @admin.action(description="Stop trusting the chosen repositories", permissions=["view"])
     def remove_trust(self, request: HttpRequest, repositories: QuerySet[TrustedRepository]) -> None:
         """Ends each with the tokens that it gave."""
-        ended = sum(remove_trusted(trusted=trusted, user=request.user) for trusted in repositories)
+        ended = sum(remove_trusted(trusted=trusted, user=signed_in(request)) for trusted in repositories)
         messages.success(request, f"No longer trusted. Tokens that ended: {ended}.")

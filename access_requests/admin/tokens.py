@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.errors import RuleError
 from access_requests.models import AccessToken, Grant
 from access_requests.search import (
@@ -71,7 +72,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_select_related = ["user", "grant__model"]
     search_fields = ["name"]  # shows the field; `condition` says where a term is looked for
     search_help_text = "Name and beginning of a token, its person, its model, a network address"
-    fields = [
+    fields = (
         "name",
         "hint",
         "kind",
@@ -86,14 +87,14 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         "last_used_at",
         "last_used_address",
         "last_used_client",
-    ]
+    )
     readonly_fields = ["standing"]
     change_form_template = "admin/access_requests/accesstoken/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessToken]:
         return super().get_queryset(request).defer("grant__model__card")
 
-    def get_ordering(self, request: HttpRequest) -> list[str]:
+    def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
         """The newest first; of those that have ended, the last one to end."""
         return ["-expires_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
@@ -107,9 +108,9 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         address = network_address(term)
         return found | Q(last_used_address=address) if address else found
 
-    def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> tuple[str, ...]:
         ended = ["revoked_at", "revoke_reason"] if obj and obj.revoked_at else []
-        return [*self.fields, *ended]
+        return (*self.fields, *ended)
 
     def get_urls(self) -> list[URLPattern]:
         revoke = path(
@@ -160,7 +161,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                revoke_token(token=token, user=request.user, reason=form.cleaned_data["reason"])
+                revoke_token(token=token, user=signed_in(request), reason=form.cleaned_data["reason"])
             except RuleError as error:
                 say(request, error)
             else:

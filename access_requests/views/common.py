@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -10,6 +11,9 @@ from django.shortcuts import render
 
 from access_requests.access.catalogue import find_model, find_renamed, may_know_of
 from access_requests.models import GatedModel
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
 
 
 class Renamed(Http404):
@@ -37,6 +41,11 @@ def known_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
     if model is None or not may_know_of(request.user, model):
         raise Http404(f"There is no model {repo_id} here.")
     return model
+
+
+def signed_in(request: HttpRequest) -> User:
+    """Return the user of a page that requires signing in."""
+    return cast("User", request.user)
 
 
 @dataclass(frozen=True)

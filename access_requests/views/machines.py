@@ -20,7 +20,7 @@ from access_requests.errors import RuleError
 from access_requests.models import DeviceCode, Machine
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.machines import TOKEN_DAYS, UNUSED_DAYS, sign_out
-from access_requests.views.common import Ending, ask_before
+from access_requests.views.common import Ending, ask_before, signed_in
 from access_requests.views.recent import need_recent_sign_in
 
 KNOWN_CLIENTS = {"26be6b09-91c5-47da-9861-d2d2bb7a7e36": "hf auth login (huggingface_hub)"}
@@ -71,7 +71,7 @@ def activate(request: HttpRequest) -> HttpResponse:
         return render(request, "access_requests/activate.html", {"form": form}, status=422)
     try:
         code = codes.find_waiting(
-            typed=form.cleaned_data["user_code"], user=request.user, address=_address(request)
+            typed=form.cleaned_data["user_code"], user=signed_in(request), address=_address(request)
         )
         return _decide(request, code) if request.method == "POST" else _ask(request, code)
     except RuleError as error:
@@ -81,7 +81,7 @@ def activate(request: HttpRequest) -> HttpResponse:
 
 def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
     if request.POST.get("decision") == "deny":
-        codes.deny(code=code, user=request.user)
+        codes.deny(code=code, user=signed_in(request))
         messages.success(
             request,
             "Denied: the machine got no access. If you did not start this, you don't have to do anything else.",
@@ -94,7 +94,7 @@ def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
         return _ask(request, code, form)
     need_recent_sign_in(request)
     try:
-        machine = codes.approve(code=code, user=request.user, name=form.cleaned_data["name"])
+        machine = codes.approve(code=code, user=signed_in(request), name=form.cleaned_data["name"])
     except RuleError as error:
         if error.field != "name":
             raise
@@ -135,7 +135,7 @@ def _address(request: HttpRequest) -> str | None:
 def machines(request: HttpRequest) -> HttpResponse:
     """Every machine that this person signed in, and those that were signed out lately."""
     rows = (
-        Machine.objects.filter(user=request.user)
+        Machine.objects.filter(user=signed_in(request))
         .annotate(last_used_at=Max("refresh_tokens__token__last_used_at"))
         .order_by("-pk")
     )
@@ -151,12 +151,12 @@ def machines(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def machine_sign_out(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks, and on a POST ends one machine with all its tokens."""
-    machine = Machine.objects.filter(pk=pk, user=request.user).first()
+    machine = Machine.objects.filter(pk=pk, user=signed_in(request)).first()
     if machine is None:
         raise Http404(f"You have no machine {pk}.")
     if request.method != "POST":
         return ask_before(request, _sign_out(machine)) if machine.is_live() else redirect("machines")
-    sign_out(machine=machine, why="signed out on the page", actor=request.user)
+    sign_out(machine=machine, why="signed out on the page", actor=signed_in(request))
     messages.success(request, f"“{machine.name}” is signed out. Its tokens no longer work.")
     return redirect("machines")
 

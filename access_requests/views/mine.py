@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 
 from access_requests.models import AccessRequest, AccessToken, Decision, Grant
 from access_requests.services.tokens.issuing import BY_HAND, live_tokens
+from access_requests.views.common import signed_in
 
 
 @login_required
@@ -23,11 +24,11 @@ def mine(request: HttpRequest) -> HttpResponse:
         "tokens", live_tokens(AccessToken.objects.filter(origin__in=BY_HAND)), to_attr="usable_tokens"
     )
     context = {
-        "requests": AccessRequest.objects.filter(applicant=request.user)
+        "requests": AccessRequest.objects.filter(applicant=signed_in(request))
         .select_related("model")
         .defer("model__card")
         .prefetch_related(decisions),
-        "grants": Grant.objects.filter(user=request.user)
+        "grants": Grant.objects.filter(user=signed_in(request))
         .select_related("model")
         .defer("model__card")
         .prefetch_related(tokens),

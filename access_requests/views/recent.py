@@ -6,7 +6,7 @@ from allauth.account.decorators import reauthentication_required
 from django.http import HttpRequest
 
 
-@reauthentication_required
+@reauthentication_required  # type: ignore[untyped-decorator]
 def need_recent_sign_in(request: HttpRequest) -> None:
     """Check that the person signed in, or confirmed that it is them, a few minutes ago.
 

@@ -29,7 +29,7 @@ from access_requests.services.requests.submit import (
     submit_request,
     withdraw_request,
 )
-from access_requests.views.common import known_model
+from access_requests.views.common import known_model, signed_in
 
 GET_AND_POST = ["GET", "HEAD", "POST"]
 FORM_CHANGED = "The owner changed the form while you filled it in. Your answers are kept: check them again."
@@ -82,14 +82,14 @@ def request_form(request: HttpRequest, namespace: str, name: str) -> HttpRespons
         return redirect(f"{model.get_absolute_url()}/access")
     if model.form is None or not model.is_gated or (current and current.state in WAITING_STATES):
         return redirect(model)
-    return _show(request, _page(model, current, request.user))
+    return _show(request, _page(model, model.form, current, request.user))
 
 
-def _page(model: GatedModel, current: AccessRequest | None, user: Any) -> Page:
+def _page(model: GatedModel, newest: FormVersion, current: AccessRequest | None, user: Any) -> Page:
     if current is None:
-        version, answers = model.form, prefilled_answers(model=model, applicant=user)
+        version, answers = newest, prefilled_answers(model=model, applicant=user)
     elif current.state == RequestState.DRAFT and current.form_id != model.form_id:
-        version = model.form
+        version = newest
         answers = carried_answers(old=current.form, new=version, answers=current.answers)
     else:
         version, answers = current.form, current.answers
@@ -109,7 +109,7 @@ def _show(request: HttpRequest, page: Page, status: int = 200) -> HttpResponse:
 def _take(request: HttpRequest, model: GatedModel) -> HttpResponse:
     """What was posted: kept as a draft, and handed in if that was asked for."""
     try:
-        current = start_request(model=model, applicant=request.user)
+        current = start_request(model=model, applicant=signed_in(request))
     except RuleError as error:  # access already, or not gated
         messages.warning(request, error.sentence)
         return redirect(model)
@@ -126,9 +126,9 @@ def _save(request: HttpRequest, model: GatedModel, current: AccessRequest) -> Ht
     form = _form(current.form, data=request.POST, draft=True)
     page = Page(model, current, current.form, form, agreed="agree" in request.POST)
     try:
-        save_draft(request=current, applicant=request.user, answers=form.cleaned_answers())
+        save_draft(request=current, applicant=signed_in(request), answers=form.cleaned_answers())
     except RuleError as error:
-        return _refused(request, page, error)
+        return _refused(request, current, page, error)
     if form.errors:
         return _show(request, page, status=422)
     messages.success(request, "Your draft is saved. No one reads it before you submit it.")
@@ -145,28 +145,28 @@ def _submit(request: HttpRequest, model: GatedModel, current: AccessRequest) -> 
     try:
         submit_request(
             request=current,
-            applicant=request.user,
+            applicant=signed_in(request),
             answers=form.cleaned_answers(),
             licences_shown=_numbers(request.POST.getlist("licence")),
             agreed=page.agreed or bool(gate.fields_for("licence")),
-            address=request.client_address,
+            address=request.client_address,  # type: ignore[attr-defined]
         )
     except RuleError as error:
-        return _refused(request, page, error)
+        return _refused(request, current, page, error)
     messages.success(
         request, "Your request is submitted. This page shows how far it is, and you get emails about it."
     )
     return redirect(model)
 
 
-def _refused(request: HttpRequest, page: Page, error: RuleError) -> HttpResponse:
+def _refused(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
     """Beside its field, or above the form; on the model's page when another tab or a reviewer was faster."""
-    page.request.refresh_from_db()
-    if page.request.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
-        if page.request.state not in WAITING_STATES:
+    current.refresh_from_db()
+    if current.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
+        if current.state not in WAITING_STATES:
             messages.warning(request, error.sentence)
         return redirect(page.model)
-    _keep(request, page.request)
+    _keep(request, current)
     if error.field in page.form.fields:
         page.form.add_error(error.field, error.sentence)
     page.problem = error
@@ -177,7 +177,7 @@ def _keep(request: HttpRequest, current: AccessRequest) -> None:
     """What was typed becomes the draft, unless the request was handed in from another tab meanwhile."""
     typed = _form(current.form, data=request.POST, draft=True)
     with suppress(RuleError):
-        save_draft(request=current, applicant=request.user, answers=typed.cleaned_answers())
+        save_draft(request=current, applicant=signed_in(request), answers=typed.cleaned_answers())
 
 
 def _form_changed(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
@@ -186,8 +186,10 @@ def _form_changed(request: HttpRequest, model: GatedModel, current: AccessReques
     if shown is not None:
         posted = _form(shown, data=request.POST, draft=True)
         answers = carried_answers(old=shown, new=current.form, answers=posted.cleaned_answers())
-        current = save_draft(request=current, applicant=request.user, answers={**current.answers, **answers})
-    page = _page(model, current, request.user)
+        current = save_draft(
+            request=current, applicant=signed_in(request), answers={**current.answers, **answers}
+        )
+    page = _page(model, model.form or current.form, current, request.user)
     page.problem = RuleError(FORM_CHANGED)
     return _show(request, page, status=409)
 
@@ -209,7 +211,7 @@ def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     if request.method != "POST":
         return render(request, "access_requests/withdraw.html", {"model": model, "access_request": current})
     try:
-        withdraw_request(request=current, applicant=request.user)
+        withdraw_request(request=current, applicant=signed_in(request))
     except RuleError as error:
         messages.warning(request, error.sentence)
     else:
@@ -228,7 +230,7 @@ def appeal(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     current = latest_request(request.user, model)
     if current is None or current.state != RequestState.REJECTED:
         return redirect(model)
-    context = {
+    context: dict[str, Any] = {
         "model": model,
         "access_request": current,
         "decision": current.decisions.order_by("-pk").first(),
@@ -237,7 +239,7 @@ def appeal(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         return render(request, "access_requests/appeal.html", context)
     words = request.POST.get("words", "")
     try:
-        appeal_request(request=current, applicant=request.user, words=words)
+        appeal_request(request=current, applicant=signed_in(request), words=words)
     except RuleError as error:
         context |= {"words": words, "problem": error.sentence}
         return render(request, "access_requests/appeal.html", context, status=error.status)

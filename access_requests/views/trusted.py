@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.conf import settings
@@ -19,7 +19,7 @@ from access_requests.errors import RuleError
 from access_requests.models import GatedModel, TrustedRepository
 from access_requests.services.oauth.issuers import issuers
 from access_requests.services.oauth.trusted import remove_trusted, trust_repository, trusted_by
-from access_requests.views.common import Ending, ask_before
+from access_requests.views.common import Ending, ask_before, signed_in
 from access_requests.views.recent import need_recent_sign_in
 
 
@@ -55,8 +55,8 @@ class TrustForm(forms.Form):
     def __init__(self, user: Any, data: Any = None) -> None:
         super().__init__(data)
         now = timezone.now()
-        self.fields["issuer"].choices = issuers().items()
-        self.fields["model"].queryset = (
+        cast("forms.ChoiceField", self.fields["issuer"]).choices = issuers().items()
+        cast("forms.ModelChoiceField[GatedModel]", self.fields["model"]).queryset = (
             GatedModel.objects.filter(
                 grants__user=user,
                 grants__revoked_at=None,
@@ -80,7 +80,7 @@ def trusted(request: HttpRequest) -> HttpResponse:
         if form.is_valid():
             need_recent_sign_in(request)
             try:
-                made = trust_repository(user=request.user, **form.cleaned_data)
+                made = trust_repository(user=signed_in(request), **form.cleaned_data)
             except RuleError as error:
                 form.add_error(error.field if error.field in form.fields else None, error.sentence)
                 status = error.status
@@ -90,9 +90,9 @@ def trusted(request: HttpRequest) -> HttpResponse:
                 )
                 return redirect("trusted")
     names = issuers()
-    rows = list(trusted_by(request.user))
+    rows = list(trusted_by(signed_in(request)))
     for row in rows:
-        row.service = names.get(row.issuer, f"{row.issuer} (no longer allowed by this portal)")
+        row.service = names.get(row.issuer, f"{row.issuer} (no longer allowed by this portal)")  # type: ignore[attr-defined]
     context = {"form": form, "rows": rows, "address": settings.GATEHOUSE_URL, "services": names}
     return render(request, "access_requests/trusted.html", context, status=status)
 
@@ -102,12 +102,12 @@ def trusted(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def trusted_remove(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks, and on a POST ends one trust and the tokens that it gave."""
-    row = TrustedRepository.objects.filter(pk=pk, user=request.user).first()
+    row = TrustedRepository.objects.filter(pk=pk, user=signed_in(request)).first()
     if row is None:
         raise Http404(f"You trust no repository {pk}.")
     if request.method != "POST":
         return redirect("trusted") if row.removed_at else ask_before(request, _removal(row))
-    ended = remove_trusted(trusted=row, user=request.user)
+    ended = remove_trusted(trusted=row, user=signed_in(request))
     tokens = f", and {ended} of its tokens ended" if ended else ""
     messages.success(request, f"{row.repository} is not trusted any more{tokens}.")
     return redirect("trusted")

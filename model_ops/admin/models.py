@@ -41,7 +41,7 @@ class SourcesForm(forms.Form):
 
     base = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
     diff = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
-    files = forms.CharField(
+    files = forms.CharField(  # type: ignore[assignment]  # Django takes fields out of the class
         required=False,
         max_length=1000,
         widget=LINE,

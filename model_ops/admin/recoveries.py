@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from access_requests.access.permissions import decidable_models, is_owner
-from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.errors import RuleError
 from model_ops.models import ModelWeights, Recovery
 from model_ops.panels import is_moving
@@ -138,7 +138,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         if recovery is None or not owns_all(request, recovery):
             raise Http404(f"There is no recovery {pk} that you may cancel.")
         try:
-            cancel_recovery(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
+            cancel_recovery(recovery=recovery, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:
@@ -151,7 +151,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         if recovery is None or not owns_all(request, recovery):
             raise Http404(f"There is no recovery {pk} whose weights you may test.")
         try:
-            ask_again(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
+            ask_again(recovery=recovery, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:
@@ -170,7 +170,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
     def _retry(self, request: HttpRequest, recovery: Recovery) -> None:
         try:
-            retry(recovery=recovery, actor=request.user)  # type: ignore[arg-type]
+            retry(recovery=recovery, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from access_requests.access.permissions import is_owner
-from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.enums import Role
 from access_requests.errors import RuleError
 from access_requests.models import GatedModel
@@ -117,7 +117,7 @@ class RevisionAdmin(ReadOnlyAdmin):
         try:
             top = publish_upload(
                 revision=revision,
-                actor=request.user,  # type: ignore[arg-type]
+                actor=signed_in(request),
                 licences=request.POST.getlist("licence"),
             )
         except RuleError as error:
@@ -130,7 +130,7 @@ class RevisionAdmin(ReadOnlyAdmin):
         """Deletes it, with what was uploaded on top of it."""
         revision = self._held(request, pk)
         try:
-            gone = discard_upload(revision=revision, actor=request.user)  # type: ignore[arg-type]
+            gone = discard_upload(revision=revision, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
             return redirect("admin:model_ops_revision_change", pk)
@@ -173,5 +173,5 @@ class UploadRuleAdmin(ReadOnlyAdmin):
         obj.pk = set_upload_rule(
             model=obj.model,
             publish_uploads=obj.publish_uploads,
-            actor=request.user,  # type: ignore[arg-type]
+            actor=signed_in(request),
         ).pk

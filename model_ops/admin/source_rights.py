@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from access_requests.admin.base import signed_in
 from access_requests.admin.sign_ins import SuperuserAdmin
 from access_requests.errors import RuleError
 from model_ops.models import AllowedRepository, AssignedFolder
@@ -140,7 +141,7 @@ class AssignedFolderAdmin(RightAdmin):
         )
 
     def save_model(self, request: HttpRequest, obj: AssignedFolder, form: Any, change: bool) -> None:
-        made = assign_folder(path=obj.path, namespace=obj.namespace, actor=request.user)  # type: ignore[arg-type]
+        made = assign_folder(path=obj.path, namespace=obj.namespace, actor=signed_in(request))
         obj.__dict__.update(made.__dict__)
         for other in others_who_may(made):
             messages.warning(
@@ -149,7 +150,7 @@ class AssignedFolderAdmin(RightAdmin):
             )
 
     def delete_model(self, request: HttpRequest, obj: AssignedFolder) -> None:
-        withdraw_folder(assigned=obj, actor=request.user)  # type: ignore[arg-type]
+        withdraw_folder(assigned=obj, actor=signed_in(request))
 
 
 @admin.register(AllowedRepository)
@@ -171,8 +172,8 @@ class AllowedRepositoryAdmin(RightAdmin):
         return allowed.namespace or "every namespace"
 
     def save_model(self, request: HttpRequest, obj: AllowedRepository, form: Any, change: bool) -> None:
-        made = allow_repository(repo_id=obj.repo_id, namespace=obj.namespace, actor=request.user)  # type: ignore[arg-type]
+        made = allow_repository(repo_id=obj.repo_id, namespace=obj.namespace, actor=signed_in(request))
         obj.__dict__.update(made.__dict__)
 
     def delete_model(self, request: HttpRequest, obj: AllowedRepository) -> None:
-        withdraw_repository(allowed=obj, actor=request.user)  # type: ignore[arg-type]
+        withdraw_repository(allowed=obj, actor=signed_in(request))

@@ -60,7 +60,7 @@ USEFUL_ELSE = timedelta(days=1)
 LAST_CODE = "email-with-the-newest-code"  # in a session: its key
 
 
-class AccountAdapter(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     error_messages = DefaultAccountAdapter.error_messages | {
         "email_password_mismatch": "This address and password do not match: check both, or reset the password.",
         "incorrect_code": "This code is wrong: check your newest email, or ask for a new code.",
@@ -135,7 +135,7 @@ class AccountAdapter(DefaultAccountAdapter):
         digest = hashlib.sha256(account.encode()).hexdigest()
         return Guess(account=digest, address=whole_network(self.get_client_ip(self.request)))
 
-    def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
+    def reauthenticate(self, user: User, password: str) -> bool:
         """Check the password once more; a hash that Django made stronger on this occasion keeps the session."""
         if not super().reauthenticate(user, password):
             return False
@@ -153,7 +153,7 @@ class AccountAdapter(DefaultAccountAdapter):
         """allauth calls this after a reset by an emailed link."""
         forget_guesses(self.guess_at(_address_typed(credentials)))
 
-    def post_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse:
+    def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         """Remember the browser, so that strangers' wrong guesses never keep it out."""
         response: HttpResponse = super().post_login(request, user, **kwargs)
         remember_browser(request, response, user)

@@ -20,6 +20,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from access_requests.admin.base import signed_in
 from access_requests.admin.lists import LongList
 from access_requests.errors import RuleError
 from access_requests.search import OF_PERSON, holds, network_address, of_people, people_like
@@ -56,12 +57,12 @@ class ConfirmedAdmin(LongList):
         return super().delete_view(request, *args, **kwargs)
 
 
-@reauthentication_required(app="allauth.account", enabled=lambda request: request.method == "POST")
+@reauthentication_required(app="allauth.account", enabled=lambda request: request.method == "POST")  # type: ignore[untyped-decorator]
 def need_confirmation(request: HttpRequest) -> None:
     """Check that a person who sends something confirmed a few minutes ago that it is them, else ask for it."""
 
 
-class EmailAddressForm(forms.ModelForm):
+class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if "email" in cleaned:
@@ -72,7 +73,7 @@ class EmailAddressForm(forms.ModelForm):
 
 
 @admin.register(EmailAddress)
-class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
+class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # type: ignore[misc]
     """Addresses of accounts. A person gives and confirms their own; staff sets it for those who lost their mailbox."""
 
     search_help_text = "A person, or the beginning of an address"
@@ -82,7 +83,7 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         may = super().has_change_permission(request, obj)
-        return may and (obj is None or may_change_email_of(obj.user, actor=request.user))
+        return may and (obj is None or may_change_email_of(obj.user, actor=signed_in(request)))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -95,7 +96,11 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
 
     def save_model(self, request: HttpRequest, obj: EmailAddress, form: Any, change: bool) -> None:
         change_email_by_staff(
-            row=obj, email=obj.email, verified=obj.verified, actor=request.user, address=client_address()
+            row=obj,
+            email=obj.email,
+            verified=obj.verified,
+            actor=signed_in(request),
+            address=client_address(),
         )
 
     def make_verified(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
@@ -103,7 +108,11 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
         for row in queryset.filter(verified=False).select_related("user"):
             try:
                 change_email_by_staff(
-                    row=row, email=row.email, verified=True, actor=request.user, address=client_address()
+                    row=row,
+                    email=row.email,
+                    verified=True,
+                    actor=signed_in(request),
+                    address=client_address(),
                 )
             except RuleError as error:
                 self.message_user(request, f"{row.email}: {error.sentence}", level=messages.ERROR)
@@ -114,7 +123,7 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):
 
 
 @admin.register(UserSession)
-class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):
+class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):  # type: ignore[misc]
     """Where people are signed in; only signing in begins a session."""
 
     search_help_text = "A person, or a network address in full"
@@ -127,9 +136,9 @@ class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):
         return False
 
 
-class EmailAddressInline(admin.TabularInline):
+class EmailAddressInline(admin.TabularInline):  # type: ignore[type-arg]
     model = EmailAddress
-    fields = readonly_fields = ["email", "verified", "primary"]
+    fields = readonly_fields = ("email", "verified", "primary")
     extra = 0
     can_delete = False
 
@@ -181,7 +190,7 @@ class UserAdmin(ConfirmedAdmin):
         return user.get_full_name()
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        save_account(user=obj, actor=request.user)
+        save_account(user=obj, actor=signed_in(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -215,7 +224,7 @@ class AuthenticatorAdmin(ConfirmedAdmin):
         return False
 
     def delete_model(self, request: HttpRequest, obj: Authenticator) -> None:
-        with factors_recorded(user=obj.user, actor=request.user, address=client_address()):
+        with factors_recorded(user=obj.user, actor=signed_in(request), address=client_address()):
             obj.delete()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Authenticator]) -> None:

@@ -47,7 +47,7 @@ def last_name_field() -> forms.CharField:
     return forms.CharField(label="Last name", max_length=200, required=False, widget=widget)
 
 
-class SignupForm(NamesMixin, allauth_forms.SignupForm):
+class SignupForm(NamesMixin, allauth_forms.SignupForm):  # type: ignore[misc]
     """allauth's form with the names; it hides from a stranger whether an email address has an account."""
 
     first_name = first_name_field()
@@ -64,19 +64,19 @@ class SignupForm(NamesMixin, allauth_forms.SignupForm):
         self.fields["password1"].help_text = PASSWORD_HELP
 
 
-class LoginForm(allauth_forms.LoginForm):
+class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["login"].label = "Email address"
 
 
-class ResetPasswordForm(allauth_forms.ResetPasswordForm):
+class ResetPasswordForm(allauth_forms.ResetPasswordForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].label = "Email address"
 
 
-class AddEmailForm(allauth_forms.AddEmailForm):
+class AddEmailForm(allauth_forms.AddEmailForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].label = "New address"
@@ -88,7 +88,7 @@ class AddEmailForm(allauth_forms.AddEmailForm):
         return new
 
 
-class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):
+class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["password1"].help_text = PASSWORD_HELP
@@ -99,7 +99,7 @@ class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):
         reset_password(user=self.user, key=self.temp_key, password=password, address=client_address())
 
 
-class ChangePasswordForm(allauth_forms.ChangePasswordForm):
+class ChangePasswordForm(allauth_forms.ChangePasswordForm):  # type: ignore[misc]
     """The current password is asked for on the page itself, and guesses at it count like those at sign-in."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -119,7 +119,7 @@ class ChangePasswordForm(allauth_forms.ChangePasswordForm):
         change_password(user=self.user, password=password, address=client_address())
 
 
-class SetPasswordForm(allauth_forms.SetPasswordForm):
+class SetPasswordForm(allauth_forms.SetPasswordForm):  # type: ignore[misc]
     """The first password of an account that signs in by a passkey alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -135,21 +135,22 @@ class SetPasswordForm(allauth_forms.SetPasswordForm):
 class CountedCode(forms.Form):
     """A code of a second factor: wrong ones are counted as wrong passwords are, so that nobody else uses them up."""
 
+    user: User
+
     def clean_code(self) -> str:
         adapter = get_adapter()
-        person: User = self.user
-        guess = adapter.guess_at(f"factor:{person.pk}")
-        adapter.begin(guess, User.objects.filter(pk=person.pk))
-        code: str = super().clean_code()
+        guess = adapter.guess_at(f"factor:{self.user.pk}")
+        adapter.begin(guess, User.objects.filter(pk=self.user.pk))
+        code: str = super().clean_code()  # type: ignore[misc]
         right_guess(guess)
         return code
 
 
-class AuthenticateForm(CountedCode, mfa_forms.AuthenticateForm):
+class AuthenticateForm(CountedCode, mfa_forms.AuthenticateForm):  # type: ignore[misc]
     """The code asked for at sign-in."""
 
 
-class ReauthenticateForm(CountedCode, mfa_forms.ReauthenticateForm):
+class ReauthenticateForm(CountedCode, mfa_forms.ReauthenticateForm):  # type: ignore[misc]
     """The code asked for by a page that wants to know that it is still you."""
 
 
@@ -159,7 +160,7 @@ def client_address() -> str:
     return str(adapter.get_client_ip(adapter.request))
 
 
-class ProfileForm(NamesMixin, forms.ModelForm):
+class ProfileForm(NamesMixin, forms.ModelForm):  # type: ignore[type-arg]
     """What forms about models are prefilled with."""
 
     first_name = first_name_field()
@@ -219,7 +220,7 @@ class OwnerForm(NamesMixin, forms.Form):
         return check_username(username, reserved_too=True) if username else ""
 
     def clean_email(self) -> str:
-        email = self.cleaned_data["email"].lower()
+        email: str = self.cleaned_data["email"].lower()
         known = User.objects.filter(email__iexact=email) or EmailAddress.objects.filter(email__iexact=email)
         if known:
             raise ValidationError(

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_http_methods
 from access_requests.errors import Conflict
 from access_requests.services.event_log.append import recorded
 from access_requests.services.locks import lock_person
+from access_requests.views.common import signed_in
 from portal.accounts.forms import client_address
 from portal.accounts.models import User
 from portal.accounts.recent import signed_in_recently
@@ -34,18 +35,19 @@ CODE_ENDED = "Your code has expired. Send a new one."
 CODE_ENDED_AT_SIGN_IN = "Your code has expired. Sign in with your password to get another one."
 
 
-class PasswordChangeView(account_views.PasswordChangeView):
+class PasswordChangeView(account_views.PasswordChangeView):  # type: ignore[misc]
     """Changes the password; every session ends but this one."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
-            return super().form_valid(form)
+            answer: HttpResponse = super().form_valid(form)
         except Conflict as error:
             form.add_error(None, error.sentence)
-            return self.form_invalid(form)
+            answer = self.form_invalid(form)
+        return answer
 
 
-class PasswordSetView(account_views.PasswordSetView):
+class PasswordSetView(account_views.PasswordSetView):  # type: ignore[misc]
     """Sets the first password, after its person confirmed that it is them.
 
     The form is shown only then, so that no password typed into it is kept while the person confirms.
@@ -58,29 +60,32 @@ class PasswordSetView(account_views.PasswordSetView):
 
     @method_decorator(reauthentication_required(app=ACCOUNT))
     def _confirmed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return super().dispatch(request, *args, **kwargs)
+        answer: HttpResponse = super().dispatch(request, *args, **kwargs)
+        return answer
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
-            return super().form_valid(form)
+            answer: HttpResponse = super().form_valid(form)
         except Conflict as error:
             form.add_error(None, error.sentence)
-            return self.form_invalid(form)
+            answer = self.form_invalid(form)
+        return answer
 
 
 @method_decorator(login_not_required, name="dispatch")
-class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):
+class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):  # type: ignore[misc]
     """Sets a password through an emailed link, which works once."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
-            return super().form_valid(form)
+            answer: HttpResponse = super().form_valid(form)
         except Conflict as error:
             self.reset_user = None
-            return self.render_to_response(self.get_context_data(token_fail=True), status=error.status)
+            answer = self.render_to_response(self.get_context_data(token_fail=True), status=error.status)
+        return answer
 
 
-class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
+class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type: ignore[misc]
     """Confirms an email address by its code. A code works once: the lock on the person lets one request by at a time.
 
     A new code lives as long as the first one did, which may have waited for the mail server until it ended.
@@ -88,7 +93,7 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         waited = EMAIL_VERIFICATION_CODE_SESSION_KEY in request.session
-        response = super().dispatch(request, *args, **kwargs)
+        response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         if waited and self._process is None:
             messages.warning(request, CODE_ENDED if request.user.is_authenticated else CODE_ENDED_AT_SIGN_IN)
         return response
@@ -96,13 +101,13 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
     def _resend_form_valid(self, form: Any) -> HttpResponse:
         state = self._process.state
         sent = state["resend_count"]
-        response = super()._resend_form_valid(form)
+        response: HttpResponse = super()._resend_form_valid(form)
         if state["resend_count"] > sent:  # else there were too many, and the old code goes on to its end
             self._begin_life()
         return response
 
     def _change_form_valid(self, form: Any) -> HttpResponse:
-        response = super()._change_form_valid(form)
+        response: HttpResponse = super()._change_form_valid(form)
         self._begin_life()
         return response
 
@@ -113,7 +118,8 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):
     def _verify_form_valid(self, form: Any) -> HttpResponse:
         with recorded():
             lock_person(self._process.user.pk)
-            return super()._verify_form_valid(form)
+            response: HttpResponse = super()._verify_form_valid(form)
+        return response
 
 
 class FactorRecorded:
@@ -122,32 +128,33 @@ class FactorRecorded:
     request: HttpRequest
 
     def form_valid(self, form: Any) -> HttpResponse:
-        user = User.objects.get(pk=self.request.user.pk)
+        user = User.objects.get(pk=signed_in(self.request).pk)
         with factors_recorded(user=user, address=client_address()):
-            return super().form_valid(form)  # type: ignore[misc]
+            response: HttpResponse = super().form_valid(form)  # type: ignore[misc]
+        return response
 
 
-class ActivateTOTPView(FactorRecorded, totp_views.ActivateTOTPView):
+class ActivateTOTPView(FactorRecorded, totp_views.ActivateTOTPView):  # type: ignore[misc]
     """Adds an authenticator app."""
 
 
-class DeactivateTOTPView(FactorRecorded, totp_views.DeactivateTOTPView):
+class DeactivateTOTPView(FactorRecorded, totp_views.DeactivateTOTPView):  # type: ignore[misc]
     """Removes the authenticator app."""
 
 
-class AddWebAuthnView(FactorRecorded, webauthn_views.AddWebAuthnView):
+class AddWebAuthnView(FactorRecorded, webauthn_views.AddWebAuthnView):  # type: ignore[misc]
     """Adds a passkey or a security key."""
 
 
-class RemoveWebAuthnView(FactorRecorded, webauthn_views.RemoveWebAuthnView):
+class RemoveWebAuthnView(FactorRecorded, webauthn_views.RemoveWebAuthnView):  # type: ignore[misc]
     """Removes a passkey or a security key."""
 
 
-class GenerateRecoveryCodesView(FactorRecorded, codes_views.GenerateRecoveryCodesView):
+class GenerateRecoveryCodesView(FactorRecorded, codes_views.GenerateRecoveryCodesView):  # type: ignore[misc]
     """Replaces the recovery codes."""
 
 
-class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):
+class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):  # type: ignore[misc]
     """Confirms by a passkey or security key; when that fails, the person stays on the page."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
@@ -163,7 +170,7 @@ def confirm_by_link(request: HttpRequest) -> HttpResponse:
     """Email a link to set a password, for people who have neither a password nor a second factor to confirm with."""
     if request.method != "POST":
         return render(request, "account/confirm_by_link.html")
-    user = User.objects.get(pk=request.user.pk)
+    user = User.objects.get(pk=signed_in(request).pk)
     request_password_reset(request, user.email, [user], reset_tokens())
     messages.success(request, "We are sending a link to your email address.")
     return redirect("account_reset_password_done")

@@ -22,6 +22,7 @@ from django.views.generic.edit import FormView
 
 from access_requests.errors import Conflict
 from access_requests.services.emails import mail_server
+from access_requests.views.common import signed_in
 from portal.accounts.activity import live_sessions
 from portal.accounts.forms import OwnerForm, ProfileForm, SignupForm
 from portal.accounts.models import User
@@ -32,14 +33,16 @@ SIGNUP_TRIES = 10  # each is lost only to someone else's success
 
 
 @method_decorator(login_not_required, name="dispatch")
-class SignupView(AllauthSignupView):
+class SignupView(AllauthSignupView):  # type: ignore[misc]
     """allauth's sign-up; who loses a race for a user name or an address is told as if they came later."""
 
     def form_valid(self, form: SignupForm) -> HttpResponse:
+        answer: HttpResponse
         for _ in range(SIGNUP_TRIES):
             try:
                 with transaction.atomic():
-                    return super().form_valid(form)
+                    answer = super().form_valid(form)
+                    return answer
             except (
                 IntegrityError
             ):  # someone has the address (allauth tells its holder) or our suggestion since
@@ -64,7 +67,7 @@ def mail_outage(request: HttpRequest) -> HttpResponse:
     return render(request, "parts/mail_outage_now.html", {"outage": failing, "refresh": True, "code": code})
 
 
-class SessionsView(ListUserSessionsView):
+class SessionsView(ListUserSessionsView):  # type: ignore[misc]
     """allauth's page of sessions; looking at it deletes nothing, the next sign-in does."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def suggest(request: HttpRequest) -> HttpResponse:
 @never_cache
 def profile(request: HttpRequest) -> HttpResponse:
     """What forms are prefilled with."""
-    person = User.objects.get(pk=request.user.pk)
+    person = User.objects.get(pk=signed_in(request).pk)
     form = ProfileForm(request.POST or None, instance=person)
     if request.method == "POST" and form.is_valid():
         try:
@@ -130,4 +133,5 @@ def _sign_owner_in(request: HttpRequest, person: User) -> HttpResponse:
     login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
     # The password was typed this moment: no need to ask for it again before the second factor.
     record_authentication(request, person, method="password", email=person.email, reauthenticated=True)
-    return perform_login(request, login)
+    answer: HttpResponse = perform_login(request, login)
+    return answer

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import BaseTzLoader
 from psycopg.adapt import AdaptersMap
@@ -26,6 +27,8 @@ MOST_WAITING_ELSEWHERE = 100  # in effect all: nobody there would take a refusal
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection of this process's kind; `OPTIONS["pool"]` says that it comes from a pool."""
 
+    _connection_pools: dict[str, Pool]  # Django's, of all connections of this process
+
     def get_connection_params(self) -> dict[str, Any]:
         """Return libpq's parameters with the limits of this kind of process, and the operator's own options after them."""
         parameters = super().get_connection_params()
@@ -40,7 +43,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     @property
     def pool(self) -> Pool | None:
         """Return the process's pool; None where the settings want none, as for the owner's connection."""
-        if self.alias == base.NO_DB_ALIAS or not self.settings_dict["OPTIONS"].get("pool"):
+        if self.alias == NO_DB_ALIAS or not self.settings_dict["OPTIONS"].get("pool"):
             return None
         if self.alias not in self._connection_pools:
             size, most_waiting = pool_size()
@@ -48,11 +51,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 size=size,
                 most_waiting=most_waiting,
                 kwargs=self.get_connection_params() | {"autocommit": True},
-                configure=self._configure_connection,
+                configure=self._configure_connection,  # type: ignore[attr-defined]
             )
             self._connection_pools.setdefault(self.alias, made)
-        found: Pool = self._connection_pools[self.alias]
-        return found
+        return self._connection_pools[self.alias]
 
     def be_patient(self) -> None:
         """Let this transaction of a web process take as long as a worker's; other processes have no shorter limits."""
@@ -68,14 +70,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
 def adapters(known: AdaptersMap, zone: tzinfo | None) -> AdaptersMap:
     """Return Django's adapters with a loader that reads moments in a microsecond, a tenth of what psycopg's takes."""
 
-    class Moments(BaseTzLoader):
+    class Moments(BaseTzLoader):  # type: ignore[misc]
         timezone = zone  # Django compares it with its own
 
         def load(self, data: Any) -> datetime:
             try:
                 read = datetime.fromisoformat(bytes(data).decode())
             except ValueError:  # a year that Python cannot represent
-                return super().load(data)
+                loaded: datetime = super().load(data)
+                return loaded
             return read.astimezone(zone) if zone else read.replace(tzinfo=None)
 
     found = AdaptersMap(known)

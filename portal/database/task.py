@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError
 log = logging.getLogger(__name__)
 
 
-class Task(celery.Task):
+class Task(celery.Task):  # type: ignore[type-arg]
     """A task that meets a database that is away ends with one line: its row owns the work, and beat hands it out again."""
 
     throws = (OperationalError, InterfaceError)

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from portal.demo.base import DemoPairError
 from portal.demo.pair import Pair, ensure_pair
@@ -23,6 +26,7 @@ from portal.embedded.state import prepare_state
 from portal.embedded.supervisor import Supervisor, run_portal
 from portal.parts import CONFIGURATION, OWNER_DATABASE
 
+T = TypeVar("T")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -132,12 +136,12 @@ def take_steps(portal: Supervisor, pair: Pair, home: Path) -> Walk:
     walk = Walk(portal.address, pair, portal.run_prepare("owner"), manage, folder)
     for name, action in steps():
         began = time.monotonic()
-        detail = _step(name, lambda action=action: action(walk))
+        detail = _step(name, partial(action, walk))
         say(time.monotonic() - began, name, str(detail))
     return walk
 
 
-def _step(name, action):  # type: ignore[no-untyped-def]
+def _step(name: str, action: Callable[[], T]) -> T:
     try:
         return action()
     except (WalkError, DemoPairError) as error:

@@ -82,7 +82,8 @@ def keep_models(folder: Path, partial: Path, package: Package) -> Stamp | None:
         return None
     for name in ("base", "tuned"):
         shutil.copytree(folder / name, partial / name, copy_function=os.link)
-    return stamp["figures"]
+    figures: Stamp = stamp["figures"]
+    return figures
 
 
 def make_models(partial: Path, package: Package) -> Stamp:

@@ -116,7 +116,7 @@ class Visitor:
         """The page at an address or path; redirects are followed."""
         return self._open(urllib.request.Request(urllib.parse.urljoin(self.origin, address)))
 
-    def send(self, page: Page, form: Form, *, button: tuple[str, str] | None = None, **values: str) -> Page:
+    def send(self, page: Page, form: Form, button: tuple[str, str] | None = None, /, **values: str) -> Page:
         """Fills the form in over what stands in it, and submits it; a refusal is a `WalkError` with its words."""
         unknown = set(values) - form.names
         if unknown:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from portal.embedded.errors import StartError
 from portal.embedded.manage import run_command
@@ -64,7 +65,7 @@ def _report(supervisor: Supervisor) -> None:
         print(f"Not protected: {' '.join(report['unprotected'])}", flush=True)
 
 
-def _watch(supervisor: Supervisor) -> None:
+def _watch(supervisor: Supervisor) -> NoReturn:
     """Restarts what dies, until a signal comes."""
     while True:
         time.sleep(0.5)

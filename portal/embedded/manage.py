@@ -3,9 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 from portal.database import budget
 from portal.embedded.errors import StartError
@@ -16,6 +17,7 @@ from portal.embedded.state import Running, StateLock, lock_holder
 from portal.parts import OWNER_DATABASE
 from portal.private import keep_private
 
+T = TypeVar("T")
 NEED_NO_SERVERS = {
     "", "help", "-h", "--help", "version", "--version", "makemessages", "compilemessages", "collectstatic",
     "findstatic", "makemigrations",
@@ -123,7 +125,7 @@ def _django(arguments: list[str]) -> int:
     return _refusing_in_one_sentence(run)
 
 
-def _refusing_in_one_sentence(action):
+def _refusing_in_one_sentence(action: Callable[[], T]) -> T:
     """Runs `action`; a setting that Django cannot read is a sentence, not a traceback."""
     from django.core.exceptions import ImproperlyConfigured
 

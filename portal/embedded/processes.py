@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -124,7 +124,7 @@ class Child:
             return [line.strip() for line in output.read().decode(errors="replace").splitlines()]
 
 
-def wait_until(ready, child: Child, *, what: str, timeout: float = 60.0) -> None:
+def wait_until(ready: Callable[[], bool], child: Child, *, what: str, timeout: float = 60.0) -> None:
     """Waits until `ready()`; a child that ends meanwhile, or that takes too long, is a `StartError`."""
     deadline = time.monotonic() + timeout
     while not ready():
@@ -214,7 +214,7 @@ def _processes() -> list[Path]:
     return [entry for entry in PROC.iterdir() if entry.name.isdigit()] if PROC.is_dir() else []
 
 
-def stop_leftovers(find, *, signals: Sequence[int], patience: float = 5.0) -> None:
+def stop_leftovers(find: Callable[[], list[int]], *, signals: Sequence[int], patience: float = 5.0) -> None:
     """Stops what `find()` lists: the signals one after another, `patience` seconds each, at last SIGKILL."""
     for number in (*signals, signal.SIGKILL):
         for pid in find():

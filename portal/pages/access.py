@@ -23,7 +23,7 @@ from access_requests.services.catalogue.demand_licence import accept_licences
 from access_requests.services.catalogue.rendered_texts import card_page_of
 from access_requests.services.tokens import issue_token, show_first_token
 from access_requests.services.tokens.issuing import BY_HAND
-from access_requests.views.common import known_model
+from access_requests.views.common import known_model, signed_in
 from portal.pages.commands import commands
 from portal.pages.tokens import TokenForm, revoke_asked, rows, show_secret
 
@@ -47,7 +47,7 @@ def show_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     if grant is None or request.method != "POST":  # the address typed, or the grant ended meanwhile
         return redirect("access_page", model.namespace, model.name)
     try:
-        issued = show_first_token(grant=grant, user=request.user)
+        issued = show_first_token(grant=grant, user=signed_in(request))
     except RuleError as error:
         return _page(request, model, problem=error)
     return show_secret(request, issued)
@@ -65,7 +65,7 @@ def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     if not form.is_valid():
         return _page(request, model, form=form, status=422)
     try:
-        issued = issue_token(grant=grant, user=request.user, **form.wishes())
+        issued = issue_token(grant=grant, user=signed_in(request), **form.wishes())
     except RuleError as error:
         form.take(error)
         return _page(request, model, form=form, status=error.status)
@@ -78,7 +78,7 @@ def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 def revoke(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResponse:
     """Asks, and on a POST ends one token; the grant and its other tokens stay."""
     model = known_model(request, namespace, name)
-    mine = AccessToken.objects.filter(pk=pk, user=request.user, grant__model=model)
+    mine = AccessToken.objects.filter(pk=pk, user=signed_in(request), grant__model=model)
     token = mine.select_related("grant__model").first()
     if token is None:
         raise Http404(f"You have no token {pk} for {model}.")
@@ -92,7 +92,9 @@ def accept_licence(request: HttpRequest, namespace: str, name: str) -> HttpRespo
     model = known_model(request, namespace, name)
     shown = [int(text) for text in request.POST.getlist("licence") if NUMBER.fullmatch(text)]
     try:
-        made = accept_licences(model=model, user=request.user, shown=shown, agreed="agree" in request.POST)
+        made = accept_licences(
+            model=model, user=signed_in(request), shown=shown, agreed="agree" in request.POST
+        )
     except RuleError as error:
         return _page(request, model, problem=error)
     if made:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from access_requests.access.permissions import is_reviewer
 from access_requests.models import GatedModel
-from access_requests.views.common import known_model
+from access_requests.views.common import known_model, signed_in
 from model_ops import download_log
 from model_ops.download_log import Rows
 
@@ -41,14 +41,16 @@ class ModelFilter(forms.Form):
 @require_safe
 def my_downloads(request: HttpRequest) -> HttpResponse:
     """What was read with this person's tokens."""
-    return _page(request, download_log.of_person(request.user), OwnFilter(request.GET), model=None)
+    return _page(request, download_log.of_person(signed_in(request)), OwnFilter(request.GET), model=None)
 
 
 @login_required
 @never_cache
 @require_safe
 def my_downloads_csv(request: HttpRequest) -> HttpResponseBase:
-    return _table(request, download_log.of_person(request.user), OwnFilter(request.GET), name="my-downloads")
+    return _table(
+        request, download_log.of_person(signed_in(request)), OwnFilter(request.GET), name="my-downloads"
+    )
 
 
 @login_required

@@ -81,12 +81,12 @@ def standing_of(user: Any, model: GatedModel) -> Standing:
     request = access.request
     if access.code == AccessCode.STAFF:
         request = open_request(user, model)
-    waiting = access.code == AccessCode.PENDING and request is not None
+    waiting = request if access.code == AccessCode.PENDING else None
     return Standing(
         access=access,
         request=request,
         decision=request.decisions.order_by("-pk").first() if request else None,
-        position=queue_position(request) if waiting else None,
+        position=queue_position(waiting) if waiting else None,
         weights=weights,
         stages=stages(access, weights),
     )

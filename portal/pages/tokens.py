@@ -34,7 +34,7 @@ from access_requests.services.tokens import (
 )
 from access_requests.services.tokens.issuing import BY_HAND
 from access_requests.services.tokens.networks import read_networks
-from access_requests.views.common import Ending, ask_before
+from access_requests.views.common import Ending, ask_before, signed_in
 from access_requests.views.recent import need_recent_sign_in
 from portal.accounts.factors import lacks_second_factor, to_second_factor
 from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
@@ -130,7 +130,7 @@ class Ended:
 
     badge: str
     word: str
-    since: datetime
+    since: datetime | None  # None where it has not ended
     why: str
 
 
@@ -156,8 +156,8 @@ class Row:
     def ended(self) -> Ended:
         """Its own end, or its grant's, whichever came first."""
         grant, own = self.token.grant, self.token.expires_at
-        over = grant and (grant.revoked_at or grant.ends_at)
-        if over and not (own and own < over):
+        over = (grant.revoked_at or grant.ends_at) if grant else None
+        if grant and over and not (own and own < over):
             if not grant.revoked_at:
                 return Ended("expired", "ended", over, "your access ended")
             why = f": {grant.revoke_reason}" if grant.revoke_reason else ""
@@ -195,7 +195,7 @@ def my_tokens(request: HttpRequest) -> HttpResponse:
     need_recent_sign_in(request)
     try:
         issued = issue_person_token(
-            user=request.user, kind=form.kind_chosen(), announce=True, **form.wishes()
+            user=signed_in(request), kind=form.kind_chosen(), announce=True, **form.wishes()
         )
     except RuleError as error:
         form.take(error)
@@ -209,7 +209,7 @@ def _needs_factor(request: HttpRequest, kind: str) -> bool:
 
 def _page(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> HttpResponse:
     tokens = (
-        AccessToken.objects.filter(user=request.user, origin__in=BY_HAND)
+        AccessToken.objects.filter(user=signed_in(request), origin__in=BY_HAND)
         .select_related("grant__model")
         .defer("grant__model__card", "grant__model__card_data")
     )
@@ -236,7 +236,9 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
             if token.grant is None:
                 need_recent_sign_in(request)
             try:
-                issued = rotate_token(token=token, user=request.user, overlap=form.cleaned_data["overlap"])
+                issued = rotate_token(
+                    token=token, user=signed_in(request), overlap=form.cleaned_data["overlap"]
+                )
             except RuleError as error:
                 form.add_error(None, error.sentence)
                 status = error.status
@@ -260,7 +262,7 @@ def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> Http
     if request.method != "POST":
         row = Row(token, _usable(token, timezone.now()))
         return ask_before(request, _revocation(row, back)) if row.usable else redirect(back)
-    revoke_token(token=token, user=request.user)
+    revoke_token(token=token, user=signed_in(request))
     messages.success(request, f"The token “{token.name}” is revoked and no longer works.")
     return redirect(back)
 
@@ -301,7 +303,7 @@ def _purpose(token: AccessToken) -> str:
 
 
 def _own(request: HttpRequest, pk: int) -> AccessToken:
-    token = AccessToken.objects.select_related("grant__model").filter(pk=pk, user=request.user).first()
+    token = AccessToken.objects.select_related("grant__model").filter(pk=pk, user=signed_in(request)).first()
     if token is None:
         raise Http404(f"You have no token {pk}.")
     return token
