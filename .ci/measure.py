@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from prose import faults, read_words
+
 ROOMS = ("portal", "model_ops", "access_requests")
 PACKAGES = ("access_requests.services", "model_ops.services", "model_ops.recovery")
 # Names that Python, Django, Celery or gunicorn chose, and that we only fill in.
@@ -32,7 +34,7 @@ FIXED = frozenset(
         "stop", "validate", "write",
     }
 )  # fmt: skip
-OLD_WORDS = re.compile(r"\b(whoever|somebody|anew|be it)\b", re.IGNORECASE)
+WORDS = Path(__file__).with_name("words.txt")
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,9 @@ def table() -> Iterator[tuple[str, str]]:
     short, long = [one for one in found if one.words == 1], [one for one in found if one.words > 2]
     yield "names of one word; of three and more", f"{share(short, found)}; {share(long, found)}"
     yield "names of one word, of those that we chose", share([one for one in ours if one.words == 1], ours)
-    text = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
-    yield "lines with whoever, somebody, anew, be it", str(sum(bool(OLD_WORDS.search(line)) for line in text))
+    words = read_words(WORDS.read_text(encoding="utf-8"))
+    refused = sum(len(list(faults(str(path), path.read_text(encoding="utf-8"), words))) for path in paths)
+    yield "words that words.txt refuses", str(refused)
     yield (
         "longest file, lines",
         str(max(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)),
