@@ -1,7 +1,7 @@
 """The table of weight_diff's edge cases, row by row: what is reproduced, and what is refused instead.
 
 Row 20: a random row that is overwritten at once; there is nothing to reproduce.
-Row 21: the mean is never taken on the device; shown by test_devices, wherever CUDA is.
+Row 21: the mean is never taken on the device; shown by test_device_pool, wherever CUDA is.
 """
 
 import json
