@@ -1,4 +1,4 @@
-"""Storing what `rendering.texts` makes of cards and forms, and making again what an older renderer made."""
+"""Storing what `rendered` makes of cards and forms, and making again what an older renderer made."""
 
 from __future__ import annotations
 

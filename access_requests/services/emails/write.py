@@ -1,4 +1,4 @@
-"""An email is a row first: written with the decision, sent by a process of its own (`emails.send`), tried until it is through."""
+"""An email is a row first: written with the decision, sent by a process of its own (`sending`), tried until it is through."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Decisions by the Hub's four lists: wherever a person stands with a model, a reviewer puts them elsewhere.
 
-The admin's decisions about a waiting request are in `services.requests.decide`; what is added here takes a decision back,
+The admin's decisions about a waiting request are in `services.requests`; what is added here takes a decision back,
 and works for people who have access without ever having asked. Moves, mails and events are the same.
 """
 
