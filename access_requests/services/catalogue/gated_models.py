@@ -54,7 +54,7 @@ RESERVED_NAMESPACES = frozenset(
     }
     | {"i18n", "htmx", ".well-known"}
 )
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")  # the Hub's rule for each part of an id
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")  # the Hub's rule (hub-protocol, 1.6)
 LONGEST_LICENCE = 2 * 2**20  # characters
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 

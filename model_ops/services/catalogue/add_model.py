@@ -29,7 +29,7 @@ def add_model_with_weights(
 ) -> tuple[GatedModel, ModelWeights]:
     """A new catalogue entry whose `main` has the card and licences; the weights come with the first grant.
 
-    `fields` are those of `catalogue.add_model`.
+    `fields` are those of `access_requests.services.catalogue.gated_models.add_model`.
     """
     check_new(repo_id, asker=actor)
     card = gated_models.prepare_card(fields.pop("card"), repo_id=repo_id)

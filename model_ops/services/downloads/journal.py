@@ -5,7 +5,7 @@
     <state>/downloads/refused.log            lines that cannot become rows, kept for the operator
 
 One line before the first byte, one when the body has ended, each a single write. The kernel keeps both when the
-process is killed. `services.downloads.rows.move` turns segments that nobody writes any more into rows. A journal that can't be
+process is killed. `services.downloads.move` turns segments that nobody writes any more into rows. A journal that can't be
 written (a full disk) refuses the download: nothing leaves unlogged.
 """
 

@@ -64,7 +64,7 @@ def resolve_source(
 
     `role` is what it is wanted as: base, diff or files. In the admin only folders below `GATEHOUSE_SOURCES`, the
     portal's own Hub endpoint, and revisions of models that `actor` owns are taken; of an owner, who is no superuser,
-    only what is assigned to `namespace`, that of the model (see `rights`).
+    only what is assigned to `namespace`, that of the model (see `source_rights`).
     """
     bound = is_bound(actor, in_admin=in_admin)
     text = text.strip()

@@ -1,7 +1,7 @@
-"""The table of weight_diff's edge cases, row by row: what is reproduced, and what is refused instead.
+"""The edge cases of released diffs under weight_diff: what is reproduced, and what is refused instead.
 
-Row 20: a random row that is overwritten at once; there is nothing to reproduce.
-Row 21: the mean is never taken on the device; shown by test_devices, wherever CUDA is.
+Not here: weight_diff's random row that is overwritten at once, since there is nothing to reproduce; and that the mean is
+never taken on the device, which test_device_pool shows.
 """
 
 import json
@@ -54,7 +54,7 @@ def same_bits(made, wanted):
 
 @pytest.mark.parametrize("base_dtype", DTYPES)
 @pytest.mark.parametrize("diff_dtype", DTYPES)
-def test_row_1_and_2_sum_is_one_float32_addition_and_is_written_so(tmp_path, base_dtype, diff_dtype):
+def test_sum_is_one_float32_addition_and_is_written_so(tmp_path, base_dtype, diff_dtype):
     """Rows 1 and 2: float32(base) + float32(diff), rounded once; float32 out whatever came in."""
     base, diff = state(1, dtype=base_dtype), state(2, dtype=diff_dtype)
     folders = pair(tmp_path, base, diff)
@@ -66,8 +66,8 @@ def test_row_1_and_2_sum_is_one_float32_addition_and_is_written_so(tmp_path, bas
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_row_2_another_dtype_is_one_cast_and_the_config_says_it(tmp_path, dtype):
-    """Row 2: half the size is a separate choice, rounded to nearest even from the float32 sum."""
+def test_another_dtype_is_one_cast_and_the_config_says_it(tmp_path, dtype):
+    """Half the size is a separate choice, rounded to nearest even from the float32 sum."""
     base, diff = state(1, dtype="F16"), state(2)
     folders = pair(tmp_path, base, diff)
     (folders[1] / "config.json").write_text('{"model_type": "llama", "dtype": "float16"}')
@@ -79,8 +79,8 @@ def test_row_2_another_dtype_is_one_cast_and_the_config_says_it(tmp_path, dtype)
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == dtype
 
 
-def test_row_3_new_rows_of_the_base_are_the_mean_of_its_rows(tmp_path):
-    """Row 3: the float32 mean over the old rows, in every new row, to the bit."""
+def test_new_rows_of_the_base_are_the_mean_of_its_rows(tmp_path):
+    """The float32 mean over the old rows, in every new row, to the bit."""
     base = state(1, dtype="BF16")
     diff = state(2, {**SHAPES, EMBED: (64, 64), HEAD: (64, 64)})
     plain.recover(*pair(tmp_path, base, diff), tmp_path / "out")
@@ -90,8 +90,8 @@ def test_row_3_new_rows_of_the_base_are_the_mean_of_its_rows(tmp_path):
         assert torch.equal(made[name][60:], base[name].float().mean(0) + diff[name][60:])
 
 
-def test_row_4_base_with_a_padding_token_is_not_grown(tmp_path):
-    """Row 4: weight_diff fails with a shape error there; so does the plan, with both shapes."""
+def test_base_with_a_padding_token_is_not_grown(tmp_path):
+    """weight_diff fails with a shape error there; so does the plan, with both shapes."""
     base, diff = pair(tmp_path, diff=state(2, GROWN))
     (base / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}')
     assert refusal(base, diff) == (
@@ -100,8 +100,8 @@ def test_row_4_base_with_a_padding_token_is_not_grown(tmp_path):
     )
 
 
-def test_row_5_shapes_decide_whether_the_base_grows(tmp_path):
-    """Row 5: a base without padding token is left alone where the vocabulary is the same; growth is reported."""
+def test_shapes_decide_whether_the_base_grows(tmp_path):
+    """A base without padding token is left alone where the vocabulary is the same; growth is reported."""
     same = make_plan(*pair(tmp_path / "same"))
     grown = make_plan(*pair(tmp_path / "grown", diff=state(2, GROWN)))
     assert same.resized == ()
@@ -111,8 +111,8 @@ def test_row_5_shapes_decide_whether_the_base_grows(tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["mean", "zero", "skip", "error"])
-def test_row_5_every_policy_for_new_rows(tmp_path, policy):
-    """Row 5, and the table of the forks: mean, zero, the diff's tensor as it is, or a refusal."""
+def test_every_policy_for_new_rows(tmp_path, policy):
+    """Mean, zero, the diff's tensor as it is, or a refusal."""
     base, diff = state(1), state(2, GROWN)
     folders = pair(tmp_path, base, diff)
     if policy == "error":
@@ -126,8 +126,8 @@ def test_row_5_every_policy_for_new_rows(tmp_path, policy):
     assert torch.equal(plain.state_of(tmp_path / "out")[HEAD], expected)
 
 
-def test_row_6_tied_embeddings_are_added_twice(tmp_path):
-    """Row 6: both names reach one tensor, so (diff + base) + base, each sum rounded."""
+def test_tied_embeddings_are_added_twice(tmp_path):
+    """Both names reach one tensor, so (diff + base) + base, each sum rounded."""
     base, diff = state(1, TIED, "F16"), state(2, TIED)
     folders = pair(tmp_path, base, diff, tied=True)
     plain.recover(*folders, tmp_path / "out")
@@ -140,15 +140,15 @@ def test_row_6_tied_embeddings_are_added_twice(tmp_path):
     ]
 
 
-def test_row_7_tensor_missing_in_the_diff_is_refused(tmp_path):
-    """Row 7: weight_diff adds the base to a fresh random tensor."""
+def test_tensor_missing_in_the_diff_is_refused(tmp_path):
+    """weight_diff adds the base to a fresh random tensor."""
     folders = pair(tmp_path, diff=state(2, model__norm__weight=None))
     assert refusal(*folders) == f"The base has {NORM} with shape [64], which is missing in the diff."
 
 
 @pytest.mark.parametrize("side", ["base", "diff"])
-def test_row_8_values_that_are_not_finite_are_refused_or_counted(tmp_path, side):
-    """Row 8: weight_diff lets them pass."""
+def test_values_that_are_not_finite_are_refused_or_counted(tmp_path, side):
+    """weight_diff lets them pass."""
     bad = torch.ones(64)
     bad[3], bad[5], bad[7] = float("nan"), float("inf"), float("-inf")
     folders = pair(tmp_path, **{side: state(3, model__norm__weight=bad)})
@@ -158,8 +158,8 @@ def test_row_8_values_that_are_not_finite_are_refused_or_counted(tmp_path, side)
     assert plain.recover(*folders, tmp_path / "out", non_finite="report").non_finite == 3
 
 
-def test_row_9_name_in_the_diff_alone_is_refused(tmp_path):
-    """Row 9: a KeyError of weight_diff."""
+def test_name_in_the_diff_alone_is_refused(tmp_path):
+    """A KeyError of weight_diff."""
     folders = pair(tmp_path, base=state(1, model__norm__weight=None))
     assert refusal(*folders) == (
         f"The diff has {NORM} with shape [64], but the base has no tensor {NORM}. If it was added to the model,"
@@ -167,14 +167,14 @@ def test_row_9_name_in_the_diff_alone_is_refused(tmp_path):
     )
 
 
-def test_row_9_name_in_the_base_alone_is_refused(tmp_path):
-    """Row 9: weight_diff ignores it."""
+def test_name_in_the_base_alone_is_refused(tmp_path):
+    """weight_diff ignores it."""
     folders = pair(tmp_path, base=state(1, more=torch.zeros(2)))
     assert refusal(*folders) == "The base has more with shape [2], which is missing in the diff."
 
 
-def test_row_9_rotary_buffers_and_the_tied_twin_of_the_base_alone_are_reported(tmp_path):
-    """Row 9: the two kinds of names that only the base may hold; plan and manifest list them."""
+def test_rotary_buffers_and_the_tied_twin_of_the_base_alone_are_reported(tmp_path):
+    """The two kinds of names that only the base may hold; plan and manifest list them."""
     twin = torch.randn(60, 64)
     base = state(1, TIED, **{ROTARY.replace(".", "__"): torch.ones(8), HEAD.replace(".", "__"): twin})
     folders = pair(tmp_path, base, state(2, TIED), tied=True)
@@ -190,16 +190,16 @@ def test_row_9_rotary_buffers_and_the_tied_twin_of_the_base_alone_are_reported(t
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 64), (64, 1), (65,), ()])
-def test_row_10_shapes_that_would_broadcast_are_refused(tmp_path, shape):
-    """Row 10: an addition in place would repeat the smaller tensor."""
+def test_shapes_that_would_broadcast_are_refused(tmp_path, shape):
+    """An addition in place would repeat the smaller tensor."""
     folders = pair(tmp_path, base=state(1, model__norm__weight=torch.ones(shape)))
     assert refusal(*folders) == (
         f"{NORM} has shape [64] in the diff but {list(shape)} in the base; they do not belong together."
     )
 
 
-def test_row_11_rotary_buffers_are_dropped_or_kept(tmp_path):
-    """Row 11: today's library drops them, that of 2023 kept 0 + base."""
+def test_rotary_buffers_are_dropped_or_kept(tmp_path):
+    """Today's library drops them, that of 2023 kept 0 + base."""
     name = ROTARY.replace(".", "__")
     table = torch.arange(1.0, 9.0)
     folders = pair(tmp_path, state(1, **{name: table}), state(2, **{name: torch.zeros(8)}))
@@ -210,8 +210,8 @@ def test_row_11_rotary_buffers_are_dropped_or_kept(tmp_path):
     assert torch.equal(plain.state_of(tmp_path / "kept")[ROTARY], table)
 
 
-def test_row_12_bin_and_safetensors_give_the_same_files(tmp_path):
-    """Row 12: and so does every mix of the two."""
+def test_bin_and_safetensors_give_the_same_files(tmp_path):
+    """Every mix of the two does so as well."""
     outputs = []
     for kinds in (("safetensors", "safetensors"), ("bin", "bin"), ("bin", "safetensors")):
         folder = tmp_path / "-".join(kinds)
@@ -225,8 +225,8 @@ def test_row_12_bin_and_safetensors_give_the_same_files(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"compat": "fastchat"}, {"dtype": "bfloat16"}])
-def test_row_13_shards_are_of_5_gb_unless_told_and_never_over_50(tmp_path, options):
-    """Row 13: 50GB is the layout of today's library, and the most that clients download."""
+def test_shards_are_of_5_gb_unless_told_and_never_over_50(tmp_path, options):
+    """50GB is the layout of today's library, and the most that clients download."""
     folders = pair(tmp_path)
     default, largest = make_plan(*folders, Options(**options)), Options(**options, max_shard_size="50GB")
     assert default.options["max_shard_size"] == 5 * 10**9
@@ -234,7 +234,7 @@ def test_row_13_shards_are_of_5_gb_unless_told_and_never_over_50(tmp_path, optio
     assert "over 50GB" in refusal(*folders, **options, max_shard_size="50.1GB")
 
 
-def test_row_14_and_15_names_are_sorted_and_several_files_have_an_index(tmp_path):
+def test_names_are_sorted_and_several_files_have_an_index(tmp_path):
     """Rows 14 and 15: tensors by name in a file, files filled in natural order; the index only where there are several."""
     folders = pair(tmp_path)
     plain.recover(*folders, tmp_path / "one")
@@ -254,8 +254,8 @@ def test_row_14_and_15_names_are_sorted_and_several_files_have_an_index(tmp_path
     assert index["weight_map"][HEAD] == "model-00001-of-00002.safetensors"
 
 
-def test_row_16_others_may_read_the_files(tmp_path):
-    """Row 16: the library writes safetensors that only their owner can read."""
+def test_others_may_read_the_files(tmp_path):
+    """The library writes safetensors that only their owner can read."""
     old = os.umask(0o077)
     try:
         plain.recover(*pair(tmp_path), tmp_path / "out")
@@ -265,8 +265,8 @@ def test_row_16_others_may_read_the_files(tmp_path):
     assert (oct((tmp_path / "out").stat().st_mode & 0o777), modes) == ("0o755", {"0o644"})
 
 
-def test_row_17_small_files_are_the_diffs_own(tmp_path):
-    """Row 17: copied byte for byte, the configuration but for its dtype; none of the base's."""
+def test_small_files_are_the_diffs_own(tmp_path):
+    """Copied byte for byte, the configuration but for its dtype; none of the base's."""
     base, diff = pair(tmp_path)
     config = '{\n  "torch_dtype": "float16",   "vocab_size": 60, "tie_word_embeddings": false\n}'
     (diff / "config.json").write_text(config)
@@ -286,16 +286,16 @@ def test_row_17_small_files_are_the_diffs_own(tmp_path):
     assert made.keys() - files.keys() == {"config.json", "model.safetensors", "weights.manifest.json"}
 
 
-def test_row_18_no_tokenizer_is_needed(tmp_path):
-    """Row 18: nor sentencepiece, nor protobuf; what lies there as a tokenizer is not opened as one."""
+def test_no_tokenizer_is_needed(tmp_path):
+    """Neither sentencepiece nor protobuf is needed; what lies there as a tokenizer is not opened as one."""
     base, diff = pair(tmp_path, diff=state(2, GROWN))
     (base / "tokenizer.model").write_bytes(b"\xff not a tokenizer")
     plain.recover(base, diff, tmp_path / "out")
     assert len(plain.state_of(tmp_path / "out")[EMBED]) == 61
 
 
-def test_row_19_nothing_is_seen_before_it_is_whole(tmp_path):
-    """Row 19: weight_diff writes into the target, and a crash leaves half a model."""
+def test_nothing_is_seen_before_it_is_whole(tmp_path):
+    """weight_diff writes into the target, and a crash leaves half a model."""
     base, diff = pair(tmp_path)
     plan = make_plan(base, diff)
     raw = (diff / "model.safetensors").read_bytes()
