@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +115,68 @@ def test_example_names_every_value_that_compose_takes() -> None:
     taken = set(re.findall(r"\$\{(\w+)", (CHECKOUT / "docker" / "compose.yaml").read_text()))
     example = re.findall(r"^(\w+)=", (CHECKOUT / "docker" / "example.env").read_text(), re.MULTILINE)
     assert (set(example), len(example)) == (taken, len(taken))
+
+
+ROW = re.compile(r"^\| (`[A-Z0-9_]+`(?:, `[A-Z0-9_]+`)*) \| .* \| ([^|]*) \|$", re.MULTILINE)
+NUMBER = re.compile(r"(\d+)(?:<sup>(\d+)</sup>)?")
+DEFAULTS = """
+import json
+from portal import settings
+print(json.dumps({name: value for name, value in vars(settings).items() if type(value) in (int, str)}))
+"""
+OF_DEV = {
+    "GATEHOUSE_TORCH",
+    "GATEHOUSE_USER_NAMESPACE",
+    "CHROMIUM",
+}  # read by dev.py and the embedded servers
+
+
+def documented() -> dict[str, str]:
+    """Each variable of the table in docs/operations.md, and what the table says of its default."""
+    found: dict[str, str] = {}
+    section = (
+        (CHECKOUT / "docs" / "operations.md").read_text().partition("## Environment")[2].partition("\n## ")[0]
+    )
+    for names, default in ROW.findall(section):
+        parts = default.split(", ") if ", " in names else [default]
+        for name, value in zip(re.findall(r"`([A-Z0-9_]+)`", names), parts, strict=True):
+            assert name not in found, f"{name} stands twice"
+            found[name] = value
+    return found
+
+
+def test_every_setting_is_in_the_docs_and_in_the_example() -> None:
+    known = {name for name in (*SETTINGS, *SECRETS) if "*" not in name}
+    assert known - documented().keys() == {"GATEHOUSE_DEMO"}  # of `./dev.py demo` alone
+    assert documented().keys() - known - READ_ELSEWHERE - OF_DEV == set()
+    example = (CHECKOUT / "docker" / "example.env").read_text()
+    shown = set(re.findall(r"^#? ?([A-Z0-9_]+)=", example, re.MULTILINE))
+    asked = set(re.findall(r"\$\{([A-Z0-9_]+)", (CHECKOUT / "docker" / "compose.yaml").read_text()))
+    assert asked & known - shown == set()
+
+
+def test_numbers_in_the_docs_are_the_defaults_of_the_settings(tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(CHECKOUT),
+        "DATABASE_URL": NO_DATABASE,
+        "REDIS_URL": "unix:///nonexistent/valkey.sock",
+        "SECRET_KEY": "a-key-of-this-test-and-of-nothing-else",
+        "GATEHOUSE_STATE": str(tmp_path),
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", DEFAULTS],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    settings = json.loads(said.stdout)
+    compared = {}
+    for name, default in documented().items():
+        number = NUMBER.match(default)
+        if name in settings and number and " " not in default.partition(" (")[0]:
+            compared[name] = (int(number[1]) ** int(number[2] or 1), settings[name])
+    assert {name: pair for name, pair in compared.items() if pair[0] != pair[1]} == {}
+    assert len(compared) > 8
