@@ -90,8 +90,12 @@ class Wire:
         return b"".join(parts)
 
 
-def read_json(content: bytes) -> Any:
-    """Return the JSON of an answer; `Away` says why there is none. Numbers that no column holds come as text."""
+def read_answer(content: bytes) -> Any:
+    """Return the JSON of an answer; `Away` says why there is none. Numbers that no column holds come as text.
+
+    Other than `strict_json.read_json`, which refuses what clients send if it is not quite JSON, this takes whatever
+    can be read: a remote that answers oddly is still followed.
+    """
     if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_PARTS:
         raise Away("its answer has too many parts")
     try:
