@@ -22,7 +22,7 @@ from access_requests.services.catalogue.gated_models import understand_card
 from model_ops.enums import Compat, DiffMethod, DiffOnly, Dtype, ResizePolicy
 from model_ops.queries import current_recovery, weights_state
 from model_ops.services.catalogue.add_model import add_model_with_weights, check_new, update_model
-from model_ops.services.recoveries.weights import Prepared, prepare_weights
+from model_ops.services.recoveries.weights import PreparedWeights, prepare_weights
 from model_ops.services.revisions.licence_files import prompt_as_licence
 from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.sources.rights import folders_of, namespaces_of
@@ -100,7 +100,7 @@ def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
     return format_html("You can name these folders and the folders below them: {}.", lines)
 
 
-def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> Prepared:
+def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> PreparedWeights:
     """Return the plan of a form's sources and choices; what was left empty is the engine's default."""
     sources = {name: given[name] for name in SOURCES}
     choices = {name: given[name] for name in CHOICES if not _is_left_empty(given[name])}

@@ -7,9 +7,10 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 
+from access_requests.ids import REPO_ID
 from model_ops.hub import refusals
 from model_ops.hub.refusals import Refused
-from model_ops.hub.repo import REPO_ID, no_such_route
+from model_ops.hub.repo import no_such_route
 from model_ops.hub.route import hub_route, json_answer
 
 ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /accounts/\nDisallow: /admin/\nDisallow: /*/resolve/\nDisallow: /*/raw/\n"

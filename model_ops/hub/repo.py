@@ -16,6 +16,7 @@ from django.utils import timezone
 from access_requests.access.access import AccessDecision, model_and_access
 from access_requests.access.catalogue import find_renamed, may_know_of
 from access_requests.enums import Role
+from access_requests.ids import GIT_ID, REPO_ID
 from access_requests.models import GatedModel
 from model_ops.hub import refusals
 from model_ops.hub.address import raw_path
@@ -27,8 +28,6 @@ from model_ops.models import RepoFile, Revision
 from model_ops.queries import MAIN, shown_refs, weights_state
 from model_ops.services.revisions.publish import in_language
 
-REPO_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 HEADS_AND_TAGS = re.compile(r"^refs/(heads|tags)/")
 # Readable by anyone on `resolve`, in the repository's root, in this spelling: the Hub's list.
 PUBLIC_NAMES = frozenset({"README.md", "LICENSE", "LICENSE.md", "LICENSE.txt"})
@@ -89,7 +88,7 @@ class Repo:
 
     def file_at(self, name: str, path: str) -> tuple[Revision, RepoFile]:
         """A file by revision and path, or why there is none; one query where there is."""
-        is_commit = COMMIT.fullmatch(name) is not None
+        is_commit = GIT_ID.fullmatch(name) is not None
         short = name if is_commit else re.sub(HEADS_AND_TAGS, "", name)
         found = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
         file, tagged = found or (None, False)
@@ -122,7 +121,7 @@ class Repo:
         named = Q(refs__name=re.sub(HEADS_AND_TAGS, "", name))
         if not self.sees_held:
             named &= shown_refs("refs__", revision="")
-        return named | Q(commit=name) if COMMIT.fullmatch(name) else named
+        return named | Q(commit=name) if GIT_ID.fullmatch(name) else named
 
     def history(self, revision: Revision) -> list[int]:
         """The keys of the revision and of all before it, newest first; one query."""

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from model_ops.enums import Compat, DiffMethod, DiffOnly, Dtype, ResizePolicy
-from model_ops.services.recoveries.weights import Prepared, prepare_weights
+from model_ops.services.recoveries.weights import PreparedWeights, prepare_weights
 
 SOURCE_HELP = "a folder, hf:REPO_ID@REVISION or hf+https://HOST/REPO_ID@REVISION"
 SOURCES = ("base", "diff", "files")
@@ -58,7 +58,7 @@ def sources_from(given: dict[str, Any]) -> dict[str, str]:
     return {name: given[name] for name in SOURCES}
 
 
-def weights_from(sources: dict[str, str], choices: dict[str, Any]) -> Prepared:
+def weights_from(sources: dict[str, str], choices: dict[str, Any]) -> PreparedWeights:
     """Looks at the sources."""
     return prepare_weights(
         base=sources["base"], diff=sources["diff"], files=sources["files"], options=choices

@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 import threading
@@ -24,6 +23,7 @@ from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from access_requests.ids import GIT_ID, SHA256
 from model_ops.recovery.planning.plan import human
 from model_ops.remote_hub import errors
 
@@ -45,7 +45,6 @@ OTHER_FORMATS = [
     "*.ot",
     "original/*",
 ]
-SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 CHUNK = 2**20
 READERS = 2  # files that are hashed at once
 LONGEST_WAIT = (
@@ -155,7 +154,7 @@ def _far(item: Any) -> Far | None:
         raise Refused(f"holds a file with an unusable name, {item.path[:100]!r}: it is not fetched.")
     lfs = item.lfs
     sha256 = str(lfs.sha256) if lfs is not None and SHA256.fullmatch(str(lfs.sha256)) else ""
-    git_oid = str(item.blob_id) if lfs is None and SHA1.fullmatch(str(item.blob_id)) else ""
+    git_oid = str(item.blob_id) if lfs is None and GIT_ID.fullmatch(str(item.blob_id)) else ""
     return Far(item.path, int(item.size or 0), sha256, git_oid)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import shutil
 import time
@@ -21,6 +20,7 @@ from django.conf import settings
 from django.db import connection
 
 from access_requests.errors import Conflict
+from access_requests.ids import SHA256
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_store
 from model_ops.enums import RecoveryState, SourceKind
@@ -29,7 +29,6 @@ from model_ops.services.revisions.publish import recovered_files
 from model_ops.services.sources.spec import fetched_folder
 
 KEPT = 24 * 3600  # seconds since it was put there: it may be about to be used
-SHA256 = re.compile(r"[0-9a-f]{64}")
 ASIDE = ".cleaned"
 STILL_NEEDED = [state for state in RecoveryState if state != RecoveryState.READY]
 

@@ -18,7 +18,7 @@ from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens import issue_token
 from model_ops.enums import Method, SourceKind
 from model_ops.models import WeightSource
-from model_ops.services.recoveries.weights import Prepared, attach_weights
+from model_ops.services.recoveries.weights import PreparedWeights, attach_weights
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def one_more(
         source = WeightSource.objects.create(
             kind=SourceKind.FOLDER, spec=f"/models/{number}", fingerprint="f"
         )
-        prepared = Prepared({"method": Method.COPY, "files": source}, {"text": "All as it is."})
+        prepared = PreparedWeights({"method": Method.COPY, "files": source}, {"text": "All as it is."})
         attach_weights(model=model, prepared=prepared)
         assign_role(model=model, user=olga, role="owner")
         request = submit(ada, model)

@@ -14,6 +14,7 @@ from access_requests.access.catalogue import find_model, find_renamed, may_know_
 from access_requests.cards import Card, CardRefused, GateForm, card_data, keep_choices, read_card
 from access_requests.enums import Gate, Role
 from access_requests.errors import Conflict, Invalid
+from access_requests.ids import NAME
 from access_requests.models import FormVersion, GatedModel, LicenceVersion, ModelRole
 from access_requests.models.catalogue import LONGEST_GRANT
 from access_requests.rendering.texts import CardPage, GateTexts, render_card, render_gate
@@ -54,7 +55,6 @@ RESERVED_NAMESPACES = frozenset(
     }
     | {"i18n", "htmx", ".well-known"}
 )
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")  # the Hub's rule (hub-protocol, 1.6)
 LONGEST_LICENCE = 2 * 2**20  # characters
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
@@ -83,6 +83,11 @@ def check_repo_id(repo_id: str) -> str:
     if namespace.lower() in RESERVED_NAMESPACES:
         raise Invalid(f"The namespace {namespace!r} is one of the portal's own addresses: choose another.")
     return repo_id
+
+
+def check_namespace(namespace: str) -> None:
+    """Refuse a namespace in which no repository could be; raises `Invalid`."""
+    check_repo_id(f"{namespace}/x")
 
 
 def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User | None = None) -> None:

@@ -14,7 +14,7 @@ from access_requests.enums import Role
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import FormerId, GatedModel, ModelRole, Namespace
 from access_requests.rendering.texts import render_card
-from access_requests.services.catalogue.gated_models import check_free, check_repo_id
+from access_requests.services.catalogue.gated_models import check_free, check_namespace, check_repo_id
 from access_requests.services.catalogue.rendered_texts import keep_card_page
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_model, lock_names
@@ -70,7 +70,7 @@ def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
 
 def name_namespace(*, name: str, full_name: str) -> Namespace:
     """Set the full name that clients show for a namespace."""
-    check_repo_id(f"{name}/x")
+    check_namespace(name)
     full_name = " ".join(full_name.split())
     if not full_name or len(full_name) > LONGEST_FULL_NAME or not full_name.isprintable():
         raise Invalid(f"A full name has 1 to {LONGEST_FULL_NAME} printable characters.", field="full_name")

@@ -27,7 +27,7 @@ from access_requests.services.following.errors import (
 )
 from access_requests.services.following.reading import FarItem, read_item
 from access_requests.services.following.texts import one_line
-from access_requests.services.following.wire import Answer, Wire, read_json
+from access_requests.services.following.wire import Answer, Wire, read_answer
 
 MOST_PAGES = 200  # of all lists together, for one client: half of what an endpoint's budget allows for polls
 MOST_ENTRIES = 100_000  # likewise
@@ -134,7 +134,7 @@ class FarClient:
         self._heed_limits(answer)
         if answer.status >= 300:
             raise _failure(method, answer)
-        return answer, read_json(answer.content)
+        return answer, read_answer(answer.content)
 
     def _heed_limits(self, answer: Answer) -> None:
         """Call `closed` if this was the last call allowed for a while, or one too many."""
@@ -203,7 +203,7 @@ def _said(answer: Answer) -> str:
     message: Any = answer.headers.get("x-error-message", "")
     if not message:
         try:
-            found = read_json(answer.content)
+            found = read_answer(answer.content)
         except Away:
             found = None
         message = found.get("error", "") if isinstance(found, dict) else ""

@@ -124,7 +124,7 @@ def _withdraw(row: RemoteRequest, actor: User) -> None:
 def _begin_anew(row: RemoteRequest, actor: User) -> None:
     """The person asked again there after a withdrawal or reset: replace the old request with the new one."""
     person, model = row.person.user, row.followed.model
-    if row.live:  # type: ignore[attr-defined]
+    if status_here(row) == FarStatus.ACCEPTED:
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)
     if row.request.is_open:
         _withdraw(row, actor)

@@ -13,7 +13,7 @@ from access_requests.models import GatedModel
 from model_ops.management.weights import add_weight_options, choices_from, sources_from, weights_from
 from model_ops.queries import current_recovery
 from model_ops.services.catalogue.add_model import update_model
-from model_ops.services.recoveries.weights import Prepared, options_kept
+from model_ops.services.recoveries.weights import PreparedWeights, options_kept
 from model_ops.services.revisions.licence_files import read_licence, read_text, split_language
 
 
@@ -49,7 +49,7 @@ class Command(OperatorCommand):
             lines += [prepared.plan["text"], "main keeps what it has until the new weights are ready."]
         return Answer(data, "\n".join(lines))
 
-    def _weights(self, model: GatedModel, options: dict[str, Any]) -> Prepared | None:
+    def _weights(self, model: GatedModel, options: dict[str, Any]) -> PreparedWeights | None:
         """New sources or settings; what is not named stays as in the current recovery."""
         sources, chosen = sources_from(options), choices_from(options)
         if not any(sources.values()) and not chosen:

@@ -24,9 +24,10 @@ MAX_JSON_ITEMS = (
     2_000_000  # brackets and commas; 100,000 tensors need 1 million, and 2 million take up to 200 MB
 )
 MAX_NAME = 200  # bytes; a file system takes 255, and unfinished work has longer names than what it makes
-WEIGHT_SUFFIXES = frozenset(
-    (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".npz", ".onnx")
-)
+# Formats of weights that a source or a published model may consist of.
+LOADED_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+# All formats of weights, other frameworks' too: such a file is never copied as one that goes along with weights.
+WEIGHT_SUFFIXES = frozenset((*LOADED_SUFFIXES, ".ckpt", ".h5", ".msgpack", ".npz", ".onnx"))
 NOT_COPIED = frozenset(("readme.md", MANIFEST))
 
 

@@ -16,7 +16,12 @@ from access_requests.services.event_log.append import recorded
 from access_requests.services.locks import share_store
 from model_ops.models import ModelWeights, Revision
 from model_ops.queries import published
-from model_ops.services.recoveries.weights import Prepared, attach_weights, lock_shared_row, want_recovery
+from model_ops.services.recoveries.weights import (
+    PreparedWeights,
+    attach_weights,
+    lock_shared_row,
+    want_recovery,
+)
 from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.sources.rights import check_may_add
 
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def add_model_with_weights(
-    *, repo_id: str, prepared: Prepared, actor: User | None = None, **fields: Any
+    *, repo_id: str, prepared: PreparedWeights, actor: User | None = None, **fields: Any
 ) -> tuple[GatedModel, ModelWeights]:
     """A new catalogue entry whose `main` has the card and licences; the weights come with the first grant.
 
@@ -56,7 +61,7 @@ def update_model(
     model: GatedModel,
     card: str | None = None,
     licences: Sequence[LicenceText] | None = None,
-    prepared: Prepared | None = None,
+    prepared: PreparedWeights | None = None,
     actor: User | None = None,
 ) -> Revision:
     """Publishes a new revision of what is given; unchanged weights are the same blobs.

@@ -29,7 +29,7 @@ from model_ops.services.downloads.counts import count_rows
 log = logging.getLogger(__name__)
 
 SEGMENT = re.compile(r"(?P<process>.+)\.(?P<number>[0-9]+)\.jsonl")
-REFUSED = "refused.log"
+REFUSED_LOG = "refused.log"
 FIRST_STATE = {
     DownloadMode.OWN: DownloadState.RUNNING,
     DownloadMode.NGINX: DownloadState.WAITING,
@@ -229,8 +229,8 @@ def _bury(alive: Path) -> None:
 def _refuse(journals: Path, line: Line | str, why: str) -> None:
     """Keeps what can't become a row, on disk before the segment goes, and says so in the program's log."""
     record = json.dumps({"at": timezone.now().isoformat(), "why": why, "line": line}, default=str)
-    log.error("A line of the download log is kept in %s: %s: %s", journals / REFUSED, why, line)
-    with (journals / REFUSED).open("a") as file:
+    log.error("A line of the download log is kept in %s: %s: %s", journals / REFUSED_LOG, why, line)
+    with (journals / REFUSED_LOG).open("a") as file:
         file.write(record + "\n")
         file.flush()
         os.fsync(file.fileno())

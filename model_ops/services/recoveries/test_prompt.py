@@ -25,6 +25,7 @@ from access_requests.services.queue import enqueue_on_commit
 from access_requests.storable_text import replace_unstorable
 from model_ops.enums import Method, RecoveryState, SmokeState
 from model_ops.models import Recovery, SmokeRun
+from model_ops.recovery.errors import Refusal
 from model_ops.services.recoveries.child_process import Ended, run_child
 from model_ops.services.recoveries.leases import with_database
 from model_ops.services.revisions.publish import recovered_files
@@ -41,7 +42,6 @@ SPARE = timedelta(minutes=2)  # for laying out files before it and writing the a
 NOT_INSTALLED = "transformers is not installed on this worker, so the test prompt did not run."
 NO_ROOM = "The portal's disk is full. The test prompt runs when there is room."
 NO_ROOM_PAUSE = timedelta(minutes=5)
-REFUSED = 2  # the engine's exit status for what was seen before anything was loaded
 MOST_LETTERS = 20_000  # of a text that is kept
 KEPT = ("prompt", "answer", "tokens", "seconds", "device", "dtype", "finite", "template", "hints")
 
@@ -181,7 +181,7 @@ def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]
         )
         return SmokeState.FAILED, {"error": why}
     if ended.status:
-        state = SmokeState.REFUSED if ended.status == REFUSED else SmokeState.FAILED
+        state = SmokeState.REFUSED if ended.status == Refusal.exit_status else SmokeState.FAILED
         return state, {"error": ended.last_words or f"It ended with status {ended.status}.", "answer": answer}
     return SmokeState.ANSWERED, {"answer": answer}
 

@@ -39,7 +39,7 @@ PLANNED_LATER = "The plan is made after the repositories are fetched and before 
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedWeights:
     """Sources that were found and a plan that was not refused; nothing of a model was touched."""
 
     inputs: dict[str, Any]
@@ -55,7 +55,7 @@ def prepare_weights(
     in_admin: bool = False,
     actor: User | None = None,
     namespace: str = "",
-) -> Prepared:
+) -> PreparedWeights:
     """Look at the sources and plan; every refusal is one sentence.
 
     `namespace` is that of the model they are for: an owner in the admin names only what is assigned to it.
@@ -65,10 +65,12 @@ def prepare_weights(
         base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor,
         namespace=namespace,
     )  # fmt: skip
-    return Prepared(inputs, make_plan(inputs))
+    return PreparedWeights(inputs, make_plan(inputs))
 
 
-def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None = None) -> ModelWeights:
+def attach_weights(
+    *, model: GatedModel, prepared: PreparedWeights, actor: User | None = None
+) -> ModelWeights:
     """Make these the model's current weights and publish what there is, in one transaction.
 
     Sources that `actor` may not give this model are refused here too.
@@ -168,7 +170,7 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
     return {"text": "\n".join(lines), "files": sizes, "bytes_written": total, "notes": list(notes)}
 
 
-def lock_shared_row(prepared: Prepared) -> Recovery:
+def lock_shared_row(prepared: PreparedWeights) -> Recovery:
     """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
 
     One that ended badly is planned again, for these inputs were looked at again and not refused.

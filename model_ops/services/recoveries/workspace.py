@@ -15,13 +15,13 @@ from django.conf import settings
 
 from model_ops.enums import RecoveryState, WaitsFor
 from model_ops.models import Recovery
+from model_ops.recovery.errors import Refusal
 from model_ops.services.recoveries.child_process import Ended, run_child
 from model_ops.services.recoveries.failures import MORE_MEMORY, LeaseLost, RunFailed, RunRefused, RunWaits
 from model_ops.services.recoveries.leases import Lease
 
 log = logging.getLogger(__name__)
 
-REFUSED = 2  # the engine's exit status for what headers, sizes and indexes show
 SIGKILL = 9
 TOGETHER = 1.0  # seconds; a worker that is being killed together with its child does not get past them
 LOCK_PAUSE = 0.5  # seconds
@@ -60,7 +60,7 @@ def _locked(lock: int, how: int) -> bool:
 def run_engine(arguments: list[str], lease: Lease, *, lock: int) -> None:
     """Run the engine to its end; what it refuses or fails over is raised in its own words."""
     ended = run_for(arguments, lease, pass_fds=(lock,))
-    if ended.status == REFUSED:
+    if ended.status == Refusal.exit_status:
         raise RunRefused(ended.last_words or "The engine refused the inputs without saying why.")
     if ended.status:
         raise RunFailed(

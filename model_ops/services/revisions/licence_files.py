@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from access_requests.errors import Invalid
-from access_requests.services.catalogue.gated_models import LicenceText
+from access_requests.services.catalogue.gated_models import LANGUAGE, LicenceText
 
 DEFAULT_LANGUAGE = "en"
 PROMPT_FILE = "LICENSE.md"  # the prompt is Markdown
 LIKE_A_LICENCE = re.compile(r"(?i)(?:\A|.*[._ -])(?:licen[cs]e|copying)(?:[._ -].*)?\Z")
 TEXT_SUFFIXES = {"", ".md", ".txt", ".rst"}
 LANGUAGE_IN_NAME = re.compile(r"\.([a-z]{2}(?:-[A-Za-z0-9]{2,8})?)\.[a-z]+\Z")
-LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
 LARGEST = 8 * 2**20  # bytes
 
 
@@ -35,7 +34,7 @@ def prompt_as_licence(prompt: str) -> list[LicenceText]:
 def split_language(text: str) -> tuple[Path, str]:
     """`FILE[:LANG]`; a file whose own name has a colon is taken as it is."""
     name, colon, language = text.rpartition(":")
-    if colon and not Path(text).exists() and LANGUAGE_TAG.match(language):
+    if colon and not Path(text).exists() and LANGUAGE.fullmatch(language):
         return Path(name), language
     return Path(text), _language_in(text)
 

@@ -16,7 +16,7 @@ from access_requests.services.locks import share_store
 from model_ops.enums import Method, RecoveryState
 from model_ops.models import Blob, Recovery, Ref, RepoFile, Revision
 from model_ops.queries import MAIN, current_recovery, main_revision
-from model_ops.services.sources.spec import WEIGHT_SUFFIXES
+from model_ops.recovery.formats.folder import LOADED_SUFFIXES
 from model_ops.services.store.blobs import store_bytes
 from model_ops.services.store.bucket import expect_copies
 from model_ops.services.store.git_objects import StoredFile, commit_id, gitattributes, is_lfs
@@ -181,7 +181,7 @@ def write_revision(
         commit=commit,
         parent=parent,
         recovery=recovery,
-        has_weights=recovery is not None or any(file.path.endswith(WEIGHT_SUFFIXES) for file in files),
+        has_weights=recovery is not None or any(file.path.endswith(LOADED_SUFFIXES) for file in files),
         title=title,
         message=message,
         author=author,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
-from access_requests.services.catalogue.gated_models import check_repo_id
+from access_requests.ids import is_remote_id
+from access_requests.services.catalogue.gated_models import check_namespace
 from access_requests.services.event_log.append import append_event, recorded
 from model_ops.enums import SourceKind
 from model_ops.models import AllowedRepository, AssignedFolder, ModelWeights, WeightSource
@@ -18,7 +18,6 @@ from model_ops.services.sources.rights import folders_of, is_listed, is_of_porta
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-REPO_ID = re.compile(r"(?:[A-Za-z0-9_.-]{1,96}/)?[A-Za-z0-9_.-]{1,96}\Z")
 SNAPSHOTS = "snapshots"  # of a Hub cache: links to files in `blobs` beside it
 
 
@@ -81,7 +80,7 @@ def check_allowance(*, repo_id: str, namespace: str) -> tuple[str, str]:
     """Return repository id and namespace as they would be stored; raises `Invalid` or `Conflict`."""
     repo_id = repo_id.strip().removeprefix("hf:")
     namespace = _checked_namespace(namespace) if namespace.strip() else ""
-    if not REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
+    if not is_remote_id(repo_id):
         raise Invalid(f"{repo_id[:300]!r} is not a repository id: write NAMESPACE/NAME.", field="repo_id")
     if _allowed(repo_id, namespace):
         raise Conflict(f"{repo_id} is allowed for {namespace or 'every namespace'} already.", field="repo_id")
@@ -154,7 +153,7 @@ def _allowed(repo_id: str, namespace: str) -> AllowedRepository | None:
 def _checked_namespace(namespace: str) -> str:
     namespace = namespace.strip().rstrip("/")
     try:
-        check_repo_id(f"{namespace}/x")
+        check_namespace(namespace)
     except Invalid as error:
         raise Invalid(
             f"{namespace[:96]!r} is not a namespace: write the part of a model's id before the slash.",

@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from access_requests.errors import Invalid
+from access_requests.ids import GIT_ID, REMOTE_ID, is_remote_id
 from model_ops.enums import SourceKind
 from model_ops.models import WeightSource
 from model_ops.recovery.errors import RecoveryError
+from model_ops.recovery.formats.folder import LOADED_SUFFIXES
 from model_ops.recovery.inspection.folder import inspect_folder
 from model_ops.recovery.inspection.folders import judge_link
 from model_ops.recovery.inspection.listing import judge_listing
@@ -35,9 +37,6 @@ from model_ops.services.sources.upload import PREFIX, laid_out_folder, resolve_u
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
-COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-REPO_ID = re.compile(r"(?:[A-Za-z0-9_.-]{1,96}/)?[A-Za-z0-9_.-]{1,96}\Z")
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?\Z")
 HOW = "write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT"
 
@@ -123,7 +122,7 @@ def _usable(text: str, folder: Path) -> Path:
 def _why_no_folder(text: str, folder: Path) -> str:
     if folder.is_file():
         return f"The weight source {text} is a file. Name the folder that it is in: {folder.parent}."
-    if "/" in text and REPO_ID.match(text):
+    if "/" in text and REMOTE_ID.fullmatch(text):
         return f"The weight source {text} is not an existing folder. If it is a repository on the Hub, write hf:{text}@main."
     return f"The weight source {text} is not an existing folder: {HOW}."
 
@@ -142,7 +141,7 @@ def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
             raise Invalid(
                 f"Hubs other than {settings.GATEHOUSE_HUB_ENDPOINT} can only be named on the command line."
             )
-    if not REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
+    if not is_remote_id(repo_id):
         raise Invalid(
             f"The weight source {text!r} holds no repository id: write it as namespace/name@REVISION."
         )
@@ -170,7 +169,7 @@ def _is_loopback(host: str) -> bool:
 
 def _resolve_folder(folder: Path, role: str, *, bound: bool) -> WeightSource:
     files = list_files(folder, bound=bound)
-    if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+    if not any(path.endswith(LOADED_SUFFIXES) for path in files):
         try:
             inspect_folder(folder, role)
         except RecoveryError as error:
@@ -352,9 +351,9 @@ def refusal(spec: HubSpec, error: Exception, *, with_token: bool = True) -> str:
 
 
 def _check_listing(name: str, commit: str | None, files: list[str], role: str) -> str:
-    if not commit or not COMMIT.match(commit):
+    if not commit or not GIT_ID.fullmatch(commit):
         raise Invalid(f"{name} gave no commit for the revision: it does not answer as a Hub does.")
-    if not any(path.endswith(WEIGHT_SUFFIXES) for path in files):
+    if not any(path.endswith(LOADED_SUFFIXES) for path in files):
         raise Invalid(f"{name} holds no weight file: expected *.safetensors or *.bin in it.")
     if role != "files" and (why := judge_listing(files, role)):
         raise Invalid(f"{name}: {why}")

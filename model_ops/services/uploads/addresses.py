@@ -19,7 +19,7 @@ from access_requests.services.tokens.networks import works_from
 
 SALT = "gatehouse.uploads"
 LIFE = 24 * 3600  # seconds
-REFUSED = "This upload address {why}: run the upload again, which asks for a new one."
+NOT_VALID = "This upload address {why}: run the upload again, which asks for a new one."
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def read(text: str) -> Address:
     try:
         until, *fields = signing.loads(text, salt=SALT)
     except signing.BadSignature as error:
-        raise NotAllowed(REFUSED.format(why="was not made here")) from error
+        raise NotAllowed(NOT_VALID.format(why="was not made here")) from error
     if until < time.time():
-        raise NotAllowed(REFUSED.format(why="has ended"))
+        raise NotAllowed(NOT_VALID.format(why="has ended"))
     return Address(*fields)
 
 
@@ -66,6 +66,6 @@ def check_right(address: Address, *, client_address: str | None) -> None:
     token = live_tokens(AccessToken.objects.filter(pk=address.token_id)).select_related("user").first()
     model = GatedModel.objects.filter(pk=address.model_id).first()
     if token is None or model is None or not is_owner(token.user, model):
-        raise NotAllowed(REFUSED.format(why="was given to someone who may not upload here any more"))
+        raise NotAllowed(NOT_VALID.format(why="was given to someone who may not upload here any more"))
     if not works_from(token.networks, client_address):
-        raise NotAllowed(REFUSED.format(why="does not work from your network"))
+        raise NotAllowed(NOT_VALID.format(why="does not work from your network"))

@@ -22,6 +22,7 @@ from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import lock_model, share_store
 from model_ops.models import Ref, Revision
 from model_ops.queries import MAIN
+from model_ops.recovery.formats.folder import LOADED_SUFFIXES
 from model_ops.recovery.formats.git_ids import blob_id
 from model_ops.services.revisions.publish import (
     CARD,
@@ -31,7 +32,6 @@ from model_ops.services.revisions.publish import (
     with_own_files,
     write_revision,
 )
-from model_ops.services.sources.spec import WEIGHT_SUFFIXES
 from model_ops.services.store.blobs import is_stored, store_bytes, store_file
 from model_ops.services.store.git_objects import StoredFile, gitattributes
 from model_ops.services.uploads.contents import ABSENT, Contents
@@ -283,7 +283,7 @@ def _tell_owners(revision: Revision, uploader: User, files: int) -> None:
 
 
 def _weights(files: Iterable[StoredFile]) -> set[tuple[str, str]]:
-    return {(file.path, file.sha256) for file in files if file.path.endswith(WEIGHT_SUFFIXES)}
+    return {(file.path, file.sha256) for file in files if file.path.endswith(LOADED_SUFFIXES)}
 
 
 def _store(model: GatedModel, files: Sequence[StoredFile]) -> None:

@@ -5,20 +5,19 @@ What the portal has of other models is not told: an owner who names someone else
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from django.conf import settings
 
 from access_requests.errors import Invalid, RuleError
+from access_requests.ids import SHA256
 from access_requests.models import AccessToken, GatedModel
 from model_ops.models import RepoFile
 from model_ops.services.uploads import staging
 from model_ops.services.uploads.addresses import Address, sign
 from model_ops.services.uploads.errors import TooLarge
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_OBJECTS = 1000  # of one question
 MOST_PARTS = 10_000  # of one answer, and one more for each object
 

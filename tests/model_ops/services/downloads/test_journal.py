@@ -153,7 +153,7 @@ def test_segment_that_comes_back_after_it_was_moved_makes_no_second_row(
     segment.write_bytes(content)
     assert ingest() == 3
     assert states() == {"a": ("partial", 60), "b": ("cut", None)}
-    assert not (folder / rows.REFUSED).exists()
+    assert not (folder / rows.REFUSED_LOG).exists()
 
 
 def test_end_waits_while_another_process_moves_the_begin(folder: Path, begun: Callable[..., Begun]) -> None:
@@ -165,7 +165,7 @@ def test_end_waits_while_another_process_moves_the_begin(folder: Path, begun: Ca
         assert rows.move(folder) == 0
     assert rows.move(folder) == 2
     assert states() == {"a": ("complete", 100)}
-    assert not (folder / rows.REFUSED).exists()
+    assert not (folder / rows.REFUSED_LOG).exists()
 
 
 def test_same_id_twice_is_one_row(folder: Path, begun: Callable[..., Begun]) -> None:
@@ -197,7 +197,7 @@ def test_broken_line_is_kept_aside_and_its_neighbours_become_rows(
     write_dead(folder, [as_line(begun("good")), line, as_line(begun("other"))])
     ingest()
     assert set(states()) == {"good", "other"}
-    assert len((folder / rows.REFUSED).read_text().splitlines()) == 1
+    assert len((folder / rows.REFUSED_LOG).read_text().splitlines()) == 1
     assert list(folder.glob("*.jsonl")) == []
 
 
@@ -222,7 +222,7 @@ def test_line_that_no_row_can_hold_is_kept_aside(
     write_dead(folder, [as_line(begun("good")), as_line(begun("bad"), **changes), as_line(begun("other"))])
     ingest()
     assert set(states()) == {"good", "other"}
-    kept = json.loads((folder / rows.REFUSED).read_text())
+    kept = json.loads((folder / rows.REFUSED_LOG).read_text())
     assert kept["line"]
 
 
@@ -236,7 +236,7 @@ def test_full_disk_refuses_the_download_and_leaves_no_torn_line(
     begin(begun("c"))
     ingest()
     assert set(states()) == {"a", "c"}
-    assert not (folder / rows.REFUSED).exists()
+    assert not (folder / rows.REFUSED_LOG).exists()
 
 
 def test_end_that_a_full_disk_did_not_take_is_written_when_there_is_room(
@@ -305,7 +305,7 @@ def test_rows_whose_end_nobody_told_say_so_in_time(folder: Path, begun: Callable
         "lost": ("cut", None),
         "long": ("running", None),
     }
-    assert "rowless" in (folder / rows.REFUSED).read_text()
+    assert "rowless" in (folder / rows.REFUSED_LOG).read_text()
     assert not UnjoinedEnd.objects.exists()
 
 
