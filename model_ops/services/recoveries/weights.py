@@ -1,4 +1,4 @@
-"""Which recovery makes a model's weights: shared rows, plans from headers, and who wants them."""
+"""Choose the recovery that makes a model's weights: shared rows, plans from headers, and requests for them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLANNED_LATER = "The plan is made after the repositories are fetched and before 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Sources that were found and a plan that was not refused; nothing of a model was touched."""
+    """Resolved sources and an accepted plan; no model was changed yet."""
 
     inputs: dict[str, Any]
     plan: dict[str, Any]
@@ -55,10 +55,10 @@ def prepare_weights(
     actor: User | None = None,
     namespace: str = "",
 ) -> Prepared:
-    """Look at the sources and plan; every refusal is one sentence.
+    """Check the sources and plan; every refusal is one sentence.
 
-    `namespace` is that of the model they are for: an owner in the admin names only what is assigned to it.
-    `options` are the engine's, by name; those left out are its defaults. Files that are published take none.
+    `namespace` is that of the model: an owner in the admin can only name sources assigned to it.
+    `options` are the engine's, by name, with its defaults; published files have no options.
     """
     inputs = resolve_inputs(
         base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor,
@@ -68,11 +68,11 @@ def prepare_weights(
 
 
 def attach_weights(*, model: GatedModel, prepared: Prepared, actor: User | None = None) -> ModelWeights:
-    """Make these the model's current weights and publish what there is, in one transaction.
+    """Make these the model's current weights and publish what is ready, in one transaction.
 
-    Sources that `actor` may not give this model are refused here too.
-    Models with the same inputs share one recovery; one that is ready is published for this model at once,
-    else `main` keeps what it has. The new recovery is wanted as soon as someone may read the model.
+    Sources that `actor` may not use for this model are refused here too.
+    Models with the same inputs share one recovery; a ready one is published for this model at once, otherwise
+    `main` keeps what it has. The new recovery is wanted as soon as someone may read the model.
     """
     with recorded():
         share_store()
@@ -102,7 +102,7 @@ def resolve_inputs(
     actor: User | None = None,
     namespace: str = "",
 ) -> dict[str, Any]:
-    """Return the fields of a recovery row, from what was typed."""
+    """Return the fields of a recovery row from the given texts."""
     base, diff, files = base.strip(), diff.strip(), files.strip()
     resolve = partial(resolve_source, in_admin=in_admin, actor=actor, namespace=namespace)
     if files and not (base or diff):
@@ -122,7 +122,7 @@ def resolve_inputs(
 
 
 def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sources: bool) -> dict[str, Any]:
-    """What is not chosen again stays; but of other sources the sum is another, and another method has other options."""
+    """Keep options that are not given again, except the sum if the sources change; keep none for a new method."""
     method = old.get("method", "add")
     kept = dict(old) if chosen.get("method", method) == method else {}
     if new_sources or "expected_sum" in chosen:
@@ -131,7 +131,7 @@ def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sourc
 
 
 def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The plan as it is stored and shown: `{"text", ...}`; a repository that is not here yet is planned later."""
+    """Return the plan as it is stored and shown: `{"text", ...}`; repositories that are not fetched are planned later."""
     sources = [inputs[name] for name in ("base", "diff", "files") if inputs.get(name)]
     missing = [
         source for source in sources if source.kind == SourceKind.HUB and not fetched_folder(source).is_dir()
@@ -151,7 +151,7 @@ def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan_copy(source: WeightSource) -> dict[str, Any]:
-    """Every file of the folder, looked at and published as it is."""
+    """Return a plan that publishes every file of the folder as it is, after a check."""
     if source.kind == SourceKind.FOLDER:
         check_unchanged(source)
     folder = fetched_folder(source)
@@ -168,9 +168,9 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
 
 
 def lock_shared_row(prepared: Prepared) -> Recovery:
-    """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
+    """Lock and return the row with these inputs; its plan is updated while nothing was made yet.
 
-    One that ended badly is planned again, for these inputs were looked at again and not refused.
+    A recovery that ended badly is planned again, since these inputs were checked again and accepted.
     """
     recovery, created = Recovery.objects.get_or_create(
         **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
@@ -185,7 +185,7 @@ def lock_shared_row(prepared: Prepared) -> Recovery:
 
 
 def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
-    """Takes back that it ended badly: it is planned, and grants that were told of a failure wait again."""
+    """Set a recovery that ended badly back to planned; grants informed of the failure wait again."""
     moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
         state=RecoveryState.PLANNED,
         wanted_at=wanted_at,
@@ -209,7 +209,7 @@ def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> ModelWeights:
-    """Return the model's current weights; a superuser or operator who names the same again takes them over."""
+    """Return the model's current weights; a superuser or operator who names the same sources takes responsibility."""
     GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     current = ModelWeights.objects.filter(model=model, replaced_at=None).first()
     if current and current.recovery_id == recovery.pk:
@@ -221,7 +221,7 @@ def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> M
 
 
 def want_recovery(*, recovery: Recovery) -> None:
-    """Someone waits for it: a planned recovery is queued; any other state needs nothing."""
+    """Queue a planned recovery because someone waits for it; other states need nothing."""
     planned = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
     planned.filter(wanted_at=None).update(wanted_at=timezone.now())
     if planned.filter(waiting_for="").exists():
@@ -229,7 +229,7 @@ def want_recovery(*, recovery: Recovery) -> None:
 
 
 def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
-    """What an operator's *recover* does: starts a planned one, retries one that ended badly or waits, leaves others alone."""
+    """Start a planned recovery, or retry one that ended badly or waits; for the command *recover*."""
     if recovery.state in ENDED_BADLY or recovery.waiting_for:
         return retry(recovery=recovery, actor=actor)
     want_recovery(recovery=recovery)
@@ -238,7 +238,7 @@ def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery
 
 
 def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
-    """Stops a recovery that waits or runs, for every model that it makes; finished shards are kept.
+    """Stop a waiting or running recovery for every model that shares it; finished shards are kept.
 
     The worker loses its lease and stops within about a second. People who wait keep waiting, for a retry.
     """
@@ -262,7 +262,7 @@ def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recover
 
 
 def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
-    """One event for each model whose weights it makes."""
+    """Append an event for each model that shares the recovery."""
     for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
         append_event(
             kind=kind,

@@ -1,4 +1,4 @@
-"""Uploads: from the bytes of a maker's client to a revision that an owner publishes.
+"""Handle uploads: from the bytes of a client to a revision that an owner publishes.
 
 paths       which names a repository takes, and which of them a .gitignore leaves out
 staging     content that has arrived and is not in a revision yet
