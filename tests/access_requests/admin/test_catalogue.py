@@ -101,7 +101,7 @@ def test_prompt_is_the_licence_where_no_file_was_given(desk: Any, sources: Path)
     ("changes", "sentence"),
     [
         ({"repo_id": "admin/x"}, "is one of the portal's own addresses"),
-        ({"repo_id": "AI/Tulu"}, "is in the catalogue already"),
+        ({"repo_id": "AI/Tulu"}, "is already in the catalogue"),
         ({"card": "---\nextra_gated_fields:\n  Name: textt\n---\n"}, "line 3"),
         ({"files": "/etc"}, "/etc"),
         ({"files": ""}, "Give either a base and a diff"),
