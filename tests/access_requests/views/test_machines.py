@@ -141,7 +141,7 @@ def test_approval_and_sign_out(browser_of: Callable[[Any], Client], begun: codes
     assert (machine.user, machine.name) == (ada, "My laptop")
     again = approve(browser, begun, name="second tab")
     assert (again.status_code, Machine.objects.count()) == (409, 1)
-    assert "approved already" in page(again)
+    assert "already approved" in page(again)
     asked = page(browser.get(f"/me/machines/{machine.pk}/sign-out"))
     for words in ("Sign “My laptop” out?", "203.0.113.7", "Programs that use them are refused at once"):
         assert words in asked, words
