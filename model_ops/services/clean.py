@@ -1,8 +1,8 @@
-"""Removes from `WEIGHTS_ROOT` what nothing uses any more: contents of no revision and no recovery, and fetched sources.
+"""Remove unused files from `WEIGHTS_ROOT`: contents of no revision and no recovery, and fetched sources.
 
-Everything that writes references shares the store's lock, and a recovery is claimed by a write to its row; so with that
-lock alone, the table locked and nothing running, what is unused stays unused until it is out of the way. It is moved
-aside under the locks and deleted after them.
+Everything that writes references shares the store's lock, and a recovery is claimed by a write to its row. So with the
+exclusive lock, the table locked and nothing running, unused files stay unused until they are moved aside. They are
+moved under the locks and deleted after that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Unused:
 
 
 def clean_weights(*, dry_run: bool = False) -> list[Unused]:
-    """Removes what is unused, or only says what that is; refuses while a recovery runs."""
+    """Remove unused files and return them; with a dry run only return them. Refuses while a recovery runs."""
     root = Path(settings.WEIGHTS_ROOT)
     aside = root / ASIDE
     with recorded():
@@ -74,7 +74,7 @@ def _let_nothing_start() -> None:
 
 
 def _unused_blobs(root: Path) -> Iterator[Unused]:
-    """Contents that neither a revision nor what a recovery made names, and what a write that was cut off left."""
+    """Return contents that no revision and no recovery names, and the remains of interrupted writes."""
     used = set(RepoFile.objects.values_list("blob_id", flat=True).distinct())
     for recovery in Recovery.objects.exclude(manifest={}).only("manifest"):
         used |= {file.sha256 for file in recovered_files(recovery)}
@@ -86,7 +86,7 @@ def _unused_blobs(root: Path) -> Iterator[Unused]:
 
 
 def _unused_sources(root: Path) -> Iterator[Unused]:
-    """Fetched repositories whose recoveries are all ready, or that none was made from; another fetch brings them back."""
+    """Return fetched repositories that no unfinished recovery needs; they can be fetched again."""
     needed = set()
     for source in WeightSource.objects.exclude(kind=SourceKind.FOLDER):
         recoveries = (source.recoveries_as_base, source.recoveries_as_diff, source.recoveries_as_files)
@@ -101,12 +101,12 @@ def _unused_sources(root: Path) -> Iterator[Unused]:
 
 
 def _is_old(path: Path) -> bool:
-    """By the time of the last change of its name or rights, which a rename sets."""
+    """Return whether the file is old, by its ctime, which a rename sets."""
     return time.time() - path.stat().st_ctime > KEPT
 
 
 def _is_fetched_now(folder: Path) -> bool:
-    """The process that fetches holds a lock beside the folder."""
+    """Return whether a process is fetching the repository: it holds a lock beside the folder."""
     lock = folder.with_name(f"{folder.name}.lock")
     if not lock.is_file():
         return False

@@ -47,4 +47,4 @@ def test_hidden_model_whose_name_is_taken_is_named_only_to_those_who_may_know(
     page = answer.content.decode()
     assert (answer.status_code, GatedModel.objects.count()) == (200, 1)
     assert ("You own no model in ai: " in page) is not told
-    assert ("ai/Secret is in the catalogue already" in page) is told
+    assert ("ai/Secret is already in the catalogue" in page) is told

@@ -90,8 +90,12 @@ class Wire:
         return b"".join(parts)
 
 
-def read_json(content: bytes) -> Any:
-    """Return the JSON of an answer; numbers too large for a column become text. Raises `Away` if there is no JSON."""
+def read_answer(content: bytes) -> Any:
+    """Return the JSON of an answer; numbers too large for a column become text. Raises `Away` if there is no JSON.
+
+    Unlike `strict_json.read_json`, which refuses what clients send if it is not quite JSON, this takes everything that
+    can be read: a remote that answers oddly is still followed.
+    """
     if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_PARTS:
         raise Away("its answer has too many parts")
     try:

@@ -1,4 +1,4 @@
-"""Adding a model with its weights, and publishing what changed of it: all of it, or nothing."""
+"""Add models with their weights, and publish changes to them: all or nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def add_model_with_weights(
     *, repo_id: str, prepared: PreparedWeights, actor: User | None = None, **fields: Any
 ) -> tuple[GatedModel, ModelWeights]:
-    """A new catalogue entry whose `main` has the card and licences; the weights come with the first grant.
+    """Add a catalogue entry whose `main` has the card and licences; the weights follow with the first grant.
 
     `fields` are those of `access_requests.services.catalogue.gated_models.add_model`.
     """
@@ -47,9 +47,9 @@ def add_model_with_weights(
 
 
 def check_new(repo_id: str, *, asker: User | None = None) -> None:
-    """Refuses early what `add_model_with_weights` would refuse after looking at gigabytes of headers.
+    """Refuse early what `add_model_with_weights` would refuse after reading gigabytes of headers.
 
-    As there, a model that the asker may not know of is not named.
+    Like there, the error does not name a model that the asker may not know of.
     """
     gated_models.check_repo_id(repo_id)
     check_may_add(repo_id=repo_id, actor=asker)
@@ -64,10 +64,10 @@ def update_model(
     prepared: PreparedWeights | None = None,
     actor: User | None = None,
 ) -> Revision:
-    """Publishes a new revision of what is given; unchanged weights are the same blobs.
+    """Publish a new revision with what is given; unchanged weights stay the same blobs.
 
-    New sources are recovered at once where someone reads the model already; until they are ready, `main` keeps
-    the old weights.
+    New sources are recovered at once if someone already has access; until they are ready, `main` keeps the old
+    weights.
     """
     had_weights = published(model) is not None
     fresh = None
@@ -91,7 +91,7 @@ def update_model(
 def add_licence_text(
     *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
 ) -> AddedLicence:
-    """Adds a licence text, or a new version of one, and publishes it as a file of the next revision."""
+    """Add a licence text, or a new version of one, and publish it as a file of the next revision."""
     with recorded():
         share_store()
         added = add_licence(model=model, licence=licence, must_accept=must_accept, actor=actor)
@@ -101,7 +101,7 @@ def add_licence_text(
 
 
 def find_owner(email: str) -> User | None:
-    """The staff account of that address; without one the first superuser, and nobody on a portal without any."""
+    """Return the staff account with that address; without an address the first superuser, or None if there is none."""
     people = get_user_model().objects.filter(is_active=True)
     if not email:
         return people.filter(is_superuser=True).order_by("pk").first()

@@ -1,4 +1,4 @@
-"""Cards from another Hub: the card with its gate form, the licence files beside it, and who decides there."""
+"""Import a card from another Hub, with its gate form, its licence files, and its kind of gate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GATES = {"auto": Gate.AUTO, "manual": Gate.MANUAL}
 
 @dataclass(frozen=True)
 class Imported:
-    """A repository's card at a commit; `gate` is empty where the remote asks nobody."""
+    """A repository's card at a commit; `gate` is empty if the repository is not gated."""
 
     origin: str
     card: str
@@ -42,7 +42,7 @@ class Imported:
 
 
 def import_card(*, text: str, in_admin: bool = False) -> Imported:
-    """Reads `hf:REPO_ID[@REVISION]` (`main` where none is named) from its Hub; every refusal is one sentence.
+    """Read `hf:REPO_ID[@REVISION]` (default `main`) from its Hub; every refusal is one sentence.
 
     Card and licence files of a gated repository are public there, so this needs no access.
     """
@@ -74,7 +74,7 @@ def _parse(text: str, *, in_admin: bool) -> HubSpec:
 
 
 def _wanted(spec: HubSpec, sizes: dict[str, int]) -> list[str]:
-    """The card and the files in the root that are named like a licence."""
+    """Return the card and the files in the root that are named like a licence."""
     name = f"{spec.repo_id} at {spec.endpoint}"
     if CARD not in sizes:
         raise Invalid(f"{name} has no {CARD}: there is no card to import.")
@@ -95,7 +95,7 @@ def _read(spec: HubSpec, info: Any, folder: Path, wanted: Sequence[str]) -> Impo
 
 
 def differences(*, model: GatedModel, imported: Imported, texts: Sequence[LicenceText]) -> list[str]:
-    """What importing would change of a model, as lines for a person; none where it is the same."""
+    """Return what importing would change in a model, as lines for a person; none if nothing differs."""
     lines = list(
         difflib.unified_diff(
             model.card.splitlines(), imported.card.splitlines(), "the card here", imported.origin, lineterm=""
@@ -117,7 +117,7 @@ def differences(*, model: GatedModel, imported: Imported, texts: Sequence[Licenc
 
 
 def texts_of(imported: Imported, *, prompt: str) -> list[LicenceText]:
-    """The licence texts: the files beside the card, else the card's own words above the form."""
+    """Return the licence texts: the files beside the card, or else the card's prompt above the form."""
     return imported.licences or licence_files.prompt_as_licence(prompt)
 
 
@@ -129,7 +129,7 @@ def take_over(
     with_gate: bool = False,
     actor: User | None = None,
 ) -> Revision:
-    """Publishes the imported card and licences as a new revision; the gate stays unless it is asked for."""
+    """Publish the imported card and licences as a new revision; the gate changes only on request."""
     with recorded():
         share_store()
         if with_gate and imported.gate:

@@ -1,6 +1,6 @@
-"""How often models are downloaded, counted as the log is written: no page counts the log's rows.
+"""Count downloads of models while the log is written, so that no page counts the log's rows.
 
-`ModelDownloads.recent` is the sum of the model's days. A task takes days off it once they are too old.
+`ModelDownloads.recent` is the sum of the model's days. A task subtracts days when they are too old.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ADD_TO_DAYS = """
 def count_rows(rows: Iterable[Download]) -> None:
     """Count new rows of the log, in the transaction that writes them.
 
-    A model's row comes before its days, and models come by key, so that processes that count at once do not deadlock.
+    Lock a model's row before its days, and models by key, so that processes that count at the same time do not deadlock.
     """
     days = Counter((row.model_id, row.started_at.astimezone(UTC).date()) for row in rows)
     if not days:
@@ -46,7 +46,7 @@ def count_rows(rows: Iterable[Download]) -> None:
 
 
 def drop_old_days() -> int:
-    """Take the days that are no longer recent off their models' numbers; return how many rows that were."""
+    """Subtract days that are no longer recent from their models' numbers; return the number of rows."""
     with transaction.atomic():
         old = DownloadDay.objects.filter(day__lte=oldest_day())
         leaving = old.order_by().values("model")

@@ -1,7 +1,7 @@
-"""The bodies that this process is sending: whose, and whether their right still holds.
+"""Watch the bodies that this process is sending, and stop them when their right ends.
 
-A thread asks again every few seconds while there are any, by the same question as for a new request, and closes
-the connection of a body that would be refused by now, also when the kernel is sending it.
+While there are any, a thread checks them every few seconds in the same way as a new request, and closes the connection
+of a body that would be refused now, also while the kernel is sending it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HERE = 56  # bodies that one process sends at once; pages need the rest of its 8
 
 @dataclass(frozen=True)
 class Right:
-    """By which a body may be sent: the token that asked, which names its person, or nobody's. `open` files need none."""
+    """The right to a body: the token of the request, which names its person, or none. `open` files need none."""
 
     model_id: int
     token_id: int | None = None
@@ -37,14 +37,14 @@ class Right:
 
 
 class Sending(Protocol):
-    """A body as seen from here."""
+    """A body that is being sent."""
 
     right: Right
     person: str
     counted: bool
 
     def cut(self) -> None:
-        """Closes its connection."""
+        """Close the body's connection."""
 
 
 class Running:
@@ -60,7 +60,7 @@ class Running:
         )
 
     def enter(self, body: Sending) -> Room:
-        """Add the body, if there is room for it; one that isn't counted always finds room."""
+        """Add the body if there is room; there is always room for one that isn't counted."""
         place = self._places.take(body.person) if body.counted else None
         if isinstance(place, Room):
             return place
@@ -79,7 +79,7 @@ class Running:
             self._places.give_back(place)
 
     def _watch(self) -> None:
-        """Ends when there is nothing left to look after."""
+        """Check the bodies until there are none left."""
         while True:
             time.sleep(LOOK_EVERY)
             with self._lock:
@@ -99,14 +99,14 @@ class Running:
 
 
 def without_right(bodies: Iterable[Sending]) -> list[Sending]:
-    """Those that would be refused by now; each right is asked about once."""
+    """Return the bodies that would be refused now; each right is checked once."""
     bodies = list(bodies)
     holds = {right: still_holds(right) for right in {body.right for body in bodies}}
     return [body for body in bodies if not holds[body.right]]
 
 
 def still_holds(right: Right) -> bool:
-    """Whether a new request with the same token would be let in now; a token that has ended names nobody."""
+    """Return whether a new request with the same token would be allowed now; an ended token names no one."""
     model = GatedModel.objects.filter(pk=right.model_id).first()
     token = _live_token(right.token_id) if right.token_id is not None else None
     return model is not None and access_of(token.user if token else None, model, token=token).allowed

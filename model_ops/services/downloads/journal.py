@@ -1,12 +1,12 @@
-"""The journal of downloads: what this process begins and ends, as lines in a file of its own, before it is in the database.
+"""Write the journal of downloads: the begin and end of each as lines of this process's file, before the database has them.
 
     <state>/downloads/<process>.alive        locked by the process as long as it lives
     <state>/downloads/<process>.<n>.jsonl    one segment; locked while it is written
     <state>/downloads/refused.log            lines that cannot become rows, kept for the operator
 
-One line before the first byte, one when the body has ended, each a single write. The kernel keeps both when the
-process is killed. `services.downloads.move` turns segments that nobody writes any more into rows. A journal that can't be
-written (a full disk) refuses the download: nothing leaves unlogged.
+There is one line before the first byte and one when the body has ended, each a single write. Both survive when the
+process is killed. `services.downloads.rows` turns segments that no one writes any more into rows. If the journal can't be
+written (a full disk), the download is refused: nothing is sent without being logged.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from model_ops.services.downloads import rows
 
 log = logging.getLogger(__name__)
 
-SEGMENT = 2**20  # bytes; a segment that has grown so far is followed by the next
-PAUSE = 0.5  # seconds that lines may gather before they are moved
-AGAIN = 2.0  # seconds until the next try where the database or the disk did not take them
+SEGMENT = 2**20  # bytes; after that a new segment starts
+PAUSE = 0.5  # seconds that lines may wait before they are moved
+AGAIN = 2.0  # seconds until the next try after the database or the disk failed
 
 
 class NotLogged(Exception):
@@ -41,7 +41,7 @@ class NotLogged(Exception):
 
 @dataclass(frozen=True)
 class Begun:
-    """One body that is about to be sent: everything its row says of it, but for its end."""
+    """One body that is about to be sent: everything in its row except its end."""
 
     request_id: str
     model_id: int
@@ -61,7 +61,7 @@ class Begun:
 
 
 def begin(entry: Begun) -> None:
-    """Notes a body before its first byte; raises `NotLogged` where that isn't possible."""
+    """Log a body before its first byte. Raises `NotLogged` if that isn't possible."""
     facts = vars(entry) | {"started_at": entry.started_at.isoformat(), "client": entry.client[:200]}
     try:
         _journal().append({"begin": facts})
@@ -71,30 +71,30 @@ def begin(entry: Begun) -> None:
 
 
 def end(request_id: str, *, bytes_sent: int, seconds: float) -> None:
-    """Notes that a body has ended. Never raises: a line that the disk did not take is tried again until it does."""
+    """Log that a body has ended. Never raises: a line that could not be written is retried until it can."""
     facts = {"request_id": request_id, "bytes_sent": bytes_sent, "seconds": round(seconds, 3)}
     _journal().owe({"end": facts}, close=not _background)
 
 
 def ingest() -> int:
-    """Moves everything that can be moved into rows, of this process and of those that died; how many lines."""
+    """Move all possible lines into rows, of this process and of dead ones; return how many."""
     if _current is not None and _current.is_ours():
         _current.settle()
     return rows.move(rows.folder())
 
 
 def move_in_background() -> None:
-    """Lets a thread of this process move its lines within a second; called where bodies are served."""
+    """Start a thread that moves this process's lines within a second; called where bodies are served."""
     global _background
     _background = True
     try:
         _journal().start()
-    except OSError as error:  # pages go on; each download tries again, and is refused while it fails
+    except OSError as error:  # pages keep working; each download tries again, and is refused while it fails
         log.error("The download log cannot be written: %s", error)  # noqa: TRY400
 
 
 class Journal:
-    """This process's file, and the thread that moves it."""
+    """This process's file, and the thread that moves its lines."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._pid = folder, os.getpid()
@@ -108,25 +108,25 @@ class Journal:
         self._thread: threading.Thread | None = None
 
     def is_ours(self) -> bool:
-        """False in a fork of the process that made it, and where the state folder is another by now."""
+        """Return False in a fork of the process that made it, or if the state folder has changed."""
         return self._pid == os.getpid() and self.folder == rows.folder()
 
     def append(self, line: dict[str, object]) -> None:
-        """One line, whole or not at all."""
+        """Append one line, completely or not at all."""
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             self._append(data)
         self._written.set()
 
     def owe(self, line: dict[str, object], *, close: bool = False) -> None:
-        """A line that must be written, if not now then later; `close` where no thread of ours moves it."""
+        """Write a line now or later; with `close`, no thread of ours moves it."""
         with self._lock:
             self._owed.append(line)
         self.settle(close=close)
         self._written.set()
 
     def settle(self, *, close: bool = True) -> None:
-        """Writes what is owed; `close` lets go of the segment, so that it can be moved."""
+        """Write pending lines; `close` releases the segment, so that it can be moved."""
         with self._lock:
             try:
                 while self._owed:
@@ -158,7 +158,7 @@ class Journal:
             self._segment = -1
 
     def start(self) -> None:
-        """The thread, once; it first moves what processes before this one left."""
+        """Start the thread, once; it first moves what earlier processes left."""
         with self._lock:
             if self._thread is None:
                 self._written.set()
@@ -187,7 +187,7 @@ class Journal:
 
 
 def open_locked(path: Path) -> int:
-    """A new file, locked by us and still at its name: who moves segments might take an empty one for a dead process's."""
+    """Return a new file that we have locked and that still has its name: a mover could take an empty one for abandoned."""
     while True:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

@@ -1,7 +1,7 @@
-"""What nginx's JSON access log says of the bodies that it sent for us, joined to their rows by request id.
+"""Read nginx's JSON access log and join the bodies that it sent for us to their rows by request id.
 
-How far the log was read is kept in the transaction of what was read, so nothing is counted twice or left out. The log may be
-rotated (renamed or truncated), end in half a line and hold lines of anything else; the row of a line may come later than the line.
+The position in the log is stored in the same transaction as the lines read, so nothing is counted twice or left out. The
+log may be rotated (renamed or truncated), end in half a line and hold other lines; a row may come later than its line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 
 @dataclass(frozen=True)
 class End:
-    """One line: `complete` is nginx's own word for it."""
+    """One line of the log; `complete` is as nginx reports it."""
 
     request_id: str
     status: int
@@ -47,7 +47,7 @@ class End:
 
 
 def read_new() -> int:
-    """What is new in `GATEHOUSE_NGINX_LOG`; a log that can't be read is said, and tried again by the next run."""
+    """Read new lines of `GATEHOUSE_NGINX_LOG`; if that fails, log it and let the next run try again."""
     if settings.GATEHOUSE_NGINX_LOG is None:
         return 0
     try:
@@ -58,7 +58,7 @@ def read_new() -> int:
 
 
 def read_log(path: Path) -> int:
-    """Reads what is new in the log and in what was rotated away from it; returns how many bodies ended."""
+    """Read new lines in the log and its rotated files; return how many bodies ended."""
     ended = _join_late()
     chain = _chain(path)
     for file in chain:
@@ -69,7 +69,7 @@ def read_log(path: Path) -> int:
 
 
 def _chain(path: Path) -> list[Path]:
-    """The file that was read last, under whatever name it has by now, and those that followed it, oldest first."""
+    """Return the file that was read last, under its present name, and the files after it, oldest first."""
     position = LogPosition.objects.filter(path=str(path)).first()
     files: list[tuple[float, Path]] = []
     for file in path.parent.glob(f"{path.name}*"):
@@ -102,14 +102,14 @@ def _is_at(position: LogPosition, file: Path) -> bool:
 
 
 def _head(opened: IO[bytes]) -> str:
-    """Names a file's content by its first line, once that is whole."""
+    """Identify a file's content by its first line, once that is complete."""
     opened.seek(0)
     first = opened.readline(CHUNK)
     return hashlib.sha256(first).hexdigest() if first.endswith(b"\n") else ""
 
 
 def _read_file(file: Path, path: Path) -> int:
-    """To its end, a transaction for each chunk."""
+    """Read a file to its end, with a transaction for each chunk."""
     ended = 0
     with file.open("rb") as opened:
         while True:
@@ -125,7 +125,7 @@ def _read_file(file: Path, path: Path) -> int:
 
 
 def _next_lines(opened: IO[bytes], position: LogPosition) -> bytes:
-    """Whole lines behind the position, which moves behind them; a line longer than a chunk is no line of ours."""
+    """Return complete lines after the position and move it; a line longer than a chunk is not one of ours."""
     stat, head = os.fstat(opened.fileno()), _head(opened)
     known = position.inode == stat.st_ino and position.head in {"", head} and position.offset <= stat.st_size
     start = position.offset if known else 0
@@ -152,7 +152,7 @@ def _ends(content: bytes) -> Iterator[End]:
 
 
 def _end(read: dict[str, Any]) -> End | None:
-    """None for what was no download."""
+    """Return the end of a download, or None if the line is about something else."""
     request_id = read["id"]
     if request_id in {"", "-"}:
         return None
@@ -168,9 +168,9 @@ def _end(read: dict[str, Any]) -> End | None:
 
 
 def _join(ends: list[End]) -> int:
-    """Writes the ends into their rows; those whose rows are not there yet are kept.
+    """Write the ends into their rows; keep those whose rows do not exist yet.
 
-    A row may come between the two questions: that it is there proves nothing, that it is closed does.
+    A row may appear between the two queries: its existence proves nothing, but its end does.
     """
     waiting = [end for end in ends if not _end_row(end)]
     there = Download.objects.filter(request_id__in=[end.request_id for end in waiting])
@@ -181,7 +181,7 @@ def _join(ends: list[End]) -> int:
 
 
 def _end_row(end: End) -> bool:
-    """An error page of nginx's own is no byte of the file."""
+    """Write one end; the bytes of nginx's own error pages do not count as bytes of the file."""
     whole = end.complete and end.status < 400
     changed = Download.objects.filter(
         request_id=end.request_id, mode=DownloadMode.NGINX, state__in=ENDED_BY_NGINX
@@ -195,7 +195,7 @@ def _end_row(end: End) -> bool:
 
 
 def _join_late() -> int:
-    """Ends that came before their rows."""
+    """Join ends that came before their rows."""
     joined, row_is_there = (
         0,
         Download.objects.filter(request_id=OuterRef("request_id"), state__in=ENDED_BY_NGINX),

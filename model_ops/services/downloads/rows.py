@@ -1,7 +1,7 @@
-"""From the journal's lines to rows, by request id: a line that is moved twice makes one row.
+"""Turn lines of the journal into rows by request id, so that a line that is moved twice makes one row.
 
-A segment that nobody locks is moved in one transaction and then deleted. A process whose `.alive` file nobody locks has
-died: what it was sending is *cut*, its bytes unknown.
+A segment without a lock is moved in one transaction and then deleted. A process whose `.alive` file is not locked has
+died: its open bodies become *cut*, with unknown bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COPIED = (
     "status", "address", "client", "mode", "link_seconds",
 )  # fmt: skip
 UNJOINED_AFTER = timedelta(days=1)
-NEVER_ENDS_AFTER = timedelta(days=7)  # a journal that was lost with its machine tells no end
+NEVER_ENDS_AFTER = timedelta(days=7)  # a journal that was lost with its machine never reports the end
 AT_ONCE = 1000  # rows that one run closes
 MOST = 2**62
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
@@ -53,7 +53,7 @@ def folder() -> Path:
 
 
 def move(journals: Path) -> int:
-    """Moves what nobody writes any more; returns how many lines. Raises when the database does not take them."""
+    """Move segments that no one writes any more; return how many lines. Raises if the database fails."""
     if not journals.is_dir():
         return 0
     moved, held = 0, set[str]()
@@ -62,14 +62,16 @@ def move(journals: Path) -> int:
             lines = _move_segment(path, process)
             moved += lines or 0
             if lines is None and path.exists():
-                held.add(process)  # an end must not come before the begin that another process moves just now
+                held.add(
+                    process
+                )  # an end must not be written before the begin that another process is moving
     for alive in journals.glob("*.alive"):
         _bury(alive)
     return moved
 
 
 def close_open_rows() -> None:
-    """Rows whose end nobody told in all that time say so."""
+    """Close rows whose end was not reported for a long time."""
     now = timezone.now()
     _close_rows(DownloadState.WAITING, now - UNJOINED_AFTER, state=DownloadState.UNKNOWN)
     _close_rows(DownloadState.RUNNING, now - NEVER_ENDS_AFTER, state=DownloadState.CUT, journal="")
@@ -83,7 +85,7 @@ def close_open_rows() -> None:
 
 
 def _close_rows(open_as: DownloadState, before: datetime, **fields: Any) -> None:
-    """The oldest of them; what is more than `AT_ONCE` has its turn with the next run."""
+    """Close the oldest of them; the next run takes the rest after `AT_ONCE`."""
     old = Download.objects.filter(state=open_as, started_at__lt=before).order_by("started_at")
     ids = list(old.values_list("pk", flat=True)[:AT_ONCE])
     if ids:
@@ -91,7 +93,7 @@ def _close_rows(open_as: DownloadState, before: datetime, **fields: Any) -> None
 
 
 def _segments(journals: Path) -> list[tuple[str, Path]]:
-    """Each process's in the order in which they were written."""
+    """Return the segments, for each process in the order in which they were written."""
     found = [(match, path) for path in journals.iterdir() if (match := SEGMENT.fullmatch(path.name))]
     found.sort(key=lambda one: (one[0]["process"], int(one[0]["number"])))
     return [(match["process"], path) for match, path in found]
@@ -99,7 +101,7 @@ def _segments(journals: Path) -> list[tuple[str, Path]]:
 
 @contextlib.contextmanager
 def _left_alone(path: Path) -> Iterator[int | None]:
-    """The file, locked; None while its process lives, while another one moves it, and once it is gone."""
+    """Return the locked file; None if its process is alive, another one moves it, or it is gone."""
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -115,7 +117,7 @@ def _left_alone(path: Path) -> Iterator[int | None]:
 
 
 def _move_segment(path: Path, process: str) -> int | None:
-    """How many lines it had; None where someone else has it or had it."""
+    """Move a segment and return its number of lines; None if another process has or had it."""
     with _left_alone(path) as opened:
         if opened is None:
             return None
@@ -180,7 +182,7 @@ def _close_row(row: Download, end: Line) -> None:
 
 
 def _insert(rows: list[Download], journals: Path) -> None:
-    """New rows; those that are there already stay as they are, and those that cannot be are kept in a file."""
+    """Insert new rows; existing ones stay as they are, and lines that cannot become rows are kept in a file."""
     try:
         with transaction.atomic():
             ids = [row.request_id for row in rows]
@@ -199,7 +201,7 @@ def _insert(rows: list[Download], journals: Path) -> None:
 
 
 def end_row(request_id: str, *, bytes_sent: int, seconds: float) -> bool:
-    """Writes the end of a body into its row; False where no row waits for one."""
+    """Write the end of a body into its row; return False if no row waits for one."""
     whole = When(bytes_asked__lte=bytes_sent, then=Value(DownloadState.COMPLETE))
     waiting = Download.objects.filter(request_id=request_id, mode=DownloadMode.OWN, bytes_sent=None)
     return bool(
@@ -213,7 +215,7 @@ def end_row(request_id: str, *, bytes_sent: int, seconds: float) -> bool:
 
 
 def _bury(alive: Path) -> None:
-    """The end of a process that has died: its open bodies are cut, once all that it wrote is in rows."""
+    """Mark the open bodies of a dead process as cut, once all its lines are in rows."""
     process = alive.name.removesuffix(".alive")
     with _left_alone(alive) as opened:
         if opened is None or any(name == process for name, _ in _segments(alive.parent)):
@@ -227,7 +229,7 @@ def _bury(alive: Path) -> None:
 
 
 def _refuse(journals: Path, line: Line | str, why: str) -> None:
-    """Keeps what can't become a row, on disk before the segment goes, and says so in the program's log."""
+    """Keep a line that can't become a row on disk before its segment is deleted, and log it."""
     record = json.dumps({"at": timezone.now().isoformat(), "why": why, "line": line}, default=str)
     log.error("A line of the download log is kept in %s: %s: %s", journals / REFUSED_LOG, why, line)
     with (journals / REFUSED_LOG).open("a") as file:

@@ -1,4 +1,4 @@
-"""A child process that dies with us, reports by lines of JSON, and is the first that the system kills for memory."""
+"""Run a child process that dies with us, reports in lines of JSON, and is killed first if memory runs out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from django.conf import settings
 from model_ops.child_environment import ENGINE, chosen
 from model_ops.recovery.workdir.output import PRIVATE
 
-# Becomes the command after tying its life to ours; an exec keeps the death signal. Setting it between fork
-# and exec would run Python code in a forked copy of a process that has threads.
+# This becomes the command after it ties its life to ours; exec keeps the death signal. Setting it between fork and
+# exec would run Python code in a forked copy of a process with threads.
 TIE = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -39,7 +39,7 @@ KEPT_LINES = 40
 @dataclass(frozen=True)
 class Ended:
     """`status` is negative for a signal; `last_words` is the last line on its standard error, `result` the last
-    object on its standard output that is no progress.
+    object on its standard output that is not a progress report.
     """
 
     status: int
@@ -58,11 +58,11 @@ def run_child(
     told: str = "",
     pass_fds: tuple[int, ...] = (),
 ) -> Ended:
-    """Runs `python ARGUMENTS` to its end, or kills it once `stop` is set or we are interrupted.
+    """Run `python ARGUMENTS` to its end, or kill it if `stop` is set or we are interrupted.
 
-    Objects with `bytes_done` on its standard output go to `on_progress`. It gets the `allowed` variables of ours (the
-    engine's unless named) and `environment`: no secret of the portal. What it is `told` it reads from its standard
-    input, where no process list and no other process can read it.
+    Objects with `bytes_done` on its standard output go to `on_progress`. It gets our `allowed` variables (by
+    default the engine's) and `environment`, and no secret of the portal. It reads `told` from its standard input, where
+    no process list and no other process can see it.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", TIE, str(os.getpid()), sys.executable, *arguments],
@@ -99,7 +99,7 @@ def run_child(
 
 
 def _tell(stream: IO[str] | None, told: str) -> None:
-    """What is said is far less than a pipe takes, so this waits for nothing; a child may end without reading it."""
+    """Write to the child's standard input: the text fits in a pipe, so this never blocks, even if it is never read."""
     assert stream is not None  # noqa: S101 - we asked for a pipe
     with suppress(BrokenPipeError), stream:
         stream.write(told)

@@ -1,4 +1,4 @@
-"""Publishing files as they are: one pass that copies and hashes, kept per file so that a restart goes on."""
+"""Publish files as they are: copy and hash in one pass, file by file, so that a restart can continue."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DONE = ".copied.jsonl"  # a name that `list_files` never yields
 
 
 class SourceChanged(Exception):
-    """The source was written to while it was copied; the message is a sentence."""
+    """The source was changed while it was copied; the message is a sentence."""
 
 
 def listed_files(folder: Path) -> dict[str, int]:
-    """Path -> bytes of everything that is published from the folder.
+    """Return path -> bytes of everything that is published from the folder.
 
     A diff keeps its manifest, which names its base. The manifest of recovered weights is left out, since it does not list
     the card and licences that the portal adds.
@@ -44,7 +44,7 @@ def listed_files(folder: Path) -> dict[str, int]:
 def copy_files(*, source: Path, target: Path, on_bytes: Callable[[int, int], None]) -> list[StoredFile]:
     """Copy the folder and return what was copied; files that an earlier run finished are kept.
 
-    `source` is a real path: a file that lies elsewhere when it is opened, by a link put in its way, is refused.
+    `source` is a real path: a file that turns out to be elsewhere when it is opened, because of a new link, is refused.
     `on_bytes(done, total)` is called after each block and stops the copy by raising. Everything is synced.
     """
     target.mkdir(parents=True, exist_ok=True)

@@ -25,14 +25,12 @@ from model_ops.services.recoveries.weights import ENDED_BADLY, want_recovery
 log = logging.getLogger(__name__)
 
 DELIVER = "model_ops.tasks.deliver_grant_task"
-AT_ONCE = 200  # rows that one look takes
-LOOKED_AT = (
-    "deliveries-looked-at"  # the last row of the last look; without the cache each begins with the oldest
-)
+AT_ONCE = 200  # rows per look
+LOOKED_AT = "deliveries-looked-at"  # the last row of the last look; without the cache each look starts with the oldest
 
 
 def note_delivery(*, grant_id: int) -> None:
-    """Note in the grant's own transaction that it waits for weights: no grant is without that row."""
+    """Record in the grant's own transaction that it waits for weights, so that every grant has this row."""
     Delivery.objects.bulk_create([Delivery(grant_id=grant_id)], ignore_conflicts=True)
 
 
@@ -42,7 +40,7 @@ def expect_delivery(*, grant_id: int) -> None:
 
 
 def deliver_grant(*, grant_id: int) -> None:
-    """Brings one grant further: told that its weights are ready, or that they failed, or their recovery is wanted."""
+    """Move one grant forward: email that its weights are ready or failed, or request their recovery."""
     with transaction.atomic():
         delivery = _locked(grant_id)
         if delivery is None or delivery.state == DeliveryState.READY:
@@ -54,12 +52,12 @@ def deliver_grant(*, grant_id: int) -> None:
         if recovery and recovery.state in ENDED_BADLY:
             _tell_failed(delivery, recovery)
             return
-    if recovery:  # outside the lock: a recovery that ends takes its own row first, then the deliveries
+    if recovery:  # outside the lock: a recovery that ends locks its own row first, then the deliveries
         want_recovery(recovery=recovery)
 
 
 def _locked(grant_id: int) -> Delivery | None:
-    """The live grant's delivery, locked; made here if its message came before its row."""
+    """Lock and return the live grant's delivery; create it if its message came before its row."""
     grant = Grant.objects.filter(pk=grant_id, closed_at=None).first()
     if grant is None or not grant.is_live():
         return None
@@ -72,7 +70,7 @@ def _locked(grant_id: int) -> Delivery | None:
 
 
 def tell_ended(*, recovery: Recovery) -> None:
-    """Tells every grant that waits for this recovery, and its owners if it failed; in the caller's transaction."""
+    """Email everyone who waits for this recovery, and its owners if it failed, in the caller's transaction."""
     if recovery.state != RecoveryState.READY:
         _tell_owners(recovery)
     waiting = Delivery.objects.select_for_update(no_key=True, of=("self",)).select_related(
@@ -129,9 +127,9 @@ def _told(delivery: Delivery, state: DeliveryState) -> None:
 
 
 def resume_deliveries() -> int:
-    """Bring grants further whose message was lost; returns how many. One that fails holds no other up.
+    """Move grants forward whose message was lost; return how many. A failing grant does not block others.
 
-    Looks at `AT_ONCE` of those that wait, and at the next ones the next time: what most of them wait for comes by itself.
+    Looks at `AT_ONCE` waiting grants, and at the next ones the next time: most of them move forward by themselves.
     """
     waiting = _next_waiting()
     over = [pk for pk, _, _, closed_at in waiting if closed_at]
@@ -143,7 +141,7 @@ def resume_deliveries() -> int:
 
 
 def _delivered(grant_id: int) -> bool:
-    """Whether that grant was brought further; the next look tries it again. Raises where the database is away."""
+    """Return whether the grant moved forward; the next look tries again. Raises if the database is away."""
     try:
         deliver_grant(grant_id=grant_id)
     except Exception:
@@ -155,7 +153,7 @@ def _delivered(grant_id: int) -> bool:
 
 
 def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:
-    """Return (delivery, grant, model, end of the grant), from where the last look ended and round to the beginning."""
+    """Return (delivery, grant, model, end of the grant), starting where the last look ended and wrapping around."""
     after = cache.get(LOOKED_AT) or 0
     found = _waiting_after(after=after)[:AT_ONCE]
     if after and len(found) < AT_ONCE:
@@ -170,7 +168,7 @@ def _waiting_after_key(after: int) -> QuerySet[Any, Any]:
 
 
 def _movable(models: set[int]) -> set[int]:
-    """Return those of the models whose waiting grants can be brought further: published, not wanted yet, or ended badly."""
+    """Return the models whose waiting grants can move forward: published, not wanted yet, or ended badly."""
     if not models:
         return set()
     return {model for find in (_published, _in_need) for (model,) in find(models=sorted(models))}

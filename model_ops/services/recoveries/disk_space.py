@@ -1,4 +1,4 @@
-"""The disk as a recovery sees it: what is finished on it, what it still needs, and what is free."""
+"""Measure the disk for a recovery: what is finished, what is still needed, and what is free."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = 512  # bytes of `st_blocks`, whatever the file system's own are
 
 
 def free_bytes() -> int | None:
-    """Return what is free in the weights folder for this user; None where that cannot be asked."""
+    """Return the bytes free in the weights folder for this user; None if that cannot be read."""
     try:
         return shutil.disk_usage(settings.WEIGHTS_ROOT).free
     except OSError:
@@ -28,7 +28,7 @@ def free_bytes() -> int | None:
 
 
 def is_store_here() -> bool:
-    """Return whether the weights folder is the one that contents were stored in, not the place of a disk that is away."""
+    """Return whether the weights folder holds the stored contents, and is not the mount point of a missing disk."""
     return (Path(settings.WEIGHTS_ROOT) / "blobs").is_dir() or not Blob.objects.exists()
 
 
@@ -41,7 +41,7 @@ def looks_unmounted(folder: Path) -> bool:
 
 
 def kept_bytes(recovery: Recovery) -> int:
-    """Return the bytes on the disk that another run neither fetches nor makes again."""
+    """Return the bytes on the disk that another run does not have to fetch or make again."""
     output = output_folder(recovery)
     partial = _partial(output)
     shards = (partial / "result" / path.name.removesuffix(DONE) for path in _entries(partial, f"*{DONE}"))
@@ -51,7 +51,7 @@ def kept_bytes(recovery: Recovery) -> int:
 
 
 def missing_bytes(recovery: Recovery) -> int:
-    """Return the free bytes that the rest of the run takes, as far as its plan says; else 0.
+    """Return the free bytes that the rest of the run needs according to its plan; 0 if the plan does not say.
 
     Unfinished files count as room: they are written again in their place.
     """
@@ -64,7 +64,7 @@ def missing_bytes(recovery: Recovery) -> int:
 
 
 def missing_bytes_of(shard: RecoveryShard) -> int:
-    """As `missing_bytes`, of one shard."""
+    """Return the same as `missing_bytes` for one shard."""
     result = _partial(output_folder(shard.recovery)) / "result"
     return max(0, shard.bytes_total - _allocated(result / shard.file))
 

@@ -1,4 +1,4 @@
-"""The recovery engine as the portal uses it: plans in this process, runs in a child."""
+"""Use the recovery engine: plan in this process, run in a child."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from model_ops.services.store.git_objects import StoredFile
 
 
 def understood(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they are stored: checked, and only what differs from the defaults."""
+    """Return options as they are stored: checked, and without defaults."""
     try:
         return Options(**chosen).chosen()
     except RecoveryError as error:
@@ -26,7 +26,7 @@ def understood(chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_recovery(*, base: Path, diff: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What will be read, written, grown and dropped, from headers alone; the engine's refusal passes through."""
+    """Return what will be read, written, grown and dropped, from headers alone. Raises the engine's refusal."""
     try:
         plan = make_plan(base, diff, Options(**options))
     except RecoveryError as error:
@@ -37,7 +37,7 @@ def plan_recovery(*, base: Path, diff: Path, options: Mapping[str, Any]) -> dict
 def recover_arguments(
     *, recovery: Recovery, base: Path, diff: Path, target: Path, only: Sequence[str] = ()
 ) -> list[str]:
-    """The engine's command line, after `python`; with `only` some shards are made and the rest waits."""
+    """Return the engine's command line after `python`; with `only`, make just these shards."""
     shared = ["--run-id", recovery.run_id] if recovery.run_id else []
     return [
         *("-m", "model_ops.recovery", "recover"),
@@ -51,19 +51,19 @@ def recover_arguments(
 
 
 def _in_place(source: WeightSource | None, folder: Path) -> str:
-    """Return the path for the engine, which follows no link on the way: the store's own may lie behind one."""
+    """Return the real path for the engine, which follows no links, since the store itself may be behind one."""
     is_stored = source is not None and source.kind == SourceKind.FOLDER
     return str(folder if is_stored else folder.resolve())
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:
-    """`--dtype=bfloat16` and so on: one word each, since a sum may be negative."""
+    """Return options as single words such as `--dtype=bfloat16`, since a sum may be negative."""
     words = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
     return [flag if value is True else f"{flag}={value}" for flag, value in words.items()]
 
 
 def read_result(folder: Path) -> tuple[list[StoredFile], dict[str, Any]]:
-    """The finished folder's files with their hashes, and the engine's whole manifest."""
+    """Return the finished folder's files with their hashes, and the engine's manifest."""
     manifest = json.loads((folder / MANIFEST).read_text())
     files = [StoredFile(f["path"], f["sha256"], f["git_sha1"], f["size"]) for f in manifest["files"]]
     return files, manifest

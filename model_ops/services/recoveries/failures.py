@@ -1,4 +1,4 @@
-"""How work on a recovery stops without weights: it waits, or ends in one state and one sentence, told to who waits for it."""
+"""Stop work on a recovery without weights: let it wait, or end it with one state and one sentence for those who wait."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ UNFORESEEN = "The portal failed unexpectedly. Check the worker's log, then try a
 
 
 class RunFailed(Exception):
-    """The run made nothing; the message is one sentence for the owner."""
+    """The run failed; the message is one sentence for the owner."""
 
     state = RecoveryState.FAILED
 
 
 class RunRefused(RunFailed):
-    """Seen before a byte was written."""
+    """The inputs were refused before a byte was written."""
 
     state = RecoveryState.REFUSED
 
 
 class RunWaits(Exception):
-    """The run made nothing, and may do better later; the message is one sentence for the owner.
+    """The run failed for now and can be tried later; the message is one sentence for the owner.
 
-    `advice` is what an owner can do about it. `bytes_needed` are free bytes, 0 where that is not known, and `seconds`
-    how long a remote asks to be left alone.
+    `advice` is what an owner can do. `bytes_needed` are free bytes (0 if unknown), and `seconds` is the pause that a
+    remote asks for.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ def ending(
     wait: Callable[[RunWaits], object],
     give_back: Callable[[], object],
 ) -> Iterator[None]:
-    """Call `end` with state and sentence for whatever goes wrong, `wait` where it may go right later.
+    """Call `end` with state and sentence if something goes wrong, or `wait` if it can work later.
 
-    `give_back` is called where the worker itself is stopped.
+    `give_back` is called if the worker itself is stopped.
     """
     try:
         yield
@@ -112,7 +112,7 @@ def _stopped_by(error: Exception) -> RunWaits:
 
 
 def _passing(error: OSError) -> WaitsFor | None:
-    """Return what is missing for now: room or a quota, memory, or a file system of another machine."""
+    """Return what is missing for now: disk space or quota, memory, or a remote file system."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return WaitsFor.ROOM
     if error.errno == errno.ENOMEM:
@@ -134,9 +134,9 @@ def _judge(
 
 
 def end_badly(*, held: QuerySet[Recovery], state: RecoveryState, sentence: str) -> bool:
-    """Failed or refused, its owners and the waiting told, in one commit; nothing of it is visible.
+    """End a recovery as failed or refused and email its owners and those who wait, in one transaction.
 
-    False, and nothing is written, where `held` does not find the recovery any more.
+    Return False and write nothing if `held` no longer finds the recovery.
     """
     with recorded():
         recovery = held.select_for_update(no_key=True, of=("self",)).first()

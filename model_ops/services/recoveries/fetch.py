@@ -1,4 +1,4 @@
-"""Bringing the sources of a recovery here: Hub repositories are fetched once, folders checked to be what they were."""
+"""Prepare the sources of a recovery: fetch Hub repositories once, and check that folders are unchanged."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from model_ops.services.sources.upload import lay_out
 
 
 def fetch_sources(recovery: Recovery, lease: Lease, *, before_fetching: Callable[[], object]) -> None:
-    """Check that the sources may still be read, and bring them here; raises what refuses or fails the run.
+    """Check that the sources may still be read, and fetch them. Raises what refuses or fails the run.
 
-    Calls `before_fetching` where there is something to fetch.
+    Calls `before_fetching` if there is something to fetch.
     """
     bound = check_use(recovery)
     for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
@@ -75,7 +75,7 @@ def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -
     )
     if ended.status:
         raise RunFailed(ended.last_words or f"{source} could not be fetched: try again.")
-    if checked := ended.result.get("checked"):  # nothing where another recovery fetched it meanwhile
+    if checked := ended.result.get("checked"):  # nothing to do if another recovery fetched it in the meantime
         with_database(
             lambda: WeightSource.objects.filter(pk=source.pk).update(checked=str(checked)[:300]),
             give_up=lease.lost,

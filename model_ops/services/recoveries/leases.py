@@ -1,4 +1,4 @@
-"""Who works on a row: claimed by compare-and-swap, kept by renewing, lost to the next worker that claims it."""
+"""Lease rows to workers: claim by compare-and-swap, keep by renewing, lose to the next worker that claims it."""
 
 from __future__ import annotations
 
@@ -33,49 +33,49 @@ LOOK_AFTER = 0.5  # seconds
 PROGRESS_AFTER = 1.0  # seconds; never more than one write a second
 RENEW_AFTER = 4.0  # seconds
 RUNNING = "running"  # in both tables
-# The fields of a recovery that has not had to wait, or need not any more.
+# The fields of a recovery that does not wait.
 NOT_WAITING: dict[str, Any] = {
     "waiting_for": "", "waiting_since": None, "retry_at": None, "tries": 0, "bytes_kept": 0, "bytes_needed": 0,
 }  # fmt: skip
-# Of a row that is claimed: one that runs has lost its worker.
+# For a row that is claimed: a running one has lost its worker.
 TRIES = Case(When(state=RUNNING, then=F("tries") + 1), default=F("tries"), output_field=IntegerField())
 Result = TypeVar("Result")
 
 
 def due() -> Q:
-    """Recoveries to begin: wanted, planned and waiting for nothing, or running under a lease that nobody renewed."""
+    """Return recoveries to start: wanted, planned and not waiting, or running with an expired lease."""
     return Q(state=RecoveryState.PLANNED, wanted_at__isnull=False, waiting_for="") | Q(
         state=RecoveryState.RUNNING, lease_until__lt=Now(), run_id=""
     )
 
 
 def died() -> Q:
-    """Rows whose worker died with its run, and not for the first time: another run at once would most likely end so, too."""
+    """Return rows whose worker has died more than once: another run at once would most likely end the same way."""
     return Q(state=RUNNING, lease_until__lt=Now(), tries__gt=0)
 
 
 def due_to_finish() -> Q:
-    """Spread recoveries whose shards are all made, and whose end nobody has in hand."""
+    """Return spread recoveries whose shards are all made and whose end is not claimed."""
     left = RecoveryShard.objects.filter(recovery=OuterRef("pk")).exclude(state=ShardState.DONE)
     return Q(~Exists(left), ~Q(run_id=""), state=RecoveryState.RUNNING, lease_until__lt=Now())
 
 
 def due_shards() -> Q:
-    """Shards of running recoveries that are planned and wait for nothing, or held under a lease that nobody renewed."""
+    """Return shards of running recoveries that are planned and not waiting, or have an expired lease."""
     expired = Q(state=ShardState.RUNNING, lease_until__lt=Now())
     return Q(is_spread()) & (Q(state=ShardState.PLANNED, waiting_for="") | expired)
 
 
 def is_spread() -> Exists:
-    """Of a shard: its recovery runs, spread over workers. What was cancelled or failed is not."""
+    """Return a filter for shards whose recovery runs, spread over workers, and was not cancelled and has not failed."""
     running = Recovery.objects.filter(pk=OuterRef("recovery"), state=RecoveryState.RUNNING)
     return Exists(running.exclude(run_id=""))
 
 
 def claim(*, recovery_id: int) -> str | None:
-    """Makes the row ours and returns the lease's random name; None when another worker has it or nothing is due.
+    """Claim the row and return the lease's random name; None if another worker has it or nothing is due.
 
-    Where a worker died with the row, that counts as a try.
+    If a worker died with the row, that counts as a try.
     """
     return _claim(
         Recovery.objects.filter(due(), pk=recovery_id),
@@ -90,12 +90,12 @@ def claim(*, recovery_id: int) -> str | None:
 
 
 def claim_finishing(*, recovery_id: int) -> str | None:
-    """As `claim`, of a spread recovery all of whose shards are made."""
+    """Claim a spread recovery whose shards are all made, like `claim`."""
     return _claim(Recovery.objects.filter(due_to_finish(), pk=recovery_id))
 
 
 def claim_shard(*, shard_id: int, worker: str) -> str | None:
-    """As `claim`, of one shard, for the worker of that name."""
+    """Claim one shard for the worker with that name, like `claim`."""
     return _claim(
         RecoveryShard.objects.filter(due_shards(), pk=shard_id),
         attempts=F("attempts") + 1,
@@ -107,7 +107,7 @@ def claim_shard(*, shard_id: int, worker: str) -> str | None:
 
 
 def hurry(*, recovery: Recovery) -> bool:
-    """Try a recovery that waits, or its shards, at once, with all its tries before it; False where nothing waits."""
+    """Let a waiting recovery or its shards run at once, with all tries reset; return False if nothing waits."""
     rested: dict[str, Any] = {"waiting_for": "", "retry_at": None, "tries": 0}
     shards = RecoveryShard.objects.filter(recovery=recovery).exclude(waiting_for="").update(**rested)
     waits = Recovery.objects.filter(pk=recovery.pk).exclude(waiting_for="")
@@ -119,10 +119,10 @@ def _claim(rows: QuerySet[Any], **fields: Any) -> str | None:
 
 
 class Lease:
-    """Renews a claim in a thread of its own and writes the progress along; `lost` is set when another holds it.
+    """Renew a claim in a thread and write the progress with it; `lost` is set if another worker has the row.
 
-    `rows` finds the row as long as it may be worked on. A database that is away is waited for: nobody else can claim
-    the row then either.
+    `rows` finds the row while it may be worked on. If the database is away, wait for it: no one else can claim the row
+    either.
     """
 
     def __init__(
@@ -145,15 +145,15 @@ class Lease:
         self._thread.join(timeout=30)
 
     def held(self) -> QuerySet[Any]:
-        """The row, if it is still ours; every write of the worker goes through this filter."""
+        """Return the row if it is still ours; every write of the worker uses this filter."""
         return self._rows.all()
 
     def report(self, *, done: int, total: int) -> None:
-        """Notes how far it is; written with the next renewal, at most once a second."""
+        """Record the progress; it is written with the next renewal, at most once a second."""
         self._progress = {"bytes_done": done, "bytes_total": total}
 
     def write(self, **fields: Any) -> None:
-        """Writes at once, waiting for the database; what was reported before counts no more."""
+        """Write at once, and wait for the database; earlier reported progress is dropped."""
         self._progress = {}
         with_database(lambda: self.held().update(**fields), give_up=self.lost)
 
@@ -170,14 +170,14 @@ class Lease:
             connection.close()
 
     def _write(self, progress: dict[str, Any]) -> int:
-        """Renews and writes; then what goes with it, such as the sum over all shards."""
+        """Renew and write, then do what goes with it, such as adding up all shards."""
         written = self.held().update(lease_until=leases.from_now(LEASE), **progress)
         if written and progress and self._also:
             self._also()
         return written
 
     def _still(self, ours: Callable[[], Any]) -> bool:
-        """Notes when the row is no longer ours, within a second of it; False when the database was not there to say so."""
+        """Check within a second whether the row is still ours; return False if the database is away."""
         try:
             close_old_connections()
             if not ours():
@@ -190,7 +190,7 @@ class Lease:
 
 
 def with_database(write: Callable[[], Result], *, give_up: threading.Event) -> Result | None:
-    """Runs `write` until the database answers; None once `give_up` is set, for then the row is another's."""
+    """Run `write` until the database answers; return None if `give_up` is set, since the row then belongs to another."""
     while not give_up.is_set():
         try:
             return write()

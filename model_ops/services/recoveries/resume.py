@@ -1,4 +1,4 @@
-"""What beat does: work whose message was lost, or whose worker died, is handed out again."""
+"""Hand out work again whose message was lost or whose worker died; beat runs this."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ RECOVERY_QUEUE = "recovery"
 
 
 def resume_work() -> None:
-    """What has waited long enough, then ends, shards and recoveries that are due, then test prompts, then deliveries.
+    """Resume what has waited long enough, then due ends, shards and recoveries, then test prompts, then deliveries.
 
-    As often as one likes: each is an indexed read of at most `MOST` rows. Deliveries come last: each takes locks, and
-    wakes a worker for its own recovery.
+    It can run at any rate: each step is an indexed read of at most `MOST` rows. Deliveries come last, since each takes
+    locks and wakes a worker for its own recovery.
     """
     _resume_recoveries()
     resume_deliveries()
@@ -54,12 +54,12 @@ def _each(task: str, rows: QuerySet[Any], key: str = "pk") -> list[tuple[str, in
 
 
 def _queue_is_empty() -> bool:
-    """While messages wait, more would only pile up behind a long run: who takes them finds the row or nothing."""
+    """Return whether the queue is empty: while messages wait, more would only pile up behind a long run."""
     try:
         with current_app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             return not channel.queue_declare(RECOVERY_QUEUE, passive=True).message_count
-    except ChannelError:  # nobody has sent to it or listened on it yet
+    except ChannelError:  # no one has used the queue yet
         return True
     except (OperationalError, RedisError, OSError) as error:
         log.warning("Broker not reached, recoveries wait: %s", error)

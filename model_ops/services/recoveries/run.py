@@ -1,4 +1,4 @@
-"""One run of a recovery, from the claim to the published revision; spread over workers, it is begun and ended here."""
+"""Run a recovery from the claim to the published revision; one spread over workers starts and ends here."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from model_ops.services.store.git_objects import StoredFile
 
 
 def run_recovery(*, recovery_id: int) -> None:
-    """Claims the recovery and brings it to an end, or hands out its shards; does nothing where another worker has it.
+    """Claim the recovery and finish it, or hand out its shards; do nothing if another worker has it.
 
-    Interrupted by a shutdown it gives the row back at once; killed, the lease runs out and beat hands it on: at once the
-    first time, then after pauses, as often as a run that is killed is tried.
+    A shutdown gives the row back at once. If the worker is killed, the lease expires and beat hands the recovery out again:
+    at once the first time, then after pauses, up to the number of tries for killed runs.
     """
     if rest(recovery_id=recovery_id):
         return
@@ -48,7 +48,7 @@ def run_recovery(*, recovery_id: int) -> None:
 
 
 def finish_recovery(*, recovery_id: int) -> None:
-    """Claims the end of a recovery whose shards are all made: they are not read again, but published."""
+    """Claim the end of a recovery whose shards are all made, and publish them without reading them again."""
     owner = claim_finishing(recovery_id=recovery_id)
     if owner is not None:
         _work(recovery_id, owner, give_back=lambda lease: lease.held().update(lease_until=Now()))
@@ -87,14 +87,16 @@ def _run(lease: Lease) -> None:
     output = output_folder(recovery)
     with writing(output, lease) as lock:
         if not _is_made(recovery, output):
-            if recovered_files(recovery):  # made once, but not all of it is left: nothing here can be resumed
+            if recovered_files(
+                recovery
+            ):  # it was made before, but some files are gone: nothing here can be resumed
                 shutil.rmtree(output, ignore_errors=True)
             fetch_sources(recovery, lease, before_fetching=partial(_enter_stage, lease, "fetching"))
             _plan(recovery, lease)
             if not recovery.run_id and is_worth_spreading(recovery):
                 spread(lease=lease, recovery=recovery)
                 return
-            if recovery.run_id:  # its shards are made: progress stays where they brought it
+            if recovery.run_id:  # its shards are made: keep their progress
                 lease.write(stage="recovering")
             else:
                 with_database(recovery.shards.all().delete, give_up=lease.lost)
@@ -108,18 +110,18 @@ def _run(lease: Lease) -> None:
 
 
 def _enter_stage(lease: Lease, stage: str) -> None:
-    """Names what is done now; progress starts again."""
+    """Record the new stage; progress starts again at zero."""
     lease.write(stage=stage, stage_started_at=Now(), bytes_done=0, bytes_total=0)
 
 
 def _is_made(recovery: Recovery, output: Path) -> bool:
-    """True if an earlier run got as far as publishing and everything it made is still here."""
+    """Return whether an earlier run reached publishing and all its files are still here."""
     files = recovered_files(recovery)
     return bool(files) and all(is_stored(file) or (output / file.path).is_file() for file in files)
 
 
 def _plan(recovery: Recovery, lease: Lease) -> None:
-    """Plans again, now that everything is here: what has changed since is refused before a byte is written."""
+    """Plan again with all sources here, so that changes since then are refused before a byte is written."""
     inputs = {name: getattr(recovery, name) for name in ("method", "base", "diff", "files", "options")}
     plan = make_plan(inputs)
     if plan != recovery.plan:
@@ -169,7 +171,7 @@ def _store(files: list[StoredFile], output: Path) -> None:
 
 
 def _publish(lease: Lease) -> None:
-    """Ready, published for every model that waits, every waiting grant told: all of it, or nothing, in one commit."""
+    """Mark as ready, publish for every waiting model and email everyone who waits, in one transaction."""
 
     def publish() -> bool:
         with recorded():

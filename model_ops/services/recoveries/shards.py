@@ -1,4 +1,4 @@
-"""A recovery of several shards, made by several workers on one shared folder: a row and a message for each shard.
+"""Spread a recovery over workers with a shared folder: one row and one message for each shard.
 
 The process that makes the last shard wakes a worker for the end. Beat hands out again what is lost on the way.
 """
@@ -31,7 +31,7 @@ FINISH_RECOVERY = "model_ops.tasks.finish_recovery"
 
 
 def is_worth_spreading(recovery: Recovery) -> bool:
-    """Where workers share the weights folder, and there is more than one shard to make."""
+    """Return whether workers share the weights folder and there is more than one shard to make."""
     shards = recovery.plan.get("shards", ())
     return settings.GATEHOUSE_SHARED_WEIGHTS and recovery.method == Method.RECOVER and len(shards) > 1
 
@@ -59,7 +59,7 @@ def spread(*, lease: Lease, recovery: Recovery) -> None:
 
 
 def run_shard(*, shard_id: int, worker: str = "") -> None:
-    """Claims one shard and makes it; does nothing where another worker has it or its recovery has ended."""
+    """Claim one shard and make it; do nothing if another worker has it or its recovery has ended."""
     if _rests(shard_id):
         return
     owner = claim_shard(shard_id=shard_id, worker=worker)
@@ -83,7 +83,7 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
 
 
 def _make(shard: RecoveryShard, lease: Lease) -> None:
-    """By the engine, in a child: the file and its record wait in the partial folder for the end of the recovery."""
+    """Make the shard with the engine in a child; file and record stay in the partial folder until the recovery ends."""
     recovery, output = shard.recovery, output_folder(shard.recovery)
     if not is_store_here():
         raise RunWaits(WaitsFor.STORE)
@@ -100,7 +100,7 @@ def _make(shard: RecoveryShard, lease: Lease) -> None:
 
 
 def _end_well(shard: RecoveryShard, lease: Lease) -> None:
-    """Done; the last one of its recovery wakes a worker for the end."""
+    """Mark the shard as made; the last one of a recovery wakes a worker for the end."""
 
     def write() -> bool:
         with transaction.atomic():
@@ -119,14 +119,14 @@ def _end_well(shard: RecoveryShard, lease: Lease) -> None:
 
 
 def add_up(recovery_id: int) -> None:
-    """The progress of the recovery is that of its shards."""
+    """Set the progress of the recovery to the sum of its shards."""
     shards = RecoveryShard.objects.filter(recovery=OuterRef("pk")).order_by().values("recovery")
     total = Subquery(shards.annotate(total=Sum("bytes_done")).values("total"))
     Recovery.objects.filter(pk=recovery_id, state=RecoveryState.RUNNING).update(bytes_done=Coalesce(total, 0))
 
 
 def _rests(shard_id: int) -> bool:
-    """Whether the shard's workers died with it more than once: it waits then, or its recovery has failed."""
+    """Let a shard wait, or its recovery fail, if workers died with it more than once; return whether that is so."""
     held = RecoveryShard.objects.filter(is_spread(), died(), pk=shard_id)
     shard = held.select_related("recovery").first()
     if shard is None:
@@ -143,7 +143,7 @@ def _fail(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: st
 def _end_badly(
     held: QuerySet[RecoveryShard], shard: RecoveryShard, state: RecoveryState, sentence: str
 ) -> None:
-    """Ends the whole recovery; the siblings lose their leases by that."""
+    """End the whole recovery, by which the sibling shards lose their leases."""
     recovery = Recovery.objects.filter(
         pk=shard.recovery_id, state=RecoveryState.RUNNING, run_id=shard.recovery.run_id
     )
@@ -154,13 +154,13 @@ def _end_badly(
 
 
 def _wait(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
-    """The shard alone; the whole recovery fails where the shard has been tried often enough."""
+    """Let only this shard wait; fail the whole recovery if its tries are used up."""
     if with_database(lambda: wait_shard(held=lease.held(), why=why), give_up=lease.lost) is False:
         _fail(lease, shard, RecoveryState.FAILED, last_sentence_of(shard, why))
 
 
 def _give_back(shard_id: int, owner: str) -> None:
-    """The worker is told to go, or the recovery has ended: the row is free again at once, finished work is kept."""
+    """Release the row at once, because the worker stops or the recovery has ended; finished work is kept."""
     RecoveryShard.objects.filter(pk=shard_id, state=ShardState.RUNNING, lease_owner=owner).update(
         state=ShardState.PLANNED, **FREE
     )

@@ -1,4 +1,4 @@
-"""Whether recovered weights speak: asked once they are published, told to owner and reviewer, and to nobody else."""
+"""Run a test prompt on newly published weights and show the answer to owners and reviewers only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 SMOKE_RECOVERY = "model_ops.tasks.smoke_recovery"
 LIMIT = 600.0  # seconds for loading and answering
-SPARE = timedelta(minutes=2)  # for laying out files before it and writing the answer down after it
+SPARE = timedelta(minutes=2)  # extra seconds for preparing files before it and storing the answer after it
 NOT_INSTALLED = "transformers is not installed on this worker, so the test prompt did not run."
 NO_ROOM = "The portal's disk is full. The test prompt runs when there is room."
 NO_ROOM_PAUSE = timedelta(minutes=5)
@@ -47,24 +47,24 @@ KEPT = ("prompt", "answer", "tokens", "seconds", "device", "dtype", "finite", "t
 
 
 def is_installed() -> bool:
-    """Whether this process's Python has transformers; nothing is imported."""
+    """Return whether transformers is installed for this Python; nothing is imported."""
     return importlib.util.find_spec("transformers") is not None
 
 
 def can_be_asked(recovery: Recovery) -> bool:
-    """Weights that the engine made and that are there; what is published as it came is not ours to try."""
+    """Return whether the engine made these weights and they exist; weights published as they came are not tested."""
     made = recovery.method == Method.RECOVER and recovery.state == RecoveryState.READY
     return made and settings.GATEHOUSE_SMOKE
 
 
 def expect_answer(*, recovery: Recovery) -> None:
-    """Part of the commit that publishes: weights that are new are asked as soon as a worker is free, if it can."""
+    """Request a test of new weights, in the transaction that publishes them; a free worker runs it if it can."""
     if can_be_asked(recovery) and is_installed():
         _want(recovery)
 
 
 def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
-    """Asks finished weights once more; the answer that is there goes."""
+    """Test finished weights again and drop the earlier answer."""
     with recorded():
         recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
         if not can_be_asked(recovery):
@@ -88,20 +88,20 @@ def _want(recovery: Recovery) -> SmokeRun:
 
 
 def _append_for_each(recovery: Recovery, kind: str, data: dict[str, Any], actor: User | None = None) -> None:
-    """One event for each model whose weights they are."""
+    """Append an event for each model with these weights."""
     for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
         append_event(kind=kind, actor=actor, model=weights.model, data={"recovery": recovery.pk, **data})
 
 
 def waiting() -> Q:
-    """What a worker may take. A run that was cut off is not among them: what ended one worker may end the next."""
+    """Return runs for a worker. Interrupted ones are left out: what ended one worker may end the next."""
     return Q(Q(retry_at=None) | Q(retry_at__lte=Now()), state=SmokeState.WAITING)
 
 
 def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
-    """Asks the weights and writes the answer down; does nothing where another worker has it.
+    """Run the test prompt and store the answer; do nothing if another worker has it.
 
-    Interrupted by a shutdown it gives the row back at once; killed, it stays cut off until someone asks again.
+    A shutdown gives the row back at once. If the worker is killed, the run stays interrupted until someone asks again.
     """
     ends_by = _claim(recovery_id, limit)
     if ends_by is None:
@@ -120,7 +120,7 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
 
 
 def _claim(recovery_id: int, limit: float) -> datetime | None:
-    """When the run must have ended, which is also what it is known by; None when there is nothing to take."""
+    """Claim the run and return its deadline, which also identifies it; None if there is nothing to claim."""
     until = from_now(timedelta(seconds=limit) + SPARE)
     waits = SmokeRun.objects.filter(waiting(), recovery_id=recovery_id)
     if not waits.update(state=SmokeState.RUNNING, ends_by=until):
@@ -144,7 +144,7 @@ def _ask(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
 
 @contextlib.contextmanager
 def _laid_out(recovery: Recovery) -> Iterator[Path]:
-    """The recovery's files under their names, as links to their contents in the store."""
+    """Lay out the recovery's files under their names, as links to their contents in the store."""
     folder = Path(settings.WEIGHTS_ROOT) / "recoveries" / f"{recovery.pk}.smoke"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -171,7 +171,7 @@ def _run(folder: Path, limit: float) -> Ended:
 
 
 def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]]:
-    """(how it ended, what is kept of it) of an engine that was given `limit` seconds."""
+    """Return (state, fields to store) for an engine that had `limit` seconds."""
     answer = {name: _storable(ended.result[name]) for name in KEPT if name in ended.result}
     if ended.stopped:
         return SmokeState.FAILED, {"error": f"There was no answer within {limit:g} seconds."}
@@ -187,7 +187,7 @@ def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]
 
 
 def _storable(value: Any) -> Any:
-    """Texts as the database takes them: a model may say anything, a NUL too."""
+    """Return texts that PostgreSQL accepts: a model may answer anything, even a zero byte."""
     if isinstance(value, str):
         return replace_unstorable(value[:MOST_LETTERS])
     if isinstance(value, list):
@@ -196,7 +196,7 @@ def _storable(value: Any) -> Any:
 
 
 def _write_down(held: Any, recovery_id: int, state: SmokeState, fields: dict[str, Any]) -> None:
-    """In one commit, unless it was taken away meanwhile."""
+    """Store the answer in one transaction, unless the run was taken away in the meantime."""
     with recorded():
         whole = {"answer": {}, "error": "", "retry_at": None, **fields}
         finished_at = None if state == SmokeState.WAITING else Now()

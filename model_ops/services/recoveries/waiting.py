@@ -1,4 +1,4 @@
-"""Recoveries that cannot go on for now: when they are tried again, what ends the tries, and who is informed."""
+"""Let recoveries wait that cannot continue: when to try again, when to give up, and whom to inform."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from model_ops.services.recoveries.failures import MORE_MEMORY, RunWaits, end_ba
 from model_ops.services.recoveries.leases import died
 
 PAUSES = (15, 60, 240, 900)  # seconds before the second, third, fourth and every further try
-LONGEST_ASKED = 3600  # seconds; a remote that asks for more is asked again all the same
-# What may never come by waiting: tries that bring nothing further are counted, and the last one ends as failed.
+LONGEST_ASKED = 3600  # seconds; even if a remote asks for a longer pause
+# Reasons that waiting may not solve: tries without progress are counted, and after the last one the recovery fails.
 BOUNDED = {WaitsFor.AGAIN, WaitsFor.MEMORY, WaitsFor.DEVICE}
 MOST_TRIES = 5
-# Owners are informed at once of what someone has to put right, of the rest when it lasts.
+# Owners are informed at once if someone has to fix something, otherwise if it lasts.
 AT_ONCE = {WaitsFor.ROOM, WaitsFor.STORE, WaitsFor.SOURCE}
 LASTS = timedelta(hours=1)
 DIED = RunWaits(WaitsFor.AGAIN, "The worker that made the weights was killed.", advice=MORE_MEMORY)
-FAR = 60  # seconds; what is tried again sooner than that is not hurried by a start
-MOST = 100  # rows that one look takes
+FAR = 60  # seconds; if the next try is sooner, a starting worker does not bring it forward
+MOST = 100  # rows per look
 
 
 def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
-    """Make the recovery wait, or fail where it has been tried often enough; its owners are informed once.
+    """Make the recovery wait, or fail if its tries are used up; inform its owners once.
 
-    False, and nothing is written, where `held` does not find the recovery any more.
+    Return False and write nothing if `held` no longer finds the recovery.
     """
     recovery = held.select_related("base", "diff", "files").first()
     if recovery is None:
@@ -64,12 +64,12 @@ def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
 
 
 def rest(*, recovery_id: int) -> bool:
-    """Make a recovery wait, or fail, whose workers died with its run more than once; False where that is not so."""
+    """Make a recovery wait, or fail, if workers died with its run more than once; return whether that is so."""
     return wait(held=Recovery.objects.filter(died(), pk=recovery_id, run_id=""), why=DIED)
 
 
 def wait_shard(*, held: QuerySet[RecoveryShard], why: RunWaits) -> bool:
-    """As `wait`, of one shard: its siblings go on. False also where its tries are used up; nothing is written then."""
+    """Make one shard wait while its siblings continue. Return False, without a write, if `held` fails or tries are used up."""
     shard = held.select_related("recovery").first()
     if shard is None or _is_over(why, shard.tries + 1):
         return False
@@ -97,7 +97,7 @@ def last_sentence_of(shard: RecoveryShard, why: RunWaits) -> str:
 
 
 def _note(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) -> None:
-    """The row that is locked, the event of a first wait, and the email to its owners."""
+    """Write the wait on the locked row, append the event of a first wait, and email the owners."""
     begins = recovery.waiting_since is None
     since = Coalesce(F("waiting_since"), Now())
     Recovery.objects.filter(pk=recovery.pk).update(
@@ -114,7 +114,7 @@ def _note(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) -> No
 
 
 def _inform_owners(recovery: Recovery, model: Any) -> None:
-    """Once for each time that it had to wait: the key names when that began, and holds while its email is kept."""
+    """Email the owners once for each wait: the key has the start of the wait, and holds while the email is kept."""
     since = recovery.waiting_since
     if since is None or since < kept_since(settings.GATEHOUSE_KEEP_MAIL_DAYS):
         return
@@ -128,14 +128,14 @@ def _inform_owners(recovery: Recovery, model: Any) -> None:
 
 
 def _room(why: RunWaits, missing: int) -> tuple[int, int | None]:
-    """Return (bytes needed, bytes free) where it waits for room; needed is 0 where more than that is free, as with a quota."""
+    """Return (bytes needed, bytes free) for a wait for room; needed is 0 if more is free, for example with a quota."""
     free = free_bytes()
     needed = why.bytes_needed or missing if why.waits_for == WaitsFor.ROOM else 0
     return (needed, free) if free is not None and needed > free else (0, free)
 
 
 def _pause(why: RunWaits, tries: int, needed: int, free: int | None) -> int:
-    """Return seconds. Room whose amount is known is looked for often: that costs little, and nothing is begun without it."""
+    """Return seconds. If the needed room is known, checks are frequent: they cost little, and no run starts without it."""
     pause = PAUSES[0] if needed else PAUSES[min(tries, len(PAUSES)) - 1]
     return max(pause, min(why.seconds, LONGEST_ASKED))
 
@@ -149,7 +149,7 @@ def _is_over(why: RunWaits, tries: int) -> bool:
 
 
 def _sentence(why: RunWaits, needed: int, free: int | None) -> str:
-    """One for an owner; what a run says itself goes before."""
+    """Return a sentence for an owner; the run's own message comes first."""
     if why.waits_for == WaitsFor.ROOM:
         amount = f"{human(needed)} are needed and {human(free or 0)} are free." if needed else ""
         full = "The disk that holds the portal's weights is full, or its quota is used up."
@@ -173,9 +173,9 @@ def _last_sentence(why: RunWaits, tries: int, recovery: Recovery) -> str:
 
 
 def go_on() -> int:
-    """Let what waits be claimed again where its time has come and, if it waits for room, there is enough.
+    """Let waiting recoveries be claimed again if their time has come and, if they wait for room, there is enough.
 
-    Returns how many may go on. Costs two indexed reads, and looks at the disk only where something waits for room.
+    Returns how many may continue. Costs two indexed reads, and reads the disk only if something waits for room.
     """
     recoveries = Recovery.objects.filter(state=RecoveryState.PLANNED)
     shards = RecoveryShard.objects.filter(state=ShardState.PLANNED).select_related("recovery")
@@ -204,7 +204,7 @@ def _due(rows: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def _fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """Return (those that may go on, those that do not fit yet): each one that goes on takes of what is free."""
+    """Return (those that may continue, those that do not fit yet); each one that continues takes from the free room."""
     fitting, later, free = [], [], free_bytes()
     has_room: set[int] = set()  # recoveries whose shards wait for the room of all of them
     for row in rows:
@@ -232,9 +232,9 @@ def _needed(row: Recovery | RecoveryShard) -> int:
 
 
 def start_over() -> None:
-    """A worker that starts may find another machine, or more memory: what would wait for long is tried at once.
+    """Try long waits at once when a worker starts, since it may have another machine or more memory.
 
-    It may also be one that crashed, so the tries of `BOUNDED` reasons go on being counted.
+    The worker may also have crashed, so tries for `BOUNDED` reasons still count.
     """
     for model in (Recovery, RecoveryShard):
         waiting = model.objects.exclude(waiting_for="").filter(retry_at__gt=_later(FAR))

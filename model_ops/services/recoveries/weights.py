@@ -1,4 +1,4 @@
-"""Which recovery makes a model's weights: shared rows, plans from headers, and who wants them."""
+"""Choose the recovery that makes a model's weights: shared rows, plans from headers, and requests for them."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def prepare_weights(
 ) -> PreparedWeights:
     """Look at the sources and plan; every refusal is one sentence.
 
-    `namespace` is that of the model they are for: an owner in the admin names only what is assigned to it.
-    `options` are the engine's, by name; those left out are its defaults. Files that are published take none.
+    `namespace` is that of the model: an owner in the admin can only name sources assigned to it.
+    `options` are the engine's, by name, with its defaults; published files have no options.
     """
     inputs = resolve_inputs(
         base=base, diff=diff, files=files, options=options or {}, in_admin=in_admin, actor=actor,
@@ -73,9 +73,9 @@ def attach_weights(
 ) -> ModelWeights:
     """Make these the model's current weights and publish what there is, in one transaction.
 
-    Sources that `actor` may not give this model are refused here too.
-    Models with the same inputs share one recovery; one that is ready is published for this model at once,
-    else `main` keeps what it has. The new recovery is wanted as soon as someone may read the model.
+    Sources that `actor` may not use for this model are refused here too.
+    Models with the same inputs share one recovery; a ready one is published for this model at once, otherwise
+    `main` keeps what it has. The new recovery is wanted as soon as someone may read the model.
     """
     with recorded():
         share_store()
@@ -105,7 +105,7 @@ def resolve_inputs(
     actor: User | None = None,
     namespace: str = "",
 ) -> dict[str, Any]:
-    """Return the fields of a recovery row, from what was typed."""
+    """Return the fields of a recovery row from the given texts."""
     base, diff, files = base.strip(), diff.strip(), files.strip()
     resolve = partial(resolve_source, in_admin=in_admin, actor=actor, namespace=namespace)
     if files and not (base or diff):
@@ -125,7 +125,7 @@ def resolve_inputs(
 
 
 def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sources: bool) -> dict[str, Any]:
-    """What is not chosen again stays; but of other sources the sum is another, and another method has other options."""
+    """Keep options that are not given again, except the sum if the sources change; keep none for a new method."""
     method = old.get("method", "add")
     kept = dict(old) if chosen.get("method", method) == method else {}
     if new_sources or "expected_sum" in chosen:
@@ -134,7 +134,7 @@ def options_kept(*, old: Mapping[str, Any], chosen: Mapping[str, Any], new_sourc
 
 
 def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The plan as it is stored and shown: `{"text", ...}`; a repository that is not here yet is planned later."""
+    """Return the plan as it is stored and shown: `{"text", ...}`; repositories that are not fetched are planned later."""
     sources = [inputs[name] for name in ("base", "diff", "files") if inputs.get(name)]
     missing = [
         source for source in sources if source.kind == SourceKind.HUB and not fetched_folder(source).is_dir()
@@ -154,7 +154,7 @@ def make_plan(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan_copy(source: WeightSource) -> dict[str, Any]:
-    """Every file of the folder, looked at and published as it is."""
+    """Return a plan that publishes every file of the folder as it is, after a check."""
     if source.kind == SourceKind.FOLDER:
         check_unchanged(source)
     folder = fetched_folder(source)
@@ -173,7 +173,7 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
 def lock_shared_row(prepared: PreparedWeights) -> Recovery:
     """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
 
-    One that ended badly is planned again, for these inputs were looked at again and not refused.
+    A recovery that ended badly is planned again, since these inputs were checked again and accepted.
     """
     recovery, created = Recovery.objects.get_or_create(
         **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
@@ -188,7 +188,7 @@ def lock_shared_row(prepared: PreparedWeights) -> Recovery:
 
 
 def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
-    """Takes back that it ended badly: it is planned, and grants that were told of a failure wait again."""
+    """Set a recovery that ended badly back to planned; grants informed of the failure wait again."""
     moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
         state=RecoveryState.PLANNED,
         wanted_at=wanted_at,
@@ -211,7 +211,7 @@ def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> ModelWeights:
-    """Return the model's current weights; a superuser or operator who names the same again takes them over."""
+    """Return the model's current weights; a superuser or operator who names the same sources takes responsibility."""
     GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
     current = ModelWeights.objects.filter(model=model, replaced_at=None).first()
     if current and current.recovery_id == recovery.pk:
@@ -223,7 +223,7 @@ def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> M
 
 
 def want_recovery(*, recovery: Recovery) -> None:
-    """Someone waits for it: a planned recovery is queued; any other state needs nothing."""
+    """Queue a planned recovery because someone waits for it; other states need nothing."""
     planned = Recovery.objects.filter(pk=recovery.pk, state=RecoveryState.PLANNED)
     planned.filter(wanted_at=None).update(wanted_at=timezone.now())
     if planned.filter(waiting_for="").exists():
@@ -231,7 +231,7 @@ def want_recovery(*, recovery: Recovery) -> None:
 
 
 def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
-    """What an operator's *recover* does: starts a planned one, retries one that ended badly or waits, leaves others alone."""
+    """Start a planned recovery, or retry one that ended badly or waits; for the command *recover*."""
     if recovery.state in ENDED_BADLY or recovery.waiting_for:
         return retry(recovery=recovery, actor=actor)
     want_recovery(recovery=recovery)
@@ -240,7 +240,7 @@ def start_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery
 
 
 def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recovery:
-    """Stops a recovery that waits or runs, for every model that it makes; finished shards are kept.
+    """Stop a waiting or running recovery for every model that shares it; finished shards are kept.
 
     The worker loses its lease and stops within about a second. People who wait keep waiting, for a retry.
     """
@@ -263,7 +263,7 @@ def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recover
 
 
 def _append_for_each(recovery: Recovery, kind: str, actor: User | None) -> None:
-    """One event for each model whose weights it makes."""
+    """Append an event for each model that shares the recovery."""
     for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
         append_event(
             kind=kind,

@@ -1,4 +1,4 @@
-"""What every worker on a recovery needs: its folder, the lock on it, and a child process that does the work."""
+"""Prepare the work on a recovery: its folder, the lock on it, and the child process that does the work."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from model_ops.services.recoveries.leases import Lease
 log = logging.getLogger(__name__)
 
 SIGKILL = 9
-TOGETHER = 1.0  # seconds; a worker that is being killed together with its child does not get past them
+TOGETHER = 1.0  # seconds; a worker that is killed together with its child does not live longer than this
 LOCK_PAUSE = 0.5  # seconds
 
 
 def output_folder(recovery: Recovery) -> Path:
-    """Where the engine writes; its unfinished work lies beside it, in `ID.partial`."""
+    """Return the folder for the engine's output; unfinished work is beside it, in `ID.partial`."""
     return Path(settings.WEIGHTS_ROOT) / "recoveries" / str(recovery.pk)
 
 
 @contextlib.contextmanager
 def writing(output: Path, lease: Lease, *, shared: bool = False) -> Iterator[int]:
-    """Waits until no process of an earlier lease still writes there; the engine inherits the lock and holds it too.
+    """Wait until no process of an earlier lease writes there, and lock it; the engine inherits the lock.
 
-    Those who make shards share it.
+    Processes that make shards share it.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(output.with_name(f"{output.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -58,7 +58,7 @@ def _locked(lock: int, how: int) -> bool:
 
 
 def run_engine(arguments: list[str], lease: Lease, *, lock: int) -> None:
-    """Run the engine to its end; what it refuses or fails over is raised in its own words."""
+    """Run the engine to its end; raise its refusals and failures with its own messages."""
     ended = run_for(arguments, lease, pass_fds=(lock,))
     if ended.status == Refusal.exit_status:
         raise RunRefused(ended.last_words or "The engine refused the inputs without saying why.")
@@ -69,7 +69,7 @@ def run_engine(arguments: list[str], lease: Lease, *, lock: int) -> None:
 
 
 def run_for(arguments: list[str], lease: Lease, **options: Any) -> Ended:
-    """Run a child to its end. Raises RunWaits where the system killed it, or where it lacked what may be there later."""
+    """Run a child to its end. Raises RunWaits if the system killed it, or if something is missing for now."""
     ended = run_child(
         arguments=arguments, on_progress=lambda found: _report(lease, found), stop=lease.lost, **options
     )
@@ -92,7 +92,7 @@ def _killed(signal: int) -> str:
 
 
 def _waits(lacks: WaitsFor, ended: Ended) -> RunWaits:
-    """What a child lacked, in words for a page: its own are those of a command line, and end with what to do there."""
+    """Return what a child lacked, worded for a page: its own message is for a command line."""
     if lacks == WaitsFor.DEVICE:
         failed = ended.last_words.partition(";")[0]
         return RunWaits(lacks, f"{failed}.", advice="Check the GPU, then try again.")
@@ -113,7 +113,7 @@ def _report(lease: Lease, found: dict[str, Any]) -> None:
 def remove_leftovers() -> int:
     """Remove working folders of recoveries that are ready, left by workers that were killed; return how many.
 
-    What a recovery needs to go on with stays, as does what another process still writes to.
+    Folders that a recovery needs to continue, or that another process writes to, stay.
     """
     folder = Path(settings.WEIGHTS_ROOT) / "recoveries"
     left: dict[int, list[Path]] = {}

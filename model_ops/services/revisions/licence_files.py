@@ -1,4 +1,4 @@
-"""Licence texts as an operator gives them: named files, else those beside the card, else the card's prompt."""
+"""Find the licence texts of an operator: named files, else those beside the card, else the card's prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST = 8 * 2**20  # bytes
 
 
 def find_licences(*, given: Sequence[str], card_file: Path, prompt: str) -> list[LicenceText]:
-    """The texts to agree to, in the order of the three places; an empty list means that there are none."""
+    """Return the texts to agree to, from the first of the three places that has any; an empty list if none has."""
     if given:
         return [read_licence(*split_language(text)) for text in given]
     if beside := licences_beside(card_file):
@@ -27,12 +27,12 @@ def find_licences(*, given: Sequence[str], card_file: Path, prompt: str) -> list
 
 
 def prompt_as_licence(prompt: str) -> list[LicenceText]:
-    """The card's own words above the form, where there is no licence file."""
+    """Return the card's prompt above the form as a text, if there is no licence file."""
     return [LicenceText(PROMPT_FILE, DEFAULT_LANGUAGE, prompt)] if prompt.strip() else []
 
 
 def split_language(text: str) -> tuple[Path, str]:
-    """`FILE[:LANG]`; a file whose own name has a colon is taken as it is."""
+    """Split `FILE[:LANG]`; a file whose name has a colon is used as it is."""
     name, colon, language = text.rpartition(":")
     if colon and not Path(text).exists() and LANGUAGE.fullmatch(language):
         return Path(name), language
@@ -40,19 +40,19 @@ def split_language(text: str) -> tuple[Path, str]:
 
 
 def licences_beside(card_file: Path) -> list[LicenceText]:
-    """Files in the card's folder that are named like a licence."""
+    """Return files in the card's folder that are named like a licence."""
     folder = card_file.resolve().parent
     found = [path for path in sorted(folder.iterdir()) if is_licence(path) and path.is_file()]
     return [read_licence(path, _language_in(path.name)) for path in found]
 
 
 def is_licence(path: Path) -> bool:
-    """Whether a text file is named like a licence."""
+    """Return whether a text file is named like a licence."""
     return bool(LIKE_A_LICENCE.match(path.name)) and path.suffix.lower() in _suffixes(path)
 
 
 def _suffixes(path: Path) -> set[str]:
-    """`LICENSE-2.0` has no suffix, whatever its name looks like."""
+    """Return the suffixes of a name; `LICENSE-2.0` has none."""
     return TEXT_SUFFIXES | ({path.suffix.lower()} if re.match(r"\.\d+\Z", path.suffix) else set())
 
 
@@ -62,12 +62,12 @@ def _language_in(name: str) -> str:
 
 
 def read_licence(path: Path, language: str) -> LicenceText:
-    """One licence in one language, under its file's name."""
+    """Return one licence in one language, under its file's name."""
     return LicenceText(path.name, language, read_text(path, "licence"))
 
 
 def read_text(path: Path, what: str) -> str:
-    """The file's text exactly as it is, line ends included, without a byte order mark."""
+    """Return the file's exact text, including line ends, without a byte order mark."""
     try:
         if path.stat().st_size > LARGEST:
             raise Invalid(f"The {what} {path} is larger than {LARGEST:,} bytes: give a text file.")

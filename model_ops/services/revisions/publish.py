@@ -1,4 +1,4 @@
-"""Revisions: rows that point at stored content. Nothing is reachable before all of it is in the store."""
+"""Publish revisions: rows that point at stored content, and only after all of it is in the store."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Content:
-    """What `main` shows below the portal's card and licences: a recovery's files, an upload's, or none yet."""
+    """The files of `main` below the portal's card and licences: of a recovery, of an upload, or none yet."""
 
     recovery: Recovery | None
     upload: Revision | None = None
 
 
 def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revision:
-    """Publishes the model as it is now and moves `main` to it, in one transaction.
+    """Publish the model as it is now and move `main` to it, in one transaction.
 
-    The files come from the current recovery once it is ready, else they are those that `main` has, else there are
-    none yet. The content must be in the store already. When nothing changed, `main` stays where it is.
+    The files come from the current recovery if it is ready, else from `main`, else there are none yet. The content must
+    already be in the store. If nothing changed, `main` stays where it is.
     """
     with recorded():
         share_store()
@@ -56,7 +56,7 @@ def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revisio
 def publish_content(
     *, model: GatedModel, content: Content, title: str = "", actor: User | None = None
 ) -> Revision:
-    """Moves `main` to this content under the portal's card and licences; the model's row is locked by the caller."""
+    """Move `main` to this content under the portal's card and licences; the caller has locked the model's row."""
     with recorded():
         before = main_revision(model)
         files = collect_files(model=model, content=content)
@@ -90,7 +90,7 @@ def _content_for(model: GatedModel, before: Revision | None) -> Content:
 
 
 def collect_files(*, model: GatedModel, content: Content) -> list[StoredFile]:
-    """The revision's files: the weights and what came with them, below the portal's card and licences."""
+    """Return the revision's files: the weights and the files with them, below the portal's card and licences."""
     found = _uploaded_files(content.upload) if content.upload else []
     if content.recovery and not content.upload:
         found = recovered_files(content.recovery)
@@ -101,7 +101,7 @@ def collect_files(*, model: GatedModel, content: Content) -> list[StoredFile]:
 def with_own_files(
     *, model: GatedModel, files: Mapping[str, StoredFile], attributes: bool = True
 ) -> list[StoredFile]:
-    """These files with the portal's card, licences and `.gitattributes` over them, by path.
+    """Return these files by path, overridden by the portal's card, licences and `.gitattributes`.
 
     Without `attributes` there is no `.gitattributes`: an uploader deleted it.
     """
@@ -114,7 +114,7 @@ def with_own_files(
 
 
 def _uploaded_files(upload: Revision) -> list[StoredFile]:
-    """What was uploaded, without the card and the licences that the portal had at the time: those are its own."""
+    """Return the uploaded files without the card and licences of the portal at that time."""
     licences = LicenceVersion.objects.filter(model=upload.model)
     texts = {(name, text.sha256) for text in licences for name in (text.name, in_language(text))}
     return [
@@ -125,18 +125,18 @@ def _uploaded_files(upload: Revision) -> list[StoredFile]:
 
 
 def revision_files(revision: Revision) -> list[StoredFile]:
-    """A revision's files as they are stored."""
+    """Return a revision's files as they are stored."""
     files = revision.files.select_related("blob").order_by("path")
     return [StoredFile(file.path, file.blob_id, file.blob.git_oid, file.blob.size) for file in files]
 
 
 def recovered_files(recovery: Recovery) -> list[StoredFile]:
-    """What a finished recovery made, from its row."""
+    """Return the files of a finished recovery, from its row."""
     return [StoredFile(**entry) for entry in recovery.manifest.get("files", [])]
 
 
 def own_files(model: GatedModel) -> dict[str, bytes]:
-    """What the portal itself puts into `main`: the card, if there is one, and the current licence texts."""
+    """Return the portal's own files in `main`: the card, if there is one, and the current licence texts."""
     files = {CARD: model.card.encode()} if model.card else {}
     licences = LicenceVersion.objects.filter(model=model, retired_at=None).order_by("pk")
     for licence in licences:
@@ -146,7 +146,7 @@ def own_files(model: GatedModel) -> dict[str, bytes]:
 
 
 def in_language(licence: LicenceVersion) -> str:
-    """`LICENSE.txt` in German is `LICENSE.de.txt` beside the first language's file."""
+    """Return the file name for a language: in German, `LICENSE.txt` becomes `LICENSE.de.txt`."""
     stem, dot, suffix = licence.name.partition(".")
     return f"{stem}.{licence.language}{dot}{suffix}"
 
@@ -167,9 +167,9 @@ def write_revision(
     recovery: Recovery | None = None,
     **fields: Any,
 ) -> Revision:
-    """The rows of a revision whose content is in the store; nothing points at it yet.
+    """Write the rows of a revision whose content is in the store; nothing points at it yet.
 
-    `fields` are further ones of the row.
+    `fields` are further fields of the row.
     """
     told = f"{title}\n\n{message}" if message else title
     commit, at = _free_commit(
@@ -195,7 +195,7 @@ def write_revision(
 
 
 def _free_commit(model: GatedModel, **facts: Any) -> tuple[str, datetime]:
-    """The commit's id and time, a second on where the model has just this commit already, on another branch."""
+    """Return the commit's id and time, one second later if the model has this very commit on another branch."""
     at = timezone.now()
     while True:
         commit = commit_id(at=at, **facts)
@@ -205,7 +205,7 @@ def _free_commit(model: GatedModel, **facts: Any) -> tuple[str, datetime]:
 
 
 def _write_blobs(files: Sequence[StoredFile]) -> None:
-    """Content that is new. An LFS file's pointer follows from its row: the id of the content itself goes before it."""
+    """Write rows for new content; its own git id replaces an LFS pointer's, which can be computed from the row."""
     of_lfs, others = _blobs(filter(is_lfs, files)), _blobs(filterfalse(is_lfs, files))
     Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)
     Blob.objects.bulk_create(
@@ -215,7 +215,7 @@ def _write_blobs(files: Sequence[StoredFile]) -> None:
 
 
 def _blobs(files: Iterable[StoredFile]) -> list[Blob]:
-    """One for each content."""
+    """Return a row for each content."""
     found = {file.sha256: Blob(sha256=file.sha256, git_oid=file.git_oid, size=file.size) for file in files}
     return list(found.values())
 

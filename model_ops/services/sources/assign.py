@@ -1,4 +1,4 @@
-"""What superusers give a namespace: folders on the server, and repositories for the portal's Hub token."""
+"""Give namespaces folders on the server, and repositories for the portal's Hub token; for superusers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assign_folder(*, path: str, namespace: str, actor: User | None = None) -> As
 
 
 def withdraw_folder(*, assigned: AssignedFolder, actor: User | None = None) -> None:
-    """End an assignment. What was made by then stays; a recovery that has not begun is refused."""
+    """End an assignment. Existing weights stay; a recovery that has not started is refused."""
     _check_superuser(actor)
     with recorded():
         AssignedFolder.objects.filter(pk=assigned.pk).delete()
@@ -66,7 +66,7 @@ def withdraw_folder(*, assigned: AssignedFolder, actor: User | None = None) -> N
 
 
 def others_who_may(assigned: AssignedFolder) -> list[AssignedFolder]:
-    """Return the assignments to other namespaces that overlap with this one: a superuser should know of them."""
+    """Return the assignments to other namespaces that overlap with this one, for the superuser to know."""
     folder = Path(assigned.path)
     others = AssignedFolder.objects.exclude(namespace__iexact=assigned.namespace)
     return [
@@ -100,7 +100,7 @@ def allow_repository(*, repo_id: str, namespace: str = "", actor: User | None = 
 
 
 def withdraw_repository(*, allowed: AllowedRepository, actor: User | None = None) -> None:
-    """End an allowance. What was fetched and made by then stays; a fetch that has not begun is refused."""
+    """End an allowance. Fetched files and existing weights stay; a fetch that has not started is refused."""
     _check_superuser(actor)
     with recorded():
         AllowedRepository.objects.filter(pk=allowed.pk).delete()
@@ -108,7 +108,7 @@ def withdraw_repository(*, allowed: AllowedRepository, actor: User | None = None
 
 
 def find_assignment(*, path: str, namespace: str) -> AssignedFolder:
-    """Return the assignment; raises `NotFound`. The path is taken as it is stored, whatever lies there today."""
+    """Return the assignment. Raises `NotFound`. The path is compared as stored, whatever is there now."""
     found = AssignedFolder.objects.filter(path=path.rstrip("/") or "/", namespace__iexact=namespace).first()
     if found is None:
         raise NotFound(
@@ -118,7 +118,7 @@ def find_assignment(*, path: str, namespace: str) -> AssignedFolder:
 
 
 def find_allowance(*, repo_id: str, namespace: str = "") -> AllowedRepository:
-    """Return the allowance of exactly that namespace (empty: every one); raises `NotFound`."""
+    """Return the allowance for exactly that namespace (empty: all). Raises `NotFound`."""
     found = _allowed(repo_id.removeprefix("hf:"), namespace)
     if found is None:
         where = namespace[:96] or "every namespace"
@@ -127,7 +127,7 @@ def find_allowance(*, repo_id: str, namespace: str = "") -> AllowedRepository:
 
 
 def folders_without_assignment() -> list[tuple[str, str]]:
-    """Return (folder, model) where a model's current weights come from a folder that is not its namespace's."""
+    """Return (folder, model) for models whose current weights come from a folder not assigned to their namespace."""
     current = ModelWeights.objects.filter(replaced_at=None).select_related(
         "model", "recovery__base", "recovery__diff", "recovery__files"
     )

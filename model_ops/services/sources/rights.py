@@ -1,7 +1,7 @@
-"""Who may name which weight source. Superusers and operators name any; an owner only what a superuser gave the namespace.
+"""Check who may name which weight source: superusers and operators any, owners only those of their namespace.
 
-The namespace is the one of the model that the weights are for. A right is checked when a source is named, when it is
-attached to a model, and again by the worker before anything is read.
+Superusers give sources to the namespace of the model. Rights are checked when a source is named, when it is attached to
+a model, and again by the worker before anything is read.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from model_ops.models import AllowedRepository, AssignedFolder, Recovery, Weight
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-SHOWN = 300  # characters of what was typed that a refusal repeats
+SHOWN = 300  # characters of the input that a refusal repeats
 
 
 def is_bound(actor: User | None, *, in_admin: bool) -> bool:
     """Return whether the sources that this person may name are limited to those of a namespace.
 
-    Outside the admin an operator names them, who has a shell on the server.
+    Outside the admin they are named by an operator, who has a shell on the server.
     """
     return in_admin and not (actor is not None and is_person(actor) and actor.is_superuser)
 
@@ -48,7 +48,7 @@ def namespaces_of(user: User) -> list[str]:
 
 
 def check_may_add(*, repo_id: str, actor: User | None) -> None:
-    """Refuse to add a model to a namespace of others: its owners could name what is assigned there."""
+    """Refuse to add a model to someone else's namespace: its owners could use the sources assigned there."""
     namespace = repo_id.partition("/")[0]
     if actor is None or actor.is_superuser or owns_in(actor, namespace):
         return
@@ -65,7 +65,7 @@ def check_may_add(*, repo_id: str, actor: User | None) -> None:
 
 
 def folders_of(namespace: str) -> list[Path]:
-    """Return the folders assigned to the namespace that are still what a superuser assigned.
+    """Return the folders assigned to the namespace that are unchanged since then.
 
     One that has become a link, or is no longer below `GATEHOUSE_SOURCES`, does not count.
     """
@@ -92,8 +92,8 @@ def is_of_portal(folder: Path) -> bool:
 def check_folder_named(*, text: str, namespace: str, actor: User | None) -> Path:
     """Return the real path of a folder that an owner names.
 
-    Raises `Invalid` with one sentence for everything else, whether it exists or not, is a link or a file: the answer must
-    say nothing about the rest of the disk.
+    Raises `Invalid` with the same sentence for everything else, whether it exists, is a link or a file: the answer must
+    reveal nothing about the rest of the disk.
     """
     folder = real_path(text)
     roots = folders_of(namespace) if owns_in(actor, namespace) else []
@@ -129,7 +129,7 @@ def may_use_token(*, endpoint: str, repo_id: str, namespace: str) -> bool:
 def check_attached(*, sources: Iterable[WeightSource], model: GatedModel, actor: User | None) -> bool:
     """Refuse sources that this person may not give this model; return whether an owner named them.
 
-    Without an actor, an operator did.
+    Without an actor, an operator named them.
     """
     bound = is_bound(actor, in_admin=actor is not None)
     if bound and not is_owner(actor, model):
@@ -141,7 +141,7 @@ def check_attached(*, sources: Iterable[WeightSource], model: GatedModel, actor:
 
 
 def check_use(recovery: Recovery) -> bool:
-    """Refuse to read sources that owners named and no longer have a right to; return whether owners alone named them.
+    """Refuse to read sources whose owners have lost the right; return whether only owners named them.
 
     One model with the right is enough: models with the same inputs share a recovery.
     """
@@ -160,7 +160,7 @@ def _why_none(sources: Iterable[WeightSource], namespace: str) -> str:
 
 
 def _why_not(source: WeightSource, namespace: str) -> str:
-    """Return why models of the namespace may not be made of the source, else ""."""
+    """Return why models of the namespace may not use the source, else ""."""
     if source.kind == SourceKind.FOLDER:
         folder = Path(source.spec)
         if is_of_portal(folder) or not any(folder.is_relative_to(root) for root in folders_of(namespace)):

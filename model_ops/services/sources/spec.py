@@ -1,4 +1,4 @@
-"""Weight sources: a folder on the server, a Hub repository at a commit, or a revision that was uploaded here."""
+"""Resolve weight sources: a folder on the server, a Hub repository at a commit, or an uploaded revision."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HubSpec:
     endpoint: str
     repo_id: str
     revision: str
-    prefix: str  # what stands before the repository's id in the text
+    prefix: str  # the text before the repository's id
 
 
 def resolve_source(
@@ -59,11 +59,11 @@ def resolve_source(
     actor: User | None = None,
     namespace: str = "",
 ) -> WeightSource:
-    """Return the stored source that `text` names today: a folder as it lies there, or the revision's commit.
+    """Return the stored source that `text` names now: a folder as it is, or the revision's commit.
 
-    `role` is what it is wanted as: base, diff or files. In the admin only folders below `GATEHOUSE_SOURCES`, the
-    portal's own Hub endpoint, and revisions of models that `actor` owns are taken; of an owner, who is no superuser,
-    only what is assigned to `namespace`, that of the model (see `source_rights`).
+    `role` is base, diff or files. The admin only accepts folders below `GATEHOUSE_SOURCES`, the portal's own Hub endpoint,
+    and revisions of models that `actor` owns; owners who are not superusers may only use what is assigned to
+    `namespace`, that of the model (see `rights`).
     """
     bound = is_bound(actor, in_admin=in_admin)
     text = text.strip()
@@ -82,7 +82,7 @@ def resolve_source(
 
 
 def _is_allowed(spec: HubSpec, actor: User | None, namespace: str) -> bool:
-    """Return whether an owner's fetch may use the portal's token; what is allowed for a namespace is its owners' alone."""
+    """Return whether an owner's fetch may use the portal's token; an allowance is only for owners of its namespace."""
     scope = namespace if owns_in(actor, namespace) else ""
     return may_use_token(endpoint=spec.endpoint, repo_id=spec.repo_id, namespace=scope)
 
@@ -107,7 +107,7 @@ _OWN_STORE = "The folder {} belongs to the portal's own store: give the folder t
 
 
 def _usable(text: str, folder: Path) -> Path:
-    """Return the folder, or refuse what is none, or the portal's own."""
+    """Return the folder. Refuses anything that is not a folder, and the portal's own state."""
     try:
         is_folder = folder.is_dir()
     except (OSError, ValueError) as error:
@@ -128,7 +128,7 @@ def _why_no_folder(text: str, folder: Path) -> str:
 
 
 def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
-    """Reads `hf:REPO_ID@REVISION` and `hf+https://HOST/REPO_ID@REVISION`; plain http to this machine alone."""
+    """Read `hf:REPO_ID@REVISION` or `hf+https://HOST/REPO_ID@REVISION`; plain http only for this machine."""
     name, at, revision = text.rpartition("@")
     if not at or not revision or any(c.isspace() or not c.isprintable() for c in text):
         raise Invalid(f"The weight source {text!r} names no revision: write hf:REPO_ID@REVISION.")
@@ -185,9 +185,8 @@ def _resolve_folder(folder: Path, role: str, *, bound: bool) -> WeightSource:
 def list_files(folder: Path, *, bound: bool = False) -> dict[str, tuple[int, int]]:
     """Return path in the folder -> (bytes, change time in ns); hidden files and folders are not part of a model.
 
-    A link that leads out of the folder is refused, and so is what is neither file nor folder. `bound` folders are an
-    owner's: a file with another name outside the folder (a hard link) is refused there too, since it may be a file that
-    was never assigned.
+    Refuses links out of the folder and anything that is neither file nor folder. In `bound` folders, which owners named,
+    it also refuses files with another name outside the folder (hard links), since they may never have been assigned.
     """
     found: dict[str, tuple[int, int]] = {}
     linked: dict[str, os.stat_result] = {}
@@ -221,7 +220,7 @@ def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:
     if not name.isprintable() or "\\" in name or len(name) > 500:
         raise Invalid(f"The folder {folder} holds a file with an unusable name, {name[:100]!r}: rename it.")
     leads_out = path.is_symlink() and not _stays_in(folder, path)
-    if bound and leads_out:  # nothing about the target, not even whether it exists
+    if bound and leads_out:  # reveal nothing about the target, not even whether it exists
         raise Invalid(f"{path} is a link out of the model's folder: put the file in its place.")
     if why := judge_link(path, "files"):
         raise Invalid(f"{path} {why}")
@@ -239,7 +238,7 @@ def _stays_in(folder: Path, path: Path) -> bool:
     """Return whether a link leads below the folder, or into the store of a Hub cache, `../../blobs` of a snapshot."""
     try:
         target = path.resolve()
-    except (OSError, RuntimeError):  # it leads round in a circle
+    except (OSError, RuntimeError):  # the link leads in a circle
         return False
     return _belongs(folder, target)
 
@@ -251,9 +250,9 @@ def _belongs(folder: Path, target: Path) -> bool:
 
 
 def check_inside(folder: Path, path: Path, descriptor: int) -> None:
-    """Refuse an open file that lies outside the folder (a real path), whatever its name led to a moment ago.
+    """Refuse an open file that is outside the folder (a real path), whatever its name pointed to before.
 
-    Linux says where an open file lies; elsewhere the look at the links before has to do.
+    Linux tells where an open file is; on other systems the earlier check of links must be enough.
     """
     try:
         real = Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -264,15 +263,15 @@ def check_inside(folder: Path, path: Path, descriptor: int) -> None:
 
 
 def fingerprint(files: dict[str, tuple[int, int]]) -> str:
-    """SHA-256 of names, sizes and change times: any write to the folder changes it."""
+    """Return SHA-256 of names, sizes and change times: any write to the folder changes it."""
     lines = "".join(f"{path}\0{size}\0{changed}\n" for path, (size, changed) in sorted(files.items()))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_unchanged(source: WeightSource, *, bound: bool = False) -> dict[str, tuple[int, int]]:
-    """Return the folder's files if they still are those that were looked at; else refuse and say what to do.
+    """Return the folder's files if they are unchanged since the check; else refuse and say what to do.
 
-    `bound` as for `list_files`. A path of which a part has become a link leads to another folder than was looked at.
+    `bound` is the same as for `list_files`. If a part of the path has become a link, it may lead to another folder.
     """
     folder = Path(source.spec)
     if not folder.is_dir():
@@ -293,13 +292,13 @@ def check_unchanged(source: WeightSource, *, bound: bool = False) -> dict[str, t
 
 
 def hub_token(endpoint: str, *, allowed: bool = True) -> str | bool:
-    """Return the portal's token for its own endpoint where it is `allowed`, else False; never the user's stored token."""
+    """Return the portal's token for its own endpoint if it is `allowed`, else False; never the user's stored token."""
     own = endpoint == settings.GATEHOUSE_HUB_ENDPOINT
     return settings.GATEHOUSE_HUB_TOKEN if own and allowed and settings.GATEHOUSE_HUB_TOKEN else False
 
 
 def is_withheld(endpoint: str, *, allowed: bool) -> bool:
-    """Return whether there is a token for that endpoint which a superuser did not allow for the repository."""
+    """Return whether there is a token for that endpoint that no superuser has allowed for the repository."""
     return not allowed and bool(hub_token(endpoint))
 
 
@@ -320,7 +319,7 @@ def _resolve_hub(spec: HubSpec, role: str, *, with_token: bool) -> WeightSource:
 
 
 def resolve_commit(spec: HubSpec, role: str = "files", *, with_token: bool = True) -> str:
-    """Ask the endpoint which commit the revision is; every failure is one sentence."""
+    """Return the revision's commit, from the endpoint; every failure is one sentence."""
     from huggingface_hub import HfApi
 
     from model_ops.remote_hub import limits
@@ -361,10 +360,10 @@ def _check_listing(name: str, commit: str | None, files: list[str], role: str) -
 
 
 def fetched_folder(source: WeightSource) -> Path:
-    """Return where the source's files lie, or will lie once fetched.
+    """Return the folder of the source's files, also if they are not fetched yet.
 
-    What was fetched without the portal's token has a folder of its own: an owner who may not use the token must not get
-    what another owner fetched with it.
+    Files fetched without the portal's token have a separate folder: an owner who may not use the token must not get files
+    that another owner fetched with it.
     """
     if source.kind == SourceKind.FOLDER:
         return Path(source.spec)

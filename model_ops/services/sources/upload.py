@@ -1,4 +1,4 @@
-"""A revision that was uploaded here as a source of weights: `gatehouse:REPO_ID@COMMIT`."""
+"""Use an uploaded revision as a source of weights: `gatehouse:REPO_ID@COMMIT`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOW = "write gatehouse:REPO_ID@COMMIT with a commit's 40 digits"
 
 
 def resolve_upload(*, text: str, in_admin: bool, actor: User | None) -> WeightSource:
-    """The stored source; in the admin only revisions of models that the person owns can be chosen."""
+    """Return the stored source; in the admin, only revisions of models that the person owns are allowed."""
     found = SPEC.fullmatch(text)
     if found is None:
         raise Invalid(f"The weight source {text[:300]!r} cannot be read: {HOW}.")
@@ -58,7 +58,7 @@ def laid_out_folder(source: WeightSource) -> Path:
 
 
 def lay_out(source: WeightSource) -> Path:
-    """The revision's files under their names, as further links to the stored contents: no byte is copied."""
+    """Lay out the revision's files under their names, as hard links to the stored contents, without copies."""
     folder = laid_out_folder(source)
     if folder.is_dir():
         return folder

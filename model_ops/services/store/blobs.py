@@ -1,4 +1,4 @@
-"""The store below `WEIGHTS_ROOT/blobs/`: content under its SHA-256, written once, never changed."""
+"""Store content below `WEIGHTS_ROOT/blobs/` under its SHA-256, written once and never changed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from model_ops.services.store.git_objects import StoredFile
 
 
 def blob_path(sha256: str) -> Path:
-    """Where content with this SHA-256 lies, or would lie."""
+    """Return the path of content with this SHA-256, stored or not."""
     return Path(settings.WEIGHTS_ROOT) / "blobs" / sha256[:2] / sha256
 
 
 def is_stored(file: StoredFile) -> bool:
-    """True if the whole content is in the store; only whole files are ever renamed into it."""
+    """Return whether the content is in the store; only complete files are ever renamed into it."""
     path = blob_path(file.sha256)
     return path.is_file() and path.stat().st_size == file.size
 
 
 def store_file(*, file: StoredFile, source: Path) -> None:
-    """Moves a finished, synced file into the store by rename; content that is there already stays.
+    """Move a finished, synced file into the store by rename; existing content stays.
 
-    Safe to repeat after a crash: a source that was moved before is found in the store.
+    It is safe to repeat after a crash: a source that was moved before is found in the store.
     """
     if is_stored(file):
         source.unlink(missing_ok=True)
@@ -45,7 +45,7 @@ def store_file(*, file: StoredFile, source: Path) -> None:
 
 
 def link_files(files: Mapping[StoredFile, Path]) -> None:
-    """Puts finished, synced files into the store by a further link; those that are there, or gone, are passed over."""
+    """Hard-link finished, synced files into the store; skip those that are already there, or gone."""
     folders = set()
     for file, source in files.items():
         if is_stored(file):
@@ -59,7 +59,7 @@ def link_files(files: Mapping[StoredFile, Path]) -> None:
 
 
 def store_bytes(*, path: str, content: bytes) -> StoredFile:
-    """Writes a small file into the store, synced, and says what it is."""
+    """Write a small file into the store, synced, and return its record."""
     file = StoredFile(path, hashlib.sha256(content).hexdigest(), blob_id(content), len(content))
     if is_stored(file):
         return file
@@ -87,7 +87,7 @@ def _folder_for(sha256: str) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in the folder outlast a power cut."""
+    """Sync the folder, so that renames in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
-"""Copies of large files in a bucket, made by workers when a revision is published, and links to them.
+"""Copy large files to a bucket after a revision is published, and sign links to them.
 
-A copy is named by its content, sent in parts that can be taken up again, and counts once its size and its SHA-256 in
-the bucket are what they are here. boto3 is imported only where the settings name a bucket.
+A copy is named by its content, sent in parts so that it can be resumed, and used only if its size and SHA-256 in the
+bucket match. boto3 is imported only if the settings name a bucket.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from model_ops.services.store.blobs import blob_path
 log = logging.getLogger(__name__)
 
 COPY_TO_BUCKET = "model_ops.tasks.copy_to_bucket"
-PART = 32 * 2**20  # bytes; S3 takes 10,000 parts, so larger files have larger ones
+PART = 32 * 2**20  # bytes; S3 allows 10,000 parts, so larger files have larger parts
 MOST_PARTS = 10_000
 LEASE = timedelta(minutes=5)  # renewed with each part
-TURN = 600.0  # seconds after which a worker sends itself a new message, so that others have their turn
+TURN = 600.0  # seconds after which a worker sends itself a new message, so that other work can run
 LONGEST_WAIT = timedelta(hours=1)  # between two tries of a copy that fails
 
 
 class NoLink(Exception):
-    """No link can be signed, for want of credentials."""
+    """No link can be signed, because credentials are missing."""
 
 
 class Differs(Exception):
-    """What lies here or in the bucket is not the content of that name."""
+    """The file here or in the bucket does not have the content of its name."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file as it is sent: its parts' SHA-256, from which the bucket's checksum of the whole follows."""
+    """A file to send, with the SHA-256 of its parts, from which the bucket's checksum follows."""
 
     path: Path
     size: int
@@ -56,13 +56,13 @@ class Content:
 
     @property
     def checksum(self) -> str:
-        """As S3 states it, without the number of parts: of one part its own, of several that of their digests."""
+        """Return the checksum as S3 states it, without the number of parts: of the one part, or of the parts' digests."""
         if len(self.digests) == 1:
             return _base64(self.digests[0])
         return _base64(hashlib.sha256(b"".join(self.digests)).digest())
 
     def parts(self) -> Iterator[bytes]:
-        """The file once more, part by part."""
+        """Yield the file again, part by part."""
         with self.path.open("rb") as stream:
             while part := stream.read(self.part_size):
                 yield part
@@ -73,7 +73,7 @@ def in_use() -> bool:
 
 
 def place() -> str:
-    """Bucket and prefix, as they are noted on a blob whose copy is there."""
+    """Return bucket and prefix, as they are stored for a blob with a copy there."""
     return f"s3://{settings.GATEHOUSE_S3_BUCKET}/{settings.GATEHOUSE_S3_PREFIX}".rstrip("/")
 
 
@@ -83,7 +83,7 @@ def key_of(sha256: str) -> str:
 
 
 def client() -> Any:
-    """boto3's client for the settings' endpoint; credentials come from boto's usual environment."""
+    """Return boto3's client for the configured endpoint; credentials come from boto's usual environment."""
     return _client(settings.GATEHOUSE_S3_ENDPOINT, settings.GATEHOUSE_S3_REGION)
 
 
@@ -99,12 +99,12 @@ def _client(endpoint: str, region: str) -> Any:
         read_timeout=60,
         retries={"max_attempts": 4, "mode": "standard"},
     )
-    session = boto3.session.Session()  # the default one is not made for several threads
+    session = boto3.session.Session()  # the default session is not safe for several threads
     return session.client("s3", endpoint_url=endpoint or None, region_name=region, config=config)
 
 
 def link(sha256: str, *, seconds: int, disposition: str, content_type: str) -> str:
-    """A signed link to the copy; signing asks nobody. Raises `NoLink`."""
+    """Return a signed link to the copy, without a network call. Raises `NoLink`."""
     from botocore.exceptions import BotoCoreError
 
     asked = {
@@ -121,23 +121,23 @@ def link(sha256: str, *, seconds: int, disposition: str, content_type: str) -> s
 
 
 def missing() -> QuerySet[Blob]:
-    """Content of published large files whose copy isn't in the bucket; what is held may be discarded.
+    """Return published large files without a copy in the bucket; held uploads are left out, since they may be discarded.
 
-    It reads every small file, so nothing that repeats asks it: workers go by `ask_for_copies` and its rows.
+    It reads the rows of all files, so repeated tasks don't use it: workers use `ask_for_copies` and its rows.
     """
     large = RepoFile.objects.filter(blob=OuterRef("pk"), is_lfs=True, revision__held_at=None)
     return Blob.objects.filter(Exists(large)).exclude(bucket=place())
 
 
 def ask_for_copies(*, revisions: int = 100) -> bool:
-    """Make a row for each copy that published revisions need and that nobody asked for yet; return whether any did.
+    """Make a row for each copy that published revisions need and that was not requested yet; return whether any was.
 
-    A revision says for which bucket it was asked, so that another bucket in the settings begins again. At most so many
-    revisions are read at a time.
+    Each revision records the bucket of its request, so that a new bucket in the settings starts again. The number of
+    revisions read at a time is limited.
     """
     here = place()
     published = Revision.objects.filter(held_at=None).order_by("bucket", "pk").values_list("pk", flat=True)
-    # Each is a range of the index; PostgreSQL would read every row to find those that are not equal.
+    # Each is a range of the index; for "not equal" PostgreSQL would read every row.
     asking = list(
         published.filter(bucket__lt=here)[:revisions] or published.filter(bucket__gt=here)[:revisions]
     )
@@ -155,15 +155,15 @@ def ask_for_copies(*, revisions: int = 100) -> bool:
 
 
 def expect_copies() -> None:
-    """Wakes a worker once the caller's transaction is committed; beat makes good a message that is lost."""
+    """Wake a worker after the caller's transaction commits; beat replaces a lost message."""
     if in_use():
         enqueue_on_commit(COPY_TO_BUCKET)
 
 
 def copy_missing() -> int:
-    """Copies what is missing, one after another and not beside another worker; how many were finished.
+    """Copy missing files one after another, in one worker at a time; return how many were finished.
 
-    After a turn the rest is left to a new message. What fails waits for a while and hinders nothing else.
+    After its turn it leaves the rest to a new message. A failed copy waits for a while and does not block others.
     """
     if not in_use():
         return 0
@@ -179,7 +179,7 @@ def copy_missing() -> int:
 
 
 def _claim() -> BucketCopy | None:
-    """The next copy, made ours by compare-and-swap; None when nothing is due or another worker copies already."""
+    """Claim the next copy by compare-and-swap; None if nothing is due or another worker is copying."""
     if BucketCopy.objects.filter(lease_until__gte=Now()).exists():
         return None
     due = BucketCopy.objects.filter(place=place(), not_before__lte=Now()).order_by("not_before", "blob")
@@ -206,7 +206,7 @@ def _renew(copy: BucketCopy) -> None:
 
 
 def _copied(copy: BucketCopy) -> bool:
-    """Whether the copy is in the bucket now; a failure is noted on its row with the time of the next try."""
+    """Make one copy and return whether it is in the bucket; record a failure on its row with the time of the next try."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -236,7 +236,7 @@ def _copy(copy: BucketCopy) -> None:
 
 
 def read_content(blob: Blob, *, each: Any = None) -> Content:
-    """Reads the file through once; raises `Differs` where it is no longer what its name says."""
+    """Read the whole file once. Raises `Differs` if it no longer has the content of its name."""
     path = blob_path(blob.sha256)
     part_size = max(PART, -(-blob.size // MOST_PARTS))
     whole, digests = hashlib.sha256(), []
@@ -252,7 +252,7 @@ def read_content(blob: Blob, *, each: Any = None) -> Content:
 
 
 def _is_there(blob: Blob, content: Content) -> bool:
-    """Whether the bucket has it: by size, and by SHA-256. A copy whose checksum it does not state is not trusted."""
+    """Return whether the bucket has the copy, by size and SHA-256. A copy without a stated checksum is not trusted."""
     from botocore.exceptions import ClientError
 
     try:
@@ -279,7 +279,7 @@ def _send_whole(blob: Blob, content: Content) -> None:
 
 
 def _send_parts(copy: BucketCopy, content: Content) -> None:
-    """Sends the parts that the bucket does not have yet, each with its SHA-256, and joins them."""
+    """Send the parts that the bucket does not have yet, each with its SHA-256, and join them."""
     where, sent = _where(copy.blob), _sent_parts(copy)
     done = []
     if not copy.upload_id:
@@ -294,7 +294,7 @@ def _send_parts(copy: BucketCopy, content: Content) -> None:
 
 
 def _sent_parts(copy: BucketCopy) -> dict[int, Any]:
-    """What an interrupted upload has sent, by number; nothing where the bucket has forgotten it."""
+    """Return the parts that an interrupted upload has sent, by number; none if the bucket has dropped it."""
     from botocore.exceptions import ClientError
 
     if not copy.upload_id:
@@ -310,7 +310,7 @@ def _sent_parts(copy: BucketCopy) -> dict[int, Any]:
 
 
 def _same(sent: dict[str, Any] | None, part: bytes, digest: bytes) -> str:
-    """The ETag of a part that is there already and is this one, else nothing."""
+    """Return the ETag of a part that is already there with this content, else ""."""
     if sent is None or sent["Size"] != len(part):
         return ""
     stated = sent.get("ChecksumSHA256")

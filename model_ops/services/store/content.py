@@ -1,6 +1,6 @@
-"""What stored files say of themselves: safetensors headers, an index of shards, a config.json.
+"""Read metadata of stored files: safetensors headers, an index of shards, a config.json.
 
-Only a bounded beginning is read, and what was read is kept in the cache by the content's SHA-256, which never changes.
+Only a bounded beginning is read. The result is cached by the content's SHA-256, so it never changes.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from access_requests.strict_json import NotJson, read_json
 from model_ops.models import Blob
 from model_ops.services.store.blobs import blob_path
 
-LARGEST_HEADER = 16 * 2**20  # bytes; the format allows 100 MB, and a shard of 5 GB has less than one
+LARGEST_HEADER = 16 * 2**20  # bytes; the format allows 100 MB, and a shard of 5 GB has less than 1 MB
 LARGEST_INDEX = 32 * 2**20
 LARGEST_CONFIG = 2**20
 KEPT = 24 * 3600  # seconds
-LARGEST_KEPT = 2**20  # bytes; larger ones are read again
+LARGEST_KEPT = 2**20  # bytes; larger ones are not cached
 
 
 class Unreadable(Exception):
-    """The content is not what its name says; the text says why."""
+    """The content does not fit its name; the text says why."""
 
 
 def safetensors_header(blob: Blob) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name to dtype, shape and place. Nothing behind it is read."""
+    """Return the header of a safetensors file: tensor name to dtype, shape and place. Nothing after it is read."""
     return _kept(blob, "safetensors", _header_bytes)
 
 
 def parameter_count(blob: Blob) -> dict[str, int]:
-    """Numbers in a safetensors file by their dtype, out of its header; what was counted is kept apart, since it is small."""
+    """Return the number of parameters in a safetensors file by dtype, from its header; cached on its own, since it is small."""
     counts = _kept(blob, "parameters", lambda blob: json.dumps(_counted(safetensors_header(blob))).encode())
     return {str(dtype): int(count) for dtype, count in counts.items()}
 
@@ -55,13 +55,13 @@ def _counted(header: Mapping[str, Any]) -> dict[str, int]:
 
 
 def header_size(blob: Blob) -> int:
-    """How many bytes `safetensors_header` would read."""
+    """Return how many bytes `safetensors_header` would read."""
     with blob_path(blob.sha256).open("rb") as stream:
         return _length(stream, blob)
 
 
 def shard_index(blob: Blob) -> dict[str, Any]:
-    """A `model.safetensors.index.json`, with a `weight_map` of tensor names to file names."""
+    """Return a `model.safetensors.index.json`, with a `weight_map` of tensor names to file names."""
     index = _kept(blob, "index", lambda blob: _whole(blob, LARGEST_INDEX))
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
@@ -70,7 +70,7 @@ def shard_index(blob: Blob) -> dict[str, Any]:
 
 
 def config_facts(blob: Blob) -> dict[str, Any]:
-    """What the Hub shows of a config.json: `architectures` and `model_type`; nothing of one that can't be read."""
+    """Return what the Hub shows of a config.json: `architectures` and `model_type`; nothing if it can't be read."""
     try:
         config = _kept(blob, "config", lambda blob: _whole(blob, LARGEST_CONFIG))
     except (Unreadable, OSError):

@@ -1,4 +1,4 @@
-"""Git's view of a revision, as the Hub has it: its attributes, and the ids of trees and commits."""
+"""Compute Git's view of a revision, as the Hub has it: attributes, and ids of trees and commits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LFS = "filter=lfs diff=lfs merge=lfs -text"
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a revision. `git_oid` is the id of what git holds: of an LFS file its pointer, else its content.
+    """One file of a revision. `git_oid` is the id of Git's object: for an LFS file its pointer, else its content.
 
-    Taken from a blob that is also published under another name it may be the content's: for an LFS file use `pointer`.
+    From a blob that is also published under another name it may be the content's id: for an LFS file use `pointer`.
     """
 
     path: str
@@ -26,34 +26,34 @@ class StoredFile:
     size: int
 
     def to_json(self) -> dict[str, Any]:
-        """As a recovery's row keeps it."""
+        """Return the file as a recovery's row stores it."""
         return {"path": self.path, "sha256": self.sha256, "git_oid": self.git_oid, "size": self.size}
 
 
 def is_lfs(file: StoredFile) -> bool:
-    """Whether it is published as an LFS file: by its name, or because it is large."""
+    """Return whether the file is published as an LFS file: by its name, or because it is large."""
     return in_lfs(file.path, file.size)
 
 
 def gitattributes(files: Iterable[StoredFile]) -> bytes:
-    """The Hub's default file, and a line for each large file that its patterns do not take."""
+    """Return the Hub's default file, and a line for each large file that its patterns do not match."""
     own = sorted(file.path for file in files if file.size > LARGE and not matches_lfs(file.path))
     lines = [*LFS_PATTERNS, *(path.replace(" ", "[[:space:]]") for path in own)]
     return "".join(f"{pattern} {LFS}\n" for pattern in lines).encode()
 
 
 def pointer(file: StoredFile) -> bytes:
-    """What git itself holds in place of an LFS file."""
+    """Return Git's own content in place of an LFS file."""
     return git_ids.pointer(file.sha256, file.size)
 
 
 def tree_id(files: Iterable[StoredFile]) -> str:
-    """Git's id of the folder that holds these files, LFS files as their pointers."""
+    """Return Git's id of the folder with these files, LFS files as pointers."""
     return _tree_id(_nested(files))
 
 
 def tree_ids(files: Iterable[StoredFile]) -> dict[str, str]:
-    """The ids of all folders by path, the root's under the empty one; each file is looked at once."""
+    """Return the ids of all folders by path (the root is ""); each file is read once."""
     ids: dict[str, str] = {}
     _tree_id(_nested(files), ids=ids)
     return ids
@@ -71,7 +71,7 @@ def _nested(files: Iterable[StoredFile]) -> dict[str, Any]:
 
 
 def _tree_id(folder: dict[str, Any], path: str = "", ids: dict[str, str] | None = None) -> str:
-    """`ids` takes the id of every folder by its path, this one's too."""
+    """Return the folder's id; add the id of every folder by path to `ids`, including this one."""
     entries = []
     for name, value in folder.items():
         is_folder = isinstance(value, dict)
@@ -87,7 +87,7 @@ def _tree_id(folder: dict[str, Any], path: str = "", ids: dict[str, str] | None 
 def commit_id(
     *, files: Iterable[StoredFile], parent: str | None, author: str, at: datetime, message: str
 ) -> str:
-    """Git's id of the commit with this content and history: the same facts always give the same 40 digits."""
+    """Return Git's id of the commit with this content and history: the same facts give the same 40 digits."""
     who = f"{author} <> {int(at.timestamp())} +0000"
     lines = [
         f"tree {tree_id(files)}",

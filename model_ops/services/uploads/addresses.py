@@ -1,4 +1,4 @@
-"""Signed addresses: where one person may send the bytes of one object of one model, for a day.
+"""Sign addresses to which one person may send the bytes of one object of one model, for a day.
 
 The client sends the bytes without its token, so the address names the token instead. Whatever receives the bytes
 checks that this token and its person still have access.
@@ -39,19 +39,19 @@ class Address:
 
     @property
     def expected(self) -> int:
-        """Bytes of the body."""
+        """Return the expected bytes of the body."""
         return min(self.chunk, self.size - (self.part - 1) * self.chunk) if self.part else self.size
 
 
 def sign(address: Address, *, now: float | None = None) -> str:
-    """One path segment."""
+    """Return the signed address as one path segment."""
     until = int((now or time.time()) + LIFE)
     fields = (address.token_id, address.model_id, address.sha256, address.size, address.chunk, address.part)
     return signing.dumps([until, *fields], salt=SALT)
 
 
 def read(text: str) -> Address:
-    """The address as it was signed; a changed or an old one is refused."""
+    """Return the address as it was signed; refuse a changed or old one."""
     try:
         until, *fields = signing.loads(text, salt=SALT)
     except signing.BadSignature as error:
@@ -62,7 +62,7 @@ def read(text: str) -> Address:
 
 
 def check_right(address: Address, *, client_address: str | None) -> None:
-    """Refuses unless the token it was given to still stands, works from here, and its person still owns the model."""
+    """Refuse unless the token of the address is still valid and allowed from here, and its person owns the model."""
     token = live_tokens(AccessToken.objects.filter(pk=address.token_id)).select_related("user").first()
     model = GatedModel.objects.filter(pk=address.model_id).first()
     if token is None or model is None or not is_owner(token.user, model):

@@ -1,4 +1,4 @@
-"""A commit: a client's operations on the files of a branch, as one new revision with git's own ids."""
+"""Commit: apply a client's operations to the files of a branch, as one new revision with Git's own ids."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 MOST_FILES = 100_000  # of one revision
-TRIES = 5  # times that files are looked at while others change the branch
+TRIES = 5  # times that files are checked again while others change the branch
 LONGEST_TITLE = 200
 LONGEST_MESSAGE = 65_536
 
@@ -63,14 +63,12 @@ class Committed:
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found in a commit's files before the transaction opened, and the state of the branch it holds for."""
+    """The result of checking a commit's files before the transaction, and the state of the branch that it is valid for."""
 
     head: int
     at_once: bool
     card_before: str
-    content: Mapping[
-        str, str
-    ]  # path to SHA-256 of the files that the commit makes, the portal's own left out
+    content: Mapping[str, str]  # path to SHA-256 of the files that the commit makes, without the portal's own
     card: ReadCard | None = None
 
 
@@ -78,11 +76,11 @@ class Looked:
 def commit_files(
     *, model: GatedModel, branch: str, header: Header, operations: Sequence[Operation], user: User
 ) -> Committed:
-    """Puts one revision on the branch, held unless the model publishes uploads; all of it, or nothing.
+    """Add one revision to the branch, held unless the model publishes uploads; all or nothing.
 
-    Of two commits at once the second one sees the first: with a `parent` it is `Stale`, without it comes on top.
-    A commit that changes nothing makes no revision. Files are read before a row is locked; where the branch
-    has moved meanwhile, they are looked at again.
+    Of two commits at the same time the second one sees the first: with a `parent` it is `Stale`, else it goes on top.
+    A commit that changes nothing makes no revision. Files are read before a row is locked; if the branch has moved
+    in the meantime, they are checked again.
     """
     _check_parent(upload_head(model, branch), header, branch)
     contents = Contents(model, operations)
@@ -103,7 +101,7 @@ def commit_files(
 
 
 def _look(model: GatedModel, branch: str, contents: Contents, operations: Sequence[Operation]) -> Looked:
-    """Reads what strangers wrote: the card, the beginnings of files, indexes. No lock is held."""
+    """Check untrusted content: the card, the beginnings of files, indexes. No lock is held."""
     head, at_once = upload_head(model, branch), publishes_uploads(model)
     before = {file.path: file for file in revision_files(head)}
     files, _ = _apply(contents, before, operations)
@@ -115,7 +113,7 @@ def _look(model: GatedModel, branch: str, contents: Contents, operations: Sequen
 
 
 def _still_holds(looked: Looked, model: GatedModel) -> bool:
-    """Returns whether the rule and the card are those that the files were looked at for."""
+    """Return whether the rule and the card are the same as when the files were checked."""
     return (looked.at_once, looked.card_before) == (publishes_uploads(model), model.card)
 
 
@@ -123,7 +121,7 @@ def _commit(
     model: GatedModel, branch: str, head: Revision, header: Header, contents: Contents,
     operations: Sequence[Operation], user: User, looked: Looked,
 ) -> Committed:  # fmt: skip
-    """Writes the revision; the model is locked, and `looked` holds for the head."""
+    """Write the revision; the model is locked, and `looked` is valid for the head."""
     before = {file.path: file for file in revision_files(head)}
     files, notes = _apply(contents, before, operations)
     if _content(files) != looked.content:
@@ -142,16 +140,16 @@ def _commit(
     revision = _write(model, branch, head, header, files, user)
     if at_once:
         revision = publish_upload(revision=revision, actor=user, looked_at=True)
-    elif head.held_at is None:  # they know already that uploads wait on this branch
+    elif head.held_at is None:  # they already know that uploads wait on this branch
         _tell_owners(revision, user, len(files))
     return Committed(revision, notes)
 
 
 def upload_head(model: GatedModel, branch: str) -> Revision:
-    """What the next upload to the branch comes on top of: its newest held revision, else what it points at.
+    """Return the parent of the next upload to the branch: its newest held revision, else its head.
 
-    All that is held is put aside where uploads are published at once: nobody has looked at it, and publishing takes
-    along what is below.
+    If uploads are published at once, held revisions are skipped: no one has checked them, and publishing includes
+    everything below.
     """
     ref = Ref.objects.filter(model=model, name=branch, is_tag=False).select_related("revision").first()
     if ref is None:
@@ -174,7 +172,7 @@ def _check_parent(head: Revision, header: Header, branch: str) -> None:
 def _apply(
     contents: Contents, before: dict[str, StoredFile], operations: Sequence[Operation]
 ) -> tuple[dict[str, StoredFile], list[str]]:
-    """The files after the operations, in their order."""
+    """Return the files after applying the operations in order."""
     files, notes, attributes = Files(before.values()), list[str](), GITATTRIBUTES in before
     for one in operations:
         if one.path == GITATTRIBUTES:
@@ -208,7 +206,7 @@ def _delete(files: Files, one: Deleted) -> None:
 def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool) -> ReadCard | None:
     """Return the uploaded card, read and rendered, if it becomes the model's with this commit and differs from it.
 
-    Refuses one that would lose the gate, also where it is only held.
+    Refuses a card that would lose the gate, also if the upload is only held.
     """
     if CARD not in files:
         return None
@@ -222,7 +220,7 @@ def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool)
 
 
 def _kept(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:
-    """A note for each uploaded licence text that is not taken: people agreed to the portal's."""
+    """Return a note for each uploaded licence text that is not used: people agreed to the portal's texts."""
     own = own_files(model)
     differ = [
         path for path in own if path != CARD and path in files and files[path].git_oid != blob_id(own[path])
@@ -271,7 +269,7 @@ def _write(
 
 
 def _tell_owners(revision: Revision, uploader: User, files: int) -> None:
-    """An email to each owner but who uploaded it: the client has told them already."""
+    """Email each owner except the uploader, whose client has already shown it."""
     model = revision.model
     for person in people_to_tell(model, owners_only=True).exclude(pk=uploader.pk):
         queue_mail(
@@ -287,7 +285,7 @@ def _weights(files: Iterable[StoredFile]) -> set[tuple[str, str]]:
 
 
 def _store(model: GatedModel, files: Sequence[StoredFile]) -> None:
-    """Makes sure of all contents once nothing can be cleaned away any more; most were stored before."""
+    """Store all contents while cleaning is locked out; most were stored before."""
     for file in files:
         if is_stored(file):
             continue

@@ -1,4 +1,4 @@
-"""The contents that a commit's operations name. All slow work on them is done before the event log is locked."""
+"""Find the contents that a commit's operations name. All slow work is done before the event log is locked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABSENT = "A file with this name doesn't exist"  # the client looks for these wor
 
 
 class Contents:
-    """Those of one commit; what was not sent, or is in no revision that it names, is refused at once."""
+    """The contents of one commit; refuse at once what was not sent or is in none of the named revisions."""
 
     def __init__(self, model: GatedModel, operations: Sequence[Operation]) -> None:
         self._model_id = model.pk
@@ -33,22 +33,22 @@ class Contents:
         self._known |= {one: one.content.as_file(one.path) for one in operations if isinstance(one, Added)}
 
     def of(self, one: Added | AddedLarge | Copied, files: Mapping[str, StoredFile]) -> StoredFile:
-        """The file that the operation makes, where `files` are what the ones before it made."""
+        """Return the file that the operation makes; `files` is the result of the operations before it."""
         if isinstance(one, Copied) and not one.commit:
             return self._copy(one, files.get(one.source))
         return self._known[one]
 
     @property
     def files(self) -> list[StoredFile]:
-        """The files that are added, or copied out of a commit."""
+        """Return the files that are added, or copied from a commit."""
         return list(self._known.values())
 
     def store(self) -> None:
-        """Puts what was staged into the store as well: after a refusal it need not be sent again."""
+        """Link staged contents into the store; they stay staged, so that after a refusal they need not be sent again."""
         link_files({file: staged_path(self._model_id, file.sha256) for file in self._known.values()})
 
     def forget(self) -> None:
-        """Once the commit is there, nothing of it is staged any more."""
+        """Remove the staged contents after the commit."""
         for file in self._known.values():
             staged_path(self._model_id, file.sha256).unlink(missing_ok=True)
 
@@ -71,7 +71,7 @@ class Contents:
         return self._named(one.path, found.sha256, found.size)
 
     def _named(self, path: str, sha256: str, size: int) -> StoredFile:
-        """Git's id of a large file is its pointer's; a small one that came the large way is read for its own."""
+        """Return the named file. A large file has its pointer's Git id; a small file sent as a large one is read for its own."""
         if in_lfs(path, size):
             return StoredFile(path, sha256, pointer_id(sha256, size), size)
         if sha256 not in self._git_ids:
@@ -86,7 +86,7 @@ class Contents:
 
 
 def _sources(model: GatedModel, copied: Sequence[Copied]) -> dict[tuple[str, str], StoredFile]:
-    """The files that are copied out of commits, by commit and path."""
+    """Return the files that are copied from commits, by commit and path."""
     paths: dict[str, set[str]] = defaultdict(set)
     for one in copied:
         paths[one.commit].add(one.source)

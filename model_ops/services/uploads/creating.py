@@ -1,4 +1,4 @@
-"""Repositories and branches that a client makes, and branches that it removes."""
+"""Create repositories and branches for a client, and delete branches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{))(?![/.-])[A-Za-z0-9_./-]{1,100}(?<![/
 
 
 def check_namespace(*, user: User, namespace: str) -> None:
-    """Who may add models there: a superuser, or someone who owns a model in that namespace."""
+    """Refuse people who may not add models there: only superusers and owners of a model in the namespace may."""
     if not user.is_superuser and not owns_in(user, namespace):
         raise NotAllowed(
             f"You own no model in {namespace[:96]}: ask an administrator to add the first one there and to make you its owner."
@@ -36,7 +36,7 @@ def check_namespace(*, user: User, namespace: str) -> None:
 
 
 def create_repository(*, repo_id: str, user: User, listed: bool = False) -> GatedModel:
-    """An empty model with its first commit, owned by who made it; gated, so that nobody else reads it by accident."""
+    """Create an empty model with its first commit, owned by its creator; gated, so that no one reads it by accident."""
     check_namespace(user=user, namespace=repo_id.partition("/")[0])
     if known := find_model(repo_id):
         raise Conflict(f"You already created this model repo: {known.repo_id} is in the catalogue.")
@@ -59,7 +59,7 @@ def create_repository(*, repo_id: str, user: User, listed: bool = False) -> Gate
 
 
 def create_branch(*, model: GatedModel, name: str, start: str, user: User) -> Ref:
-    """A branch at another branch, a tag or a commit of the model."""
+    """Create a branch at another branch, a tag or a commit of the model."""
     if not BRANCH.fullmatch(name) or re.fullmatch(r"[0-9a-f]{40}", name) or name.startswith("refs/"):
         raise Invalid(f"{name[:100]!r} cannot be a branch: use letters, digits, '_', '.', '-' and '/'.")
     start = start or MAIN
@@ -82,9 +82,9 @@ def create_branch(*, model: GatedModel, name: str, start: str, user: User) -> Re
 
 
 def delete_branch(*, model: GatedModel, name: str, user: User) -> None:
-    """Takes the name away; what was published under it stays readable by its commits.
+    """Delete the branch; its published revisions stay readable by their commits.
 
-    Not while uploads to it are held: they would have nowhere to go.
+    Refused while uploads to it are held: they could not be published any more.
     """
     if name == MAIN:
         raise Invalid(f"{MAIN} is what readers of {model.repo_id} get, and cannot be deleted.")

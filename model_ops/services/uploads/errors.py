@@ -1,4 +1,4 @@
-"""What only uploads refuse; each with the status that clients know."""
+"""Refusals of uploads, each with the status that clients know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from access_requests.errors import NotFound, RuleError
 
 
 class Stale(RuleError):
-    """The branch is not where the client thinks it is."""
+    """The branch has moved since the client read it."""
 
     code = "PreconditionFailed"
     status = 412
@@ -29,14 +29,14 @@ class NoRoom(RuleError):
 
 
 class NotSent(RuleError):
-    """A large file is named whose content has not arrived."""
+    """The content of a named large file has not arrived."""
 
     code = "NotSent"
     status = 422
 
 
 class NotTheFile(RuleError):
-    """A file is something else than its name promises, and would be published so."""
+    """A file does not have the content that its name promises."""
 
     code = "NotTheFile"
     status = 422
@@ -52,7 +52,7 @@ class NoFile(NotFound):
 
 @contextmanager
 def full_disk_refused() -> Iterator[None]:
-    """Refuse in one sentence what the disk has no room for; what was written to the database meanwhile is taken back."""
+    """Turn a full disk into a refusal of one sentence, and roll back database writes."""
     try:
         yield
     except OSError as error:

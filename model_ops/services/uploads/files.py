@@ -1,4 +1,4 @@
-"""A branch's files while the operations of a commit change them."""
+"""Hold a branch's files while the operations of a commit change them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_ops.services.store.git_objects import StoredFile
 
 
 class Files(MutableMapping[str, StoredFile]):
-    """Files by path, and their names in order: a folder is found without looking at what is beside it."""
+    """Files by path, with sorted names, so that a folder is found without reading its neighbours."""
 
     def __init__(self, files: Iterable[StoredFile]) -> None:
         self._files = {file.path: file for file in files}
@@ -34,9 +34,9 @@ class Files(MutableMapping[str, StoredFile]):
         return len(self._files)
 
     def delete_folder(self, folder: str) -> int:
-        """Deletes all that is in the folder; how many files that were."""
+        """Delete all files in the folder; return how many."""
         first = bisect_left(self._names, f"{folder}/")
-        end = bisect_left(self._names, f"{folder}0", first)  # 0 comes right after the slash
+        end = bisect_left(self._names, f"{folder}0", first)  # "0" comes right after the slash
         for path in self._names[first:end]:
             del self._files[path]
         del self._names[first:end]

@@ -1,4 +1,4 @@
-"""Held revisions: what they would change, and how an owner publishes or discards them."""
+"""Show what held revisions would change, and publish or discard them."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ LONGEST_DIFFERENCE = 2000  # lines
 
 @dataclass(frozen=True)
 class Difference:
-    """What publishing a held revision would change of its branch, each list by path."""
+    """What publishing a held revision would change on its branch; each list is sorted by path."""
 
     added: Sequence[StoredFile]
     changed: Sequence[StoredFile]
     removed: Sequence[StoredFile]
-    card: str  # a unified diff of README.md, empty where it stays
+    card: str  # a unified diff of README.md, empty if it is unchanged
     form: str  # the same of the form's questions
     card_problem: str
-    licences: Sequence[str]  # uploaded texts that differ from those people accept, or are new
-    outrun: str  # why it cannot be published any more, empty where it can
+    licences: Sequence[str]  # uploaded texts that are new or differ from those that people accept
+    outrun: str  # why it cannot be published any more, empty if it can
 
 
 def difference(revision: Revision) -> Difference:
-    """Against what the branch points at now."""
+    """Return the difference from the branch's present head."""
     ref = Ref.objects.filter(model=revision.model, name=revision.branch).select_related("revision").first()
     old = _files_by_path(ref.revision) if ref else {}
     new = _files_by_path(revision)
@@ -98,7 +98,7 @@ def _card_difference(revision: Revision, files: dict[str, StoredFile]) -> tuple[
 
 
 def _questions(card: str) -> str:
-    """One line for each thing that an applicant sees or answers."""
+    """Return a line for each thing that an applicant sees or answers."""
     form = read_card(card).form
     asked = [f"{field.label}: {field.type}{'' if field.required else ' (optional)'}" for field in form.fields]
     return "\n".join([form.heading, form.description, form.prompt, *asked, form.button])
@@ -125,7 +125,7 @@ def _licence_names(model: GatedModel, files: dict[str, StoredFile]) -> list[str]
 
 
 def card_text(model: GatedModel, file: StoredFile) -> str:
-    """A card's text, out of the store or where it was staged."""
+    """Return a card's text, from the store or the staging folder."""
     return _text(model, file, LARGEST_CARD)
 
 
@@ -144,12 +144,11 @@ def _text(model: GatedModel, file: StoredFile, largest: int) -> str:
 def publish_upload(
     *, revision: Revision, actor: User | None = None, licences: Collection[str] = (), looked_at: bool = False
 ) -> Revision:
-    """Moves the branch to a held revision, and to those below it; returns what the branch points at then.
+    """Publish a held revision and those below it: move the branch to it and return the new head.
 
-    On `main` its README.md becomes the model's card. Licence files stay the portal's, but those named in
-    `licences` become texts to accept. Where that leaves other files than were uploaded, one more commit on top has
-    them. Informs everyone who waits for weights. Refuses files that are not what their names promise, unless they were
-    `looked_at` already.
+    On `main`, its README.md becomes the model's card. The portal's licence files stay, except that those named in
+    `licences` become texts to accept. If the files then differ from the upload, one more commit on top has them. Emails
+    everyone who waits for weights. Refuses files that do not match their names, unless they were already `looked_at`.
     """
     card = None
     if not looked_at:
@@ -184,7 +183,7 @@ def _held(model: GatedModel, pk: int) -> Revision:
 
 
 def _line(revision: Revision) -> list[Revision]:
-    """The revision and the held ones below it, newest first."""
+    """Return the revision and the held ones below it, newest first."""
     line = [revision]
     while (below := line[-1].parent) is not None and below.held_at is not None:
         line.append(below)
@@ -192,7 +191,7 @@ def _line(revision: Revision) -> list[Revision]:
 
 
 def newest_held(ref: Ref) -> Revision | None:
-    """The newest upload to the branch that could be published on what it points at now: the next one stands on it.
+    """Return the newest upload that could be published on the branch's head: the next upload goes on top of it.
 
     Skip revisions used as weight sources and outdated ones: uploads stacked on them could never be published.
     """
@@ -204,11 +203,11 @@ def newest_held(ref: Ref) -> Revision | None:
     found = next((pk for pk in free if bases[pk] == ref.revision_id), None)
     if found is None and free and _only_own_files_moved(ref.model_id, bases[free[0]], ref.revision_id):
         found = free[0]
-    return held.filter(pk=found or 0).first()  # none where it was discarded meanwhile, before any lock
+    return held.filter(pk=found or 0).first()  # None if it was discarded in the meantime, before any lock
 
 
 def _outrun(revision: Revision, base: Revision | None, now: Revision | None) -> str:
-    """Why the upload cannot be published, where the branch has moved on from the base that it was made for."""
+    """Return why the upload is outdated: the branch has moved on from its base; "" if it can be published."""
     if base and now and (base == now or _only_own_files_moved(revision.model_id, base.pk, now.pk)):
         return ""
     return (
@@ -218,7 +217,7 @@ def _outrun(revision: Revision, base: Revision | None, now: Revision | None) -> 
 
 
 def _only_own_files_moved(model_id: int, base: int | None, now: int) -> bool:
-    """Whether the branch differs from what the upload stands on by the portal's own files alone."""
+    """Return whether only the portal's own files differ between the branch and the upload's base."""
     if base is None:
         return False
     model = GatedModel.objects.get(pk=model_id)
@@ -237,7 +236,7 @@ def _release(line: Sequence[Revision]) -> None:
 
 
 def _read_card(revision: Revision) -> ReadCard | None:
-    """The card that publishing would take, read and rendered before the event log is locked."""
+    """Return the card that publishing would use, read and rendered before the event log is locked."""
     model = GatedModel.objects.get(pk=revision.model_id)
     file = next((one for one in revision_files(revision) if one.path == CARD), None)
     if revision.branch != MAIN or file is None or file.git_oid == blob_id(model.card.encode()):
@@ -311,7 +310,7 @@ def _lock_to_delete(revisions: Sequence[Revision]) -> None:
 
 
 def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str]:
-    """Deletes a held revision and those that were uploaded on top of it; their commits, newest first."""
+    """Delete a held revision and those uploaded on top of it; return their commits, newest first."""
     with recorded():
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
         gone = [_held(model, revision.pk)]

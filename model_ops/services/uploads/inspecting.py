@@ -27,7 +27,7 @@ def check_contents(*, model: GatedModel, files: Collection[StoredFile]) -> None:
 
 
 def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile], fresh: Collection[str]) -> None:
-    """Refuse an index of other weights than those beside it. Missing files may come with the next commit."""
+    """Refuse an index that does not belong to the weights beside it. Missing files may come with the next commit."""
     with _refusing():
         check_indexes(_sizes(files), partial(_read, model, files), role="upload", fresh=fresh, whole=False)
 

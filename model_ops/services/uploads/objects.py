@@ -1,6 +1,6 @@
-"""Which large objects still have to be sent, and by which addresses.
+"""Find the large objects that still have to be sent, and give their addresses.
 
-What the portal has of other models is not told: an owner who names someone else's hash is asked to send the bytes.
+The contents of other models are not revealed: an owner who names someone else's hash is asked to send the bytes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from model_ops.services.uploads.addresses import Address, sign
 from model_ops.services.uploads.errors import TooLarge
 
 MOST_OBJECTS = 1000  # of one question
-MOST_PARTS = 10_000  # of one answer, and one more for each object
+MOST_PARTS = 10_000  # parts per answer, plus one for each object
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One object: there already (no address), refused, or to be sent to `address`, in parts if `parts` are given."""
+    """One object: already there (no address), refused, or to be sent to `address`, in parts if `parts` are given."""
 
     sha256: str
     size: int
@@ -35,7 +35,7 @@ class Wanted:
 
 
 def check_object(oid: object, size: object) -> tuple[str, int]:
-    """An object's SHA-256 and size as a client names them."""
+    """Check an object's SHA-256 and size as a client names them."""
     if not isinstance(oid, str) or not SHA256.fullmatch(oid):
         raise Invalid(f"{str(oid)[:80]!r} is not a SHA-256: an object is named by 64 hexadecimal digits.")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -46,9 +46,9 @@ def check_object(oid: object, size: object) -> tuple[str, int]:
 def plan_uploads(
     *, model: GatedModel, token: AccessToken, objects: Sequence[tuple[str, int]], in_parts: bool
 ) -> list[Wanted]:
-    """What is to be sent, once for each object; `in_parts` says that the client knows how.
+    """Return what to send, once for each object; `in_parts` means that the client can send parts.
 
-    The parts of one answer are bounded together: the more there is to send, the larger they are.
+    The number of parts in one answer is limited: the more there is to send, the larger the parts.
     """
     if len(objects) > MOST_OBJECTS:
         raise Invalid(
@@ -63,13 +63,13 @@ def plan_uploads(
 
 
 def contents_of(model: GatedModel, hashes: Sequence[str]) -> dict[str, int]:
-    """Of these contents, those that are in a revision of this model: SHA-256 -> bytes."""
+    """Return those of these contents that are in a revision of this model: SHA-256 -> bytes."""
     files = RepoFile.objects.filter(revision__model=model, blob__in=set(hashes))
     return dict(files.order_by().values_list("blob_id", "blob__size").distinct())
 
 
 def has_content(model: GatedModel, sha256: str, size: int) -> bool:
-    """Whether it has arrived for this model, or is in one of its revisions."""
+    """Return whether the content has arrived for this model, or is in one of its revisions."""
     return staging.is_staged(model.pk, sha256, size) or contents_of(model, [sha256]).get(sha256) == size
 
 

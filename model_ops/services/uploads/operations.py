@@ -1,4 +1,4 @@
-"""What a client asks of a commit: its words, and operations on files."""
+"""Define what a client asks of a commit: its message, and operations on files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Added:
-    """A small file whose content came within the commit and is staged."""
+    """A small file whose content came with the commit and is staged."""
 
     path: str
     content: Staged
@@ -24,7 +24,7 @@ class Added:
 
 @dataclass(frozen=True)
 class AddedLarge:
-    """A file whose content was sent before, or is in the model already; a copy names no size."""
+    """A file whose content was sent before, or is already in the model; a copy has no size."""
 
     path: str
     sha256: str
@@ -39,7 +39,7 @@ class Deleted:
 
 @dataclass(frozen=True)
 class Copied:
-    """A file of a commit of the same model, or of the branch itself, under another name."""
+    """A copy, under another name, of a file of the branch or of a commit of the same model."""
 
     path: str
     source: str

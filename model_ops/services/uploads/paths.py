@@ -1,4 +1,4 @@
-"""Which names a repository takes, and which of them a .gitignore leaves out."""
+"""Check file names of a repository, and apply a .gitignore to them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import lru_cache
 
 from access_requests.errors import Invalid
 
-LONGEST = 500  # characters, as the database has room for
+LONGEST = 500  # characters, the limit of the database column
 MOST_RULES = 1000
-MOST_WORK = 50_000_000  # characters looked at, by all rules together: a second or two at worst
+MOST_WORK = 50_000_000  # characters read by all rules together: one or two seconds at worst
 RULE = (
     "a path is written as folder/name, of at most 500 printable characters, without '.', '..' or '.git' as a "
     "part, without a backslash and without a slash at either end"
@@ -20,7 +20,7 @@ RULE = (
 
 
 def check_path(path: object) -> str:
-    """The path if a file may have it, else `Invalid` with the rule."""
+    """Return the path if a file may have it. Raises `Invalid` with the rule."""
     if not isinstance(path, str) or not _is_usable(path):
         shown = path[:100] if isinstance(path, str) else type(path).__name__
         raise Invalid(f"{shown!r} cannot be a file's name here: {RULE}.", field="path")
@@ -39,7 +39,7 @@ def _is_usable(path: str) -> bool:
 
 
 def check_together(paths: Iterable[str]) -> None:
-    """Refuses names that cannot lie in one folder on every system: alike but for case, or a file that is a folder."""
+    """Refuse names that cannot be in one folder on every system: equal except for case, or both file and folder."""
     seen: dict[str, str] = {}
     for path in sorted(paths):
         parts = path.split("/")
@@ -49,7 +49,7 @@ def check_together(paths: Iterable[str]) -> None:
 
 
 def _note(seen: dict[str, str], name: str) -> None:
-    """`name` ends in a slash for a folder."""
+    """Record a name; it ends in a slash for a folder."""
     alike = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
     before = seen.setdefault(alike, name)
     if before != name:
@@ -61,7 +61,7 @@ def _note(seen: dict[str, str], name: str) -> None:
 
 
 class Ignored:
-    """The rules of one .gitignore; the last one that fits a path decides."""
+    """The rules of one .gitignore; the last rule that matches a path decides."""
 
     def __init__(self, text: str) -> None:
         lines = (line.rstrip("\r") for line in text.split("\n", MOST_RULES)[:MOST_RULES])
@@ -75,7 +75,7 @@ class Ignored:
         return any(self._last_word(name) for name in [*above, path])
 
     def _last_word(self, name: str) -> bool:
-        """The verdict on one name; folders come again with each file in them."""
+        """Return the verdict on one name; folders are asked again for each file in them."""
         if name not in self._known:
             self._left -= len(name) * len(self._rules)
             if self._left < 0:
@@ -90,7 +90,7 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern for whole names, or if it is not `anchored` for their last parts; a folder's name ends in a slash."""
+    """A pattern for full names, or for their last parts if it is not `anchored`; a folder's name ends in a slash."""
 
     pattern: re.Pattern[str]
     ignores: bool
@@ -114,12 +114,12 @@ def _rule(line: str) -> Rule | None:
     expression = _expression(body.removeprefix("/").split("/")) + ("/" if folders_only else "/?")
     try:
         return Rule(re.compile(expression), ignores, anchored="/" in body)
-    except re.error:  # a range the wrong way round
+    except re.error:  # a reversed range
         return None
 
 
 def _without_spaces(line: str) -> str:
-    """Spaces at the end do not count, but one that is escaped."""
+    """Remove spaces at the end, except an escaped one."""
     bare = line.rstrip(" ")
     return f"{bare} " if bare.endswith("\\") and bare != line else bare
 
@@ -129,10 +129,10 @@ RANGE_OR_ONE = re.compile(r"(.)-(.)|(.)")
 
 
 def _expression(parts: Sequence[str]) -> str:
-    """A rule's parts as one expression that takes time in proportion to its length and the name's.
+    """Return a rule as one regular expression that runs in time proportional to its length and the name's.
 
-    What stands between two stars, or between two `**/`, has a fixed length. So where it is found first is as good as
-    anywhere further on, and an atomic group keeps the search from trying those as well.
+    The text between two stars, or two `**/`, has a fixed length. So its first match is as good as a later one, and an
+    atomic group stops the search from trying later ones.
     """
     runs: list[list[str]] = [[]]
     for part in parts:

@@ -1,4 +1,4 @@
-"""Whether a model publishes what its owners upload, or holds it for a look."""
+"""Set whether a model publishes uploads of its owners at once or holds them for a check."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def publishes_uploads(model: GatedModel) -> bool:
-    """False for a model of which nothing was said."""
+    """Return whether the model publishes uploads at once; False if nothing was set."""
     return UploadRule.objects.filter(model=model, publish_uploads=True).exists()
 
 
 def set_upload_rule(*, model: GatedModel, publish_uploads: bool, actor: User | None = None) -> UploadRule:
-    """From now on; what is held already stays held."""
+    """Set the rule for new uploads; held ones stay held."""
     with recorded():
         GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
         before = publishes_uploads(model)

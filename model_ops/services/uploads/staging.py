@@ -1,11 +1,11 @@
-"""Content that has arrived and is in no revision yet, below `WEIGHTS_ROOT/uploads/MODEL/`.
+"""Stage content that has arrived and is in no revision yet, below `WEIGHTS_ROOT/uploads/MODEL/`.
 
     SHA256                     whole, its hash checked; nobody holds it open any more
     SHA256.SIZE.parts/NUMBER-SHA256   parts of an object that arrives in several requests
     .RANDOM                    being written by one request
 
-A file gets its name by a rename after its last byte, so a dead client or process leaves a nameless one behind at
-most. What nobody commits is cleaned away a day after the last of it arrived.
+A file gets its name by a rename after its last byte, so a dead client or process leaves at most a nameless file.
+Content that no one commits is deleted a day after the last part arrived.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from model_ops.services.uploads.errors import NoRoom, NotSent, full_disk_refused
 
 KEPT = 24 * 3600  # seconds after the last write
 LONGEST_KEPT = 7 * KEPT
-RESERVE = 512 * 2**20  # bytes of the disk that uploads leave free
+RESERVE = 512 * 2**20  # bytes that uploads leave free on the disk
 BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A whole content: its id, its size, and git's id of it, which large objects don't need."""
+    """Complete content: its id, its size, and its Git id, which large objects don't need."""
 
     sha256: str
     size: int
@@ -57,7 +57,7 @@ def folder_of(model_id: int) -> Path:
 
 
 def staged_path(model_id: int, sha256: str) -> Path:
-    """Where the whole object lies once it has arrived."""
+    """Return the path of the complete object."""
     return folder_of(model_id) / sha256
 
 
@@ -67,7 +67,7 @@ def is_staged(model_id: int, sha256: str, size: int) -> bool:
 
 
 def check_room(size: int) -> None:
-    """Refuses what would fill the disk."""
+    """Refuse content that would fill the disk."""
     free = shutil.disk_usage(settings.WEIGHTS_ROOT).free
     if free < size + RESERVE:
         raise NoRoom(
@@ -77,7 +77,7 @@ def check_room(size: int) -> None:
 
 @contextlib.contextmanager
 def writing(model_id: int) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A file of this request's own; it is gone afterwards unless it was renamed. A full disk is one sentence."""
+    """Open a new file for this request; it is deleted at the end unless renamed. A full disk is refused in one sentence."""
     folder = folder_of(model_id)
     with full_disk_refused():
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,14 +90,14 @@ def writing(model_id: int) -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 def write_all(stream: IO[bytes], block: bytes) -> None:
-    """An unbuffered file may take less than it is given."""
+    """Write all bytes, since an unbuffered file may write fewer than given."""
     view = memoryview(block)
     while view:
         view = view[stream.write(view) :]
 
 
 def receive_object(*, model_id: int, sha256: str, size: int, pieces: Iterator[bytes]) -> None:
-    """Takes a whole object, hashed while it arrives; another content than was announced is refused and removed."""
+    """Receive a complete object and hash it as it arrives; refuse and delete content other than announced."""
     check_room(size)
     with writing(model_id) as (path, stream):
         digest, received = _receive(stream, size, pieces)
@@ -133,7 +133,7 @@ def _check(digest: str, received: int, sha256: str, size: int) -> None:
 def receive_part(
     *, model_id: int, sha256: str, object_size: int, number: int, size: int, pieces: Iterator[bytes]
 ) -> str:
-    """Takes one part and returns the name of its content, which the completion repeats; a repeated part replaces."""
+    """Receive one part and return the name of its content for the completion; a repeated part replaces the first."""
     check_room(size)
     with writing(model_id) as (path, stream):
         digest, received = _receive(stream, size, pieces)
@@ -150,9 +150,9 @@ def _parts(model_id: int, sha256: str, size: int) -> Path:
 
 
 def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[str]) -> None:
-    """Joins the parts and checks the whole; repeating it after a success changes nothing.
+    """Join the parts and check the result. Idempotent after a success.
 
-    Each part goes once it is joined, so that the disk holds little more than one copy.
+    Each part is deleted after it is joined, so that the disk holds little more than one copy.
     """
     if is_staged(model_id, sha256, size):
         return
@@ -175,7 +175,7 @@ def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[
 
 @contextlib.contextmanager
 def _locked(parts: Path) -> Iterator[None]:
-    """One completion at a time: a client that lost the answer asks again while the first still hashes."""
+    """Lock, so that completions run one at a time: a client that lost the answer may ask again during hashing."""
     try:
         handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError as error:
@@ -196,7 +196,7 @@ def _joined(parts: Sequence[Path]) -> Iterator[bytes]:
 
 
 def stage_bytes(*, model_id: int, content: bytes) -> Staged:
-    """Keeps a small file that came within a commit."""
+    """Stage a small file that came with a commit."""
     git = blob_hash(len(content))
     git.update(content)
     staged = Staged(hashlib.sha256(content).hexdigest(), len(content), git.hexdigest())
@@ -210,9 +210,9 @@ def stage_bytes(*, model_id: int, content: bytes) -> Staged:
 
 
 def clean(*, now: float | None = None) -> int:
-    """Removes what nobody has committed; how many files and folders of parts went.
+    """Delete content that no one has committed; return the number of files and folders of parts.
 
-    All that a model has stays for a day after the last of it arrived, as one upload may take days; but a week at most.
+    Everything of a model stays for a day after its last part arrived, since an upload may take days, but at most a week.
     """
     gone, now = 0, now or time.time()
     for folder in root().glob("*"):
@@ -236,6 +236,6 @@ def _written_in(folder: Path) -> dict[Path, float]:
 
 
 def _last_written(path: Path) -> float:
-    """Of a folder, when its newest part arrived."""
+    """Return when a file, or the newest part in a folder, arrived."""
     inside = [child.stat().st_mtime for child in path.iterdir()] if path.is_dir() else []
     return max([path.stat().st_mtime, *inside])

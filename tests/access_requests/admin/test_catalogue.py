@@ -101,7 +101,7 @@ def test_prompt_is_the_licence_where_no_file_was_given(desk: Any, sources: Path)
     ("changes", "sentence"),
     [
         ({"repo_id": "admin/x"}, "is one of the portal's own addresses"),
-        ({"repo_id": "AI/Tulu"}, "is in the catalogue already"),
+        ({"repo_id": "AI/Tulu"}, "is already in the catalogue"),
         ({"card": "---\nextra_gated_fields:\n  Name: textt\n---\n"}, "line 3"),
         ({"files": "/etc"}, "/etc"),
         ({"files": ""}, "Give either a base and a diff"),
@@ -155,7 +155,7 @@ def test_card_is_read_before_names_are_locked_for_a_rename(desk: Any) -> None:
     wrong = "---\nextra_gated_fields:\n  Name: textt\n---\n"
     response = desk.root_browser.post(address, change(desk.model, repo_id=other.repo_id, card=wrong))
     assert "line 3" in page(response).lower()
-    assert "in the catalogue already" not in page(response)
+    assert "already in the catalogue" not in page(response)
 
 
 def test_owner_cannot_rename_into_a_strangers_namespace(desk: Any) -> None:

@@ -41,7 +41,7 @@ def test_grant_is_revoked_with_its_reason(desk: Any) -> None:
     grant.refresh_from_db()
     assert (grant.revoked_by, grant.revoke_reason) == (desk.rita, "Shared.")
     again = desk.rita_browser.post(f"{BASE}/grant/{grant.pk}/revoke/", follow=True)
-    assert "has ended already" in page(again)
+    assert "has already ended" in page(again)
 
 
 def test_grants_of_other_models_stay_out_of_reach(desk: Any) -> None:
@@ -141,7 +141,7 @@ def test_token_is_revoked_with_its_reason_and_its_person_told(desk: Any) -> None
     mail = OutgoingMail.objects.get(key=f"token-revoked:{stored.pk}")
     assert "The reason: Seen in a paste." in mail.text
     assert Event.objects.get(kind="token.revoked").actor == desk.rita
-    assert "has ended already" in page(desk.rita_browser.post(address, follow=True))
+    assert "has already ended" in page(desk.rita_browser.post(address, follow=True))
 
 
 def test_tokens_of_other_models_and_of_persons_stay_out_of_reach(desk: Any) -> None:

@@ -106,7 +106,7 @@ def test_the_page_names_who_asks_and_what_it_allows(
     for words in (
         codes.shown(begun.code.user_code),
         "hf auth login (huggingface_hub)",
-        "It calls itself hf/2.4.0 &lt;script&gt;: its own claim",
+        "It calls itself hf/2.4.0 &lt;script&gt;. This is its own claim",
         "203.0.113.7",
         "not this browser&#x27;s address (198.51.100.7)",
         "<code>ai/one</code>",
@@ -136,12 +136,12 @@ def test_a_forged_form_approves_nothing(begun: codes.Begun, ada: Any) -> None:
 
 def test_approval_and_sign_out(browser_of: Callable[[Any], Client], begun: codes.Begun, ada: Any) -> None:
     browser = browser_of(ada)
-    assert "go back to your terminal" in page(approve(browser, begun, name="My laptop"))
+    assert "Go back to your terminal" in page(approve(browser, begun, name="My laptop"))
     machine = Machine.objects.get()
     assert (machine.user, machine.name) == (ada, "My laptop")
     again = approve(browser, begun, name="second tab")
     assert (again.status_code, Machine.objects.count()) == (409, 1)
-    assert "approved already" in page(again)
+    assert "already approved" in page(again)
     asked = page(browser.get(f"/me/machines/{machine.pk}/sign-out"))
     for words in ("Sign “My laptop” out?", "203.0.113.7", "Programs that use them are refused at once"):
         assert words in asked, words
@@ -229,7 +229,7 @@ def test_a_repository_is_trusted_and_removed(
     form = {"issuer": GITHUB, "repository": "acme/eval", "model": one.pk, "ref": "refs/heads/main"}
     stolen = browser.post("/me/trusted", form | {"model": hidden.pk})
     assert (stolen.status_code, TrustedRepository.objects.count()) == (422, 0)
-    assert "acme/eval is trusted" in page(browser.post("/me/trusted", form, follow=True))
+    assert "acme/eval is now trusted" in page(browser.post("/me/trusted", form, follow=True))
     twice = browser.post("/me/trusted", form)
     assert (twice.status_code, TrustedRepository.objects.count()) == (409, 1)
     row = TrustedRepository.objects.get()

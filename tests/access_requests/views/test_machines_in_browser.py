@@ -83,7 +83,7 @@ def test_a_machine_is_approved_by_the_keyboard_alone(begun: codes.Begun, page: P
     shot(page, "machines")
     press_until(page, "Tab", "Sign out")
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="What follows").wait_for()
+    page.get_by_role("heading", name="What happens next").wait_for()
     shot(page, "sign-out")
     press_until(page, "Tab", "Sign it out")
     page.keyboard.press("Enter")

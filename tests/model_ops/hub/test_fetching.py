@@ -168,7 +168,7 @@ def test_unknown_repository_and_revision_are_named(
 def test_plain_http_is_for_this_machine_and_the_command_line_alone(settings: Any) -> None:
     for host in ("127.0.0.1:8000", "localhost", "127.9.9.9"):
         assert parse_hub(f"hf+http://{host}/a/b@main").endpoint == f"http://{host}"
-        with pytest.raises(Invalid, match="command line only"):
+        with pytest.raises(Invalid, match="on the command line"):
             parse_hub(f"hf+http://{host}/a/b@main", in_admin=True)
     for host in (
         "example.org",

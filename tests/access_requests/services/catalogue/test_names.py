@@ -50,8 +50,8 @@ def test_rename_in_case_alone_leaves_no_former_id(make_model: Any) -> None:
 @pytest.mark.parametrize(
     ("to", "error", "words"),
     [
-        ("ai/tulu", Conflict, "is its name already"),
-        ("AI/Taken", Conflict, "is in the catalogue already"),
+        ("ai/tulu", Conflict, "is already its name"),
+        ("AI/Taken", Conflict, "is already in the catalogue"),
         ("ai/OLD-name", Conflict, "is a former name of ai/renamed"),
         ("admin/tulu", Invalid, "one of the portal's own addresses"),
         ("tulu", Invalid, "is not a repository id"),

@@ -349,7 +349,7 @@ def test_nothing_is_mailed_to_them_unless_the_owner_wants_it(sides: Sides) -> No
     assert (mail.to, mail.subject) == (
         f"{name}@far.example.org", f"Your request for {sides.far_id} at {sides.followed.host}",
     )  # fmt: skip
-    assert f"is accepted now.\n\nThe repository: {sides.followed.far_address}" in mail.text
+    assert f"is now accepted.\n\nThe repository: {sides.followed.far_address}" in mail.text
 
 
 def test_decision_made_by_nobody_here_is_not_told_where_nothing_is_followed(

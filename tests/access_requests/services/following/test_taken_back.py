@@ -73,7 +73,7 @@ def test_words_of_an_approval_are_not_told_when_its_access_is_revoked(sides: Sid
     revoke(sides, name, "The weights were resold.")
     assert sides.tell() == [True]
     mail = OutgoingMail.objects.get(to=f"{name}@far.example.org", subject__contains=sides.far_id)
-    assert "is reset now.\n\nThe weights were resold.\n\nThe repository:" in mail.text
+    assert "is now reset.\n\nThe weights were resold.\n\nThe repository:" in mail.text
     sides.put(name, "accepted")
     sides.poll()
     push_ours(remote=sides.remote(name), actor=sides.rita, seen="accepted")

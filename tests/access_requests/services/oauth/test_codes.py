@@ -97,7 +97,7 @@ def test_a_denied_machine_is_told_and_gets_nothing(ada: Any) -> None:
     begun = begin()
     codes.deny(code=find(begun, ada), user=ada)
     assert [refused(begun), refused(begun)] == ["access_denied", "access_denied"]
-    with pytest.raises(Conflict, match="denied already"):
+    with pytest.raises(Conflict, match="already denied"):
         codes.approve(code=begun.code, user=ada, name="x")
     assert not AccessToken.objects.exists()
 
@@ -112,7 +112,7 @@ def test_two_tabs_approve_once(ada: Any, make_person: Callable[..., Any]) -> Non
         lambda: codes.deny(code=seen_twice[1], user=ada),
     ]
     for act in later:
-        with pytest.raises(Conflict, match="approved already"):
+        with pytest.raises(Conflict, match="already approved"):
             act()
     assert list(Machine.objects.values_list("name", "user__username")) == [("one", "ada")]
 
@@ -153,7 +153,7 @@ def test_an_ended_code_can_neither_be_approved_nor_fetched(ada: Any) -> None:
     waiting, approved = begin(), begin()
     codes.approve(code=find(approved, ada), user=ada, name="x")
     DeviceCode.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    with pytest.raises(Conflict, match="ended"):
+    with pytest.raises(Conflict, match="has expired"):
         find(waiting, ada)
     for _ in range(2):
         assert [refused(waiting), refused(approved)] == ["expired_token", "expired_token"]

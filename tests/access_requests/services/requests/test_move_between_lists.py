@@ -309,7 +309,7 @@ def test_newer_word_counts_of_grant_and_rejection(people: Any, submit: Any) -> N
 def test_nobody_decides_about_themselves_and_no_stranger_decides(people: Any, submit: Any, to: Place) -> None:
     stand(people, submit, "expired" if to != P.RESET else "rejected")
     assign_role(model=people.model, user=people.ada, role="owner")
-    with pytest.raises(NotAllowed, match="their own"):
+    with pytest.raises(NotAllowed, match="your own"):
         put(people, to, by=people.ada)
     with pytest.raises(NotAllowed, match="not a reviewer"):
         put(people, to, by=people.sam)
@@ -414,7 +414,7 @@ def test_giving_access_approves_what_was_asked(people: Any, submit: Any, where: 
 
 
 def test_owner_may_give_themselves_access_and_a_reviewer_may_not(people: Any, submit: Any) -> None:
-    with pytest.raises(NotAllowed, match="their own"):
+    with pytest.raises(NotAllowed, match="your own"):
         give(people, to=people.rita, by=people.rita)
     assert give(people, to=people.olga, by=people.olga).place == P.ACCEPTED
     request = submit(people.sam, people.model)

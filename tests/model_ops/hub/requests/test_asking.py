@@ -87,7 +87,7 @@ def test_what_is_missing_is_named_and_what_was_given_is_kept(
     [
         ("Country", "Atlantis", "not in the list"),
         ("Kind of use", "War", "not one of the options"),
-        ("Since", "31.1.2024", "not a date"),
+        ("Since", "31.1.2024", "not a valid date"),
         ("Why", {"a": 1}, "must be answered with text"),
         ("Why", True, "must be answered with text"),
         ("Why", "a\0b", "cannot be stored"),

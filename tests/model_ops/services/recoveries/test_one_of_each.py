@@ -50,7 +50,7 @@ def test_six_reviewers_at_once_make_one_decision_grant_recovery_and_mail(
 
         decision = Decision.objects.get(request__applicant=ada)
         assert told.count("") == 1
-        assert sum("was decided already" in sentence for sentence in told) == 5
+        assert sum("was already decided" in sentence for sentence in told) == 5
         approved += decision.outcome == Outcome.APPROVED
         assert Grant.objects.count() == approved
         assert OutgoingMail.objects.filter(to=ada.email, key__startswith="decision:").count() == 1

@@ -344,7 +344,7 @@ def test_workers_that_die_with_a_run_are_counted(add_files_model: Callable[..., 
         die()
     run_recovery(recovery_id=recovery.pk)
     assert rows.get().state == RecoveryState.FAILED
-    assert f"That happened {MOST_TRIES} times" in rows.get().error
+    assert f"This happened {MOST_TRIES} times" in rows.get().error
     retry(recovery=rows.get())
     run_recovery(recovery_id=recovery.pk)
     assert (rows.get().state, rows.get().tries) == (RecoveryState.READY, 0)
@@ -473,7 +473,7 @@ def test_a_shard_that_is_killed_whenever_it_is_made_fails_the_recovery(
 
     recovery.refresh_from_db()
     assert recovery.state == RecoveryState.FAILED
-    assert recovery.error.startswith(f"{KILLED} That happened {MOST_TRIES} times")
+    assert recovery.error.startswith(f"{KILLED} This happened {MOST_TRIES} times")
 
 
 def test_a_shard_on_a_full_disk_waits_for_room(
