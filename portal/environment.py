@@ -11,9 +11,9 @@ from email.utils import parseaddr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-import environ
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
@@ -22,7 +22,6 @@ from portal.parts import FOLLOW_ENDPOINTS, NO_KEY, OWNER_DATABASE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WEB_PROCESSES_BY_DEFAULT = 8
-_env = environ.Env()
 
 
 def refuse(name: str, why: str) -> ImproperlyConfigured:
@@ -238,12 +237,18 @@ def owner_database() -> dict[str, object]:
 
 
 def _database(name: str) -> dict[str, object]:
+    another = refuse(name, "names another database: Gatehouse runs on PostgreSQL only.")
+    address = os.environ.get(name, "").replace("#", "%23")  # in a password: there is no fragment
     try:
-        parsed: dict[str, object] = dict(_env.db(name))
-    except Exception as error:
+        parsed: dict[str, object] = dict(dj_database_url.parse(address))
+    except dj_database_url.UnknownSchemeError as error:
+        raise another from error
+    except ValueError as error:
         raise refuse(name, "cannot be read: write postgresql://user:password@host:port/name.") from error
-    if "postgresql" not in str(parsed.get("ENGINE")):
-        raise refuse(name, "names another database: Gatehouse runs on PostgreSQL only.")
+    if parsed["ENGINE"] != "django.db.backends.postgresql":
+        raise another
+    if str(parsed["NAME"]).startswith("/"):  # postgres://user@//folder/of/the/socket/name
+        parsed["HOST"], parsed["NAME"] = str(parsed["NAME"]).rsplit("/", 1)
     parsed["ENGINE"] = "portal.database"
     return parsed
 
@@ -263,7 +268,7 @@ def broker_url(redis: str) -> str:
     return redis.replace("unix://", "redis+socket://", 1) if redis.startswith("unix://") else redis
 
 
-EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "submission", "smtps"}
+EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "smtps"}  # smtps means STARTTLS here, as smtp+tls
 MAIL_TIMEOUT = 20  # seconds for one answer; portal.smtp bounds the whole conversation
 
 
@@ -273,21 +278,18 @@ def mailer() -> dict[str, Any]:
     if not url:
         return {}
     parts = _split(url)
-    sentence = "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://)."
-    if parts.scheme not in EMAIL_SCHEMES or not parts.hostname:
-        raise refuse("EMAIL_URL", sentence)
-    try:
-        parsed = _env.email("EMAIL_URL")
-        port = int(parsed.get("EMAIL_PORT") or 25)
-    except Exception as error:
-        raise refuse("EMAIL_URL", sentence) from error
+    if parts.scheme not in EMAIL_SCHEMES or not parts.hostname or parts.query:
+        raise refuse(
+            "EMAIL_URL",
+            "cannot be read: write smtp+tls://user:password@host:587 (or smtp://, smtp+ssl://).",
+        )
     return {
-        "host": parsed["EMAIL_HOST"],
-        "port": port,
-        "username": parsed.get("EMAIL_HOST_USER") or "",
-        "password": parsed.get("EMAIL_HOST_PASSWORD") or "",
-        "use_tls": bool(parsed.get("EMAIL_USE_TLS")),
-        "use_ssl": bool(parsed.get("EMAIL_USE_SSL")),
+        "host": parts.hostname,
+        "port": parts.port or 25,
+        "username": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "use_tls": parts.scheme in {"smtp+tls", "smtps"},
+        "use_ssl": parts.scheme == "smtp+ssl",
         "timeout": MAIL_TIMEOUT,
     }
 

@@ -13,6 +13,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SET_UP = [sys.executable, "-c", "import dev; dev.set_up(); dev.say('done')"]
+SET_UP_DEV = [sys.executable, "-c", "import dev; dev.set_up(dev=True); dev.say('done')"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dev.py in a folder of its own; its lock names nothing, so that a setup takes seconds."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copy(CHECKOUT / "dev.py", folder)
-    for name in ("requirements.lock", "demo-requirements.lock"):
+    for name in ("requirements.lock", "dev-requirements.lock", "demo-requirements.lock"):
         (folder / name).write_text("# nothing\n")
     return folder
 
@@ -76,6 +77,48 @@ def test_changed_lock_is_installed_and_nothing_else(checkout: Path) -> None:
     (checkout / "requirements.lock").write_text("# still nothing\n")
     said = "Installing from requirements.lock\ndone\n"
     assert run(SET_UP, checkout, GATEHOUSE_TORCH="none") == (0, "", said)
+
+
+def test_packages_of_the_tests_are_added_once_and_stay(checkout: Path) -> None:
+    said = "Installing from dev-requirements.lock\ndone\n"
+    assert run(SET_UP_DEV, checkout, GATEHOUSE_TORCH="none") == (0, "", said)
+    assert run(SET_UP, checkout, GATEHOUSE_TORCH="none") == (0, "", "done\n")
+    assert run(SET_UP_DEV, checkout, GATEHOUSE_TORCH="none") == (0, "", "done\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "dev", "demo"),
+    [("up", False, False), ("demo", False, True), ("manage", False, False), ("shell", False, False),
+     ("test", True, False), ("bench", True, False), ("lint", True, False)],
+)  # fmt: skip
+def test_tests_lint_and_benchmarks_alone_need_the_packages_of_the_tests(
+    checkout: Path, command: str, dev: bool, demo: bool
+) -> None:
+    code = (
+        "import dev, sys\n"
+        "def tell(dev=False, demo=False):\n    sys.exit(f'{dev} {demo}')\n"
+        "dev.set_up = tell; dev.main(sys.argv[1:])"
+    )
+    assert run([sys.executable, "-c", code, command], checkout) == (1, "", f"{dev} {demo}\n")
+
+
+def test_locks_agree_on_what_both_name() -> None:
+    """So that going from the portal's packages to those of the tests only adds some."""
+    locks = [pins(CHECKOUT / name) for name in ("requirements.lock", "dev-requirements.lock")]
+    shared = locks[0].keys() & locks[1].keys()
+    assert shared
+    assert [locks[0][name] for name in sorted(shared)] == [locks[1][name] for name in sorted(shared)]
+    assert "torch" not in locks[0].keys() | locks[1].keys()
+    assert not {"pytest", "moto", "mypy", "playwright"} & locks[0].keys()
+
+
+def pins(lock: Path) -> dict[str, list[str]]:
+    """The lines of a lock that name a version, by package: one may be pinned differently for each Python."""
+    found: dict[str, list[str]] = {}
+    for line in lock.read_text().splitlines():
+        if "==" in line and not line.startswith((" ", "#")):
+            found.setdefault(line.partition("==")[0], []).append(line)
+    return found
 
 
 def test_lock_that_cannot_be_installed_is_refused_and_the_environment_stays_whole(checkout: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m model_ops.recovery`: see `cli`."""
+"""`gatehouse-recover` and `python -m model_ops.recovery`: see `cli`."""
 
 import contextlib
 import gc
@@ -14,6 +14,11 @@ from model_ops.recovery.system.signals import leave, obey
 # takes a third of planning.
 _COLLECT_AFTER = 100_000
 RESUMED = {"recover", "make_diff"}
+
+
+def start() -> NoReturn:
+    """Run the command line and end the process with its exit status."""
+    _leave(run())
 
 
 def run() -> int:
@@ -45,4 +50,4 @@ def _leave(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _leave(run())
+    start()

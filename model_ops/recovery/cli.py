@@ -1,4 +1,4 @@
-"""`python -m model_ops.recovery recover|make_diff|plan|verify|smoke`.
+"""`gatehouse-recover recover|make_diff|plan|verify|smoke`; in a checkout `python -m model_ops.recovery ...`.
 
 Options carry the names of open-instruct's weight_diff.py. Exit status: 0 done, 2 refused before writing, 1 failed
 on the way; then one sentence stands on standard error, and never a traceback.
@@ -41,6 +41,8 @@ from model_ops.recovery.smoke.answer import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.system.control import Control
 from model_ops.recovery.verify import verify_folder
 
+COMMAND = "gatehouse-recover"  # as pyproject.toml installs it
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -49,7 +51,9 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All sub-commands and options."""
-    parser = _Parser(prog="python -m model_ops.recovery", description=__doc__.split("\n", 1)[0])
+    installed = Path(sys.argv[0]).name == COMMAND
+    prog = COMMAND if installed else "python -m model_ops.recovery"
+    parser = _Parser(prog=prog, description="Full weights from a base and a released diff.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     recover = commands.add_parser("recover", help="base + diff -> full weights")
     _add_inputs(recover, diff=True, target="--path_tuned", target_required=True)

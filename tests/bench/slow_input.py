@@ -100,7 +100,7 @@ def _markdown(size: int) -> None:
 def _shapes(size: int) -> Iterator[tuple[str, str]]:
     for unit in (
         "![", "[", "a\n=\n", "- a\n", "[a\n", "[a](", "[a][", "*a_ ", "<a ", "<!--", "<div>\n\n", "<details>", "<a><div>",
-        "`", "> ", ">", "&", "<http://a> ", "http://a ", "x\n", "a|b\n-|-\n", "    a\n", "1. a\n\n", "[a]: b\n", "**a", "\\",
+        "`", "> ", ">", "&", "<http://a> ", "http://a ", "http://[", "http://a.", "://", "x\n", "a|b\n-|-\n", "    a\n", "1. a\n\n", "[a]: b\n", "**a", "\\",
     ):  # fmt: skip
         yield unit.replace("\n", "⏎"), (unit * (size // len(unit) + 1))[:size]
     width = size // 8

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from access_requests.services.following.credentials import check_endpoint
+from portal import environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GOOD = {
@@ -38,6 +40,10 @@ def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str,
         ("DATABASE_URL", ""),
         ("DATABASE_URL", "mysql://u@h/x"),
         ("DATABASE_URL", "not an address"),
+        ("DATABASE_URL", "postgresql://u:p@h:port/x"),
+        ("DATABASE_URL", "postgresql://u:p@h:99999/x"),
+        ("DATABASE_URL", "postgresql://[bad/x"),
+        ("DATABASE_URL", "postgis://u@h/x"),
         ("REDIS_URL", ""),
         ("REDIS_URL", "http://localhost"),
         ("REDIS_URL", "redis://[host"),
@@ -62,6 +68,9 @@ def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str,
         ("EMAIL_URL", "mail.example.org"),
         ("EMAIL_URL", "smtp+tls://user@host:port"),
         ("EMAIL_URL", "smtp://[host"),
+        ("EMAIL_URL", "smtp://host:99999"),
+        ("EMAIL_URL", "smtp://host?EMAIL_USE_TLS=1"),
+        ("EMAIL_URL", "submission://host"),
         ("DEFAULT_FROM_EMAIL", "Gatehouse"),
         ("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@example org>"),
         ("GATEHOUSE_SOURCES", "relative/folder"),
@@ -115,6 +124,47 @@ def test_wrong_bucket_is_refused_in_one_sentence_that_names_it(tmp_path: Path, n
     status, sentence, _ = settings(tmp_path, **(well | {name: value}))
     assert (status, name in sentence) == (1, True)
     assert sentence.startswith("django.core.exceptions.ImproperlyConfigured: ")
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("postgres://u:p%40s%2Fs@H.Example:5433/x", ("x", "u", "p@s/s", "h.example", 5433, {})),
+        ("postgres://u:a#b+c@h/x", ("x", "u", "a#b+c", "h", "", {})),
+        ("pgsql://u@[::1]/x", ("x", "u", "", "::1", "", {})),
+        ("postgres://u@//run/a b+c/x", ("x", "u", "", "/run/a b+c", "", {})),
+        ("postgres://u@/x?host=/run/pg", ("x", "u", "", "", "", {"host": "/run/pg"})),
+        (
+            "postgresql://u@h1,h2/x?sslmode=require&connect_timeout=5&options=-c%20a=b",
+            ("x", "u", "", "h1,h2", "", {"sslmode": "require", "connect_timeout": 5, "options": "-c a=b"}),
+        ),
+    ],
+)
+def test_database_is_taken_from_its_address(
+    monkeypatch: pytest.MonkeyPatch, address: str, found: tuple[Any, ...]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", address)
+    read = environment.database()
+    *names, options = found
+    assert [read[key] for key in ("NAME", "USER", "PASSWORD", "HOST", "PORT")] == names
+    assert (read["ENGINE"], read["OPTIONS"]) == ("portal.database", {**options, "pool": True})
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "tls", "ssl"),
+    [
+        ("smtp://host", 25, False, False),
+        ("smtp+tls://host:587", 587, True, False),
+        ("smtps://host:587", 587, True, False),
+        ("smtp+ssl://host:465", 465, False, True),
+    ],
+)
+def test_scheme_of_the_mail_server_says_how_it_is_spoken_to(
+    monkeypatch: pytest.MonkeyPatch, address: str, port: int, tls: bool, ssl: bool
+) -> None:
+    monkeypatch.setenv("EMAIL_URL", address)
+    read = environment.mailer()
+    assert (read["port"], read["use_tls"], read["use_ssl"]) == (port, tls, ssl)
 
 
 def test_mail_server_is_taken_from_its_address(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from model_ops.recovery.planning.plan import ShardPlan, human
 MOST_JOBS = 4096
 
 
-_NO_TORCH = "PyTorch is not installed here; install torch, numpy and safetensors to recover."
+NO_TORCH = 'PyTorch is not installed here; run pip install "gatehouse-portal[torch]", then try again.'
 
 
 def check_torch() -> None:
     """Refuse, without importing it, where torch is not installed."""
     if find_spec("torch") is None:
-        raise Refusal(_NO_TORCH)
+        raise Refusal(NO_TORCH)
 
 
 def import_torch() -> float:
@@ -30,7 +30,7 @@ def import_torch() -> float:
     try:
         import torch
     except ImportError as error:
-        raise Refusal(_NO_TORCH) from error
+        raise Refusal(NO_TORCH) from error
     torch.set_num_threads(1)
     return time.monotonic() - began
 

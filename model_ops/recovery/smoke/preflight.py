@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model_ops.recovery.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.execution.resources import check_device
+from model_ops.recovery.execution.resources import NO_TORCH, check_device
 from model_ops.recovery.formats.dtypes import LONG_NAMES
 from model_ops.recovery.formats.folder import files_to_copy
 from model_ops.recovery.planning.plan import human
@@ -53,7 +53,7 @@ def check_folder(path: Path | str) -> Checkpoint:
 def check_installed(checkpoint: Checkpoint) -> None:
     """Refuse where a package is missing or too old."""
     if importlib.util.find_spec("torch") is None:
-        raise Refusal("PyTorch is not installed here; install torch, numpy and safetensors.")
+        raise Refusal(NO_TORCH)
     if importlib.util.find_spec("transformers") is None:
         raise Refusal(f"smoke needs transformers, which is not installed here: {INSTALL}.")
     from importlib.metadata import version

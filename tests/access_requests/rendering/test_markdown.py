@@ -35,6 +35,43 @@ def test_address_inside_a_link_or_code_is_left_alone():
     assert html.count("<a ") == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`https://a.example`",
+        "```\nhttps://a.example\n```",
+        "javascript:alert(1)",
+        "javascript://a.example/%0aalert(1)",
+        "data:text/html,a",
+        "mailto:a@b.example",
+        "a@b.example",
+        "ftp://a.example",
+        "//a.example",
+        "www.example.org",
+        "example.org",
+        "a.py",
+        "http:a.example",
+        "http://",
+        "https://...",
+    ],
+)
+def test_code_other_schemes_and_bare_words_are_not_linked(text: str):
+    assert "<a" not in render_markdown(text)
+    assert "<a" not in render_inline(text)
+
+
+def test_bare_address_in_an_indented_block_is_not_linked():
+    assert render_markdown("    https://a.example") == "<pre><code>https://a.example\n</code></pre>\n"
+
+
+def test_bare_address_is_cleaned_as_every_other_link():
+    html = render_markdown(
+        '**https://a.example/"onclick=x** <https://b.example> https://c.example/<script>x</script>'
+    )
+    assert tags_of(html) == {("p", ""), ("strong", ""), ("a", ""), ("a", "href"), ("a", "rel")}
+    assert html.count('rel="nofollow noopener"') == 3
+
+
 def test_links_and_pictures_are_resolved_against_the_base():
     html = render_markdown("[L](LICENSE.md) [T](#top) ![p](a.png)", base="/ns/name/resolve/main/")
 
@@ -125,7 +162,23 @@ def test_any_text_is_rendered(text: str):
 
 
 def test_long_monotonous_text_is_rendered():
-    for piece in ("*", "[", "<b>", "<a href=x>", "> ", "- ", "`", "![](", "https://", "|-", "<!--", "&"):
+    for piece in (
+        "*",
+        "[",
+        "<b>",
+        "<a href=x>",
+        "> ",
+        "- ",
+        "`",
+        "![](",
+        "https://",
+        "http://[",
+        "://",
+        "http://a.",
+        "|-",
+        "<!--",
+        "&",
+    ):
         render_markdown(piece * (20_000 // len(piece)))
 
 

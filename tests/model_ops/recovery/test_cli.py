@@ -236,7 +236,8 @@ def test_without_torch_it_is_refused_and_nothing_is_left(pair, tmp_path, how):
         [sys.executable, "-c", code], cwd=models.ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert sentence(done) == "PyTorch is not installed here; install torch, numpy and safetensors to recover."
+    said = 'PyTorch is not installed here; run pip install "gatehouse-portal[torch]", then try again.'
+    assert sentence(done) == said
     assert list(tmp_path.iterdir()) == [tmp_path / "broken"]
 
 
@@ -292,3 +293,18 @@ def test_verify_finds_changed_missing_and_additional_files(pair, tmp_path):
         "more.txt is not in weights.manifest.json.",
     ]
     assert models.run_cli("verify", tmp_path / "nowhere").returncode == 1
+
+
+def test_installed_command_is_named_in_its_help_and_refusals():
+    code = "import sys; sys.argv[0] = '/usr/bin/gatehouse-recover'; from model_ops.recovery.__main__ import start; start()"
+    for arguments, status in ((["--help"], 0), (["recover"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=models.ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status
+        assert "gatehouse-recover" in done.stdout + done.stderr
+        assert "python -m" not in done.stdout + done.stderr
