@@ -36,6 +36,11 @@ SIGNUP_TRIES = 10  # each is lost only to someone else's success
 class SignupView(AllauthSignupView):  # type: ignore[misc]
     """allauth's sign-up; who loses a race for a user name or an address is told as if they came later."""
 
+    def form_invalid(self, form: SignupForm) -> HttpResponse:
+        """Return the page with the form's errors."""
+        answer: HttpResponse = super().form_invalid(form)
+        return answer
+
     def form_valid(self, form: SignupForm) -> HttpResponse:
         answer: HttpResponse
         for _ in range(SIGNUP_TRIES):

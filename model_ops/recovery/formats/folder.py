@@ -26,7 +26,7 @@ MAX_JSON_ITEMS = (
 MAX_NAME = 200  # bytes; a file system takes 255, and unfinished work has longer names than what it makes
 # Formats of weights that a source or a published model may consist of.
 LOADED_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
-# All formats of weights, other frameworks' too: such a file is never copied as one that goes along with weights.
+# All formats of weights, other frameworks' too: files in these are never copied as ones that go along with weights.
 WEIGHT_SUFFIXES = frozenset((*LOADED_SUFFIXES, ".ckpt", ".h5", ".msgpack", ".npz", ".onnx"))
 NOT_COPIED = frozenset(("readme.md", MANIFEST))
 
