@@ -45,7 +45,7 @@ def test_wrong_passwords_from_five_addresses_do_not_keep_the_right_one_out(ada: 
 
 def test_sixth_guess_from_one_address_is_refused_even_when_right(ada: Any) -> None:
     for guess in range(5):
-        assert "do not fit" in sign_in_from("203.0.113.1", f"guess {guess}").content.decode()
+        assert "do not match" in sign_in_from("203.0.113.1", f"guess {guess}").content.decode()
     refused = sign_in_from("203.0.113.1", PASSWORD)
     assert (refused.status_code, "Too many attempts" in refused.content.decode()) == (200, True)
     assert Client(REMOTE_ADDR="203.0.113.1").get("/accounts/login/").status_code == 200
@@ -78,7 +78,7 @@ def test_guesses_at_many_accounts_from_one_address_are_refused_after_ten(
 @pytest.mark.django_db(transaction=True)
 def test_guesses_at_the_same_moment_do_not_slip_past_the_bound(ada: Any) -> None:
     pages = all_at_once(8, lambda n: sign_in_from("203.0.113.1", f"guess {n}").content.decode())
-    assert sum("do not fit" in page for page in pages) == guessing.HERE.most
+    assert sum("do not match" in page for page in pages) == guessing.HERE.most
 
 
 def worn_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_own_second_factor_does_not_wash_guesses_at_others_away(
     browser.post("/accounts/login/", {"login": eve.email, "password": PASSWORD})
     code = totp_code(secret)
     assert browser.post("/accounts/2fa/authenticate/", {"code": code})["Location"] == "/me/"
-    assert "do not fit" in sign_in_from("203.0.113.1", "a guess").content.decode()
+    assert "do not match" in sign_in_from("203.0.113.1", "a guess").content.decode()
     assert "Too many attempts" in sign_in_from("203.0.113.1", "another").content.decode()
 
 

@@ -343,5 +343,5 @@ def test_what_another_namespace_fetched_with_the_token_is_not_reached(
 
 def test_other_hub_is_not_named(desk: Callable[..., str], hub: SmallHub) -> None:
     with running_hub() as other:
-        assert "on the command line only" in desk(f"hf+{other.url}/maker/open@main")
+        assert "only be named on the command line" in desk(f"hf+{other.url}/maker/open@main")
         assert other.asked == []

@@ -154,7 +154,7 @@ def test_refusal_of_another_hub_says_that_no_token_is_sent_there(
 ) -> None:
     settings.GATEHOUSE_HUB_TOKEN = portal.tokens["granted"]
     sentence = refusal(f"hf+{portal.url}/{MODEL}@main")
-    assert "a token is sent to the Hub of GATEHOUSE_HUB_ENDPOINT alone" in sentence
+    assert "the token is sent only to the Hub of GATEHOUSE_HUB_ENDPOINT" in sentence
 
 
 def test_unknown_repository_and_revision_are_named(

@@ -156,5 +156,5 @@ def test_huge_or_binary_card_is_refused(hub: None, portal: Portal, db: None) -> 
 
 
 def test_in_the_admin_only_the_own_hub_is_asked(portal: Portal, settings: Any) -> None:
-    with pytest.raises(Invalid, match="command line only"):
+    with pytest.raises(Invalid, match="only be named on the command line"):
         import_card(text=f"hf+{portal.url}/{THEIRS}", in_admin=True)

@@ -76,7 +76,7 @@ def test_in_the_admin_only_listed_folders_and_the_own_hub_are_taken(
     settings.GATEHOUSE_SOURCES = [tmp_path / "elsewhere"]
     assert "is not below GATEHOUSE_SOURCES" in refusal(str(files_folder), **admin)
     assert "is not below GATEHOUSE_SOURCES" in refusal("/etc/no-such", **admin)
-    assert "command line only" in refusal("hf+https://example.org/a/b@main", **admin)
+    assert "only be named on the command line" in refusal("hf+https://example.org/a/b@main", **admin)
 
     settings.GATEHOUSE_SOURCES = [tmp_path]
     assert resolve_source(text=str(files_folder), **admin).spec == str(files_folder)
