@@ -13,6 +13,7 @@ apps           Django's configuration of this app
 counters       counts of tries in the cache
 enums          states, kinds and reason codes, as data
 errors         what a service raises when it refuses: a sentence, a code and a status
+ids            how ids of repositories, commits and contents are written
 indexing       migration operations that add indexes and checks while the portal runs
 lines          text from strangers on one line
 panels         where other rooms register what they show on pages of a request, model or grant

@@ -93,6 +93,6 @@ def test_a_machine_is_approved_by_the_keyboard_alone(begun: codes.Begun, page: P
     shot(page, "trusted")
     page.get_by_label("Repository", exact=True).fill("acme/eval")
     page.keyboard.press("Enter")
-    page.get_by_text("acme/eval is trusted").wait_for()
+    page.get_by_text("acme/eval is now trusted").wait_for()
     page.set_viewport_size({"width": 390, "height": 800})
     shot(page, "trusted-phone")

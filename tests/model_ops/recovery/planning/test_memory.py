@@ -79,7 +79,7 @@ def small(tmp_path_factory):
 )
 def test_peak_memory_of_a_larger_model_is_that_of_a_smaller(tmp_path, small, growth):
     large = peak(tmp_path, **{**SMALL, **growth})
-    assert abs(large - small) < small * 0.1
+    assert large < small * 1.1  # it may take less: how far reading is ahead of writing depends on the machine
     assert max(small, large) < LIMIT
 
 
