@@ -93,6 +93,10 @@ def running_nginx(
     port = int(environment["NGINX_PORT"].rpartition(":")[2])
     kept = [listening.fileno()] if listening else []
     inherited = {"NGINX": "".join(f"{number};" for number in kept)} if kept else {}
+    if listening:
+        # nginx leaves an inherited socket as it is. On a blocking one, a worker that another was faster than would
+        # sleep in accept() until the next client comes, and all of its own clients with it.
+        listening.setblocking(False)
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [RENDER, "-g", main_options(more)], env={**environment, **inherited}, stderr=stderr, pass_fds=kept
