@@ -35,14 +35,14 @@ class Command(OperatorCommand):
             wanted = "PATH NAMESPACE" if what in {"assign", "withdraw"} else "REPO_ID [NAMESPACE]"
             raise Invalid(f"Write source_rights {what} {wanted}.")
         does = {
-            "assign": self._assign,
-            "withdraw": self._withdraw,
-            "allow": self._allow,
-            "forbid": self._forbid,
+            "assign": self._assign_folder,
+            "withdraw": self._withdraw_folder,
+            "allow": self._allow_repository,
+            "forbid": self._forbid_repository,
         }
         return does[what](name, namespace)
 
-    def _assign(self, path: str, namespace: str) -> Answer:
+    def _assign_folder(self, path: str, namespace: str) -> Answer:
         made = assign.assign_folder(path=path, namespace=namespace)
         lines = [f"Owners in {made.namespace} may name {made.path} and every folder below it."]
         lines += [
@@ -51,20 +51,20 @@ class Command(OperatorCommand):
         ]
         return Answer({"folder": made.path, "namespace": made.namespace}, "\n".join(lines))
 
-    def _withdraw(self, path: str, namespace: str) -> Answer:
+    def _withdraw_folder(self, path: str, namespace: str) -> Answer:
         found = assign.find_assignment(path=path, namespace=namespace)
         assign.withdraw_folder(assigned=found)
         data = {"folder": found.path, "namespace": found.namespace}
         return Answer(data, f"{found.path} is no longer assigned to {found.namespace}.")
 
-    def _allow(self, repo_id: str, namespace: str) -> Answer:
+    def _allow_repository(self, repo_id: str, namespace: str) -> Answer:
         made = assign.allow_repository(repo_id=repo_id, namespace=namespace)
-        return Answer(_told(made), f"{made} may be fetched with the portal's Hub token.")
+        return Answer(_allowance_facts(made), f"{made} may be fetched with the portal's Hub token.")
 
-    def _forbid(self, repo_id: str, namespace: str) -> Answer:
+    def _forbid_repository(self, repo_id: str, namespace: str) -> Answer:
         found = assign.find_allowance(repo_id=repo_id, namespace=namespace)
         assign.withdraw_repository(allowed=found)
-        return Answer(_told(found), f"{found}: no longer fetched with the portal's Hub token.")
+        return Answer(_allowance_facts(found), f"{found}: no longer fetched with the portal's Hub token.")
 
 
 def listed() -> Answer:
@@ -73,7 +73,7 @@ def listed() -> Answer:
     without = assign.folders_without_assignment()
     data = {
         "folders": [{"folder": one.path, "namespace": one.namespace} for one in folders],
-        "repositories": [_told(one) for one in repositories],
+        "repositories": [_allowance_facts(one) for one in repositories],
         "without_assignment": [{"folder": folder, "model": model} for folder, model in without],
     }
     lines = [f"folder      {one}" for one in folders] + [f"repository  {one}" for one in repositories]
@@ -81,5 +81,5 @@ def listed() -> Answer:
     return Answer(data, "\n".join(lines) or "Nothing is assigned or allowed.")
 
 
-def _told(allowed: AllowedRepository) -> dict[str, str]:
+def _allowance_facts(allowed: AllowedRepository) -> dict[str, str]:
     return {"repository": allowed.repo_id, "namespace": allowed.namespace, "hub": allowed.endpoint}
