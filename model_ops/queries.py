@@ -86,7 +86,7 @@ def weights_state(model: GatedModel) -> WeightsState:
     if recovery is None:
         sentence = f"No weights have been added to {model.repo_id} yet: its owner must add them."
         return WeightsState(False, 0, "", sentence)
-    return WeightsState(False, recovery.percent, recovery.state, _sentence(model, recovery))
+    return WeightsState(False, recovery.percent, recovery.state, _unready_sentence(model, recovery))
 
 
 # What everyone may know of why a recovery waits; owners also read what was seen.
@@ -112,7 +112,7 @@ def waiting_words(recovery: Recovery) -> str:
     return f"{why} The next try {next_try}."
 
 
-def _sentence(model: GatedModel, recovery: Recovery) -> str:
+def _unready_sentence(model: GatedModel, recovery: Recovery) -> str:
     if recovery.waiting_for:
         return (
             f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
