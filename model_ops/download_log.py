@@ -138,18 +138,16 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
     rest = ordered = rows.order_by("-started_at", "-pk")
     while True:
         last = rest.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
-        lines = _copy_lines(_rows_down_to(rest, *last) if last else rest, names)
+        portion = rest
+        if last is not None:  # down to the last row, that one included
+            portion = rest.filter(started_at__gte=last[0]).exclude(started_at=last[0], pk__lt=last[1])
+        lines = _copy_lines(portion, names)
         _let_go()
         if lines:
             yield lines
         if last is None:
             return
         rest = _rows_behind(ordered, *last)
-
-
-def _rows_down_to(rows: Rows, moment: datetime, key: int) -> Rows:
-    """Return the rows up to one in the log's order, that one included."""
-    return rows.filter(started_at__gte=moment).exclude(started_at=moment, pk__lt=key)
 
 
 def _let_go() -> None:
@@ -159,8 +157,12 @@ def _let_go() -> None:
 
 
 def _copy_lines(rows: Rows, names: list[str]) -> str:
-    """Return the rows as PostgreSQL writes them, several times as fast as Python does."""
-    cells = {f"cell_{n}": _column_cell(name) for n, name in enumerate(names)}
+    """Return the rows as PostgreSQL writes them, several times as fast as Python does.
+
+    Moments are in UTC, and no text is one that a spreadsheet would take for a formula.
+    """
+    kinds: dict[str, Any] = {"started_at": Moment} | dict.fromkeys(TEXTS, Harmless)
+    cells = {f"cell_{n}": kinds.get(name, F)(name) for n, name in enumerate(names)}
     try:
         sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
     except EmptyResultSet:  # a filter that no row can pass
@@ -169,13 +171,6 @@ def _copy_lines(rows: Rows, names: list[str]) -> str:
     with connection.cursor() as wrapped, wrapped.cursor.copy(command, values) as portion:
         written = b"".join(bytes(block) for block in portion)
     return written.decode()
-
-
-def _column_cell(name: str) -> Any:
-    """Return a column as the table has it: moments in UTC, and no text that a spreadsheet would take for a formula."""
-    if name == "started_at":
-        return Moment(name)
-    return Harmless(name) if name in TEXTS else F(name)
 
 
 class Moment(Func):

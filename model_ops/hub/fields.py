@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
@@ -57,12 +56,6 @@ def tags(card: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _last_modified(facts: Facts) -> datetime:
-    return (
-        max(facts.model.created_at, facts.revision.created_at) if facts.revision else facts.model.created_at
-    )
-
-
 # `expand` takes these names (the client's own list) and nothing else.
 FIELDS: dict[str, Callable[[Facts], Any]] = {
     "author": lambda facts: facts.model.namespace,
@@ -79,7 +72,9 @@ FIELDS: dict[str, Callable[[Facts], Any]] = {
     "gguf": lambda facts: OMIT,
     "inference": lambda facts: OMIT,
     "inferenceProviderMapping": lambda facts: [],
-    "lastModified": lambda facts: moment(_last_modified(facts)),
+    "lastModified": lambda facts: moment(
+        max(facts.model.created_at, facts.revision.created_at) if facts.revision else facts.model.created_at
+    ),
     "library_name": lambda facts: facts.card("library_name"),
     "likes": lambda facts: 0,
     "mask_token": lambda facts: OMIT,

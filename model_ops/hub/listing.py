@@ -112,19 +112,14 @@ def add_last_commits(items: Sequence[Item], files: Sequence[RepoFile], history: 
     before = Window(Lag("blob"), partition_by=F("path"), order_by=F("revision").asc())
     rows = RepoFile.objects.filter(revision__in=history, path__in=[file.path for file in files]).order_by()
     changes = rows.annotate(before=before).filter(Q(before=None) | ~Q(before=F("blob")))
-    newest = _with_folders(dict(changes.order_by("revision").values_list("path", "revision")))
-    commits = Revision.objects.in_bulk({newest[item["path"]] for item in items})
-    for item in items:
-        commit = commits[newest[item["path"]]]
-        item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}
-
-
-def _with_folders(changed: Mapping[str, int]) -> dict[str, int]:
-    """Beside each file's last change that of every folder above it: the newest of what is inside."""
+    changed = dict(changes.order_by("revision").values_list("path", "revision"))
     newest = dict(changed)
-    for path, revision in changed.items():
+    for path, revision in changed.items():  # a folder is as new as the newest file in it
         end = path.rfind("/")
         while end > 0:
             newest[path[:end]] = max(newest.get(path[:end], 0), revision)
             end = path.rfind("/", 0, end)
-    return newest
+    commits = Revision.objects.in_bulk({newest[item["path"]] for item in items})
+    for item in items:
+        commit = commits[newest[item["path"]]]
+        item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}

@@ -78,7 +78,7 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
         with Path(f"{folder}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two recoveries may share a base
             if not target.is_dir():
-                checked = _download_files(endpoint, repo_id, commit, partial, everything == "all", token)
+                checked = _fetch_files(endpoint, repo_id, commit, partial, everything == "all", token)
                 os.sync()
                 partial.rename(target)
                 shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's notes for going on
@@ -103,7 +103,7 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
     return 0
 
 
-def _download_files(
+def _fetch_files(
     endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool, token: str
 ) -> str:
     from huggingface_hub import HfApi
@@ -118,11 +118,8 @@ def _download_files(
         lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True))
     )
     ignored = [] if everything or not any(f.path.endswith(".safetensors") for f in tree) else OTHER_FORMATS
-    files = [
-        far
-        for item in tree
-        if (far := _read_far_file(item)) and not any(fnmatch(far.path, p) for p in ignored)
-    ]
+    found = [far for item in tree if (far := _read_far_file(item))]
+    files = [far for far in found if not any(fnmatch(far.path, p) for p in ignored)]
     _check_room(partial, files)
     total = sum(file.size for file in files)
     done = threading.Event()

@@ -34,37 +34,25 @@ class Command(OperatorCommand):
         if not name or (not namespace and what in {"assign", "withdraw"}):
             wanted = "PATH NAMESPACE" if what in {"assign", "withdraw"} else "REPO_ID [NAMESPACE]"
             raise Invalid(f"Write source_rights {what} {wanted}.")
-        does = {
-            "assign": self._assign_folder,
-            "withdraw": self._withdraw_folder,
-            "allow": self._allow_repository,
-            "forbid": self._forbid_repository,
-        }
-        return does[what](name, namespace)
-
-    def _assign_folder(self, path: str, namespace: str) -> Answer:
-        made = assign.assign_folder(path=path, namespace=namespace)
-        lines = [f"Owners in {made.namespace} may name {made.path} and every folder below it."]
-        lines += [
-            f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other."
-            for other in assign.others_who_may(made)
-        ]
-        return Answer({"folder": made.path, "namespace": made.namespace}, "\n".join(lines))
-
-    def _withdraw_folder(self, path: str, namespace: str) -> Answer:
-        found = assign.find_assignment(path=path, namespace=namespace)
-        assign.withdraw_folder(assigned=found)
-        data = {"folder": found.path, "namespace": found.namespace}
-        return Answer(data, f"{found.path} is no longer assigned to {found.namespace}.")
-
-    def _allow_repository(self, repo_id: str, namespace: str) -> Answer:
-        made = assign.allow_repository(repo_id=repo_id, namespace=namespace)
-        return Answer(_allowance_facts(made), f"{made} may be fetched with the portal's Hub token.")
-
-    def _forbid_repository(self, repo_id: str, namespace: str) -> Answer:
-        found = assign.find_allowance(repo_id=repo_id, namespace=namespace)
-        assign.withdraw_repository(allowed=found)
-        return Answer(_allowance_facts(found), f"{found}: no longer fetched with the portal's Hub token.")
+        if what == "assign":
+            folder = assign.assign_folder(path=name, namespace=namespace)
+            lines = [f"Owners in {folder.namespace} may name {folder.path} and every folder below it."]
+            lines += [
+                f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other."
+                for other in assign.others_who_may(folder)
+            ]
+            return Answer({"folder": folder.path, "namespace": folder.namespace}, "\n".join(lines))
+        if what == "withdraw":
+            folder = assign.find_assignment(path=name, namespace=namespace)
+            assign.withdraw_folder(assigned=folder)
+            data = {"folder": folder.path, "namespace": folder.namespace}
+            return Answer(data, f"{folder.path} is no longer assigned to {folder.namespace}.")
+        if what == "allow":
+            allowed = assign.allow_repository(repo_id=name, namespace=namespace)
+            return Answer(_allowance_facts(allowed), f"{allowed} may be fetched with the portal's Hub token.")
+        allowed = assign.find_allowance(repo_id=name, namespace=namespace)
+        assign.withdraw_repository(allowed=allowed)
+        return Answer(_allowance_facts(allowed), f"{allowed}: no longer fetched with the portal's Hub token.")
 
 
 def listed() -> Answer:
