@@ -1,9 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class ModelOpsConfig(AppConfig):
     name = "model_ops"
-    verbose_name = "weights"
+    verbose_name = _("weights")
 
     def ready(self) -> None:
         from access_requests import panels as registered

@@ -94,15 +94,18 @@ class Places:
             if len(self._taken) >= self.here():
                 return Room.FULL
             self._taken.add(place)
-        room = self._ask(place)
+        room = self._ask_server(place)
         if room is None:
             room = self._room_in_share(holder)
         if room != Room.FREE:
             with self._lock:
                 self._taken.discard(place)
-            self._free(place)  # a renewal may have come before the question
+            self._free_place(place)  # a renewal may have come before the question
             return room
-        self._renew_from_now_on()
+        with self._lock:
+            starts, self._renewing = not self._renewing, True
+        if starts:
+            threading.Thread(target=self._renew_places, name=f"places-{self.kind}", daemon=True).start()
         return place
 
     def give_back(self, place: Place) -> None:
@@ -111,16 +114,18 @@ class Places:
             if place not in self._taken:
                 return
             self._taken.remove(place)
-        self._free(place)
+        self._free_place(place)
 
-    def _free(self, place: Place) -> None:
-        self._call(lambda server: [server.zrem(key, place.name) for key in self._keys(place.holder)])
+    def _free_place(self, place: Place) -> None:
+        self._call_server(
+            lambda server: [server.zrem(key, place.name) for key in self._place_keys(place.holder)]
+        )
 
-    def _ask(self, place: Place, *, counts: bool = True) -> Room | None:
+    def _ask_server(self, place: Place, *, counts: bool = True) -> Room | None:
         """Take the place at the server, or renew it; None while it does not answer."""
         limits = [self.lease, self.most(), self.most_each(), int(counts)]
-        answer = self._call(
-            lambda server: server.eval(TAKE, 2, *self._keys(place.holder), place.name, *limits)
+        answer = self._call_server(
+            lambda server: server.eval(TAKE, 2, *self._place_keys(place.holder), place.name, *limits)
         )
         return None if answer is None else Room(answer)
 
@@ -128,21 +133,14 @@ class Places:
         """Whether this process has room by itself; the new place is among those taken."""
         with self._lock:
             taken = Counter(place.holder for place in self._taken)
-        if taken.total() > _share(self.most()):
+        if taken.total() > _own_share(self.most()):
             return Room.FULL
-        return Room.PERSON_FULL if taken[holder] > _share(self.most_each()) else Room.FREE
+        return Room.PERSON_FULL if taken[holder] > _own_share(self.most_each()) else Room.FREE
 
-    def _keys(self, holder: str) -> list[str]:
+    def _place_keys(self, holder: str) -> list[str]:
         return [f"gatehouse:places:{self.kind}", f"gatehouse:places:{self.kind}:{holder}"]
 
-    def _renew_from_now_on(self) -> None:
-        with self._lock:
-            if self._renewing:
-                return
-            self._renewing = True
-        threading.Thread(target=self._renew, name=f"places-{self.kind}", daemon=True).start()
-
-    def _renew(self) -> None:
+    def _renew_places(self) -> None:
         """Renew what is taken, also at a server that has forgotten it; ends when nothing is taken any more."""
         while True:
             time.sleep(self.renew_every)
@@ -152,30 +150,27 @@ class Places:
                     self._renewing = False
                     return
             for place in taken:
-                self._ask(place, counts=False)
+                self._ask_server(place, counts=False)
                 if place not in self._taken:  # given back meanwhile
-                    self._free(place)
+                    self._free_place(place)
 
-    def _call(self, question: Callable[[Any], Answer]) -> Answer | None:
+    def _call_server(self, question: Callable[[Any], Answer]) -> Answer | None:
         """Return the server's answer, or None while it is away."""
         if time.monotonic() < self._away_until:
             return None
         try:
-            return question(self._connected())
+            if self._server is None or self._pid != os.getpid():
+                self._server = redis.Redis.from_url(
+                    settings.REDIS_URL, socket_connect_timeout=ANSWER_WITHIN, socket_timeout=ANSWER_WITHIN
+                )
+                self._pid = os.getpid()
+            return question(self._server)
         except (redis.RedisError, OSError) as error:
             self._away_until = time.monotonic() + AWAY
             log.warning("Valkey does not answer, so this process keeps to its share of places: %s", error)
             return None
 
-    def _connected(self) -> Any:
-        if self._server is None or self._pid != os.getpid():
-            self._server = redis.Redis.from_url(
-                settings.REDIS_URL, socket_connect_timeout=ANSWER_WITHIN, socket_timeout=ANSWER_WITHIN
-            )
-            self._pid = os.getpid()
-        return self._server
 
-
-def _share(most: int) -> int:
-    """What one web process may use by itself."""
+def _own_share(most: int) -> int:
+    """Return how many places one web process may use by itself."""
     return max(1, most // settings.GATEHOUSE_WEB_PROCESSES)

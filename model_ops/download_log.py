@@ -77,43 +77,38 @@ def narrowed(
     if model:
         rows = rows.filter(model__in=list(models_named(model).values_list("pk", flat=True)))
     if person:
-        rows = rows.filter(user__in=_named(person))
+        # The keys of those who have this user name or address, as the unique indexes have them.
+        name, email = Exact(Lower("username"), person.lower()), Exact(Lower("email"), person.lower())
+        people = get_user_model().objects.filter(Q(name) | Q(email, ~Q(email="")))
+        rows = rows.filter(user__in=list(people.values_list("pk", flat=True)))
     if since:
-        rows = rows.filter(started_at__gte=_midnight(since))
+        rows = rows.filter(started_at__gte=_day_start(since))
     if until and until < date.max:  # behind the last day there is none
-        rows = rows.filter(started_at__lt=_midnight(until) + timedelta(days=1))
+        rows = rows.filter(started_at__lt=_day_start(until) + timedelta(days=1))
     return rows
 
 
-def _named(person: str) -> list[int]:
-    """Return the keys of those who have this user name or address, as the unique indexes have them."""
-    named = Q(Exact(Lower("username"), person.lower())) | Q(
-        Exact(Lower("email"), person.lower()), ~Q(email="")
-    )
-    return list(get_user_model().objects.filter(named).values_list("pk", flat=True))
-
-
-def _midnight(day: date) -> datetime:
+def _day_start(day: date) -> datetime:
     return datetime.combine(day, time.min, tzinfo=UTC)
 
 
 def page_of(rows: Rows, *, before: str = "") -> Page:
     """The newest rows, or those before a page's end; by index, however many there are. Nonsense begins again."""
-    place = _place(before)
+    place = _parse_place(before)
     if place:
-        rows = _behind(rows, *place)
+        rows = _rows_behind(rows, *place)
     ordered = rows.order_by("-started_at", "-pk").select_related("model", "user", "token")
     found = list(ordered.defer("model__card", "model__card_data")[: PER_PAGE + 1])
     last = found[PER_PAGE - 1] if len(found) > PER_PAGE else None
     return Page(found[:PER_PAGE], f"{last.started_at.isoformat()}~{last.pk}" if last else "")
 
 
-def _behind(rows: Rows, moment: datetime, key: int) -> Rows:
+def _rows_behind(rows: Rows, moment: datetime, key: int) -> Rows:
     """Return the rows that follow one in the log's order, the newest first; the index begins there."""
     return rows.filter(started_at__lte=moment).exclude(started_at=moment, pk__gte=key)
 
 
-def _place(text: str) -> tuple[datetime, int] | None:
+def _parse_place(text: str) -> tuple[datetime, int] | None:
     moment, _, number = text.partition("~")
     try:
         place = datetime.fromisoformat(moment), int(number)
@@ -143,18 +138,16 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
     rest = ordered = rows.order_by("-started_at", "-pk")
     while True:
         last = rest.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
-        lines = _lines(_down_to(rest, *last) if last else rest, names)
+        portion = rest
+        if last is not None:  # down to the last row, that one included
+            portion = rest.filter(started_at__gte=last[0]).exclude(started_at=last[0], pk__lt=last[1])
+        lines = _copy_lines(portion, names)
         _let_go()
         if lines:
             yield lines
         if last is None:
             return
-        rest = _behind(ordered, *last)
-
-
-def _down_to(rows: Rows, moment: datetime, key: int) -> Rows:
-    """Return the rows up to one in the log's order, that one included."""
-    return rows.filter(started_at__gte=moment).exclude(started_at=moment, pk__lt=key)
+        rest = _rows_behind(ordered, *last)
 
 
 def _let_go() -> None:
@@ -163,9 +156,13 @@ def _let_go() -> None:
         connection.close()
 
 
-def _lines(rows: Rows, names: list[str]) -> str:
-    """Return the rows as PostgreSQL writes them, several times as fast as Python does."""
-    cells = {f"cell_{n}": _cell(name) for n, name in enumerate(names)}
+def _copy_lines(rows: Rows, names: list[str]) -> str:
+    """Return the rows as PostgreSQL writes them, several times as fast as Python does.
+
+    Moments are in UTC, and no text is one that a spreadsheet would take for a formula.
+    """
+    kinds: dict[str, Any] = {"started_at": Moment} | dict.fromkeys(TEXTS, Harmless)
+    cells = {f"cell_{n}": kinds.get(name, F)(name) for n, name in enumerate(names)}
     try:
         sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
     except EmptyResultSet:  # a filter that no row can pass
@@ -174,13 +171,6 @@ def _lines(rows: Rows, names: list[str]) -> str:
     with connection.cursor() as wrapped, wrapped.cursor.copy(command, values) as portion:
         written = b"".join(bytes(block) for block in portion)
     return written.decode()
-
-
-def _cell(name: str) -> Any:
-    """Return a column as the table has it: moments in UTC, and no text that a spreadsheet would take for a formula."""
-    if name == "started_at":
-        return Moment(name)
-    return Harmless(name) if name in TEXTS else F(name)
 
 
 class Moment(Func):

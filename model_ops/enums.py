@@ -1,49 +1,50 @@
 """The words of the weights side, as data."""
 
 from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
 
 
 class SourceKind(TextChoices):
-    FOLDER = "folder", "folder on the server"
-    HUB = "hub", "repository at a commit"
-    UPLOAD = "upload", "uploaded revision"
+    FOLDER = "folder", _("folder on the server")
+    HUB = "hub", _("repository at a commit")
+    UPLOAD = "upload", _("uploaded revision")
 
 
 class RecoveryState(TextChoices):
-    PLANNED = "planned", "planned"
-    RUNNING = "running", "running"
-    READY = "ready", "ready"
-    REFUSED = "refused", "refused"
-    FAILED = "failed", "failed"
-    CANCELLED = "cancelled", "cancelled"
+    PLANNED = "planned", _("planned")
+    RUNNING = "running", _("running")
+    READY = "ready", _("ready")
+    REFUSED = "refused", _("refused")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
 
 
 class WaitsFor(TextChoices):
     """What a recovery cannot go on without for now; all of it may come by itself or by someone's hand."""
 
-    ROOM = "room", "room on the disk"
-    STORE = "store", "the weights folder"
-    SOURCE = "source", "a source folder"
-    REMOTE = "remote", "the remote Hub"
-    MEMORY = "memory", "memory"
-    DEVICE = "device", "the GPU"
-    AGAIN = "again", "the next try"
+    ROOM = "room", _("room on the disk")
+    STORE = "store", _("the weights folder")
+    SOURCE = "source", _("a source folder")
+    REMOTE = "remote", _("the remote Hub")
+    MEMORY = "memory", _("memory")
+    DEVICE = "device", _("the GPU")
+    AGAIN = "again", _("the next try")
 
 
 class ShardState(TextChoices):
-    PLANNED = "planned", "planned"
-    RUNNING = "running", "running"
-    DONE = "done", "done"
+    PLANNED = "planned", _("planned")
+    RUNNING = "running", _("running")
+    DONE = "done", _("done")
 
 
 class Method(TextChoices):
-    RECOVER = "recover", "base + diff"
-    COPY = "copy", "files as they are"
+    RECOVER = "recover", _("base + diff")
+    COPY = "copy", _("files as they are")
 
 
 class DiffMethod(TextChoices):
-    ADD = "add", "a difference of values"
-    XOR = "xor", "an exclusive or of files (OpenAssistant)"
+    ADD = "add", _("a difference of values")
+    XOR = "xor", _("an exclusive or of files (OpenAssistant)")
 
 
 class Dtype(TextChoices):
@@ -53,49 +54,49 @@ class Dtype(TextChoices):
 
 
 class Compat(TextChoices):
-    WEIGHT_DIFF = "weight_diff", "weight_diff (Alpaca, Tulu)"
-    FASTCHAT = "fastchat", "FastChat (Vicuna)"
+    WEIGHT_DIFF = "weight_diff", _("weight_diff (Alpaca, Tulu)")
+    FASTCHAT = "fastchat", _("FastChat (Vicuna)")
 
 
 class ResizePolicy(TextChoices):
-    MEAN = "mean", "mean of the base's rows"
-    ZERO = "zero", "zero"
-    SKIP = "skip", "the diff's row as it is"
-    CUT = "cut", "the base's first rows, where it has more"
-    ERROR = "error", "refuse"
+    MEAN = "mean", _("mean of the base's rows")
+    ZERO = "zero", _("zero")
+    SKIP = "skip", _("the diff's row as it is")
+    CUT = "cut", _("the base's first rows, where it has more")
+    ERROR = "error", _("refuse")
 
 
 class DiffOnly(TextChoices):
-    REFUSE = "refuse", "refuse"
-    COPY = "copy", "taken from the diff as they are"
+    REFUSE = "refuse", _("refuse")
+    COPY = "copy", _("taken from the diff as they are")
 
 
 class DeliveryState(TextChoices):
-    WAITING = "waiting", "waiting for weights"
-    READY = "ready", "told: ready"
-    FAILED = "failed", "told: failed"
-    OVER = "over", "access ended"
+    WAITING = "waiting", _("waiting for weights")
+    READY = "ready", _("told: ready")
+    FAILED = "failed", _("told: failed")
+    OVER = "over", _("access ended")
 
 
 class SmokeState(TextChoices):
-    WAITING = "waiting", "waiting for a worker"
-    RUNNING = "running", "running"
-    ANSWERED = "answered", "answered"
-    FAILED = "failed", "failed"
-    REFUSED = "refused", "not run"
+    WAITING = "waiting", _("waiting for a worker")
+    RUNNING = "running", _("running")
+    ANSWERED = "answered", _("answered")
+    FAILED = "failed", _("failed")
+    REFUSED = "refused", _("not run")
 
 
 class DownloadMode(TextChoices):
-    OWN = "own", "sent by Gatehouse"
-    NGINX = "nginx", "handed to nginx"
-    S3 = "s3", "link to the bucket"
+    OWN = "own", _("sent by Gatehouse")
+    NGINX = "nginx", _("handed to nginx")
+    S3 = "s3", _("link to the bucket")
 
 
 class DownloadState(TextChoices):
-    RUNNING = "running", "being sent"
-    COMPLETE = "complete", "complete"
-    PARTIAL = "partial", "ended early"
-    CUT = "cut", "cut off"
-    WAITING = "waiting", "waiting for nginx's log"
-    UNKNOWN = "unknown", "not in nginx's log"
-    HANDED_OVER = "handed_over", "handed over"
+    RUNNING = "running", _("being sent")
+    COMPLETE = "complete", _("complete")
+    PARTIAL = "partial", _("ended early")
+    CUT = "cut", _("cut off")
+    WAITING = "waiting", _("waiting for nginx's log")
+    UNKNOWN = "unknown", _("not in nginx's log")
+    HANDED_OVER = "handed_over", _("handed over")

@@ -24,20 +24,20 @@ MOVING = (RecoveryState.PLANNED, RecoveryState.RUNNING)
 
 def case_panel(request: AccessRequest, http_request: HttpRequest) -> str:
     """For the reviewer of a request: what approving will set going, and how far it is."""
-    return _render("model_ops/case_panel.html", request.model, http_request)
+    return _render_panel("model_ops/case_panel.html", request.model, http_request)
 
 
 def model_panel(model: GatedModel, http_request: HttpRequest) -> str:
     """For everyone on the model's page: what is published; its owners also see the plan."""
-    return _render("model_ops/model_panel.html", model, http_request)
+    return _render_panel("model_ops/model_panel.html", model, http_request)
 
 
 def access_panel(model: GatedModel, http_request: HttpRequest) -> str:
     """For someone who may read the model: how far its weights are."""
-    return _render("model_ops/access_panel.html", model, http_request)
+    return _render_panel("model_ops/access_panel.html", model, http_request)
 
 
-def _render(template: str, model: GatedModel, http_request: HttpRequest) -> str:
+def _render_panel(template: str, model: GatedModel, http_request: HttpRequest) -> str:
     return render_to_string(template, weights_context(model, http_request), request=http_request)
 
 
@@ -45,16 +45,22 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
     """What the panels' templates use."""
     recovery, revision = current_recovery(model), published(model)
     facts = _published_facts(revision)
+    manifest = facts["manifest"]
+    granted = False
+    if recovery and not revision:
+        # A live grant: its message may still be on the way, or lost until the next look for such grants.
+        now = timezone.now()
+        granted = model.grants.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now).exists()
     owner, reviewer = is_owner(http_request.user, model), is_reviewer(http_request.user, model)
     return {
         "model": model,
         "recovery": recovery,
         "revision": revision,
         "bytes_published": facts["size"] or 0,
-        "is_diff": _is_diff(facts["manifest"]),
+        "is_diff": manifest is not None and is_diff(read_part(blob_path(manifest), 0, MANIFEST_HEAD)),
         "moving": is_moving(recovery),
         "waiting": waiting_words(recovery) if recovery else "",
-        "granted": bool(recovery and not revision and _somebody_waits(model)),
+        "granted": granted,
         "replacing": bool(revision and recovery and recovery.state != RecoveryState.READY),
         "smoke": smoke_run(recovery) if reviewer else None,
         "shows_plan": reviewer,
@@ -68,17 +74,6 @@ def _published_facts(revision: Revision | None) -> dict[str, Any]:
         return {"size": 0, "manifest": None}
     manifest = Max("blob_id", filter=Q(path=MANIFEST))
     return revision.files.aggregate(size=Sum("blob__size"), manifest=manifest)
-
-
-def _is_diff(manifest: str | None) -> bool:
-    """Return whether what is published is a diff, by the beginning of its manifest."""
-    return manifest is not None and is_diff(read_part(blob_path(manifest), 0, MANIFEST_HEAD))
-
-
-def _somebody_waits(model: GatedModel) -> bool:
-    """A live grant: its message may still be on the way, or lost until the next look for such grants."""
-    now = timezone.now()
-    return model.grants.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now).exists()
 
 
 def is_moving(recovery: Recovery | None) -> bool:

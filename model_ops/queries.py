@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db.models import F, Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from access_requests.access.compiled_query import SAMPLE_NUMBER, CompiledQuery
 from access_requests.models import GatedModel
@@ -86,17 +88,21 @@ def weights_state(model: GatedModel) -> WeightsState:
     if recovery is None:
         sentence = f"No weights have been added to {model.repo_id} yet: its owner must add them."
         return WeightsState(False, 0, "", sentence)
-    return WeightsState(False, recovery.percent, recovery.state, _sentence(model, recovery))
+    return WeightsState(False, recovery.percent, recovery.state, _unready_sentence(model, recovery))
 
 
 # What everyone may know of why a recovery waits; owners also read what was seen.
 WAITING = {
-    WaitsFor.ROOM: "The portal's disk has no room for these weights at the moment.",
-    WaitsFor.STORE: "The disk that holds the portal's weights is not connected at the moment.",
-    WaitsFor.SOURCE: "The disk that these weights are made from is not connected at the moment.",
-    WaitsFor.REMOTE: "The remote Hub that these weights come from does not answer at the moment.",
-    WaitsFor.MEMORY: "There was not enough memory to make these weights.",
-    WaitsFor.DEVICE: "The GPU that makes these weights failed or was busy.",
+    WaitsFor.ROOM: gettext_lazy("The portal's disk has no room for these weights at the moment."),
+    WaitsFor.STORE: gettext_lazy("The disk that holds the portal's weights is not connected at the moment."),
+    WaitsFor.SOURCE: gettext_lazy(
+        "The disk that these weights are made from is not connected at the moment."
+    ),
+    WaitsFor.REMOTE: gettext_lazy(
+        "The remote Hub that these weights come from does not answer at the moment."
+    ),
+    WaitsFor.MEMORY: gettext_lazy("There was not enough memory to make these weights."),
+    WaitsFor.DEVICE: gettext_lazy("The GPU that makes these weights failed or was busy."),
 }
 
 
@@ -104,15 +110,23 @@ def waiting_words(recovery: Recovery) -> str:
     """Return why the recovery waits and what comes next, for everyone on a page; "" where it waits for nothing."""
     if not recovery.waiting_for:
         return ""
-    times = "once" if recovery.tries <= 1 else f"{recovery.tries} times"
-    why = WAITING.get(WaitsFor(recovery.waiting_for), f"The work on these weights was interrupted {times}.")
+    tries = max(1, recovery.tries)
+    interrupted = ngettext(
+        "The work on these weights was interrupted once.",
+        "The work on these weights was interrupted %(tries)d times.",
+        tries,
+    )
+    why = WAITING.get(WaitsFor(recovery.waiting_for)) or interrupted % {"tries": tries}
     if recovery.waiting_for == WaitsFor.ROOM:
-        return f"{why} They are made as soon as there is room; you don't have to start them again."
-    next_try = f"starts at {recovery.retry_at:%H:%M} UTC" if recovery.retry_at else "starts by itself"
-    return f"{why} The next try {next_try}."
+        then = _("They are made as soon as there is room; you don't have to start them again.")
+    elif recovery.retry_at:
+        then = _("The next try starts at %(time)s UTC.") % {"time": f"{recovery.retry_at:%H:%M}"}
+    else:
+        then = _("The next try starts by itself.")
+    return f"{why} {then}"
 
 
-def _sentence(model: GatedModel, recovery: Recovery) -> str:
+def _unready_sentence(model: GatedModel, recovery: Recovery) -> str:
     if recovery.waiting_for:
         return (
             f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -18,7 +19,7 @@ def progress(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     """The progress of a model's weights, for those who may read it; at the end the page around it is loaded again."""
     model = find_model(f"{namespace}/{name}")
     if model is None or not access_of(request.user, model).allowed:
-        raise Http404(f"There is no progress of {namespace}/{name} to show here.")
+        raise Http404(_("There is no progress of %(model)s to show here.") % {"model": f"{namespace}/{name}"})
     context = weights_context(model, request)
     response = render(request, "model_ops/progress.html", context)
     if not context["moving"]:

@@ -11,6 +11,8 @@ from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.admin.base import ReadOnlyAdmin
 from access_requests.admin.lists import MOST, PARTIAL
@@ -35,7 +37,12 @@ class DownloadAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["state", "mode", "started_at"]
     search_fields = ["request_id"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = f"A model, a person or a request's id. Pages show at most the newest {MOST:,} rows. The CSV has all of them."
+    search_help_text = format_lazy(
+        _(
+            "A model, a person or a request's id. Pages show at most the newest {most} rows. The CSV has all of them."
+        ),
+        most=f"{MOST:,}",
+    )
     finds_signs = True
     list_select_related = ["model", "user"]
     ordering = ["-started_at", "-pk"]

@@ -10,8 +10,10 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.admin.base import say, signed_in
 from access_requests.admin.catalogue import GatedModelAdmin
@@ -27,7 +29,9 @@ from model_ops.services.revisions.licence_files import prompt_as_licence
 from model_ops.services.revisions.publish import publish_revision
 from model_ops.services.sources.rights import folders_of, namespaces_of
 
-SOURCE = "A folder on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
+SOURCE = gettext_lazy(
+    "A folder on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
+)
 SOURCES = ["base", "diff", "files"]
 CHOICES = [
     "method", "compat", "dtype", "resize_policy", "max_shard_size", "keep_rotary", "expected_sum", "sum_tolerance",
@@ -39,44 +43,63 @@ LINE = forms.TextInput(attrs={"class": "vLargeTextField"})
 class SourcesForm(forms.Form):
     """Base and diff, or files that are published as they are."""
 
-    base = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
-    diff = forms.CharField(required=False, max_length=1000, help_text=SOURCE, widget=LINE)
+    base = forms.CharField(
+        label=gettext_lazy("Base"), required=False, max_length=1000, help_text=SOURCE, widget=LINE
+    )
+    diff = forms.CharField(
+        label=gettext_lazy("Diff"), required=False, max_length=1000, help_text=SOURCE, widget=LINE
+    )
     files = forms.CharField(  # type: ignore[assignment]  # Django takes fields out of the class
+        label=gettext_lazy("Files"),
         required=False,
         max_length=1000,
         widget=LINE,
-        help_text=f"Weights that are published as they are, instead of base and diff. {SOURCE}",
+        help_text=gettext_lazy(
+            "Weights that are published as they are, instead of base and diff. "
+            "A folder on the server, hf:REPO_ID@REVISION, or gatehouse:REPO_ID@COMMIT for an upload."
+        ),
     )
-    method = forms.ChoiceField(label="The diff is", choices=DiffMethod.choices, required=False)
-    compat = forms.ChoiceField(label="Diff made by", choices=Compat.choices, required=False)
-    dtype = forms.ChoiceField(choices=[("", "as that tool does"), *Dtype.choices], required=False)
+    method = forms.ChoiceField(label=gettext_lazy("The diff is"), choices=DiffMethod.choices, required=False)
+    compat = forms.ChoiceField(label=gettext_lazy("Diff made by"), choices=Compat.choices, required=False)
+    dtype = forms.ChoiceField(
+        label=gettext_lazy("Dtype"),
+        choices=[("", gettext_lazy("as that tool does")), *Dtype.choices],
+        required=False,
+    )
     resize_policy = forms.ChoiceField(
-        label="Added vocabulary rows",
-        choices=[("", "as the diff says, otherwise the mean"), *ResizePolicy.choices],
+        label=gettext_lazy("Added vocabulary rows"),
+        choices=[("", gettext_lazy("as the diff says, otherwise the mean")), *ResizePolicy.choices],
         required=False,
     )
     max_shard_size = forms.CharField(
-        label="Largest file", max_length=20, required=False, help_text="Like 2500MB; 5GB if left empty."
+        label=gettext_lazy("Largest file"),
+        max_length=20,
+        required=False,
+        help_text=gettext_lazy("Like 2500MB; 5GB if left empty."),
     )
-    keep_rotary = forms.BooleanField(label="Keep rotary buffers", required=False)
+    keep_rotary = forms.BooleanField(label=gettext_lazy("Keep rotary buffers"), required=False)
     expected_sum = forms.FloatField(
-        label="Sum of all parameters", required=False, help_text="Sum of all recovered weights, as published."
+        label=gettext_lazy("Sum of all parameters"),
+        required=False,
+        help_text=gettext_lazy("Sum of all recovered weights, as published."),
     )
     sum_tolerance = forms.FloatField(
-        label="Allowed difference",
+        label=gettext_lazy("Allowed difference"),
         required=False,
         min_value=0,
-        help_text="If left empty: 0.01, or a millionth of a large sum.",
+        help_text=gettext_lazy("If left empty: 0.01, or a millionth of a large sum."),
     )
     tied = forms.CharField(
-        label="Names of one tensor",
+        label=gettext_lazy("Names of one tensor"),
         max_length=1000,
         required=False,
-        help_text="Only if the sources do not show it: lm_head.weight=model.embed_tokens.weight, or none.",
+        help_text=gettext_lazy(
+            "Only if the sources do not show it: lm_head.weight=model.embed_tokens.weight, or none."
+        ),
     )
     diff_only = forms.ChoiceField(
-        label="Tensors that are only in the diff",
-        choices=[("", "as the diff says, otherwise refuse"), *DiffOnly.choices],
+        label=gettext_lazy("Tensors that are only in the diff"),
+        choices=[("", gettext_lazy("as the diff says, otherwise refuse")), *DiffOnly.choices],
         required=False,
     )
 
@@ -84,33 +107,36 @@ class SourcesForm(forms.Form):
 def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
     """Say which sources this person may name, for a model of the namespace or (empty) for any of theirs."""
     if user.is_superuser:
-        roots = (
-            ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
-            or "none, until GATEHOUSE_SOURCES names one"
-        )
-        return format_html("You can name folders below: {}.", roots)
+        roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
+        if not roots:
+            return format_html(
+                "{}", _("You can name folders below: none, until GATEHOUSE_SOURCES names one.")
+            )
+        return format_html("{}", _("You can name folders below: %(folders)s.") % {"folders": roots})
     namespaces = [namespace] if namespace else namespaces_of(user)
     folders = [(name, folder) for name in namespaces for folder in folders_of(name)]
     if not folders:
         return format_html(
             "{}",
-            "No folder is assigned to your namespace: name a repository or an upload, or ask a superuser to assign one.",
+            _(
+                "No folder is assigned to your namespace: name a repository or an upload, or ask a superuser to assign one."
+            ),
         )
-    lines = format_html_join(", ", "{} (for {})", ((folder, name) for name, folder in folders))
-    return format_html("You can name these folders and the folders below them: {}.", lines)
+    one = _("%(folder)s (for %(namespace)s)")
+    named = ", ".join(one % {"folder": folder, "namespace": name} for name, folder in folders)
+    return format_html(
+        "{}", _("You can name these folders and the folders below them: %(folders)s.") % {"folders": named}
+    )
 
 
-def _prepared(given: dict[str, Any], actor: Any, repo_id: str) -> PreparedWeights:
+def _prepare_from_form(given: dict[str, Any], actor: Any, repo_id: str) -> PreparedWeights:
     """Return the plan of a form's sources and choices; what was left empty is the engine's default."""
     sources = {name: given[name] for name in SOURCES}
-    choices = {name: given[name] for name in CHOICES if not _is_left_empty(given[name])}
+    # A zero is a number that someone typed.
+    empty = [name for name in CHOICES if given[name] is None or given[name] is False or given[name] == ""]
+    choices = {name: given[name] for name in CHOICES if name not in empty}
     namespace = repo_id.partition("/")[0]
     return prepare_weights(**sources, options=choices, in_admin=True, actor=actor, namespace=namespace)
-
-
-def _is_left_empty(value: Any) -> bool:
-    """A zero is a number that someone typed."""
-    return value is None or value is False or value == ""
 
 
 class AddModelWithWeightsForm(SourcesForm, AddModelForm):
@@ -132,32 +158,32 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: GatedModel | None = None) -> list[Any]:
         sets = super().get_fieldsets(request, obj)
         if obj:
-            return [*sets, ("Weights", {"fields": ["weights", "plan"]})]
+            return [*sets, (_("Weights"), {"fields": ["weights", "plan"]})]
         about = what_may_be_named(signed_in(request))
-        return [*sets, ("Weights", {"fields": [*SOURCES, *CHOICES], "description": about})]
+        return [*sets, (_("Weights"), {"fields": [*SOURCES, *CHOICES], "description": about})]
 
-    @admin.display(description="weights")
+    @admin.display(description=gettext_lazy("weights"))
     def weights(self, model: GatedModel) -> str:
         state = weights_state(model)
-        return (
-            f"{state.state}, {state.percent} %" if state.state and not state.ready else state.state or "none"
-        )
+        if state.state and not state.ready:
+            return _("%(state)s, %(percent)s %%") % {"state": state.state, "percent": state.percent}
+        return state.state or _("none")
 
-    @admin.display(description="plan")
+    @admin.display(description=gettext_lazy("plan"))
     def plan(self, model: GatedModel) -> SafeString:
         recovery = current_recovery(model)
-        text = recovery.plan.get("text", "") if recovery else "No weights yet."
+        text = recovery.plan.get("text", "") if recovery else _("No weights yet.")
         return format_html(
             '<pre class="plan">{}</pre>', "\n".join(filter(None, [text, recovery.error if recovery else ""]))
         )
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
         check_new(fields["repo_id"], asker=signed_in(request))
-        prepared = _prepared(given, signed_in(request), fields["repo_id"])
+        prepared = _prepare_from_form(given, signed_in(request), fields["repo_id"])
         if not fields["licences"]:
             fields["licences"] = prompt_as_licence(understand_card(fields["card"]).form.prompt)
-        model, _ = add_model_with_weights(prepared=prepared, **fields)
-        messages.info(request, "The weights are made when the first person gets access.")
+        model = add_model_with_weights(prepared=prepared, **fields)[0]
+        messages.info(request, _("The weights are made when the first person gets access."))
         return model
 
     def published(self, request: HttpRequest, model: GatedModel) -> None:
@@ -176,12 +202,12 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         form = SourcesForm(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             try:
-                prepared = _prepared(form.cleaned_data, signed_in(request), model.repo_id)
+                prepared = _prepare_from_form(form.cleaned_data, signed_in(request), model.repo_id)
                 update_model(model=model, prepared=prepared, actor=signed_in(request))
             except RuleError as error:
                 say(request, error)
             else:
-                messages.success(request, "These are the model's weights from now on.")
+                messages.success(request, _("These are the model's weights from now on."))
                 return redirect("admin:access_requests_gatedmodel_change", model.pk)
         return self._page(
             request,
@@ -189,7 +215,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
             "weights",
             {
                 "form": form,
-                "title": "Weights",
+                "title": _("Weights"),
                 "plan": self.plan(model),
                 "may_be_named": what_may_be_named(signed_in(request), model.namespace),
             },

@@ -13,6 +13,8 @@ from django.template.loader import render_to_string
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from access_requests.access.permissions import decidable_models, is_owner
@@ -78,40 +80,40 @@ class RecoveryAdmin(ReadOnlyAdmin):
             ),
         ]
 
-    @admin.display(description="models")
+    @admin.display(description=gettext_lazy("models"))
     def models(self, recovery: Recovery) -> str:
         return ", ".join(weights.model.repo_id for weights in recovery.shown)  # type: ignore[attr-defined]
 
-    @admin.display(description="done")
+    @admin.display(description=gettext_lazy("done"))
     def percent_done(self, recovery: Recovery) -> str:
         return render_to_string("model_ops/progress_line.html", {"recovery": recovery})
 
-    @admin.display(description="waits because")
+    @admin.display(description=gettext_lazy("waits because"))
     def waiting(self, recovery: Recovery) -> str:
         return waiting_words(recovery)
 
-    @admin.display(description="shards")
+    @admin.display(description=gettext_lazy("shards"))
     def spread_over(self, recovery: Recovery) -> str:
         return render_to_string("model_ops/shards.html", {"shards": recovery.shards.all()})
 
-    @admin.display(description="after fetching")
+    @admin.display(description=gettext_lazy("after fetching"))
     def hashes_compared(self, recovery: Recovery) -> str:
         sources = [source for source in (recovery.base, recovery.diff, recovery.files) if source]
         found = [f"{source}: {source.checked}" for source in sources if source.checked]
-        return "; ".join(found) or "nothing was fetched"
+        return "; ".join(found) or _("nothing was fetched")
 
-    @admin.display(description="plan")
+    @admin.display(description=gettext_lazy("plan"))
     def plan_text(self, recovery: Recovery) -> SafeString:
         return format_html("<pre>{}</pre>", recovery.plan.get("text", ""))
 
-    @admin.display(description="files made")
+    @admin.display(description=gettext_lazy("files made"))
     def files_made(self, recovery: Recovery) -> SafeString:
         return format_html("<pre>{}</pre>", json.dumps(recovery.manifest.get("files", []), indent=1))
 
-    @admin.display(description="test prompt")
+    @admin.display(description=gettext_lazy("test prompt"))
     def test_prompt(self, recovery: Recovery) -> str:
         run = smoke_run(recovery)
-        return render_to_string("model_ops/smoke.html", {"smoke": run}) if run else "not run"
+        return render_to_string("model_ops/smoke.html", {"smoke": run}) if run else _("not run")
 
     def get_urls(self) -> list[URLPattern]:
         again = self.admin_site.admin_view(require_POST(self.retry_view))
@@ -128,53 +130,57 @@ class RecoveryAdmin(ReadOnlyAdmin):
         """Tries one recovery again, from its own page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
-            raise Http404(f"There is no recovery {pk} that you may try again.")
-        self._retry(request, recovery)
+            raise Http404(_("There is no recovery %(number)s that you may try again.") % {"number": pk})
+        self._queue_again(request, recovery)
         return redirect("admin:model_ops_recovery_change", pk)
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Stops one recovery, from its own page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
-            raise Http404(f"There is no recovery {pk} that you may cancel.")
+            raise Http404(_("There is no recovery %(number)s that you may cancel.") % {"number": pk})
         try:
             cancel_recovery(recovery=recovery, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:
-            self.message_user(request, f"Recovery {pk} is cancelled. You can try it again.", messages.SUCCESS)
+            said = _("Recovery %(number)s is cancelled. You can try it again.") % {"number": pk}
+            self.message_user(request, said, messages.SUCCESS)
         return redirect("admin:model_ops_recovery_change", pk)
 
     def ask_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Asks the weights of one recovery once more, from its own page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
-            raise Http404(f"There is no recovery {pk} whose weights you may test.")
+            raise Http404(_("There is no recovery %(number)s whose weights you may test.") % {"number": pk})
         try:
             ask_again(recovery=recovery, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:
-            said = f"The weights of recovery {pk} will get the test prompt. Reload this page in a moment."
-            self.message_user(request, said, messages.SUCCESS)
+            said = _(
+                "The weights of recovery %(number)s will get the test prompt. Reload this page in a moment."
+            )
+            self.message_user(request, said % {"number": pk}, messages.SUCCESS)
         return redirect("admin:model_ops_recovery_change", pk)
 
-    @admin.action(description="Try the selected recoveries again")
+    @admin.action(description=gettext_lazy("Try the selected recoveries again"))
     def try_again(self, request: HttpRequest, rows: QuerySet[Recovery]) -> None:
         for recovery in rows:
             if owns_all(request, recovery):
-                self._retry(request, recovery)
+                self._queue_again(request, recovery)
             else:
-                sentence = f"Recovery {recovery.pk} can only be tried again by an owner of its models."
-                self.message_user(request, sentence, messages.WARNING)
+                said = _("Recovery %(number)s can only be tried again by an owner of its models.")
+                self.message_user(request, said % {"number": recovery.pk}, messages.WARNING)
 
-    def _retry(self, request: HttpRequest, recovery: Recovery) -> None:
+    def _queue_again(self, request: HttpRequest, recovery: Recovery) -> None:
         try:
             retry(recovery=recovery, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
         else:
-            self.message_user(request, f"Recovery {recovery.pk} is queued again.", messages.SUCCESS)
+            said = _("Recovery %(number)s is queued again.") % {"number": recovery.pk}
+            self.message_user(request, said, messages.SUCCESS)
 
     def change_view(
         self,

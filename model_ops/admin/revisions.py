@@ -12,6 +12,8 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from access_requests.access.permissions import is_owner
@@ -32,11 +34,11 @@ def owned_models(user: Any) -> QuerySet[GatedModel]:
 
 
 class HeldFilter(admin.SimpleListFilter):
-    title = "state"
+    title = gettext_lazy("state")
     parameter_name = "held"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "held"), ("no", "published")]
+        return [("yes", _("held")), ("no", _("published"))]
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Revision]) -> QuerySet[Revision]:
         return rows.filter(held_at__isnull=self.value() == "no") if self.value() else rows
@@ -59,22 +61,24 @@ class RevisionAdmin(ReadOnlyAdmin):
         """Held ones are their owners' alone."""
         return super().get_queryset(request).filter(Q(held_at=None) | Q(model__in=owned_models(request.user)))
 
-    @admin.display(description="state")
+    @admin.display(description=gettext_lazy("state"))
     def state(self, revision: Revision) -> str:
-        return "held" if revision.held_at else "published"
+        return _("held") if revision.held_at else _("published")
 
-    @admin.display(description="has weights", boolean=True)
+    @admin.display(description=gettext_lazy("has weights"), boolean=True)
     def with_weights(self, revision: Revision) -> bool:
         """Without the column's help text, which says what *no* means."""
         return revision.has_weights
 
-    @admin.display(description="as a weight source")
+    @admin.display(description=gettext_lazy("as a weight source"))
     def source(self, revision: Revision) -> str:
         return (
-            f"gatehouse:{revision.model.repo_id}@{revision.commit}" if revision.has_weights else "no weights"
+            f"gatehouse:{revision.model.repo_id}@{revision.commit}"
+            if revision.has_weights
+            else _("no weights")
         )
 
-    @admin.display(description="files")
+    @admin.display(description=gettext_lazy("files"))
     def file_list(self, revision: Revision) -> SafeString:
         files = revision.files.select_related("blob").order_by("path")
         lines = "\n".join(f"{file.blob.size:>16,}  {file.blob_id}  {file.path}" for file in files)
@@ -105,15 +109,17 @@ class RevisionAdmin(ReadOnlyAdmin):
                 context["difference"] = difference(revision)
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
-    def _held(self, request: HttpRequest, pk: int) -> Revision:
+    def _owned_revision(self, request: HttpRequest, pk: int) -> Revision:
         revision = self.get_queryset(request).select_related("model").filter(pk=pk).first()
         if revision is None or not is_owner(request.user, revision.model):
-            raise Http404(f"There is no revision {pk} that you may publish or discard.")
+            raise Http404(
+                _("There is no revision %(number)s that you may publish or discard.") % {"number": pk}
+            )
         return revision
 
     def publish_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Moves the branch to it; licence texts that were ticked are taken as well."""
-        revision = self._held(request, pk)
+        revision = self._owned_revision(request, pk)
         try:
             top = publish_upload(
                 revision=revision,
@@ -123,19 +129,20 @@ class RevisionAdmin(ReadOnlyAdmin):
         except RuleError as error:
             say(request, error)
             return redirect("admin:model_ops_revision_change", pk)
-        self.message_user(request, f"{revision.branch} is at {top.commit[:8]} now.", messages.SUCCESS)
+        said = _("%(branch)s is at %(commit)s now.") % {"branch": revision.branch, "commit": top.commit[:8]}
+        self.message_user(request, said, messages.SUCCESS)
         return redirect("admin:model_ops_revision_change", top.pk)
 
     def discard_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Deletes it, with what was uploaded on top of it."""
-        revision = self._held(request, pk)
+        revision = self._owned_revision(request, pk)
         try:
             gone = discard_upload(revision=revision, actor=signed_in(request))
         except RuleError as error:
             say(request, error)
             return redirect("admin:model_ops_revision_change", pk)
         names = ", ".join(commit[:8] for commit in gone)
-        self.message_user(request, f"Discarded: {names}.", messages.SUCCESS)
+        self.message_user(request, _("Discarded: %(commits)s.") % {"commits": names}, messages.SUCCESS)
         return redirect("admin:model_ops_revision_changelist")
 
 

@@ -10,6 +10,8 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.admin.base import signed_in
 from access_requests.admin.sign_ins import SuperuserAdmin
@@ -54,10 +56,10 @@ class AssignedFolderForm(RightForm):
     class Meta:
         model = AssignedFolder
         fields = ["path", "namespace"]
-        labels = {"path": "Folder"}
+        labels = {"path": gettext_lazy("Folder")}
         help_texts = {
-            "path": "The absolute path of an existing folder on the server.",
-            "namespace": "The part of a model's id before the slash: ai for ai/tulu.",
+            "path": gettext_lazy("The absolute path of an existing folder on the server."),
+            "namespace": gettext_lazy("The part of a model's id before the slash: ai for ai/tulu."),
         }
         widgets = {"path": LINE}
 
@@ -71,10 +73,15 @@ class AllowedRepositoryForm(RightForm):
     class Meta:
         model = AllowedRepository
         fields = ["repo_id", "namespace"]
-        labels = {"repo_id": "Repository", "namespace": "Only for the namespace"}
+        labels = {
+            "repo_id": gettext_lazy("Repository"),
+            "namespace": gettext_lazy("Only for the namespace"),
+        }
         help_texts = {
-            "repo_id": "As on the Hub: meta-llama/Llama-2-7b-hf.",
-            "namespace": "The part of a model's id before the slash. Leave it empty to allow the repository for every model.",
+            "repo_id": gettext_lazy("As on the Hub: meta-llama/Llama-2-7b-hf."),
+            "namespace": gettext_lazy(
+                "The part of a model's id before the slash. Leave it empty to allow the repository for every model."
+            ),
         }
         widgets = {"repo_id": LINE}
 
@@ -87,9 +94,8 @@ class AllowedRepositoryForm(RightForm):
 class RightAdmin(SuperuserAdmin):
     """Rows are added and deleted, and never changed."""
 
-    about = ""
     list_per_page = 50
-    empty_value_display = "an operator"
+    empty_value_display = gettext_lazy("an operator")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return every row to a superuser, and none to others, who have no model to find rows by."""
@@ -111,7 +117,7 @@ class RightAdmin(SuperuserAdmin):
 
     def description(self) -> str:
         """Return what the add page says above its fields."""
-        return self.about
+        raise NotImplementedError
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset:
@@ -130,15 +136,16 @@ class AssignedFolderAdmin(RightAdmin):
 
     def description(self) -> str:
         """Name the folders of `GATEHOUSE_SOURCES`."""
-        roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
-        return format_html(
+        about = _(
             "Owners of models in the namespace may then name this folder, and every folder below it, as a source of "
-            "weights. Only superusers can name a folder that is not assigned. {} {}",
-            "Choose a folder at or below"
-            if roots
-            else "GATEHOUSE_SOURCES names no folder, so none can be assigned.",
-            f"{roots}." if roots else "",
+            "weights. Only superusers can name a folder that is not assigned."
         )
+        roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
+        if not roots:
+            return format_html(
+                "{} {}", about, _("GATEHOUSE_SOURCES names no folder, so none can be assigned.")
+            )
+        return format_html("{} {}", about, _("Choose a folder at or below %(folders)s.") % {"folders": roots})
 
     def save_model(self, request: HttpRequest, obj: AssignedFolder, form: Any, change: bool) -> None:
         made = assign_folder(path=obj.path, namespace=obj.namespace, actor=signed_in(request))
@@ -146,7 +153,10 @@ class AssignedFolderAdmin(RightAdmin):
         for other in others_who_may(made):
             messages.warning(
                 request,
-                f"This overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other.",
+                _(
+                    "This overlaps with %(folder)s, which is assigned to %(namespace)s: owners of one can read the other."
+                )
+                % {"folder": other.path, "namespace": other.namespace},
             )
 
     def delete_model(self, request: HttpRequest, obj: AssignedFolder) -> None:
@@ -162,14 +172,17 @@ class AllowedRepositoryAdmin(RightAdmin):
     list_select_related = ["allowed_by"]
     search_fields = ["repo_id", "namespace"]
     readonly_fields = ["endpoint", "allowed_by", "created_at"]
-    about = (
-        "When an owner names this repository as hf:REPO_ID@REVISION, it is fetched with the portal's own Hub token. "
-        "Everything else that owners name is fetched without a token, so public repositories need no entry here."
-    )
 
-    @admin.display(description="namespace", ordering="namespace")
+    def description(self) -> str:
+        """Say what the portal's token is used for."""
+        return _(
+            "When an owner names this repository as hf:REPO_ID@REVISION, it is fetched with the portal's own Hub token. "
+            "Everything else that owners name is fetched without a token, so public repositories need no entry here."
+        )
+
+    @admin.display(description=gettext_lazy("namespace"), ordering="namespace")
     def for_namespace(self, allowed: AllowedRepository) -> str:
-        return allowed.namespace or "every namespace"
+        return allowed.namespace or _("every namespace")
 
     def save_model(self, request: HttpRequest, obj: AllowedRepository, form: Any, change: bool) -> None:
         made = allow_repository(repo_id=obj.repo_id, namespace=obj.namespace, actor=signed_in(request))

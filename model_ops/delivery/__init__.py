@@ -45,24 +45,20 @@ def serve(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpRespon
     if s3.has(file) and (handed_over := s3.answer(request, file, ticket=ticket)):
         return handed_over
     if request.method == "HEAD":
-        return _described(_head(file), file)
+        whole_blob(file)
+        response = HttpResponse()
+        response["Content-Length"] = str(file.blob.size)
+        return _add_file_headers(response, file)
     try:
         span = span_of(request, size=file.blob.size, etag=file.etag)
     except NotSatisfiable:
         whole_blob(file)
         return not_satisfiable(file.blob.size)
     way: Way = nginx.answer if nginx.is_in_front(request) else own.answer
-    return _described(way(request, file, ticket=ticket, span=span), file)
+    return _add_file_headers(way(request, file, ticket=ticket, span=span), file)
 
 
-def _head(file: RepoFile) -> HttpResponse:
-    whole_blob(file)
-    response = HttpResponse()
-    response["Content-Length"] = str(file.blob.size)
-    return response
-
-
-def _described(response: HttpResponseBase, file: RepoFile) -> HttpResponseBase:
+def _add_file_headers(response: HttpResponseBase, file: RepoFile) -> HttpResponseBase:
     response["Content-Type"] = content_type(file.path)
     response["Content-Disposition"] = disposition(file.path)
     return response

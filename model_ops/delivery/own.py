@@ -53,7 +53,8 @@ def answer(
     response["Content-Length"] = str(body.span.length)
     if span:
         response["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.blob.size}"
-    _let_go_of_database()
+    if not connection.in_atomic_block:
+        connection.close()  # a transfer may take hours: its thread must not keep a connection of the pool meanwhile
     return response
 
 
@@ -66,12 +67,6 @@ def _give_up_after(seconds: int, connected: socket.socket) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * seconds)
     else:
         connected.settimeout(seconds)
-
-
-def _let_go_of_database() -> None:
-    """A transfer may take hours: its thread must not keep a connection of the pool meanwhile."""
-    if not connection.in_atomic_block:
-        connection.close()
 
 
 class Body:
@@ -92,8 +87,8 @@ class Body:
         if room != Room.FREE:
             raise Busy(NO_ROOM[room])
         try:
-            self._file = self._opened(path)
-            self._request_id = self._begin(file, ticket, span)
+            self._file = self._open_file(path)
+            self._request_id = self._log_begin(file, ticket, span)
         except BaseException:
             running.leave(self)
             raise
@@ -101,7 +96,7 @@ class Body:
         if connected is not None:
             _give_up_after(STALLED if self.counted else STALLED_SMALL, connected)
 
-    def _opened(self, path: Path) -> FileIO:
+    def _open_file(self, path: Path) -> FileIO:
         try:
             file = path.open("rb", buffering=0)
         except OSError as error:
@@ -109,7 +104,7 @@ class Body:
         file.seek(self.span.first)
         return file
 
-    def _begin(self, file: RepoFile, ticket: Ticket, span: Span | None) -> str:
+    def _log_begin(self, file: RepoFile, ticket: Ticket, span: Span | None) -> str:
         try:
             return begin(file=file, ticket=ticket, span=span, mode=DownloadMode.OWN)
         except Busy:

@@ -35,7 +35,7 @@ def asked_span(header: str, size: int) -> Span | None:
     match = RANGE.fullmatch(header)
     if match is None or not any(match.groups()):
         return None
-    first, last = (_number(digits) for digits in match.groups())
+    first, last = (_parse_number(digits) for digits in match.groups())
     if first is None:
         span = Span(max(0, size - (last or 0)), size)
     elif last is not None and last < first:
@@ -47,7 +47,7 @@ def asked_span(header: str, size: int) -> Span | None:
     return span
 
 
-def _number(digits: str) -> int | None:
+def _parse_number(digits: str) -> int | None:
     if not digits:
         return None
     return int(digits) if len(digits) <= 20 else ENDLESS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
@@ -57,16 +56,6 @@ def tags(card: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _modified(facts: Facts) -> datetime:
-    return (
-        max(facts.model.created_at, facts.revision.created_at) if facts.revision else facts.model.created_at
-    )
-
-
-def _used_storage(facts: Facts) -> int:
-    return sum({file.blob_id: file.blob.size for file in facts.files()}.values())
-
-
 # `expand` takes these names (the client's own list) and nothing else.
 FIELDS: dict[str, Callable[[Facts], Any]] = {
     "author": lambda facts: facts.model.namespace,
@@ -83,7 +72,9 @@ FIELDS: dict[str, Callable[[Facts], Any]] = {
     "gguf": lambda facts: OMIT,
     "inference": lambda facts: OMIT,
     "inferenceProviderMapping": lambda facts: [],
-    "lastModified": lambda facts: moment(_modified(facts)),
+    "lastModified": lambda facts: moment(
+        max(facts.model.created_at, facts.revision.created_at) if facts.revision else facts.model.created_at
+    ),
     "library_name": lambda facts: facts.card("library_name"),
     "likes": lambda facts: 0,
     "mask_token": lambda facts: OMIT,
@@ -98,7 +89,7 @@ FIELDS: dict[str, Callable[[Facts], Any]] = {
     "tags": lambda facts: tags(facts.model.card_data),
     "transformersInfo": lambda facts: OMIT,
     "trendingScore": lambda facts: 0,
-    "usedStorage": _used_storage,
+    "usedStorage": lambda facts: sum({file.blob_id: file.blob.size for file in facts.files()}.values()),
     "widgetData": lambda facts: facts.card("widget"),
 }
 ONE_MODEL = [

@@ -19,7 +19,7 @@ def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> tuple[
 
     Held revisions are included. One query.
     """
-    of_file, of_revision, of_blob, ask = _prepared(is_commit)
+    of_file, of_revision, of_blob, ask = _prepared_query(is_commit)
     rows = ask(model_id=model_id, name=name, path=path)
     if not rows:
         return None
@@ -32,7 +32,7 @@ def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> tuple[
 
 
 @cache
-def _prepared(
+def _prepared_query(
     is_commit: bool,
 ) -> tuple[list[str], list[str], list[str], Callable[..., list[tuple[Any, ...]]]]:
     of_file = columns(RepoFile)

@@ -43,20 +43,19 @@ def commits(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     page, following = page_of(request, history, size=COMMITS_PAGE)
     known = Revision.objects.in_bulk(page)
     formatted = "formatted" in [*request.GET.getlist("expand"), *request.GET.getlist("expand[]")]
-    response = json_answer([_commit(known[key], formatted) for key in page])
+    items: list[Item] = []
+    for commit in (known[key] for key in page):
+        item: Item = {
+            "id": commit.commit,
+            "title": commit.title,
+            "message": commit.message,
+            "date": moment(commit.created_at),
+            "authors": [{"user": commit.author}],
+        }
+        if formatted:
+            item["formatted"] = {"title": commit.title, "message": commit.message}
+        items.append(item)
+    response = json_answer(items)
     response["X-Total-Count"] = str(len(history))
     link(response, following)
     return response
-
-
-def _commit(revision: Revision, formatted: bool) -> Item:
-    item: Item = {
-        "id": revision.commit,
-        "title": revision.title,
-        "message": revision.message,
-        "date": moment(revision.created_at),
-        "authors": [{"user": revision.author}],
-    }
-    if formatted:
-        item["formatted"] = {"title": revision.title, "message": revision.message}
-    return item

@@ -29,7 +29,7 @@ from model_ops.queries import MAIN
 def model_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /api/models/{id}`: what `main` points at."""
     repo = open_repo(request, repo_id)
-    return _info(request, repo, repo.revision(MAIN))
+    return _answer_info(request, repo, repo.revision(MAIN))
 
 
 @hub_route("GET")
@@ -37,10 +37,10 @@ def revision_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /api/models/{id}/revision/{rev}`: where every download begins."""
     name, _ = revision_and_path(request, skip=5)
     repo = open_repo(request, repo_id)
-    return _info(request, repo, repo.revision(name))
+    return _answer_info(request, repo, repo.revision(name))
 
 
-def _info(request: HttpRequest, repo: Repo, revision: Revision) -> HttpResponseBase:
+def _answer_info(request: HttpRequest, repo: Repo, revision: Revision) -> HttpResponseBase:
     expand = asked_fields(request)
     names = expand or ONE_MODEL
     facts = Facts(repo.model, revision, cache(lambda: repo.files(revision)))

@@ -38,11 +38,11 @@ def check(request: HttpRequest, *, waits: bool) -> None:
     as none, or each new value would have a count to itself.
     """
     kind = "files" if waits else "calls"
-    _spend(kind, "address", _address(request), settings.GATEHOUSE_ADDRESS_RATE)
+    _spend_one(kind, "address", _sender_network(request), settings.GATEHOUSE_ADDRESS_RATE)
     secret = secret_sent(request)
     if tokens.looks_right(secret):
         digest = hashlib.sha256(secret.encode()).hexdigest()[:32]
-        _spend(kind, "token", digest, settings.GATEHOUSE_TOKEN_RATE)
+        _spend_one(kind, "token", digest, settings.GATEHOUSE_TOKEN_RATE)
     else:
         _spend_anonymous(kind, request)
 
@@ -59,7 +59,7 @@ def secret_sent(request: HttpRequest) -> str:
     return secret.strip() if scheme.lower() == "bearer" else ""
 
 
-def _address(request: HttpRequest) -> str:
+def _sender_network(request: HttpRequest) -> str:
     return whole_network(getattr(request, "client_address", None) or "unknown")
 
 
@@ -70,22 +70,22 @@ def _spend_anonymous(kind: str, request: HttpRequest) -> None:
     """
     request.counted_as_anonymous = True  # type: ignore[attr-defined]
     most = settings.GATEHOUSE_ANONYMOUS_RATE
-    if not most or _count(_key(kind, "anonymous", "all")) <= most:
+    if not most or _count_request(_counter_key(kind, "anonymous", "all")) <= most:
         return
-    if _count(_key(kind, "share", _address(request))) > max(1, most // SHARES):
+    if _count_request(_counter_key(kind, "share", _sender_network(request))) > max(1, most // SHARES):
         raise _too_many("anonymous", most)
 
 
-def _spend(kind: str, name: str, who: str, most: int) -> None:
-    if most and _count(_key(kind, name, who)) > most:
+def _spend_one(kind: str, name: str, who: str, most: int) -> None:
+    if most and _count_request(_counter_key(kind, name, who)) > most:
         raise _too_many(name, most)
 
 
-def _key(kind: str, name: str, who: str) -> str:
+def _counter_key(kind: str, name: str, who: str) -> str:
     return f"rate:{kind}:{name}:{who}:{int(time.time()) // WINDOW}"
 
 
-def _count(key: str) -> int:
+def _count_request(key: str) -> int:
     """How often it was counted in this window, this time included; 0 while the cache is away."""
     global _away_until
     if time.monotonic() < _away_until:

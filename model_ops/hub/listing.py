@@ -57,8 +57,11 @@ def folder_items(files: Iterable[RepoFile], masked: Mapping[str, bool]) -> dict[
     }
 
 
-def _folders(files: Iterable[RepoFile], is_masked: Callable[[RepoFile], bool]) -> dict[str, bool]:
-    """Every folder by path, and whether anything in it is masked; the way up is gone once for each folder with files."""
+def _masked_folders(files: Iterable[RepoFile], is_masked: Callable[[RepoFile], bool]) -> dict[str, bool]:
+    """Return every folder by path, and whether anything in it is masked.
+
+    The path is walked up once for each folder that holds files, not once for each file.
+    """
     direct: dict[str, bool] = {}
     for file in files:
         folder = file.path.rpartition("/")[0]
@@ -81,7 +84,7 @@ def tree_items(
         return path.startswith(prefix) and (recursive or "/" not in path[len(prefix) :])
 
     items = [file_item(file, is_masked(file)) for file in files if is_listed(file.path)]
-    folders = {path: hidden for path, hidden in _folders(files, is_masked).items() if is_listed(path)}
+    folders = {path: hidden for path, hidden in _masked_folders(files, is_masked).items() if is_listed(path)}
     items += folder_items(files, folders).values()
     return sorted(items, key=lambda item: item["path"])
 
@@ -92,7 +95,7 @@ def path_items(
     """The items of the named paths, in their order; unknown ones are left out."""
     by_path = {file.path: file for file in files}
     asked = dict.fromkeys(path.strip("/") for path in paths)
-    masked = {path: hidden for path, hidden in _folders(files, is_masked).items() if path in asked}
+    masked = {path: hidden for path, hidden in _masked_folders(files, is_masked).items() if path in asked}
     folders = folder_items(files, masked)
     items = []
     for path in asked:
@@ -105,27 +108,18 @@ def path_items(
 
 def add_last_commits(items: Sequence[Item], files: Sequence[RepoFile], history: Sequence[int]) -> None:
     """`lastCommit` of each item: the newest of the `history`'s commits that changed it; two queries."""
-    newest = _with_folders(_last_changes(files, history))
-    commits = Revision.objects.in_bulk({newest[item["path"]] for item in items})
-    for item in items:
-        commit = commits[newest[item["path"]]]
-        item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}
-
-
-def _with_folders(changed: Mapping[str, int]) -> dict[str, int]:
-    """Beside each file's last change that of every folder above it: the newest of what is inside."""
+    # A child's key is above its parent's, so a file got its content in the highest revision that changed it.
+    before = Window(Lag("blob"), partition_by=F("path"), order_by=F("revision").asc())
+    rows = RepoFile.objects.filter(revision__in=history, path__in=[file.path for file in files]).order_by()
+    changes = rows.annotate(before=before).filter(Q(before=None) | ~Q(before=F("blob")))
+    changed = dict(changes.order_by("revision").values_list("path", "revision"))
     newest = dict(changed)
-    for path, revision in changed.items():
+    for path, revision in changed.items():  # a folder is as new as the newest file in it
         end = path.rfind("/")
         while end > 0:
             newest[path[:end]] = max(newest.get(path[:end], 0), revision)
             end = path.rfind("/", 0, end)
-    return newest
-
-
-def _last_changes(files: Sequence[RepoFile], history: Sequence[int]) -> Mapping[str, int]:
-    """For each path the revision in which it got the content that it has: a child's key is above its parent's."""
-    before = Window(Lag("blob"), partition_by=F("path"), order_by=F("revision").asc())
-    rows = RepoFile.objects.filter(revision__in=history, path__in=[file.path for file in files]).order_by()
-    changes = rows.annotate(before=before).filter(Q(before=None) | ~Q(before=F("blob")))
-    return dict(changes.order_by("revision").values_list("path", "revision"))
+    commits = Revision.objects.in_bulk({newest[item["path"]] for item in items})
+    for item in items:
+        commit = commits[newest[item["path"]]]
+        item["lastCommit"] = {"id": commit.commit, "title": commit.title, "date": moment(commit.created_at)}

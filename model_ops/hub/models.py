@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
@@ -25,7 +24,6 @@ from model_ops.hub.fields import (
     count_downloads,
     model_json,
 )
-from model_ops.hub.listing import Item
 from model_ops.hub.paging import link, page_of
 from model_ops.hub.refusals import bad_request, one_line
 from model_ops.hub.route import hub_route, json_answer, wants, warn
@@ -62,26 +60,21 @@ def list_models(request: HttpRequest) -> HttpResponseBase:
     The database filters, sorts and cuts the page out; what the fields need is read for the page's models alone.
     """
     expand, caller = asked_fields(request), caller_of(request)
-    found = _sorted(request, _matching(request.GET, visible_models(caller.user)))
+    found = _sorted_models(request, _matching_models(request.GET, visible_models(caller.user)))
     models, following = page_of(request, found.defer("card"), size=PAGE)
     names = expand or IN_A_LIST + FULL * wants(request, "full") + ["cardData"] * wants(request, "cardData")
     names += ["config"] * wants(request, "config")
-    page = _facts(models, names)
-    _read_more(page, names)
+    page = _page_facts(models, names)
     if "config" in names:
         _read_configs(page, caller)
-    response = json_answer([_item(facts, names, bool(expand)) for facts in page])
+    response = json_answer([model_json(facts, names, expanded=bool(expand)) for facts in page])
     link(response, following)
     if caller.problem:
         warn(response, "token", one_line(caller.problem))
     return response
 
 
-def _item(facts: Facts, names: list[str], expanded: bool) -> Item:
-    return model_json(facts, names, expanded=expanded)
-
-
-def _matching(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
+def _matching_models(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
     """Return the models that fit the whole question; text that no row can hold fits none."""
     search, author = query.get("search", ""), query.get("author", "")
     wanted = {text for name in ("filter", "pipeline_tag", "library") for text in query.getlist(name)}
@@ -94,7 +87,12 @@ def _matching(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedM
     fits = [Q(repo_id__icontains=word) for word in words] + [_has_tag(tag) for tag in sorted(tags)]
     if author:
         fits.append(Q(repo_id__istartswith=f"{author}/"))
-    return _with_gate(query.get("gated", ""), models.filter(*fits))
+    found, gate = models.filter(*fits), query.get("gated", "")
+    if not gate:
+        return found
+    if gate.lower() in {"true", "false"}:
+        return found.filter(gate=Gate.NONE) if gate.lower() == "false" else found.exclude(gate=Gate.NONE)
+    return found.filter(gate=gate) if gate in {Gate.MANUAL, Gate.AUTO} else found.none()
 
 
 def _has_tag(tag: str) -> Q:
@@ -107,16 +105,8 @@ def _has_tag(tag: str) -> Q:
     return fits
 
 
-def _with_gate(asked: str, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
-    if not asked:
-        return models
-    if asked.lower() in {"true", "false"}:
-        return models.filter(gate=Gate.NONE) if asked.lower() == "false" else models.exclude(gate=Gate.NONE)
-    return models.filter(gate=asked) if asked in {Gate.MANUAL, Gate.AUTO} else models.none()
-
-
-def _sorted(request: HttpRequest, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
-    """By what is asked for, the most or newest first, and by id among equals."""
+def _sorted_models(request: HttpRequest, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
+    """Return the models sorted by what is asked for, the most or newest first, and by id among equals."""
     name = request.GET.get("sort", "trendingScore")
     if name not in SORTS:
         raise bad_request(f"sort does not know {name[:60]!r}; it knows {', '.join(SORTS)}.")
@@ -127,18 +117,14 @@ def _sorted(request: HttpRequest, models: QuerySet[GatedModel]) -> QuerySet[Gate
     return models.order_by(key.asc() if rising else key.desc(), BY_ID)
 
 
-def _facts(models: list[GatedModel], names: list[str]) -> list[Facts]:
+def _page_facts(models: list[GatedModel], names: list[str]) -> list[Facts]:
+    """Return what the fields of one page's models are made from; nothing is read that no field needs."""
     mains: dict[int, Revision] = {}
     if OF_MAIN & set(names):
         refs = Ref.objects.filter(model__in=models, name=MAIN).select_related("revision")
         mains = {ref.model_id: ref.revision for ref in refs}
     downloads = count_downloads(models) if "downloads" in names else {}
-    return [Facts(model, mains.get(model.pk), tuple, downloads) for model in models]
-
-
-def _read_more(page: Iterable[Facts], names: list[str]) -> None:
-    """Files and all-time counts of one page's models, where a field needs them."""
-    page = list(page)
+    page = [Facts(model, mains.get(model.pk), tuple, downloads) for model in models]
     if {"siblings", "usedStorage"} & set(names):
         by_revision: dict[int, list[RepoFile]] = {}
         revisions = [facts.revision for facts in page if facts.revision]
@@ -151,24 +137,23 @@ def _read_more(page: Iterable[Facts], names: list[str]) -> None:
         counts = count_downloads([facts.model for facts in page], all_time=True)
         for facts in page:
             facts.downloads_all_time = counts
+    return page
 
 
-def _read_configs(page: Iterable[Facts], caller: Caller) -> None:
-    """Of the models that this caller may read, by one query for all their config.json."""
-    readable = _readable([facts.model for facts in page], caller)
-    revisions = {f.revision.pk: f for f in page if f.revision and f.model.pk in readable}
-    rows = RepoFile.objects.filter(revision__in=revisions, path="config.json").select_related("blob")
-    for file in rows:
-        revisions[file.revision_id].config = lambda file=file: config_of([file])  # type: ignore[misc]
+def _read_configs(page: list[Facts], caller: Caller) -> None:
+    """Add the config of each model that this caller may read, with one query for every config.json.
 
-
-def _readable(models: list[GatedModel], caller: Caller) -> set[int]:
-    """As `access_of` for each of them; a grant's token reads its own model and the open ones."""
-    codes = codes_for(caller.user, models)
+    Who may read is decided as in `access_of`: a grant's token reads its own model and the open ones.
+    """
+    codes = codes_for(caller.user, [facts.model for facts in page])
     own = caller.token.grant.model_id if caller.token and caller.token.grant else None
     may = {AccessCode.GRANTED, AccessCode.STAFF} if own is None else {AccessCode.GRANTED}
-    return {
+    readable = {
         key
         for key, code in codes.items()
         if code == AccessCode.OPEN_MODEL or (code in may and own in (None, key))
     }
+    revisions = {f.revision.pk: f for f in page if f.revision and f.model.pk in readable}
+    rows = RepoFile.objects.filter(revision__in=revisions, path="config.json").select_related("blob")
+    for file in rows:
+        revisions[file.revision_id].config = lambda file=file: config_of([file])  # type: ignore[misc]

@@ -23,8 +23,8 @@ def page_of(
     The address is absolute, as clients need it, and on the origin that this client used: the portal may be
     reached by several names, and a token goes only where its owner sent it before.
     """
-    start = _number(request, "cursor", 0, most=10**9)
-    size = min(size, _number(request, "limit", size, most=10**9, least=1))
+    start = _read_number(request, "cursor", 0, most=10**9)
+    size = min(size, _read_number(request, "limit", size, most=10**9, least=1))
     following = start + size
     found = list(items[start : following + 1])
     if len(found) <= size:
@@ -41,7 +41,7 @@ def link(response: HttpResponseBase, following: str) -> None:
         response["Link"] = f'<{following}>; rel="next"'
 
 
-def _number(request: HttpRequest, name: str, default: int, *, most: int, least: int = 0) -> int:
+def _read_number(request: HttpRequest, name: str, default: int, *, most: int, least: int = 0) -> int:
     text = request.GET.get(name, "")
     if not text:
         return default

@@ -74,7 +74,9 @@ class Bodies:
             self._bodies.add(body)
             if not self._watching:
                 self._watching = True
-                threading.Thread(target=self._watch, name="uploads-that-stand-still", daemon=True).start()
+                threading.Thread(
+                    target=self._cut_still_bodies, name="uploads-that-stand-still", daemon=True
+                ).start()
         try:
             if not connection.in_atomic_block:
                 connection.close()  # a slow body holds none
@@ -85,7 +87,7 @@ class Bodies:
             if place is not None:
                 self._places.give_back(place)
 
-    def _watch(self) -> None:
+    def _cut_still_bodies(self) -> None:
         while True:
             time.sleep(LOOK_EVERY)
             with self._lock:

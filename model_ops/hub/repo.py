@@ -46,16 +46,13 @@ def open_repo(request: HttpRequest, repo_id: str) -> Repo:
         return Repo(found[0], caller, found[1])
     renamed = find_renamed(repo_id) if is_id else None
     if renamed and may_know_of(caller.user, renamed):
-        raise refusals.renamed(repo_id, renamed.repo_id, _under(request, renamed.repo_id))
+        # The address that was asked for, with today's id in it: relative, which every client follows.
+        prefix = "/api/models/" if request.path_info.startswith("/api/models/") else "/"
+        rest = raw_path(request).removeprefix(prefix).split("/", 2)[2:]
+        query = request.META.get("QUERY_STRING", "")
+        address = prefix + "/".join([renamed.repo_id, *rest]) + (f"?{query}" if query else "")
+        raise refusals.renamed(repo_id, renamed.repo_id, address)
     raise refusals.no_repo(repo_id, problem=caller.problem)
-
-
-def _under(request: HttpRequest, repo_id: str) -> str:
-    """The address that was asked for, with today's id in it: relative, which every client follows."""
-    prefix = "/api/models/" if request.path_info.startswith("/api/models/") else "/"
-    rest = raw_path(request).removeprefix(prefix).split("/", 2)[2:]
-    query = request.META.get("QUERY_STRING", "")
-    return prefix + "/".join([repo_id, *rest]) + (f"?{query}" if query else "")
 
 
 @dataclass
@@ -77,7 +74,12 @@ class Repo:
         Those who may read are refused while there are no weights, since a client would take the card for the
         model; `path` is the file that is asked for, and the card and licences are served all the same.
         """
-        found = Revision.objects.filter(self._visible(), self._named(name)).order_by("pk").first()
+        named = Q(refs__name=re.sub(HEADS_AND_TAGS, "", name))
+        if not self.sees_held:
+            named &= shown_refs("refs__", revision="")
+        if GIT_ID.fullmatch(name):
+            named |= Q(commit=name)
+        found = Revision.objects.filter(self._visible_revisions(), named).order_by("pk").first()
         if (found is None or not found.has_weights) and self.access.allowed and not self.is_public_name(path):
             state = weights_state(self.model)
             if state.state and not state.ready:
@@ -92,8 +94,11 @@ class Repo:
         short = name if is_commit else re.sub(HEADS_AND_TAGS, "", name)
         found = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
         file, tagged = found or (None, False)
-        if file and not self._shows(file.revision, short, tagged=tagged):
-            file = None
+        if file and not self.sees_held:
+            # May the caller know of the revision, and of this name for it? `queries.shown_refs` has the same rule.
+            known_name = tagged or short in {MAIN, file.revision.commit, file.revision.branch}
+            if file.revision.held_at or not known_name:
+                file = None
         if file and file.revision.has_weights:
             return file.revision, file
         revision = self.revision(name, path=path)
@@ -101,31 +106,21 @@ class Repo:
             raise refusals.no_entry(self.model.repo_id, path, revision.commit)
         return revision, file
 
-    def _visible(self) -> Q:
+    def _visible_revisions(self) -> Q:
         """The model's revisions; held ones only for those who may publish them."""
         of_model = Q(model=self.model)
         return of_model if self.sees_held else of_model & Q(held_at=None)
-
-    def _shows(self, revision: Revision, name: str, *, tagged: bool) -> bool:
-        """Whether the caller may know of the revision and of the name that it was found by: `queries.shown_refs`."""
-        if self.sees_held:
-            return True
-        return not revision.held_at and (tagged or name in {MAIN, revision.commit, revision.branch})
 
     @property
     def sees_held(self) -> bool:
         """Whether the caller may publish held revisions."""
         return self.access.allowed and self.access.role == Role.OWNER
 
-    def _named(self, name: str) -> Q:
-        named = Q(refs__name=re.sub(HEADS_AND_TAGS, "", name))
-        if not self.sees_held:
-            named &= shown_refs("refs__", revision="")
-        return named | Q(commit=name) if GIT_ID.fullmatch(name) else named
-
     def history(self, revision: Revision) -> list[int]:
         """The keys of the revision and of all before it, newest first; one query."""
-        parents = dict(Revision.objects.filter(self._visible()).order_by().values_list("pk", "parent"))
+        parents = dict(
+            Revision.objects.filter(self._visible_revisions()).order_by().values_list("pk", "parent")
+        )
         line: list[int] = []
         at: int | None = revision.pk
         while at is not None and at in parents:

@@ -44,7 +44,7 @@ def report(request: HttpRequest) -> HttpResponseBase:
         raise Refused(
             HTTPStatus.TOO_MANY_REQUESTS, "TooManyReports", error.sentence, headers=headers
         ) from error
-    found = _found(_body(request))
+    found = _reported_tokens(_report_text(request))
     if not found:
         raise bad_request(
             "The report has no token in it: send what you found, as text or as a JSON list of {token, url}."
@@ -60,7 +60,7 @@ def report(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-def _body(request: HttpRequest) -> str:
+def _report_text(request: HttpRequest) -> str:
     try:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
         body = request.body if length <= LARGEST_REPORT else None
@@ -74,30 +74,30 @@ def _body(request: HttpRequest) -> str:
     return body.decode("utf-8", "replace")
 
 
-def _found(body: str) -> dict[str, Found]:
+def _reported_tokens(body: str) -> dict[str, Found]:
     """Every token in it by its secret, each once, in their order; the first place that is told of it counts."""
     try:
         data = read_json(body, largest=LARGEST_REPORT)
     except NotJson:
         data = body
     found: dict[str, Found] = {}
-    _collect(data, "", found, DEEPEST)
+    _collect_tokens(data, "", found, DEEPEST)
     if not found:  # deeper than we look, or split by escapes
-        _collect(body, "", found, DEEPEST)
+        _collect_tokens(body, "", found, DEEPEST)
     return found
 
 
-def _collect(data: Any, place: str, found: dict[str, Found], depth: int) -> None:
+def _collect_tokens(data: Any, place: str, found: dict[str, Found], depth: int) -> None:
     if isinstance(data, str):
         for secret in PATTERN.findall(data):
             if secret not in found or (place and not found[secret].place):
                 found[secret] = Found(secret, place)
     elif isinstance(data, dict | list) and depth:
-        told = _place_in(data, place) if isinstance(data, dict) else place
-        for value in data.values() if isinstance(data, dict) else data:
-            _collect(value, told, found, depth - 1)
-
-
-def _place_in(data: dict[str, Any], place: str) -> str:
-    """Return the place that an object names, else that of the object around it."""
-    return next((data[name] for name in PLACES if isinstance(data.get(name), str) and data[name]), place)
+        if isinstance(data, dict):
+            # The place that an object names, else that of the object around it.
+            place = next(
+                (data[name] for name in PLACES if isinstance(data.get(name), str) and data[name]), place
+            )
+            data = data.values()
+        for value in data:
+            _collect_tokens(value, place, found, depth - 1)

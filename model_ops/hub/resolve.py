@@ -28,8 +28,14 @@ def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     if not repo.access.allowed and not repo.is_public(file):
         raise repo.refusal()
     if name != revision.commit:
-        return _pinned(request, repo, revision, file)
-    return _serve(request, repo, revision, file)
+        # To the commit, so that a download does not change under way; relative, which every client follows.
+        response = HttpResponse(status=307)
+        query = request.META.get("QUERY_STRING", "")
+        address = f"/{repo.model.repo_id}/resolve/{revision.commit}/{quote(file.path)}"
+        response["Location"] = f"{address}?{query}" if query else address
+        _describe_file(response, revision, file)
+        return repo.add_warning(response)
+    return _serve_file(request, repo, revision, file)
 
 
 @hub_route("GET", limited=True, file=True)
@@ -40,25 +46,14 @@ def raw(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     repo.require_access()
     revision, file = repo.file_at(name, path)
     if not file.is_lfs:
-        return _serve(request, repo, revision, file)
+        return _serve_file(request, repo, revision, file)
     response = HttpResponse(pointer(stored(file)), content_type="text/plain; charset=utf-8")
     response["ETag"] = f'"{git_oid(file)}"'
     response["X-Repo-Commit"] = revision.commit
     return repo.add_warning(response)
 
 
-def _pinned(request: HttpRequest, repo: Repo, revision: Revision, file: RepoFile) -> HttpResponseBase:
-    """307 to the commit, so that a download does not change under way; relative, which every client follows."""
-    response = HttpResponse(status=307)
-    query = request.META.get("QUERY_STRING", "")
-    response["Location"] = f"/{repo.model.repo_id}/resolve/{revision.commit}/{quote(file.path)}" + (
-        f"?{query}" if query else ""
-    )
-    _describe(response, revision, file)
-    return repo.add_warning(response)
-
-
-def _serve(request: HttpRequest, repo: Repo, revision: Revision, file: RepoFile) -> HttpResponseBase:
+def _serve_file(request: HttpRequest, repo: Repo, revision: Revision, file: RepoFile) -> HttpResponseBase:
     caller = repo.caller
     ticket = delivery.Ticket(
         model=repo.model,
@@ -76,11 +71,11 @@ def _serve(request: HttpRequest, repo: Repo, revision: Revision, file: RepoFile)
         raise refusals.damaged(repo.model, file.path) from error
     except delivery.Busy as error:
         raise refusals.busy(error.sentence, error.seconds) from error
-    _describe(response, revision, file)
+    _describe_file(response, revision, file)
     return repo.add_warning(response)
 
 
-def _describe(response: HttpResponseBase, revision: Revision, file: RepoFile) -> None:
+def _describe_file(response: HttpResponseBase, revision: Revision, file: RepoFile) -> None:
     """The contract of the HEAD answer: commit, content id and size."""
     response["X-Repo-Commit"] = revision.commit
     response["ETag"] = response["X-Linked-Etag"] = f'"{file.etag}"'

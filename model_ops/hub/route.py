@@ -49,7 +49,9 @@ def hub_route(
             except Refused as refused:
                 response = refusal(request, refused)
             except RuleError as error:
-                response = refusal(request, Refused(error.status, _code(error), error.sentence))
+                # The Hub writes a code without underscores: `not_allowed` is NotAllowed.
+                code = "".join(word[:1].upper() + word[1:] for word in error.code.split("_"))
+                response = refusal(request, Refused(error.status, code, error.sentence))
             return _for_one(response)
 
         answer.patience = PATIENCE  # type: ignore[attr-defined]  # portal/middleware.py reads it
@@ -71,11 +73,6 @@ def unavailable(request: HttpRequest, found: Unavailable, *, file: bool) -> Http
     waits = file and request.method == "GET"
     client = request.headers.get("User-Agent", "")
     return _for_one(refusal(request, refusals.unavailable(found, client=client, file=waits)))
-
-
-def _code(error: RuleError) -> str:
-    """A rule's code as the Hub writes its own: `not_allowed` is NotAllowed."""
-    return "".join(word[:1].upper() + word[1:] for word in error.code.split("_"))
 
 
 def _check_method(request: HttpRequest, allowed: set[str]) -> None:
@@ -102,7 +99,9 @@ def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
     if refused.code:
         response["X-Error-Code"] = refused.code
     response["X-Error-Message"] = refused.message
-    response["X-Request-Id"] = _request_id(request)
+    # The client's own trace id, so that the log line it prints can be found in ours.
+    given = request.headers.get("X-Amzn-Trace-Id", "")
+    response["X-Request-Id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
     if refused.warning:
         warn(response, refused.warning, refused.message)
     for name, value in refused.headers.items():
@@ -113,12 +112,6 @@ def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
 def warn(response: HttpResponseBase, topic: str, sentence: str) -> None:
     """`X-HF-Warning`: logged by the client once per topic and process, on any status."""
     response["X-HF-Warning"] = f"{topic}; {sentence}"
-
-
-def _request_id(request: HttpRequest) -> str:
-    """The client's own trace id, echoed, so that the log line it prints can be found in ours."""
-    given = request.headers.get("X-Amzn-Trace-Id", "")
-    return given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
 
 
 def json_answer(data: Any) -> JsonResponse:

@@ -38,15 +38,15 @@ def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     repo.require_access()
     revision, file = repo.file_at(MAIN, path)
     if path.endswith(".safetensors"):
-        header = _read(repo, file, safetensors_header)
+        header = _read_content(repo, file, safetensors_header)
         index: dict[str, Any] = {
             "metadata": header.get(METADATA, {}),
-            "weight_map": dict.fromkeys(_tensors(header), path),
+            "weight_map": dict.fromkeys((name for name in header if name != METADATA), path),
         }
         headers = {path: header}
     elif path.endswith(".json"):
-        index = _read(repo, file, shard_index)
-        headers = _headers(repo, revision, path, index["weight_map"])
+        index = _read_content(repo, file, shard_index)
+        headers = _shard_headers(repo, revision, path, index["weight_map"])
     else:
         raise refusals.bad_request(f"{path[:300]} is neither a safetensors file nor an index of them.")
     response = json_answer({"index": index, "headers": headers})
@@ -61,7 +61,11 @@ def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
     """
     found = {file.path: file for file in files}
     try:
-        shards = _weights_in_root(found)
+        if WHOLE in found:
+            shards = [found[WHOLE]]
+        else:
+            names = set(shard_index(found[INDEX].blob)["weight_map"].values()) if INDEX in found else set()
+            shards = [found[normpath(name)] for name in names] if len(names) <= MOST_SHARDS else []
         if not shards or sum(header_size(file.blob) for file in shards) > LARGEST_ANSWER:
             return {}
         counted = [parameter_count(file.blob) for file in shards]
@@ -72,44 +76,30 @@ def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
     return {"parameters": parameters, "total": sum(parameters.values())}
 
 
-def _weights_in_root(files: Mapping[str, RepoFile]) -> list[RepoFile]:
-    if WHOLE in files:
-        return [files[WHOLE]]
-    names = set(shard_index(files[INDEX].blob)["weight_map"].values()) if INDEX in files else set()
-    return [files[normpath(name)] for name in names] if len(names) <= MOST_SHARDS else []
-
-
-def _headers(
+def _shard_headers(
     repo: Repo, revision: Revision, path: str, weight_map: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Each shard's header by its name in the index; one query for all of them, and each content read once."""
-    files = _shards(repo, revision, path, sorted(set(weight_map.values())))
-    size = sum(_read(repo, file, header_size) for file in files.values())
-    if size > LARGEST_ANSWER:
-        raise refusals.bad_request(
-            f"{path[:300]} names files with {size:,} bytes of headers, more than {LARGEST_ANSWER:,}: "
-            "read them one by one."
-        )
-    blobs = {file.blob_id: file for file in files.values()}
-    headers = {blob: _read(repo, file, safetensors_header) for blob, file in blobs.items()}
-    return {name: headers[file.blob_id] for name, file in files.items()}
-
-
-def _shards(repo: Repo, revision: Revision, path: str, names: list[str]) -> dict[str, RepoFile]:
+    names = sorted(set(weight_map.values()))
     if len(names) > MOST_SHARDS:
         raise refusals.bad_request(f"{path[:300]} names {len(names)} files: read their headers one by one.")
     places = {name: normpath(join(dirname(path), name)) for name in names}
     found = {file.path: file for file in repo.files(revision)}  # a name may be one that no database takes
     if missing := [place for place in places.values() if place not in found]:
         raise refusals.no_entry(repo.model.repo_id, missing[0], revision.commit)
-    return {name: found[place] for name, place in places.items()}
+    files = {name: found[place] for name, place in places.items()}
+    size = sum(_read_content(repo, file, header_size) for file in files.values())
+    if size > LARGEST_ANSWER:
+        raise refusals.bad_request(
+            f"{path[:300]} names files with {size:,} bytes of headers, more than {LARGEST_ANSWER:,}: "
+            "read them one by one."
+        )
+    blobs = {file.blob_id: file for file in files.values()}
+    headers = {blob: _read_content(repo, file, safetensors_header) for blob, file in blobs.items()}
+    return {name: headers[file.blob_id] for name, file in files.items()}
 
 
-def _tensors(header: Mapping[str, Any]) -> list[str]:
-    return [name for name in header if name != METADATA]
-
-
-def _read(repo: Repo, file: RepoFile, read: Callable[[Blob], Found]) -> Found:
+def _read_content(repo: Repo, file: RepoFile, read: Callable[[Blob], Found]) -> Found:
     try:
         return read(file.blob)
     except Unreadable as error:

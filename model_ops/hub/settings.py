@@ -34,15 +34,7 @@ def change(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     repo = open_repo(request, repo_id)
     owner = require_owner(repo)
     sent = json_object(request)
-    wanted = _wanted(sent)
-    if wanted:
-        change_some_settings(model=repo.model, actor=owner, **wanted)
-    return json_answer(sent)
-
-
-def _wanted(sent: dict[str, Any]) -> dict[str, Any]:
-    """The service's arguments; a setting that says two things at once is refused."""
-    wanted: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}  # the service's arguments
     for name, value in sent.items():
         if name not in KNOWN:
             raise bad_request(f"There is no setting {name[:60]!r} here: send {', '.join(KNOWN)}.")
@@ -52,4 +44,6 @@ def _wanted(sent: dict[str, Any]) -> dict[str, Any]:
             raise bad_request(f"{name} must be one of {allowed}.")
         if wanted.setdefault(target, values[value]) != values[value]:
             raise bad_request("visibility and private contradict each other: send one of them.")
-    return wanted
+    if wanted:
+        change_some_settings(model=repo.model, actor=owner, **wanted)
+    return json_answer(sent)

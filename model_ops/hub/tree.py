@@ -47,7 +47,7 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     name, _ = revision_and_path(request, skip=5)
     repo = open_repo(request, repo_id)
     revision = repo.revision(name)
-    paths, expand = _asked(request)
+    paths, expand = _read_paths(request)
     files = repo.files(revision)
     items = path_items(files, paths, is_masked=mask_for(repo))
     if expand:
@@ -55,31 +55,31 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     return repo.add_warning(json_answer(items))
 
 
-def _asked(request: HttpRequest) -> tuple[list[str], bool]:
+def _read_paths(request: HttpRequest) -> tuple[list[str], bool]:
     content = small_body(request, most=LARGEST_PATHS)
     try:
         body = content.decode("utf-8")
         if request.content_type == "application/json":
-            return _from_json(body)
+            return _read_json_paths(body)
         form = parse_qs(body, max_num_fields=MOST_PATHS + 1)
     except ValueError as error:
         raise refusals.bad_request(
             f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
         ) from error
     expand = form.get("expand", [""])[0].lower() in {"true", "1"}
-    return [checked(path) for path in _few(form.get("paths", []))], expand
+    return [checked(path) for path in _bounded_paths(form.get("paths", []))], expand
 
 
-def _from_json(body: str) -> tuple[list[str], bool]:
+def _read_json_paths(body: str) -> tuple[list[str], bool]:
     data = read_json(body, largest=LARGEST_PATHS)
     paths = data.get("paths", []) if isinstance(data, dict) else None
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise ValueError("paths is no list of names")
-    return [checked(path) for path in _few(paths)], data.get("expand") is True
+    return [checked(path) for path in _bounded_paths(paths)], data.get("expand") is True
 
 
-def _few(paths: list[str]) -> list[str]:
+def _bounded_paths(paths: list[str]) -> list[str]:
     if len(paths) > MOST_PATHS:
         raise refusals.bad_request(
             f"The request names {len(paths)} paths: name at most {MOST_PATHS} at once."

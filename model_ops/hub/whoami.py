@@ -9,7 +9,6 @@ from django.http.response import HttpResponseBase
 
 from access_requests.access.catalogue import namespaces_of
 from access_requests.enums import TokenKind
-from access_requests.models import AccessToken
 from model_ops.hub.caller import caller_of
 from model_ops.hub.refusals import Refused
 from model_ops.hub.repo import open_repo
@@ -32,7 +31,12 @@ def whoami(request: HttpRequest) -> HttpResponseBase:
         "orgs": [_organization(name, full, role) for name, (full, role) in namespaces_of(person).items()],
     }
     if caller.token:
-        answer["auth"] = {"type": "access_token", "accessToken": _token(caller.token)}
+        token = {
+            "displayName": caller.token.name,
+            "role": "write" if caller.token.kind == TokenKind.REVIEWER else "read",
+            "createdAt": moment(caller.token.created_at),
+        }
+        answer["auth"] = {"type": "access_token", "accessToken": token}
         if caller.token.expires_at:
             answer["auth"]["expiresAt"] = moment(caller.token.expires_at)
     return json_answer(answer)
@@ -48,11 +52,6 @@ def _organization(name: str, full_name: str, role: str) -> dict[str, Any]:
         "avatarUrl": "",
         "roleInOrg": {"owner": "admin", "reviewer": "read"}[role],
     }
-
-
-def _token(token: AccessToken) -> dict[str, Any]:
-    role = "write" if token.kind == TokenKind.REVIEWER else "read"
-    return {"displayName": token.name, "role": role, "createdAt": moment(token.created_at)}
 
 
 @hub_route("GET")

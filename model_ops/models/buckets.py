@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from model_ops.models.revisions import Blob
 
@@ -16,18 +17,19 @@ class BucketCopy(models.Model):
     """
 
     blob = models.OneToOneField(Blob, models.CASCADE, primary_key=True, related_name="bucket_copy")
-    place = models.CharField(max_length=300, help_text="Bucket and prefix, as s3://bucket/prefix.")
-    upload_id = models.TextField(blank=True, help_text="The unfinished multipart upload that goes on.")
+    place = models.CharField(max_length=300, help_text=_("Bucket and prefix, as s3://bucket/prefix."))
+    upload_id = models.TextField(blank=True, help_text=_("The unfinished multipart upload that goes on."))
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_owner = models.CharField(max_length=32, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     not_before = models.DateTimeField(
-        db_default=Now(), help_text="The next try: after a failure later, while it is copied the lease's end."
+        db_default=Now(),
+        help_text=_("The next try: after a failure later, while it is copied the lease's end."),
     )
     error = models.TextField(blank=True)
 
     class Meta:
-        verbose_name_plural = "bucket copies"
+        verbose_name_plural = _("bucket copies")
         indexes = [
             models.Index(fields=["place", "not_before", "blob"], name="bucket_copy_next"),
             models.Index(

@@ -7,6 +7,7 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.models import AccessToken, GatedModel, Grant
 from model_ops.enums import DownloadMode, DownloadState
@@ -53,10 +54,10 @@ class Download(models.Model):
     client = models.CharField(max_length=200, blank=True)
     started_at = models.DateTimeField()
     link_seconds = models.PositiveIntegerField(
-        null=True, blank=True, help_text="How long the link into the bucket worked."
+        null=True, blank=True, help_text=_("How long the link into the bucket worked.")
     )
     journal = models.CharField(
-        max_length=100, blank=True, help_text="Which process sent it, while it is being sent."
+        max_length=100, blank=True, help_text=_("Which process sent it, while it is being sent.")
     )
 
     class Meta:
@@ -97,7 +98,7 @@ class ModelDownloads(models.Model):
     model = models.OneToOneField(
         GatedModel, models.CASCADE, primary_key=True, related_name="download_numbers"
     )
-    recent = models.BigIntegerField(default=0, db_default=0, help_text="The sum of the model's days.")
+    recent = models.BigIntegerField(default=0, db_default=0, help_text=_("The sum of the model's days."))
     all_time = models.BigIntegerField(default=0, db_default=0)
 
     def __str__(self) -> str:
@@ -124,7 +125,7 @@ class LogPosition(models.Model):
     path = models.CharField(max_length=500, unique=True)
     inode = models.BigIntegerField()
     head = models.CharField(
-        max_length=64, blank=True, help_text="SHA-256 of its first line: inodes are used again."
+        max_length=64, blank=True, help_text=_("SHA-256 of its first line: inodes are used again.")
     )
     offset = models.BigIntegerField()
 

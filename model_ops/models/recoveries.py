@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.models import GatedModel, Grant
 from model_ops.enums import DeliveryState, Method, RecoveryState, SourceKind, WaitsFor
@@ -16,7 +18,7 @@ class WeightSource(models.Model):
 
     spec = models.CharField(
         max_length=1000,
-        help_text="`/folder`, `hf:ID@COMMIT`, `hf+https://HOST/ID@COMMIT` or `gatehouse:ID@COMMIT`.",
+        help_text=_("`/folder`, `hf:ID@COMMIT`, `hf+https://HOST/ID@COMMIT` or `gatehouse:ID@COMMIT`."),
     )
     kind = models.CharField(max_length=10, choices=SourceKind)
     endpoint = models.CharField(max_length=300, blank=True)
@@ -28,26 +30,26 @@ class WeightSource(models.Model):
         null=True,
         blank=True,
         related_name="sources",
-        help_text="Of a revision that was uploaded here.",
+        help_text=_("Of a revision that was uploaded here."),
     )
     fingerprint = models.CharField(
         max_length=64,
         blank=True,
-        help_text="Of a folder: names, sizes and change times. A changed folder is another source.",
+        help_text=_("Of a folder: names, sizes and change times. A changed folder is another source."),
     )
     checked = models.CharField(
         max_length=300,
         blank=True,
-        help_text="What comparing the fetched files with the remote's hashes showed.",
+        help_text=_("What comparing the fetched files with the remote's hashes showed."),
     )
     with_token = models.BooleanField(
         default=True,
-        help_text="The portal's Hub token may be used for it. Kept apart from what was fetched without.",
+        help_text=_("The portal's Hub token may be used for it. Kept apart from what was fetched without."),
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        verbose_name = "weight source"
+        verbose_name = _("weight source")
         constraints = [
             models.UniqueConstraint(fields=["spec", "fingerprint", "with_token"], name="one_row_per_source")
         ]
@@ -72,58 +74,61 @@ class Recovery(models.Model):
     options = models.JSONField(
         default=dict,
         blank=True,
-        help_text="What was chosen beside the engine's defaults; empty where files are published as they are.",
+        help_text=_(
+            "What was chosen beside the engine's defaults; empty where files are published as they are."
+        ),
     )
 
     state = models.CharField(max_length=10, choices=RecoveryState, default=RecoveryState.PLANNED)
     wanted_at = models.DateTimeField(
-        null=True, blank=True, help_text="Since when someone waits for it; nothing runs before."
+        null=True, blank=True, help_text=_("Since when someone waits for it; nothing runs before.")
     )
     lease_owner = models.CharField(
-        max_length=32, blank=True, help_text="Random; the worker that holds the row."
+        max_length=32, blank=True, help_text=_("Random; the worker that holds the row.")
     )
     lease_until = models.DateTimeField(
-        null=True, blank=True, help_text="After this the row may be claimed by another worker."
+        null=True, blank=True, help_text=_("After this the row may be claimed by another worker.")
     )
     attempts = models.PositiveIntegerField(default=0)
     run_id = models.CharField(
         max_length=32,
         blank=True,
-        help_text="Names the attempt whose shards several workers make; empty where one makes them all.",
+        help_text=_("Names the attempt whose shards several workers make; empty where one makes them all."),
     )
     waiting_for = models.CharField(
         max_length=10,
         choices=WaitsFor,
         blank=True,
         db_default="",
-        help_text="What it, or one of its shards, cannot go on without for now.",
+        help_text=_("What it, or one of its shards, cannot go on without for now."),
     )
     waiting_since = models.DateTimeField(
-        null=True, blank=True, help_text="When it first had to wait; kept until it ends."
+        null=True, blank=True, help_text=_("When it first had to wait; kept until it ends.")
     )
-    retry_at = models.DateTimeField(null=True, blank=True, help_text="When it is looked at again.")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text=_("When it is looked at again."))
     tries = models.PositiveSmallIntegerField(
-        db_default=0, help_text="How often in a row it had to wait without getting further."
+        db_default=0, help_text=_("How often in a row it had to wait without getting further.")
     )
     bytes_kept = models.BigIntegerField(
-        db_default=0, help_text="What was finished on the disk at the last try; more than that is progress."
+        db_default=0,
+        help_text=_("What was finished on the disk at the last try; more than that is progress."),
     )
     bytes_needed = models.BigIntegerField(
-        db_default=0, help_text="The free bytes that it waits for; 0 where that is not known."
+        db_default=0, help_text=_("The free bytes that it waits for; 0 where that is not known.")
     )
     stage = models.CharField(max_length=40, blank=True, help_text="fetching, recovering, publishing")
     stage_started_at = models.DateTimeField(null=True, blank=True)
     bytes_done = models.BigIntegerField(default=0)
     bytes_total = models.BigIntegerField(default=0)
     plan = models.JSONField(default=dict, blank=True)
-    error = models.TextField(blank=True, help_text="One sentence.")
+    error = models.TextField(blank=True, help_text=_("One sentence."))
     manifest = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name_plural = "recoveries"
+        verbose_name_plural = _("recoveries")
         ordering = ["-pk"]
         indexes = [
             models.Index(
@@ -154,7 +159,7 @@ class Recovery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"recovery {self.pk} ({self.state})"
+        return gettext("recovery %(number)s (%(state)s)") % {"number": self.pk, "state": self.state}
 
     @property
     def percent(self) -> int:
@@ -181,17 +186,21 @@ class Recovery(models.Model):
     def written_as(self) -> str:
         """How base and diff are combined, for a person; what was left to the plan as it decided, once there is one."""
         if self.method == Method.COPY:
-            return "as they are"
+            return gettext("as they are")
         chosen = Options(**self.options)
         if chosen.method == "xor":
-            return "bytes, exclusive or of the files"
+            return gettext("bytes, exclusive or of the files")
         decided = self.plan.get("options") or {}
         rows = (
             decided.get("resize_policy")
             or chosen.resize_policy
-            or ("none" if decided else "as the diff says")
+            or (gettext("none") if decided else gettext("as the diff says"))
         )
-        return f"{chosen.dtype_name}, {chosen.compat}, new rows: {rows}"
+        return gettext("%(dtype)s, %(compat)s, new rows: %(rows)s") % {
+            "dtype": chosen.dtype_name,
+            "compat": chosen.compat,
+            "rows": rows,
+        }
 
 
 class ModelWeights(models.Model):
@@ -201,13 +210,15 @@ class ModelWeights(models.Model):
     recovery = models.ForeignKey(Recovery, models.PROTECT, related_name="weights")
     by_owner = models.BooleanField(
         default=False,
-        help_text="An owner named the sources: their right to them is checked again before anything is read.",
+        help_text=_(
+            "An owner named the sources: their right to them is checked again before anything is read."
+        ),
     )
     created_at = models.DateTimeField(auto_now_add=True)
     replaced_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name_plural = "model weights"
+        verbose_name_plural = _("model weights")
         constraints = [
             models.UniqueConstraint(
                 fields=["model"], condition=Q(replaced_at__isnull=True), name="one_current_weights_per_model"
@@ -227,7 +238,7 @@ class Delivery(models.Model):
     told_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name_plural = "deliveries"
+        verbose_name_plural = _("deliveries")
         indexes = [
             models.Index(fields=["id"], condition=Q(state=DeliveryState.WAITING), name="delivery_waiting"),
         ]

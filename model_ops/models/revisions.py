@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.models import GatedModel
 from model_ops.models.recoveries import Recovery
@@ -18,11 +19,11 @@ class Blob(models.Model):
     """
 
     sha256 = models.CharField(primary_key=True, max_length=64)
-    git_oid = models.CharField("git blob SHA-1", max_length=40)
+    git_oid = models.CharField(_("git blob SHA-1"), max_length=40)
     size = models.BigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
     bucket = models.CharField(
-        max_length=300, blank=True, help_text="Where a whole, checked copy lies, as s3://bucket/prefix."
+        max_length=300, blank=True, help_text=_("Where a whole, checked copy lies, as s3://bucket/prefix.")
     )
     in_bucket_at = models.DateTimeField(null=True, blank=True)
 
@@ -46,13 +47,13 @@ class Revision(models.Model):
     parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
     recovery = models.ForeignKey(Recovery, models.PROTECT, null=True, blank=True, related_name="revisions")
     has_weights = models.BooleanField(
-        default=False, help_text="False: only the card and licences, weights to come."
+        default=False, help_text=_("False: only the card and licences, weights to come.")
     )
     title = models.CharField(max_length=200)
     message = models.TextField(blank=True)
     author = models.CharField(max_length=200)
     created_at = models.DateTimeField(
-        default=timezone.now, editable=False, help_text="The commit's time, to the second."
+        default=timezone.now, editable=False, help_text=_("The commit's time, to the second.")
     )
     uploader = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="uploaded_revisions"
@@ -63,19 +64,19 @@ class Revision(models.Model):
         null=True,
         blank=True,
         related_name="shown_by",
-        help_text="The uploaded revision whose files these are, below the portal's card and licences.",
+        help_text=_("The uploaded revision whose files these are, below the portal's card and licences."),
     )
     branch = models.CharField(
-        max_length=200, blank=True, help_text="Of an upload: the branch that publishing it moves."
+        max_length=200, blank=True, help_text=_("Of an upload: the branch that publishing it moves.")
     )
     held_at = models.DateTimeField(
-        null=True, blank=True, help_text="Set while an upload waits for an owner to publish it."
+        null=True, blank=True, help_text=_("Set while an upload waits for an owner to publish it.")
     )
     bucket = models.CharField(
         max_length=300,
         db_default="",
         editable=False,
-        help_text="The bucket and prefix for which copies of its large files were asked for.",
+        help_text=_("The bucket and prefix for which copies of its large files were asked for."),
     )
 
     class Meta:
@@ -99,7 +100,7 @@ class RepoFile(models.Model):
     path = models.CharField(max_length=500)
     blob = models.ForeignKey(Blob, models.PROTECT, related_name="files")
     is_lfs = models.BooleanField(
-        help_text="By file pattern, as on the Hub: its id is the SHA-256, else the git SHA-1."
+        help_text=_("By file pattern, as on the Hub: its id is the SHA-256, else the git SHA-1.")
     )
 
     class Meta:

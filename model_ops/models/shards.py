@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from model_ops.enums import ShardState, WaitsFor
 from model_ops.models.recoveries import Recovery
@@ -16,25 +17,27 @@ class RecoveryShard(models.Model):
     file = models.CharField(max_length=500)
     state = models.CharField(max_length=10, choices=ShardState, default=ShardState.PLANNED)
     lease_owner = models.CharField(
-        max_length=32, blank=True, help_text="Random; the worker that holds the row."
+        max_length=32, blank=True, help_text=_("Random; the worker that holds the row.")
     )
     lease_until = models.DateTimeField(
-        null=True, blank=True, help_text="After this the row may be claimed by another worker."
+        null=True, blank=True, help_text=_("After this the row may be claimed by another worker.")
     )
     waiting_for = models.CharField(
         max_length=10,
         choices=WaitsFor,
         blank=True,
         db_default="",
-        help_text="What it cannot go on without for now.",
+        help_text=_("What it cannot go on without for now."),
     )
-    retry_at = models.DateTimeField(null=True, blank=True, help_text="When it is looked at again.")
-    tries = models.PositiveSmallIntegerField(db_default=0, help_text="How often in a row it had to wait.")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text=_("When it is looked at again."))
+    tries = models.PositiveSmallIntegerField(db_default=0, help_text=_("How often in a row it had to wait."))
     attempts = models.PositiveIntegerField(default=0)
-    worker = models.CharField(max_length=200, blank=True, help_text="The name of the last one that held it.")
+    worker = models.CharField(
+        max_length=200, blank=True, help_text=_("The name of the last one that held it.")
+    )
     bytes_done = models.BigIntegerField(default=0)
     bytes_total = models.BigIntegerField()
-    error = models.TextField(blank=True, help_text="One sentence.")
+    error = models.TextField(blank=True, help_text=_("One sentence."))
 
     class Meta:
         ordering = ["recovery", "file"]

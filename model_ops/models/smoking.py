@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from model_ops.enums import SmokeState
 from model_ops.models.recoveries import Recovery
@@ -15,21 +16,23 @@ class SmokeRun(models.Model):
 
     recovery = models.OneToOneField(Recovery, models.PROTECT, related_name="smoke_run")
     state = models.CharField(max_length=10, choices=SmokeState, default=SmokeState.WAITING)
-    wanted_at = models.DateTimeField(help_text="When it was asked for last.")
+    wanted_at = models.DateTimeField(help_text=_("When it was asked for last."))
     ends_by = models.DateTimeField(
-        null=True, blank=True, help_text="A run that has not ended by then was cut off."
+        null=True, blank=True, help_text=_("A run that has not ended by then was cut off.")
     )
     retry_at = models.DateTimeField(
-        null=True, blank=True, help_text="Not before; set where the disk was full."
+        null=True, blank=True, help_text=_("Not before; set where the disk was full.")
     )
     finished_at = models.DateTimeField(null=True, blank=True)
     answer = models.JSONField(
-        default=dict, blank=True, help_text="Prompt, answer, tokens, seconds, device, dtype, finite, hints."
+        default=dict,
+        blank=True,
+        help_text=_("Prompt, answer, tokens, seconds, device, dtype, finite, hints."),
     )
-    error = models.TextField(blank=True, help_text="One sentence.")
+    error = models.TextField(blank=True, help_text=_("One sentence."))
 
     class Meta:
-        verbose_name = "smoke run"
+        verbose_name = _("smoke run")
         indexes = [
             models.Index(fields=["wanted_at"], condition=Q(state=SmokeState.WAITING), name="smoke_waiting"),
         ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.models import GatedModel
 
@@ -12,8 +14,10 @@ class UploadRule(models.Model):
 
     model = models.OneToOneField(GatedModel, models.CASCADE, related_name="upload_rule")
     publish_uploads = models.BooleanField(
-        default=False, help_text="Publish what an owner uploads at once, without holding it for a look."
+        default=False, help_text=_("Publish what an owner uploads at once, without holding it for a look.")
     )
 
     def __str__(self) -> str:
-        return f"{self.model}: {'published' if self.publish_uploads else 'held'}"
+        if self.publish_uploads:
+            return gettext("%(model)s: published") % {"model": self.model}
+        return gettext("%(model)s: held") % {"model": self.model}

@@ -44,7 +44,8 @@ class _Call:
 
     @property
     def said(self) -> str:
-        return _quoted(_said(self.error))
+        words = _remote_words(self.error)
+        return f", and says: “{words}”" if words else ""
 
 
 def refused_because(
@@ -62,13 +63,25 @@ def refused_because(
     `withheld`: there is one, and it was not sent since no superuser allowed that repository.
     """
     call = _Call(error, repo_id, endpoint, revision, own, token, withheld)
-    judges = (_led_elsewhere, _limited, _token_refused, _gated, _not_there, _refused)
-    return next((words for judge in judges if (words := judge(call))), "") or _not_asked(call)
+    judges = (
+        _led_elsewhere,
+        _rate_limited,
+        _token_refused,
+        _gated_repository,
+        _not_there,
+        _refused_with_status,
+    )
+    if sentence := next((words for judge in judges if (words := judge(call))), ""):
+        return sentence
+    if _is_full(error):
+        return f"{repo_id} cannot be stored: the disk is full; make room and try again."
+    why = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{call.name} could not be asked ({why}): check the address and the network, then try again."
 
 
 def _led_elsewhere(call: _Call) -> str:
-    kinds = _kinds(call.error)
-    if led := next((one for one in _chain(call.error) if type(one).__name__ == "LedElsewhere"), None):
+    kinds = _error_kinds(call.error)
+    if led := next((one for one in _error_chain(call.error) if type(one).__name__ == "LedElsewhere"), None):
         return (
             f"{call.name} is not fetched, since {led}. "
             "An operator who trusts that host names it in GATEHOUSE_HUB_REDIRECTS."
@@ -78,8 +91,8 @@ def _led_elsewhere(call: _Call) -> str:
     )
 
 
-def _limited(call: _Call) -> str:
-    if _status(call.error) != 429:
+def _rate_limited(call: _Call) -> str:
+    if _response_status(call.error) != 429:
         return ""
     seconds = wait_asked(call.error)
     when = f"in {seconds} s" if seconds else "later"
@@ -87,15 +100,19 @@ def _limited(call: _Call) -> str:
 
 
 def _token_refused(call: _Call) -> str:
-    if _status(call.error) != 401 or not call.token or "invalid" not in _said(call.error).lower():
+    if (
+        _response_status(call.error) != 401
+        or not call.token
+        or "invalid" not in _remote_words(call.error).lower()
+    ):
         return ""
     return (
         f"{call.endpoint} does not accept the token in GATEHOUSE_HUB_TOKEN{call.said}: give it a valid one."
     )
 
 
-def _gated(call: _Call) -> str:
-    if "GatedRepoError" not in _kinds(call.error):
+def _gated_repository(call: _Call) -> str:
+    if "GatedRepoError" not in _error_kinds(call.error):
         return ""
     if call.withheld:
         return f"{call.name} is gated{call.said}: {WITHHELD}."
@@ -103,7 +120,7 @@ def _gated(call: _Call) -> str:
 
 
 def _not_there(call: _Call) -> str:
-    kinds = _kinds(call.error)
+    kinds = _error_kinds(call.error)
     if "RevisionNotFoundError" in kinds:
         if call.revision:
             return f"{call.name} has no revision {call.revision}: check its name."
@@ -118,8 +135,8 @@ def _not_there(call: _Call) -> str:
     return ""
 
 
-def _refused(call: _Call) -> str:
-    status = _status(call.error)
+def _refused_with_status(call: _Call) -> str:
+    status = _response_status(call.error)
     if status >= 500:
         return f"{call.name} could not be asked (the remote failed with status {status}): try again later."
     if status in {401, 403} and call.withheld:
@@ -129,16 +146,9 @@ def _refused(call: _Call) -> str:
     )
 
 
-def _not_asked(call: _Call) -> str:
-    if _is_full(call.error):
-        return f"{call.repo_id} cannot be stored: the disk is full; make room and try again."
-    why = " ".join(str(call.error).split())[:200] or type(call.error).__name__
-    return f"{call.name} could not be asked ({why}): check the address and the network, then try again."
-
-
 def wait_asked(error: BaseException) -> int:
     """Whole seconds until the remote answers again; 0 where it does not say."""
-    headers = getattr(_response(error), "headers", None) or {}
+    headers = getattr(_remote_response(error), "headers", None) or {}
     after = str(headers.get("Retry-After") or "")
     if after.isascii() and after.isdigit() and len(after) <= 6:
         return int(after)
@@ -147,7 +157,7 @@ def wait_asked(error: BaseException) -> int:
 
 
 def is_rate_limit(error: BaseException) -> bool:
-    return _status(error) == 429
+    return _response_status(error) == 429
 
 
 def what_lacks(error: BaseException) -> dict[str, Any]:
@@ -157,15 +167,15 @@ def what_lacks(error: BaseException) -> dict[str, Any]:
     """
     if _is_full(error):
         return {"lacks": "room", "bytes_needed": 0}
-    status, kinds = _status(error), _kinds(error)
+    status, kinds = _response_status(error), _error_kinds(error)
     cut_off = status == 0 and bool(kinds & AWAY) and not kinds & LASTING
     if status in {408, 425, 429} or status >= 500 or cut_off:
         return {"lacks": "remote", "seconds": wait_asked(error)}
     return {}
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and those it was raised from: the client wraps what the network and the Hub said."""
+def _error_chain(error: BaseException) -> list[BaseException]:
+    """Return the error and those it was raised from: the client wraps what the network and the Hub said."""
     found: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in found and len(found) < 10:
@@ -174,33 +184,29 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _kinds(error: BaseException) -> set[str]:
-    return {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
+def _error_kinds(error: BaseException) -> set[str]:
+    return {kind.__name__ for one in _error_chain(error) for kind in type(one).__mro__}
 
 
-def _response(error: BaseException) -> Any:
-    return next((r for one in _chain(error) if (r := getattr(one, "response", None)) is not None), None)
+def _remote_response(error: BaseException) -> Any:
+    return next((r for one in _error_chain(error) if (r := getattr(one, "response", None)) is not None), None)
 
 
-def _status(error: BaseException) -> int:
-    return int(getattr(_response(error), "status_code", 0) or 0)
+def _response_status(error: BaseException) -> int:
+    return int(getattr(_remote_response(error), "status_code", 0) or 0)
 
 
 def _is_full(error: BaseException) -> bool:
     return any(
-        isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EDQUOT} for one in _chain(error)
+        isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EDQUOT} for one in _error_chain(error)
     )
 
 
-def _said(error: BaseException) -> str:
-    """The remote's own sentence, made harmless for a terminal and a page."""
-    headers = getattr(_response(error), "headers", None) or {}
+def _remote_words(error: BaseException) -> str:
+    """Return the remote's own sentence, made harmless for a terminal and a page."""
+    headers = getattr(_remote_response(error), "headers", None) or {}
     message = headers.get("X-Error-Message") or next(
-        (m for one in _chain(error) if (m := getattr(one, "server_message", None))), ""
+        (m for one in _error_chain(error) if (m := getattr(one, "server_message", None))), ""
     )
     printable = "".join(c for c in str(message) if c.isprintable())
     return " ".join(printable.split())[:LONGEST].rstrip(" .:")
-
-
-def _quoted(said: str) -> str:
-    return f", and says: “{said}”" if said else ""

@@ -78,13 +78,13 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
         with Path(f"{folder}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two recoveries may share a base
             if not target.is_dir():
-                checked = _download(endpoint, repo_id, commit, partial, everything == "all", token)
+                checked = _fetch_files(endpoint, repo_id, commit, partial, everything == "all", token)
                 os.sync()
                 partial.rename(target)
                 shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's notes for going on
-                _tell({"checked": checked})
+                _tell_worker({"checked": checked})
     except Refused as error:
-        _tell(error.lacks)
+        _tell_worker(error.lacks)
         sys.stderr.write(f"{repo_id} at {endpoint} {error}\n")
         return 1
     except Exception as error:  # whatever the network does is told in one sentence
@@ -97,13 +97,15 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
             token=bool(token),
             withheld=os.environ.get(WITHHELD) == "1",
         )
-        _tell(errors.what_lacks(error))
+        _tell_worker(errors.what_lacks(error))
         sys.stderr.write(f"{words}\n")
         return 1
     return 0
 
 
-def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool, token: str) -> str:
+def _fetch_files(
+    endpoint: str, repo_id: str, commit: str, partial: Path, everything: bool, token: str
+) -> str:
     from huggingface_hub import HfApi
 
     from model_ops.remote_hub import limits
@@ -111,17 +113,20 @@ def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everythin
     limits.limit_process(endpoint, os.environ.get(REDIRECTS, "").split())
     api = HfApi(endpoint=endpoint, token=token or False)
     # The client's lists sleep as long as a rate limit asks, without bound; this question is answered or refused at once.
-    _patiently(lambda: api.model_info(repo_id, revision=commit, timeout=20))
-    tree: list[Any] = _patiently(lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True)))
+    _ask_patiently(lambda: api.model_info(repo_id, revision=commit, timeout=20))
+    tree: list[Any] = _ask_patiently(
+        lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True))
+    )
     ignored = [] if everything or not any(f.path.endswith(".safetensors") for f in tree) else OTHER_FORMATS
-    files = [far for item in tree if (far := _far(item)) and not any(fnmatch(far.path, p) for p in ignored)]
+    found = [far for item in tree if (far := _read_far_file(item))]
+    files = [far for far in found if not any(fnmatch(far.path, p) for p in ignored)]
     _check_room(partial, files)
     total = sum(file.size for file in files)
     done = threading.Event()
-    reporter = threading.Thread(target=_report, args=(partial, total, done), daemon=True)
+    reporter = threading.Thread(target=_report_progress, args=(partial, total, done), daemon=True)
     reporter.start()
     try:
-        _patiently(
+        _ask_patiently(
             lambda: api.snapshot_download(
                 repo_id, revision=commit, local_dir=partial, ignore_patterns=ignored
             )
@@ -129,10 +134,10 @@ def _download(endpoint: str, repo_id: str, commit: str, partial: Path, everythin
     finally:
         done.set()
         reporter.join()
-    return _check(partial, files)
+    return _check_files(partial, files)
 
 
-def _patiently(ask: Callable[[], Any]) -> Any:
+def _ask_patiently(ask: Callable[[], Any]) -> Any:
     """Waits as long as the remote's rate limit asks, within reason; finished files are not asked for again."""
     for attempt in range(PATIENCE + 1):
         try:
@@ -145,7 +150,7 @@ def _patiently(ask: Callable[[], Any]) -> Any:
     raise AssertionError
 
 
-def _far(item: Any) -> Far | None:
+def _read_far_file(item: Any) -> Far | None:
     """None for a folder. A path that leads out of the folder is never asked for."""
     if not hasattr(item, "blob_id"):
         return None
@@ -160,7 +165,7 @@ def _far(item: Any) -> Far | None:
 
 def _check_room(partial: Path, files: list[Far]) -> None:
     """Before the first byte: what is missing must fit beside what is there."""
-    have = sum(_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
+    have = sum(_file_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
     missing = max(0, sum(file.size for file in files) - have)
     free = shutil.disk_usage(partial.parent).free
     if missing > free:
@@ -172,7 +177,7 @@ def _check_room(partial: Path, files: list[Far]) -> None:
         )
 
 
-def _check(partial: Path, files: list[Far]) -> str:
+def _check_files(partial: Path, files: list[Far]) -> str:
     """Compares every file with the remote's tree; a file that differs is removed, so that a rerun fetches it again."""
     with ThreadPoolExecutor(READERS) as pool:
         wrong = [file.path for file, fine in zip(files, pool.map(_is_right, [partial] * len(files), files), strict=True) if not fine]  # fmt: skip
@@ -195,7 +200,7 @@ def _check(partial: Path, files: list[Far]) -> str:
 
 def _is_right(partial: Path, file: Far) -> bool:
     path = partial / file.path
-    if _size(path) != file.size or not path.is_file():
+    if _file_size(path) != file.size or not path.is_file():
         return False
     if not (file.sha256 or file.git_oid):
         return True
@@ -206,20 +211,20 @@ def _is_right(partial: Path, file: Far) -> bool:
     return digest.hexdigest() == (file.sha256 or file.git_oid)
 
 
-def _report(partial: Path, total: int, done: threading.Event) -> None:
+def _report_progress(partial: Path, total: int, done: threading.Event) -> None:
     while True:
-        have = sum(_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
-        _tell({"bytes_done": min(have, total), "bytes_total": total})
+        have = sum(_file_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
+        _tell_worker({"bytes_done": min(have, total), "bytes_total": total})
         if done.wait(1):
             return
 
 
-def _tell(facts: dict[str, Any]) -> None:
+def _tell_worker(facts: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size if path.is_file() else 0
     except OSError:  # renamed while we looked

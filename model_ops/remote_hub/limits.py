@@ -43,16 +43,16 @@ class Limits:
 
     def is_hub(self, url: httpx2.URL) -> bool:
         """Return whether an address is on the Hub: same scheme, host and port."""
-        return _origin(url) == _origin(self.endpoint)
+        return _url_origin(url) == _url_origin(self.endpoint)
 
     def check(self, url: httpx2.URL) -> None:
         """Refuse an address that is neither the Hub's nor on a host that it may redirect to."""
         if self.is_hub(url):
             return
         if url.scheme != "https" and not (url.scheme == "http" and self.endpoint.scheme == "http"):
-            raise LedElsewhere(f"it redirects to {_shown(url)}, without encryption")
-        if url.userinfo or not any(_names(host, url) for host in self.hosts):
-            raise LedElsewhere(f"it redirects to {_shown(url)}, another host than its own")
+            raise LedElsewhere(f"it redirects to {_shown_url(url)}, without encryption")
+        if url.userinfo or not any(_is_named_by(host, url) for host in self.hosts):
+            raise LedElsewhere(f"it redirects to {_shown_url(url)}, another host than its own")
 
 
 _LIMITS: ContextVar[Limits | None] = ContextVar("limits", default=None)
@@ -63,7 +63,7 @@ _installing = threading.Lock()
 @contextlib.contextmanager
 def limited_to(endpoint: str, redirects: Iterable[str] = ()) -> Iterator[None]:
     """Limit what huggingface_hub asks in this thread; `redirects` are further hosts, as the operator named them."""
-    _install()
+    _install_client()
     token = _LIMITS.set(limits_of(endpoint, redirects))
     try:
         yield
@@ -73,7 +73,7 @@ def limited_to(endpoint: str, redirects: Iterable[str] = ()) -> Iterator[None]:
 
 def limit_process(endpoint: str, redirects: Iterable[str] = ()) -> None:
     """Limit what huggingface_hub asks in every thread of this process, from now on."""
-    _install()
+    _install_client()
     _of_process[:] = [limits_of(endpoint, redirects)]
 
 
@@ -82,7 +82,7 @@ def limits_of(endpoint: str, redirects: Iterable[str] = ()) -> Limits:
     return Limits(httpx2.URL(endpoint), (*KNOWN_HOSTS.get(endpoint.rstrip("/"), ()), *redirects))
 
 
-def _names(host: str, url: httpx2.URL) -> bool:
+def _is_named_by(host: str, url: httpx2.URL) -> bool:
     """Return whether an entry of the table names the address; labels are compared whole, and the port must fit too."""
     name, _, port = host.lower().partition(":")
     if url.port not in {None, int(port or PORTS[url.scheme])}:
@@ -93,7 +93,7 @@ def _names(host: str, url: httpx2.URL) -> bool:
     return asked.endswith(name) and len(asked) > len(name) if name.startswith(".") else asked == name
 
 
-def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
+def _join_redirect(url: httpx2.URL, location: str) -> httpx2.URL:
     """Return the address that a redirect names, which huggingface_hub may use later without following it now."""
     try:
         return url.join(location)
@@ -101,16 +101,16 @@ def _joined(url: httpx2.URL, location: str) -> httpx2.URL:
         raise LedElsewhere("it redirects to something that is no address") from error
 
 
-def _origin(url: httpx2.URL) -> tuple[str, str, int]:
+def _url_origin(url: httpx2.URL) -> tuple[str, str, int]:
     return url.scheme, url.host.lower().rstrip("."), url.port or PORTS.get(url.scheme, 0)
 
 
-def _shown(url: httpx2.URL) -> str:
+def _shown_url(url: httpx2.URL) -> str:
     port = f":{url.port}" if url.port else ""
     return f"{url.scheme[:10]}://{url.host[:100]}{port}"
 
 
-def _install() -> None:
+def _install_client() -> None:
     """Have huggingface_hub send its requests through `LimitedTransport`; what is asked without limits goes as before."""
     import huggingface_hub
     from huggingface_hub import constants
@@ -151,27 +151,27 @@ class LimitedTransport(httpx2.BaseTransport):
             if not limits.is_hub(request.url):
                 for name in SECRETS:
                     request.headers.pop(name, None)
-        answer = self._answer(request, limits)
+        if proxy := _proxy_for(request.url):
+            answer = self._proxied_transport(proxy).handle_request(request)
+        elif limits is not None:
+            answer = _send_through(self._pool_for(limits), request)
+        else:
+            answer = self._plain.handle_request(request)
         if limits is not None and 300 <= answer.status_code < 400 and "location" in answer.headers:
             try:
-                limits.check(_joined(request.url, answer.headers["location"]))
+                limits.check(_join_redirect(request.url, answer.headers["location"]))
             except LedElsewhere:
                 answer.close()
                 raise
         return answer
 
-    def _answer(self, request: httpx2.Request, limits: Limits | None) -> httpx2.Response:
-        if proxy := _proxy_for(request.url):
-            return self._through(proxy).handle_request(request)
-        return _sent(self._pool(limits), request) if limits else self._plain.handle_request(request)
-
-    def _through(self, proxy: str) -> httpx2.HTTPTransport:
+    def _proxied_transport(self, proxy: str) -> httpx2.HTTPTransport:
         with self._making:
             if proxy not in self._proxied:
                 self._proxied[proxy] = httpx2.HTTPTransport(proxy=proxy)
             return self._proxied[proxy]
 
-    def _pool(self, limits: Limits) -> httpcore2.ConnectionPool:
+    def _pool_for(self, limits: Limits) -> httpcore2.ConnectionPool:
         with self._making:
             if limits not in self._pools:
                 if len(self._pools) >= MOST_POOLS:
@@ -220,8 +220,10 @@ class PublicOnly(httpcore2.NetworkBackend):
         )
         if host.lower() == self._hub.host.lower():
             return connect(host)
-        addresses = _addresses(host, port)
-        if not all(map(_is_public, addresses)) and all(map(_is_public, _addresses(self._hub.host, port))):
+        addresses = _find_addresses(host, port)
+        if not all(map(_is_public, addresses)) and all(
+            map(_is_public, _find_addresses(self._hub.host, port))
+        ):
             raise LedElsewhere(f"it redirects to {host[:100]}, which is in a private network")
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in addresses:
@@ -232,7 +234,7 @@ class PublicOnly(httpcore2.NetworkBackend):
         raise failure
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _find_addresses(host: str, port: int) -> list[str]:
     """Return the IP addresses behind a name, without repetition."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
@@ -273,7 +275,7 @@ class _Stream(httpx2.SyncByteStream):
         self._stream.close()
 
 
-def _sent(pool: httpcore2.ConnectionPool, request: httpx2.Request) -> httpx2.Response:
+def _send_through(pool: httpcore2.ConnectionPool, request: httpx2.Request) -> httpx2.Response:
     url = request.url
     asked = httpcore2.Request(
         method=request.method,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django import template
+from django.utils.translation import gettext as _
 
 from model_ops.recovery.planning.plan import human
 
@@ -22,8 +23,8 @@ def time_shown(seconds: float | None) -> str:
         return ""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 1:
-        return f"{rest} s"
+        return _("%(seconds)d s") % {"seconds": rest}
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    return _("%(hours)d h %(minutes)d min") % {"hours": hours, "minutes": minutes}

@@ -63,9 +63,9 @@ def test_a_refused_place_is_not_counted(process: Callable[..., Places]) -> None:
 class RenewedTooEarly(Places):
     """Whose thread that renews meets a place before it was asked for."""
 
-    def _ask(self, place: Place, *, counts: bool = True) -> Room | None:
-        super()._ask(place, counts=False)
-        return super()._ask(place, counts=counts)
+    def _ask_server(self, place: Place, *, counts: bool = True) -> Room | None:
+        super()._ask_server(place, counts=False)
+        return super()._ask_server(place, counts=counts)
 
 
 def test_a_refused_place_is_free_although_it_was_renewed(process: Callable[..., Places]) -> None:

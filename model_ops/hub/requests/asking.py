@@ -20,7 +20,7 @@ from access_requests.access.review_lists import review_entry
 from access_requests.cards import GateField, GateForm
 from access_requests.enums import Place, RequestState, TokenKind, TokenOrigin
 from access_requests.errors import Conflict, RuleError
-from access_requests.models import AccessRequest, GatedModel
+from access_requests.models import GatedModel
 from access_requests.request_form.answers import as_posted, by_label
 from access_requests.request_form.builder import RequestForm, build_request_form
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
@@ -54,11 +54,11 @@ def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     if request.method != "POST":
         raise not_found("Page not found", "Ask by POST here, or on the model's page.")
     repo = open_repo(request, repo_id)
-    person, given = _asker(repo), _given(request)
+    person, given = _asking_person(repo), _read_answers(request)
     require_gate(repo.model)
     if _may_ask(person, repo.model, given):
         try:
-            _ask(repo, person, given)
+            _submit_answers(repo, person, given)
         except Conflict:  # another call was faster
             if review_entry(person, repo.model).place not in {Place.PENDING, Place.ACCEPTED}:
                 raise
@@ -72,7 +72,7 @@ def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 def cancel(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /api/models/{id}/user-access-request/cancel`: withdraws what waits for a decision."""
     repo = open_repo(request, repo_id)
-    person = _asker(repo)
+    person = _asking_person(repo)
     current = open_request(person, repo.model)
     if current is None or current.state == RequestState.DRAFT:
         raise not_found(NOTHING_PENDING, access_of(person, repo.model).sentence)
@@ -83,7 +83,7 @@ def cancel(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     return json_answer({"ok": True})
 
 
-def _asker(repo: Repo) -> User:
+def _asking_person(repo: Repo) -> User:
     person, token = person_of(repo), repo.caller.token
     if token is None or token.kind not in ASKERS:
         page = f"{settings.GATEHOUSE_URL}/me/tokens"
@@ -102,8 +102,8 @@ def _to_page(request: HttpRequest, model: GatedModel) -> HttpResponse:
     return response
 
 
-def _given(request: HttpRequest) -> dict[str, Any]:
-    """Label -> answer, of JSON or a form."""
+def _read_answers(request: HttpRequest) -> dict[str, Any]:
+    """Return label -> answer, from JSON or a form."""
     if request.content_type not in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         return json_object(request, empty=True)
     try:
@@ -124,17 +124,20 @@ def _may_ask(person: User, model: GatedModel, given: dict[str, Any]) -> bool:
     return entry.place not in {Place.ACCEPTED, Place.REJECTED}
 
 
-def _ask(repo: Repo, person: User, given: dict[str, Any]) -> None:
-    """Keeps what was given as the draft, then hands it in if it is whole."""
+def _submit_answers(repo: Repo, person: User, given: dict[str, Any]) -> None:
+    """Keep what was given as the draft, then submit it if it is complete."""
     model = repo.model
     current = start_request(model=model, applicant=person)
     gate = GateForm.from_json(current.form.schema)
-    posted, unknown, wrong = as_posted(gate, _kept(gate, current) | given)
+    # Earlier answers and the profile's are kept; the agreement to a licence must come with this call.
+    licence = {field.key for field in gate.fields_for("licence")}
+    kept = by_label(gate, {key: answer for key, answer in current.answers.items() if key not in licence})
+    posted, unknown, wrong = as_posted(gate, kept | given)
     texts = gate_texts_of(current.form)
     draft = build_request_form(gate, texts=texts, data=posted, draft=True)
     save_draft(request=current, applicant=person, answers=draft.cleaned_answers())
     form = build_request_form(gate, texts=texts, data=posted)
-    _check_taken(model, form, unknown, wrong)
+    _check_answers(model, form, unknown, wrong)
     _check_licence(model)
     try:
         submit_request(
@@ -146,26 +149,20 @@ def _ask(repo: Repo, person: User, given: dict[str, Any]) -> None:
         raise Refused(error.status, "", f"{error.sentence} See {model.address()}/request") from error
 
 
-def _kept(gate: GateForm, current: AccessRequest) -> dict[str, Any]:
-    """Earlier answers and the profile's; the agreement to a licence must come with this call."""
-    licence = {field.key for field in gate.fields_for("licence")}
-    return by_label(gate, {key: answer for key, answer in current.answers.items() if key not in licence})
-
-
-def _check_taken(
+def _check_answers(
     model: GatedModel, form: RequestForm, unknown: list[str], wrong: list[tuple[GateField, str]]
 ) -> None:
     gate, words = form.gate, form.texts.words
     if unknown:
-        known = ", ".join(_quoted(words[field.key]) for field in gate.fields[:MOST_NAMED]) or "none"
-        raise _incomplete(
-            model, f"The form has no field {_quoted(unknown[0])}; its fields begin with {known}."
+        known = ", ".join(_quote_label(words[field.key]) for field in gate.fields[:MOST_NAMED]) or "none"
+        raise _incomplete_answers(
+            model, f"The form has no field {_quote_label(unknown[0])}; its fields begin with {known}."
         )
     told = {field.key: sentence for field, sentence in wrong}
     problems = {key: messages[0] for key, messages in form.errors.items()} | told
     if problems:
-        lines = [f"{_quoted(words[key])}: {sentence}" for key, sentence in problems.items()]
-        raise _incomplete(model, " ".join(lines[:MOST_NAMED]))
+        lines = [f"{_quote_label(words[key])}: {sentence}" for key, sentence in problems.items()]
+        raise _incomplete_answers(model, " ".join(lines[:MOST_NAMED]))
 
 
 def _check_licence(model: GatedModel) -> None:
@@ -179,12 +176,12 @@ def _check_licence(model: GatedModel) -> None:
     raise Refused(HTTPStatus.BAD_REQUEST, "", sentence)
 
 
-def _incomplete(model: GatedModel, problem: str) -> Refused:
+def _incomplete_answers(model: GatedModel, problem: str) -> Refused:
     """The page comes first, since a header is cut at its end; the body has the labels in their own script."""
     message = f"{KEPT.format(page=model.address())} {problem}"
     return Refused(HTTPStatus.BAD_REQUEST, "", message, text=message.encode(errors="replace").decode())
 
 
-def _quoted(label: str) -> str:
+def _quote_label(label: str) -> str:
     plain = " ".join(label[: 10 * LONGEST_LABEL].split())
     return f"“{plain if len(plain) <= LONGEST_LABEL else plain[: LONGEST_LABEL - 1] + '…'}”"

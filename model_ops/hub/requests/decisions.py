@@ -35,14 +35,14 @@ def handle(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST .../user-access-request/handle`: puts one person into another list."""
     repo, reviewer = reviewed(request, repo_id)
     body = json_object(request)
-    namer, to, reason = _namer(body), _place(body), _reason(body)
+    namer, to, reason = _read_namer(body), _read_place(body), _read_reason(body)
     require_gate(repo.model)
-    person = _person(repo.model, *namer)
+    person = _find_person(repo.model, *namer)
     seen = review_entry(person, repo.model)
     try:
         change_place(model=repo.model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
     except RuleError as error:
-        raise _refused(error, to) from error
+        raise _as_refusal(error, to) from error
     return json_answer({})
 
 
@@ -50,16 +50,16 @@ def handle(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 def grant(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST .../user-access-request/grant`: gives access, asked for or not."""
     repo, reviewer = reviewed(request, repo_id)
-    namer = _namer(json_object(request), ("user", "userId"))
+    namer = _read_namer(json_object(request), ("user", "userId"))
     require_gate(repo.model)
-    person = _person(repo.model, *namer)
+    person = _find_person(repo.model, *namer)
     try:
         grant_to(model=repo.model, person=person, reviewer=reviewer)
     except RuleError as error:
         if error.field == "user":
             sentence = f"{words.HAS_ACCESS}. {error.sentence}"
             raise Refused(HTTPStatus.BAD_REQUEST, "", sentence) from error
-        raise _refused(error, Place.ACCEPTED) from error
+        raise _as_refusal(error, Place.ACCEPTED) from error
     return json_answer({})
 
 
@@ -68,18 +68,21 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST .../user-access-request/batch`: one status for up to 100 people, each told apart; each stands alone."""
     repo, reviewer = reviewed(request, repo_id)
     body = json_object(request)
-    to, reason, namers = _place(body), _reason(body), _namers(body)
+    to, reason, requests = _read_place(body), _read_reason(body), body.get("requests")
+    if not isinstance(requests, list) or not 1 <= len(requests) <= MOST_AT_ONCE:
+        raise bad_field("requests", f"must be a list of 1 to {MOST_AT_ONCE} people.")
+    namers = [_read_namer(item) for item in requests]
     require_gate(repo.model)
-    return json_answer([_one_of_batch(repo.model, reviewer, to, reason, *namer) for namer in namers])
+    return json_answer([_decide_in_batch(repo.model, reviewer, to, reason, *namer) for namer in namers])
 
 
-def _one_of_batch(
+def _decide_in_batch(
     model: GatedModel, reviewer: User, to: Place, reason: str, namer: str, value: str
 ) -> dict[str, Any]:
     """The same status is no error here, as on the Hub."""
     told: dict[str, Any] = {namer: value, "ok": True}
     try:
-        person = _person(model, namer, value)
+        person = _find_person(model, namer, value)
         seen = review_entry(person, model)
         if seen.place != to:
             change_place(model=model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
@@ -92,7 +95,7 @@ def _one_of_batch(
     return told
 
 
-def _refused(error: RuleError, to: Place) -> Refused:
+def _as_refusal(error: RuleError, to: Place) -> Refused:
     """A rule's sentence behind the Hub's words."""
     if isinstance(error, NotFound):
         return not_found(words.NO_REQUEST, error.sentence)
@@ -103,14 +106,14 @@ def _refused(error: RuleError, to: Place) -> Refused:
     return Refused(error.status, "", error.sentence)
 
 
-def _place(body: dict[str, Any]) -> Place:
+def _read_place(body: dict[str, Any]) -> Place:
     status = body.get("status")
     if not isinstance(status, str) or status not in Place.values:
         raise bad_field("status", f"must be one of {', '.join(Place.values)}.")
     return Place(status)
 
 
-def _reason(body: dict[str, Any]) -> str:
+def _read_reason(body: dict[str, Any]) -> str:
     """The reason of this status; both are looked at, so that a wrong one is told whatever the status."""
     reasons = {}
     for place, name in REASONS.items():
@@ -118,13 +121,13 @@ def _reason(body: dict[str, Any]) -> str:
         if value is not None and not is_text(value, longest=LONGEST_REASON):
             raise bad_field(name, wanted(LONGEST_REASON))
         reasons[place] = value or ""
-    if _place(body) == Place.REJECTED and not reasons[Place.REJECTED].strip():
+    if _read_place(body) == Place.REJECTED and not reasons[Place.REJECTED].strip():
         raise bad_field(REASONS[Place.REJECTED], "write a message to the applicant: say why.")
-    return reasons.get(_place(body), "")
+    return reasons.get(_read_place(body), "")
 
 
-def _namer(body: Any, names: tuple[str, ...] = NAMERS) -> tuple[str, str]:
-    """By what the person is named, and the name: exactly one."""
+def _read_namer(body: Any, names: tuple[str, ...] = NAMERS) -> tuple[str, str]:
+    """Return which field names the person, and the name; exactly one of the fields must be given."""
     given = [name for name in names if isinstance(body, dict) and body.get(name) is not None]
     if len(given) != 1:
         raise bad_field(" or ".join(names), "exactly one of them must be given.")
@@ -134,14 +137,7 @@ def _namer(body: Any, names: tuple[str, ...] = NAMERS) -> tuple[str, str]:
     return given[0], value
 
 
-def _namers(body: dict[str, Any]) -> list[tuple[str, str]]:
-    requests = body.get("requests")
-    if not isinstance(requests, list) or not 1 <= len(requests) <= MOST_AT_ONCE:
-        raise bad_field("requests", f"must be a list of 1 to {MOST_AT_ONCE} people.")
-    return [_namer(item) for item in requests]
-
-
-def _person(model: GatedModel, namer: str, value: str) -> User:
+def _find_person(model: GatedModel, namer: str, value: str) -> User:
     people = get_user_model().objects
     found: User | None
     if namer == "requestId":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from access_requests.access.review_lists import ListedEntry, Named
-from access_requests.models import AccessRequest
 from access_requests.request_form.answers import by_label
 from model_ops.hub.route import moment
 
@@ -15,23 +14,32 @@ Item = dict[str, Any]
 def list_item(listed: ListedEntry) -> Item:
     """As `list_pending_access_requests` reads it; `state` and `appeal` are ours."""
     entry = listed.entry
-    item: Item = {"user": _user(listed), **_times(listed, "timestamp"), "requestId": entry.id}
-    if listed.request is not None:
-        if fields := _fields(listed.request):
+    about = {
+        "_id": str(listed.person.pk),
+        "avatarUrl": "",
+        "isPro": False,
+        "type": "user",
+        "verifiedOrgNames": [],
+    }
+    user = about | _person_names(listed.person) | _given_email(listed)
+    item: Item = {"user": user, **_common_facts(listed, "timestamp"), "requestId": entry.id}
+    request = listed.request
+    if request is not None:
+        if fields := by_label(request.form.gate, request.answers, request.address or ""):
             item["fields"] = fields
-        item["state"] = listed.request.state
-        if listed.request.appeal:
-            item["appeal"] = listed.request.appeal
+        item["state"] = request.state
+        if request.appeal:
+            item["appeal"] = request.appeal
     return item
 
 
 def report_item(listed: ListedEntry) -> Item:
     """As the report has it."""
-    return {**_names(listed.person), **_email(listed), **_times(listed, "time")}
+    return {**_person_names(listed.person), **_given_email(listed), **_common_facts(listed, "time")}
 
 
-def _times(listed: ListedEntry, asked: str) -> Item:
-    """What the list and the report call alike: when, where it stands, who gave access."""
+def _common_facts(listed: ListedEntry, asked: str) -> Item:
+    """Return what the list and the report name alike: the times, the status, who gave access."""
     entry = listed.entry
     item: Item = {}
     if entry.asked_at:
@@ -40,24 +48,14 @@ def _times(listed: ListedEntry, asked: str) -> Item:
         item["reviewedAt"] = moment(entry.settled_at)
     item["status"] = str(entry.place)
     if listed.granted_by is not None:
-        item["grantedBy"] = _names(listed.granted_by)
+        item["grantedBy"] = _person_names(listed.granted_by)
     return item
 
 
-def _user(listed: ListedEntry) -> Item:
-    person = listed.person
-    about = {"_id": str(person.pk), "avatarUrl": "", "isPro": False, "type": "user", "verifiedOrgNames": []}
-    return about | _names(person) | _email(listed)
-
-
-def _names(person: Named) -> Item:
+def _person_names(person: Named) -> Item:
     return {"fullname": person.full_name, "user": person.username}
 
 
-def _email(listed: ListedEntry) -> Item:
+def _given_email(listed: ListedEntry) -> Item:
     """Of someone who asked; those who were given access without asking never handed their address over."""
     return {"email": listed.person.email} if listed.asked and listed.person.email else {}
-
-
-def _fields(request: AccessRequest) -> Item:
-    return by_label(request.form.gate, request.answers, request.address or "")

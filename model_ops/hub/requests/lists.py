@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -11,9 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from access_requests.access.list_pages import AT_ONCE, Wanted, everybody, page_of
-from access_requests.access.review_lists import ReviewEntry, listed_entries, order
+from access_requests.access.review_lists import listed_entries, order
 from access_requests.enums import Place
-from access_requests.models import GatedModel
 from model_ops.hub.paging import link
 from model_ops.hub.requests.entries import list_item, report_item
 from model_ops.hub.requests.words import bad_field, reviewed
@@ -31,12 +29,23 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
     out when entries are decided about, and leave the list, while a script goes through it.
     """
     repo, _ = reviewed(request, repo_id)
-    limit, cursor = _limit(request), _cursor(request)
-    wanted = Wanted(_name(request), _moment(request, "after"), _moment(request, "before"))
+    limit, cursor = _read_limit(request), _read_cursor(request)
+    beginning = request.GET.get("q", "")
+    if len(beginning) > LONGEST_NAME or not beginning.isprintable():
+        raise bad_field("q", f"must be the beginning of a user name, at most {LONGEST_NAME} characters.")
+    wanted = Wanted(beginning, _read_moment(request, "after"), _read_moment(request, "before"))
     found = page_of(repo.model, Place(place), wanted, behind=cursor, most=limit + 1)
     page = found[:limit]
     response = json_answer([list_item(entry) for entry in listed_entries(page)])
-    link(response, _following(request, page[-1]) if len(found) > limit else "")
+    if len(found) > limit:
+        # Absolute, on the address that this client used, as for every paged list here.
+        query = request.GET.copy()
+        at, person = order(page[-1])
+        query["cursor"] = f"{at.isoformat()}~{person}"
+        link(
+            response,
+            request.build_absolute_uri(f"{request.get_full_path().partition('?')[0]}?{query.urlencode()}"),
+        )
     return response
 
 
@@ -44,28 +53,18 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
 def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`GET /{id}/user-access-report`: everyone in any of the lists, as a file."""
     repo, _ = reviewed(request, repo_id)
-    response = HttpResponse(f"[{', '.join(_lines(repo.model))}]", content_type="application/json")
+    people, lines = everybody(repo.model), []
+    while page := list(
+        islice(people, AT_ONCE)
+    ):  # requests and grants are in memory for one page of people at a time
+        lines += [json.dumps(report_item(entry)) for entry in listed_entries(page, answers=False)]
+    response = HttpResponse(f"[{', '.join(lines)}]", content_type="application/json")
     name = f"user-access-report-{repo.model.namespace}-{repo.model.name}.json"
     response["Content-Disposition"] = f"attachment; filename={name}"
     return response
 
 
-def _lines(model: GatedModel) -> Iterator[str]:
-    """Yield everyone's entry as JSON; requests and grants are in memory for a page of people at a time."""
-    people = everybody(model)
-    while page := list(islice(people, AT_ONCE)):
-        yield from (json.dumps(report_item(entry)) for entry in listed_entries(page, answers=False))
-
-
-def _following(request: HttpRequest, last: ReviewEntry) -> str:
-    """Absolute, on the address that this client used, as for every paged list here."""
-    query = request.GET.copy()
-    at, person = order(last)
-    query["cursor"] = f"{at.isoformat()}~{person}"
-    return request.build_absolute_uri(f"{request.get_full_path().partition('?')[0]}?{query.urlencode()}")
-
-
-def _limit(request: HttpRequest) -> int:
+def _read_limit(request: HttpRequest) -> int:
     least, most = LIMITS
     text = request.GET.get("limit", "") or str(most)
     if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
@@ -73,19 +72,12 @@ def _limit(request: HttpRequest) -> int:
     return int(text)
 
 
-def _name(request: HttpRequest) -> str:
-    text = request.GET.get("q", "")
-    if len(text) > LONGEST_NAME or not text.isprintable():
-        raise bad_field("q", f"must be the beginning of a user name, at most {LONGEST_NAME} characters.")
-    return text
-
-
-def _moment(request: HttpRequest, name: str) -> datetime | None:
+def _read_moment(request: HttpRequest, name: str) -> datetime | None:
     text = request.GET.get(name, "")
-    return _parsed(text, name) if text else None
+    return _parse_moment(text, name) if text else None
 
 
-def _parsed(text: str, name: str) -> datetime:
+def _parse_moment(text: str, name: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
         return at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -93,11 +85,11 @@ def _parsed(text: str, name: str) -> datetime:
         raise bad_field(name, "must be a date and time such as 2026-01-31T12:00:00.000Z.") from error
 
 
-def _cursor(request: HttpRequest) -> tuple[datetime, int] | None:
+def _read_cursor(request: HttpRequest) -> tuple[datetime, int] | None:
     text = request.GET.get("cursor", "")
     if not text:
         return None
     at, _, person = text.rpartition("~")
     if not (person.isascii() and person.isdigit() and len(person) < 19):
         raise bad_field("cursor", "take it from the Link header of the previous page.")
-    return _parsed(at, "cursor"), int(person)
+    return _parse_moment(at, "cursor"), int(person)

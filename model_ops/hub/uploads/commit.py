@@ -48,13 +48,13 @@ MOST_OPERATIONS = 25_000
 def commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     """`POST /api/models/{id}/commit/{rev}`."""
     try:
-        return _commit(request, repo_id)
+        return _receive_commit(request, repo_id)
     except Exception:
         drain(request)
         raise
 
 
-def _commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
+def _receive_commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     name, more = revision_and_path(request, skip=5)
     branch = f"{name}/{more}" if more else name
     repo, person, _ = owned_repo(request, repo_id)
@@ -64,14 +64,14 @@ def _commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     if length > LARGEST_BODY:
         raise too_large(f"The commit has {length:,} bytes and {LARGEST_BODY:,} fit: commit in several steps.")
     with bodies.room(request) as body:
-        header, operations, received = _read(pieces_of(request, body), repo.model.pk)
+        header, operations, received = _read_operations(pieces_of(request, body), repo.model.pk)
     if received != length:
         raise bad_request("The commit did not arrive completely, and nothing was kept: upload it again.")
     done = commit_files(model=repo.model, branch=branch, header=header, operations=operations, user=person)
-    return _answer(request, repo.model.repo_id, done)
+    return _commit_answer(request, repo.model.repo_id, done)
 
 
-def _answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpResponseBase:
+def _commit_answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpResponseBase:
     commit_id = done.revision.commit
     response = json_answer(
         {
@@ -91,15 +91,15 @@ def _answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpResponse
     return response
 
 
-def _read(pieces: Pieces, model_id: int) -> tuple[Header, list[Operation], int]:
-    """Header, operations and bytes read; each small file goes to the staging folder as its line arrives."""
+def _read_operations(pieces: Pieces, model_id: int) -> tuple[Header, list[Operation], int]:
+    """Return the header, the operations and the bytes read; each small file is staged as its line arrives."""
     header: Header | None = None
     operations: list[Operation] = []
     counted = _Counted(pieces)
-    for number, line in enumerate(_lines(counted), 1):
-        key, value = _entry(line, number)
+    for number, line in enumerate(_split_lines(counted), 1):
+        key, value = _parse_entry(line, number)
         if key == "header":
-            header = _header(value)
+            header = _parse_header(value)
             continue
         if key not in OPERATIONS:
             raise bad_request(
@@ -125,7 +125,7 @@ class _Counted:
             yield piece
 
 
-def _lines(pieces: _Counted) -> Iterator[bytes]:
+def _split_lines(pieces: _Counted) -> Iterator[bytes]:
     rest = bytearray()
     for piece in pieces:
         rest += piece
@@ -141,7 +141,7 @@ def _lines(pieces: _Counted) -> Iterator[bytes]:
         yield line
 
 
-def _entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
+def _parse_entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
     try:
         data = read_json(line, largest=LONGEST_LINE + PIECE)
         key, value = data["key"], data["value"]
@@ -154,7 +154,7 @@ def _entry(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
     return key, value
 
 
-def _header(value: dict[str, Any]) -> Header:
+def _parse_header(value: dict[str, Any]) -> Header:
     summary = text(value, "summary", longest=LONGEST_MESSAGE).strip()
     if not summary:
         raise bad_request("The commit's summary is empty: describe the change in one line.")
@@ -166,14 +166,17 @@ def _header(value: dict[str, Any]) -> Header:
     )
 
 
-def _file(value: dict[str, Any], model_id: int) -> Operation:
+def _small_file(value: dict[str, Any], model_id: int) -> Operation:
     path = check_path(value.get("path"))
     given = value.get("content")
     if not isinstance(given, str):
         raise bad_request(f"{path}: content is missing.")
     encoding = value.get("encoding", "utf-8")
     if encoding == "base64":
-        content = _decoded(path, given)
+        try:
+            content = base64.b64decode(given, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise bad_request(f"{path}: the content is not Base64.") from error
     elif encoding == "utf-8":
         content = given.encode("utf-8", "replace")
     else:
@@ -181,14 +184,7 @@ def _file(value: dict[str, Any], model_id: int) -> Operation:
     return Added(path, staging.stage_bytes(model_id=model_id, content=content))
 
 
-def _decoded(path: str, given: str) -> bytes:
-    try:
-        return base64.b64decode(given, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise bad_request(f"{path}: the content is not Base64.") from error
-
-
-def _large(value: dict[str, Any], model_id: int) -> Operation:
+def _large_file(value: dict[str, Any], model_id: int) -> Operation:
     path = check_path(value.get("path"))
     if value.get("algo", "sha256") != "sha256":
         raise bad_request(f"{path}: objects are named by their SHA-256 here.")
@@ -205,15 +201,15 @@ def _deleted_folder(value: dict[str, Any], model_id: int) -> Operation:
     return Deleted(text(value, "path", longest=LONGEST), is_folder=True)
 
 
-def _copied(value: dict[str, Any], model_id: int) -> Operation:
+def _copied_file(value: dict[str, Any], model_id: int) -> Operation:
     source = text(value, "srcPath", longest=LONGEST)
     return Copied(check_path(value.get("path")), source, text(value, "srcRevision", longest=40))
 
 
 OPERATIONS: dict[str, Callable[[dict[str, Any], int], Operation]] = {
-    "file": _file,
-    "lfsFile": _large,
+    "file": _small_file,
+    "lfsFile": _large_file,
     "deletedFile": _deleted_file,
     "deletedFolder": _deleted_folder,
-    "copyFile": _copied,
+    "copyFile": _copied_file,
 }

@@ -50,7 +50,9 @@ def create_repo(request: HttpRequest) -> HttpResponseBase:
         model = create_repository(repo_id=repo_id, user=person, listed=listed)
     except Conflict as error:
         answer = {"error": one_line(error.sentence), "url": request.build_absolute_uri(f"/{repo_id}")}
-        return _coded(JsonResponse(answer, status=HTTPStatus.CONFLICT), "RepoExists", error.sentence)
+        return _add_error_headers(
+            JsonResponse(answer, status=HTTPStatus.CONFLICT), "RepoExists", error.sentence
+        )
     response = json_answer(
         {
             "url": request.build_absolute_uri(f"/{model.repo_id}"),
@@ -81,7 +83,7 @@ def _is_listed(data: dict[str, Any]) -> bool:
     return VISIBILITIES[visibility] or (private is False and not visibility)
 
 
-def _coded(response: JsonResponse, code: str, sentence: str) -> JsonResponse:
+def _add_error_headers(response: JsonResponse, code: str, sentence: str) -> JsonResponse:
     response["X-Error-Code"] = code
     response["X-Error-Message"] = one_line(sentence)
     return response
@@ -121,7 +123,9 @@ def validate_yaml(request: HttpRequest) -> HttpResponseBase:
         read = read_card(content, most_front=bounds.front, most_nodes=bounds.nodes)
     except CardRefused as refused:
         answer = {"errors": [{"message": str(refused)}], "warnings": [], "error": one_line(str(refused))}
-        return _coded(JsonResponse(answer, status=HTTPStatus.BAD_REQUEST), "BadCard", str(refused))
+        return _add_error_headers(
+            JsonResponse(answer, status=HTTPStatus.BAD_REQUEST), "BadCard", str(refused)
+        )
     return json_answer({"errors": [], "warnings": [{"message": warning} for warning in read.warnings]})
 
 
@@ -129,18 +133,15 @@ def _count_card(caller: Caller) -> None:
     try:
         if caller.user:
             spend(CARDS_OF_PERSON, caller.user.pk)
-        else:
-            _count_anonymous_card(caller.address or "unknown")
+            return
+        address = caller.address or "unknown"
+        spend(CARDS_OF_ADDRESS, address)
+        try:
+            spend(CARDS_OF_ANYBODY, "all")
+        except TooMany:  # a few busy addresses must not shut out the rest
+            spend(CARDS_OF_NEWCOMER, address)
     except TooMany as error:
         headers = {"Retry-After": str(error.seconds)}
         raise Refused(
             HTTPStatus.TOO_MANY_REQUESTS, "TooManyRequests", error.sentence, headers=headers
         ) from error
-
-
-def _count_anonymous_card(address: str) -> None:
-    spend(CARDS_OF_ADDRESS, address)
-    try:
-        spend(CARDS_OF_ANYBODY, "all")
-    except TooMany:  # a few busy addresses must not shut out the rest
-        spend(CARDS_OF_NEWCOMER, address)

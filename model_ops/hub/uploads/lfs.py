@@ -33,14 +33,18 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         )
     if data.get("hash_algo", "sha256") != "sha256":
         raise bad_request("Objects are named by their SHA-256 here: send hash_algo sha256.")
+    asked = data.get("objects")
+    if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+        raise bad_request("objects must be a list of objects with oid and size.")
+    objects = [check_object(one.get("oid"), one.get("size")) for one in asked]
     offered = data.get("transfers") or ["basic"]
     in_parts = isinstance(offered, list) and "multipart" in offered
-    wanted = plan_uploads(model=repo.model, token=token, objects=_objects(data), in_parts=in_parts)
+    wanted = plan_uploads(model=repo.model, token=token, objects=objects, in_parts=in_parts)
     transfer = "multipart" if any(one.parts for one in wanted) else "basic"
     response = json_answer(
         {
             "transfer": transfer,
-            "objects": [_object(request, one, repo.model.pk) for one in wanted],
+            "objects": [_object_answer(request, one, repo.model.pk) for one in wanted],
             "hash_algo": "sha256",
         }
     )
@@ -48,29 +52,22 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     return response
 
 
-def _objects(data: dict[str, Any]) -> list[tuple[str, int]]:
-    objects = data.get("objects")
-    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-        raise bad_request("objects must be a list of objects with oid and size.")
-    return [check_object(one.get("oid"), one.get("size")) for one in objects]
-
-
-def _object(request: HttpRequest, wanted: Wanted, model_id: int) -> dict[str, Any]:
+def _object_answer(request: HttpRequest, wanted: Wanted, model_id: int) -> dict[str, Any]:
     answer: dict[str, Any] = {"oid": wanted.sha256, "size": wanted.size}
     if wanted.refused:
         message = one_line(wanted.refused.sentence)
         return answer | {"error": {"code": wanted.refused.status, "message": message}}
     if not wanted.address:
         return answer
-    header = {f"{number:05d}": _address(request, part) for number, part in enumerate(wanted.parts, 1)}
+    header = {f"{number:05d}": _signed_url(request, part) for number, part in enumerate(wanted.parts, 1)}
     if wanted.parts:
         header["chunk_size"] = str(wanted.chunk)
-    upload = {"href": _address(request, wanted.address), "header": header}
-    verify = {"href": f"{_address(request, wanted.address)}/verify"}
+    upload = {"href": _signed_url(request, wanted.address), "header": header}
+    verify = {"href": f"{_signed_url(request, wanted.address)}/verify"}
     return answer | {"authenticated": True, "actions": {"upload": upload, "verify": verify}}
 
 
-def _address(request: HttpRequest, signed: str) -> str:
+def _signed_url(request: HttpRequest, signed: str) -> str:
     """On the origin that the client used, so that its token goes where its owner sent it."""
     return request.build_absolute_uri(reverse("upload", args=[signed]))
 
@@ -83,14 +80,14 @@ def content(request: HttpRequest, signed: str) -> HttpResponseBase:
         address = addresses.read(signed)
         addresses.check_right(address, client_address=getattr(request, "client_address", None))
         if request.method == "POST":
-            return _complete(request, address)
-        return _receive(request, address)
+            return _join_parts(request, address)
+        return _receive_bytes(request, address)
     except Exception:
         drain(request)
         raise
 
 
-def _receive(request: HttpRequest, address: Address) -> HttpResponseBase:
+def _receive_bytes(request: HttpRequest, address: Address) -> HttpResponseBase:
     if address.chunk and not address.part:
         raise bad_request("This object comes in parts: send each to its own address.")
     length = length_of(request)
@@ -119,19 +116,10 @@ def _receive(request: HttpRequest, address: Address) -> HttpResponseBase:
     return response
 
 
-def _complete(request: HttpRequest, address: Address) -> HttpResponseBase:
+def _join_parts(request: HttpRequest, address: Address) -> HttpResponseBase:
     if not address.chunk or address.part:
         raise bad_request("There are no parts to join at this address.")
-    digests = _digests(json_object(request), address)
-    with bodies.room(request):
-        staging.complete_object(
-            model_id=address.model_id, sha256=address.sha256, size=address.size, digests=digests
-        )
-    return json_answer({"oid": address.sha256, "size": address.size})
-
-
-def _digests(data: dict[str, Any], address: Address) -> list[str]:
-    """The parts in their order, as their own answers named them."""
+    data = json_object(request)
     parts = data.get("parts")
     if data.get("oid") != address.sha256 or not isinstance(parts, list) or len(parts) != address.parts:
         raise bad_request(f"oid and {address.parts} parts are expected: send each part once.")
@@ -143,7 +131,12 @@ def _digests(data: dict[str, Any], address: Address) -> list[str]:
         found[number] = check_object(etag.strip('"'), 0)[0]
     if sorted(found) != list(range(1, address.parts + 1)):
         raise bad_request(f"Parts are numbered from 1 to {address.parts}: send each once.")
-    return [found[number] for number in sorted(found)]
+    digests = [found[number] for number in sorted(found)]
+    with bodies.room(request):
+        staging.complete_object(
+            model_id=address.model_id, sha256=address.sha256, size=address.size, digests=digests
+        )
+    return json_answer({"oid": address.sha256, "size": address.size})
 
 
 @hub_route("POST")

@@ -14,7 +14,7 @@ from model_ops.hub.rights import owned_repo
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
 from model_ops.hub.uploads.xet import SENTENCE as XET
-from model_ops.models import RepoFile, Revision
+from model_ops.models import RepoFile
 from model_ops.recovery.formats.git_ids import in_lfs
 from model_ops.services.revisions.publish import GITATTRIBUTES
 from model_ops.services.store.blobs import blob_path
@@ -35,42 +35,37 @@ def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     repo, _, _ = owned_repo(request, repo_id)
     refuse_pull_request(request)
     data = json_object(request)
-    asked = _files(data)
+    asked = _asked_files(data)
     head = upload_head(repo.model, f"{name}/{more}" if more else name)
     paths = [path for path, _ in asked]
     had = {file.path: file for file in head.files.select_related("blob").filter(path__in=paths)}
-    ignored = Ignored(_gitignore(data, head))
-    files = [_answer(path, size, had.get(path), ignored) for path, size in asked]
+    rules = data.get("gitIgnore")  # the one that comes with the upload, else the one that is there
+    if not isinstance(rules, str):
+        file = head.files.filter(path=GITIGNORE, blob__size__lte=LARGEST_GITIGNORE).first()
+        rules = blob_path(file.blob_id).read_bytes().decode("utf-8", "replace") if file else ""
+    ignored = Ignored(rules[:LARGEST_GITIGNORE])
+    files = [_file_answer(path, size, had.get(path), ignored) for path, size in asked]
     response = json_answer({"files": files})
     if any(file["uploadMode"] == "lfs" for file in files):
         warn(response, "xet", BEFORE_XET)
     return response
 
 
-def _files(data: dict[str, Any]) -> list[tuple[str, int]]:
+def _asked_files(data: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return the path and size of each file that the client is about to send."""
     files = data.get("files")
     if not isinstance(files, list) or len(files) > MOST_FILES:
         raise bad_request(f"files must be a list of at most {MOST_FILES} files.")
-    return [_file(one) for one in files]
+    asked = []
+    for one in files:
+        size = one.get("size", 0) if isinstance(one, dict) else None
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise bad_request("Each of files needs a path and a size.")
+        asked.append((check_path(one.get("path")), size))
+    return asked
 
 
-def _file(one: Any) -> tuple[str, int]:
-    size = one.get("size", 0) if isinstance(one, dict) else None
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise bad_request("Each of files needs a path and a size.")
-    return check_path(one.get("path")), size
-
-
-def _gitignore(data: dict[str, Any], head: Revision) -> str:
-    """The one that comes with the upload, else the one that is there."""
-    given = data.get("gitIgnore")
-    if isinstance(given, str):
-        return given[:LARGEST_GITIGNORE]
-    file = head.files.filter(path=GITIGNORE, blob__size__lte=LARGEST_GITIGNORE).first()
-    return blob_path(file.blob_id).read_bytes().decode("utf-8", "replace") if file else ""
-
-
-def _answer(path: str, size: int, had: RepoFile | None, ignored: Ignored) -> dict[str, Any]:
+def _file_answer(path: str, size: int, had: RepoFile | None, ignored: Ignored) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "path": path,
         "uploadMode": "lfs" if in_lfs(path, size) else "regular",

@@ -28,7 +28,7 @@ class Command(OperatorCommand):
 
     def answer(self, *, repo_id: str, card: Path | None, licence: list[str] | None, **options: Any) -> Answer:
         model = known_model(repo_id)
-        prepared = self._weights(model, options)
+        prepared = self._prepare_weights(model, options)
         if card is None and licence is None and prepared is None:
             raise Invalid("You gave nothing to update: name a card, licences or weight sources.")
         revision = update_model(
@@ -49,7 +49,7 @@ class Command(OperatorCommand):
             lines += [prepared.plan["text"], "main keeps what it has until the new weights are ready."]
         return Answer(data, "\n".join(lines))
 
-    def _weights(self, model: GatedModel, options: dict[str, Any]) -> PreparedWeights | None:
+    def _prepare_weights(self, model: GatedModel, options: dict[str, Any]) -> PreparedWeights | None:
         """New sources or settings; what is not named stays as in the current recovery."""
         sources, chosen = sources_from(options), choices_from(options)
         if not any(sources.values()) and not chosen:

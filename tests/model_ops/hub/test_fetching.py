@@ -322,12 +322,12 @@ def test_hidden_hashes_are_said_not_to_be_checked(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"seven b")
     (tmp_path / "b").write_bytes(b"")
     empty = fetch_repository.Far("b", 0, "", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
-    assert fetch_repository._check(tmp_path, [fetch_repository.Far("a", 7, "", ""), empty]) == (
+    assert fetch_repository._check_files(tmp_path, [fetch_repository.Far("a", 7, "", ""), empty]) == (
         "1 of 2 files have the hashes that the remote names; it hides those of the others, "
         "so only their sizes could be checked: a."
     )
     with pytest.raises(fetch_repository.Refused, match="sent a with other bytes"):
-        fetch_repository._check(tmp_path, [fetch_repository.Far("a", 8, "", "")])
+        fetch_repository._check_files(tmp_path, [fetch_repository.Far("a", 8, "", "")])
 
 
 def test_what_does_not_fit_is_refused_before_the_first_byte(tmp_path: Path) -> None:
@@ -345,11 +345,11 @@ class Item:
 @pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", "a\\b", "a\x1b[2Jb", "new\nline"])
 def test_name_that_leads_elsewhere_is_never_fetched(path: str) -> None:
     with pytest.raises(fetch_repository.Refused, match="unusable name"):
-        fetch_repository._far(Item(path))
+        fetch_repository._read_far_file(Item(path))
 
 
 def test_masked_ids_are_no_ids() -> None:
-    assert fetch_repository._far(Item("a")) == fetch_repository.Far("a", 1, "", "")
+    assert fetch_repository._read_far_file(Item("a")) == fetch_repository.Far("a", 1, "", "")
 
 
 @pytest.fixture
@@ -407,11 +407,11 @@ def test_fetch_waits_as_long_as_the_rate_limit_asks(rude: Any) -> None:
     rude.answers = [(429, {"Retry-After": "1"}), (200, {})]
     api = HfApi(endpoint=rude.url, token=False)
     with suppress(KeyError, TypeError):  # the answer is no model's
-        fetch_repository._patiently(lambda: api.model_info("a/b"))
+        fetch_repository._ask_patiently(lambda: api.model_info("a/b"))
     assert rude.asked == 2
     rude.answers, rude.asked = [(429, {"Retry-After": "301"})], 0
     with pytest.raises(Exception, match="429"):
-        fetch_repository._patiently(lambda: api.model_info("a/b"))
+        fetch_repository._ask_patiently(lambda: api.model_info("a/b"))
     assert rude.asked == 1
 
 
