@@ -60,7 +60,7 @@ def _check_size(ref: TensorRef, size: int, base: int) -> None:
         raise Refusal(f"{claim}, more than {ref.nbytes} compressed bytes can hold; download it again.")
     if ref.nbytes > size + size // 16 + _LEAST_OVERHEAD:
         raise Refusal(
-            f"{claim}, fewer than its {ref.nbytes} compressed bytes can hold: {_advice_on_size(ref.name)}"
+            f"{claim}, fewer than its {ref.nbytes} compressed bytes can hold: {_size_advice(ref.name)}"
         )
     if size > 2 * base + _MOST_BEYOND:
         raise Refusal(
@@ -103,7 +103,7 @@ def _is_checkpoint(head: bytes, ref: TensorRef) -> bool:
     return suffix == ".safetensors" and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < ref.nbytes
 
 
-def _advice_on_size(name: str) -> str:
+def _size_advice(name: str) -> str:
     """Return what a size that does not fit means, and what to do."""
     return (
         f"it is damaged, or several gzip files in one. Test it with `gzip -t < {name}`; if it is sound, decompress it "
@@ -136,17 +136,17 @@ class GzipReader:
         if self.position == self._ref.nbytes:
             while not self._decoder.eof:
                 if self._decode_part(1):
-                    raise self._failure_of_size(
+                    raise self._size_failure(
                         f"holds more than the {self._ref.nbytes} bytes that its end claims"
                     )
             if self._decoder.unused_data or self._taken < (self._ref.packed or 0):
-                raise self._failure_of_size("holds more than one compressed file")
+                raise self._size_failure("holds more than one compressed file")
 
     def _next_bytes(self, most: int) -> bytes:
         """Return at least one byte and at most `most`."""
         while not (part := self._decode_part(most)):
             if self._decoder.eof:
-                raise self._failure_of_size(f"ends after {self.position} bytes instead of {self._ref.nbytes}")
+                raise self._size_failure(f"ends after {self.position} bytes instead of {self._ref.nbytes}")
         return part
 
     def _decode_part(self, most: int) -> bytes:
@@ -161,19 +161,19 @@ class GzipReader:
         try:
             part = self._decoder.decompress(encoded, min(most, _PART))
         except zlib.error as error:
-            raise self._failure_of_damage() from error
+            raise self._damage_failure() from error
         self._waiting = self._decoder.unconsumed_tail
         if not (encoded or part or self._decoder.eof):
-            raise self._failure_of_damage()
+            raise self._damage_failure()
         return part
 
-    def _failure_of_damage(self) -> Failure:
+    def _damage_failure(self) -> Failure:
         return Failure(
             f"The diff's {self._ref.name} is compressed with gzip and damaged or cut short, as seen before byte "
             f"{self._taken} of {self._ref.packed}; download it again."
         )
 
-    def _failure_of_size(self, what: str) -> Failure:
+    def _size_failure(self, what: str) -> Failure:
         return Failure(
-            f"The diff's {self._ref.name} is compressed with gzip and {what}: {_advice_on_size(self._ref.name)}"
+            f"The diff's {self._ref.name} is compressed with gzip and {what}: {_size_advice(self._ref.name)}"
         )

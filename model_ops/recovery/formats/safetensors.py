@@ -59,7 +59,7 @@ def _check_places(path: Path, tensors: dict[str, TensorRef], start: int, size: i
         raise Refusal(unfinished(path.name, size, position))
     for name, ref in tensors.items():
         if ref.offset + ref.nbytes > size:
-            raise _refusal_outside(
+            raise _outside_refusal(
                 path, name, ref.offset - start, ref.offset + ref.nbytes - start, size - start
             )
     if fault:
@@ -70,7 +70,7 @@ def _check_places(path: Path, tensors: dict[str, TensorRef], start: int, size: i
         )
 
 
-def _refusal_outside(path: Path, name: str, begin: int, end: int, room: int) -> Refusal:
+def _outside_refusal(path: Path, name: str, begin: int, end: int, room: int) -> Refusal:
     return Refusal(
         f"Tensor {name[:200]!r} in {path.name} lies at bytes {begin} to {end}, outside of the file's {room} data bytes."
     )
@@ -129,7 +129,7 @@ def _read_tensor(path: Path, name: str, entry: Any, start: int, size: int) -> Te
         raise Refusal(f"{where} has data_offsets that are not two positions.")
     begin, end = offsets
     if begin > end:
-        raise _refusal_outside(path, name, begin, end, size - start)
+        raise _outside_refusal(path, name, begin, end, size - start)
     if math.prod(shape) * ITEM_SIZE[dtype] != end - begin:
         raise Refusal(
             f"{where} has dtype {dtype} and shape {shape}, which do not make its {end - begin} bytes."
