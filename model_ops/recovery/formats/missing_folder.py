@@ -40,24 +40,3 @@ def why_missing(path: Path | str, role: str) -> str:
             f"--local-dir {found['name']}`, then name that folder."
         )
     return missing
-
-
-def _a_file(path: Path, role: str) -> str:
-    if path.suffix.lower() in _ARCHIVES:
-        return f"The {role} {str(path)!r} is a packed file. Unpack it, then name the folder that the weights are in."
-    return f"The {role} {str(path)!r} is a file. Name the folder that it is in: {str(path.parent)!r}."
-
-
-def _near(path: Path) -> str:
-    """Return the name of a folder beside it that differs only in case, outer spaces or quotes, else ""."""
-    wanted = path.name.strip(" '\"").casefold()
-    if not wanted or not path.parent.is_dir():
-        return ""
-    return next(
-        (
-            other.name
-            for other in sorted(path.parent.iterdir())[:10_000]
-            if other.name.casefold() == wanted and other.is_dir()
-        ),
-        "",
-    )
