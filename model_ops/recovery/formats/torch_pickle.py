@@ -218,14 +218,14 @@ def _run_opcode(machine: _Machine, name: str, argument: Any) -> None:
 def read_state_dict(data: bytes, file_name: str) -> dict[str, StoredTensor]:
     """Name -> tensor of a pickled state dict, in the pickle's order."""
     try:
-        return _interpret(data)
+        return _interpret_pickle(data)
     except Refusal as refusal:
         raise Refusal(str(refusal).replace("{file}", file_name)) from None
     except (ValueError, IndexError, OverflowError, UnicodeError) as error:
         raise Refusal(f"The pickle inside {file_name} is damaged.") from error
 
 
-def _interpret(data: bytes) -> dict[str, StoredTensor]:
+def _interpret_pickle(data: bytes) -> dict[str, StoredTensor]:
     if len(data) > MAX_PICKLE:
         raise _pickle_refusal(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
     machine = _Machine()

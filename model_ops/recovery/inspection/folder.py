@@ -153,10 +153,10 @@ def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str
     if found := find_format([*files, *(f"{name}/" for name in folders)]):
         kind, name = found
         return f"{who.name} {kind.says.format(file=shown_name(name).rstrip('/'))}"
-    return _no_known_name(folder, who, files)
+    return _why_no_known_name(folder, who, files)
 
 
-def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
+def _why_no_known_name(folder: Path, who: Role, files: list[str]) -> str:
     """Return a sentence about files that may be weights under another name, or else about the expected names."""
     several = [
         name for name in files if name.endswith(".safetensors") and not file_names.is_left_beside(name)
