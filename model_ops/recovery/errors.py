@@ -52,8 +52,8 @@ def one_line(text: str, limit: int = _MAX_SENTENCE) -> str:
 
     The engine's own: the portal's lines (`access_requests.lines`) drop what is an escape here.
     """
-    flat = " ".join(_shortened(text, limit).split())
-    return _shortened(printable(flat), limit)
+    flat = " ".join(_cut_middle(text, limit).split())
+    return _cut_middle(printable(flat), limit)
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -64,8 +64,8 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
-def _shortened(text: str, limit: int) -> str:
-    """The middle is what goes: a sentence says what at its beginning and what to do at its end."""
+def _cut_middle(text: str, limit: int) -> str:
+    """Return the text without its middle: a sentence says what happened at its beginning and what to do at its end."""
     if len(text) <= limit:
         return text
     end = limit // 3

@@ -74,7 +74,11 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
     except Found:
         raise
     except Refusal as refusal:
-        raise Refusal(f"The {role} cannot be used: {_lower_first(str(refusal))}") from refusal
+        sentence = str(refusal)
+        # only words like "The" are lowered; names of files and tensors stay
+        if sentence.split(" ", 1)[0] in {"The", "Tensor", "Entries"}:
+            sentence = sentence[0].lower() + sentence[1:]
+        raise Refusal(f"The {role} cannot be used: {sentence}") from refusal
     except OSError as error:
         raise Refusal(f"The {role} folder {str(path)!r} cannot be read: {error.strerror}.") from error
     notes = (*found.notes, *filter(None, [quantised_note(config, role)]))
@@ -91,12 +95,6 @@ def with_ties(checkpoint: Checkpoint, *, said: str | None, other: Checkpoint) ->
         return replace(checkpoint, ties=find_ties(checkpoint.tensors, config, checkpoint.role, said))
     except Refusal as refusal:
         raise Refusal(f"The {checkpoint.role} cannot be used: {refusal}") from refusal
-
-
-def _lower_first(sentence: str) -> str:
-    """Only words like "The" are lowered; names of files and tensors stay."""
-    first = sentence.split(" ", 1)[0]
-    return sentence[0].lower() + sentence[1:] if first in {"The", "Tensor", "Entries"} else sentence
 
 
 def _read_files(

@@ -19,17 +19,12 @@ def hold_the_same(one: TensorRef, other: TensorRef) -> bool:
     if (one.path, one.offset) == (other.path, other.offset):
         return True
     try:
-        return _equal_ranges(one, other)
+        with open_regular(Path(one.path)) as mine, open_regular(Path(other.path)) as theirs:
+            for start in range(0, one.nbytes, _CHUNK):
+                size = min(_CHUNK, one.nbytes - start)
+                part = os.pread(mine.fileno(), size, one.offset + start)
+                if part != os.pread(theirs.fileno(), size, other.offset + start):
+                    return False
     except OSError as error:
         raise Refusal(f"{one.name} cannot be read: {error.strerror}.") from error
-
-
-def _equal_ranges(one: TensorRef, other: TensorRef) -> bool:
-    with open_regular(Path(one.path)) as mine, open_regular(Path(other.path)) as theirs:
-        for start in range(0, one.nbytes, _CHUNK):
-            size = min(_CHUNK, one.nbytes - start)
-            if os.pread(mine.fileno(), size, one.offset + start) != os.pread(
-                theirs.fileno(), size, other.offset + start
-            ):
-                return False
     return True

@@ -29,9 +29,14 @@ def expanded(
     are, all of them in one group.
     """
     if each == "index":
-        return _by_index(names, stored, tensors)
+        pattern = re.compile(re.escape(names[stored]).replace(r"\*", "([0-9]+)"))
+        numbers = [match[1] for name in tensors if (match := pattern.fullmatch(name))]
+        return [
+            (tuple(name.replace("*", number) for name in names), names[stored].replace("*", number))
+            for number in numbers
+        ]
     if each == "shared":
-        return _shared(names[0], tensors, config)
+        return _shared_blocks(names[0], tensors, config)
     count = config.get(each)
     if type(count) is not int or not 0 < count <= _MOST:
         raise Refusal(
@@ -41,22 +46,18 @@ def expanded(
     return [(every, names[stored].replace("*", "0"))] if not tensors.keys().isdisjoint(every) else []
 
 
-def _by_index(names: tuple[str, ...], stored: int, tensors: Mapping[str, TensorRef]) -> Groups:
-    pattern = re.compile(re.escape(names[stored]).replace(r"\*", "([0-9]+)"))
-    numbers = [match[1] for name in tensors if (match := pattern.fullmatch(name))]
-    return [
-        (tuple(name.replace("*", number) for name in names), names[stored].replace("*", number))
-        for number in numbers
-    ]
-
-
-def _shared(name: str, tensors: Mapping[str, TensorRef], config: Mapping[str, Any]) -> Groups:
+def _shared_blocks(name: str, tensors: Mapping[str, TensorRef], config: Mapping[str, Any]) -> Groups:
     """Zamba's transformer blocks: `num_mem_blocks` of them (one if it is silent) take turns over the hybrid layers."""
     pattern = re.compile(re.escape(name).replace(r"\*", "([0-9]+)") + "(.+)")
     found = [(stored, match) for stored in tensors if (match := pattern.fullmatch(stored))]
     if not found:
         return []
-    hybrid, blocks = _hybrid_layers(config)
+    kinds, blocks = config.get("layers_block_type"), config.get("num_mem_blocks", 1)
+    if not isinstance(kinds, list) or len(kinds) > _MOST or type(blocks) is not int or blocks < 1:
+        raise Refusal(
+            "config.json does not say which layers share a block, so the tied tensors cannot be determined. Use the publisher's config.json."
+        )
+    hybrid = [number for number, kind in enumerate(kinds) if kind == "hybrid"]
     if len(found) * len(hybrid) > _MOST_NAMES:
         raise Refusal(
             f"config.json makes more than {_MOST_NAMES} names of shared tensors, which are not read."
@@ -68,13 +69,3 @@ def _shared(name: str, tensors: Mapping[str, TensorRef], config: Mapping[str, An
             layers = hybrid[places[match[1]] % blocks :: blocks]
             groups.append((tuple(name.replace("*", str(layer)) + match[2] for layer in layers), stored))
     return groups
-
-
-def _hybrid_layers(config: Mapping[str, Any]) -> tuple[list[int], int]:
-    """Return the numbers of the hybrid layers, and how many blocks they share."""
-    kinds, blocks = config.get("layers_block_type"), config.get("num_mem_blocks", 1)
-    if not isinstance(kinds, list) or len(kinds) > _MOST or type(blocks) is not int or blocks < 1:
-        raise Refusal(
-            "config.json does not say which layers share a block, so the tied tensors cannot be determined. Use the publisher's config.json."
-        )
-    return [number for number, kind in enumerate(kinds) if kind == "hybrid"], blocks

@@ -88,12 +88,7 @@ def said_of(config: Any) -> bool | None:
 
 def keeps_buffer(config: Mapping[str, Any], name: str) -> bool:
     """Return whether the architecture saves a tensor of this name that looks like a buffer which others only compute."""
-    return f"{class_named(config)} {re.sub('[0-9]+', '*', name)}" in _kept_buffers()
-
-
-def embedding_names() -> frozenset[str]:
-    """Return the names that embeddings have in any known architecture: what grows with a vocabulary."""
-    return _embedding_names()
+    return f"{class_named(config)} {re.sub('[0-9]+', '*', name)}" in tie_table()["kept_buffers"]
 
 
 @cache
@@ -103,13 +98,9 @@ def tie_table() -> dict[str, Any]:
 
 
 @cache
-def _embedding_names() -> frozenset[str]:
+def embedding_names() -> frozenset[str]:
+    """Return the names that embeddings have in any known architecture: what grows with a vocabulary."""
     return frozenset(tie_table()["embeddings"])
-
-
-@cache
-def _kept_buffers() -> frozenset[str]:
-    return frozenset(tie_table()["kept_buffers"])
 
 
 @cache
@@ -129,7 +120,7 @@ def tied_names() -> frozenset[str]:
     """Return every name of an embedding or an output that some known architecture ties."""
     lines = [line for line in tie_table()["ties"] if not line["each"]]
     names = {name for line in lines for spelling in line["spellings"] for name in spelling}
-    return frozenset(name for name in names if name in _embedding_names() or "shared" in name)
+    return frozenset(name for name in names if name in embedding_names() or "shared" in name)
 
 
 @cache

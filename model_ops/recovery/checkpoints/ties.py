@@ -28,7 +28,6 @@ from model_ops.recovery.checkpoints.tie_table import (
     usual_pairs,
 )
 from model_ops.recovery.errors import Refusal
-from model_ops.recovery.formats.tensors import TensorRef
 
 NONE = "none"  # what --tied says where nothing is tied
 _OTHER_NAME = "OTHER_NAME"  # what a sentence has where a name is to be filled in
@@ -57,42 +56,34 @@ def find_ties(
     if said is not None:
         return tuple(_tie_of_said(names, tensors, rules, role) for names in parse_tied(said))
     if rules is None:
-        return tuple(_guessed(tensors, config))
-    if name in tie_table()["unclear"] or _is_built_otherwise(name, config):
+        return tuple(_guess_ties(tensors, config))
+    flags = tie_table()["flags"].get(name, {})  # of the configuration, that change what the class ties
+    is_built_otherwise = any(config.get(key, value) != value for key, value in flags.items())
+    if name in tie_table()["unclear"] or is_built_otherwise:
         if declared_tie(config) is False:
             return ()
-        raise _unclear(name)
+        raise _unclear_refusal(name)
     found = [(rule, rule.groups(tensors, config)) for rule in rules]
-    _check_fit(name, [(rule.is_on(config), groups) for rule, groups in found])
+    # without any name of a group that its class ties, the checkpoint is built otherwise than the known class
+    if any(rule.is_on(config) and not groups for rule, groups in found):
+        raise _unclear_refusal(name)
     ties = []
     for rule, groups in found:
         for group in groups:
             if rule.is_on(config):
-                ties.append(_tie(group, tensors, name))
+                ties.append(_tie_of_group(group, tensors, name))
             else:
                 _check_whole(group, tensors, name, config)
-    return _merged(filter(None, ties))
+    return _merge_ties(filter(None, ties))
 
 
-def _check_fit(name: str, found: list[tuple[bool, list[Group]]]) -> None:
-    """Refuse a checkpoint that lacks all names of a group that its class ties: it is built otherwise than the known one."""
-    if any(is_on and not groups for is_on, groups in found):
-        raise _unclear(name)
-
-
-def _is_built_otherwise(name: str, config: Mapping[str, Any]) -> bool:
-    """Return whether the configuration sets a flag that changes what the class ties."""
-    flags = tie_table()["flags"].get(name, {})
-    return any(config.get(key, value) != value for key, value in flags.items())
-
-
-def _unclear(name: str) -> Refusal:
+def _unclear_refusal(name: str) -> Refusal:
     return Refusal(
-        f"{name} ties tensors, and which ones of this checkpoint is not known here. {_advice('NAME=OTHER_NAME')}"
+        f"{name} ties tensors, and which ones of this checkpoint is not known here. {_tied_advice('NAME=OTHER_NAME')}"
     )
 
 
-def _merged(ties: Iterable[Tie]) -> tuple[Tie, ...]:
+def _merge_ties(ties: Iterable[Tie]) -> tuple[Tie, ...]:
     """Return the ties with those of one stored tensor as one."""
     found: dict[str, Tie] = {}
     for tie in ties:
@@ -118,17 +109,17 @@ def parse_tied(text: str) -> list[tuple[str, ...]]:
 
 def declared_tie(config: Mapping[str, Any]) -> bool | None:
     """Return what a configuration and those inside it say of tying; None where they are silent or disagree."""
-    found = set(_declared(config, _DEEPEST))
+    found = set(_declared_values(config, _DEEPEST))
     return found.pop() if len(found) == 1 else None
 
 
-def _declared(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
+def _declared_values(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
     own = said_of(config)
     if own is not None:
         yield own
     for inner in config.values():
         if depth and isinstance(inner, dict):
-            yield from _declared(inner, depth - 1)
+            yield from _declared_values(inner, depth - 1)
 
 
 def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[Rule] | None]:
@@ -148,30 +139,30 @@ def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[R
     return "this architecture", None
 
 
-def _tie(group: Group, tensors: Tensors, class_name: str) -> Tie | None:
+def _tie_of_group(group: Group, tensors: Tensors, class_name: str) -> Tie | None:
     """Return the tie of a group that is on: as transformers does, without names that are stored with other values.
 
     Of three names and more the one that is saved must be there, else it is not known which of them belong together.
+    Raises Refusal if tied names are stored in two dtypes.
     """
     present = list(filter(tensors.__contains__, group.names))
     stored = group.stored if group.stored in tensors else present[0]
-    apart = {name for name in present if not _same(tensors[stored], tensors[name])}
+    apart: set[str] = set()
+    for name in present:
+        one, other = tensors[stored], tensors[name]
+        if one.dtype != other.dtype and one.shape == other.shape:
+            raise Refusal(
+                f"{one.name} and {other.name} are tied by its config.json and stored in two dtypes, {one.dtype} and"
+                f" {other.dtype}. {_tied_advice(f'{one.name}={other.name}')}"
+            )
+        if not hold_the_same(one, other):
+            apart.add(name)
     if len(group.names) > 2 and (stored != group.stored or (apart and group.is_repeated)):
-        raise _unclear(class_name)
+        raise _unclear_refusal(class_name)
     names = tuple(name for name in group.names if name not in apart)
     if len(names) < 2:
         return None
     return Tie(names, stored, group.stored if group.stored in names else stored)
-
-
-def _same(one: TensorRef, other: TensorRef) -> bool:
-    """Return whether two stored tensors hold the same values. Raises Refusal if their dtypes differ."""
-    if one.dtype != other.dtype and one.shape == other.shape:
-        raise Refusal(
-            f"{one.name} and {other.name} are tied by its config.json and stored in two dtypes, {one.dtype} and"
-            f" {other.dtype}. {_advice(f'{one.name}={other.name}')}"
-        )
-    return hold_the_same(one, other)
 
 
 def _check_whole(group: Group, tensors: Tensors, class_name: str, config: Mapping[str, Any]) -> None:
@@ -186,7 +177,7 @@ def _check_whole(group: Group, tensors: Tensors, class_name: str, config: Mappin
         raise Refusal(
             f"it has {there} but no {missing[0]}, and {class_name} does not tie the two under its config.json, so"
             f" loading it would fill {missing[0]} with random numbers. If they are one tensor, set"
-            f" tie_word_embeddings to true in config.json. {_advice(f'{missing[0]}={there}')}"
+            f" tie_word_embeddings to true in config.json. {_tied_advice(f'{missing[0]}={there}')}"
         )
 
 
@@ -194,7 +185,11 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
     present = [name for name in names if name in tensors]
     if not present:
         raise Refusal(f"--tied names {names[0]}, and neither it nor its other names are in the {role}.")
-    if odd := _unknown_name(names, tensors, rules or []):
+    known = {name for rule in rules or [] for spelling in rule.spellings for name in spelling}
+    absent = [name for name in names if name not in tensors] if known else []
+    unknown = [name for name in absent if not _is_known(name, known)]
+    if unknown or _OTHER_NAME in names:
+        odd = unknown[0] if unknown else _OTHER_NAME
         raise Refusal(f"--tied names {odd}, and no tensor of this architecture has that name.")
     for name in present[1:]:
         if not hold_the_same(tensors[present[0]], tensors[name]):
@@ -205,20 +200,12 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
     return Tie(names, present[0], present[0])
 
 
-def _unknown_name(names: tuple[str, ...], tensors: Tensors, rules: list[Rule]) -> str:
-    """Return the first name that neither the files nor the architecture have, else ""."""
-    known = {name for rule in rules for spelling in rule.spellings for name in spelling}
-    absent = [name for name in names if name not in tensors] if known else []
-    odd = next((name for name in absent if not _is_known(name, known)), "")
-    return odd or (_OTHER_NAME if _OTHER_NAME in names else "")
-
-
 def _is_known(name: str, known: set[str]) -> bool:
     """Return whether a name is one of those known, without its prefix or behind another one."""
     return any(name == other or name.endswith(f".{other}") or other.endswith(f".{name}") for other in known)
 
 
-def _guessed(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
+def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
     """Yield the tie of an architecture that the table does not know, if the checkpoint leaves no doubt.
 
     Only a causal language model is believed, with an embedding that is one of two names wherever it is tied, and nothing
@@ -227,13 +214,18 @@ def _guessed(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
     declared = declared_tie(config)
     if declared is False:
         return
-    is_believed = declared and _is_causal(config)
+    class_name = class_named(config)
+    is_causal = not class_name or class_name.lower().endswith(("forcausallm", "lmheadmodel"))
     for name in filter(tied_names().__contains__, tensors):
         source, target = _usual_pair(name, tensors)
-        if target and _differ(source, target, tensors):
+        if source and target and not hold_the_same(tensors[source], tensors[target]):
             continue
-        if not (source and is_believed and _is_alone(tensors[source], target, tensors)):
-            raise _unknown(source or name, target, declared=declared)
+        # anything else of the embedding's shape would be the output
+        is_alone = source and all(
+            ref.shape != tensors[source].shape or other in (source, target) for other, ref in tensors.items()
+        )
+        if not (declared and is_causal and is_alone):
+            raise _unknown_refusal(source or name, target, declared=declared)
         if name == source:
             yield Tie((source, target or usual_pairs()[source][0]), source, source)
     _check_no_lone_embedding(tensors, config)
@@ -248,20 +240,6 @@ def _usual_pair(name: str, tensors: Tensors) -> tuple[str, str | None]:
     return source, next((other for other in pairs.get(source, ()) if other in tensors), None)
 
 
-def _differ(source: str, target: str, tensors: Tensors) -> bool:
-    return bool(source) and not hold_the_same(tensors[source], tensors[target])
-
-
-def _is_causal(config: Mapping[str, Any]) -> bool:
-    name = class_named(config)
-    return not name or name.lower().endswith(("forcausallm", "lmheadmodel"))
-
-
-def _is_alone(source: TensorRef, target: str | None, tensors: Tensors) -> bool:
-    """Return whether nothing else has the embedding's shape: it would be the output."""
-    return all(ref.shape != source.shape or name in (source.name, target) for name, ref in tensors.items())
-
-
 def _check_no_lone_embedding(tensors: Tensors, config: Mapping[str, Any]) -> None:
     """Refuse an embedding without anything of its shape: an output that is tied to it, or none at all?"""
     shapes = Counter(ref.shape for ref in tensors.values())
@@ -270,7 +248,7 @@ def _check_no_lone_embedding(tensors: Tensors, config: Mapping[str, Any]) -> Non
         if len(ref.shape) != 2 or shapes[ref.shape] > 1 or "position" in ref.name or ref.name in tied_names():
             continue
         if ref.shape[0] in sizes or (ref.shape[0] > ref.shape[1] and _EMBEDDING.fullmatch(ref.name)):
-            raise _unknown(ref.name, None, declared=None)
+            raise _unknown_refusal(ref.name, None, declared=None)
 
 
 def _vocabulary_sizes(config: Mapping[str, Any], depth: int) -> Iterator[int]:
@@ -281,16 +259,16 @@ def _vocabulary_sizes(config: Mapping[str, Any], depth: int) -> Iterator[int]:
             yield from _vocabulary_sizes(value, depth - 1)
 
 
-def _unknown(source: str, target: str | None, *, declared: bool | None) -> Refusal:
+def _unknown_refusal(source: str, target: str | None, *, declared: bool | None) -> Refusal:
     says = "says that they are" if declared else "does not say"
     other = target or "another name"
     return Refusal(
         f"nothing shows whether {source} and {other} are one tensor, and how many names it has: the architecture is not"
-        f" known here, and config.json {says}. {_advice(f'{source}={target or _OTHER_NAME}')}"
+        f" known here, and config.json {says}. {_tied_advice(f'{source}={target or _OTHER_NAME}')}"
     )
 
 
-def _advice(example: str) -> str:
+def _tied_advice(example: str) -> str:
     return f"Pass --tied {example} (all names of the tensor) if they are tied, --tied {NONE} if nothing is."
 
 

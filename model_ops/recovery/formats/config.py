@@ -32,28 +32,20 @@ def has_pad_token(folder: Path) -> bool:
 def with_dtype(raw: bytes, long_name: str) -> bytes:
     """config.json with its own `dtype` and `torch_dtype` saying `long_name`; every other byte as it was.
 
-    Only keys of the outermost object are touched, and none is added.
+    Only keys of the outermost object are touched, where their value is a text or null, and none is added.
     """
     try:
         parse_json(raw, unique=False)
         text = raw.decode("utf-8")
     except (ValueError, RecursionError) as error:
         raise Refusal("config.json is not valid JSON.") from error
-    pieces, last = [], 0
-    for start, end in _dtype_values(text):
-        pieces += [text[last:start], json.dumps(long_name)]
-        last = end
-    return "".join([*pieces, text[last:]]).encode("utf-8")
-
-
-def _dtype_values(text: str) -> list[tuple[int, int]]:
-    """Where the values of the outermost `dtype` and `torch_dtype` keys stand, if they are a text or null."""
-    places, depth = [], 0
+    pieces, last, depth = [], 0, 0
     here_on, next_on, after_on = tee(_TOKEN.finditer(text), 3)
     triples = zip(here_on, islice(next_on, 1, None), islice(after_on, 2, None), strict=False)
     for here, colon, value in triples:
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(here.group(), 0)
         is_key = here.group() in {'"dtype"', '"torch_dtype"'} and colon.group() == ":"
         if depth == 1 and is_key and (value.group() == "null" or value.group().startswith('"')):
-            places.append(value.span())
-    return places
+            pieces += [text[last : value.start()], json.dumps(long_name)]
+            last = value.end()
+    return "".join([*pieces, text[last:]]).encode("utf-8")

@@ -150,11 +150,12 @@ def parse_json(raw: bytes, *, unique: bool) -> Any:
     items = sum(raw.count(mark) for mark in (b"[", b"{", b","))
     if items > MAX_JSON_ITEMS:
         raise UnfitJSONError(f"it holds {items} items, more than the {MAX_JSON_ITEMS} that are read")
-    hook: Callable[[list[tuple[str, Any]]], Any] | None = _no_duplicates if unique else None
+    hook: Callable[[list[tuple[str, Any]]], Any] | None = _object_without_duplicates if unique else None
     return json.loads(raw.decode("utf-8"), object_pairs_hook=hook)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these pairs. Raise UnfitJSONError if a name is in it twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()

@@ -41,12 +41,12 @@ def in_lfs(path: str, size: int) -> bool:
 
 def blob_hash(size: int) -> Any:
     """A SHA-1 to be fed a blob's `size` bytes of contents."""
-    return _hash("blob", size)
+    return _start_hash("blob", size)
 
 
 def git_id(kind: str, content: bytes) -> str:
     """The id of git's object of this kind: blob, tree or commit."""
-    digest = _hash(kind, len(content))
+    digest = _start_hash(kind, len(content))
     digest.update(content)
     return str(digest.hexdigest())
 
@@ -66,5 +66,5 @@ def pointer_id(sha256: str, size: int) -> str:
     return blob_id(pointer(sha256, size))
 
 
-def _hash(kind: str, size: int) -> Any:
+def _start_hash(kind: str, size: int) -> Any:
     return hashlib.sha1(b"%s %d\0" % (kind.encode(), size), usedforsecurity=False)

@@ -35,16 +35,20 @@ def as_packed(ref: TensorRef, base: TensorRef | None) -> TensorRef:
 
     Raises Refusal where that cannot be decoded.
     """
-    head, trailer = _ends(ref)
-    mask = _ends(base)[0] if base else b""
-    if not _is_gzip(head) or _is_checkpoint(_combined(head, mask), ref):
+    head, trailer = _first_and_last_bytes(ref)
+    mask = _first_and_last_bytes(base)[0] if base else b""
+    # how the restored file begins if the payload is not compressed
+    combined = bytes(a ^ b for a, b in zip(head, mask.ljust(len(head), b"\0"), strict=False))
+    if not _is_gzip(head) or _is_checkpoint(combined, ref):
         return ref
     if base is None:
         raise Refusal(
             f"The diff's {ref.name} is compressed with gzip, and the base has no file of that name to restore it with; "
             "use the base whose files are named like the diff's."
         )
-    size = _decoded_size(int.from_bytes(trailer[4:], "little"), base.nbytes)
+    # of the sizes that leave the remainder in the trailer, the one nearest to the base's
+    remainder = int.from_bytes(trailer[4:], "little")
+    size = remainder + max(0, round((base.nbytes - remainder) / _SIZE_STEP)) * _SIZE_STEP
     _check_size(ref, size, base.nbytes)
     return replace(ref, nbytes=size, shape=(size,), packed=ref.nbytes)
 
@@ -55,7 +59,9 @@ def _check_size(ref: TensorRef, size: int, base: int) -> None:
     if size > ref.nbytes * _MOST_RATIO:
         raise Refusal(f"{claim}, more than {ref.nbytes} compressed bytes can hold; download it again.")
     if ref.nbytes > size + size // 16 + _LEAST_OVERHEAD:
-        raise Refusal(f"{claim}, fewer than its {ref.nbytes} compressed bytes can hold: {_several(ref.name)}")
+        raise Refusal(
+            f"{claim}, fewer than its {ref.nbytes} compressed bytes can hold: {_size_advice(ref.name)}"
+        )
     if size > 2 * base + _MOST_BEYOND:
         raise Refusal(
             f"{claim}, far more than the {base} bytes of the base's file of that name; use the base that the diff was "
@@ -63,7 +69,7 @@ def _check_size(ref: TensorRef, size: int, base: int) -> None:
         )
 
 
-def _ends(ref: TensorRef) -> tuple[bytes, bytes]:
+def _first_and_last_bytes(ref: TensorRef) -> tuple[bytes, bytes]:
     """Return the first and the last bytes of a file."""
     path = Path(ref.path)
     try:
@@ -97,16 +103,7 @@ def _is_checkpoint(head: bytes, ref: TensorRef) -> bool:
     return suffix == ".safetensors" and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < ref.nbytes
 
 
-def _combined(head: bytes, mask: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(head, mask.ljust(len(head), b"\0"), strict=False))
-
-
-def _decoded_size(remainder: int, base: int) -> int:
-    """Return the size nearest to the base's of those that leave `remainder`."""
-    return remainder + max(0, round((base - remainder) / _SIZE_STEP)) * _SIZE_STEP
-
-
-def _several(name: str) -> str:
+def _size_advice(name: str) -> str:
     """Return what a size that does not fit means, and what to do."""
     return (
         f"it is damaged, or several gzip files in one. Test it with `gzip -t < {name}`; if it is sound, decompress it "
@@ -130,56 +127,53 @@ class GzipReader:
         Raises Failure where the file is damaged.
         """
         while self.position < offset:
-            self.position += len(self._next(offset - self.position))
+            self.position += len(self._next_bytes(offset - self.position))
         while view:
-            part = self._next(len(view))
+            part = self._next_bytes(len(view))
             view[: len(part)] = part
             view = view[len(part) :]
             self.position += len(part)
         if self.position == self._ref.nbytes:
-            self._check_end()
+            while not self._decoder.eof:
+                if self._decode_part(1):
+                    raise self._size_failure(
+                        f"holds more than the {self._ref.nbytes} bytes that its end claims"
+                    )
+            if self._decoder.unused_data or self._taken < (self._ref.packed or 0):
+                raise self._size_failure("holds more than one compressed file")
 
-    def _next(self, most: int) -> bytes:
+    def _next_bytes(self, most: int) -> bytes:
         """Return at least one byte and at most `most`."""
-        while not (part := self._decode(most)):
+        while not (part := self._decode_part(most)):
             if self._decoder.eof:
-                raise self._failure(f"ends after {self.position} bytes instead of {self._ref.nbytes}")
+                raise self._size_failure(f"ends after {self.position} bytes instead of {self._ref.nbytes}")
         return part
 
-    def _check_end(self) -> None:
-        while not self._decoder.eof:
-            if self._decode(1):
-                raise self._failure(f"holds more than the {self._ref.nbytes} bytes that its end claims")
-        if self._decoder.unused_data or self._taken < (self._ref.packed or 0):
-            raise self._failure("holds more than one compressed file")
-
-    def _decode(self, most: int) -> bytes:
+    def _decode_part(self, most: int) -> bytes:
         """Return decoded bytes, none where more encoded ones are needed for that."""
-        encoded = self._waiting or self._load()
+        encoded = self._waiting
+        if not encoded:  # the next encoded bytes, none at the end of the file
+            size = min(_PART, (self._ref.packed or 0) - self._taken)
+            buffer = bytearray(size)
+            self._read(self._ref.path, self._taken, memoryview(buffer))
+            self._taken += size
+            encoded = bytes(buffer)
         try:
             part = self._decoder.decompress(encoded, min(most, _PART))
         except zlib.error as error:
-            raise self._damaged() from error
+            raise self._damage_failure() from error
         self._waiting = self._decoder.unconsumed_tail
         if not (encoded or part or self._decoder.eof):
-            raise self._damaged()
+            raise self._damage_failure()
         return part
 
-    def _load(self) -> bytes:
-        """Return the next encoded bytes, none at the end of the file."""
-        size = min(_PART, (self._ref.packed or 0) - self._taken)
-        buffer = bytearray(size)
-        self._read(self._ref.path, self._taken, memoryview(buffer))
-        self._taken += size
-        return bytes(buffer)
-
-    def _damaged(self) -> Failure:
+    def _damage_failure(self) -> Failure:
         return Failure(
             f"The diff's {self._ref.name} is compressed with gzip and damaged or cut short, as seen before byte "
             f"{self._taken} of {self._ref.packed}; download it again."
         )
 
-    def _failure(self, what: str) -> Failure:
+    def _size_failure(self, what: str) -> Failure:
         return Failure(
-            f"The diff's {self._ref.name} is compressed with gzip and {what}: {_several(self._ref.name)}"
+            f"The diff's {self._ref.name} is compressed with gzip and {what}: {_size_advice(self._ref.name)}"
         )

@@ -20,11 +20,17 @@ def why_missing(path: Path | str, role: str) -> str:
     try:
         folder = Path(text)
         if folder.is_file():
-            return _a_file(folder, role)
+            if folder.suffix.lower() in _ARCHIVES:
+                return f"The {role} {str(folder)!r} is a packed file. Unpack it, then name the folder that the weights are in."
+            return f"The {role} {str(folder)!r} is a file. Name the folder that it is in: {str(folder.parent)!r}."
         if "~" in text and folder.expanduser().is_dir():
             return f"{missing} Write the path in full: {str(folder.expanduser())!r}."
-        if near := _near(folder):
-            return f"{missing} There is {near!r} beside it; check the name."
+        # a folder beside it whose name differs only in case, outer spaces or quotes
+        wanted = folder.name.strip(" '\"").casefold()
+        others = sorted(folder.parent.iterdir())[:10_000] if wanted and folder.parent.is_dir() else []
+        for other in others:
+            if other.name.casefold() == wanted and other.is_dir():
+                return f"{missing} There is {other.name!r} beside it; check the name."
     except (OSError, RuntimeError, ValueError):
         return missing
     found = _REPO.fullmatch(text)
@@ -34,24 +40,3 @@ def why_missing(path: Path | str, role: str) -> str:
             f"--local-dir {found['name']}`, then name that folder."
         )
     return missing
-
-
-def _a_file(path: Path, role: str) -> str:
-    if path.suffix.lower() in _ARCHIVES:
-        return f"The {role} {str(path)!r} is a packed file. Unpack it, then name the folder that the weights are in."
-    return f"The {role} {str(path)!r} is a file. Name the folder that it is in: {str(path.parent)!r}."
-
-
-def _near(path: Path) -> str:
-    """Return the name of a folder beside it that differs only in case, outer spaces or quotes, else ""."""
-    wanted = path.name.strip(" '\"").casefold()
-    if not wanted or not path.parent.is_dir():
-        return ""
-    return next(
-        (
-            other.name
-            for other in sorted(path.parent.iterdir())[:10_000]
-            if other.name.casefold() == wanted and other.is_dir()
-        ),
-        "",
-    )

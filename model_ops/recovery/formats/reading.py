@@ -40,7 +40,7 @@ class Reader:
         Raises Failure, and Cancelled before the read if an end was asked for.
         """
         self._control.check()
-        file = self._file(path)
+        file = self._opened_file(path)
         done, size = 0, len(view)
         while done < size:
             try:
@@ -59,7 +59,7 @@ class Reader:
         if drop:
             file.drop(offset, size)
 
-    def _file(self, path: str) -> ReadBehind:
+    def _opened_file(self, path: str) -> ReadBehind:
         if path not in self._open:
             try:
                 opened = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))

@@ -28,29 +28,49 @@ def read_safetensors(path: Path) -> dict[str, TensorRef]:
     except OSError as error:
         raise Refusal(f"{path.name} cannot be read: {error.strerror}.") from error
     start = 8 + len(raw)
-    header = _parse_json(path, raw)
-    _check_metadata(path, header.pop("__metadata__", {}))
-    tensors = {name: _tensor(path, name, entry, start, size) for name, entry in header.items()}
-    _check_whole(path, tensors, start, size)
-    _check_layout(path, tensors, start, size)
+    try:
+        header = parse_json(raw, unique=True)
+    except (ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, UnfitJSONError) else "it is not valid JSON"
+        raise Refusal(f"The header of {path.name} cannot be used: {why}.") from error
+    if not raw.startswith(b"{") or not isinstance(header, dict):
+        raise Refusal(f"The header of {path.name} is not a JSON object.")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise Refusal(f"The __metadata__ in the header of {path.name} is not a table of texts.")
+    tensors = {name: _read_tensor(path, name, entry, start, size) for name, entry in header.items()}
+    _check_places(path, tensors, start, size)
     return tensors
 
 
-def _check_whole(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:
-    """Refuse tensors beyond the end of the file: an unfinished download if they lie without a gap, else a false header."""
-    position = start
+def _check_places(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:
+    """Check that the tensors fill the file from `start` to its end, without a gap or an overlap.
+
+    Tensors beyond the end are an unfinished download if they lie without a gap, else the header is false.
+    """
+    position, last, fault = start, "the header", ""
     for ref in sorted(tensors.values(), key=lambda ref: (ref.offset, ref.nbytes)):
-        position = position + ref.nbytes if ref.offset == position else -1
-        if position < 0:
+        if ref.offset != position:
+            how = "overlaps" if ref.offset < position else "leaves a gap after"
+            fault = f"Tensor {ref.name[:200]!r} in {path.name} {how} {last}."
             break
-    if position > size:
+        position, last = ref.offset + ref.nbytes, repr(ref.name[:200])
+    if not fault and position > size:
         raise Refusal(unfinished(path.name, size, position))
     for name, ref in tensors.items():
         if ref.offset + ref.nbytes > size:
-            raise _outside(path, name, ref.offset - start, ref.offset + ref.nbytes - start, size - start)
+            raise _outside_refusal(
+                path, name, ref.offset - start, ref.offset + ref.nbytes - start, size - start
+            )
+    if fault:
+        raise Refusal(fault)
+    if position != size:
+        raise Refusal(
+            f"{path.name} is {size} bytes long, but its header describes {position}; it is damaged."
+        )
 
 
-def _outside(path: Path, name: str, begin: int, end: int, room: int) -> Refusal:
+def _outside_refusal(path: Path, name: str, begin: int, end: int, room: int) -> Refusal:
     return Refusal(
         f"Tensor {name[:200]!r} in {path.name} lies at bytes {begin} to {end}, outside of the file's {room} data bytes."
     )
@@ -86,40 +106,13 @@ def _read_header_bytes(path: Path) -> tuple[int, bytes]:
         return size, file.read(length)
 
 
-def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
-    try:
-        header = parse_json(raw, unique=True)
-    except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, UnfitJSONError) else "it is not valid JSON"
-        raise Refusal(f"The header of {path.name} cannot be used: {why}.") from error
-    if not raw.startswith(b"{") or not isinstance(header, dict):
-        raise Refusal(f"The header of {path.name} is not a JSON object.")
-    return header
-
-
-def _check_metadata(path: Path, metadata: Any) -> None:
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise Refusal(f"The __metadata__ in the header of {path.name} is not a table of texts.")
-
-
 def _are_counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(count) is int and 0 <= count < 2**63 for count in value)
 
 
-def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorRef:
+def _read_tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorRef:
+    """Return where a tensor lies, by its entry of dtype, shape and data_offsets, each checked to be of the right kind."""
     where = f"Tensor {name[:200]!r} in {path.name}"
-    dtype, shape, (begin, end) = _read_entry(where, entry)
-    if begin > end:
-        raise _outside(path, name, begin, end, size - start)
-    if math.prod(shape) * ITEM_SIZE[dtype] != end - begin:
-        raise Refusal(
-            f"{where} has dtype {dtype} and shape {shape}, which do not make its {end - begin} bytes."
-        )
-    return TensorRef(name, str(path), start + begin, end - begin, dtype, tuple(shape))
-
-
-def _read_entry(where: str, entry: Any) -> tuple[str, list[int], list[int]]:
-    """Return dtype, shape and data_offsets of a tensor's entry, each of the right kind."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Refusal(f"{where} is not described by dtype, shape and data_offsets alone.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -134,20 +127,14 @@ def _read_entry(where: str, entry: Any) -> tuple[str, list[int], list[int]]:
         raise Refusal(f"{where} has a shape that is not a short list of sizes.")
     if not _are_counts(offsets) or len(offsets) != 2:
         raise Refusal(f"{where} has data_offsets that are not two positions.")
-    return dtype, shape, offsets
-
-
-def _check_layout(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:
-    position, last = start, "the header"
-    for ref in sorted(tensors.values(), key=lambda ref: (ref.offset, ref.nbytes)):
-        if ref.offset != position:
-            how = "overlaps" if ref.offset < position else "leaves a gap after"
-            raise Refusal(f"Tensor {ref.name[:200]!r} in {path.name} {how} {last}.")
-        position, last = ref.offset + ref.nbytes, repr(ref.name[:200])
-    if position != size:
+    begin, end = offsets
+    if begin > end:
+        raise _outside_refusal(path, name, begin, end, size - start)
+    if math.prod(shape) * ITEM_SIZE[dtype] != end - begin:
         raise Refusal(
-            f"{path.name} is {size} bytes long, but its header describes {position}; it is damaged."
+            f"{where} has dtype {dtype} and shape {shape}, which do not make its {end - begin} bytes."
         )
+    return TensorRef(name, str(path), start + begin, end - begin, dtype, tuple(shape))
 
 
 def build_header(tensors: list[tuple[str, str, tuple[int, ...], int]]) -> bytes:

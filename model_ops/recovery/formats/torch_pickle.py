@@ -50,7 +50,7 @@ class StoredTensor:
     strides: tuple[int, ...]
 
 
-def _refuse(why: str) -> Refusal:
+def _pickle_refusal(why: str) -> Refusal:
     return Refusal(f"The pickle inside {{file}} {why}, so it is not read.")
 
 
@@ -60,21 +60,21 @@ def _is_sizes(value: Any) -> bool:
 
 def _rebuild_tensor(*args: Any) -> StoredTensor:
     if len(args) < 4 or not isinstance(args[0], Storage) or not _is_sizes((args[1],)):
-        raise _refuse("describes a tensor in an unknown way")
+        raise _pickle_refusal("describes a tensor in an unknown way")
     if not _is_sizes(args[2]) or not _is_sizes(args[3]) or len(args[2]) != len(args[3]) or len(args[2]) > 16:
-        raise _refuse("describes a tensor's shape in an unknown way")
+        raise _pickle_refusal("describes a tensor's shape in an unknown way")
     return StoredTensor(args[0], args[1], args[2], args[3])
 
 
 def _rebuild_parameter(*args: Any) -> StoredTensor:
     if len(args) != 3 or not isinstance(args[0], StoredTensor):
-        raise _refuse("describes a parameter in an unknown way")
+        raise _pickle_refusal("describes a parameter in an unknown way")
     return args[0]
 
 
 def _empty_dict(*args: Any) -> dict[str, Any]:
     if args:
-        raise _refuse("builds a dictionary in an unknown way")
+        raise _pickle_refusal("builds a dictionary in an unknown way")
     return {}
 
 
@@ -99,11 +99,11 @@ class _Machine:
 
     def check_protocol(self, number: int) -> None:
         if number != _PROTOCOL:
-            raise _refuse(f"is of protocol {number} where torch.save writes {_PROTOCOL}")
+            raise _pickle_refusal(f"is of protocol {number} where torch.save writes {_PROTOCOL}")
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
-            raise _refuse("is damaged")
+            raise _pickle_refusal("is damaged")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
@@ -111,30 +111,30 @@ class _Machine:
         while self.stack and self.stack[-1] is not _MARK:
             values.append(self.stack.pop())
         if not self.stack:
-            raise _refuse("is damaged")
+            raise _pickle_refusal("is damaged")
         self.stack.pop()
         return values[::-1]
 
     def top(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
-            raise _refuse("is damaged")
+            raise _pickle_refusal("is damaged")
         return self.stack[-1]
 
     def set_items(self, values: list[Any]) -> None:
         target = self.top()
         if not isinstance(target, dict) or len(values) % 2:
-            raise _refuse("fills something that is not a dictionary")
+            raise _pickle_refusal("fills something that is not a dictionary")
         for key, value in zip(values[::2], values[1::2], strict=True):
             if not isinstance(key, str):
-                raise _refuse("uses a key that is not a text")
+                raise _pickle_refusal("uses a key that is not a text")
             if key in target:
-                raise _refuse(f"names {key[:200]!r} twice")
+                raise _pickle_refusal(f"names {key[:200]!r} twice")
             target[key] = value
 
     def append(self, values: list[Any]) -> None:
         target = self.top()
         if not isinstance(target, list):
-            raise _refuse("appends to something that is not a list")
+            raise _pickle_refusal("appends to something that is not a list")
         target.extend(values)
 
     def reduce(self) -> None:
@@ -144,14 +144,14 @@ class _Machine:
             or function.name not in _CALLS
             or not isinstance(arguments, tuple)
         ):
-            raise _refuse("calls something other than PyTorch's tensor builders")
+            raise _pickle_refusal("calls something other than PyTorch's tensor builders")
         self.stack.append(_CALLS[function.name](*arguments))
 
     def build(self) -> None:
         """`state_dict()` hangs its `_metadata` on the dictionary this way; it is let fall."""
         state, target = self.pop(), self.top()
         if not isinstance(target, dict) or not isinstance(state, dict):
-            raise _refuse("sets the state of something that is not a dictionary")
+            raise _pickle_refusal("sets the state of something that is not a dictionary")
 
     def find(self, name: str) -> None:
         if name not in _CALLS and name not in _STORAGES:
@@ -164,20 +164,20 @@ class _Machine:
     def persistent(self) -> None:
         value = self.pop()
         if not isinstance(value, tuple) or len(value) != 5 or value[0] != "storage":
-            raise _refuse("refers to something outside that is not a storage")
+            raise _pickle_refusal("refers to something outside that is not a storage")
         _, kind, key, _, elements = value
         if not isinstance(kind, Global) or kind.name not in _STORAGES or not isinstance(key, str):
-            raise _refuse("refers to a storage in an unknown way")
+            raise _pickle_refusal("refers to a storage in an unknown way")
         if not _is_sizes((elements,)):
-            raise _refuse("refers to a storage without a size")
+            raise _pickle_refusal("refers to a storage without a size")
         storage = Storage(key, _STORAGES[kind.name], elements)
         if self.storages.setdefault(key, storage) != storage:
-            raise _refuse("describes one storage in two ways")
+            raise _pickle_refusal("describes one storage in two ways")
         self.stack.append(storage)
 
     def recall(self, index: int) -> None:
         if index not in self.memo:
-            raise _refuse("is damaged")
+            raise _pickle_refusal("is damaged")
         self.stack.append(self.memo[index])
 
 
@@ -202,7 +202,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
 }
 
 
-def _step(machine: _Machine, name: str, argument: Any) -> None:
+def _run_opcode(machine: _Machine, name: str, argument: Any) -> None:
     if name in _LITERALS:
         machine.stack.append(argument)
     elif name in _CONSTANTS:
@@ -212,34 +212,34 @@ def _step(machine: _Machine, name: str, argument: Any) -> None:
     elif name in _ACTIONS:
         _ACTIONS[name](machine, argument)
     else:
-        raise _refuse(f"uses the instruction {name}")
+        raise _pickle_refusal(f"uses the instruction {name}")
 
 
 def read_state_dict(data: bytes, file_name: str) -> dict[str, StoredTensor]:
     """Name -> tensor of a pickled state dict, in the pickle's order."""
     try:
-        return _interpret(data)
+        return _interpret_pickle(data)
     except Refusal as refusal:
         raise Refusal(str(refusal).replace("{file}", file_name)) from None
     except (ValueError, IndexError, OverflowError, UnicodeError) as error:
         raise Refusal(f"The pickle inside {file_name} is damaged.") from error
 
 
-def _interpret(data: bytes) -> dict[str, StoredTensor]:
+def _interpret_pickle(data: bytes) -> dict[str, StoredTensor]:
     if len(data) > MAX_PICKLE:
-        raise _refuse(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
+        raise _pickle_refusal(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
     machine = _Machine()
     for number, (opcode, argument, position) in enumerate(pickletools.genops(data)):
         if number == MAX_STEPS:
-            raise _refuse(f"takes more than {MAX_STEPS} steps")
+            raise _pickle_refusal(f"takes more than {MAX_STEPS} steps")
         if opcode.name == "STOP":
             if position != len(data) - 1:
-                raise _refuse("goes on after its end")
+                raise _pickle_refusal("goes on after its end")
             break
-        _step(machine, opcode.name, argument)
+        _run_opcode(machine, opcode.name, argument)
     result = machine.pop()
     if not isinstance(result, dict) or machine.stack:
-        raise _refuse("does not hold a dictionary of tensors")
+        raise _pickle_refusal("does not hold a dictionary of tensors")
     _check_values(result)
     return result
 
@@ -257,6 +257,6 @@ def _check_values(result: dict[str, Any]) -> None:
                 f"p = 'FILE'; torch.save(torch.load(p, map_location='cpu', weights_only=True)[{name!r}], p)\"`, with the file's path for FILE."
             )
         if isinstance(value, dict):
-            raise _refuse(f"holds {name[:200]!r}, which is not a tensor but a dictionary")
+            raise _pickle_refusal(f"holds {name[:200]!r}, which is not a tensor but a dictionary")
         if not isinstance(value, StoredTensor):
-            raise _refuse(f"holds {name[:200]!r}, which is not a tensor")
+            raise _pickle_refusal(f"holds {name[:200]!r}, which is not a tensor")

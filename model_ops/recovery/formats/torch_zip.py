@@ -25,21 +25,20 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
         raise Refusal(
             f"{path.name} holds {stranger[:200]!r} beside {prefix}, which torch.save does not write."
         )
-    checked = _has_checksums(entries, prefix)
-    _check_byte_order(path, entries.get(f"{prefix}byteorder"), checked)
-    stored = read_state_dict(_read_entry(path, entries[pickles[0]], checked), path.name)
-    return {name: _locate(path, name, tensor, entries, prefix, checked) for name, tensor in stored.items()}
-
-
-def _has_checksums(entries: dict[str, ZipEntry], prefix: str) -> bool:
-    """False where every storage says 0: torch.save writes that under `set_crc32_options(False)` and `skip_data`.
-
-    A damaged file is not mistaken for one of these: what the directory says stands beside the storages a second time.
-    """
+    # Every storage says 0 where torch.save wrote under `set_crc32_options(False)` and `skip_data`. A damaged file is not
+    # mistaken for one of these: what the directory says stands beside the storages a second time.
     storages = [
         entry for name, entry in entries.items() if name.startswith(f"{prefix}data/") and entry.nbytes
     ]
-    return any(entry.crc32 for entry in storages) or not storages
+    checked = any(entry.crc32 for entry in storages) or not storages
+    # Files from before PyTorch 2.1 carry no such entry; those were little-endian in practice.
+    order = entries.get(f"{prefix}byteorder")
+    if order is not None and _read_entry(path, order, checked) != b"little":
+        raise Refusal(f"{path.name} was saved on a big-endian machine, which is not read.")
+    stored = read_state_dict(_read_entry(path, entries[pickles[0]], checked), path.name)
+    return {
+        name: _locate_tensor(path, name, tensor, entries, prefix, checked) for name, tensor in stored.items()
+    }
 
 
 def _read_entry(path: Path, entry: ZipEntry, checked: bool) -> bytes:
@@ -61,13 +60,7 @@ def _read_entry(path: Path, entry: ZipEntry, checked: bool) -> bytes:
     return data
 
 
-def _check_byte_order(path: Path, entry: ZipEntry | None, checked: bool) -> None:
-    """Files from before PyTorch 2.1 carry no such entry; those were little-endian in practice."""
-    if entry is not None and _read_entry(path, entry, checked) != b"little":
-        raise Refusal(f"{path.name} was saved on a big-endian machine, which is not read.")
-
-
-def _locate(
+def _locate_tensor(
     path: Path,
     name: str,
     tensor: StoredTensor,

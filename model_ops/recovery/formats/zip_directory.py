@@ -58,13 +58,23 @@ def read_zip_directory(path: Path) -> dict[str, ZipEntry]:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             count, nbytes, offset = _directory_place(file, path.name, size)
-            listed = _entries(file, path.name, count, nbytes, offset)
-            found = [_locate(file, path.name, size, entry) for entry in listed]
+            listed = _read_directory(file, path.name, count, nbytes, offset)
+            found = [_locate_entry(file, path.name, size, entry) for entry in listed]
     except (struct.error, OSError) as error:
         raise Refusal(
             f"{path.name} cannot be read as a PyTorch zip file; it is damaged or cut short."
         ) from error
-    _check_layout(path.name, listed, found, offset)
+    # the entries follow each other from the first byte to the directory
+    position, room = 0, 0
+    for entry, place in sorted(zip(listed, found, strict=True), key=lambda pair: pair[0].header):
+        if entry.header < position:
+            raise Refusal(f"Entries of {path.name} overlap at {entry.name[:200]!r}; it is damaged.")
+        if entry.header > position + room:
+            raise Refusal(f"{path.name} holds bytes before {entry.name[:200]!r} that belong to no entry.")
+        position = place.offset + place.nbytes
+        room = _DESCRIPTOR if entry.flags & _DESCRIBED_AFTER else 0
+    if not position <= offset <= position + room:
+        raise Refusal(f"The directory of {path.name} does not follow its last entry; it is damaged.")
     return {entry.name: entry for entry in found}
 
 
@@ -74,7 +84,15 @@ def _directory_place(file: BinaryIO, name: str, size: int) -> tuple[int, int, in
     file.seek(max(0, at))
     end = file.read(_END.size)
     if not end.startswith(b"PK\x05\x06"):
-        raise _no_end(file, name)
+        file.seek(0)
+        if file.read(4) == b"PK\x03\x04":
+            raise Refusal(
+                f"{name} does not end as a zip file does: its download did not finish, or data was appended. Download it "
+                "again, for instance with `hf download`, then try again."
+            )
+        raise Refusal(
+            f"{name} is not a zip file; checkpoints saved before PyTorch 1.6 are not read, save it again."
+        )
     _, disk, first, here, count, nbytes, offset, comment = _END.unpack(end)
     if disk or first or here != count:
         raise Refusal(f"{name} is a zip file in several parts, which is not read.")
@@ -86,18 +104,6 @@ def _directory_place(file: BinaryIO, name: str, size: int) -> tuple[int, int, in
     if offset + nbytes != at:
         raise Refusal(f"The directory of {name} is not where its end says; it is damaged.")
     return count, nbytes, offset
-
-
-def _no_end(file: BinaryIO, name: str) -> Refusal:
-    file.seek(0)
-    if file.read(4) == b"PK\x03\x04":
-        return Refusal(
-            f"{name} does not end as a zip file does: its download did not finish, or data was appended. Download it "
-            "again, for instance with `hf download`, then try again."
-        )
-    return Refusal(
-        f"{name} is not a zip file; checkpoints saved before PyTorch 1.6 are not read, save it again."
-    )
 
 
 def _zip64_place(
@@ -119,24 +125,20 @@ def _zip64_place(
         raise Refusal(f"The zip64 directory of {name} is damaged.")
     if disk or first or here != count:
         raise Refusal(f"{name} is a zip file in several parts, which is not read.")
-    _check_agreement(name, end, (count, nbytes, offset))
+    for said, meant, unsaid in zip(end, (count, nbytes, offset), (_MAX16, _MAX32, _MAX32), strict=True):
+        if said not in {meant, unsaid}:
+            raise Refusal(f"{name} has two directories that do not agree; it was tampered with.")
     return (count, nbytes, offset), where
 
 
-def _check_agreement(name: str, end: tuple[int, int, int], zip64: tuple[int, int, int]) -> None:
-    for said, meant, unsaid in zip(end, zip64, (_MAX16, _MAX32, _MAX32), strict=True):
-        if said not in {meant, unsaid}:
-            raise Refusal(f"{name} has two directories that do not agree; it was tampered with.")
-
-
-def _entries(file: BinaryIO, name: str, count: int, nbytes: int, offset: int) -> list[_Listed]:
-    """Each entry in the central directory, which holds nothing else."""
+def _read_directory(file: BinaryIO, name: str, count: int, nbytes: int, offset: int) -> list[_Listed]:
+    """Return each entry in the central directory, which holds nothing else."""
     file.seek(offset)
     directory = file.read(nbytes)
     result: dict[str, _Listed] = {}
     at = 0
     for _ in range(count):
-        entry, at = _central_entry(directory, at, name)
+        entry, at = _read_entry(directory, at, name)
         if entry.name in result:
             raise Refusal(f"{name} holds the entry {entry.name[:200]!r} twice.")
         result[entry.name] = entry
@@ -145,7 +147,8 @@ def _entries(file: BinaryIO, name: str, count: int, nbytes: int, offset: int) ->
     return list(result.values())
 
 
-def _central_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, int]:
+def _read_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, int]:
+    """Return the entry that the central directory lists at a position, and the position after it."""
     fields = _CENTRAL.unpack_from(directory, at)
     signature, flags, method = fields[0], fields[3], fields[4]
     crc32, packed, nbytes, name_size, extra_size, comment_size = fields[7:13]
@@ -153,7 +156,11 @@ def _central_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, 
     if signature != b"PK\x01\x02":
         raise Refusal(f"The directory of {file_name} is damaged.")
     start = at + _CENTRAL.size
-    name = _decode(directory[start : start + name_size], file_name)
+    name = directory[start : start + name_size].decode("utf-8", "backslashreplace")
+    # an entry is never unpacked to its name; but a name made to climb out of a folder is no accident
+    parts = name.removesuffix("/").split("/")
+    if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
+        raise Refusal(f"{file_name} holds an entry with the unsafe name {name[:200]!r}.")
     extra = directory[start + name_size : start + name_size + extra_size]
     nbytes, packed, header = _zip64_sizes(extra, nbytes, packed, header)
     if flags & _ENCRYPTED:
@@ -163,15 +170,6 @@ def _central_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, 
             f"{file_name} holds compressed entries, which are not read; save it again with torch.save."
         )
     return _Listed(name, header, nbytes, crc32, flags), start + name_size + extra_size + comment_size
-
-
-def _decode(raw: bytes, file_name: str) -> str:
-    """An entry is never unpacked to its name; but a name made to climb out of a folder is no accident."""
-    name = raw.decode("utf-8", "backslashreplace")
-    parts = name.removesuffix("/").split("/")
-    if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
-        raise Refusal(f"{file_name} holds an entry with the unsafe name {name[:200]!r}.")
-    return name
 
 
 def _zip64_sizes(extra: bytes, nbytes: int, packed: int, header: int) -> tuple[int, int, int]:
@@ -191,7 +189,7 @@ def _zip64_sizes(extra: bytes, nbytes: int, packed: int, header: int) -> tuple[i
     return nbytes, packed, header
 
 
-def _locate(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> ZipEntry:
+def _locate_entry(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> ZipEntry:
     where = f"The entry {entry.name[:200]!r}"
     if entry.header + _LOCAL.size > size:
         raise Refusal(f"{where} lies outside of {file_name}; it is damaged.")
@@ -217,17 +215,3 @@ def _locate(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> ZipEnt
         if descriptor.startswith(b"PK\x07\x08") and descriptor[4:] != entry.crc32.to_bytes(4, "little"):
             raise Refusal(f"{where} of {file_name} is not what its directory says.")
     return ZipEntry(entry.name, offset, entry.nbytes, entry.crc32)
-
-
-def _check_layout(file_name: str, listed: list[_Listed], found: list[ZipEntry], directory: int) -> None:
-    """The entries follow each other from the first byte to the directory."""
-    position, room = 0, 0
-    for entry, place in sorted(zip(listed, found, strict=True), key=lambda pair: pair[0].header):
-        if entry.header < position:
-            raise Refusal(f"Entries of {file_name} overlap at {entry.name[:200]!r}; it is damaged.")
-        if entry.header > position + room:
-            raise Refusal(f"{file_name} holds bytes before {entry.name[:200]!r} that belong to no entry.")
-        position = place.offset + place.nbytes
-        room = _DESCRIPTOR if entry.flags & _DESCRIBED_AFTER else 0
-    if not position <= directory <= position + room:
-        raise Refusal(f"The directory of {file_name} does not follow its last entry; it is damaged.")

@@ -143,7 +143,7 @@ def _is_zipped_folder(head: Head) -> bool:
     return entry.endswith((".safetensors", ".bin", ".json", ".model", ".md", ".txt"))
 
 
-def _starts(*magic: bytes) -> Callable[[Head], bool]:
+def _starts_with(*magic: bytes) -> Callable[[Head], bool]:
     return lambda head: head.raw.startswith(magic) and not _is_safetensors(head)
 
 
@@ -174,12 +174,12 @@ KINDS = (
 )  # fmt: skip
 # Packed files. A server may have packed a JSON file on the way, too.
 PACKED = (
-    Kind("gzip", _starts(b"\x1f\x8b\x08"), "is compressed with gzip. " + _UNPACK.format(command="`gzip -dc {name} > UNPACKED`")),
-    Kind("zstd", _starts(b"\x28\xb5\x2f\xfd"), "is compressed with zstd. " + _UNPACK.format(command="`zstd -dc {name} > UNPACKED`")),
-    Kind("xz", _starts(b"\xfd7zXZ\0"), "is compressed with xz. " + _UNPACK.format(command="`xz -dc {name} > UNPACKED`")),
+    Kind("gzip", _starts_with(b"\x1f\x8b\x08"), "is compressed with gzip. " + _UNPACK.format(command="`gzip -dc {name} > UNPACKED`")),
+    Kind("zstd", _starts_with(b"\x28\xb5\x2f\xfd"), "is compressed with zstd. " + _UNPACK.format(command="`zstd -dc {name} > UNPACKED`")),
+    Kind("xz", _starts_with(b"\xfd7zXZ\0"), "is compressed with xz. " + _UNPACK.format(command="`xz -dc {name} > UNPACKED`")),
     Kind("bzip2", lambda head: bool(re.match(rb"BZh[1-9]1AY&SY", head.raw)), "is compressed with bzip2. " + _UNPACK.format(command="`bzip2 -dc {name} > UNPACKED`")),
-    Kind("7z", _starts(b"7z\xbc\xaf\x27\x1c"), "is a 7z archive. " + _UNPACK.format(command="`7z x {name}`")),
-    Kind("rar", _starts(b"Rar!"), "is a RAR archive. " + _UNPACK.format(command="`unrar x {name}`")),
+    Kind("7z", _starts_with(b"7z\xbc\xaf\x27\x1c"), "is a 7z archive. " + _UNPACK.format(command="`7z x {name}`")),
+    Kind("rar", _starts_with(b"Rar!"), "is a RAR archive. " + _UNPACK.format(command="`unrar x {name}`")),
     Kind("tar", lambda head: head.raw[257:262] == b"ustar" and not _is_safetensors(head), "is a tar archive. " + _UNPACK.format(command="`tar -xf {name}`")),
     Kind("zip", _is_zipped_folder, "is a zip archive of other files. " + _UNPACK.format(command="`unzip {name}`")),
 )  # fmt: skip
@@ -190,11 +190,11 @@ WEIGHTS = (
     Kind("zeros", lambda head: head.size >= 16 and not any(head.raw),
          "begins with zeros: its download did not finish. " + _DOWNLOAD),
     *PACKED,
-    Kind("gguf", _starts(b"GGUF", *_GGML),
+    Kind("gguf", _starts_with(b"GGUF", *_GGML),
          "is a GGUF file for llama.cpp under another name. Use the model's original Hugging Face checkpoint instead."),
-    Kind("hdf5", _starts(b"\x89HDF\r\n\x1a\n"),
+    Kind("hdf5", _starts_with(b"\x89HDF\r\n\x1a\n"),
          "is an HDF5 file of TensorFlow or Keras under another name. Use the model's PyTorch or safetensors checkpoint instead."),
-    Kind("numpy", _starts(b"\x93NUMPY"),
+    Kind("numpy", _starts_with(b"\x93NUMPY"),
          "is a NumPy array under another name. Use the model's PyTorch or safetensors checkpoint instead."),
     Kind("safetensors_as_bin", _is_safetensors,
          "is a safetensors file under another name. Rename it to end in .safetensors, and an index with it.",
@@ -207,7 +207,7 @@ TEXT = Kind("text", lambda head: head.size > 0 and _is_text(head),
             "is text, not {promised}: it begins with {start}. " + _DOWNLOAD)  # fmt: skip
 # Valid files that the engine does not read.
 UNREAD = (
-    Kind("legacy_bin", _starts(_LEGACY_TORCH),
+    Kind("legacy_bin", _starts_with(_LEGACY_TORCH),
          "was saved in the format from before PyTorch 1.6, which is not read. Save it again: `python -c \"import torch; "
          "p = '{name}'; torch.save(torch.load(p, map_location='cpu', weights_only=True), p)\"`."),
 )  # fmt: skip

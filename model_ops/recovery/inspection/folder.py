@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
     weights = find_weights([*files, *(name for name in folders if name.endswith(_LIKE_WEIGHTS))])
     if weights is None:
         raise Found(_why_no_weights(folder, who, files, folders, shown.rstrip("/") or str(folder)))
-    listed = _listed(folder, weights, files, role, who)
+    listed = _listed_tensors(folder, weights, files, role, who)
     beside = READ_OF_BASE if role == "base" else [*names_to_copy(folder), MANIFEST]
     used = [*filter(None, [weights.index]), *listed, *(name for name in beside if name in files)]
     for name in used[:MOST_FILES]:
@@ -104,7 +103,7 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
     return judge_content(folder, name, who, kinds, strict=True)
 
 
-def _listed(
+def _listed_tensors(
     folder: Path, weights: Weights, files: list[str], role: str, who: Role
 ) -> dict[str, set[str] | None]:
     """Return each weight file with the tensors that the index lists for it, after checking the index itself."""
@@ -142,14 +141,11 @@ def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
 
 def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str], shown: str) -> str:
     """Return the first explanation that fits, as one or two sentences."""
-    explain: tuple[Callable[[], str], ...] = (
-        lambda: _unfinished_download(folder, files),
-        lambda: judge_shards(files),
-        lambda: _other_name(files),
-    )
-    for ask in explain:
-        if why := ask():
-            return f"{who.name} {why}"
+    if why := _unfinished_download(folder, files) or judge_shards(files):
+        return f"{who.name} {why}"
+    for wanted, _ in LAYOUTS:
+        if other := file_names.looks_like(wanted, files):
+            return f"{who.name} has {other!r}, which should be named {wanted}. Rename it."
     if why := judge_place(folder, shown):
         return f"{who.folder} {why}"
     if why := adapter(files, lambda name: read_part(folder / name, 0, contents.HEAD)):
@@ -157,10 +153,10 @@ def _why_no_weights(folder: Path, who: Role, files: list[str], folders: list[str
     if found := find_format([*files, *(f"{name}/" for name in folders)]):
         kind, name = found
         return f"{who.name} {kind.says.format(file=shown_name(name).rstrip('/'))}"
-    return _no_known_name(folder, who, files)
+    return _why_no_known_name(folder, who, files)
 
 
-def _no_known_name(folder: Path, who: Role, files: list[str]) -> str:
+def _why_no_known_name(folder: Path, who: Role, files: list[str]) -> str:
     """Return a sentence about files that may be weights under another name, or else about the expected names."""
     several = [
         name for name in files if name.endswith(".safetensors") and not file_names.is_left_beside(name)
@@ -194,11 +190,4 @@ def _unfinished_download(folder: Path, files: list[str]) -> str:
             f"is an unfinished download: the Hub's client left .incomplete files in {file_names.HUB_NOTES}. Run the same "
             "`hf download` command again until it ends."
         )
-    return ""
-
-
-def _other_name(files: list[str]) -> str:
-    for wanted, _ in LAYOUTS:
-        if other := file_names.looks_like(wanted, files):
-            return f"has {other!r}, which should be named {wanted}. Rename it."
     return ""

@@ -48,8 +48,9 @@ def below(folder: Path) -> list[str]:
             for name in entries_of(place)[1]:
                 inner = place / name
                 looked += 1
+                skipped = name.startswith(".") or name.lower() in file_names.SKIPPED_FOLDERS
                 store = name == "blobs" and (place / "snapshots").is_dir()
-                if looked > MOST_FOLDERS or _is_skipped(name) or store or inner.is_symlink():
+                if looked > MOST_FOLDERS or skipped or store or inner.is_symlink():
                     continue
                 if find_weights(entries_of(inner)[0]):
                     found.append(inner.relative_to(folder).as_posix())
@@ -57,20 +58,6 @@ def below(folder: Path) -> list[str]:
                     deeper.append(inner)
         level = deeper
     return found
-
-
-def _is_skipped(name: str) -> bool:
-    return name.startswith(".") or name.lower() in file_names.SKIPPED_FOLDERS
-
-
-def _is_model(files: list[str]) -> bool:
-    """Return whether these files are a model: config.json and weights under a known name."""
-    weights = find_weights(files)
-    return (
-        weights is not None
-        and "config.json" in files
-        and (weights.is_sharded or weights.files[0] in LAYOUT_NAMES)
-    )
 
 
 def judge_place(folder: Path, shown: str) -> str:
@@ -83,7 +70,10 @@ def judge_place(folder: Path, shown: str) -> str:
         return f"holds no weights itself, but several folders below it do. Name one of them: {', '.join(places[:5])}{more}."
     if folder.name == "blobs" and (folder.parent / "snapshots").is_dir():
         return "is a Hub cache's store of contents. Name a folder below 'snapshots' beside it."
-    if _is_model(entries_of(folder.parent)[0]):
+    above = entries_of(folder.parent)[0]
+    weights = find_weights(above)
+    has_known_weights = weights is not None and (weights.is_sharded or weights.files[0] in LAYOUT_NAMES)
+    if has_known_weights and "config.json" in above:
         return f"holds no weights; the folder above it does. Name that one: '{folder.parent if Path(shown).name in {'', '..'} else Path(shown).parent}'."
     return ""
 
@@ -108,7 +98,14 @@ def judge_link(path: Path, role: str) -> str:
         how = "unlock" if is_there else "get"
         what = "a git-annex link" if is_there else "a git-annex link, and its content is not here"
         return f"is {what}. Run `git annex {how} .` in that folder, then try again."
-    if not _is_in_cache(ends) or (is_there and _is_own_snapshot(path, ends)):
+    repository = ends.parent.parent.name
+    is_in_cache = ends.parent.name == "blobs" and repository.startswith(("models--", "datasets--"))
+    # a link in a snapshot to the contents of its own repository is followed
+    is_followed = is_there and any(
+        above.parent.name == "snapshots" and ends.parent == above.parent.parent / "blobs"
+        for above in path.parents
+    )
+    if not is_in_cache or is_followed:
         return ""
     if not is_there:
         return (
@@ -119,17 +116,4 @@ def judge_link(path: Path, role: str) -> str:
     return (
         "is a link out of the folder, into the Hub's cache, which is not followed. Copy the folder with its contents and name "
         f"the copy: `cp -rL {folder} COPY`; or name the cache's own folder snapshots/COMMIT."
-    )
-
-
-def _is_in_cache(file: Path) -> bool:
-    """Return whether a file lies among the contents of a repository in the Hub's cache."""
-    return file.parent.name == "blobs" and file.parent.parent.name.startswith(("models--", "datasets--"))
-
-
-def _is_own_snapshot(link: Path, content: Path) -> bool:
-    """Return whether a link stands in a snapshot of the repository whose content it is."""
-    return any(
-        above.parent.name == "snapshots" and content.parent == above.parent.parent / "blobs"
-        for above in link.parents
     )

@@ -98,16 +98,13 @@ def adapter(entries: Iterable[str], read: Callable[[str], bytes]) -> str:
     found = set(ADAPTERS).intersection(entries)
     if not found:
         return ""
-    kind = _peft_type(read(ADAPTERS[0])) if ADAPTERS[0] in found else ""
+    raw = read(ADAPTERS[0]) if ADAPTERS[0] in found else b""
+    try:
+        said = json.loads(raw).get("peft_type")
+    except (ValueError, AttributeError, RecursionError):
+        said = ""
+    kind = said if isinstance(said, str) and said.isidentifier() and len(said) < 40 else ""
     if kind in _NOT_MERGED:
         return f"is an adapter ({kind}) that cannot be merged into a base. Load it with peft on top of its base instead."
     named = "a LoRA adapter" if kind in ("", "LORA") else f"an adapter ({kind})"
     return f"is {named}, not {{role}}. Merge it into its base with {MERGE}."
-
-
-def _peft_type(raw: bytes) -> str:
-    try:
-        kind = json.loads(raw).get("peft_type")
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    return kind if isinstance(kind, str) and kind.isidentifier() and len(kind) < 40 else ""

@@ -12,7 +12,7 @@ from model_ops.recovery.formats import file_names
 from model_ops.recovery.formats.folder import open_regular
 from model_ops.recovery.inspection import contents
 from model_ops.recovery.inspection.files import judge_content, shown
-from model_ops.recovery.inspection.roles import Role, role_of
+from model_ops.recovery.inspection.roles import role_of
 from model_ops.recovery.inspection.weights import Weights
 
 _MOST_FILES = 1000  # beside the weights, whose first bytes are read for a note
@@ -21,7 +21,16 @@ _MOST_FILES = 1000  # beside the weights, whose first bytes are read for a note
 def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: set[str]) -> Iterable[str]:
     """Yield notes for the owner of a plan. `used` are the files that are read or copied."""
     who = role_of(role)
-    yield from _notes_on_names(who, role, files, weights, used)
+    if not weights.index and len(weights.files) > 1:
+        part = file_names.shard(weights.files[0])
+        index = f"{part.stem if part else weights.files[0]}.{weights.kind}.index.json"
+        yield f"{who.name} has no {index}; its tensors were read from the headers of all {len(weights.files)} shards."
+    if "adapter_config.json" in files:
+        kept = "is not applied" if role == "base" else "is left out of the result"
+        yield f"{who.whose} weights have an adapter beside them (adapter_config.json), which {kept}."
+    for name in files:
+        if (copy := file_names.second_copy(name)) and copy in used:
+            yield f"{who.whose} {shown(name)} looks like a second copy of {copy} and is not read."
     for name in weights.files:
         if _has_holes(folder / name):
             yield (
@@ -32,25 +41,6 @@ def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: 
         for name in [name for name in files if name not in used][:_MOST_FILES]:
             if why := judge_content(folder, name, who, contents.KINDS[:3]):
                 yield f"{who.whose} {shown(name)} {why.split('. ')[0]}; nothing is made from it."
-
-
-def _notes_on_names(
-    who: Role, role: str, files: list[str], weights: Weights, used: set[str]
-) -> Iterable[str]:
-    if not weights.index and len(weights.files) > 1:
-        index = f"{_stem(weights.files[0])}.{weights.kind}.index.json"
-        yield f"{who.name} has no {index}; its tensors were read from the headers of all {len(weights.files)} shards."
-    if "adapter_config.json" in files:
-        kept = "is not applied" if role == "base" else "is left out of the result"
-        yield f"{who.whose} weights have an adapter beside them (adapter_config.json), which {kept}."
-    for name in files:
-        if (copy := file_names.second_copy(name)) and copy in used:
-            yield f"{who.whose} {shown(name)} looks like a second copy of {copy} and is not read."
-
-
-def _stem(name: str) -> str:
-    part = file_names.shard(name)
-    return part.stem if part else name
 
 
 def _has_holes(path: Path) -> bool:

@@ -23,11 +23,11 @@ class Sign:
     says: str
 
 
-def _ends(*endings: str) -> Callable[[TensorRef], bool]:
+def _name_ends(*endings: str) -> Callable[[TensorRef], bool]:
     return lambda ref: ref.name.endswith(endings)
 
 
-def _holds(pattern: str) -> Callable[[TensorRef], bool]:
+def _name_holds(pattern: str) -> Callable[[TensorRef], bool]:
     known = re.compile(pattern)
     return lambda ref: known.search(ref.name) is not None
 
@@ -38,33 +38,33 @@ def _is_stored_as_integers(ref: TensorRef) -> bool:
 
 # A model of its own may have parts of these names (Phi-4-multimodal has LoRA tensors), so only those of peft count.
 ADAPTED: tuple[Sign, ...] = (
-    Sign("adapter", _holds(r"^base_model\.model\.|\.lora_(?:A|B|embedding_[AB])(?:\.default)?(?:\.weight)?$|\.ia3_l(?:\.default)?$|"
+    Sign("adapter", _name_holds(r"^base_model\.model\.|\.lora_(?:A|B|embedding_[AB])(?:\.default)?(?:\.weight)?$|\.ia3_l(?:\.default)?$|"
                            r"\.modules_to_save\.|^prompt_embeddings$"),
          "holds an adapter's tensors ({tensor}), not merged weights. Merge it into its base with " + MERGE + "."),
 )  # fmt: skip
 # Asked only where something that is no floating-point number has rows and columns.
 QUANTISED: tuple[Sign, ...] = (
-    Sign("gptq", _ends(".g_idx"), "is quantised with GPTQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("awq", _ends(".qweight", ".qzeros"),
+    Sign("gptq", _name_ends(".g_idx"), "is quantised with GPTQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
+    Sign("awq", _name_ends(".qweight", ".qzeros"),
          "is quantised with AWQ or GPTQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("bitsandbytes", _ends(".absmax", ".quant_map", ".nested_absmax", ".SCB", ".weight_format"),
+    Sign("bitsandbytes", _name_ends(".absmax", ".quant_map", ".nested_absmax", ".SCB", ".weight_format"),
          "is quantised with bitsandbytes ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("bitsandbytes", _holds(r"\.quant_state\.bitsandbytes__"),
+    Sign("bitsandbytes", _name_holds(r"\.quant_state\.bitsandbytes__"),
          "is quantised with bitsandbytes ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("fp8", lambda ref: ref.dtype.startswith("F8_"),
          "is quantised to FP8 ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("compressed-tensors", _ends(".weight_packed", ".weight_shape", ".weight_zero_point", ".weight_global_scale"),
+    Sign("compressed-tensors", _name_ends(".weight_packed", ".weight_shape", ".weight_zero_point", ".weight_global_scale"),
          "is quantised with compressed-tensors ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("scaled", _ends(".weight_scale_inv", ".weight_scale", ".input_scale", ".weight_scales"),
+    Sign("scaled", _name_ends(".weight_scale_inv", ".weight_scale", ".input_scale", ".weight_scales"),
          "is quantised ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("hqq", _ends(".W_q"), "is quantised with HQQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("exl2", _ends(".q_weight", ".q_scale_max", ".q_invperm", ".trellis", ".suh", ".svh"),
+    Sign("hqq", _name_ends(".W_q"), "is quantised with HQQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
+    Sign("exl2", _name_ends(".q_weight", ".q_scale_max", ".q_invperm", ".trellis", ".suh", ".svh"),
          "is quantised with EXL2 or EXL3 ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("aqlm", _ends(".codebooks", ".Qidxs", ".SU", ".SV"),
+    Sign("aqlm", _name_ends(".codebooks", ".Qidxs", ".SU", ".SV"),
          "is quantised with AQLM or QuIP ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("mxfp4", lambda ref: ref.name.endswith("_blocks") and ref.dtype == "U8",
          "is quantised to MXFP4 ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
-    Sign("quanto", _ends(".weight._data", ".weight._scale"),
+    Sign("quanto", _name_ends(".weight._data", ".weight._scale"),
          "is quantised with Quanto ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("integers", _is_stored_as_integers,
          "is quantised ({tensor} holds whole numbers), and quantised values cannot be added up. " + _ORIGINAL),

@@ -7,7 +7,7 @@ model. Refuse only files that are certainly not what their names promise, and we
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -81,7 +81,16 @@ def inspect_files(
     """
     inspect_contents(files, read, role=role, fresh=fresh)
     check_indexes(files, read, role=role, fresh=fresh, whole=whole)
-    return tuple(_notes(files, read, role_of(role)))
+    who = role_of(role)
+    notes: list[str] = []
+    if MANIFEST in files and is_diff(read(MANIFEST, 0, MANIFEST_HEAD)):
+        notes.append(DIFF_NOTE)
+    indexes = any(path.endswith(".index.json") for path in files)
+    if not indexes and sum(1 for path in files if "/" not in path and file_names.shard(path)) > 1:
+        notes.append(f"{who.name} has shards and no index, without which transformers does not load them.")
+    if ADAPTERS[0] in files:
+        notes.append(f"{who.name} holds an adapter ({ADAPTERS[0]}), which is loaded together with its base.")
+    return tuple(notes)
 
 
 def inspect_contents(
@@ -107,10 +116,13 @@ def check_indexes(
     changed = {
         path.rpartition("/")[0] for path in (files if fresh is None else fresh) if path.endswith(_OF_WEIGHTS)
     }
-    for folder, entries in _by_folder(files).items():
-        if folder not in changed:
-            continue
-        _check_indexes(folder, entries, files, read, role_of(role), whole=whole)
+    by_folder: dict[str, set[str]] = defaultdict(set)
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        if folder in changed:
+            by_folder[folder].add(name)
+    for folder, entries in by_folder.items():
+        _check_folder(folder, entries, files, read, role_of(role), whole=whole)
 
 
 def _judge_name(path: str, files: Mapping[str, int]) -> str:
@@ -148,15 +160,7 @@ def _judge_content(head: Head, read: Read, who: Role) -> str:
     return ""
 
 
-def _by_folder(files: Iterable[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in files:
-        folder, _, name = path.rpartition("/")
-        found[folder].add(name)
-    return found
-
-
-def _check_indexes(
+def _check_folder(
     folder: str,
     entries: set[str],
     files: Mapping[str, int],
@@ -166,54 +170,47 @@ def _check_indexes(
     whole: bool,
 ) -> None:
     """Refuse indexes that name missing files or tensors, and incomplete shards without an index."""
-    at = partial(_joined, folder)
+    inside = f"{folder}/" if folder else ""
     indexes = [
         name for name in sorted(entries) if name.endswith((".safetensors.index.json", ".bin.index.json"))
     ]
     for index in indexes:
-        listed = _listed(at(index), files, read, who)
+        listed = _read_index(inside + index, files, read, who)
         found = judge_index(index, listed, entries, who)
-        if found and not _is_spare(index, listed, entries):
+        # an index of `.bin` files that names none of the files, beside safetensors
+        is_spare = (
+            index.endswith(".bin.index.json")
+            and entries.isdisjoint(listed)
+            and any(name.endswith(".safetensors") for name in entries)
+        )
+        if found and not is_spare:
             if whole or found.is_stale:
                 raise Found(found.sentence)
         elif whole:
             for name in filter(entries.__contains__, listed):
-                _check_tensors(f"{who.whose} {at(index)}", name, listed[name], at, files, read)
+                _check_tensors(inside, index, name, listed[name], files, read, who)
     if whole and not indexes:
-        _check_shards(entries, who)
-
-
-def _check_shards(entries: set[str], who: Role) -> None:
-    shards = [name for name in sorted(entries) if (part := file_names.shard(name)) and part.stem in _LOADED]
-    if why := judge_shards(shards):
-        raise Found(f"{who.name} {why}")
+        shards = [
+            name for name in sorted(entries) if (part := file_names.shard(name)) and part.stem in _LOADED
+        ]
+        if why := judge_shards(shards):
+            raise Found(f"{who.name} {why}")
 
 
 def _check_tensors(
-    index: str, name: str, listed: set[str], at: Callable[[str], str], files: Mapping[str, int], read: Read
+    inside: str, index: str, name: str, listed: set[str], files: Mapping[str, int], read: Read, who: Role
 ) -> None:
-    extent = extent_of(head_of(at(name), files[at(name)], read), read)
+    """Refuse an index that lists tensors for a file whose header does not have them. `inside` is the folder's path."""
+    extent = extent_of(head_of(inside + name, files[inside + name], read), read)
     if extent and (missing := listed - extent.tensors):
         raise Found(
-            f"{index} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index again together with "
-            "the weights."
+            f"{who.whose} {inside}{index} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index "
+            "again together with the weights."
         )
 
 
-def _is_spare(index: str, listed: Collection[str], entries: set[str]) -> bool:
-    """Return whether an index of `.bin` files names none that is there, beside safetensors."""
-    return (
-        index.endswith(".bin.index.json")
-        and entries.isdisjoint(listed)
-        and any(name.endswith(".safetensors") for name in entries)
-    )
-
-
-def _joined(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def _listed(path: str, files: Mapping[str, int], read: Read, who: Role) -> dict[str, set[str]]:
+def _read_index(path: str, files: Mapping[str, int], read: Read, who: Role) -> dict[str, set[str]]:
+    """Return file -> tensors that an index lists for it. Raise Found if it is no index."""
     if files[path] > MAX_JSON:
         raise Found(
             f"{who.whose} {path} is larger than {MAX_JSON} bytes, too large for an index. Download it again."
@@ -225,16 +222,6 @@ def _listed(path: str, files: Mapping[str, int], read: Read, who: Role) -> dict[
         raise Found(f"{who.name} cannot be used: {refusal}") from refusal
     except (ValueError, AttributeError, RecursionError) as error:
         raise Found(f"{who.whose} {path} is not a valid index. Download it again, then try again.") from error
-
-
-def _notes(files: Mapping[str, int], read: Read, who: Role) -> Iterable[str]:
-    if MANIFEST in files and is_diff(read(MANIFEST, 0, MANIFEST_HEAD)):
-        yield DIFF_NOTE
-    indexes = any(path.endswith(".index.json") for path in files)
-    if not indexes and sum(1 for path in files if "/" not in path and file_names.shard(path)) > 1:
-        yield f"{who.name} has shards and no index, without which transformers does not load them."
-    if ADAPTERS[0] in files:
-        yield f"{who.name} holds an adapter ({ADAPTERS[0]}), which is loaded together with its base."
 
 
 DIFF_NOTE = "This is a diff, not full weights: people who download it need the base to recover the weights."

@@ -43,21 +43,15 @@ def find_weights(entries: Collection[str]) -> Weights | None:
 
     safetensors are preferred to `.bin`, as transformers does. None where there are none, or no single choice.
     """
-    if known := _known_layout(entries):
-        return known
+    for name, kind in LAYOUTS:
+        if name in entries:
+            return Weights(kind, name, ()) if name.endswith(".json") else Weights(kind, "", (name,))
     groups = list(shard_groups(entries).values())
     single = [name for name in entries if _is_checkpoint(name) and not file_names.shard(name)]
     if len(groups) == 1 and not single and not missing_numbers(groups[0]):
         return Weights(groups[0][0].suffix, "", tuple(part.sibling(part.number) for part in groups[0]))
     if len(single) == 1 and not groups:
         return Weights("safetensors", "", (single[0],))
-    return None
-
-
-def _known_layout(entries: Collection[str]) -> Weights | None:
-    for name, kind in LAYOUTS:
-        if name in entries:
-            return Weights(kind, name, ()) if name.endswith(".json") else Weights(kind, "", (name,))
     return None
 
 
@@ -127,7 +121,8 @@ def judge_index(
         return Misfit(
             f"{who.name} has {other!r} where its {index} names {first!r}. Rename the file to {first!r}."
         )
-    if left := _unfinished_of(set(missing), entries):
+    wanted = set(missing)
+    if left := next((name for name in sorted(entries) if target_of(name) in wanted), ""):
         return Misfit(f"{who.name} {unfinished_instead(left)}")
     suffix = PurePosixPath(index.removesuffix(".index.json")).suffix
     if all_missing and (other := _first_part(suffix, entries)):
@@ -136,31 +131,29 @@ def judge_index(
             f"Download the index that belongs to them{or_else}.",
             is_stale=True,
         )
-    other = _bin_layout(entries) if all_missing and suffix == ".safetensors" else ""
-    spare = f", or delete {index} to use {other}" if other else ", then try again"
+    other = next((name for name, kind in LAYOUTS if kind == "bin" and name in entries), "")
+    has_choice = other and all_missing and suffix == ".safetensors"
+    spare = f", or delete {index} to use {other}" if has_choice else ", then try again"
+    shown = _first_three([repr(name) for name in missing])
     many = f"{len(missing)} of the {len(listed)} files" if len(listed) > 1 else "the file"
     return Misfit(
-        f"{who.name} lacks {many} that its {index} names: {_first_three(missing)}. Download what is missing, for instance "
+        f"{who.name} lacks {many} that its {index} names: {shown}. Download what is missing, for instance "
         f"with `hf download`{spare}."
     )
 
 
-def _unfinished_of(missing: set[str], entries: Collection[str]) -> str:
-    return next((name for name in sorted(entries) if target_of(name) in missing), "")
-
-
 def _first_part(suffix: str, entries: Collection[str]) -> str:
     """Return the first file that may hold weights of this format, else ""."""
-    return next((name for name in sorted(entries) if name.endswith(suffix) and _is_part(name)), "")
-
-
-def _bin_layout(entries: Collection[str]) -> str:
-    return next((name for name, kind in LAYOUTS if kind == "bin" and name in entries), "")
+    for name in sorted(entries):
+        is_known = _is_checkpoint(name) or name.endswith(".bin")
+        if name.endswith(suffix) and is_known and not file_names.is_left_beside(name):
+            return name
+    return ""
 
 
 def _first_three(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(repr(name) for name in names[:3]) + more
+    return ", ".join(names[:3]) + more
 
 
 def target_of(name: str) -> str:
@@ -176,11 +169,6 @@ def unfinished_instead(name: str) -> str:
     return f"is an unfinished download: {name!r}{instead}. Run the same download command again until it ends."
 
 
-def _is_part(name: str) -> bool:
-    """Return whether a file may hold weights of either format."""
-    return not file_names.is_left_beside(name) and (_is_checkpoint(name) or name.endswith(".bin"))
-
-
 def judge_shards(entries: Collection[str]) -> str:
     """Return the rest of a sentence about shards without an index that are not one complete set, else ""."""
     groups = shard_groups(entries)
@@ -191,9 +179,7 @@ def judge_shards(entries: Collection[str]) -> str:
             "those of one checkpoint only."
         )
     for group in groups.values():
-        missing = missing_numbers(group)
+        missing = [group[0].sibling(number) for number in missing_numbers(group)]
         if missing:
-            shown = ", ".join(group[0].sibling(number) for number in missing[:3])
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            return f"lacks {len(missing)} of {group[0].count} shards: {shown}{more}. Download what is missing, for instance with `hf download`, then try again."
+            return f"lacks {len(missing)} of {group[0].count} shards: {_first_three(missing)}. Download what is missing, for instance with `hf download`, then try again."
     return ""

@@ -20,44 +20,40 @@ _VERSIONS = (
 
 def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes; None where the system does not say. `root` is where `proc` and `sys` lie."""
-    known = [*_of_the_machine(root), *_of_control_groups(root)]
+    known = [
+        int(line.split()[1]) * 1024
+        for line in _read_lines(root / "proc/meminfo")
+        if line.startswith("MemAvailable:")
+    ]
+    for group, limit_file, used_file, freed_line in _control_groups(root):
+        limit, used = _read_number(group / limit_file), _read_number(group / used_file)
+        if limit is not None and used is not None:
+            lines = _read_lines(group / "memory.stat")
+            freed = [line.split()[1] for line in lines if line.startswith(f"{freed_line} ")]
+            known.append(limit - used + sum(map(int, freed)))
     return max(0, min(known)) if known else None
 
 
-def _of_the_machine(root: Path) -> Iterator[int]:
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) * 1024
-
-
-def _of_control_groups(root: Path) -> Iterator[int]:
-    """Return what is left in each group of this process and in the groups around it."""
-    for line in _lines(root / "proc/self/cgroup"):
+def _control_groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Yield the groups of this process and those around them, each with the last three columns of `_VERSIONS`."""
+    for line in _read_lines(root / "proc/self/cgroup"):
         _, controllers, place = line.split(":", 2)
-        for controller, folder, *files in _VERSIONS:
+        for controller, folder, limit_file, used_file, freed_line in _VERSIONS:
             if controller in controllers.split(","):
                 top = root / folder
                 here = top / place.strip("/")
                 for group in (here, *here.parents):
                     if group.is_relative_to(top):
-                        yield from _left(group, *files)
+                        yield group, limit_file, used_file, freed_line
 
 
-def _left(group: Path, limit_file: str, used_file: str, freed_line: str) -> Iterator[int]:
-    limit, used = _number(group / limit_file), _number(group / used_file)
-    if limit is None or used is None:
-        return
-    freed = [line.split()[1] for line in _lines(group / "memory.stat") if line.startswith(f"{freed_line} ")]
-    yield limit - used + sum(map(int, freed))
-
-
-def _number(path: Path) -> int | None:
-    """None where the file is missing, or says `max`."""
-    text = "".join(_lines(path)).strip()
+def _read_number(path: Path) -> int | None:
+    """Return the number in a file; None where the file is missing, or says `max`."""
+    text = "".join(_read_lines(path)).strip()
     return int(text) if text.isdigit() else None
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except OSError:

@@ -93,29 +93,21 @@ class Control:
     def gather(self, futures: list[Future[Any]]) -> list[Any]:
         """Results in order; on the first failure the others are stopped and it is raised."""
         try:
-            self._watch(set(futures))
+            self._watch_futures(set(futures))
         except BaseException:
-            self._stop_all(futures)
+            self.stop()
+            for future in futures:
+                future.cancel()
+            wait(futures)
             raise
         return [future.result() for future in futures]
 
-    def _watch(self, pending: set[Future[Any]]) -> None:
+    def _watch_futures(self, pending: set[Future[Any]]) -> None:
+        """Wait for all; raise the first failure, and Cancelled only if nothing else failed."""
         while pending:
             done, pending = wait(pending, timeout=_TICK, return_when=FIRST_EXCEPTION)
             self.tick()
-            failed = [future for future in done if future.exception()]
-            if failed or self._cancelled.is_set():
-                self._raise_first(failed)
-
-    def _stop_all(self, futures: list[Future[Any]]) -> None:
-        self.stop()
-        for future in futures:
-            future.cancel()
-        wait(futures)
-
-    def _raise_first(self, failed: list[Future[Any]]) -> None:
-        errors = [future.exception() for future in failed]
-        real = [error for error in errors if error and not isinstance(error, Cancelled)]
-        if real:
-            raise real[0]
-        raise Cancelled
+            errors = [error for future in done if (error := future.exception())]
+            if errors or self._cancelled.is_set():
+                real = [error for error in errors if not isinstance(error, Cancelled)]
+                raise real[0] if real else Cancelled
