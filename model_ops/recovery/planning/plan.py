@@ -201,7 +201,15 @@ class Plan:
             *_first_lines("note", self.notes),
         ]
         if self.action == "recover":
-            lines += [f"identity of the base: {known}" for known in _identity_checks(self)]
+            checks = []  # how it is known that base and diff belong together
+            if self.base_tensors:
+                checks.append("checked against the diff's manifest before anything is written")
+            if self.expected:
+                checks.append(f"{self.expected.describe()}, compared before the result becomes visible")
+            if not checks:
+                hint = "; compare the base files with the checksums that the publisher lists"
+                checks.append(f"not named by the diff{hint if self.options['method'] == 'xor' else ''}")
+            lines += [f"identity of the base: {check}" for check in checks]
         lines += [
             f"reads {human(self.bytes_to_read)}, writes {human(self.bytes_to_write)}",
             f"needs {human(self.disk_needed)} of free disk and at most about {human(self.peak_memory)} of memory",
@@ -233,18 +241,6 @@ def _first_lines(word: str, entries: Sequence[str]) -> list[str]:
     shown = entries if len(entries) <= _MOST_LINES else entries[: _MOST_LINES - 1]
     more = len(entries) - len(shown)
     return [*(f"{word}: {entry}" for entry in shown), *([f"{word}: and {more} more"] if more else [])]
-
-
-def _identity_checks(plan: Plan) -> list[str]:
-    """How it is known that base and diff belong together."""
-    checks = []
-    if plan.base_tensors:
-        checks.append("checked against the diff's manifest before anything is written")
-    if plan.expected:
-        checks.append(f"{plan.expected.describe()}, compared before the result becomes visible")
-    if not checks and plan.options["method"] == "xor":
-        return ["not named by the diff; compare the base files with the checksums that the publisher lists"]
-    return checks or ["not named by the diff"]
 
 
 def human(size: float) -> str:
