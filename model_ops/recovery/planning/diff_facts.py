@@ -79,8 +79,8 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
     diff_only = _known_choice(options, "diff_only", (None, *DIFF_ONLY))
     made = manifest.get("tensors")
     table = made if isinstance(made, dict) else {}
-    rules = {name: entry.get("rule") for name, entry in table.items() if isinstance(entry, dict)}
-    rules = {name: rule for name, rule in rules.items() if isinstance(rule, str)}
+    said = {name: entry.get("rule") for name, entry in table.items() if isinstance(entry, dict)}
+    rules = {name: rule for name, rule in said.items() if isinstance(rule, str)}
     return DiffFacts("add", compat, policy, base_tensors, tied, diff_only, rules)
 
 
