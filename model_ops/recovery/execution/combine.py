@@ -182,7 +182,11 @@ class Combiner:
         if self._bytes_only:
             _exclusive_or(first, piece, start, inputs, target)
             return []
-        if self._is_one_step(piece):
+        # Torch does one term at once: it adds 16-bit values in float32, too, and rounds the sum once.
+        dtypes = [ref.dtype for ref in (piece.task.first, *piece.task.terms)]
+        as_peer = not rules.half_steps or rules.out_dtype == "F16"
+        plain = as_peer and piece.task.fill is None and not (rules.add_up or rules.check_round_trip)
+        if plain and dtypes == [rules.out_dtype] * 2:
             term = _view_values(inputs, piece.inputs[1], start, count, rules.out_dtype)
             total = torch.add(first, term, alpha=rules.sign, out=target)
         else:
@@ -222,14 +226,6 @@ class Combiner:
         with numpy.errstate(invalid="ignore"):
             lows, highs = numpy.minimum.reduceat(array, starts), numpy.maximum.reduceat(array, starts)
         return torch.from_numpy(lows), torch.from_numpy(highs)
-
-    def _is_one_step(self, piece: Piece) -> bool:
-        """Whether torch does it at once: it adds 16-bit values in float32, too, and rounds the sum once."""
-        rules, task = self.arithmetic, piece.task
-        dtypes = [ref.dtype for ref in (task.first, *task.terms)]
-        as_peer = not rules.half_steps or rules.out_dtype == "F16"
-        plain = as_peer and task.fill is None and not (rules.add_up or rules.check_round_trip)
-        return plain and dtypes == [rules.out_dtype] * 2
 
     def _add_terms(
         self,

@@ -108,12 +108,15 @@ def _carry_out(work: _Work) -> Result:
     """The steps of a run, in their order."""
     _check_outside(work)
     work.control.bytes_total = sum(shard.size for shard in work.shards)
+    identity = work.plan.strict_identity
     there = _already_there(work)
     if there is not None:
-        _clear_leftovers(work)
+        if partial_folder(work.target).exists():  # left by a run that was killed after its rename
+            with suppress(Refusal), open_partial(work.target, identity, work.control, whole=True) as partial:
+                partial.discard_if_alone()
         return there
     jobs = _choose_early(work)
-    with open_partial(work.target, work.plan.strict_identity, work.control, whole=work.whole) as partial:
+    with open_partial(work.target, identity, work.control, whole=work.whole) as partial:
         try:
             there = _already_there(work)  # by someone whom we waited for
             if there is not None:
@@ -235,12 +238,3 @@ def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:
             f"--only {unknown[0]!r} is not a weight file of this plan; plan --json lists its files."
         )
     return tuple(shard for shard in plan.shards if not only or shard.file in only)
-
-
-def _clear_leftovers(work: _Work) -> None:
-    """Of a run that was killed after its rename."""
-    if not partial_folder(work.target).exists():
-        return
-    identity = work.plan.strict_identity
-    with suppress(Refusal), open_partial(work.target, identity, work.control, whole=True) as partial:
-        partial.discard_if_alone()

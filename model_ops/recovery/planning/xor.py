@@ -40,6 +40,7 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
     coded_refs = [task.first for task in tasks]
     base_refs = [term for task in tasks for term in task.terms]
     coded = [ref.name for ref in coded_refs]
+    alone = [task.first for task in tasks if not task.terms]
     others = [name for name in names if name not in coded]
     return Plan(
         action=action,
@@ -55,7 +56,10 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
         base_tensors=facts.base_tensors if facts else {},
         dropped=(),
         resized=(),
-        notes=_describe_odd_files(tasks),
+        notes=(
+            *(f"{ref.name} has no namesake in the base and is taken as it is." for ref in alone),
+            *(f"{ref.name} is compressed with gzip and is decoded." for ref in coded_refs if ref.packed),
+        ),
         peak_memory=peak_memory([shard.tasks for shard in shards], "U8"),
     )
 
@@ -82,15 +86,6 @@ def _plan_shards(base: Path, first: Path, names: list[str], *, only_weights: boo
             "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
         )
     return tuple(shards)
-
-
-def _describe_odd_files(tasks: list[TensorTask]) -> tuple[str, ...]:
-    alone = [task.name for task in tasks if not task.terms]
-    packed = [task.name for task in tasks if task.first.packed]
-    return (
-        *(f"{name} has no namesake in the base and is taken as it is." for name in alone),
-        *(f"{name} is compressed with gzip and is decoded." for name in packed),
-    )
 
 
 def _names_in(folder: Path) -> list[str]:
