@@ -22,7 +22,6 @@ from model_ops.recovery.errors import RecoveryError, Refusal, one_line, what_lac
 from model_ops.recovery.execution.finish import NON_FINITE
 from model_ops.recovery.execution.progress import choose_report
 from model_ops.recovery.execution.resources import check_device, choose_jobs
-from model_ops.recovery.execution.result import Result
 from model_ops.recovery.execution.run import choose_shards, execute
 from model_ops.recovery.formats.folder import pin_folder
 from model_ops.recovery.formats.layout import parse_size
@@ -35,7 +34,6 @@ from model_ops.recovery.planning.options import (
     RESIZE_POLICIES,
     Options,
 )
-from model_ops.recovery.planning.plan import Plan
 from model_ops.recovery.planning.planner import make_diff_plan, make_plan
 from model_ops.recovery.smoke.answer import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.system.control import Control
@@ -69,18 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check a folder against its manifest")
     verify.add_argument("folder", metavar="DIR")
     verify.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    _add_smoke(commands.add_parser("smoke", help="load a result with transformers and ask it something"))
-    return parser
-
-
-def _add_smoke(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR")
-    parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what is asked (default: {PROMPT})")
-    parser.add_argument(
+    smoke = commands.add_parser("smoke", help="load a result with transformers and ask it something")
+    smoke.add_argument("folder", metavar="DIR")
+    smoke.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what is asked (default: {PROMPT})")
+    smoke.add_argument(
         "--max-new-tokens", type=int, default=MAX_NEW_TOKENS, metavar="N", help=f"default: {MAX_NEW_TOKENS}"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:N]")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    smoke.add_argument("--device", default="auto", help="auto, cpu or cuda[:N]")
+    smoke.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    return parser
 
 
 def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, target_required: bool) -> None:
@@ -130,10 +125,10 @@ def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, tar
         help="sums of values, or exclusive or of the files' bytes (default: add)",
     )
     if diff:
-        _add_sum(parser)
+        _add_sum_options(parser)
 
 
-def _add_sum(parser: argparse.ArgumentParser) -> None:
+def _add_sum_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expected-sum",
         type=float,
@@ -181,11 +176,11 @@ def _add_sharing(parser: argparse.ArgumentParser) -> None:
         help="make this weight file alone and stop; may be given again, and run by several machines at once",
     )
     parser.add_argument(
-        "--run-id", type=_run_id, metavar="HEX", help="files of the same run are not read again"
+        "--run-id", type=_parse_run_id, metavar="HEX", help="files of the same run are not read again"
     )
 
 
-def _run_id(text: str) -> str:
+def _parse_run_id(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{0,64}", text):
         raise Refusal(
             f"--run-id {text!r} is not understood; write at most 64 hexadecimal digits in lower case."
@@ -197,7 +192,12 @@ def main(argv: Sequence[str] | None = None, control: Control | None = None) -> i
     """Run one command; returns the exit status. Who wants an end before that cancels `control`."""
     control = control or Control()
     try:
-        return _run(argv, control)
+        arguments = build_parser().parse_args(argv)
+        if getattr(arguments, "no_links", False):
+            for name in ("path_raw", "path_diff", "path_tuned"):
+                if name in arguments:
+                    pin_folder(getattr(arguments, name))
+        return _COMMANDS[arguments.command](arguments, control)
     except RecoveryError as error:
         sentence, status = str(error), error.exit_status
     except MemoryError:
@@ -208,20 +208,11 @@ def main(argv: Sequence[str] | None = None, control: Control | None = None) -> i
         kind = type(error).__name__
         sentence, status = f"Something unforeseen went wrong in the engine ({kind}: {error}).", 1
     control.end_in_order()
-    _say_error(sentence)
+    _print_error(sentence)
     return status
 
 
-def _run(argv: Sequence[str] | None, control: Control) -> int:
-    arguments = build_parser().parse_args(argv)
-    if getattr(arguments, "no_links", False):
-        for name in ("path_raw", "path_diff", "path_tuned"):
-            if name in arguments:
-                pin_folder(getattr(arguments, name))
-    return _COMMANDS[arguments.command](arguments, control)
-
-
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     """On standard output. Nobody may be reading it any more; what was done is done nevertheless."""
     try:
         print(text, flush=True)
@@ -229,12 +220,12 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _say_error(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     with contextlib.suppress(OSError):
         print(one_line(sentence), file=sys.stderr, flush=True)
 
 
-def _options(arguments: argparse.Namespace) -> Options:
+def _read_options(arguments: argparse.Namespace) -> Options:
     return Options(
         method=arguments.method,
         compat=arguments.compat,
@@ -249,84 +240,75 @@ def _options(arguments: argparse.Namespace) -> Options:
     )
 
 
-def _plan(arguments: argparse.Namespace, control: Control) -> int:
+def _show_plan(arguments: argparse.Namespace, control: Control) -> int:
     """Takes all that recover takes, and refuses what recover refuses before it starts; of a GPU it knows nothing."""
     memory = parse_size(arguments.memory)
     check_device(arguments.device)
-    plan = make_plan(arguments.path_raw, arguments.path_diff, _options(arguments), target=arguments.target)
+    plan = make_plan(
+        arguments.path_raw, arguments.path_diff, _read_options(arguments), target=arguments.target
+    )
     choose_jobs(choose_shards(plan, arguments.only), plan.dtype, arguments.jobs, memory)
     peak = peak_memory([shard.tasks for shard in plan.shards], plan.dtype, memory)
     plan = replace(plan, peak_memory=peak)
     control.end_in_order()
-    _say(json.dumps(plan.to_json()) if arguments.json else plan.summary())
+    _print_line(json.dumps(plan.to_json()) if arguments.json else plan.summary())
     return 0
 
 
-def _recover(arguments: argparse.Namespace, control: Control) -> int:
-    return _work(arguments, control, lambda: _planned(make_plan, arguments, arguments.path_diff))
-
-
-def _make_diff(arguments: argparse.Namespace, control: Control) -> int:
-    return _work(arguments, control, lambda: _planned(make_diff_plan, arguments, arguments.path_tuned))
-
-
-def _planned(make: Callable[..., Plan], arguments: argparse.Namespace, second: str) -> Plan:
-    return make(arguments.path_raw, second, _options(arguments))
-
-
-def _work(arguments: argparse.Namespace, control: Control, make: Callable[[], Plan]) -> int:
+def _make_weights(arguments: argparse.Namespace, control: Control) -> int:
+    """Recover weights, or make a diff."""
     started = time.monotonic()
     parse_size(arguments.memory)
     control.set_report(choose_report(as_json=arguments.progress_json))
     if arguments.exit_with_parent:
         control.follow(os.getppid())
     try:
-        result = _execute(arguments, control, make(), started)
+        if arguments.command == "recover":
+            plan = make_plan(arguments.path_raw, arguments.path_diff, _read_options(arguments))
+        else:
+            plan = make_diff_plan(arguments.path_raw, arguments.path_tuned, _read_options(arguments))
+        result = execute(
+            plan,
+            Path(arguments.target),
+            device=arguments.device,
+            jobs=arguments.jobs,
+            memory=parse_size(arguments.memory),
+            non_finite=arguments.non_finite,
+            only=arguments.only,
+            run_id=arguments.run_id,
+            control=control,
+            started=started,
+        )
     except (RecoveryError, MemoryError, OSError) as error:
         if arguments.json and (lacking := what_lacks(error)):
-            _say(json.dumps(lacking))
+            _print_line(json.dumps(lacking))
         raise
     control.end_in_order()
     for note in result.notes:
-        _say_error(f"note: {note}")
+        _print_error(f"note: {note}")
     if result.not_restored:
-        _say_error(
+        _print_error(
             f"Warning: {result.not_restored} of {result.values} values will not come back from this diff; "
             "--method xor makes one that is always exact."
         )
-    _say(json.dumps(result.to_json()) if arguments.json else result.summary())
+    _print_line(json.dumps(result.to_json()) if arguments.json else result.summary())
     return 0
 
 
-def _execute(arguments: argparse.Namespace, control: Control, plan: Plan, started: float) -> Result:
-    return execute(
-        plan,
-        Path(arguments.target),
-        device=arguments.device,
-        jobs=arguments.jobs,
-        memory=parse_size(arguments.memory),
-        non_finite=arguments.non_finite,
-        only=arguments.only,
-        run_id=arguments.run_id,
-        control=control,
-        started=started,
-    )
-
-
-def _verify(arguments: argparse.Namespace, control: Control) -> int:
+def _show_verification(arguments: argparse.Namespace, control: Control) -> int:
     control.end_in_order()
     control.set_report(choose_report())
     found = verify_folder(arguments.folder, control)
     if arguments.json:
-        _say(json.dumps(found.to_json()))
+        _print_line(json.dumps(found.to_json()))
     elif found.ok:
-        _say(found.summary())
+        _print_line(found.summary())
     if not found.ok:
-        _say_error(found.problems[0] if arguments.json else found.summary())
+        _print_error(found.problems[0] if arguments.json else found.summary())
     return 0 if found.ok else 1
 
 
-def _smoke(arguments: argparse.Namespace, control: Control) -> int:
+def _ask_prompt(arguments: argparse.Namespace, control: Control) -> int:
     found = smoke_folder(
         arguments.folder,
         prompt=arguments.prompt,
@@ -334,16 +316,16 @@ def _smoke(arguments: argparse.Namespace, control: Control) -> int:
         device=arguments.device,
     )
     control.end_in_order()
-    _say(json.dumps(found.to_json()) if arguments.json else found.summary())
+    _print_line(json.dumps(found.to_json()) if arguments.json else found.summary())
     if not found.finite:
-        _say_error("The logits were not finite: these weights are broken.")
+        _print_error("The logits were not finite: these weights are broken.")
     return 0 if found.finite else 1
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Control], int]] = {
-    "recover": _recover,
-    "make_diff": _make_diff,
-    "plan": _plan,
-    "verify": _verify,
-    "smoke": _smoke,
+    "recover": _make_weights,
+    "make_diff": _make_weights,
+    "plan": _show_plan,
+    "verify": _show_verification,
+    "smoke": _ask_prompt,
 }

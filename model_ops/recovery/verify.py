@@ -72,10 +72,15 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
     control = control or Control()
     try:
         folder = open_folder(path, "result")
-        manifest = _manifest(folder, str(path))
+        manifest = _require_manifest(folder, str(path))
         entries = manifest["files"]
-        checked = _check_all(folder, entries, control)
-        problems = [problem for _, found in checked for problem in found] + _strangers(folder, entries)
+        checked = _check_entries(folder, entries, control)
+        problems = [problem for _, found in checked for problem in found]
+        # A release adds a card, licences and hidden files (`.gitattributes`); other files do not belong here.
+        known = {_file_name(entry) for entry in entries}
+        for name in (path.name for path in paths_in(folder) if not path.name.startswith(".")):
+            if name not in known and name.lower() not in NOT_COPIED and not is_licence(name):
+                problems.append(f"{shown(name)} is not in {MANIFEST}.")
     except Cancelled as error:
         raise Failure("The check was cancelled.") from error
     except RecoveryError as error:
@@ -83,7 +88,7 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
     return Verification(len(entries), sum(size for size, _ in checked), tuple(problems))
 
 
-def _manifest(folder: Path, shown: str) -> dict[str, Any]:
+def _require_manifest(folder: Path, shown: str) -> dict[str, Any]:
     """Return the manifest. Without one, raise a Failure that says what is wrong with the folder."""
     what = judge_file(folder, MANIFEST)
     if what:
@@ -96,11 +101,11 @@ def _manifest(folder: Path, shown: str) -> dict[str, Any]:
     return manifest
 
 
-def _check_all(folder: Path, entries: list[Any], control: Control) -> list[tuple[int, list[str]]]:
+def _check_entries(folder: Path, entries: list[Any], control: Control) -> list[tuple[int, list[str]]]:
     """For each entry the bytes that were read and what is wrong, in the manifest's order."""
     checked: list[tuple[int, list[str]]] = [(0, [])] * len(entries)
-    control.bytes_total = sum(entry["size"] for entry in entries if not _damage(entry))
-    todo, lock = _todo(entries), threading.Lock()
+    control.bytes_total = sum(entry["size"] for entry in entries if not _entry_damage(entry))
+    todo, lock = _entries_with_problems(entries), threading.Lock()
 
     def work() -> None:
         buffer = memoryview(bytearray(_CHUNK))
@@ -110,18 +115,18 @@ def _check_all(folder: Path, entries: list[Any], control: Control) -> list[tuple
             if number < 0:
                 return
             control.check()
-            checked[number] = (0, [problem]) if problem else _check(folder, entry, buffer, control)
+            checked[number] = (0, [problem]) if problem else _check_file(folder, entry, buffer, control)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         control.gather([pool.submit(work) for _ in range(AT_ONCE)])
     return checked
 
 
-def _todo(entries: list[Any]) -> Iterator[tuple[int, Any, str]]:
+def _entries_with_problems(entries: list[Any]) -> Iterator[tuple[int, Any, str]]:
     """(number, entry, what is wrong with the entry itself)."""
     seen = set()
     for number, entry in enumerate(entries):
-        problem = _damage(entry)
+        problem = _entry_damage(entry)
         if not problem and entry["path"] in seen:
             problem = f"{MANIFEST} names {shown(entry['path'])} more than once."
         elif not problem:
@@ -129,9 +134,9 @@ def _todo(entries: list[Any]) -> Iterator[tuple[int, Any, str]]:
         yield number, entry, problem
 
 
-def _damage(entry: Any) -> str:
+def _entry_damage(entry: Any) -> str:
     """What an entry of the manifest lacks, as a sentence; empty where it can be compared with a file."""
-    name = _name(entry)
+    name = _file_name(entry)
     if name is None:
         return f"{MANIFEST} has an entry without a file name."
     size = entry.get("size")
@@ -143,13 +148,13 @@ def _damage(entry: Any) -> str:
     return ""
 
 
-def _name(entry: Any) -> str | None:
+def _file_name(entry: Any) -> str | None:
     """The file that an entry is about."""
     name = entry.get("path") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 
 
-def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tuple[int, list[str]]:
+def _check_file(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tuple[int, list[str]]:
     """(bytes read, what is wrong)."""
     name, wanted = entry["path"], entry["size"]
     problems: list[str] = []
@@ -158,8 +163,9 @@ def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tu
         found = file.stat()
         problems += _mode_problems(name, found.st_mode)
         if found.st_size != wanted:
-            return 0, [*problems, _other_size(folder, name, found.st_size, wanted)]
-        line = _read(file, wanted, buffer, control)
+            what = judge_file(folder, name) or f"is {found.st_size} bytes long instead of {wanted}."
+            return 0, [*problems, f"{shown(name)} {what}"]
+        line = _hash_file(file, wanted, buffer, control)
         if file.stat().st_size != wanted:
             return wanted, [*problems, f"{shown(name)} changed its size while it was read."]
     except Cancelled:
@@ -175,14 +181,7 @@ def _check(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tu
     return wanted, problems
 
 
-def _other_size(folder: Path, name: str, found: int, wanted: int) -> str:
-    """Return a sentence about a file of another size, by what its first bytes say."""
-    if what := judge_file(folder, name):
-        return f"{shown(name)} {what}"
-    return f"{shown(name)} is {found} bytes long instead of {wanted}."
-
-
-def _read(file: Path, size: int, buffer: memoryview, control: Control) -> dict[str, Any]:
+def _hash_file(file: Path, size: int, buffer: memoryview, control: Control) -> dict[str, Any]:
     """The hashes of the first `size` bytes."""
     hashes, offset = Hashes(file.name, size), 0
     with closing(Reader(control)) as reader:
@@ -203,18 +202,6 @@ def _mode_problems(name: str, mode: int) -> list[str]:
     if not mode & 0o400:
         return [f"{shown(name)} may not be read by its owner (mode {mode & 0o777:04o}): chmod 644 it."]
     return []
-
-
-def _strangers(folder: Path, entries: list[Any]) -> list[str]:
-    """Return a sentence for each file that the manifest does not know. A card, licences and hidden files
-    (`.gitattributes`) are added by a release."""
-    known = {_name(entry) for entry in entries}
-    names = [path.name for path in paths_in(folder) if not path.name.startswith(".")]
-    return [
-        f"{shown(name)} is not in {MANIFEST}."
-        for name in names
-        if name not in known and name.lower() not in NOT_COPIED and not is_licence(name)
-    ]
 
 
 def shown(name: str) -> str:

@@ -28,7 +28,7 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
     wanted.sort(key=lambda pair: (pair[0].path, pair[0].offset))
     drop = sum(ref.nbytes for ref, _ in wanted) > KEPT_IN_CACHE
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_check_some, wanted[start::jobs], drop, control) for start in range(jobs)]
+        futures = [pool.submit(_check_tensors, wanted[start::jobs], drop, control) for start in range(jobs)]
         control.gather(futures)
 
 
@@ -39,18 +39,18 @@ def converts(plan: Plan) -> bool:
     )
 
 
-def _check_some(wanted: list[tuple[TensorRef, TensorFact]], drop: bool, control: Control) -> None:
+def _check_tensors(wanted: list[tuple[TensorRef, TensorFact]], drop: bool, control: Control) -> None:
     buffer = memoryview(bytearray(BLOCK_SIZE))
     with contextlib.closing(Reader(control)) as reader:
         for ref, fact in wanted:
-            if _digest(ref, fact.dtype, reader, buffer, drop=drop, control=control) != fact.sha256:
+            if _hash_values(ref, fact.dtype, reader, buffer, drop=drop, control=control) != fact.sha256:
                 raise Refusal(
                     f"This is not the base that the diff was made from: {ref.name} holds other values; "
                     "use the base that the diff's publisher names."
                 )
 
 
-def _digest(
+def _hash_values(
     ref: TensorRef, dtype: str, reader: Reader, buffer: memoryview, *, drop: bool, control: Control
 ) -> str | None:
     """SHA-256 of the values as `dtype`; None if one of them does not exist in that dtype."""
@@ -59,29 +59,24 @@ def _digest(
         control.check()
         view = buffer[: min(len(buffer), ref.nbytes - start)]
         reader.read_into(ref.path, ref.offset + start, view, drop=drop)
-        data = view if dtype == ref.dtype else _convert(view, ref.dtype, dtype)
+        data = view if dtype == ref.dtype else _convert_values(view, ref.dtype, dtype)
         if data is None:
             return None
         digest.update(data)
     return digest.hexdigest()
 
 
-def _convert(view: memoryview, stored: str, wanted: str) -> memoryview | None:
-    try:
-        return _converted(view, stored, wanted)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise MemoryError from error
-        raise
-
-
-def _converted(view: memoryview, stored: str, wanted: str) -> memoryview | None:
+def _convert_values(view: memoryview, stored: str, wanted: str) -> memoryview | None:
     import torch
 
     from model_ops.recovery.formats.torch_dtypes import BITS, TORCH, bytes_of
 
-    values = torch.frombuffer(view, dtype=TORCH[stored])
-    converted = values.to(TORCH[wanted])
-    if not torch.equal(converted.to(TORCH[stored]).view(BITS[stored]), values.view(BITS[stored])):
-        return None
-    return bytes_of(converted.view(torch.uint8))
+    try:
+        values = torch.frombuffer(view, dtype=TORCH[stored])
+        converted = values.to(TORCH[wanted])
+        same = torch.equal(converted.to(TORCH[stored]).view(BITS[stored]), values.view(BITS[stored]))
+        return bytes_of(converted.view(torch.uint8)) if same else None
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
+        raise

@@ -31,42 +31,31 @@ class Gap:
 
 def gaps(plan: Plan, total_of: Callable[[TensorRef], float]) -> Iterator[Gap]:
     """Yield every gap that old files explain; `total_of` adds up a stored tensor."""
-    diff_only, base_only = _diff_only(plan), _base_only(plan)
+    diff_only = [
+        ref
+        for name, ref in plan.first.tensors.items()
+        if name.endswith(_ROTARY) and name not in plan.base.tensors and 0 < ref.elements <= _MOST_VALUES
+    ]
+    tied = names_of(plan.first.ties + plan.base.ties)
+    base_only = [  # rotary frequencies, masks and the like; tied names are counted elsewhere
+        ref
+        for name, ref in plan.base.tensors.items()
+        if (name in plan.dropped or name.endswith(_ROTARY)) and name not in {*plan.first.tensors, *tied}
+    ]
     if base_only:
-        yield Gap(sum(map(total_of, base_only)), f"{_count(base_only)} that the base has and the diff lacks")
+        what = f"{len(base_only)} buffers (such as {base_only[0].name}) that the base has and the diff lacks"
+        yield Gap(sum(map(total_of, base_only)), what)
     if diff_only:
         sizes, what = [ref.elements for ref in diff_only], "that the diff has and the base lacks"
     elif any(name.endswith(_ROTARY) for name in plan.base.tensors):
         return
     else:
-        sizes, what = _configured_sizes(_settings(plan)), "that neither the base nor the diff has"
-    for total in _frequency_sums(sizes, _theta(_settings(plan))):
+        sizes, what = _configured_sizes(_text_config(plan)), "that neither the base nor the diff has"
+    for total in _frequency_sums(sizes, _text_config(plan)):
         yield Gap(total, f"{len(sizes)} rotary buffers ({_ROTARY}) {what}")
 
 
-def _diff_only(plan: Plan) -> list[TensorRef]:
-    return [
-        ref
-        for name, ref in plan.first.tensors.items()
-        if name.endswith(_ROTARY) and name not in plan.base.tensors and 0 < ref.elements <= _MOST_VALUES
-    ]
-
-
-def _base_only(plan: Plan) -> list[TensorRef]:
-    """Return rotary frequencies, masks and the like; tied names are counted elsewhere."""
-    tied = names_of(plan.first.ties + plan.base.ties)
-    return [
-        ref
-        for name, ref in plan.base.tensors.items()
-        if (name in plan.dropped or name.endswith(_ROTARY)) and name not in {*plan.first.tensors, *tied}
-    ]
-
-
-def _count(refs: list[TensorRef]) -> str:
-    return f"{len(refs)} buffers (such as {refs[0].name})"
-
-
-def _settings(plan: Plan) -> dict[str, Any]:
+def _text_config(plan: Plan) -> dict[str, Any]:
     """Return the diff's configuration, or the base's where the diff has none; of a model in parts, the text's."""
     config = plan.first.config or plan.base.config
     inner = config.get("text_config")
@@ -76,22 +65,15 @@ def _settings(plan: Plan) -> dict[str, Any]:
 def _configured_sizes(config: dict[str, Any]) -> list[int]:
     """Return the number of frequencies in each layer, nothing where the configuration does not say."""
     layers, width, heads = (
-        _number(config, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
+        _positive_number(config, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
     )
-    head = _number(config, "head_dim") or (width / heads if width and heads else 0)
-    part = _number(config, "rotary_pct") or _number(config, "partial_rotary_factor") or 1
+    head = _positive_number(config, "head_dim") or (width / heads if width and heads else 0)
+    part = _positive_number(config, "rotary_pct") or _positive_number(config, "partial_rotary_factor") or 1
     size = int(head * part) // 2
     return [size] * int(layers) if layers <= _MOST_LAYERS and size <= _MOST_VALUES else []
 
 
-def _theta(config: dict[str, Any]) -> float:
-    parameters = config.get("rope_parameters")
-    tables = [config, *([parameters] if isinstance(parameters, dict) else [])]
-    found = (_number(table, key) for table in tables for key in ("rope_theta", "rotary_emb_base"))
-    return next((value for value in found if value), _THETA)
-
-
-def _number(table: dict[str, Any], key: str) -> float:
+def _positive_number(table: dict[str, Any], key: str) -> float:
     """Return a positive finite number, else 0; configurations come from strangers."""
     value = table.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
@@ -99,12 +81,16 @@ def _number(table: dict[str, Any], key: str) -> float:
     return float(value)
 
 
-def _frequency_sums(sizes: list[int], theta: float) -> Iterator[float]:
+def _frequency_sums(sizes: list[int], config: dict[str, Any]) -> Iterator[float]:
     """Yield the sum of the frequencies as float32, and as they are where a file kept them in 16 bits."""
     import torch
 
     if not any(sizes):
         return
+    parameters = config.get("rope_parameters")
+    tables = [config, *([parameters] if isinstance(parameters, dict) else [])]
+    found = (_positive_number(table, key) for table in tables for key in ("rope_theta", "rotary_emb_base"))
+    theta = next((value for value in found if value), _THETA)
     rows = {size: [math.pow(theta, -n / size) for n in range(size)] for size in set(sizes)}
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         totals = {

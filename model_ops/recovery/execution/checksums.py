@@ -75,30 +75,32 @@ class EntryChecks:
 
     def update(self, block: Block, view: memoryview) -> None:
         """The block's inputs were read into `view`. Raises Failure where an entry is complete and damaged."""
-        for piece in block.pieces:
-            for ref, offset, size, place in piece.reads():
-                if ref.entry is not None:
-                    self._update(ref, ref.entry, offset, view[place : place + size])
-
-    def _update(self, ref: TensorRef, entry: StoredEntry, offset: int, view: memoryview) -> None:
-        key = (ref.path, entry.offset)
-        coverage = self._coverage.get(key)
-        if coverage is None:
-            coverage = self._coverage[key] = _Coverage(ref, entry)
-        if coverage.done or len(coverage.ranges) > _MOST_RANGES:
-            return  # checked already, or read once more at the end
-        coverage.update(offset, view)
-        if coverage.seen < entry.nbytes:
-            return
-        whole = _whole([(each.begin, each.end, each.crc32) for each in coverage.ranges], entry.nbytes)
-        if whole is not None:
-            _check(self._plan, ref, entry, whole)
-            coverage.done, coverage.ranges = True, []
+        for ref, offset, size, place in (read for piece in block.pieces for read in piece.reads()):
+            entry = ref.entry
+            if entry is None:
+                continue
+            key = (ref.path, entry.offset)
+            coverage = self._coverage.get(key)
+            if coverage is None:
+                coverage = self._coverage[key] = _Coverage(ref, entry)
+            if coverage.done or len(coverage.ranges) > _MOST_RANGES:
+                continue  # checked already, or read once more at the end
+            coverage.update(offset, view[place : place + size])
+            if coverage.seen < entry.nbytes:
+                continue
+            whole = _whole_crc32(
+                [(each.begin, each.end, each.crc32) for each in coverage.ranges], entry.nbytes
+            )
+            if whole is not None:
+                _check_entry(self._plan, ref, entry, whole)
+                coverage.done, coverage.ranges = True, []
 
     def open_entries(self) -> dict[str, Ranges]:
         """For the shard's record: what was seen of the entries that it did not read to the end."""
         return {
-            _key(self._plan, coverage.ref): [[each.begin, each.end, each.crc32] for each in coverage.ranges]
+            _entry_key(self._plan, coverage.ref): [
+                [each.begin, each.end, each.crc32] for each in coverage.ranges
+            ]
             for coverage in self._coverage.values()
             if not coverage.done
         }
@@ -113,11 +115,11 @@ def check_open_entries(plan: Plan, records: list[dict[str, Any]], control: Contr
     if not seen:
         return
     refs = (ref for shard in plan.shards for task in shard.tasks for ref in (task.first, *task.terms))
-    known = {_key(plan, ref): (ref, ref.entry) for ref in refs if ref.entry is not None}
+    known = {_entry_key(plan, ref): (ref, ref.entry) for ref in refs if ref.entry is not None}
     with closing(Reader(control)) as reader:
         for key in sorted(seen.keys() & known.keys()):
             ref, entry = known[key]
-            _check(plan, ref, entry, _read_rest(ref, entry, seen[key], reader, control))
+            _check_entry(plan, ref, entry, _read_rest(ref, entry, seen[key], reader, control))
 
 
 def _read_rest(ref: TensorRef, entry: StoredEntry, ranges: Ranges, reader: Reader, control: Control) -> int:
@@ -131,12 +133,12 @@ def _read_rest(ref: TensorRef, entry: StoredEntry, ranges: Ranges, reader: Reade
             yield start, start + len(view), zlib.crc32(view)
 
     known = [(begin, end, value) for begin, end, value in ranges if end <= entry.nbytes]
-    crc32 = _whole(known, entry.nbytes, read)
+    crc32 = _whole_crc32(known, entry.nbytes, read)
     assert crc32 is not None  # noqa: S101 - what is missing was read
     return crc32
 
 
-def _whole(
+def _whole_crc32(
     ranges: list[tuple[int, int, int]],
     nbytes: int,
     read: Callable[[int, int], Iterable[tuple[int, int, int]]] | None = None,
@@ -158,22 +160,22 @@ def _whole(
     return crc32 if position == nbytes else None
 
 
-def _check(plan: Plan, ref: TensorRef, entry: StoredEntry, found: int) -> None:
+def _check_entry(plan: Plan, ref: TensorRef, entry: StoredEntry, found: int) -> None:
     if found != entry.crc32:
-        role, name = _place(plan, ref)
+        role, name = _role_and_name(plan, ref)
         raise Failure(
             f"The {role}'s {name} is damaged: the bytes of {ref.name} do not match the checksum that torch.save "
             "stored with them. Download the file again, then run the same command."
         )
 
 
-def _key(plan: Plan, ref: TensorRef) -> str:
+def _entry_key(plan: Plan, ref: TensorRef) -> str:
     """An entry's name in records, which hold no paths."""
-    role, name = _place(plan, ref)
+    role, name = _role_and_name(plan, ref)
     return f"{role}/{name}/{ref.entry.offset if ref.entry else 0}"
 
 
-def _place(plan: Plan, ref: TensorRef) -> tuple[str, str]:
+def _role_and_name(plan: Plan, ref: TensorRef) -> tuple[str, str]:
     """(base, diff or tuned; the file's name)"""
     path = Path(ref.path)
     return plan.base.role if path.parent == plan.base.folder else plan.first.role, path.name
@@ -181,22 +183,22 @@ def _place(plan: Plan, ref: TensorRef) -> tuple[str, str]:
 
 def combine(first: int, second: int, length: int) -> int:
     """The CRC-32 of two texts in a row from that of each; `length` is of the second. As `crc32_combine` of zlib."""
-    return _multiply(_power(length), first) ^ second
+    return _multiply_polynomials(_power_of_x(length), first) ^ second
 
 
 @lru_cache(maxsize=1024)
-def _power(length: int) -> int:
+def _power_of_x(length: int) -> int:
     """x to the power of 8 * length, modulo the polynomial."""
     result, factor = _ONE, _ONE >> 8
     while length:
         if length & 1:
-            result = _multiply(factor, result)
-        factor = _multiply(factor, factor)
+            result = _multiply_polynomials(factor, result)
+        factor = _multiply_polynomials(factor, factor)
         length >>= 1
     return result
 
 
-def _multiply(first: int, second: int) -> int:
+def _multiply_polynomials(first: int, second: int) -> int:
     """The product of two polynomials, modulo the polynomial."""
     result, bit = 0, _ONE
     while bit:

@@ -39,7 +39,9 @@ class Counts:
 def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any]]:
     """For the shard's record: what was seen of each tensor, least and greatest as the result's dtype holds them."""
     extremes = [value for seen in counts.values() for value in (seen.min, seen.max) if value is not None]
-    stored = iter(_stored(extremes, dtype))
+    # Rounded like the values themselves. Zero has no sign: which zero is the least depends on the order.
+    rounded = torch.tensor(extremes, dtype=torch.float32).to(TORCH[dtype]).tolist()
+    stored = iter([value + 0.0 for value in rounded])
     return {
         name: {
             "non_finite": seen.non_finite,
@@ -50,11 +52,6 @@ def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any
         }
         for name, seen in counts.items()
     }
-
-
-def _stored(values: list[float], dtype: str) -> list[float]:
-    """Rounded like the values themselves. Zero has no sign: which zero is the least depends on the order."""
-    return [value + 0.0 for value in torch.tensor(values, dtype=torch.float32).to(TORCH[dtype]).tolist()]
 
 
 _Tensors = list[tuple[str, int, int]]  # as `Piece.within` gives them
@@ -103,8 +100,8 @@ class Combiner:
         values of each are not restored. `tally` reads it.
         """
         seen: list[torch.Tensor] = []
-        for piece, start, count in self._parts(block):
-            seen += self._part(piece, start, count, inputs, out)
+        for piece, start, count in self._split_parts(block):
+            seen += self._combine_part(piece, start, count, inputs, out)
         return seen
 
     def seen_in(self, block: Block) -> int:
@@ -113,7 +110,7 @@ class Combiner:
             return 0
         each, once = 2 + self.arithmetic.check_round_trip, int(self.arithmetic.add_up)
         return sum(
-            each * len(piece.within(start, count)) + once for piece, start, count in self._parts(block)
+            each * len(piece.within(start, count)) + once for piece, start, count in self._split_parts(block)
         )
 
     def is_finite(self, block: Block, seen: Sequence[float]) -> bool:
@@ -141,14 +138,14 @@ class Combiner:
                     counted.extend(low, high)
                 else:
                     begin = part.start + start
-                    values = _values(out, part.piece.position, begin, count, self.arithmetic.out_dtype)
+                    values = _view_values(out, part.piece.position, begin, count, self.arithmetic.out_dtype)
                     _count_each(values, counted)
                 counted.total += part.total
                 counted.not_restored += int(part.lost[number]) if part.lost else 0
 
     def _seen_by_part(self, block: Block, seen: Sequence[float]) -> Iterator[_Seen]:
         at = 0
-        for piece, start, count in self._parts(block):
+        for piece, start, count in self._split_parts(block):
             tensors = piece.within(start, count)
             size, total, lost = len(tensors), 0.0, seen[0:0]
             lows, highs = seen[at : at + size], seen[at + size : at + 2 * size]
@@ -167,65 +164,58 @@ class Combiner:
         largest: float = LARGEST[self.arithmetic.out_dtype]
         return -largest <= low and high <= largest
 
-    def _parts(self, block: Block) -> Iterator[tuple[Piece, int, int]]:
+    def _split_parts(self, block: Block) -> Iterator[tuple[Piece, int, int]]:
         """(piece, first element, number of elements)"""
         for piece in block.pieces:
             for start in range(0, piece.count, self.part):
                 yield piece, start, min(self.part, piece.count - start)
 
-    def _part(
+    def _combine_part(
         self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
     ) -> list[torch.Tensor]:
+        """Make one part of a piece, and return what `combine` returns of it."""
         rules = self.arithmetic
         if piece.task.whole is not None:
-            return self._whole_numbers(piece, start, count, inputs, out)
-        first = _values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
-        target = _values(out, piece.position, start, count, rules.out_dtype)
+            return self._add_whole_numbers(piece, start, count, inputs, out)
+        first = _view_values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
+        target = _view_values(out, piece.position, start, count, rules.out_dtype)
         if self._bytes_only:
             _exclusive_or(first, piece, start, inputs, target)
             return []
-        if self._is_one_step(piece):
-            term = _values(inputs, piece.inputs[1], start, count, rules.out_dtype)
+        # Torch does one term at once: it adds 16-bit values in float32, too, and rounds the sum once.
+        dtypes = [ref.dtype for ref in (piece.task.first, *piece.task.terms)]
+        as_peer = not rules.half_steps or rules.out_dtype == "F16"
+        plain = as_peer and piece.task.fill is None and not (rules.add_up or rules.check_round_trip)
+        if plain and dtypes == [rules.out_dtype] * 2:
+            term = _view_values(inputs, piece.inputs[1], start, count, rules.out_dtype)
             total = torch.add(first, term, alpha=rules.sign, out=target)
         else:
             total = target if rules.out_dtype == "F32" else self.scratch[2][:count]
-            self._sum(first, piece, start, inputs, total, rules.sign)
+            self._add_terms(first, piece, start, inputs, total, rules.sign)
         if total is not target:
             target.copy_(total)
-        return self._seen(first, total, target, piece, start, inputs)
+        tensors = piece.within(start, count)
+        seen = list(self._find_extremes(total, tensors))
+        if rules.add_up:
+            seen.append(total.sum().view(1))
+        if rules.check_round_trip:
+            seen.append(self._count_not_restored(first, target, piece, start, inputs, tensors))
+        return seen
 
-    def _whole_numbers(
+    def _add_whole_numbers(
         self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
     ) -> list[torch.Tensor]:
         """Add whole numbers as torch does. Nothing is seen of them but their sum, and all of them come back."""
         rules, dtype = self.arithmetic, piece.task.first.dtype
-        target = _values(out, piece.position, start, count, dtype)
-        target.copy_(_values(inputs, piece.inputs[0], start, count, dtype))
+        target = _view_values(out, piece.position, start, count, dtype)
+        target.copy_(_view_values(inputs, piece.inputs[0], start, count, dtype))
         for place in piece.inputs[1:]:
-            target.add_(_values(inputs, place, start, count, dtype), alpha=rules.sign)
+            target.add_(_view_values(inputs, place, start, count, dtype), alpha=rules.sign)
         nothing = torch.zeros(1, device=self.device)
         total = [target.sum().float().view(1)] if rules.add_up else []
         return [nothing, nothing, *total, *([nothing] if rules.check_round_trip else [])]
 
-    def _seen(
-        self,
-        first: torch.Tensor,
-        total: torch.Tensor,
-        target: torch.Tensor,
-        piece: Piece,
-        start: int,
-        inputs: torch.Tensor,
-    ) -> list[torch.Tensor]:
-        """What `combine` returns of a part."""
-        tensors = piece.within(start, total.numel())
-        seen = list(self._extremes(total, tensors))
-        if self.arithmetic.add_up:
-            seen.append(total.sum().view(1))
-        if self.arithmetic.check_round_trip:
-            seen.append(_sums(self._not_restored(first, target, piece, start, inputs), tensors))
-        return seen
-
-    def _extremes(self, values: torch.Tensor, tensors: _Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    def _find_extremes(self, values: torch.Tensor, tensors: _Tensors) -> tuple[torch.Tensor, torch.Tensor]:
         """The least value of each tensor and the greatest; of one that holds a NaN both are NaN."""
         if len(tensors) == 1:
             low, high = torch.aminmax(values)
@@ -237,15 +227,7 @@ class Combiner:
             lows, highs = numpy.minimum.reduceat(array, starts), numpy.maximum.reduceat(array, starts)
         return torch.from_numpy(lows), torch.from_numpy(highs)
 
-    def _is_one_step(self, piece: Piece) -> bool:
-        """Whether torch does it at once: it adds 16-bit values in float32, too, and rounds the sum once."""
-        rules, task = self.arithmetic, piece.task
-        dtypes = [ref.dtype for ref in (task.first, *task.terms)]
-        as_peer = not rules.half_steps or rules.out_dtype == "F16"
-        plain = as_peer and task.fill is None and not (rules.add_up or rules.check_round_trip)
-        return plain and dtypes == [rules.out_dtype] * 2
-
-    def _sum(
+    def _add_terms(
         self,
         first: torch.Tensor,
         piece: Piece,
@@ -259,7 +241,7 @@ class Combiner:
         if not piece.task.terms:
             total.copy_(so_far)
         for number in range(len(piece.task.terms)):
-            term = self._term(number, piece, start, first.numel(), inputs)
+            term = self._term_as_float(number, piece, start, first.numel(), inputs)
             torch.add(so_far, term, alpha=sign, out=total)
             if self.arithmetic.half_steps:
                 total.copy_(total.half())
@@ -272,43 +254,44 @@ class Combiner:
             return values
         return scratch[: values.numel()].copy_(values)
 
-    def _term(self, number: int, piece: Piece, start: int, count: int, inputs: torch.Tensor) -> torch.Tensor:
+    def _term_as_float(
+        self, number: int, piece: Piece, start: int, count: int, inputs: torch.Tensor
+    ) -> torch.Tensor:
         """The base's values as float32: its own, then those of the rows it does not have."""
         existing = max(0, min(count, piece.from_base - start))
         dtype = piece.task.terms[number].dtype
-        own = _values(inputs, piece.inputs[number + 1], start, existing, dtype)
+        own = _view_values(inputs, piece.inputs[number + 1], start, existing, dtype)
         scratch = self.scratch[1]
         values = self._as_float(own, scratch)
         if existing == count:
             return values
         scratch[:existing] = values
-        scratch[existing:count] = self._new_rows(number, piece, start + existing, count - existing)
+        if piece.task.fill == "zero":
+            scratch[existing:count] = 0.0
+        else:
+            mean, begin = self.means[piece.task.name][number], piece.start + start
+            elements = torch.arange(begin + existing, begin + count, device=self.device)
+            scratch[existing:count] = mean[elements % mean.numel()]
         return scratch[:count]
 
-    def _new_rows(self, number: int, piece: Piece, start: int, count: int) -> torch.Tensor | float:
-        if piece.task.fill == "zero":
-            return 0.0
-        mean = self.means[piece.task.name][number]
-        begin = piece.start + start
-        columns = torch.arange(begin, begin + count, device=self.device) % mean.numel()
-        return mean[columns]
-
-    def _not_restored(
-        self, first: torch.Tensor, stored: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor
+    def _count_not_restored(
+        self,
+        first: torch.Tensor,
+        stored: torch.Tensor,
+        piece: Piece,
+        start: int,
+        inputs: torch.Tensor,
+        tensors: _Tensors,
     ) -> torch.Tensor:
-        """Which values adding back the stored difference does not give again, bit for bit."""
+        """How many values of each tensor adding back the stored difference does not give again, bit for bit."""
         again = self.scratch[3][: first.numel()]
-        self._sum(stored, piece, start, inputs, again, +1)
+        self._add_terms(stored, piece, start, inputs, again, +1)
         bits = BITS[piece.task.first.dtype]
-        return again.to(first.dtype).view(bits).ne(first.view(bits))
-
-
-def _sums(marked: torch.Tensor, tensors: _Tensors) -> torch.Tensor:
-    """How many values of each tensor are marked."""
-    if len(tensors) == 1:
-        return marked.sum().float().view(1)
-    starts = [start for _, start, _ in tensors]
-    return torch.from_numpy(numpy.add.reduceat(marked.numpy(), starts, dtype=numpy.float32))
+        marked = again.to(first.dtype).view(bits).ne(first.view(bits))
+        if len(tensors) == 1:
+            return marked.sum().float().view(1)
+        starts = [start for _, start, _ in tensors]
+        return torch.from_numpy(numpy.add.reduceat(marked.numpy(), starts, dtype=numpy.float32))
 
 
 def _exclusive_or(
@@ -318,11 +301,11 @@ def _exclusive_or(
     existing = max(0, min(first.numel(), piece.from_base - start)) if piece.task.terms else 0
     target[existing:] = first[existing:]
     if existing:
-        base = _values(inputs, piece.inputs[1], start, existing, "U8")
+        base = _view_values(inputs, piece.inputs[1], start, existing, "U8")
         torch.bitwise_xor(first[:existing], base, out=target[:existing])
 
 
-def _values(buffer: torch.Tensor, place: int, start: int, count: int, dtype: str) -> torch.Tensor:
+def _view_values(buffer: torch.Tensor, place: int, start: int, count: int, dtype: str) -> torch.Tensor:
     kind = TORCH[dtype]
     begin = place + start * kind.itemsize
     return buffer[begin : begin + count * kind.itemsize].view(kind)

@@ -5,11 +5,10 @@ torch is imported when the first device is asked for.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +29,15 @@ def choose_devices(wanted: str) -> Sequence[Device]:
     Refusal where none of those that were named can be used.
     """
     import_torch()
+    import torch
+
     from model_ops.recovery.execution.device import Cpu, Cuda
 
     if wanted == "cpu":
         return [Cpu()]
-    count = _count_cuda()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     numbers = [int(wanted.removeprefix("cuda:"))] if wanted.startswith("cuda:") else range(count)
-    found = {number: _trouble(number, count) for number in numbers}
+    found = {number: _find_trouble(number, count) for number in numbers}
     working = [Cuda(number) for number, trouble in found.items() if not trouble]
     if working or wanted == "auto":
         return working or [Cpu()]
@@ -44,13 +45,7 @@ def choose_devices(wanted: str) -> Sequence[Device]:
     raise Refusal(f"The device {wanted} cannot be used: {trouble}; choose another one, or --device cpu.")
 
 
-def _count_cuda() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _trouble(number: int, count: int) -> str:
+def _find_trouble(number: int, count: int) -> str:
     """Why a CUDA device cannot be used, empty if it can; lack of memory is seen to when it is met."""
     import torch
 
@@ -59,7 +54,7 @@ def _trouble(number: int, count: int) -> str:
     try:
         torch.zeros(1, device=f"cuda:{number}").add_(1).item()
     except RuntimeError as error:
-        return "" if is_out_of_memory(error) else _reason(error)
+        return "" if is_out_of_memory(error) else _short_reason(error)
     return ""
 
 
@@ -83,20 +78,18 @@ class Devices:
             return len(self._devices)
 
     def make(self, plan: Plan, shard: ShardPlan, folder: Path, control: Control) -> dict[str, Any]:
-        """`run_shard` on the device with the least to do; the record also says on which `device`."""
-        with self._lend(plan.shards.index(shard)) as device:
-            return make_shard(plan, shard, folder, device=device, buffers=self.buffers, control=control)
+        """`run_shard` on the device with the least to do; the record also says on which `device`.
 
-    @contextlib.contextmanager
-    def _lend(self, number: int) -> Iterator[Device]:
-        """Shards are dealt in turn, also by several processes of which each makes some of them."""
-        count = self.count()
+        Shards are dealt in turn, also by several processes of which each makes some of them.
+        """
+        number, count = plan.shards.index(shard), self.count()
         with self._lock:
             in_turn = [(number + step) % count for step in range(count)]
             index = min(in_turn, key=self._in_work.__getitem__)
             self._in_work[index] += 1
+        device = self._devices[index]
         try:
-            yield self._devices[index]
+            return make_shard(plan, shard, folder, device=device, buffers=self.buffers, control=control)
         finally:
             with self._lock:
                 self._in_work[index] -= 1
@@ -114,41 +107,35 @@ def make_shard(
         ways.setdefault((device, PLAIN), f"{device.name} in smaller blocks ({OUT_OF_MEMORY})")
         ways[Cpu(), PLAIN] = f"{device.name} then cpu ({OUT_OF_MEMORY})"
     for (where, size), description in ways.items():
-        with _memory_may_be_short(where):
+        try:
             record = run_shard(plan, shard, folder, device=where, buffers=size, control=control)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                if not where.staged:
+                    raise
+                raise Failure(
+                    f"The device {where.name} failed ({_short_reason(error)}); run the same command again, or with "
+                    "--device cpu.",
+                    lacks="device",
+                ) from error
+        else:
             return {**record, "device": description}
         gc.collect()  # the error that was met holds on to the buffers
     raise MemoryError
-
-
-@contextlib.contextmanager
-def _memory_may_be_short(device: Device) -> Iterator[None]:
-    """Goes on where a device has no memory left; whatever else a device raises is a Failure."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOMEM:
-            raise
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            return
-        if not device.staged:
-            raise
-        raise Failure(
-            f"The device {device.name} failed ({_reason(error)}); run the same command again, or with --device cpu.",
-            lacks="device",
-        ) from error
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """torch's own complaint of a device or of the host, or the driver's."""
     import torch
 
-    reason = _reason(error)
+    reason = _short_reason(error)
     complaints = ("out of memory", "can't allocate", "not enough memory", "bad_alloc")
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in reason for words in complaints)
 
 
-def _reason(error: RuntimeError) -> str:
+def _short_reason(error: RuntimeError) -> str:
     """Without the advice to programmers that follows."""
     return str(error).split("\n", 1)[0].rstrip(".")

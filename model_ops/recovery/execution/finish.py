@@ -27,7 +27,14 @@ _PART = 4 * 1024 * 1024
 
 def check_shard(plan: Plan, shard: ShardPlan, record: dict[str, Any], folder: Path, non_finite: str) -> None:
     """Fail where a finished shard holds what must not be."""
-    _check_finite(record, non_finite)
+    found = non_finite_tensors([record])
+    if found and non_finite == "refuse":
+        name, count = next(iter(found.items()))
+        others = f" and {len(found) - 1} more tensor(s)" if len(found) > 1 else ""
+        raise Failure(
+            f"{name} would hold {count} value(s) that are NaN or infinite{others}, so nothing was made; "
+            "--non-finite report makes the weights nevertheless."
+        )
     check_restored(plan, shard, folder)
 
 
@@ -42,46 +49,31 @@ def write_rest(
 ) -> ParameterSum | None:
     """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
     parameter_sum = check_parameter_sum(plan, records, control)
-    lines = [*records, *_small_files(plan, folder, control)]
+    lines = [*records, *_write_small_files(plan, folder, control)]
     check_unchanged(plan.first.folder, tuple(file.source for file in plan.copies))
-    write_small(folder / MANIFEST, build_manifest(_facts(plan, records, lines, parameter_sum)))
+    write_small(folder / MANIFEST, build_manifest(_manifest_facts(plan, records, lines, parameter_sum)))
     return parameter_sum
 
 
-def _check_finite(record: dict[str, Any], non_finite: str) -> None:
-    found = non_finite_tensors([record])
-    if found and non_finite == "refuse":
-        name, count = next(iter(found.items()))
-        others = f" and {len(found) - 1} more tensor(s)" if len(found) > 1 else ""
-        raise Failure(
-            f"{name} would hold {count} value(s) that are NaN or infinite{others}, so nothing was made; "
-            "--non-finite report makes the weights nevertheless."
-        )
-
-
-def _small_files(plan: Plan, folder: Path, control: Control) -> list[dict[str, Any]]:
+def _write_small_files(plan: Plan, folder: Path, control: Control) -> list[dict[str, Any]]:
     """Index and copies; config.json with the dtype that the weights now have."""
     lines = [write_small(folder / INDEX, plan.index)] if plan.index else []
     with closing(Reader(control)) as reader:
         for file in plan.copies:
-            parts = _parts(plan.first.folder, file, reader, control)
+            parts = _read_parts(plan.first.folder, file, reader, control)
             if file.name == "config.json" and plan.options["method"] == "add":
-                data = _with_dtype(b"".join(bytes(part) for part in parts), plan.dtype_name, file.size)
+                raw, data = b"".join(bytes(part) for part in parts), None
+                with suppress(Refusal):
+                    data = with_dtype(raw, plan.dtype_name)
+                if data is None or len(data) != file.size:
+                    raise Failure("The input config.json was changed under way; nothing was made of it.")
                 lines.append(write_small(folder / file.name, data))
             else:
                 lines.append(write_parts(folder / file.name, file.size, parts))
     return lines
 
 
-def _with_dtype(raw: bytes, name: str, size: int) -> bytes:
-    with suppress(Refusal):
-        data = with_dtype(raw, name)
-        if len(data) == size:
-            return data
-    raise Failure("The input config.json was changed under way; nothing was made of it.")
-
-
-def _parts(folder: Path, file: Copy, reader: Reader, control: Control) -> Iterator[memoryview]:
+def _read_parts(folder: Path, file: Copy, reader: Reader, control: Control) -> Iterator[memoryview]:
     """The file as long as it was planned. It may be of any size, so one piece of memory holds each part in turn."""
     try:
         path = str(inner_file(folder, file.name))
@@ -96,23 +88,20 @@ def _parts(folder: Path, file: Copy, reader: Reader, control: Control) -> Iterat
         yield view
 
 
-def _statistics(plan: Plan, seen: dict[str, Any]) -> dict[str, Any]:
-    """What was seen of a tensor, the same in whatever order: nothing of an empty one; of bytes nothing is counted."""
-    if plan.options["method"] == "xor":
-        return {}
-    return {"non_finite": seen.get("non_finite", 0), "min": seen.get("min"), "max": seen.get("max")}
-
-
 def _tensor_facts(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rule of each tensor and what was seen of it: nothing of an empty one; of bytes nothing is counted."""
     counts = {name: seen for record in records for name, seen in record["tensors"].items()}
-    return {
-        task.name: {"rule": task.rule, **_statistics(plan, counts.get(task.name, {}))}
-        for shard in plan.shards
-        for task in shard.tasks
-    }
+    facts: dict[str, Any] = {}
+    for task in (task for shard in plan.shards for task in shard.tasks):
+        facts[task.name] = {"rule": task.rule}
+        if plan.options["method"] != "xor":
+            seen = counts.get(task.name, {})
+            facts[task.name]["non_finite"] = seen.get("non_finite", 0)
+            facts[task.name] |= {"min": seen.get("min"), "max": seen.get("max")}
+    return facts
 
 
-def _facts(
+def _manifest_facts(
     plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: ParameterSum | None
 ) -> dict[str, Any]:
     """The manifest's content; make_diff adds the base's digests and the check of its round trip."""

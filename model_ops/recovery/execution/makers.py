@@ -86,19 +86,19 @@ class Staged:
     def start(self, slot: Slot, block: Block) -> None:
         """Queue the block's way to the device, there, and back."""
         twin = self._twins[slot.number]
-        self._copy_in.submit(partial(_copy, slot.inputs, twin.inputs, 0, block.input_size))
+        self._copy_in.submit(partial(_copy_range, slot.inputs, twin.inputs, 0, block.input_size))
         self._work.wait(self._copy_in.record())
-        self._work.submit(partial(self._combine, twin, block))
+        self._work.submit(partial(self._combine_there, twin, block))
         self._copy_out.wait(self._work.record())
-        self._copy_out.submit(partial(_copy, twin.out, slot.out, len(block.header), block.size))
-        self._copy_out.submit(partial(_copy, twin.out, slot.out, self._seen_at, self._seen_end(block)))
+        self._copy_out.submit(partial(_copy_range, twin.out, slot.out, len(block.header), block.size))
+        self._copy_out.submit(partial(_copy_range, twin.out, slot.out, self._seen_at, self._seen_end(block)))
         twin.left = self._copy_out.record()
 
     def finish(self, slot: Slot, block: Block) -> None:
         """Wait for the block, and count what was seen."""
         self._twins[slot.number].left.synchronize()
         slot.out_view[: len(block.header)] = block.header
-        seen = self._seen(slot.out, block).tolist()
+        seen = self._seen_numbers(slot.out, block).tolist()
         if self._combiner.is_finite(block, seen):
             self._combiner.tally(block, seen, slot.out, self.counts)
         else:
@@ -110,12 +110,12 @@ class Staged:
         for stream in (self._copy_in, self._work, self._copy_out):
             stream.record().synchronize()
 
-    def _combine(self, twin: _Twin, block: Block) -> None:
+    def _combine_there(self, twin: _Twin, block: Block) -> None:
         seen = self._combiner.combine(block, twin.inputs, twin.out)
         if seen:
-            self._seen(twin.out, block).copy_(torch.cat(seen))
+            self._seen_numbers(twin.out, block).copy_(torch.cat(seen))
 
-    def _seen(self, out: torch.Tensor, block: Block) -> torch.Tensor:
+    def _seen_numbers(self, out: torch.Tensor, block: Block) -> torch.Tensor:
         return out[self._seen_at : self._seen_end(block)].view(torch.float32)
 
     def _seen_end(self, block: Block) -> int:
@@ -144,6 +144,6 @@ def open_maker(
         yield staged
 
 
-def _copy(source: torch.Tensor, target: torch.Tensor, start: int, stop: int) -> None:
+def _copy_range(source: torch.Tensor, target: torch.Tensor, start: int, stop: int) -> None:
     """Without waiting, where the host's side is page-locked."""
     target[start:stop].copy_(source[start:stop], non_blocking=True)

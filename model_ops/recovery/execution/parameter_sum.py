@@ -8,10 +8,9 @@ from typing import Any
 
 from model_ops.recovery.checkpoints.ties import names_of
 from model_ops.recovery.errors import Failure
-from model_ops.recovery.execution.buffer_sums import Gap, gaps
+from model_ops.recovery.execution.buffer_sums import gaps
 from model_ops.recovery.formats.reading import Reader
 from model_ops.recovery.formats.tensors import TensorRef
-from model_ops.recovery.planning.expected_sum import ExpectedSum
 from model_ops.recovery.planning.plan import Plan
 from model_ops.recovery.system.control import Control
 
@@ -31,33 +30,26 @@ def check_parameter_sum(plan: Plan, records: list[dict[str, Any]], control: Cont
     expected = plan.expected
     if expected is None:
         return None
+    # Each tensor of the diff's state dict, a tied one once for each of its names.
+    times = {tie.written: len(tie.names) for tie in plan.first.ties}
+    totals: list[float] = []
+    for record in records:
+        for name, seen in record["tensors"].items():
+            if name in times or name in plan.first.tensors:
+                totals += [seen["total"]] * times.get(name, 1)
     with contextlib.closing(Reader(control)) as reader:
-        found = sum(_counted(plan, records)) + _sum_of_dropped(plan, reader)
+        found = sum(totals) + _sum_of_dropped(plan, reader)
         if expected.fits(found):
             return ParameterSum(found)
-        for gap in gaps(plan, lambda ref: _sum(ref, reader)):
+        for gap in gaps(plan, lambda ref: _sum_values(ref, reader)):
             if expected.fits(found + gap.value):
-                return ParameterSum(found, _note(expected, gap))
+                note = f"{expected.source} also counts {gap.what}, {gap.value:.6g} in all; with them the sum fits."
+                return ParameterSum(found, note)
     raise Failure(
         f"The recovered parameters add up to {found!r}, but {expected.source} says {expected.value!r} (within "
         f"{expected.tolerance!r}), so the base, the diff or that number is wrong; use the very files that the publisher "
         f"names, or {expected.way_out} to go on without this check."
     )
-
-
-def _note(expected: ExpectedSum, gap: Gap) -> str:
-    return f"{expected.source} also counts {gap.what}, {gap.value:.6g} in all; with them the sum fits."
-
-
-def _counted(plan: Plan, records: list[dict[str, Any]]) -> list[float]:
-    """Each tensor of the diff's state dict, a tied one once for each of its names."""
-    times = {tie.written: len(tie.names) for tie in plan.first.ties}
-    result: list[float] = []
-    for record in records:
-        for name, seen in record["tensors"].items():
-            if name in times or name in plan.first.tensors:
-                result += [seen["total"]] * times.get(name, 1)
-    return result
 
 
 def _sum_of_dropped(plan: Plan, reader: Reader) -> float:
@@ -66,11 +58,11 @@ def _sum_of_dropped(plan: Plan, reader: Reader) -> float:
     for name in plan.dropped:
         mine = None if name in names_of(plan.first.ties) else plan.first.tensors.get(name)
         theirs = plan.base.tensors.get(name) if mine else None
-        total += sum(_sum(ref, reader) for ref in (mine, theirs) if ref)
+        total += sum(_sum_values(ref, reader) for ref in (mine, theirs) if ref)
     return total
 
 
-def _sum(ref: TensorRef, reader: Reader) -> float:
+def _sum_values(ref: TensorRef, reader: Reader) -> float:
     import torch
 
     from model_ops.recovery.formats.torch_dtypes import TORCH

@@ -52,12 +52,13 @@ def run_shard(
     blocks = cut(shard, ITEM_SIZE[plan.dtype], buffers.block_size, together=together)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(contextlib.closing(Reader(control)))
-        arithmetic = _arithmetic(plan, shard, reader)
+        arithmetic = _prepare_arithmetic(plan, shard, reader)
         output = stack.enter_context(contextlib.closing(OutputFile(folder / shard.file, shard.size)))
         count = min(buffers.slots, len(blocks))
         maker = stack.enter_context(open_maker(arithmetic, blocks, device, count))
         digests = _BaseDigests() if plan.action == "make_diff" else None
-        checks = EntryChecks(plan) if _has_checksums(shard) else None
+        stores_checksums = any(ref.entry for task in shard.tasks for ref in (task.first, *task.terms))
+        checks = EntryChecks(plan) if stores_checksums else None
         hashes = _Pipeline(shard, blocks, maker, digests, checks, reader, output, control).run()
         output.finish()
     return {
@@ -68,12 +69,7 @@ def run_shard(
     }
 
 
-def _has_checksums(shard: ShardPlan) -> bool:
-    """Whether one of its tensors comes from a file that stores them."""
-    return any(ref.entry for task in shard.tasks for ref in (task.first, *task.terms))
-
-
-def _arithmetic(plan: Plan, shard: ShardPlan, reader: Reader) -> Arithmetic:
+def _prepare_arithmetic(plan: Plan, shard: ShardPlan, reader: Reader) -> Arithmetic:
     half_steps = plan.compat == "fastchat"
     means: dict[str, Any] = {}
     for placed in shard.tensors:
@@ -108,54 +104,51 @@ class _Pipeline:
     def run(self) -> Hashes:
         """Yield every block, in order. A second call after a failure starts at the first one."""
         try:
-            with _threads(3) as threads:
-                self._run(*threads)
+            with _single_threads(3) as threads:
+                self._run_stages(*threads)
         except BaseException:
             self.control.advance(-self.advanced, self.file)
             raise
         return self.hashes
 
-    def _run(
+    def _run_stages(
         self, reading: ThreadPoolExecutor, writing: ThreadPoolExecutor, hashing: ThreadPoolExecutor
     ) -> None:
-        fills = deque(reading.submit(self._fill, number) for number in range(len(self.slots)))
+        fills = deque(reading.submit(self._fill_slot, number) for number in range(len(self.slots)))
         started: deque[int] = deque()
 
         def hand_over() -> None:
             number = started.popleft()
-            self._finish(number, writing, hashing)
+            self._finish_block(number, writing, hashing)
             if number + len(self.slots) < len(self.blocks):
-                fills.append(reading.submit(self._fill, number + len(self.slots)))
+                fills.append(reading.submit(self._fill_slot, number + len(self.slots)))
 
         for number in range(len(self.blocks)):
             fills.popleft().result()
             self.control.check()
-            self._start(number)
+            slot, block = self.slots[number % len(self.slots)], self.blocks[number]
+            if self.digests is not None:
+                self.digests.update(slot, block)
+            self.maker.start(slot, block)
             started.append(number)
             if len(started) == self.in_flight:
                 hand_over()
         while started:
             hand_over()
         for users in self.in_use:
-            _wait(users)
+            _wait_for(users)
 
-    def _fill(self, number: int) -> None:
+    def _fill_slot(self, number: int) -> None:
         self.control.check()
         index = number % len(self.slots)
-        _wait(self.in_use[index])
+        _wait_for(self.in_use[index])
         slot = self.slots[index]
         for ref, offset, size, place in self.blocks[number].spans():
             self.reader.read_tensor(ref, offset, slot.input_view[place : place + size])
         if self.checks is not None:
             self.checks.update(self.blocks[number], slot.input_view)
 
-    def _start(self, number: int) -> None:
-        slot, block = self.slots[number % len(self.slots)], self.blocks[number]
-        if self.digests is not None:
-            self.digests.update(slot, block)
-        self.maker.start(slot, block)
-
-    def _finish(self, number: int, writing: ThreadPoolExecutor, hashing: ThreadPoolExecutor) -> None:
+    def _finish_block(self, number: int, writing: ThreadPoolExecutor, hashing: ThreadPoolExecutor) -> None:
         index, block = number % len(self.slots), self.blocks[number]
         slot = self.slots[index]
         self.maker.finish(slot, block)
@@ -194,13 +187,13 @@ class _BaseDigests:
         }
 
 
-def _wait(futures: list[Future[None]]) -> None:
+def _wait_for(futures: list[Future[None]]) -> None:
     for future in futures:
         future.result()
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[list[ThreadPoolExecutor]]:
+def _single_threads(count: int) -> Iterator[list[ThreadPoolExecutor]]:
     """Single threads with queues; on the way out, whatever is still queued is dropped."""
     pools = [ThreadPoolExecutor(1) for _ in range(count)]
     try:

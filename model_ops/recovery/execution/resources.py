@@ -41,20 +41,18 @@ def check_device(wanted: str) -> None:
         raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
 
 
-def _check_memory(needed: int, memory: int) -> None:
-    if memory < needed:
-        raise Refusal(
-            f"--memory {human(memory)} is too little: one shard in work needs about {human(needed)}; give at least "
-            f"{-(-needed // 10**6)}MB."
-        )
-
-
 def choose_jobs(
     shards: Sequence[ShardPlan], dtype: str, wanted: int | None, memory: int, *, devices: int = 1
 ) -> int:
     """Shards to work on at once: one a core or device, as far as there are shards and memory; at least one."""
     if wanted is not None and not 1 <= wanted <= MOST_JOBS:
         raise Refusal(f"--jobs {wanted} makes no sense; give 1 to {MOST_JOBS}.")
-    _check_memory(least_memory([shard.tasks for shard in shards], dtype), memory)
+    tasks = [shard.tasks for shard in shards]
+    needed = least_memory(tasks, dtype)
+    if memory < needed:
+        raise Refusal(
+            f"--memory {human(memory)} is too little: one shard in work needs about {human(needed)}; give at least "
+            f"{-(-needed // 10**6)}MB."
+        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(wanted or max(cores, devices), fitting_jobs([shard.tasks for shard in shards], dtype, memory))
+    return min(wanted or max(cores, devices), fitting_jobs(tasks, dtype, memory))

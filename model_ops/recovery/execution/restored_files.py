@@ -33,9 +33,9 @@ def check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
         _READERS[path.suffix](path)
         sound = path.suffix != ".bin" or _has_sound_id(path)
     except Refusal as refusal:
-        raise _failure(path.name, "no checkpoint") from refusal
+        raise _wrong_base(path.name, "no checkpoint") from refusal
     if not sound:
-        raise _failure(path.name, "a checkpoint whose contents do not fit their id")
+        raise _wrong_base(path.name, "a checkpoint whose contents do not fit their id")
 
 
 def _base_is_checkpoint(shard: ShardPlan) -> bool:
@@ -57,7 +57,7 @@ def _has_sound_id(path: Path) -> bool:
     return True
 
 
-def _failure(name: str, what: str) -> Failure:
+def _wrong_base(name: str, what: str) -> Failure:
     return Failure(
         f"{name} comes out as {what}, so this is not the very base, file for file, that the diff was made from; "
         "use the base files that the diff's publisher names, converted by the same versions of the same tools."

@@ -93,7 +93,7 @@ def unchanged_result(manifest: dict[str, Any], shards: Sequence[ShardPlan], seco
     """Of a run that found the target complete; `manifest` is the target's."""
     names = {shard.file for shard in shards}
     weights = [entry for entry in manifest["files"] if entry["path"] in names]
-    trip = manifest.get("round_trip") or {}
+    trip, note = manifest.get("round_trip") or {}, manifest.get("parameter_sum_note")
     return Result(
         seconds=round(seconds, 3),
         bytes_read=0,
@@ -105,7 +105,7 @@ def unchanged_result(manifest: dict[str, Any], shards: Sequence[ShardPlan], seco
         values=trip.get("values"),
         not_restored=trip.get("not_restored"),
         parameter_sum=manifest.get("parameter_sum"),
-        sum_note=_text(manifest.get("parameter_sum_note")),
+        sum_note=note if isinstance(note, str) else None,  # the manifest may be a stranger's
         already_there=True,
     )
 
@@ -131,11 +131,6 @@ def round_trip(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _shard_line(entry: dict[str, Any]) -> dict[str, Any]:
     return {"file": entry["path"], "bytes": entry["size"], "sha256": entry["sha256"]}
-
-
-def _text(value: Any) -> str | None:
-    """Return a text of a manifest, which may be a stranger's."""
-    return value if isinstance(value, str) else None
 
 
 def _peak_rss() -> int:

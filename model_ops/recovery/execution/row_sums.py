@@ -46,19 +46,15 @@ class Cascade:
         whole = len(block) // self.step * self.step
         steps = block[:whole].reshape(-1, self.step, block.shape[1])
         for total in np.add.reduce(steps, axis=1, initial=0):
-            self._carry(total)
+            self._done += self.step
+            self._levels[1] += total
+            for level in range(1, _LEVELS - 1):  # a level that is full is added to the one above it
+                if self._done & ((self.step - 1) << (level * self._power)):
+                    break
+                self._levels[level + 1] += self._levels[level]
+                self._levels[level] = 0
         for row in block[whole:]:
             self._levels[0] += row
-
-    def _carry(self, total: Floats) -> None:
-        """Add the sum of one step to level 1, and a level that is full to the one above it."""
-        self._done += self.step
-        self._levels[1] += total
-        for level in range(1, _LEVELS - 1):
-            if self._done & ((self.step - 1) << (level * self._power)):
-                return
-            self._levels[level + 1] += self._levels[level]
-            self._levels[level] = 0
 
     def total(self) -> Floats:
         """Return the sum of all rows, of shape [columns]."""
@@ -102,15 +98,22 @@ def find_group(rows: int) -> int | None:
 
     Compared once per process for each length of a step: about 20 ms, and longer only over half a million rows.
     """
-    return _find_group(cascade_step(rows))
+    return _group_for_step(cascade_step(rows))
 
 
 @cache
-def _find_group(step: int) -> int | None:
-    return next((group for group in GROUPS if all(_agrees(values, group) for values in _samples(step))), None)
+def _group_for_step(step: int) -> int | None:
+    return next(
+        (
+            group
+            for group in GROUPS
+            if all(_agrees_with_torch(values, group) for values in _sample_matrices(step))
+        ),
+        None,
+    )
 
 
-def _samples(step: int) -> Iterator[torch.Tensor]:
+def _sample_matrices(step: int) -> Iterator[torch.Tensor]:
     """Yield matrices of normal values. One that is long enough for longer steps repeats a row, so it takes no memory."""
     generator = torch.Generator().manual_seed(7)
     for columns in _COLUMNS:
@@ -121,7 +124,7 @@ def _samples(step: int) -> Iterator[torch.Tensor]:
         yield torch.randn(1, max(GROUPS) + NARROWEST, generator=generator).expand(rows, -1)
 
 
-def _agrees(values: torch.Tensor, group: int) -> bool:
+def _agrees_with_torch(values: torch.Tensor, group: int) -> bool:
     """Compare sum and mean, bit for bit, with torch's own."""
     rows, columns = values.shape
     sums, most = RowSum(rows, columns, group), STREAMS * 1024

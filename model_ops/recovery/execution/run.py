@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,34 +108,29 @@ def _carry_out(work: _Work) -> Result:
     """The steps of a run, in their order."""
     _check_outside(work)
     work.control.bytes_total = sum(shard.size for shard in work.shards)
+    identity = work.plan.strict_identity
     there = _already_there(work)
     if there is not None:
-        _clear_leftovers(work)
+        if partial_folder(work.target).exists():  # left by a run that was killed after its rename
+            with suppress(Refusal), open_partial(work.target, identity, work.control, whole=True) as partial:
+                partial.discard_if_alone()
         return there
     jobs = _choose_early(work)
-    with _opened(work) as partial:
-        there = _already_there(work)  # by someone whom we waited for
-        if there is not None:
-            partial.discard_if_alone()
-            return there
-        let_go = _prepare(work, partial, jobs) if partial.alone else 0
-        records, used = _make_shards(work, partial, _choose_late(work, partial, jobs))
-        _drop_inputs(work)
-        parameter_sum = _finish(work, partial, records) if work.whole else None
+    with open_partial(work.target, identity, work.control, whole=work.whole) as partial:
+        try:
+            there = _already_there(work)  # by someone whom we waited for
+            if there is not None:
+                partial.discard_if_alone()
+                return there
+            let_go = _prepare_folder(work, partial, jobs) if partial.alone else 0
+            records, used = _make_shards(work, partial, _choose_late(work, partial, jobs))
+            parameter_sum = _finish_target(work, partial, records) if work.whole else None
+        except Refusal:
+            partial.discard_if_empty()  # leave no folder that was not there before
+            raise
     work.control.tick(final=True)
     result = made_result(work.plan, records, work.control, used, parameter_sum, work.clock.seconds)
     return replace(result, let_go=let_go or None)
-
-
-def _drop_inputs(work: _Work) -> None:
-    """One shard's read-ahead brings back what another has read and dropped; siblings of a shard may still read."""
-    if work.whole:
-        for checkpoint, files in (
-            (work.plan.base, work.plan.base_files),
-            (work.plan.first, work.plan.first_files),
-        ):
-            for file in files:
-                drop_file(checkpoint.folder / file.name)
 
 
 def _check_outside(work: _Work) -> None:
@@ -160,29 +155,14 @@ def _choose_early(work: _Work) -> int:
     if work.device.startswith("cuda"):  # named, so it must be there
         work.clock.import_torch()
         work.devices.count()
-    elif not _is_all_made(work):
-        check_torch()
+    else:
+        finished = has_finished(work.target, work.plan.strict_identity, work.shards)
+        if not finished or (work.whole and work.plan.expected):  # torch has something to do
+            check_torch()
     return choose_jobs(work.shards, work.plan.dtype, work.jobs, work.memory)
 
 
-def _is_all_made(work: _Work) -> bool:
-    """Whether torch has nothing to do any more."""
-    finished = has_finished(work.target, work.plan.strict_identity, work.shards)
-    return finished and not (work.whole and work.plan.expected)
-
-
-@contextmanager
-def _opened(work: _Work) -> Iterator[Partial]:
-    """The partial folder; after a refusal none is left that was not there before."""
-    with open_partial(work.target, work.plan.strict_identity, work.control, whole=work.whole) as partial:
-        try:
-            yield partial
-        except Refusal:
-            partial.discard_if_empty()
-            raise
-
-
-def _prepare(work: _Work, partial: Partial, jobs: int) -> int:
+def _prepare_folder(work: _Work, partial: Partial, jobs: int) -> int:
     """Alone in the folder: make it ours and do the last checks; returns how many files of another plan were let go."""
     let_go = partial.adopt({shard.file for shard in work.plan.shards})
     check_disk(work.plan, work.target, already=partial.kept_bytes(work.plan.shards))
@@ -207,14 +187,21 @@ def _choose_late(work: _Work, partial: Partial, jobs: int) -> int:
 
 
 def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[str, Any]], set[str]]:
-    """Their records in order, and the devices that were used."""
+    """Their records in order, and the devices that were used; a shard that is finished already is kept."""
     work.control.end_in_order()
     used: set[str] = set()
 
     def make(shard: ShardPlan) -> dict[str, Any]:
         work.control.check()
         with partial.shard_lock(shard, work.control):
-            record = _make_shard(work, partial, shard, used)
+            record = partial.finished(shard, work.control, work.run_id)
+            if record is not None:
+                work.control.advance(shard.size, shard.file)
+            else:
+                record = work.devices.make(work.plan, shard, partial.result, work.control)
+                used.add(record["device"])
+                check_inputs(work.plan)  # what was made of others must not be taken for finished later
+                partial.record(shard, record, work.run_id)
         check_shard(work.plan, shard, record, partial.result, work.non_finite)
         return record
 
@@ -224,21 +211,16 @@ def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[st
     return records, used or {"none"}
 
 
-def _make_shard(work: _Work, partial: Partial, shard: ShardPlan, used: set[str]) -> dict[str, Any]:
-    """The record of a shard; one that is finished already is kept."""
-    record = partial.finished(shard, work.control, work.run_id)
-    if record is not None:
-        work.control.advance(shard.size, shard.file)
-        return record
-    record = work.devices.make(work.plan, shard, partial.result, work.control)
-    used.add(record["device"])
-    check_inputs(work.plan)  # what was made of others must not be taken for finished later
-    partial.record(shard, record, work.run_id)
-    return record
-
-
-def _finish(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> ParameterSum | None:
+def _finish_target(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> ParameterSum | None:
     """All is made: the rest beside it, and the rename; returns the sum of the parameters if one was expected."""
+    # One shard's read-ahead brings back what another has read and dropped. A run of some shards alone does not drop
+    # it: its siblings may still read.
+    for folder, files in (
+        (work.plan.base.folder, work.plan.base_files),
+        (work.plan.first.folder, work.plan.first_files),
+    ):
+        for file in files:
+            drop_file(folder / file.name)
     partial.close_off(work.control)
     check_open_entries(work.plan, records, work.control)
     parameter_sum = write_rest(work.plan, records, partial.result, work.control)
@@ -256,12 +238,3 @@ def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:
             f"--only {unknown[0]!r} is not a weight file of this plan; plan --json lists its files."
         )
     return tuple(shard for shard in plan.shards if not only or shard.file in only)
-
-
-def _clear_leftovers(work: _Work) -> None:
-    """Of a run that was killed after its rename."""
-    if not partial_folder(work.target).exists():
-        return
-    identity = work.plan.strict_identity
-    with suppress(Refusal), open_partial(work.target, identity, work.control, whole=True) as partial:
-        partial.discard_if_alone()

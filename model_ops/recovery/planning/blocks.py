@@ -61,7 +61,7 @@ class Piece:
         return self.inputs[-1] + self.count * last.item_size
 
     @cached_property
-    def _ends(self) -> list[int]:
+    def _member_ends(self) -> list[int]:
         """Where each member ends, in elements of the piece."""
         return list(accumulate(member.elements for member in self.members))
 
@@ -70,8 +70,8 @@ class Piece:
         if len(self.members) == 1:
             return [(self.task.name, 0, count)]
         found, position = [], start
-        for number in range(bisect_right(self._ends, start), len(self.members)):
-            end = min(self._ends[number], start + count)
+        for number in range(bisect_right(self._member_ends, start), len(self.members)):
+            end = min(self._member_ends[number], start + count)
             found.append((self.members[number].task.name, position - start, end - position))
             position = end
             if position == start + count:
@@ -112,22 +112,17 @@ class Block:
     def spans(self) -> Iterator[tuple[TensorRef, int, int, int]]:
         """(tensor, position in its file, bytes, place in the input buffer) of what is read at once: neighbours together."""
         span: tuple[TensorRef, int, int, int] | None = None
-        for piece in self.pieces:
-            for read in piece.reads():
-                if span and _follows(span, read):
-                    span = (*span[:2], span[2] + read[2], span[3])
+        for read in (read for piece in self.pieces for read in piece.reads()):
+            if span:
+                ref, offset, size, place = span
+                same_file = ref.path == read[0].path and ref.packed is None
+                if same_file and offset + size == read[1] and place + size == read[3]:
+                    span = (ref, offset, size + read[2], place)
                     continue
-                if span:
-                    yield span
-                span = read
+                yield span
+            span = read
         if span:
             yield span
-
-
-def _follows(span: tuple[TensorRef, int, int, int], read: tuple[TensorRef, int, int, int]) -> bool:
-    """Whether a range continues another one, in its file and in the buffer."""
-    same_file = span[0].path == read[0].path and span[0].packed is None
-    return same_file and span[1] + span[2] == read[1] and span[3] + span[2] == read[3]
 
 
 def cut(
@@ -136,12 +131,12 @@ def cut(
     """All blocks of a shard in file order; with `together`, tensors in a row that are made alike share a piece."""
     starts = [placed.offset for placed in shard.tensors]
     return [
-        _block(shard, starts, item_size, offset, min(block_size, shard.size - offset), together)
+        _cut_block(shard, starts, item_size, offset, min(block_size, shard.size - offset), together)
         for offset in range(0, shard.size, block_size)
     ]
 
 
-def _block(
+def _cut_block(
     shard: ShardPlan, starts: list[int], item_size: int, offset: int, size: int, together: bool
 ) -> Block:
     pieces: list[Piece] = []
@@ -155,13 +150,13 @@ def _block(
         item = ITEM_SIZE[placed.task.whole] if placed.task.whole else item_size
         member = Member(placed.task, (begin - placed.offset) // item, (end - begin) // item)
         if members and not (together and _are_alike(members[-1].task, member.task)):
-            pieces.append(_piece(members, position, place))
-            place, members = _aligned(pieces[-1].inputs_end), []
+            pieces.append(_build_piece(members, position, place))
+            place, members = _align_up(pieces[-1].inputs_end), []
         if not members:
             position = begin - offset
         members.append(member)
     if members:
-        pieces.append(_piece(members, position, place))
+        pieces.append(_build_piece(members, position, place))
     return Block(offset, size, shard.header[offset : offset + size], tuple(pieces))
 
 
@@ -178,22 +173,18 @@ def _are_alike(task: TensorTask, other: TensorTask) -> bool:
     )
 
 
-def _piece(members: list[Member], position: int, place: int) -> Piece:
+def _build_piece(members: list[Member], position: int, place: int) -> Piece:
     task, start, _ = members[0]
     count = sum(member.elements for member in members)
     inputs = []
     for ref in (task.first, *task.terms):
         inputs.append(place)
-        place = _aligned(place + count * ref.item_size)
-    return Piece(tuple(members), count, position, tuple(inputs), _existing(task, start, count))
+        place = _align_up(place + count * ref.item_size)
+    from_base = count
+    if task.terms and task.fill is not None:  # new rows come after all old ones
+        from_base = max(0, min(count, task.terms[0].elements - start))
+    return Piece(tuple(members), count, position, tuple(inputs), from_base)
 
 
-def _existing(task: TensorTask, start: int, count: int) -> int:
-    """How many of the piece's elements the base has; new rows come after all old ones."""
-    if not task.terms or task.fill is None:
-        return count
-    return max(0, min(count, task.terms[0].elements - start))
-
-
-def _aligned(place: int) -> int:
+def _align_up(place: int) -> int:
     return -(-place // _ALIGN) * _ALIGN

@@ -29,7 +29,7 @@ def panels(ref: TensorRef) -> list[tuple[int, int]]:
     rows, columns = ref.shape
     most = max(_PANEL_GROUP, _WIDEST // (4 * STREAMS * cascade_step(rows)) // _PANEL_GROUP * _PANEL_GROUP)
     width = -(-columns // -(-columns // most))
-    return _cut(columns, -(-width // _PANEL_GROUP) * _PANEL_GROUP)
+    return _cut_columns(columns, -(-width // _PANEL_GROUP) * _PANEL_GROUP)
 
 
 def rows_at_once(rows: int, row_size: int, limit: int) -> int:
@@ -48,7 +48,7 @@ def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
     if columns <= most:
         return [(0, columns)]
     width = (most - GROUP + 1) // GROUP * GROUP if columns % GROUP else most // GROUP * GROUP
-    return _cut(columns, width) if width >= GROUP else []
+    return _cut_columns(columns, width) if width >= GROUP else []
 
 
 def mean_memory(ref: TensorRef) -> int:
@@ -58,6 +58,6 @@ def mean_memory(ref: TensorRef) -> int:
     return min(MEAN_MEMORY, small) + 2 * 4 * columns
 
 
-def _cut(columns: int, width: int) -> list[tuple[int, int]]:
+def _cut_columns(columns: int, width: int) -> list[tuple[int, int]]:
     starts = [start for start in range(0, columns, width) if start == 0 or columns - start >= GROUP]
     return list(zip(starts, [*starts[1:], columns], strict=True))

@@ -63,37 +63,25 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
     if not isinstance(options, dict) or not isinstance(tensors, dict):
         raise Refusal(f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks.")
     _check_files(folder, manifest["files"])
-    method = _known(options, "method", METHODS)
+    method = _known_choice(options, "method", METHODS)
     if method == "xor":
         return DiffFacts("xor", None, None, _tensor_facts(tensors, ("U8",)))
-    policy = _known(options, "resize_policy", (None, *RESIZE_POLICIES))
-    return DiffFacts(
-        "add",
-        _known(options, "compat", tuple(COMPATS)),
-        policy,
-        _tensor_facts(tensors, (*ADDABLE, *WHOLE)),
-        tied=_tied(options.get("tied")),
-        diff_only=_known(options, "diff_only", (None, *DIFF_ONLY)),
-        rules=_rules(manifest.get("tensors")),
-    )
-
-
-def _rules(tensors: Any) -> dict[str, str]:
-    """Return tensor -> the rule it was made by, as far as the manifest says it."""
-    table = tensors if isinstance(tensors, dict) else {}
-    rules = {name: entry.get("rule") for name, entry in table.items() if isinstance(entry, dict)}
-    return {name: rule for name, rule in rules.items() if isinstance(rule, str)}
-
-
-def _tied(value: Any) -> str | None:
-    """Return what the maker said of ties, checked."""
-    if value is not None and not isinstance(value, str):
-        raise Refusal(
-            f"The diff's {MANIFEST} says of tied tensors what is not understood: {str(value)[:100]!r}."
-        )
-    if value is not None:
-        parse_tied(value)
-    return value
+    policy = _known_choice(options, "resize_policy", (None, *RESIZE_POLICIES))
+    compat = _known_choice(options, "compat", tuple(COMPATS))
+    base_tensors = _tensor_facts(tensors, (*ADDABLE, *WHOLE))
+    tied = options.get("tied")
+    if tied is not None:
+        if not isinstance(tied, str):
+            raise Refusal(
+                f"The diff's {MANIFEST} says of tied tensors what is not understood: {str(tied)[:100]!r}."
+            )
+        parse_tied(tied)
+    diff_only = _known_choice(options, "diff_only", (None, *DIFF_ONLY))
+    made = manifest.get("tensors")
+    table = made if isinstance(made, dict) else {}
+    said = {name: entry.get("rule") for name, entry in table.items() if isinstance(entry, dict)}
+    rules = {name: rule for name, rule in said.items() if isinstance(rule, str)}
+    return DiffFacts("add", compat, policy, base_tensors, tied, diff_only, rules)
 
 
 def _check_files(folder: Path, entries: list[Any]) -> None:
@@ -114,7 +102,7 @@ def _check_files(folder: Path, entries: list[Any]) -> None:
             )
 
 
-def _known(options: dict[str, Any], name: str, values: tuple[str | None, ...]) -> Any:
+def _known_choice(options: dict[str, Any], name: str, values: tuple[str | None, ...]) -> Any:
     value = options.get(name)
     if (value is not None and not isinstance(value, str)) or value not in values:
         raise Refusal(
@@ -124,28 +112,27 @@ def _known(options: dict[str, Any], name: str, values: tuple[str | None, ...]) -
 
 
 def _tensor_facts(tensors: dict[str, Any], dtypes: tuple[str, ...]) -> dict[str, TensorFact]:
-    return {name: _tensor_fact(name, fact, dtypes) for name, fact in tensors.items()}
-
-
-def _tensor_fact(name: str, fact: Any, dtypes: tuple[str, ...]) -> TensorFact:
-    table = fact if isinstance(fact, dict) else {}
-    dtype, shape, sha256 = table.get("dtype"), table.get("shape"), table.get("sha256")
-    sound = (
-        name.isprintable()
-        and isinstance(dtype, str)
-        and dtype in dtypes
-        and isinstance(shape, list)
-        and len(shape) <= _MOST_DIMENSIONS
-        and all(type(size) is int and 0 <= size < 2**63 for size in shape)
-        and isinstance(sha256, str)
-        and _SHA256.fullmatch(sha256)
-    )
-    if not sound:
-        raise Refusal(
-            f"The diff's {MANIFEST} is damaged at the base tensor {name[:200]!r}; take it away to go on without "
-            "its checks."
+    facts: dict[str, TensorFact] = {}
+    for name, fact in tensors.items():
+        table = fact if isinstance(fact, dict) else {}
+        dtype, shape, sha256 = table.get("dtype"), table.get("shape"), table.get("sha256")
+        sound = (
+            name.isprintable()
+            and isinstance(dtype, str)
+            and dtype in dtypes
+            and isinstance(shape, list)
+            and len(shape) <= _MOST_DIMENSIONS
+            and all(type(size) is int and 0 <= size < 2**63 for size in shape)
+            and isinstance(sha256, str)
+            and _SHA256.fullmatch(sha256)
         )
-    return TensorFact(table["dtype"], tuple(table["shape"]), table["sha256"])
+        if not sound:
+            raise Refusal(
+                f"The diff's {MANIFEST} is damaged at the base tensor {name[:200]!r}; take it away to go on without "
+                "its checks."
+            )
+        facts[name] = TensorFact(table["dtype"], tuple(table["shape"]), table["sha256"])
+    return facts
 
 
 def check_headers(facts: dict[str, TensorFact], base: Checkpoint) -> None:

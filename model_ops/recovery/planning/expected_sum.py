@@ -61,12 +61,8 @@ def find_expected_sum(diff: Path, options: Options) -> ExpectedSum | None:
     path = diff / SUM_FILE
     if not path.exists() and not path.is_symlink():
         return None
-    value = _read_number(inner_file(diff, SUM_FILE))
-    return ExpectedSum(value, abs(value) * _RELATIVE, SUM_FILE)
-
-
-def _read_number(path: Path) -> float:
+    path = inner_file(diff, SUM_FILE)
     with contextlib.suppress(OSError, ValueError):
         if path.stat().st_size <= _LONGEST and math.isfinite(value := float(path.read_bytes())):
-            return value
+            return ExpectedSum(value, abs(value) * _RELATIVE, SUM_FILE)
     raise Refusal(f"{path.name} beside the diff does not hold one number; mend it, or take it away.")

@@ -39,7 +39,7 @@ class Growing:
             or 0 in new + old
         ):
             raise Refusal(f"{shapes}; they do not belong together.")
-        policy = self._chosen(shapes, old[0], new[0])
+        policy = self._choose_policy(shapes, old[0], new[0])
         self.resized.append(f"{name}: {old[0]} -> {new[0]} rows ({policy})")
         self._rows[name] = (old[0], new[0])
         if policy == "skip":
@@ -51,33 +51,28 @@ class Growing:
     def _is_embedding(self, name: str) -> bool:
         return name in self._embeddings or any(name.endswith(f".{known}") for known in self._embeddings)
 
-    def _chosen(self, shapes: str, old: int, new: int) -> str:
-        if (self.policy == "cut") != (new < old):
-            raise Refusal(self._wrong_way(shapes, old, new))
+    def _choose_policy(self, shapes: str, old: int, new: int) -> str:
+        if new < old and self.policy != "cut":
+            raise Refusal(
+                f"{shapes}, {old - new} rows more, as a base has whose vocabulary is padded. If the"
+                f" {new} first rows were used to make the diff, pass --resize-policy cut."
+            )
+        if new >= old and self.policy == "cut":
+            raise Refusal(
+                f"{shapes}, so there is nothing to cut; choose another --resize-policy: mean, zero or skip."
+            )
         if self.policy == "error" or (self.policy is None and self.compat == "fastchat"):
             raise Refusal(
                 f"{shapes}, and rows are not added under this resize policy; Vicuna v0, LLaVA and most of FastChat's"
                 " relatives added rows of zeros to the base: --resize-policy zero (mean and skip are the others)."
             )
-        self._check_pad_token(shapes)
-        return self.policy or "mean"
-
-    @staticmethod
-    def _wrong_way(shapes: str, old: int, new: int) -> str:
-        if new < old:
-            return (
-                f"{shapes}, {old - new} rows more, as a base has whose vocabulary is padded. If the"
-                f" {new} first rows were used to make the diff, pass --resize-policy cut."
-            )
-        return f"{shapes}, so there is nothing to cut; choose another --resize-policy: mean, zero or skip."
-
-    def _check_pad_token(self, shapes: str) -> None:
-        """weight_diff grows the base only when its tokenizer has no padding token, and fails otherwise."""
+        # weight_diff grows the base only when its tokenizer has no padding token, and fails otherwise.
         if self.policy is None and not self.making and has_pad_token(self.base.folder):
             raise Refusal(
                 f"{shapes}, and the base's tokenizer already has a padding token, so weight_diff would not "
                 "grow it; name --resize-policy to grow it nevertheless."
             )
+        return self.policy or "mean"
 
     def check_together(self, tasks: Sequence[tuple[str, TensorRef, tuple[TensorRef, ...]]]) -> None:
         """Refuse an input embedding and an output that do not get the same number of rows: no model could load them."""

@@ -37,10 +37,10 @@ class FileIdentity:
 
 def identify(folder: Path, names: tuple[str, ...] | list[str]) -> tuple[FileIdentity, ...]:
     """The identity of each file, in the order given."""
-    return tuple(_identify(folder / name) for name in names)
+    return tuple(_identify_file(folder / name) for name in names)
 
 
-def _identify(path: Path) -> FileIdentity:
+def _identify_file(path: Path) -> FileIdentity:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

@@ -55,14 +55,16 @@ def indented(value: Any, line: str = "\n") -> str:
     """
     deeper = line + " "
     if isinstance(value, dict) and value:
-        lines = [f"{_quoted(key)}: {_leaf(each) or indented(each, deeper)}" for key, each in value.items()]
+        lines = [
+            f"{_quoted(key)}: {_encode_scalar(each) or indented(each, deeper)}" for key, each in value.items()
+        ]
         return f"{{{deeper}{(',' + deeper).join(lines)}{line}}}"
     if isinstance(value, list | tuple) and value:
-        return f"[{deeper}{(',' + deeper).join([_leaf(each) or indented(each, deeper) for each in value])}{line}]"
+        return f"[{deeper}{(',' + deeper).join([_encode_scalar(each) or indented(each, deeper) for each in value])}{line}]"
     return json.dumps(value)
 
 
-def _leaf(value: Any) -> str:
+def _encode_scalar(value: Any) -> str:
     """JSON of the commonest kinds of values, empty for any other."""
     kind = type(value)
     if kind is str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 
 from model_ops.recovery.checkpoints.buffers import is_buffer
 from model_ops.recovery.checkpoints.checkpoint import Checkpoint
@@ -43,21 +44,20 @@ def with_names_of(base: Checkpoint, first: Checkpoint) -> Checkpoint:
     weights = _weights_of(base)
     theirs = set(_weights_of(first))
     as_they_are = tuple(base.tensors)
-    if _fits(base, weights, theirs, as_they_are) or not theirs.difference(weights):
+    if _has_counterparts(base, weights, theirs, as_they_are) or not theirs.difference(weights):
         return base
     found: dict[tuple[str, ...], str] = {}
-    for rename, how in _replacements():
+    for rename, how in _possible_renames():
         renamed = tuple(name if name in theirs else rename(name) for name in base.tensors)
-        if renamed != as_they_are and _fits(base, weights, theirs, renamed):
+        if renamed != as_they_are and _has_counterparts(base, weights, theirs, renamed):
             found.setdefault(renamed, how)
     if len(found) > 1:
         raise Refusal(
             f"The base's names fit those of the {first.role} in more than one way: {', '.join(found.values())}."
         )
-    return _renamed(base, *found.popitem()) if found else base
-
-
-def _renamed(base: Checkpoint, names: tuple[str, ...], how: str) -> Checkpoint:
+    if not found:
+        return base
+    names, how = found.popitem()
     pairs = zip(names, base.tensors.values(), strict=True)
     tensors = {name: replace(ref, name=name) for name, ref in pairs}
     return replace(base, tensors=tensors, notes=(*base.notes, f"The base's names are matched with {how}."))
@@ -67,7 +67,9 @@ def _weights_of(checkpoint: Checkpoint) -> list[str]:
     return [name for name, ref in checkpoint.tensors.items() if not is_buffer(ref)]
 
 
-def _fits(base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple[str, ...]) -> bool:
+def _has_counterparts(
+    base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple[str, ...]
+) -> bool:
     """Return whether every weight has a counterpart, but for tied outputs that only one side stores."""
     if len(set(renamed)) < len(renamed):
         return False
@@ -76,23 +78,19 @@ def _fits(base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple
     return len(missing) <= 1 and len(missing) < len(weights)
 
 
-def _replacements() -> Iterator[tuple[Callable[[str], str], str]]:
+def _possible_renames() -> Iterator[tuple[Callable[[str], str], str]]:
     """Yield (function from a base name to the other side's name, description)."""
     for prefix in _PREFIXES:
         yield prefix.__add__, f"{prefix!r} in front of them"
-        yield partial(_without, prefix), f"{prefix!r} taken from their front"
+        yield methodcaller("removeprefix", prefix), f"{prefix!r} taken from their front"
     for moved in _MOVED:
         back = {new: old for old, new in moved.items()}
         for table in (moved, back):
             how = ", ".join(f"{new!r} for {old!r}" for old, new in list(table.items())[:3])
-            yield partial(_moved, table), how
+            yield partial(_replace_beginning, table), how
 
 
-def _without(prefix: str, name: str) -> str:
-    return name.removeprefix(prefix)
-
-
-def _moved(table: dict[str, str], name: str) -> str:
+def _replace_beginning(table: dict[str, str], name: str) -> str:
     """Return the name with its longest known beginning replaced."""
     old = max((old for old in table if name.startswith(old)), key=len, default="")
     return table[old] + name.removeprefix(old) if old else name

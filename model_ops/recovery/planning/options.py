@@ -59,8 +59,10 @@ class Options:
             raise Refusal(f"--diff-only {self.diff_only!r} is not known; use one of {', '.join(DIFF_ONLY)}.")
         parse_shard_size(self.max_shard_size)
         self._check_sum()
-        if self.method == "xor":
-            self._check_xor()
+        if self.method == "xor" and self.dtype is not None:
+            raise Refusal("With --method xor files come back as they were; leave --dtype out.")
+        if self.method == "xor" and self.expected_sum is not None:
+            raise Refusal("With --method xor no numbers are read; leave --expected-sum out.")
 
     def _check_sum(self) -> None:
         if self.sum_tolerance is not None and self.expected_sum is None:
@@ -69,12 +71,6 @@ class Options:
             raise Refusal(f"The expected sum {self.expected_sum} is not a finite number.")
         if self.sum_tolerance is not None and not 0 <= self.sum_tolerance < math.inf:
             raise Refusal(f"The tolerance {self.sum_tolerance} of the sum is not a number from 0 on.")
-
-    def _check_xor(self) -> None:
-        if self.dtype is not None:
-            raise Refusal("With --method xor files come back as they were; leave --dtype out.")
-        if self.expected_sum is not None:
-            raise Refusal("With --method xor no numbers are read; leave --expected-sum out.")
 
     def chosen(self) -> dict[str, Any]:
         """What differs from the defaults and has an effect: equal for equal wishes, `Options(**chosen)` again."""

@@ -160,7 +160,22 @@ class Plan:
             "base": _input_facts(self.base, self.base_files),
             self.first.role: _input_facts(self.first, self.first_files),
             "files": [{"file": name, "bytes": size} for name, size in self.files],
-            "shards": [_shard_facts(shard, self.dtype) for shard in self.shards],
+            "shards": [
+                {
+                    "file": shard.file,
+                    "bytes": shard.size,
+                    "tensors": [
+                        {
+                            "name": task.name,
+                            "rule": task.rule,
+                            "dtype": task.whole or self.dtype,
+                            "shape": list(task.shape),
+                        }
+                        for task in shard.tasks
+                    ],
+                }
+                for shard in self.shards
+            ],
             "resized": list(self.resized),
             "dropped": list(self.dropped),
             "notes": list(self.notes),
@@ -174,7 +189,32 @@ class Plan:
 
     def summary(self) -> str:
         """The plan in a few lines for a person."""
-        return "\n".join(one_line(line) for line in _summary_lines(self))
+        how = f"{self.compat} arithmetic" if self.options["method"] == "add" else "exclusive or of files"
+        weights, others = len(self.shards), len(self.files) - len(self.shards)
+        lines = [
+            _input_line(self.base, self.base_files),
+            _input_line(self.first, self.first_files),
+            f"{self.action}: {how}, written as {self.dtype_name} in {weights} weight file(s) and {others} other(s)",
+            *_first_lines("written", [f"{name}, {human(size)}" for name, size in self.files]),
+            *_first_lines("grown", self.resized),
+            *_first_lines("dropped", self.dropped),
+            *_first_lines("note", self.notes),
+        ]
+        if self.action == "recover":
+            checks = []  # how it is known that base and diff belong together
+            if self.base_tensors:
+                checks.append("checked against the diff's manifest before anything is written")
+            if self.expected:
+                checks.append(f"{self.expected.describe()}, compared before the result becomes visible")
+            if not checks:
+                hint = "; compare the base files with the checksums that the publisher lists"
+                checks.append(f"not named by the diff{hint if self.options['method'] == 'xor' else ''}")
+            lines += [f"identity of the base: {check}" for check in checks]
+        lines += [
+            f"reads {human(self.bytes_to_read)}, writes {human(self.bytes_to_write)}",
+            f"needs {human(self.disk_needed)} of free disk and at most about {human(self.peak_memory)} of memory",
+        ]
+        return "\n".join(map(one_line, lines))
 
 
 def _input_facts(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> dict[str, Any]:
@@ -187,43 +227,6 @@ def _input_facts(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> dic
     }
 
 
-def _shard_facts(shard: ShardPlan, dtype: str) -> dict[str, Any]:
-    return {
-        "file": shard.file,
-        "bytes": shard.size,
-        "tensors": [
-            {
-                "name": placed.task.name,
-                "rule": placed.task.rule,
-                "dtype": placed.task.whole or dtype,
-                "shape": list(placed.task.shape),
-            }
-            for placed in shard.tensors
-        ],
-    }
-
-
-def _summary_lines(plan: Plan) -> list[str]:
-    how = f"{plan.compat} arithmetic" if plan.options["method"] == "add" else "exclusive or of files"
-    weights, others = len(plan.shards), len(plan.files) - len(plan.shards)
-    lines = [
-        _input_line(plan.base, plan.base_files),
-        _input_line(plan.first, plan.first_files),
-        f"{plan.action}: {how}, written as {plan.dtype_name} in {weights} weight file(s) and {others} other(s)",
-        *_some("written", [f"{name}, {human(size)}" for name, size in plan.files]),
-        *_some("grown", plan.resized),
-        *_some("dropped", plan.dropped),
-        *_some("note", plan.notes),
-    ]
-    if plan.action == "recover":
-        lines += [f"identity of the base: {known}" for known in _identity_checks(plan)]
-    return [
-        *lines,
-        f"reads {human(plan.bytes_to_read)}, writes {human(plan.bytes_to_write)}",
-        f"needs {human(plan.disk_needed)} of free disk and at most about {human(plan.peak_memory)} of memory",
-    ]
-
-
 def _input_line(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> str:
     kinds = "/".join(INPUT_NAMES.get(dtype, dtype) for dtype in checkpoint.dtypes)
     size = human(sum(file.size for file in files))
@@ -233,23 +236,11 @@ def _input_line(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> str:
     )
 
 
-def _some(word: str, entries: Sequence[str]) -> list[str]:
+def _first_lines(word: str, entries: Sequence[str]) -> list[str]:
     """A line for each entry; of many only the first, since the JSON has them all."""
     shown = entries if len(entries) <= _MOST_LINES else entries[: _MOST_LINES - 1]
     more = len(entries) - len(shown)
     return [*(f"{word}: {entry}" for entry in shown), *([f"{word}: and {more} more"] if more else [])]
-
-
-def _identity_checks(plan: Plan) -> list[str]:
-    """How it is known that base and diff belong together."""
-    checks = []
-    if plan.base_tensors:
-        checks.append("checked against the diff's manifest before anything is written")
-    if plan.expected:
-        checks.append(f"{plan.expected.describe()}, compared before the result becomes visible")
-    if not checks and plan.options["method"] == "xor":
-        return ["not named by the diff; compare the base files with the checksums that the publisher lists"]
-    return checks or ["not named by the diff"]
 
 
 def human(size: float) -> str:

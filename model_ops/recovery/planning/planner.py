@@ -21,7 +21,7 @@ from model_ops.recovery.formats.safetensors import build_header
 from model_ops.recovery.inspection.folder import inspect_payload, look_into
 from model_ops.recovery.inspection.notes import config_note, tokenizer_note
 from model_ops.recovery.planning.diff_facts import DiffFacts, TensorFact, check_headers, read_diff_facts
-from model_ops.recovery.planning.expected_sum import ExpectedSum, find_expected_sum
+from model_ops.recovery.planning.expected_sum import find_expected_sum
 from model_ops.recovery.planning.grown_embeddings import first_rows_alone
 from model_ops.recovery.planning.identity import identify
 from model_ops.recovery.planning.manifest import check_role
@@ -42,13 +42,19 @@ def make_plan(
     """
     folder = _open_both(base, diff, "diff", options.method)
     facts = read_diff_facts(folder)
-    _check_made_for(facts, options)
+    if facts and facts.method != options.method:
+        raise Refusal(f"The diff was made with --method {facts.method}, not with {options.method}.")
+    if facts and facts.compat and facts.compat != options.compat:
+        raise Refusal(f"The diff was made for --compat {facts.compat}, not for {options.compat}.")
     if options.method == "xor":
         plan = plan_xor("recover", base, diff, facts)
         check_headers(plan.base_tensors, plan.base)
     else:
         plan = _recover_plan(base, diff, options, facts)
-        plan = _with_sum(plan, find_expected_sum(folder, options))
+        expected = find_expected_sum(folder, options)
+        if expected is not None:  # the end of the run compares the sum of the parameters
+            asked = {"expected_sum": expected.value, "sum_tolerance": expected.tolerance}
+            plan = replace(plan, expected=expected, options={**plan.options, **asked})
     return _with_room(plan, target)
 
 
@@ -63,7 +69,7 @@ def make_diff_plan(
         return _with_room(plan_xor("make_diff", base, tuned, None), target)
     policy = options.resize_policy or ("error" if options.compat == "fastchat" else "mean")
     pair = _read_pair(base, tuned, "tuned", options)
-    return _with_room(_plan("make_diff", pair, options, policy, {}), target)
+    return _with_room(_build_plan("make_diff", pair, options, policy, {}), target)
 
 
 def _open_both(base: Path | str, first: Path | str, role: str, method: str) -> Path:
@@ -97,32 +103,21 @@ def _read_pair(base: Path | str, first: Path | str, role: str, options: Options)
     )
 
 
-def _check_made_for(facts: DiffFacts | None, options: Options) -> None:
-    """A diff made here says which method and whose arithmetic restores it."""
-    if facts and facts.method != options.method:
-        raise Refusal(f"The diff was made with --method {facts.method}, not with {options.method}.")
-    if facts and facts.compat and facts.compat != options.compat:
-        raise Refusal(f"The diff was made for --compat {facts.compat}, not for {options.compat}.")
-
-
 def _recover_plan(base: Path | str, diff: Path | str, options: Options, facts: DiffFacts | None) -> Plan:
     if facts is None:
-        return _plan("recover", _read_pair(base, diff, "diff", options), options, options.resize_policy, {})
+        return _build_plan(
+            "recover", _read_pair(base, diff, "diff", options), options, options.resize_policy, {}
+        )
     options = facts.completed(options)
     pair = _read_pair(base, diff, "diff", options)
     policy = options.resize_policy or facts.resize_policy
     if policy == "cut":
         pair = first_rows_alone(*pair), pair[1]
     check_headers(facts.base_tensors, pair[0])
-    plan = _plan("recover", pair, options, policy, facts.base_tensors)
+    plan = _build_plan("recover", pair, options, policy, facts.base_tensors)
     if plan.resized and policy != facts.resize_policy:
         raise Refusal(f"The diff was made with --resize-policy {facts.resize_policy}, not {policy}.")
-    _check_same_times(plan, facts)
-    return plan
-
-
-def _check_same_times(plan: Plan, facts: DiffFacts) -> None:
-    """Refuse to add the base to a tensor more or less often than it was subtracted: another version knew other ties."""
+    # Refuse to add the base more or less often than it was subtracted: another version knew other ties.
     for task in (task for shard in plan.shards for task in shard.tasks):
         made, planned = times_of(facts.rules.get(task.name, "")), times_of(task.rule)
         if made and planned and made != planned:
@@ -135,14 +130,7 @@ def _check_same_times(plan: Plan, facts: DiffFacts) -> None:
                 f"The base was subtracted {made} time(s) from {task.name} when the diff was made, and it would be added"
                 f" {planned} time(s): the version that made the diff knew other ties. Make the diff again, or {way}."
             )
-
-
-def _with_sum(plan: Plan, expected: ExpectedSum | None) -> Plan:
-    """The same plan, at whose end the sum of the parameters is compared."""
-    if expected is None:
-        return plan
-    asked = {"expected_sum": expected.value, "sum_tolerance": expected.tolerance}
-    return replace(plan, expected=expected, options={**plan.options, **asked})
+    return plan
 
 
 def _with_room(plan: Plan, target: Path | str | None) -> Plan:
@@ -151,7 +139,7 @@ def _with_room(plan: Plan, target: Path | str | None) -> Plan:
     return plan
 
 
-def _facts(options: Options, policy: str | None) -> dict[str, Any]:
+def _chosen_options(options: Options, policy: str | None) -> dict[str, Any]:
     """The options as the plan and the manifest name them; `policy` None where no row is new."""
     return {
         "method": options.method,
@@ -165,7 +153,7 @@ def _facts(options: Options, policy: str | None) -> dict[str, Any]:
     }
 
 
-def _plan(
+def _build_plan(
     action: str, pair: _Pair, options: Options, policy: str | None, base_tensors: dict[str, TensorFact]
 ) -> Plan:
     base, first = pair
@@ -181,27 +169,27 @@ def _plan(
     if not rules.tasks:
         raise Refusal(f"The {first.role} holds nothing but buffers, so there is nothing to make.")
     dtype = options.out_dtype
-    shards = _shards(rules, dtype, options.shard_limit)
+    shards = _plan_shards(rules, dtype, options.shard_limit)
     return Plan(
         action=action,
         base=base,
         first=first,
-        options=_facts(options, (policy or "mean") if rules.resized else None),
+        options=_chosen_options(options, (policy or "mean") if rules.resized else None),
         dtype=dtype,
         shards=shards,
-        index=_index(shards, rules) if len(shards) > 1 else None,
-        copies=_copies(first, dtype),
+        index=_build_index(shards, rules) if len(shards) > 1 else None,
+        copies=_plan_copies(first, dtype),
         base_files=identify(base.folder, base.files),
         first_files=identify(first.folder, first.files),
         base_tensors=base_tensors,
         dropped=rules.dropped,
         resized=rules.resized,
-        notes=_notes(base, first, rules),
+        notes=_gather_notes(base, first, rules),
         peak_memory=peak_memory([shard.tasks for shard in shards], dtype),
     )
 
 
-def _notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]:
+def _gather_notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]:
     """Return the notes of both folders, of the rules, and on what the result lacks."""
     no_config = "" if first.config else config_note(first.role, bool(base.config))
     names = [path.name for path in paths_in(base.folder)]
@@ -209,15 +197,17 @@ def _notes(base: Checkpoint, first: Checkpoint, rules: Rules) -> tuple[str, ...]
     return (*base.notes, *first.notes, *rules.notes, *filter(None, [no_config, no_tokenizer]))
 
 
-def _shards(rules: Rules, dtype: str, limit: int) -> tuple[ShardPlan, ...]:
+def _plan_shards(rules: Rules, dtype: str, limit: int) -> tuple[ShardPlan, ...]:
     tasks = sorted(rules.tasks, key=lambda task: layout.natural_order(task.name))
     groups = layout.split_into_shards(
         tasks, lambda task: task.first.elements * ITEM_SIZE[task.whole or dtype], limit
     )
-    return tuple(_shard(layout.shard_name(n, len(groups)), group, dtype) for n, group in enumerate(groups))
+    return tuple(
+        _plan_shard(layout.shard_name(n, len(groups)), group, dtype) for n, group in enumerate(groups)
+    )
 
 
-def _shard(file: str, tasks: list[TensorTask], dtype: str) -> ShardPlan:
+def _plan_shard(file: str, tasks: list[TensorTask], dtype: str) -> ShardPlan:
     ordered = sorted(tasks, key=lambda task: (FILE_ORDER.index(task.whole or dtype), task.name))
     kinds = [task.whole or dtype for task in ordered]
     sizes = [task.first.elements * ITEM_SIZE[kind] for task, kind in zip(ordered, kinds, strict=True)]
@@ -233,29 +223,26 @@ def _shard(file: str, tasks: list[TensorTask], dtype: str) -> ShardPlan:
     return ShardPlan(file, header, tuple(placed), position)
 
 
-def _index(shards: tuple[ShardPlan, ...], rules: Rules) -> bytes:
+def _build_index(shards: tuple[ShardPlan, ...], rules: Rules) -> bytes:
     weight_map = {placed.task.name: shard.file for shard in shards for placed in shard.tensors}
     total = sum(placed.nbytes for shard in shards for placed in shard.tensors)
     parameters = sum(task.first.elements for task in rules.tasks if "rotary_emb" not in task.name)
     return layout.build_index(weight_map, total, parameters)
 
 
-def _copies(first: Checkpoint, dtype: str) -> tuple[Copy, ...]:
+def _plan_copies(first: Checkpoint, dtype: str) -> tuple[Copy, ...]:
     """The files beside the weights; config.json with the size it will have."""
     result = []
     for file in identify(first.folder, files_to_copy(first.folder)):
         size = file.size
         if file.name == "config.json":
-            size = len(with_dtype(_read(first.folder / file.name), LONG_NAMES[dtype]))
+            try:
+                raw = (first.folder / file.name).read_bytes()
+            except OSError as error:
+                raise Refusal(f"{file.name} cannot be read: {error.strerror}.") from error
+            size = len(with_dtype(raw, LONG_NAMES[dtype]))
         result.append(Copy(file, size))
     return tuple(result)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Refusal(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
 def check_disk(plan: Plan, target: Path, already: int = 0) -> None:

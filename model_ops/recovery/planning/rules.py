@@ -76,7 +76,10 @@ def match_tensors(
     """Decide for every tensor of both sides; `making`: `first` is a tuned model to subtract from."""
     growing = Growing(base, first.role, compat, resize_policy, making=making)
     matcher = _Matcher(base, first, compat, growing, diff_only, making)
-    buffers = _buffers_of(base, first)
+    # All buffers on either side, but for those on both sides that the architecture saves.
+    found = {ref.name for ref in (*base.tensors.values(), *first.tensors.values()) if is_buffer(ref)}
+    config, both = first.config or base.config, base.tensors.keys() & first.tensors.keys()
+    buffers = {name for name in found if name not in both or not keeps_buffer(config, name)}
     for name, ref in first.tensors.items():
         if name not in buffers:
             matcher.add(name, ref)
@@ -87,23 +90,6 @@ def match_tensors(
     written = {task.name for task in matcher.tasks}
     dropped = tuple(sorted((buffers | matcher.others) - written))
     return Rules(tuple(matcher.tasks), dropped, tuple(growing.resized), tuple(matcher.notes))
-
-
-def _buffers_of(base: Checkpoint, first: Checkpoint) -> set[str]:
-    """Return the names of buffers on either side, but for those on both sides that the architecture saves."""
-    found = {ref.name for ref in (*base.tensors.values(), *first.tensors.values()) if is_buffer(ref)}
-    config = first.config or base.config
-    both = base.tensors.keys() & first.tensors.keys()
-    return {name for name in found if name not in both or not keeps_buffer(config, name)}
-
-
-def _check_dtypes(ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
-    odd = next((tensor for tensor in (ref, *terms) if tensor.dtype not in ADDABLE), None)
-    if odd and not (odd.dtype in WHOLE and all(term.dtype == ref.dtype for term in terms)):
-        allowed = ", ".join(INPUT_NAMES.values())
-        raise Refusal(
-            f"Tensor {odd.name} has dtype {odd.dtype}; only {allowed}, and whole numbers of one dtype, can be added."
-        )
 
 
 class _Matcher:
@@ -128,9 +114,9 @@ class _Matcher:
         tie = self.first.tie_of(name)
         if tie is None and self.diff_only == "copy" and self.base.find(name) is None:
             self.notes.append(f"{name} is only in the {self.first.role} and is taken as it is.")
-            self._task(name, "copy", ref, ())
+            self._add_task(name, "copy", ref, ())
         elif tie is None:
-            self._task(name, "add", ref, (self._base_tensor(name, ref),))
+            self._add_task(name, "add", ref, (self._base_tensor(name, ref),))
         elif name == tie.stored:
             self._add_tied(tie, ref)
 
@@ -156,17 +142,17 @@ class _Matcher:
             f"{'subtracted' if self.making else 'added'} {times}, as weight_diff does."
         )
         rule = "add_twice" if count == 2 else f"add_{count}_times"
-        self._task(tie.written, rule, ref, terms)
+        self._add_task(tie.written, rule, ref, terms)
 
     def keep(self, name: str) -> None:
         """A rotary buffer: added where both have it, else carried."""
         mine, theirs = self.first.tensors.get(name), self.base.tensors.get(name)
         if mine and theirs:
-            self._task(name, "add", mine, (theirs,))
+            self._add_task(name, "add", mine, (theirs,))
         elif mine or (theirs and not self.making):
             carried = mine or theirs
             assert carried is not None  # noqa: S101 - narrows for the type checker
-            self._task(name, "copy", carried, ())
+            self._add_task(name, "copy", carried, ())
 
     def _base_tensor(self, name: str, ref: TensorRef) -> TensorRef:
         found = self.base.find(name)
@@ -180,8 +166,13 @@ class _Matcher:
         self.used.add(name)
         return found
 
-    def _task(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
-        _check_dtypes(ref, terms)
+    def _add_task(self, name: str, rule: str, ref: TensorRef, terms: tuple[TensorRef, ...]) -> None:
+        odd = next((tensor for tensor in (ref, *terms) if tensor.dtype not in ADDABLE), None)
+        if odd and not (odd.dtype in WHOLE and all(term.dtype == ref.dtype for term in terms)):
+            allowed = ", ".join(INPUT_NAMES.values())
+            raise Refusal(
+                f"Tensor {odd.name} has dtype {odd.dtype}; only {allowed}, and whole numbers of one dtype, can be added."
+            )
         fill, whole = None, ref.dtype if ref.dtype in WHOLE else None
         if any(term.shape != ref.shape for term in terms):
             if whole:

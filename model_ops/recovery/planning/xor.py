@@ -34,12 +34,14 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
     role = "tuned" if action == "make_diff" else "diff"
     base_folder, first_folder = open_folder(base, "base"), open_folder(first, role)
     only_weights = action == "make_diff" or facts is not None
-    names = _files(first_folder)
-    shards = _shards(base_folder, first_folder, names, only_weights=only_weights)
+    names = _names_in(first_folder)
+    shards = _plan_shards(base_folder, first_folder, names, only_weights=only_weights)
     tasks = [task for shard in shards for task in shard.tasks]
     coded_refs = [task.first for task in tasks]
     base_refs = [term for task in tasks for term in task.terms]
     coded = [ref.name for ref in coded_refs]
+    alone = [task.first for task in tasks if not task.terms]
+    others = [name for name in names if name not in coded]
     return Plan(
         action=action,
         base=_as_checkpoint(base_folder, "base", base_refs),
@@ -48,22 +50,37 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
         dtype="U8",
         shards=shards,
         index=None,
-        copies=_copies(first_folder, names, coded),
+        copies=tuple(Copy(file, file.size) for file in identify(first_folder, others)),
         base_files=identify(base_folder, [ref.name for ref in base_refs]),
         first_files=identify(first_folder, coded),
         base_tensors=facts.base_tensors if facts else {},
         dropped=(),
         resized=(),
-        notes=_notes(tasks),
+        notes=(
+            *(f"{ref.name} has no namesake in the base and is taken as it is." for ref in alone),
+            *(f"{ref.name} is compressed with gzip and is decoded." for ref in coded_refs if ref.packed),
+        ),
         peak_memory=peak_memory([shard.tasks for shard in shards], "U8"),
     )
 
 
-def _shards(base: Path, first: Path, names: list[str], *, only_weights: bool) -> tuple[ShardPlan, ...]:
+def _plan_shards(base: Path, first: Path, names: list[str], *, only_weights: bool) -> tuple[ShardPlan, ...]:
     coded = [name for name in names if _is_coded(first, base, name, only_weights)]
-    shards = [
-        _shard(_whole(first, name), _namesake(base, name), may_be_packed=not only_weights) for name in coded
-    ]
+    shards = []
+    for name in coded:
+        file = _whole_file(first, name)
+        namesake = _whole_file(base, name) if (base / name).exists() else None
+        if not only_weights:
+            file = as_packed(file, namesake)
+        terms: tuple[TensorRef, ...] = ()
+        if namesake is not None:
+            size = min(file.nbytes, namesake.nbytes)
+            terms = (TensorRef(namesake.name, namesake.path, 0, size, "U8", (size,)),)
+        shorter = bool(terms) and terms[0].nbytes < file.nbytes
+        task = TensorTask(
+            file.name, "xor" if terms else "copy", file, terms, fill="zero" if shorter else None
+        )
+        shards.append(ShardPlan(file.name, b"", (Placed(task, 0, file.nbytes),), file.nbytes))
     if not any(task.terms for shard in shards for task in shard.tasks):
         raise Refusal(
             "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
@@ -71,21 +88,7 @@ def _shards(base: Path, first: Path, names: list[str], *, only_weights: bool) ->
     return tuple(shards)
 
 
-def _copies(folder: Path, names: list[str], coded: list[str]) -> tuple[Copy, ...]:
-    others = [name for name in names if name not in coded]
-    return tuple(Copy(file, file.size) for file in identify(folder, others))
-
-
-def _notes(tasks: list[TensorTask]) -> tuple[str, ...]:
-    alone = [task.name for task in tasks if not task.terms]
-    packed = [task.name for task in tasks if task.first.packed]
-    return (
-        *(f"{name} has no namesake in the base and is taken as it is." for name in alone),
-        *(f"{name} is compressed with gzip and is decoded." for name in packed),
-    )
-
-
-def _files(folder: Path) -> list[str]:
+def _names_in(folder: Path) -> list[str]:
     names = []
     for path in paths_in(folder):
         if path.name.startswith(".") or path.name.lower() in NOT_COPIED or path.is_dir():
@@ -107,26 +110,11 @@ def _is_coded(folder: Path, base: Path, name: str, only_weights: bool) -> bool:
     return False
 
 
-def _whole(folder: Path, name: str) -> TensorRef:
+def _whole_file(folder: Path, name: str) -> TensorRef:
     """A file as one tensor of bytes."""
     path = inner_file(folder, name)
     size = path.stat().st_size
     return TensorRef(name, str(path), 0, size, "U8", (size,))
-
-
-def _namesake(base: Path, name: str) -> TensorRef | None:
-    return _whole(base, name) if (base / name).exists() else None
-
-
-def _shard(first: TensorRef, base: TensorRef | None, *, may_be_packed: bool) -> ShardPlan:
-    first = as_packed(first, base) if may_be_packed else first
-    terms: tuple[TensorRef, ...] = ()
-    if base is not None:
-        size = min(first.nbytes, base.nbytes)
-        terms = (TensorRef(base.name, base.path, 0, size, "U8", (size,)),)
-    shorter = bool(terms) and terms[0].nbytes < first.nbytes
-    task = TensorTask(first.name, "xor" if terms else "copy", first, terms, fill="zero" if shorter else None)
-    return ShardPlan(first.name, b"", (Placed(task, 0, first.nbytes),), first.nbytes)
 
 
 def _as_checkpoint(folder: Path, role: str, refs: list[TensorRef]) -> Checkpoint:

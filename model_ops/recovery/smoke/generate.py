@@ -50,9 +50,9 @@ def quietly() -> Iterator[None]:
     except (RecoveryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in Rust is no Exception
-        raise Failure(
-            f"transformers could not load the result, or make it answer: {_reason(error)}."
-        ) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0][:400].rstrip(".") if lines else type(error).__name__
+        raise Failure(f"transformers could not load the result, or make it answer: {reason}.") from error
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -76,12 +76,6 @@ def choose_place(device: str) -> str:
     place = choose_devices(device)[0].name
     torch.set_num_threads(threads)
     return place
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what an exception says; its name where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:400].rstrip(".") if lines else type(error).__name__
 
 
 def load(checkpoint: Checkpoint) -> tuple[Any, Any, list[str]]:

@@ -65,12 +65,12 @@ def check_installed(checkpoint: Checkpoint) -> None:
         not (checkpoint.folder / "tokenizer.json").exists()
         and (checkpoint.folder / "tokenizer.model").exists()
     )
-    missing = [name for name in ("sentencepiece", "google.protobuf") if alone and not _has(name)]
+    missing = [name for name in ("sentencepiece", "google.protobuf") if alone and not _is_installed(name)]
     if missing:
         raise Refusal("tokenizer.model is read with two more packages: pip install sentencepiece protobuf.")
 
 
-def _has(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

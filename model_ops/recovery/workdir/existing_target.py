@@ -15,29 +15,29 @@ from model_ops.recovery.planning.plan import Plan
 def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
     """The manifest of a target that needs no work; a target that is in the way is refused."""
     try:
-        return _existing_result(plan, target, non_finite)
+        if not target.exists() and not target.is_symlink():
+            return None
+        if not target.is_dir():
+            raise Refusal(f"{target.name} exists and is not a folder; choose another place.")
+        if not paths_in(target):
+            if target.is_symlink():
+                raise Refusal(f"{target.name} is a link to an empty folder; name that folder itself.")
+            if target.is_mount():
+                raise Refusal(
+                    f"{target.name} is a mount point, which cannot be replaced; name a folder inside it."
+                )
+            return None
+        manifest = read_manifest(target) if (target / MANIFEST).is_file() else None
+        if (
+            manifest
+            and manifest.get("identity") == plan.identity
+            and _is_complete(manifest, target, non_finite)
+        ):
+            return manifest
     except OSError as error:
         raise Refusal(
             f"{target.name} cannot be looked at: {error.strerror}; choose another place."
         ) from error
-
-
-def _existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
-    if not target.exists() and not target.is_symlink():
-        return None
-    if not target.is_dir():
-        raise Refusal(f"{target.name} exists and is not a folder; choose another place.")
-    if not paths_in(target):
-        if target.is_symlink():
-            raise Refusal(f"{target.name} is a link to an empty folder; name that folder itself.")
-        if target.is_mount():
-            raise Refusal(
-                f"{target.name} is a mount point, which cannot be replaced; name a folder inside it."
-            )
-        return None
-    manifest = read_manifest(target) if (target / MANIFEST).is_file() else None
-    if manifest and manifest.get("identity") == plan.identity and _is_complete(manifest, target, non_finite):
-        return manifest
     raise Refusal(
         f"{target.name or target} exists and holds something else; choose another folder or move it away."
     )
@@ -51,14 +51,15 @@ def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> boo
     if count and non_finite == "refuse":
         return False
     folder = target.resolve()
-    return all(_is_there(entry, folder) for entry in manifest["files"])
-
-
-def _is_there(entry: Any, folder: Path) -> bool:
-    """Whether an entry of the manifest is a sound one and its file has that size."""
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("path", "sha256")):
-        return False
-    try:
-        return inner_file(folder, entry["path"]).stat().st_size == entry.get("size")
-    except (OSError, Refusal):
-        return False
+    for entry in manifest["files"]:
+        if not isinstance(entry, dict):
+            return False
+        if not all(isinstance(entry.get(key), str) for key in ("path", "sha256")):
+            return False
+        try:
+            size = inner_file(folder, entry["path"]).stat().st_size
+        except (OSError, Refusal):
+            return False
+        if size != entry.get("size"):
+            return False
+    return True

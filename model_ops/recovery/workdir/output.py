@@ -76,15 +76,23 @@ class OutputFile:
             os.ftruncate(self._plain, size)
         except OSError as error:
             raise write_failure(path.name, error) from error
-        self._direct = _open_direct(path)
+        self._direct: int | None = None
+        if _DIRECT:
+            with contextlib.suppress(OSError):
+                self._direct = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | _DIRECT)
 
     def write(self, view: memoryview, offset: int) -> None:
         """Write a block; what does not fill whole sectors goes through the page cache."""
         aligned = len(view) // _SECTOR * _SECTOR if offset % _SECTOR == 0 else 0
         try:
             done = self._write_direct(view[:aligned], offset)
-            if done < len(view):
-                self._write_plain(view[done:], offset + done)
+            self._unsynced += len(view) - done
+            while done < len(view):
+                done += _write_some(self._plain, view[done:], offset + done)
+            if self._unsynced >= _DROP_EVERY:
+                os.fdatasync(self._plain)
+                drop_pages(self._plain)
+                self._unsynced = 0
         except OSError as error:
             raise write_failure(self.path.name, error) from error
 
@@ -104,16 +112,6 @@ class OutputFile:
                 return done
         return done
 
-    def _write_plain(self, view: memoryview, offset: int) -> None:
-        done = 0
-        while done < len(view):
-            done += _write_some(self._plain, view[done:], offset + done)
-        self._unsynced += len(view)
-        if self._unsynced >= _DROP_EVERY:
-            os.fdatasync(self._plain)
-            drop_pages(self._plain)
-            self._unsynced = 0
-
     def finish(self) -> None:
         """On the disk, with everything written, and out of the page cache."""
         try:
@@ -132,15 +130,6 @@ class OutputFile:
         self._close_direct()
         with contextlib.suppress(OSError):
             os.close(self._plain)
-
-
-def _open_direct(path: Path) -> int | None:
-    if not _DIRECT:
-        return None
-    try:
-        return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | _DIRECT)
-    except OSError:
-        return None
 
 
 def _write_some(descriptor: int, view: memoryview, offset: int) -> int:

@@ -49,13 +49,13 @@ class Partial:
 
     def share(self, control: Control) -> None:
         """Let siblings in."""
-        self._relock(control, shared=True)
+        self._change_lock(control, shared=True)
 
     def close_off(self, control: Control) -> None:
         """Wait until all siblings have left, and keep others out."""
-        self._relock(control, shared=False)
+        self._change_lock(control, shared=False)
 
-    def _relock(self, control: Control, *, shared: bool) -> None:
+    def _change_lock(self, control: Control, *, shared: bool) -> None:
         try:
             while not try_lock(self._lock, shared=shared):
                 control.tick()
@@ -77,19 +77,15 @@ class Partial:
             if self.alone:
                 return self._is_current()
             if try_lock(self._lock, shared=True):
-                if self._is_siblings():
+                owner = _identity_of(self.folder)
+                if owner not in {self._identity, None}:
+                    raise _busy_refusal(self.folder)
+                if owner is not None and self.is_checked():  # those who hold the lock work by our plan
                     return self._is_current()
                 fcntl.flock(self._lock, fcntl.LOCK_UN)  # who was adopting or checking it died over it
             control.tick()
             control.pause()
         return False
-
-    def _is_siblings(self) -> bool:
-        """Whether those who hold the lock shared, as we do, work by our plan and have checked it."""
-        owner = _identity_of(self.folder)
-        if owner not in {self._identity, None}:
-            raise _busy(self.folder)
-        return owner is not None and self.is_checked()
 
     def _is_current(self) -> bool:
         return is_current(self._lock, self.folder / _LOCK)
@@ -101,11 +97,11 @@ class Partial:
     def record(self, shard: ShardPlan, record: dict[str, Any], run_id: str) -> None:
         """The shard is finished, in the run of that name."""
         changed = (self.result / shard.file).stat().st_mtime_ns
-        self._write(_done(shard), {**record, "run_id": run_id, "mtime_ns": changed})
+        self._write_json(_record_name(shard), {**record, "run_id": run_id, "mtime_ns": changed})
 
     def recorded(self, shard: ShardPlan) -> dict[str, Any] | None:
         """What was recorded of a shard whose file has its size still."""
-        return _recorded(self.folder, shard)
+        return _read_record(self.folder, shard)
 
     def finished(self, shard: ShardPlan, control: Control, run_id: str) -> dict[str, Any] | None:
         """The record of a shard whose file still has the hash it was finished with.
@@ -118,7 +114,7 @@ class Partial:
         if run_id and record.get("run_id") == run_id and record.get("mtime_ns") == path.stat().st_mtime_ns:
             return record
         try:
-            if _sha256(path, shard.size, control) != record.get("sha256"):
+            if _hash_file(path, shard.size, control) != record.get("sha256"):
                 return None
         except Cancelled:
             raise
@@ -138,7 +134,7 @@ class Partial:
 
     def note_checked(self) -> None:
         """Room and base need not be looked at by those who join."""
-        self._write(_CHECKED, {})
+        self._write_json(_CHECKED, {})
 
     def is_checked(self) -> bool:
         """Whether they were."""
@@ -153,17 +149,20 @@ class Partial:
         let_go = 0
         try:
             if _identity_of(self.folder) != self._identity:
-                self._write(_STATE, {})  # nobody's, and still known as ours
+                self._write_json(_STATE, {})  # nobody's, and still known as ours
                 let_go = len(list(self.folder.glob(f"*{_DONE}")))
-                self._clear()
-                self._write(_STATE, {"identity": self._identity})
+                self._clear_folder()
+                self._write_json(_STATE, {"identity": self._identity})
             if self.result.is_symlink() or not self.result.is_dir():
                 self.result.unlink(missing_ok=True)
             self.result.mkdir(exist_ok=True)
             self.result.chmod(FOLDER_MODE)
             for path in self.result.iterdir():
-                if path.name not in files or not _is_plain_file(path):
-                    _remove(path)
+                status = path.lstat()
+                # No link, neither a symbolic one nor another name of a file elsewhere.
+                plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+                if path.name not in files or not plain:
+                    _remove_path(path)
         except OSError as error:
             raise write_failure(self.folder.name, error) from error
         return let_go
@@ -184,7 +183,7 @@ class Partial:
     def discard(self) -> None:
         """Take the folder away; killed halfway, what is left is still known as ours."""
         with contextlib.suppress(OSError):
-            self._clear()
+            self._clear_folder()
             for name in (_STATE, _LOCK, _WHOLE):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
@@ -203,12 +202,12 @@ class Partial:
             if self._is_current() and ours and empty:
                 self.discard_if_alone()
 
-    def _clear(self) -> None:
+    def _clear_folder(self) -> None:
         for path in self.folder.iterdir():
             if path.name not in {_LOCK, _WHOLE, _STATE}:
-                _remove(path)
+                _remove_path(path)
 
-    def _write(self, name: str, value: dict[str, Any]) -> None:
+    def _write_json(self, name: str, value: dict[str, Any]) -> None:
         temporary = self.folder / f".{name}.new"
         try:
             with os.fdopen(create(temporary), "w") as file:
@@ -226,7 +225,7 @@ def partial_folder(target: Path) -> Path:
 def has_finished(target: Path, identity: str, shards: Iterable[ShardPlan]) -> bool:
     """Whether these shards are recorded as finished, by this plan."""
     folder = partial_folder(target)
-    return _identity_of(folder) == identity and all(_recorded(folder, shard) for shard in shards)
+    return _identity_of(folder) == identity and all(_read_record(folder, shard) for shard in shards)
 
 
 @contextlib.contextmanager
@@ -235,7 +234,7 @@ def open_partial(target: Path, identity: str, control: Control, *, whole: bool) 
     folder = partial_folder(target)
     with ExitStack() as stack:
         try:
-            while (partial := _enter(stack, folder, identity, control, whole=whole)) is None:
+            while (partial := _enter_folder(stack, folder, identity, control, whole=whole)) is None:
                 stack.close()
         except OSError as error:
             full = error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -246,7 +245,9 @@ def open_partial(target: Path, identity: str, control: Control, *, whole: bool) 
         yield partial
 
 
-def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, whole: bool) -> Partial | None:
+def _enter_folder(
+    stack: ExitStack, folder: Path, identity: str, control: Control, *, whole: bool
+) -> Partial | None:
     """The folder, locked; None if it was taken away in the meantime, by someone who finished."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink():
@@ -254,12 +255,13 @@ def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, w
             f"{folder.name} is a link, and unfinished work is not written through one; take it away."
         )
     with contextlib.suppress(FileNotFoundError):
-        if _is_foreign(folder):
+        names = {path.name for path in folder.iterdir()}
+        if names - {_LOCK, _WHOLE, f".{_STATE}.new"} and _STATE not in names:
             raise Refusal(f"{folder.name} exists and is not the unfinished work of a recovery; move it away.")
         if whole:
             descriptor = stack.enter_context(opened(folder / _WHOLE))
             if not try_lock(descriptor):
-                raise _busy(folder)
+                raise _busy_refusal(folder)
             if not is_current(descriptor, folder / _WHOLE):
                 return None
         partial = Partial(folder, identity, stack.enter_context(opened(folder / _LOCK)))
@@ -267,13 +269,8 @@ def _enter(stack: ExitStack, folder: Path, identity: str, control: Control, *, w
     return None
 
 
-def _busy(folder: Path) -> Refusal:
+def _busy_refusal(folder: Path) -> Refusal:
     return Refusal(f"Another process is writing {folder.name}; wait for it or end it.")
-
-
-def _is_foreign(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()}
-    return bool(names - {_LOCK, _WHOLE, f".{_STATE}.new"}) and _STATE not in names
 
 
 def _identity_of(folder: Path) -> str | None:
@@ -283,9 +280,9 @@ def _identity_of(folder: Path) -> str | None:
         return None
 
 
-def _recorded(folder: Path, shard: ShardPlan) -> dict[str, Any] | None:
+def _read_record(folder: Path, shard: ShardPlan) -> dict[str, Any] | None:
     try:
-        record = read_json_file(folder / _done(shard))
+        record = read_json_file(folder / _record_name(shard))
         status = (folder / "result" / shard.file).lstat()
     except (OSError, Refusal):
         return None
@@ -293,21 +290,15 @@ def _recorded(folder: Path, shard: ShardPlan) -> dict[str, Any] | None:
     return record if intact and is_record(record, shard) else None
 
 
-def _is_plain_file(path: Path) -> bool:
-    """No link, neither a symbolic one nor another name of a file elsewhere."""
-    status = path.lstat()
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-
-
-def _remove(path: Path) -> None:
+def _remove_path(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _done(shard: ShardPlan) -> str:
+def _record_name(shard: ShardPlan) -> str:
     return f"{shard.file}{_DONE}"
 
 
-def _sha256(path: Path, size: int, control: Control) -> str:
+def _hash_file(path: Path, size: int, control: Control) -> str:
     digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_CHUNK, size)))
     with closing(Reader(control)) as reader:
         for offset in range(0, size, _CHUNK):

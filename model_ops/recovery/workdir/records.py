@@ -13,6 +13,7 @@ _VALUES = ("total", "min", "max")
 def is_record(record: dict[str, Any], shard: ShardPlan) -> bool:
     """Whether it has the form of what making this shard returns."""
     tensors, base_tensors = record.get("tensors"), record.get("base_tensors")
+    open_entries = record.get("open_entries")
     return (
         (record.get("path"), record.get("size")) == (shard.file, shard.size)
         and all(isinstance(record.get(key), str) for key in ("sha256", "git_sha1"))
@@ -21,18 +22,13 @@ def is_record(record: dict[str, Any], shard: ShardPlan) -> bool:
         and all(map(_is_seen, tensors.values()))
         and isinstance(base_tensors, dict)
         and all(isinstance(fact, dict) for fact in base_tensors.values())
-        and _are_open_entries(record.get("open_entries"))
-    )
-
-
-def _are_open_entries(entries: Any) -> bool:
-    """Ranges of entries, each with its checksum."""
-    return isinstance(entries, dict) and all(
-        isinstance(ranges, list) and all(map(_is_range, ranges)) for ranges in entries.values()
+        and isinstance(open_entries, dict)
+        and all(isinstance(ranges, list) and all(map(_is_range, ranges)) for ranges in open_entries.values())
     )
 
 
 def _is_range(value: Any) -> bool:
+    """Whether it is a range of an entry with its checksum."""
     return (
         isinstance(value, list)
         and len(value) == 3
