@@ -338,8 +338,13 @@ def test_add_licence_refuses_in_one_sentence(
 
 
 def test_verify_audit_names_the_first_bad_event(
-    manage: Callable[..., Said], add_files_model: Callable[..., Any], as_owner: Any
+    manage: Callable[..., Said],
+    add_files_model: Callable[..., Any],
+    as_owner: Any,
+    settings: Any,
+    tmp_path: Path,
 ) -> None:
+    settings.GATEHOUSE_ANCHOR_FILE = tmp_path / "anchors.log"  # workers of other tests add to the shared one
     add_files_model("ai/x")
     events = Event.objects.count()
 
