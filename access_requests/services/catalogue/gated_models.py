@@ -262,9 +262,8 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
         model.card, model.form = now.card, now.form
         form = card.read.form
         read_before = card.form_replaced if card.replaces == model.card else _read_old_form(model.card)
-        if (
-            model.form is not None and read_before is not None
-        ):  # roles and requirements that the owner had chosen
+        if model.form is not None and read_before is not None:
+            # Keep the roles and requirements that the owner had chosen on the form before.
             chosen = GateForm.from_json(model.form.schema)
             form = keep_choices(form, read_before=read_before, chosen=chosen)
         model.card, model.card_data = card.text, card_data(card.read.front)
