@@ -165,7 +165,16 @@ def _seconds_to_wait(answer: Answer) -> int:
 
 
 def _error_of(method: str, answer: Answer) -> FarError:
-    status, code, said = answer.status, answer.headers.get("x-error-code", ""), _remote_message(answer)
+    """Return the error for an answer, with the remote's own message, short and on one line."""
+    message: Any = answer.headers.get("x-error-message", "")
+    if not message:
+        try:
+            found = read_answer(answer.content)
+        except Away:
+            found = None
+        message = found.get("error", "") if isinstance(found, dict) else ""
+    said = f"it answered {answer.status}: {one_line(message)[:300]}".rstrip(": ")
+    status, code = answer.status, answer.headers.get("x-error-code", "")
     if status == 401 or (status == 403 and method == "GET"):
         # A token that can read the lists can decide, so a refused write concerns only that person.
         return TokenRefused(said)
@@ -181,15 +190,3 @@ def _error_of(method: str, answer: Answer) -> FarError:
     if status >= 500 or status in {408, 425}:
         return Away(f"it answered {status}")
     return Refused(said)
-
-
-def _remote_message(answer: Answer) -> str:
-    """Return the remote's own message, short and on one line."""
-    message: Any = answer.headers.get("x-error-message", "")
-    if not message:
-        try:
-            found = read_answer(answer.content)
-        except Away:
-            found = None
-        message = found.get("error", "") if isinstance(found, dict) else ""
-    return f"it answered {answer.status}: {one_line(message)[:300]}".rstrip(": ")

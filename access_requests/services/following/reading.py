@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -113,20 +113,18 @@ def _read_answer(value: Any, room: int) -> Any:
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return list(_cut_texts(value[:MOST_ANSWERS], room))
+        texts: list[str] = []
+        for item in value[:MOST_ANSWERS]:
+            if room <= 0:
+                break
+            texts.append(_cut_text(item, room))
+            room -= len(texts[-1]) + 1
+        return texts
     if isinstance(value, str):
         return _cut_text(value, room)
     return (
         _cut_text(json.dumps(value, ensure_ascii=False), room) if _is_flat(value) else "(nested too deeply)"
     )
-
-
-def _cut_texts(items: list[str], room: int) -> Iterator[str]:
-    for item in items:
-        if room <= 0:
-            return
-        yield (text := _cut_text(item, room))
-        room -= len(text) + 1
 
 
 def _is_flat(value: Any) -> bool:
