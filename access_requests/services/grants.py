@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from access_requests.access.access import live_grant
 from access_requests.enums import GrantSource
@@ -45,7 +46,7 @@ def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: Use
     days = request.model.grant_days
     grant = _close_ended(request.applicant, request.model)
     if grant is None:
-        return _create(
+        return _create_grant(
             days=days,
             model=request.model,
             user=request.applicant,
@@ -65,7 +66,7 @@ def grant_for_request(*, request: AccessRequest, source: GrantSource, actor: Use
         grant=grant,
         data={"until": grant.ends_at.isoformat()},
     )
-    _announce(grant)
+    _announce_grant(grant)
     return grant
 
 
@@ -80,7 +81,7 @@ def grant_access(
     with recorded():
         invited = import_string(settings.GATEHOUSE_INVITE)(email)
         user = invited.user
-        grant = _vouch(model=model, user=user, days=days, actor=actor, named=email)
+        grant = _create_vouched(model=model, user=user, days=days, actor=actor, named=email)
         secret = None
         if token_name is not None:
             secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
@@ -99,21 +100,26 @@ def grant_access(
 def give_access(*, model: GatedModel, user: User, actor: User) -> Grant:
     """Give a person with an account access without a request, for the length of the model's grants."""
     with recorded():
-        grant = _vouch(model=model, user=user, days=model.grant_days, actor=actor, named=user.username)
+        grant = _create_vouched(
+            model=model, user=user, days=model.grant_days, actor=actor, named=user.username
+        )
         _tell_of_grant(grant)
     return grant
 
 
-def _vouch(*, model: GatedModel, user: User, days: int, actor: User | None, named: str) -> Grant:
+def _create_vouched(*, model: GatedModel, user: User, days: int, actor: User | None, named: str) -> Grant:
     if not model.is_gated:
-        raise Conflict(f"{model} is not gated: anyone may read it.")
+        raise Conflict(_("%(model)s is not gated: anyone may read it.") % {"model": model})
     if not lock_person(user.pk).is_active:
-        raise Conflict(f"The account of {named} is disabled: enable it in the admin first.")
+        raise Conflict(
+            _("The account of %(person)s is disabled: enable it in the admin first.") % {"person": named}
+        )
     if live := _close_ended(user, model):
         raise Conflict(
-            f"{named} already has access to {model} until {live.ends_at:%Y-%m-%d}: revoke that first."
+            _("%(person)s already has access to %(model)s until %(day)s: revoke that first.")
+            % {"person": named, "model": model, "day": f"{live.ends_at:%Y-%m-%d}"}
         )
-    return _create(
+    return _create_grant(
         days=days, model=model, user=user, request=None, source=GrantSource.OPERATOR, granted_by=actor
     )
 
@@ -132,7 +138,10 @@ def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: Use
     with recorded():
         grant = end_access(model=model, user=user, reason=reason, actor=actor)
         if grant is None:
-            raise NotFound(f"{user.username} has no access to {model} that could be revoked.")
+            raise NotFound(
+                _("%(person)s has no access to %(model)s that could be revoked.")
+                % {"person": user.username, "model": model}
+            )
         queue_mail(
             key=f"revoked:{grant.pk}",
             to=user.email,
@@ -172,20 +181,17 @@ def close_ended_grants(*, turn: float = TURN) -> int:
     work can run in between.
     """
     closed, until = 0, time.monotonic() + turn
-    while rows := _ended_grants():
-        done = sum(_close(pk, person) for pk, person in rows)
+    while True:
+        ended = Grant.objects.filter(closed_at__isnull=True, ends_at__lte=timezone.now())
+        rows = list(ended.order_by("ends_at").values_list("pk", "user")[:AT_ONCE])
+        done = sum(_close_grant(pk, person) for pk, person in rows)
         closed += done
         if not done or time.monotonic() > until:
             break
     return closed
 
 
-def _ended_grants() -> list[tuple[int, int]]:
-    ended = Grant.objects.filter(closed_at__isnull=True, ends_at__lte=timezone.now())
-    return list(ended.order_by("ends_at").values_list("pk", "user")[:AT_ONCE])
-
-
-def _close(pk: int, person: int) -> bool:
+def _close_grant(pk: int, person: int) -> bool:
     with recorded():
         lock_person(person)
         grant = (
@@ -210,12 +216,12 @@ def _close_ended(user: User, model: GatedModel) -> Grant | None:
         .first()
     )
     if grant is not None and not grant.is_live():
-        _close(grant.pk, user.pk)
+        _close_grant(grant.pk, user.pk)
         return None
     return grant
 
 
-def _create(*, days: int, **fields: Any) -> Grant:
+def _create_grant(*, days: int, **fields: Any) -> Grant:
     now = timezone.now()
     grant = Grant.objects.create(starts_at=now, ends_at=now + timedelta(days=days), **fields)
     append_event(
@@ -232,10 +238,10 @@ def _create(*, days: int, **fields: Any) -> Grant:
             **({"vouched": True} if grant.source == GrantSource.OPERATOR else {}),
         },
     )
-    _announce(grant)
+    _announce_grant(grant)
     return grant
 
 
-def _announce(grant: Grant) -> None:
+def _announce_grant(grant: Grant) -> None:
     access_recorded.send(sender=Grant, grant_id=grant.pk)
     transaction.on_commit(lambda: access_granted.send_robust(sender=Grant, grant_id=grant.pk), robust=True)

@@ -45,7 +45,11 @@ def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
 
     A secret of a signed-in machine, also a refresh token, signs the machine out: otherwise it would get the next token.
     """
-    digests = {one.secret: digest(one.secret) for one in found if _is_secret(one.secret)}
+    digests = {
+        one.secret: digest(one.secret)
+        for one in found
+        if looks_right(one.secret) or looks_right(one.secret, REFRESH_PREFIX)
+    }
     tokens = AccessToken.objects.select_related("grant__model", "grant__request", "user").filter(
         digest__in={key for secret, key in digests.items() if not secret.startswith(REFRESH_PREFIX)}
     )
@@ -61,15 +65,11 @@ def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
     for one in found:
         key, result = digests.get(one.secret, ""), Result.UNKNOWN
         if token := known.get(key):
-            result = _end(token, one, live)
+            result = _end_token(token, one, live)
         elif refresh := refreshes.get(key):
             result = _end_machine(refresh, one)
         answers.append(Answer(hint(one.secret), result))
     return answers
-
-
-def _is_secret(text: str) -> bool:
-    return looks_right(text) or looks_right(text, REFRESH_PREFIX)
 
 
 def _end_machine(refresh: RefreshToken, found: Found) -> Result:
@@ -83,7 +83,7 @@ def _end_machine(refresh: RefreshToken, found: Found) -> Result:
     return Result.REVOKED
 
 
-def _end(token: AccessToken, found: Found, live: set[int]) -> Result:
+def _end_token(token: AccessToken, found: Found, live: set[int]) -> Result:
     place = plain(found.place)
     with recorded():
         machine = Machine.objects.filter(refresh_tokens__token=token).first()

@@ -16,22 +16,22 @@ log = logging.getLogger(__name__)
 
 def enqueue_on_commit(task_name: str, *args: int, **options: Any) -> None:
     """Send the task by name after the commit; a missing broker is logged, and nothing is lost."""
-    transaction.on_commit(lambda: _send(task_name, args, options), robust=True)
+    transaction.on_commit(lambda: _send_task(task_name, args, options), robust=True)
 
 
 def enqueue_each_on_commit(task_name: str, ids: Sequence[int], **options: Any) -> None:
     """Send one message for each id like `enqueue_on_commit`, all together."""
-    transaction.on_commit(lambda: _send_group(task_name, ids, options), robust=True)
+    transaction.on_commit(lambda: _send_tasks(task_name, ids, options), robust=True)
 
 
-def _send_group(task_name: str, ids: Sequence[int], options: dict[str, Any]) -> None:
+def _send_tasks(task_name: str, ids: Sequence[int], options: dict[str, Any]) -> None:
     try:
         group(current_app.signature(task_name, args=(pk,)) for pk in ids).apply_async(retry=False, **options)
     except (OperationalError, RedisError, OSError) as error:
         log.warning("Broker not reached, %s%s wait for beat: %s", task_name, tuple(ids), error)
 
 
-def _send(task_name: str, args: tuple[int, ...], options: dict[str, Any]) -> None:
+def _send_task(task_name: str, args: tuple[int, ...], options: dict[str, Any]) -> None:
     try:
         current_app.send_task(task_name, args=args, retry=False, **options)
     except (OperationalError, RedisError, OSError) as error:

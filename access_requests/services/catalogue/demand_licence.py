@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.access.access import live_grant
 from access_requests.access.standing import owed_licences, owing
@@ -34,7 +35,9 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
             .get(pk=licence.pk)
         )
         if locked.retired_at is not None:
-            raise Conflict(f"{locked} was retired: choose the text that replaced it.")
+            raise Conflict(
+                _("%(licence)s was retired: choose the text that replaced it.") % {"licence": locked}
+            )
         if locked.must_accept_at == locked.created_at:
             return 0
         locked.must_accept_at = licence.must_accept_at = locked.created_at
@@ -46,33 +49,29 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
             model=locked.model,
             data={"licence": locked.pk, "sha256": locked.sha256},
         )
-        holders = _holders(locked.model)
-        for grant in holders:
-            _tell(grant, locked)
-    return len(holders)
+        return _email_holders(locked)
 
 
-def _holders(model: GatedModel) -> list[Grant]:
-    """Return the people who are refused from now on."""
+def _email_holders(licence: LicenceVersion) -> int:
+    """Inform the people who cannot download from now on; return how many those are, with and without an email."""
     now = timezone.now()
-    roles = ModelRole.objects.filter(model=model, user=OuterRef("user"))
-    return list(
-        owing(Grant.objects.filter(model=model, revoked_at=None, starts_at__lte=now, ends_at__gt=now))
+    roles = ModelRole.objects.filter(model=licence.model, user=OuterRef("user"))
+    live = Grant.objects.filter(model=licence.model, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
+    holders = list(
+        owing(live)
         .filter(~Exists(roles), ~Q(user__is_superuser=True), owes=True, user__is_active=True)
         .select_related("user")
         .order_by("pk")
     )
-
-
-def _tell(grant: Grant, licence: LicenceVersion) -> None:
-    if not grant.user.email:
-        return
-    queue_mail(
-        key=f"licence:{licence.pk}:{grant.pk}",
-        to=grant.user.email,
-        template="mails/licence.txt",
-        context={"person": grant.user, "model": licence.model, "licence": licence},
-    )
+    for grant in holders:
+        if grant.user.email:
+            queue_mail(
+                key=f"licence:{licence.pk}:{grant.pk}",
+                to=grant.user.email,
+                template="mails/licence.txt",
+                context={"person": grant.user, "model": licence.model, "licence": licence},
+            )
+    return len(holders)
 
 
 def accept_licences(
@@ -89,16 +88,17 @@ def accept_licences(
         grant = live_grant(user, model)
         if grant is None:
             raise Conflict(
-                f"Your access to {model} has ended, so there is nothing to agree to: see {model.address()}"
+                _("Your access to %(model)s has ended, so there is nothing to agree to: see %(address)s")
+                % {"model": model, "address": model.address()}
             )
         owed = owed_licences(grant)
         if not {licence.pk for licence in owed} <= set(shown):
             raise Conflict(
-                "The licence changed while you were reading: read it again and agree to the new text."
+                _("The licence changed while you were reading: read it again and agree to the new text.")
             )
         if owed and not agreed:
-            raise Invalid("Tick the box to agree. You cannot download until you do.", field="agree")
-        made = [_accept(licence, user) for licence in owed]
+            raise Invalid(_("Tick the box to agree. You cannot download until you do."), field="agree")
+        made = [_store_acceptance(licence, user) for licence in owed]
         if made:
             append_event(
                 kind="licence.accepted",
@@ -111,7 +111,7 @@ def accept_licences(
     return made
 
 
-def _accept(licence: LicenceVersion, user: User) -> LicenceAcceptance:
+def _store_acceptance(licence: LicenceVersion, user: User) -> LicenceAcceptance:
     return LicenceAcceptance.objects.create(
         user=user, licence=licence, language=licence.language, sha256=LicenceVersion.digest(licence.text)
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+
 from access_requests.cards import FormChangeRefused, GateForm, with_required, with_role
 from access_requests.enums import Gate
 from access_requests.errors import Conflict, Invalid
@@ -90,18 +92,27 @@ def change_fields(
     with recorded():
         model.form = lock_model(model.pk).form
         if model.form is None:
-            raise Conflict(f"{model} has no form yet: give it a card first.")
+            raise Conflict(_("%(model)s has no form yet: give it a card first.") % {"model": model})
         form = GateForm.from_json(model.form.schema)
         texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
         try:
-            return set_form(model=model, form=_read_as(form, choices), actor=actor, texts=texts)
+            return set_form(model=model, form=_apply_choices(form, choices), actor=actor, texts=texts)
         except FormChangeRefused as refused:
             raise Invalid(str(refused)) from refused
 
 
-def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
-    """Return the form with the chosen roles; all roles are removed first, so that two fields can swap theirs."""
-    _check_roles_differ(choices)
+def _apply_choices(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
+    """Return the form with the chosen roles; all roles are removed first, so that two fields can swap theirs.
+
+    Raise `FormChangeRefused` if two fields would have the same role.
+    """
+    for role in sorted({choice.role for choice in choices.values() if choice.role not in {"", "licence"}}):
+        holders = [key for key, choice in choices.items() if choice.role == role]
+        if len(holders) > 1:
+            raise FormChangeRefused(
+                _("%(fields)s cannot both be the %(role)s: choose one of them.")
+                % {"fields": _(" and ").join(holders), "role": role}
+            )
     changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
     for key in changed:
         form = with_role(form, key, "")
@@ -113,13 +124,6 @@ def _read_as(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
     return form
 
 
-def _check_roles_differ(choices: Mapping[str, FieldChoice]) -> None:
-    for role in sorted({choice.role for choice in choices.values() if choice.role not in {"", "licence"}}):
-        holders = [key for key, choice in choices.items() if choice.role == role]
-        if len(holders) > 1:
-            raise FormChangeRefused(f"{' and '.join(holders)} cannot both be the {role}: choose one of them.")
-
-
 def add_licence(
     *, model: GatedModel, licence: LicenceText, must_accept: bool = False, actor: User | None = None
 ) -> AddedLicence:
@@ -128,11 +132,14 @@ def add_licence(
     With `must_accept`, holders of a grant must accept it as well before they download again.
     """
     with recorded():
+        lock_model(model.pk)
+        current = model.licence_versions.filter(retired_at__isnull=True)
         kept = [
-            text for text in _current(model) if (text.name, text.language) != (licence.name, licence.language)
+            LicenceText(v.name, v.language, v.text)
+            for v in current
+            if (v.name, v.language) != (licence.name, licence.language)
         ]
         fresh = replace_licences(model=model, licences=[*kept, licence], actor=actor)
-        current = model.licence_versions.filter(retired_at__isnull=True)
         version = current.get(name=licence.name, language=licence.language)
         asked = demand_licence(licence=version, actor=actor) if must_accept else 0
     return AddedLicence(version, fresh=bool(fresh), asked=asked)
@@ -144,14 +151,6 @@ def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | 
         lock_model(model.pk)
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
         if not current.filter(pk=licence.pk).exists():
-            raise Conflict(f"{licence} was retired already.")
+            raise Conflict(_("%(licence)s was retired already.") % {"licence": licence})
         kept = [LicenceText(v.name, v.language, v.text) for v in current.exclude(pk=licence.pk)]
         replace_licences(model=model, licences=kept, actor=actor)
-
-
-def _current(model: GatedModel) -> list[LicenceText]:
-    lock_model(model.pk)
-    return [
-        LicenceText(v.name, v.language, v.text)
-        for v in model.licence_versions.filter(retired_at__isnull=True)
-    ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import IntegrityError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.access.catalogue import find_model, find_renamed, may_know_of
 from access_requests.cards import Card, CardRefused, GateForm, card_data, keep_choices, read_card
@@ -74,14 +75,24 @@ def check_repo_id(repo_id: str) -> str:
     for part in (namespace, name):
         if not slash or not NAME.fullmatch(part):
             raise Invalid(
-                f"{repo_id!r} is not a repository id: write NAMESPACE/NAME, each of at most 96 letters, digits, '_', '.' or '-'."
+                _(
+                    "%(id)r is not a repository id: write NAMESPACE/NAME, "
+                    "each of at most 96 letters, digits, '_', '.' or '-'."
+                )
+                % {"id": repo_id}
             )
         if "--" in part or ".." in part or part.endswith(".git") or part[0] in ".-" or part[-1] in ".-":
             raise Invalid(
-                f"{part!r} cannot be used: no '--' or '..', no '.git' at the end, no '.' or '-' at either end."
+                _(
+                    "%(part)r cannot be used: no '--' or '..', no '.git' at the end, no '.' or '-' at either end."
+                )
+                % {"part": part}
             )
     if namespace.lower() in RESERVED_NAMESPACES:
-        raise Invalid(f"The namespace {namespace!r} is one of the portal's own addresses: choose another.")
+        raise Invalid(
+            _("The namespace %(namespace)r is one of the portal's own addresses: choose another.")
+            % {"namespace": namespace}
+        )
     return repo_id
 
 
@@ -100,19 +111,28 @@ def check_free(repo_id: str, *, besides: GatedModel | None = None, asker: User |
     if taken is None:
         return
     if asker is not None and not may_know_of(asker, taken):
-        raise Conflict(f"{repo_id} is taken: choose another name.", field="repo_id")
+        raise Conflict(_("%(id)s is taken: choose another name.") % {"id": repo_id}, field="repo_id")
     if taken == known:
-        raise Conflict(f"{known} is already in the catalogue: publish a new revision with update_model.")
+        raise Conflict(
+            _("%(id)s is already in the catalogue: publish a new revision with update_model.") % {"id": known}
+        )
     raise Conflict(
-        f"{repo_id} is a former name of {taken}, which it leads to: choose another, "
-        f"or let go of it with rename_model --let-go {repo_id}."
+        _(
+            "%(id)s is a former name of %(model)s, which it leads to: choose another, "
+            "or let go of it with rename_model --let-go %(id)s."
+        )
+        % {"id": repo_id, "model": taken}
     )
 
 
 def check_days(days: int) -> None:
     """Refuse a length of grants that is not allowed."""
     if not 1 <= days <= LONGEST_GRANT:
-        raise Invalid(f"{days} days cannot be granted: give 1 to {LONGEST_GRANT}.", field="grant_days")
+        raise Invalid(
+            _("%(days)s days cannot be granted: give 1 to %(longest)s.")
+            % {"days": days, "longest": LONGEST_GRANT},
+            field="grant_days",
+        )
 
 
 def understand_card(card: str) -> Card:
@@ -145,10 +165,12 @@ def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
     read = understand_card(card)
     page, texts = render_card(card=card, repo_id=repo_id), render_gate(read.form)
     read.warnings.extend(problem for problem in (page.problem, texts.problem) if problem)
-    return ReadCard(card, repo_id, read, page, texts, replaces, _form_of(replaces) if replaces else None)
+    return ReadCard(
+        card, repo_id, read, page, texts, replaces, _read_old_form(replaces) if replaces else None
+    )
 
 
-def _form_of(card: str) -> GateForm | None:
+def _read_old_form(card: str) -> GateForm | None:
     try:
         return read_card(card).form
     except CardRefused:  # taken by an earlier version that read cards less strictly
@@ -192,17 +214,13 @@ def add_model(
             set_form(model=model, form=card.read.form, actor=actor, texts=card.texts)
             if owner is not None:
                 ModelRole.objects.create(model=model, user=owner, role=Role.OWNER)
-            append_event(
-                kind="model.added",
-                actor=actor,
-                by="operator",
-                model=model,
-                data={"gate": str(gate)},
-            )
+            data = {"gate": str(gate)}
+            append_event(kind="model.added", actor=actor, by="operator", model=model, data=data)
             replace_licences(model=model, licences=licences, actor=actor)
     except IntegrityError as error:
         raise Conflict(
-            f"{repo_id} is already in the catalogue: publish a new revision with update_model."
+            _("%(id)s is already in the catalogue: publish a new revision with update_model.")
+            % {"id": repo_id}
         ) from error
     return model
 
@@ -242,7 +260,12 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
     with recorded():
         now = lock_model(model.pk)
         model.card, model.form = now.card, now.form
-        form = _with_owners_choices(model, card)
+        form = card.read.form
+        read_before = card.form_replaced if card.replaces == model.card else _read_old_form(model.card)
+        if model.form is not None and read_before is not None:
+            # Keep the roles and requirements that the owner had chosen on the form before.
+            chosen = GateForm.from_json(model.form.schema)
+            form = keep_choices(form, read_before=read_before, chosen=chosen)
         model.card, model.card_data = card.text, card_data(card.read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])
         # Rendering takes no lock, so a rename may have come in between: then the page is made again.
@@ -253,14 +276,6 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
     return card.read
 
 
-def _with_owners_choices(model: GatedModel, card: ReadCard) -> GateForm:
-    """The newly read form with the roles and requirements that the owner had chosen on the one before."""
-    read_before = card.form_replaced if card.replaces == model.card else _form_of(model.card)
-    if model.form is None or read_before is None:
-        return card.read.form
-    return keep_choices(card.read.form, read_before=read_before, chosen=GateForm.from_json(model.form.schema))
-
-
 def replace_licences(
     *, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None
 ) -> list[LicenceVersion]:
@@ -268,34 +283,28 @@ def replace_licences(
 
     What holders owe of a text, they owe of its new version until they accept either.
     """
-    wanted = _checked_licences(licences)
+    wanted = _check_licences(licences)
     with recorded():
         lock_model(model.pk)
         current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
         kept = {key for key, v in current.items() if key in wanted and v.text == wanted[key].text}
         retired = [version for key, version in current.items() if key not in kept]
-        _retire(retired)
+        LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
         fresh = [
-            _new_version(model, text, current.get(key)) for key, text in wanted.items() if key not in kept
+            _create_version(model, text, current.get(key)) for key, text in wanted.items() if key not in kept
         ]
         if fresh or retired:
-            data: dict[str, Any] = {"added": _digests(fresh), "retired": _digests(retired)}
             append_event(
                 kind="model.licences_changed",
                 actor=actor,
                 by="operator",
                 model=model,
-                data=data,
+                data={"added": [v.sha256 for v in fresh], "retired": [v.sha256 for v in retired]},
             )
     return fresh
 
 
-def _retire(versions: Sequence[LicenceVersion]) -> None:
-    keys = [version.pk for version in versions]
-    LicenceVersion.objects.filter(pk__in=keys).update(retired_at=timezone.now())
-
-
-def _new_version(model: GatedModel, text: LicenceText, replaced: LicenceVersion | None) -> LicenceVersion:
+def _create_version(model: GatedModel, text: LicenceText, replaced: LicenceVersion | None) -> LicenceVersion:
     return LicenceVersion.objects.create(
         model=model,
         name=text.name,
@@ -306,30 +315,28 @@ def _new_version(model: GatedModel, text: LicenceText, replaced: LicenceVersion 
     )
 
 
-def _digests(versions: Sequence[LicenceVersion]) -> list[str]:
-    return [version.sha256 for version in versions]
-
-
-def _checked_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], LicenceText]:
-    """The texts by name and language."""
-    found = {(text.name, text.language): _checked(text) for text in licences}
+def _check_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], LicenceText]:
+    """Return the texts by name and language. Raise `Invalid` if one is unusable or two have the same name and language."""
+    for licence in licences:
+        if not re.fullmatch(r"[^/\\\x00-\x1f]{1,200}", licence.name) or licence.name.startswith("."):
+            raise Invalid(
+                _("The licence's file name %(name)r cannot be offered for download: give it a plain name.")
+                % {"name": licence.name}
+            )
+        if not LANGUAGE.fullmatch(licence.language):
+            raise Invalid(
+                _("%(language)r is not a language: write a tag such as en or zh-Hant.")
+                % {"language": licence.language}
+            )
+        if not licence.text.strip() or "\0" in licence.text or len(licence.text) > LONGEST_LICENCE:
+            raise Invalid(
+                _("The licence text %(name)s is empty, too long or not text: give a UTF-8 text file.")
+                % {"name": licence.name}
+            )
+    found = {(licence.name, licence.language): licence for licence in licences}
     if len(found) != len(licences):
-        raise Invalid("Two licence texts have the same file name and language: name them apart.")
+        raise Invalid(_("Two licence texts have the same file name and language: name them apart."))
     return found
-
-
-def _checked(licence: LicenceText) -> LicenceText:
-    if not re.fullmatch(r"[^/\\\x00-\x1f]{1,200}", licence.name) or licence.name.startswith("."):
-        raise Invalid(
-            f"The licence's file name {licence.name!r} cannot be offered for download: give it a plain name."
-        )
-    if not LANGUAGE.fullmatch(licence.language):
-        raise Invalid(f"{licence.language!r} is not a language: write a tag such as en or zh-Hant.")
-    if not licence.text.strip() or "\0" in licence.text or len(licence.text) > LONGEST_LICENCE:
-        raise Invalid(
-            f"The licence text {licence.name} is empty, too long or not text: give a UTF-8 text file."
-        )
-    return licence
 
 
 def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None = None) -> ModelRole | None:
@@ -342,7 +349,9 @@ def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None 
             ModelRole.objects.filter(model=model, user=user).delete()
             held = None
         else:
-            held, _ = ModelRole.objects.update_or_create(model=model, user=user, defaults={"role": role})
+            held, _created = ModelRole.objects.update_or_create(
+                model=model, user=user, defaults={"role": role}
+            )
         append_event(
             kind="model.role_changed",
             actor=actor,

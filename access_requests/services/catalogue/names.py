@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
+from django.utils.translation import gettext as _
 
 from access_requests.access.catalogue import find_model
 from access_requests.enums import Role
@@ -38,10 +39,10 @@ def rename_model(
         locked = lock_model(model.pk)
         old = locked.repo_id
         if to == old:
-            raise Conflict(f"{old} is already its name.", field="repo_id")
-        _check_namespace(locked, to, actor)
+            raise Conflict(_("%(id)s is already its name.") % {"id": old}, field="repo_id")
+        _check_owns_namespace(locked, to, actor)
         check_free(to, besides=locked, asker=actor)
-        _former(to).delete()
+        _former_ids(to).delete()
         if keep_old and to.lower() != old.lower():
             FormerId.objects.create(model=locked, repo_id=old)
         locked.repo_id = model.repo_id = to
@@ -50,7 +51,7 @@ def rename_model(
             keep_card_page(model=locked, page=page)
         else:  # the card has changed in the meantime, and its links lead to the old name
             GatedModel.objects.filter(pk=locked.pk).update(card_renderer=0)
-        _record("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
+        _append_name_event("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
     return model
 
 
@@ -58,13 +59,13 @@ def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
     """End the redirect from a former id, so that another model may take it; return the model that had it."""
     with recorded():
         lock_names()
-        former = _former(repo_id).select_related("model").first()
+        former = _former_ids(repo_id).select_related("model").first()
         if former is None:
             known = find_model(repo_id)
             what = f"{known} is a model's name today" if known else f"No model was ever called {repo_id}"
             raise NotFound(f"{what}: name a former id.")
         former.delete()
-        _record("model.name_let_go", former.model, {"name": former.repo_id}, actor)
+        _append_name_event("model.name_let_go", former.model, {"name": former.repo_id}, actor)
     return former.model
 
 
@@ -82,7 +83,7 @@ def name_namespace(*, name: str, full_name: str) -> Namespace:
     return found
 
 
-def _check_namespace(model: GatedModel, to: str, actor: User | None) -> None:
+def _check_owns_namespace(model: GatedModel, to: str, actor: User | None) -> None:
     """Refuse a move to a namespace where this owner has no model yet; superusers and operators may use any."""
     namespace = to.partition("/")[0]
     if actor is None or actor.is_superuser or namespace.lower() == model.namespace.lower():
@@ -90,13 +91,15 @@ def _check_namespace(model: GatedModel, to: str, actor: User | None) -> None:
     owned = ModelRole.objects.filter(user=actor, role=Role.OWNER, model__repo_id__istartswith=f"{namespace}/")
     if not owned.exists():
         raise NotAllowed(
-            f"You own no model of {namespace}: ask an administrator to move it there.", field="repo_id"
+            _("You own no model of %(namespace)s: ask an administrator to move it there.")
+            % {"namespace": namespace},
+            field="repo_id",
         )
 
 
-def _former(repo_id: str) -> QuerySet[FormerId]:
+def _former_ids(repo_id: str) -> QuerySet[FormerId]:
     return FormerId.objects.filter(Exact(Lower("repo_id"), drop_unstorable(repo_id).lower()))
 
 
-def _record(kind: str, model: GatedModel, data: dict[str, object], actor: User | None) -> None:
+def _append_name_event(kind: str, model: GatedModel, data: dict[str, object], actor: User | None) -> None:
     append_event(kind=kind, actor=actor, by="operator", model=model, data=data)

@@ -48,42 +48,39 @@ class Unreachable(Exception):
 def judge(error: Exception) -> Verdict:
     """Return what an error from sending one email means."""
     if isinstance(error, Unreachable):
-        return Verdict(Blame.SERVER, _said(error.__cause__ or error))
+        return Verdict(Blame.SERVER, _server_message(error.__cause__ or error))
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        code, text = next(iter(error.recipients.values()))
-        return Verdict(_of_recipient(code, _text(text)), f"{code} {_text(text)}")
+        code, answer = next(iter(error.recipients.values()))
+        text = _one_line(answer)
+        # 5.7 is a matter of policy, such as a relay that does not know us yet; other 5xx say that the address is wrong.
+        wrong = code >= 500 and not text.startswith("5.7.")
+        blame = _system_blame(code, text) or (Blame.NEVER if wrong else Blame.LATER)
+        return Verdict(blame, f"{code} {text}")
     if isinstance(error, smtplib.SMTPSenderRefused):  # the same sender for every email, but a size of its own
-        return Verdict(Blame.NEVER if error.smtp_code == 552 else Blame.SERVER, _said(error))
+        return Verdict(Blame.NEVER if error.smtp_code == 552 else Blame.SERVER, _server_message(error))
     if isinstance(error, smtplib.SMTPDataError):
-        temporary = _of_system(error.smtp_code, _text(error.smtp_error))
+        temporary = _system_blame(error.smtp_code, _one_line(error.smtp_error))
         blame = temporary or (Blame.NEVER if error.smtp_code >= 500 else Blame.LATER)
-        return Verdict(blame, _said(error))
+        return Verdict(blame, _server_message(error))
     if isinstance(error, smtplib.SMTPNotSupportedError | ValueError):
-        return Verdict(Blame.NEVER, _said(error))
-    return Verdict(Blame.SERVER if isinstance(error, OSError) else Blame.LATER, _said(error))
+        return Verdict(Blame.NEVER, _server_message(error))
+    return Verdict(Blame.SERVER if isinstance(error, OSError) else Blame.LATER, _server_message(error))
 
 
-def _of_recipient(code: int, text: str) -> Blame:
-    """5.7 is a matter of policy, such as a relay that does not know us yet; other 5xx say that the address is wrong."""
-    if blame := _of_system(code, text):
-        return blame
-    return Blame.NEVER if code >= 500 and not text.startswith("5.7.") else Blame.LATER
-
-
-def _of_system(code: int, text: str) -> Blame | None:
+def _system_blame(code: int, text: str) -> Blame | None:
     """Return whether the server is at fault: it closes, has trouble (4.3, RFC 3463), or wants a sign-in first."""
     if code == 421 or code in WANTS_SIGN_IN or (code < 500 and text.startswith("4.3.")):
         return Blame.SERVER
     return None
 
 
-def _said(error: BaseException) -> str:
+def _server_message(error: BaseException) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"{error.smtp_code} {_text(error.smtp_error)}"
+        return f"{error.smtp_code} {_one_line(error.smtp_error)}"
     return f"{type(error).__name__}: {error}"
 
 
-def _text(answer: bytes | str) -> str:
+def _one_line(answer: bytes | str) -> str:
     text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
     return " ".join(text.split())[:900]
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime, parseaddr
 from typing import Any
 
@@ -59,7 +59,7 @@ def send_due(*, seconds: float = 20) -> int:
 def drop_useless() -> int:
     """Give up emails whose code or link has ended, and forget their text; return how many those were."""
     ended = OutgoingMail.objects.filter(
-        _unclaimed(), state__in=[MailState.WAITING, MailState.FAILED], useless_after__lte=timezone.now()
+        _is_unclaimed(), state__in=[MailState.WAITING, MailState.FAILED], useless_after__lte=timezone.now()
     )
     some = ended.order_by("useless_after").values("pk")[:DROP_AT_ONCE]
     return ended.filter(pk__in=list(some.values_list("pk", flat=True))).update(
@@ -67,30 +67,26 @@ def drop_useless() -> int:
     )
 
 
-def _unclaimed() -> Q:
+def _is_unclaimed() -> Q:
     return Q(lease_owner="") | Q(lease_until__lt=Now())
 
 
-def _due() -> QuerySet[OutgoingMail]:
+def _due_emails() -> QuerySet[OutgoingMail]:
     now = timezone.now()
     useful = Q(useless_after=None) | Q(useless_after__gt=now)
     return OutgoingMail.objects.filter(
-        _unclaimed() & useful, state=MailState.WAITING, next_try_at__lte=now
+        _is_unclaimed() & useful, state=MailState.WAITING, next_try_at__lte=now
     ).order_by("next_try_at")
-
-
-def _first_due() -> list[tuple[int, datetime]]:
-    """Return the next rows to send as (pk, due since): pressing ones, then others."""
-    rows = _due().values_list("pk", "next_try_at")
-    return [*rows.filter(pressing=True)[:LOOK_AT], *rows.filter(pressing=False)[:LOOK_AT]]
 
 
 def _send_next(server: Server) -> int | None:
     """Send one email and return 1, or 0 if it did not leave; None when there is nothing to do now.
 
-    After a pause, start with the email that has waited longest; an email on which the server fails goes to the end.
+    Pressing emails come first. After a pause, start with the email that has waited longest; an email on which the server
+    fails goes to the end.
     """
-    found = _first_due()
+    rows = _due_emails().values_list("pk", "next_try_at")
+    found = [*rows.filter(pressing=True)[:LOOK_AT], *rows.filter(pressing=False)[:LOOK_AT]]
     if not found:
         return None
     seen = mail_server.take_turn()
@@ -99,20 +95,20 @@ def _send_next(server: Server) -> int | None:
     if seen:
         found.sort(key=lambda row: row[1])
     for pk, _ in found:
-        if owner := leases.claim(_due().filter(pk=pk)):
-            return int(_send(OutgoingMail.objects.get(pk=pk), owner, server=server, seen=seen))
+        if owner := leases.claim(_due_emails().filter(pk=pk)):
+            return int(_send_claimed(OutgoingMail.objects.get(pk=pk), owner, server=server, seen=seen))
     mail_server.give_back(seen=seen)
     return 0  # others were faster: there may be more
 
 
-def _send(mail: OutgoingMail, owner: str, *, server: Server, seen: int) -> bool:
+def _send_claimed(mail: OutgoingMail, owner: str, *, server: Server, seen: int) -> bool:
     held = OutgoingMail.objects.filter(pk=mail.pk, lease_owner=owner)
     try:
         server.send(message_of(mail))
     except Exception as error:  # whatever the mail server does, the email must stay
         verdict = judge(error)
         log.warning("Email %s was not sent: %s", mail.pk, verdict.sentence)
-        changes = _not_sent(mail, verdict, seen=seen)
+        changes = _changes_after_failure(mail, verdict, seen=seen)
         sent = False
     else:
         mail_server.note_answer(seen=seen)
@@ -124,7 +120,7 @@ def _send(mail: OutgoingMail, owner: str, *, server: Server, seen: int) -> bool:
     return sent
 
 
-def _not_sent(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dict[str, Any]:
+def _changes_after_failure(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dict[str, Any]:
     """Return the changes to store. While the server is known to fail, failures do not count as attempts of the email."""
     attempts, pause = mail.attempts + 1, timedelta(0)
     if verdict.blame is Blame.SERVER:
@@ -169,7 +165,7 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
+        self._close_backend()
 
     def send(self, message: EmailMessage) -> None:
         """Send one email, or raise what `judge` understands.
@@ -180,28 +176,24 @@ class Server:
             try:
                 self._backend.send_messages([message])
             except Exception as error:
-                self._close()
+                self._close_backend()
                 if judge(error).blame is not Blame.SERVER:
                     raise
             else:
                 return
-        backend = self._open()
-        try:
-            backend.send_messages([message])
-        except Exception:
-            self._close()
-            raise
-
-    def _open(self) -> BaseEmailBackend:
         self._backend = backend = _new_backend()
         try:
             backend.open()
         except Exception as error:
-            self._close()
+            self._close_backend()
             raise Unreachable from error
-        return backend
+        try:
+            backend.send_messages([message])
+        except Exception:
+            self._close_backend()
+            raise
 
-    def _close(self) -> None:
+    def _close_backend(self) -> None:
         backend, self._backend = self._backend, None
         if backend is not None:
             with suppress(Exception):  # the emails are sent, even if closing the connection fails

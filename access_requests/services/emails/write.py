@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.enums import MailState
 from access_requests.errors import Conflict
@@ -39,7 +40,7 @@ def queue_mail(
     if not to:
         return None
     mail, created = OutgoingMail.objects.get_or_create(
-        key=key, defaults={"to": to, **_written(template, context, hold)}
+        key=key, defaults={"to": to, **_render_email(template, context, hold)}
     )
     if created and not hold:
         wake(mail.pk)
@@ -73,9 +74,9 @@ def queue_pressing(
     return mail
 
 
-def _written(template: str, context: dict[str, Any], hold: timedelta | None) -> dict[str, Any]:
+def _render_email(template: str, context: dict[str, Any], hold: timedelta | None) -> dict[str, Any]:
     text = render_to_string(template, {"portal": settings.GATEHOUSE_URL, **context})
-    first, _, body = text.lstrip().partition("\n")
+    first, _newline, body = text.lstrip().partition("\n")
     return {
         "subject": " ".join(first.removeprefix("Subject:").split())[:300],
         "text": body.strip() + "\n",
@@ -85,18 +86,18 @@ def _written(template: str, context: dict[str, Any], hold: timedelta | None) -> 
 
 def revise_mail(*, key: str, template: str, context: dict[str, Any], hold: timedelta) -> bool:
     """Rewrite an email that no process has started to send, and hold it again; return False if there is none."""
-    unsent = _unsent().filter(key=key)
-    return bool(unsent.update(**_written(template, context, hold)))
+    unsent = _unsent_emails().filter(key=key)
+    return bool(unsent.update(**_render_email(template, context, hold)))
 
 
 def release_mail(*, keys: Collection[str]) -> None:
     """Release held emails and wake a worker."""
     with transaction.atomic():
-        if _unsent().filter(key__in=keys).update(next_try_at=timezone.now()):
+        if _unsent_emails().filter(key__in=keys).update(next_try_at=timezone.now()):
             wake()
 
 
-def _unsent() -> QuerySet[OutgoingMail]:
+def _unsent_emails() -> QuerySet[OutgoingMail]:
     """Return the emails that were never claimed, so that no server can have seen them."""
     return OutgoingMail.objects.filter(state=MailState.WAITING, attempts=0, lease_until=None)
 
@@ -106,5 +107,7 @@ def try_again(*, mail: OutgoingMail) -> None:
     with transaction.atomic():
         given_up = OutgoingMail.objects.filter(pk=mail.pk, state=MailState.FAILED)
         if not given_up.update(state=MailState.WAITING, attempts=0, next_try_at=timezone.now()):
-            raise Conflict(f"Email {mail.pk} was not given up, so there is nothing to try again.")
+            raise Conflict(
+                _("Email %(id)s was not given up, so there is nothing to try again.") % {"id": mail.pk}
+            )
         wake(mail.pk)

@@ -66,7 +66,7 @@ def write_anchor_if_due() -> str | None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:  # noqa: PTH123
         fcntl.flock(file, fcntl.LOCK_EX)
-        last, whole = _last(file.fileno())
+        last, whole = _read_last_anchor(file.fileno())
         now = timezone.now()
         if last is not None and timedelta(0) <= now - last.at < interval():
             return None
@@ -74,16 +74,23 @@ def write_anchor_if_due() -> str | None:
         # End a line that a full disk or a kill cut short, so that it does not damage the next one.
         os.write(file.fileno(), (b"" if whole else b"\n") + line.encode() + b"\n")
         os.fsync(file.fileno())
-    _mail(line, now)
+    content = json.loads(line)
+    for address in settings.GATEHOUSE_ANCHOR_MAIL:
+        queue_mail(  # the key names the day, so that the first anchor of a day is the one that is emailed
+            key=f"anchor:{now:%Y%m%d}:{address}",
+            to=address,
+            template="mails/anchor.txt",
+            context={"line": line, "number": content["number"], "hash": content["hash"], "at": now},
+        )
     return line
 
 
-def _last(descriptor: int) -> tuple[Anchor | None, bool]:
+def _read_last_anchor(descriptor: int) -> tuple[Anchor | None, bool]:
     """Return the last line's anchor, and whether the file ends with a complete line."""
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, 2 * LONGEST_LINE, max(size - 2 * LONGEST_LINE, 0))
     lines = tail.splitlines()
-    found = [anchor for line in lines if (anchor := _parse(line, 0)) is not None]
+    found = [anchor for line in lines if (anchor := _parse_anchor(line, 0)) is not None]
     return (found[-1] if found else None), not tail or tail.endswith(b"\n")
 
 
@@ -96,22 +103,10 @@ def signed_line(now: datetime) -> str:
         "number": number,
         "hash": hash,
         "portal": settings.GATEHOUSE_URL,
-        "key": _public(key),
+        "key": base64.b64encode(key.public_key().public_bytes_raw()).decode(),
     }
     signature = key.sign(canonical(content).encode())
     return canonical({**content, "signature": base64.b64encode(signature).decode()})
-
-
-def _mail(line: str, now: datetime) -> None:
-    """Queue an anchor's email; its key names the day, so that the first anchor of a day is the one that leaves."""
-    number = json.loads(line)["number"]
-    for address in settings.GATEHOUSE_ANCHOR_MAIL:
-        queue_mail(
-            key=f"anchor:{now:%Y%m%d}:{address}",
-            to=address,
-            template="mails/anchor.txt",
-            context={"line": line, "number": number, "hash": json.loads(line)["hash"], "at": now},
-        )
 
 
 # --- the key ---
@@ -135,31 +130,22 @@ def _private_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes()))
 
 
-def _public(key: Ed25519PrivateKey) -> str:
-    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
-
-
-def _known_key() -> Ed25519PublicKey | None:
-    """Return the public half of our key; None if there is none yet."""
-    try:
-        return _private_key().public_key() if (settings.GATEHOUSE_STATE / "anchor_key").exists() else None
-    except (OSError, ValueError):
-        return None
-
-
 # --- checking ---
 
 
 def read_anchors(path: Path) -> Iterator[Anchor | int]:
     """Yield the anchors of a file in order; for a line that is not an anchor, yield its number."""
-    key = _known_key()
+    try:
+        key = _private_key().public_key() if (settings.GATEHOUSE_STATE / "anchor_key").exists() else None
+    except (OSError, ValueError):
+        key = None  # it cannot be read, so no signature counts
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
             if line.strip() and (line.endswith(b"\n") or len(line) >= LONGEST_LINE):
-                yield _parse(line, number, key) or number
+                yield _parse_anchor(line, number, key) or number
 
 
-def _parse(line: bytes, number: int, key: Ed25519PublicKey | None = None) -> Anchor | None:
+def _parse_anchor(line: bytes, number: int, key: Ed25519PublicKey | None = None) -> Anchor | None:
     try:
         content = json.loads(line)
         signature = base64.b64decode(content.pop("signature"))
@@ -167,18 +153,14 @@ def _parse(line: bytes, number: int, key: Ed25519PublicKey | None = None) -> Anc
         place, hash = int(content["number"]), str(content["hash"])
         if not 0 <= place < 2**63:
             return None
-        signed = key is not None and _is_signed(key, signature, content)
+        signed = False
+        if key is not None:
+            with suppress(InvalidSignature):
+                key.verify(signature, canonical(content).encode())
+                signed = True
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
     return Anchor(at, place, hash, signed, number)
-
-
-def _is_signed(key: Ed25519PublicKey, signature: bytes, content: dict[str, Any]) -> bool:
-    try:
-        key.verify(signature, canonical(content).encode())
-    except InvalidSignature:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -194,7 +176,7 @@ def check_anchors() -> AnchorReport:
     """Compare every anchor with the log, and their age with the interval; memory does not grow with the file."""
     path = settings.GATEHOUSE_ANCHOR_FILE
     if not path.exists():
-        return AnchorReport(0, None, _missing(path))
+        return AnchorReport(0, None, _why_no_anchor(path))
     count, last, problems = 0, None, []
     anchors = read_anchors(path)
     while several := list(islice(anchors, AT_ONCE)):
@@ -202,12 +184,12 @@ def check_anchors() -> AnchorReport:
         known = hashes_of([anchor.number for anchor in several if isinstance(anchor, Anchor)])
         for anchor in several:
             count += 1
-            if problem := _misfit(anchor, known, end):
+            if problem := _why_misfit(anchor, known, end):
                 problems.append(problem)
             elif isinstance(anchor, Anchor):
                 last = anchor.at
     if not problems and last is None:
-        problems = _missing(path)
+        problems = _why_no_anchor(path)
     elif last is not None and timezone.now() - last > LATE * interval():
         problems.append(
             f"The last anchor that fits was written on {last:%Y-%m-%d at %H:%M} UTC, and one is due every"
@@ -217,7 +199,7 @@ def check_anchors() -> AnchorReport:
     return AnchorReport(count, last, problems[:20])
 
 
-def _missing(path: Path) -> list[str]:
+def _why_no_anchor(path: Path) -> list[str]:
     """Return what is wrong if there are no anchors: a new or just updated portal need not have one yet."""
     first = Event.objects.filter(format=2).order_by("pk").first()
     if first is None or timezone.now() - first.at <= LATE * interval():
@@ -225,7 +207,7 @@ def _missing(path: Path) -> list[str]:
     return [f"There is no anchor: {path} is empty or gone. Is the portal's default worker running?"]
 
 
-def _misfit(anchor: Anchor | int, known: dict[int, str], end: int) -> str:
+def _why_misfit(anchor: Anchor | int, known: dict[int, str], end: int) -> str:
     """Return what is wrong with one line, as a sentence; "" if it fits the log."""
     if isinstance(anchor, int):
         return f"Line {anchor} of the anchors is not an anchor: the file was changed or damaged."

@@ -87,11 +87,14 @@ def append_event(
     lists and maps of them. Everything that may name or quote a person is stored beside the event: all data except `FACTS`, and all
     names except `WRITERS`.
     """
-    facts, texts = _split(data or {})
+    facts, texts = _split_data(data or {})
     writer = by if actor is None and by in WRITERS else ""
     if not writer:
         texts[ACTOR] = actor.username if actor else by
-    rows = [_text(name, value) for name, value in texts.items()]
+    rows = [
+        EventText(name=name, salt=secrets.token_bytes(SALT), text=canonical(value))
+        for name, value in texts.items()
+    ]
     event = Event(
         at=timezone.now(),
         kind=kind,
@@ -115,19 +118,14 @@ def append_event(
     return event
 
 
-def _split(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts among the data, and the texts."""
-    texts = {key: value for key, value in data.items() if _is_text(key, value)}
+def _split_data(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the facts among the data, and the texts, which may name or quote a person."""
+    texts = {
+        key: value
+        for key, value in data.items()
+        if key not in FACTS and value is not None and not isinstance(value, bool | int)
+    }
     return {key: value for key, value in data.items() if key not in texts}, texts
-
-
-def _is_text(key: str, value: Any) -> bool:
-    """Return whether a value may name or quote a person."""
-    return key not in FACTS and value is not None and not isinstance(value, bool | int)
-
-
-def _text(name: str, value: Any) -> EventText:
-    return EventText(name=name, salt=secrets.token_bytes(SALT), text=canonical(value))
 
 
 def canonical(value: Any) -> str:
@@ -146,7 +144,7 @@ def event_digest(event: Event) -> str:
     """Return SHA-256 of the content of an event of format 2, without its place in the chain."""
     content = {
         "format": event.format,
-        "at": _moment(event.at),
+        "at": _canonical_time(event.at),
         "kind": event.kind,
         "actor": event.actor_id,
         "writer": event.writer,
@@ -168,7 +166,7 @@ def old_hash(event: Event) -> str:
     """Return the hash of an event of format 1: SHA-256 over its content and the hash before it, as canonical JSON."""
     content = {
         "number": event.old_number,
-        "at": _moment(event.at),
+        "at": _canonical_time(event.at),
         "kind": event.kind,
         "actor": event.actor_id,
         "actor_name": event.writer,
@@ -181,7 +179,7 @@ def old_hash(event: Event) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
-def _moment(at: datetime) -> str:
+def _canonical_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -224,24 +222,20 @@ def verify_chain() -> ChainReport:
     """
     bad: list[int] = []
     with one_moment():
-        events, erased = Event.objects.count(), _erased_texts()
-        number, last = _verify_old(bad)
+        events = Event.objects.count()
+        erasures = Event.objects.filter(kind="text.erased", format=2).values_list("facts", flat=True)
+        erased = {pk for facts in erasures for pk in facts.get("erased", [])}
+        number, last = 0, FIRST_HASH
+        for event in Event.objects.filter(format=1).order_by("old_number").iterator(chunk_size=1000):
+            place = event.old_number or 0
+            well = event.old_previous_hash == last and event.old_hash == old_hash(event)
+            if place != number + 1 or not well:
+                _note_bad(bad, min(place, number + 1))
+            number, last = place, event.old_hash
         number, last = _verify_links(number, last, erased, bad)
         if Event.objects.filter(format=2, link=None).exists():
             bad.append(number + 1)  # events without a place in the chain
     return ChainReport(events=events, bad=bad[:MOST_BAD], head=(number, last), erased=len(erased))
-
-
-def _verify_old(bad: list[int]) -> tuple[int, str]:
-    """Return number and hash of the last event of format 1; add wrong places to `bad`."""
-    number, previous = 0, FIRST_HASH
-    for event in Event.objects.filter(format=1).order_by("old_number").iterator(chunk_size=1000):
-        place = event.old_number or 0
-        well = event.old_previous_hash == previous and event.old_hash == old_hash(event)
-        if place != number + 1 or not well:
-            _add(bad, min(place, number + 1))
-        number, previous = place, event.old_hash
-    return number, previous
 
 
 def _verify_links(number: int, previous: str, erased: set[int], bad: list[int]) -> tuple[int, str]:
@@ -249,32 +243,28 @@ def _verify_links(number: int, previous: str, erased: set[int], bad: list[int]) 
     closed = {"number": number, "hash": previous} if number else None
     rows = EventLink.objects.select_related("event").prefetch_related("event__texts").order_by("number")
     for link in rows.iterator(chunk_size=1000):
-        well = _is_whole(link, previous, erased)
+        event = link.event
+        well = (
+            link.previous_hash == previous
+            and link.hash == link_hash(link.number, previous, event.digest)
+            and event.format == 2
+            and event.digest == event_digest(event)
+            and _texts_are_whole(event, erased)
+        )
         if closed is not None:
-            well = well and link.event.kind == "log.closed" and link.event.facts.get("head") == closed
+            well = well and event.kind == "log.closed" and event.facts.get("head") == closed
             closed = None
         if link.number != number + 1 or not well:
-            _add(bad, min(link.number, number + 1))
+            _note_bad(bad, min(link.number, number + 1))
         number, previous = link.number, link.hash
     if closed is not None:
-        _add(bad, number + 1)
+        _note_bad(bad, number + 1)
     return number, previous
 
 
-def _add(bad: list[int], number: int) -> None:
+def _note_bad(bad: list[int], number: int) -> None:
     if len(bad) < MOST_BAD:
         bad.append(number)
-
-
-def _is_whole(link: EventLink, previous: str, erased: set[int]) -> bool:
-    event = link.event
-    return (
-        link.previous_hash == previous
-        and link.hash == link_hash(link.number, previous, event.digest)
-        and event.format == 2
-        and event.digest == event_digest(event)
-        and _texts_are_whole(event, erased)
-    )
 
 
 def _texts_are_whole(event: Event, erased: set[int]) -> bool:
@@ -284,8 +274,3 @@ def _texts_are_whole(event: Event, erased: set[int]) -> bool:
         text_digest(row) == event.digests[name] if row.text is not None else row.pk in erased
         for name, row in texts.items()
     )
-
-
-def _erased_texts() -> set[int]:
-    found = Event.objects.filter(kind="text.erased", format=2).values_list("facts", flat=True)
-    return {pk for facts in found for pk in facts.get("erased", [])}

@@ -5,8 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
-ADVICE = "Give the database an owner that the portal does not know: GATEHOUSE_OWNER_DATABASE_URL, docs/operations.md."
+ADVICE = gettext_noop(
+    "Give the database an owner that the portal does not know: GATEHOUSE_OWNER_DATABASE_URL, docs/operations.md."
+)
+SUPERUSER = gettext_noop(
+    "The portal's database role %(role)s is a superuser: "
+    "it could change or delete events, licence texts and acceptances."
+)
+OWNS_TABLES = gettext_noop(
+    "The portal's database role %(role)s owns %(tables)s: "
+    "it could switch their protection off and change or delete rows."
+)
+OWNS_SCHEMA = gettext_noop(
+    "The portal's database role %(role)s owns the tables' schema or their triggers: "
+    "it could switch their protection off."
+)
+HAS_EXCESS_RIGHTS = gettext_noop(
+    "The portal's database role %(role)s has more rights to %(table)s than it needs: %(rights)s."
+)
+MAKES_ROLES = gettext_noop(
+    "The portal's database role %(role)s may make roles, "
+    "and so could make itself a member of the tables' owner."
+)
+SILENCES_TRIGGERS = gettext_noop(
+    "The portal's database role %(role)s may set session_replication_role, which silences triggers."
+)
+REACHES_FILES = gettext_noop(
+    "The portal's database role %(role)s is a member of %(roles)s: it could change the database's own files."
+)
 RIGHTS = ("INSERT", "DELETE", "TRUNCATE", "TRIGGER")
 # Table -> columns that may be updated; rows are never deleted.
 PROTECTED: dict[str, tuple[str, ...]] = {
@@ -46,52 +75,38 @@ def unprotected() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(ROLE)
         role, superuser, makes_roles = cursor.fetchone() or ("", True, True)
-        who = f"The portal's database role {role}"
         if superuser:
-            return [f"{who} is a superuser: it could change or delete events, licence texts and acceptances."]
+            return [_(SUPERUSER) % {"role": role}]
         cursor.execute(TABLES, [list(RIGHTS), list(PROTECTED)])
         tables = cursor.fetchall()
-        found = [*_owned(who, tables), *_granted(who, tables)]
+        found = []
+        if owned := [table for table, owner, _rights, _columns in tables if owner]:
+            found.append(_(OWNS_TABLES) % {"role": role, "tables": ", ".join(owned)})
+        for table, owner, rights, columns in tables:
+            excess = set(rights) if table in FILLED_BY_TRIGGER else set(rights) - {"INSERT"}
+            if set(columns) - set(PROTECTED[table]):
+                excess.add("UPDATE")
+            if excess and not owner:
+                given = {"role": role, "table": table, "rights": ", ".join(sorted(excess))}
+                found.append(_(HAS_EXCESS_RIGHTS) % given)
         cursor.execute(SCHEMA, [list(PROTECTED)])
         if not found and (cursor.fetchone() or (False,))[0]:
-            found.append(
-                f"{who} owns the tables' schema or their triggers: it could switch their protection off."
-            )
-        return found + _around(cursor, who, makes_roles)
+            found.append(_(OWNS_SCHEMA) % {"role": role})
+        return found + _ways_around_tables(cursor, role, makes_roles)
 
 
-def _owned(who: str, tables: list[tuple[Any, ...]]) -> list[str]:
-    owned = [table for table, owner, _, _ in tables if owner]
-    if not owned:
-        return []
-    return [f"{who} owns {', '.join(owned)}: it could switch their protection off and change or delete rows."]
-
-
-def _granted(who: str, tables: list[tuple[Any, ...]]) -> list[str]:
-    sentences = []
-    for table, owner, rights, columns in tables:
-        excess = set(rights) if table in FILLED_BY_TRIGGER else set(rights) - {"INSERT"}
-        if set(columns) - set(PROTECTED[table]):
-            excess.add("UPDATE")
-        if excess and not owner:
-            sentences.append(f"{who} has more rights to {table} than it needs: {', '.join(sorted(excess))}.")
-    return sentences
-
-
-def _around(cursor: Any, who: str, makes_roles: bool) -> list[str]:
+def _ways_around_tables(cursor: Any, role: str, makes_roles: bool) -> list[str]:
     """Return ways around the tables: rights of other roles, the setting that disables triggers, the server's files."""
     sentences = []
     version = connection.connection.info.server_version
     if makes_roles and version < 160000:
-        sentences.append(f"{who} may make roles, and so could make itself a member of the tables' owner.")
+        sentences.append(_(MAKES_ROLES) % {"role": role})
     if version >= 150000:
         cursor.execute("SELECT has_parameter_privilege('session_replication_role', 'SET')")
         if (cursor.fetchone() or (False,))[0]:
-            sentences.append(f"{who} may set session_replication_role, which silences triggers.")
+            sentences.append(_(SILENCES_TRIGGERS) % {"role": role})
     cursor.execute(SERVER)
     through = [name for (name,) in cursor.fetchall()]
     if through:
-        sentences.append(
-            f"{who} is a member of {', '.join(through)}: it could change the database's own files."
-        )
+        sentences.append(_(REACHES_FILES) % {"role": role, "roles": ", ".join(through)})
     return sentences

@@ -51,7 +51,7 @@ def verify_log(*, expect: str = "") -> LogReport:
     problems += anchors.problems
     problems += licence_problems()
     if expected is not None:
-        problems += _unexpected(*expected)
+        problems += _check_expected_head(*expected)
     return LogReport(
         chain.events, chain.first_bad, chain.head, anchors.count, anchors.last_at, chain.erased, problems
     )
@@ -65,7 +65,7 @@ def parse_head(text: str) -> tuple[int, str]:
     return int(found[1]), found[2].lower()
 
 
-def _unexpected(number: int, hash: str) -> list[str]:
+def _check_expected_head(number: int, hash: str) -> list[str]:
     known = hashes_of([number]).get(number) if number else FIRST_HASH
     if known is None:
         return [f"Event {number} is not in the log, and it is expected there: the log was cut or replaced."]
@@ -79,36 +79,27 @@ def _unexpected(number: int, hash: str) -> list[str]:
 def licence_problems() -> list[str]:
     """Compare each licence text with its SHA-256, and that with the log and with what people accepted."""
     with one_moment():
-        logged = _logged_hashes()
+        added = Event.objects.filter(kind="model.licences_changed").values_list("facts", flat=True)
+        logged = {sha256 for facts in added.iterator() for sha256 in facts.get("added", [])}
         problems = []
         for licence in LicenceVersion.objects.order_by("pk").iterator(chunk_size=50):
             if LicenceVersion.digest(licence.text) != licence.sha256:
                 problems.append(
-                    f"{_named(licence)} is not the text that its SHA-256 was taken of: it was changed."
+                    f"{_name_licence(licence)} is not the text that its SHA-256 was taken of: it was changed."
                 )
             elif licence.sha256 not in logged:
                 problems.append(
-                    f"{_named(licence)} has a SHA-256 that no event of the log names: it was replaced."
+                    f"{_name_licence(licence)} has a SHA-256 that no event of the log names: it was replaced."
                 )
-        for accepted in _accepted_otherwise():
+        otherwise = LicenceAcceptance.objects.exclude(sha256=F("licence__sha256"))
+        for accepted in otherwise.select_related("licence__model").defer("licence__text")[:MOST]:
             problems.append(
-                f"{_named(accepted.licence)} has another SHA-256 than user {accepted.user_id} accepted: one of them was changed."
+                f"{_name_licence(accepted.licence)} has another SHA-256 than user {accepted.user_id} accepted: one of them was changed."
             )
     return problems[:MOST]
 
 
-def _logged_hashes() -> set[str]:
-    """Return the hashes of every licence text that was ever added."""
-    added = Event.objects.filter(kind="model.licences_changed").values_list("facts", flat=True)
-    return {sha256 for facts in added.iterator() for sha256 in facts.get("added", [])}
-
-
-def _accepted_otherwise() -> list[LicenceAcceptance]:
-    found = LicenceAcceptance.objects.exclude(sha256=F("licence__sha256")).select_related("licence__model")
-    return list(found.defer("licence__text")[:MOST])
-
-
-def _named(licence: LicenceVersion) -> str:
+def _name_licence(licence: LicenceVersion) -> str:
     return (
         f"Licence text {licence.name} ({licence.language}, version {licence.pk}) of model {licence.model_id}"
     )

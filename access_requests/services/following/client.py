@@ -82,23 +82,20 @@ class FarClient:
                 raise Away(f"the pages of its {status.value} list go in a circle")
             seen.add(url)
             try:
-                answer, found = self._call("GET", url)
+                answer, found = self._call_remote("GET", url)
             except RepositoryGone:
                 if status != FarStatus.RESET:
                     raise
                 return
-            self._count(found)
+            if not isinstance(found, list):
+                raise Away("it answered something else than a list")
+            self._pages, self._entries = self._pages + 1, self._entries + len(found)
+            if self._pages > MOST_PAGES or self._entries > MOST_ENTRIES:
+                raise Away(f"its lists are longer than {MOST_PAGES} pages or {MOST_ENTRIES:,} entries")
             yield from (read_item(raw, status) for raw in found)
-            url = self._next(answer, url)
+            url = self._next_page(answer, url)
 
-    def _count(self, found: Any) -> None:
-        if not isinstance(found, list):
-            raise Away("it answered something else than a list")
-        self._pages, self._entries = self._pages + 1, self._entries + len(found)
-        if self._pages > MOST_PAGES or self._entries > MOST_ENTRIES:
-            raise Away(f"its lists are longer than {MOST_PAGES} pages or {MOST_ENTRIES:,} entries")
-
-    def _next(self, answer: Answer, url: str) -> str:
+    def _next_page(self, answer: Answer, url: str) -> str:
         """Return the next page, which must belong to the same list: the token is sent nowhere else."""
         try:
             link = answer.next_link
@@ -119,32 +116,25 @@ class FarClient:
             body["rejectionReason"] = words
         if words and status == FarStatus.RESET:
             body["resetReason"] = words
-        self._write("handle", body)
+        self._call_remote("POST", f"{self._base}/handle", body)
 
     def grant(self, *, name: str) -> None:
         """Give access to a person who has no request there."""
-        self._write("grant", {"user": name})
+        self._call_remote("POST", f"{self._base}/grant", {"user": name})
 
-    def _write(self, route: str, body: dict[str, str]) -> None:
-        self._call("POST", f"{self._base}/{route}", body)
-
-    def _call(self, method: str, url: str, body: Any = None) -> tuple[Answer, Any]:
+    def _call_remote(self, method: str, url: str, body: Any = None) -> tuple[Answer, Any]:
         self._spend()
         answer = self._wire.call(method, url, body)
-        self._heed_limits(answer)
-        if answer.status >= 300:
-            raise _failure(method, answer)
-        return answer, read_answer(answer.content)
-
-    def _heed_limits(self, answer: Answer) -> None:
-        """Call `closed` if this was the last call allowed for a while, or one too many."""
-        if answer.status == 429:
+        if answer.status == 429:  # one call too many
             seconds = _seconds_to_wait(answer)
             self._closed(seconds)
             raise Limited("it was asked too often", seconds, there=True)
         pause = _seconds_until_reset(answer)
-        if pause is not None:
+        if pause is not None:  # the last call allowed for a while
             self._closed(pause)
+        if answer.status >= 300:
+            raise _error_of(method, answer)
+        return answer, read_answer(answer.content)
 
 
 def _seconds_until_reset(answer: Answer) -> int | None:
@@ -174,32 +164,8 @@ def _seconds_to_wait(answer: Answer) -> int:
     return min(max(seconds, 1), LONGEST_WAIT)
 
 
-def _failure(method: str, answer: Answer) -> FarError:
-    status, code, said = answer.status, answer.headers.get("x-error-code", ""), _said(answer)
-    if status == 401 or (status == 403 and method == "GET"):
-        # A token that can read the lists can decide, so a refused write concerns only that person.
-        return TokenRefused(said)
-    if 300 <= status < 400:
-        return RepositoryGone(
-            f"it leads elsewhere ({_where(answer)}): the repository may have another name now"
-        )
-    if status in {404, 409}:
-        unknown = method == "GET" or code == "RepoNotFound"
-        return RepositoryGone(said) if unknown else NotThere(said)
-    if status >= 500 or status in {408, 425}:
-        return Away(f"it answered {status}")
-    return Refused(said)
-
-
-def _where(answer: Answer) -> str:
-    try:
-        return one_line(urlsplit(answer.headers.get("location", "")).path)[:200]
-    except ValueError:
-        return "no address"
-
-
-def _said(answer: Answer) -> str:
-    """Return the remote's own message, short and on one line."""
+def _error_of(method: str, answer: Answer) -> FarError:
+    """Return the error for an answer, with the remote's own message, short and on one line."""
     message: Any = answer.headers.get("x-error-message", "")
     if not message:
         try:
@@ -207,4 +173,20 @@ def _said(answer: Answer) -> str:
         except Away:
             found = None
         message = found.get("error", "") if isinstance(found, dict) else ""
-    return f"it answered {answer.status}: {one_line(message)[:300]}".rstrip(": ")
+    said = f"it answered {answer.status}: {one_line(message)[:300]}".rstrip(": ")
+    status, code = answer.status, answer.headers.get("x-error-code", "")
+    if status == 401 or (status == 403 and method == "GET"):
+        # A token that can read the lists can decide, so a refused write concerns only that person.
+        return TokenRefused(said)
+    if 300 <= status < 400:
+        try:
+            place = one_line(urlsplit(answer.headers.get("location", "")).path)[:200]
+        except ValueError:
+            place = "no address"
+        return RepositoryGone(f"it leads elsewhere ({place}): the repository may have another name now")
+    if status in {404, 409}:
+        unknown = method == "GET" or code == "RepoNotFound"
+        return RepositoryGone(said) if unknown else NotThere(said)
+    if status >= 500 or status in {408, 425}:
+        return Away(f"it answered {status}")
+    return Refused(said)

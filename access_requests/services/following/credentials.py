@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Invalid
 
@@ -47,27 +48,28 @@ def known_endpoints() -> list[str]:
 
 def check_endpoint(endpoint: str) -> str:
     """Return the endpoint as it is stored. Raises `Invalid` unless it is https (http only on this machine) and not us."""
-    parts = _split(endpoint.strip().rstrip("/"))
-    if parts is None:
-        raise Invalid(f"{endpoint!r} is not an endpoint: write an address such as https://huggingface.co.")
-    scheme, host, address = parts
-    if address == settings.GATEHOUSE_URL:
-        raise Invalid("That is this portal: its own requests need not be followed.")
-    if scheme == "http" and not _is_here(host):
-        raise Invalid(f"The token for {host} could be read on its way over plain http: write https://.")
-    return address
-
-
-def _split(address: str) -> tuple[str, str, str] | None:
+    text = endpoint.strip().rstrip("/")
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(text)
         parts.port  # noqa: B018 - reading it checks it
     except ValueError:
-        return None
+        parts = urlsplit("")
+    host, scheme = parts.hostname, parts.scheme
     plain = not (parts.query or parts.fragment or parts.username or parts.password)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or len(address) > 200:
-        return None
-    return parts.scheme, parts.hostname, f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+    if scheme not in {"http", "https"} or not host or not plain or len(text) > 200:
+        raise Invalid(
+            _("%(endpoint)r is not an endpoint: write an address such as https://huggingface.co.")
+            % {"endpoint": endpoint}
+        )
+    address = f"{scheme}://{parts.netloc.lower()}{parts.path}"
+    if address == settings.GATEHOUSE_URL:
+        raise Invalid(_("That is this portal: its own requests need not be followed."))
+    if scheme == "http" and not _is_here(host):
+        raise Invalid(
+            _("The token for %(host)s could be read on its way over plain http: write https://.")
+            % {"host": host}
+        )
+    return address
 
 
 def _is_here(host: str) -> bool:

@@ -116,15 +116,15 @@ def unheard(remote: RemoteRequest) -> QuerySet[RemotePush]:
 def cut_words(words: str) -> str:
     """Return a reason that the remote accepts: on one line, and cut at a word if it is longer than the Hub allows."""
     text = one_line(words)
-    if _length(text) <= LONGEST_REASON:
+    if _utf16_length(text) <= LONGEST_REASON:
         return text
     kept = text
-    while _length(kept) > LONGEST_REASON - 2:
+    while _utf16_length(kept) > LONGEST_REASON - 2:
         kept = kept.rpartition(" ")[0] or kept[:-1]
     return f"{kept.rstrip(' ,;:-')} …"
 
 
-def _length(text: str) -> int:
+def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 

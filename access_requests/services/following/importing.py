@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from access_requests.cards import GateField, GateForm
 from access_requests.enums import RequestState
@@ -34,18 +35,18 @@ def import_request(*, followed: FollowedRepo, item: FarItem) -> RemoteRequest | 
     the remote is among the answers.
     """
     with recorded():
-        person = _person(followed, item)
+        person = _find_or_create_person(followed, item)
         known = RemoteRequest.objects.filter(followed=followed, person=person)
         if known.exists() or has_open_request(person.user, followed):
             return None
-        return _begin(followed, person, item, RemoteRequest(followed=followed, person=person))
+        return _create_request(followed, person, item, RemoteRequest(followed=followed, person=person))
 
 
 def import_again(*, remote: RemoteRequest, item: FarItem) -> RemoteRequest:
     """Import a request like `import_request`, for a person who asked again after the first request was closed."""
     with recorded():
         update_person(remote.person, item)
-        return _begin(remote.followed, remote.person, item, remote)
+        return _create_request(remote.followed, remote.person, item, remote)
 
 
 def has_open_request(user: User, followed: FollowedRepo) -> bool:
@@ -54,12 +55,19 @@ def has_open_request(user: User, followed: FollowedRepo) -> bool:
     return rows.exists()
 
 
-def _begin(
+def _create_request(
     followed: FollowedRepo, person: RemotePerson, item: FarItem, remote: RemoteRequest
 ) -> RemoteRequest:
     now = timezone.now()
     asked = item.asked_at or now
-    request, others = _request(followed, person, item)
+    model = followed.model
+    if model.form is None:
+        raise Invalid(
+            _("%(model)s has no form, so no one can ask for it: give it a card first.") % {"model": model}
+        )
+    request = AccessRequest(model=model, applicant=person.user, form=model.form, state=RequestState.SUBMITTED)
+    answers, others = mapped_answers(GateForm.from_json(model.form.schema), item.fields)
+    set_answers(request, answers)
     request.submitted_at = request.first_submitted_at = min(asked, now)  # the remote's clock may be ahead
     request.save(force_insert=True)
     remote.request, remote.other_answers = request, others
@@ -70,34 +78,22 @@ def _begin(
     append_event(
         kind="request.imported",
         by=followed.host,
-        model=followed.model,
+        model=model,
         request=request,
         data={"from": f"{followed.endpoint}/{followed.far_id}", "name": person.name, "at": asked.isoformat()},
     )
     return remote
 
 
-def _request(
-    followed: FollowedRepo, person: RemotePerson, item: FarItem
-) -> tuple[AccessRequest, dict[str, Any]]:
-    model = followed.model
-    if model.form is None:
-        raise Invalid(f"{model} has no form, so no one can ask for it: give it a card first.")
-    request = AccessRequest(model=model, applicant=person.user, form=model.form, state=RequestState.SUBMITTED)
-    answers, others = mapped_answers(GateForm.from_json(model.form.schema), item.fields)
-    set_answers(request, answers)
-    return request, others
-
-
 def mapped_answers(form: GateForm, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return answers by key of our form, and, unchanged, the answers that have no place in it."""
     exact = {field.label: field for field in form.fields}
-    loose = {_loosely(field.label): field for field in form.fields}
+    loose = {_loose_label(field.label): field for field in form.fields}
     answers: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for label, value in given.items():
-        field = exact.get(label) or loose.get(_loosely(label))
-        fitting = _fitting(field, value) if field and field.key not in answers else None
+        field = exact.get(label) or loose.get(_loose_label(label))
+        fitting = _fit_answer(field, value) if field and field.key not in answers else None
         if field is None or fitting is None:
             others[label] = value
         else:
@@ -105,16 +101,22 @@ def mapped_answers(form: GateForm, given: Mapping[str, Any]) -> tuple[dict[str, 
     return answers, others
 
 
-def _loosely(label: str) -> str:
+def _loose_label(label: str) -> str:
     return " ".join(label.casefold().split()).rstrip(" :*?.")
 
 
-def _fitting(field: GateField, value: Any) -> Any:
+def _fit_answer(field: GateField, value: Any) -> Any:
     """Return the answer as this field stores it; None if it does not fit and is kept beside the form."""
     if field.type == "checkbox":
-        return _truth(value)
+        if isinstance(value, bool):
+            return value
+        text = str(value).strip().casefold()
+        return True if text in TRUE else False if text in FALSE else None
     if field.role == "publications":
-        return _publications(value)
+        lines = value if isinstance(value, list) else str(value).splitlines()
+        if len(lines) == 1 and says_none(lines[0]):
+            return []
+        return [line.strip() for line in lines if line.strip()]
     text = ", ".join(value) if isinstance(value, list) else str(value)
     if field.type == "country":
         return country_code(text) or None
@@ -123,21 +125,7 @@ def _fitting(field: GateField, value: Any) -> Any:
     return None if field.type == "ip_location" else text
 
 
-def _truth(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().casefold()
-    return True if text in TRUE else False if text in FALSE else None
-
-
-def _publications(value: Any) -> list[str]:
-    lines = value if isinstance(value, list) else str(value).splitlines()
-    if len(lines) == 1 and says_none(lines[0]):
-        return []
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
+def _find_or_create_person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     """Return the person who asks, found by the remote's id or else name; create an account for a new person.
 
     The account cannot sign in, has no address, and has the remote's host in its user name: nothing connects it to a
@@ -147,7 +135,7 @@ def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     if known is None:
         try:
             with transaction.atomic():
-                return _new_person(followed, item)
+                return _create_person(followed, item)
         except IntegrityError:  # another poll was faster
             known = _known_person(followed.endpoint, item)
             if known is None:
@@ -157,7 +145,7 @@ def _person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     return known
 
 
-def _new_person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
+def _create_person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
     user = import_string(settings.GATEHOUSE_IMPORT_PERSON)(
         name=item.name, full_name=item.full_name, host=followed.host
     )

@@ -26,7 +26,14 @@ def on_event(sender: type[Event], instance: Event, created: bool, raw: bool = Fa
     """Plan a push in the transaction of the event: decision and push are both written, or neither."""
     if not created or raw or instance.kind not in TOLD.keys() | SETTLED:
         return
-    remote = _remote(instance)
+    rows = RemoteRequest.objects.select_related("followed")
+    if instance.request_id is not None:
+        remote = rows.filter(request=instance.request_id).first()
+    elif instance.grant is not None:
+        person, model = instance.grant.user_id, instance.model_id
+        remote = rows.filter(person__user=person, followed__model=model).first()
+    else:
+        return
     if remote is None or remote.followed.state == FollowState.ENDED:
         return
     if instance.kind in SETTLED:
@@ -40,12 +47,3 @@ def on_event(sender: type[Event], instance: Event, created: bool, raw: bool = Fa
         words=words if status in {FarStatus.REJECTED, FarStatus.RESET} else "",
         actor_name=instance.actor_name,
     )
-
-
-def _remote(event: Event) -> RemoteRequest | None:
-    rows = RemoteRequest.objects.select_related("followed")
-    if event.request_id is not None:
-        return rows.filter(request=event.request_id).first()
-    if event.grant is None:
-        return None
-    return rows.filter(person__user=event.grant.user_id, followed__model=event.model_id).first()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import is_owner
 from access_requests.enums import FollowState, PushState
@@ -35,27 +36,35 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
     """
     _check_owner(model, actor)
     endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
+    names = {"model": model, "endpoint": endpoint, "repository": far_id, "setting": token_setting(endpoint)}
     if actor is not None and endpoint not in known_endpoints():
-        raise Invalid(f"{endpoint} has no token here: ask an operator to set GATEHOUSE_FOLLOW_TOKENS.")
-    if not has_token(endpoint):
         raise Invalid(
-            f"There is no token for {endpoint}: set {token_setting(endpoint)} to one with write access to {far_id}."
+            _("%(endpoint)s has no token here: ask an operator to set GATEHOUSE_FOLLOW_TOKENS.") % names
         )
+    if not has_token(endpoint):
+        sentence = _(
+            "There is no token for %(endpoint)s: set %(setting)s to one with write access to %(repository)s."
+        )
+        raise Invalid(sentence % names)
     if not model.is_gated or model.form is None:
-        raise Invalid(f"{model} is not gated here, so there is nothing to decide: set its gate first.")
+        raise Invalid(
+            _("%(model)s is not gated here, so there is nothing to decide: set its gate first.") % names
+        )
     try:
         with recorded():
-            followed = _row(model, endpoint, far_id)
-            _note(followed, "following.began", actor)
+            followed = _new_or_earlier_row(model, endpoint, far_id)
+            _append_following_event(followed, "following.began", actor)
             enqueue_on_commit("access_requests.tasks.poll_followed", followed.pk)
     except IntegrityError as error:
-        raise Conflict(
-            f"{far_id} at {endpoint} is followed already, or {model} follows another repository: unfollow that first."
-        ) from error
+        sentence = _(
+            "%(repository)s at %(endpoint)s is followed already, "
+            "or %(model)s follows another repository: unfollow that first."
+        )
+        raise Conflict(sentence % names) from error
     return followed
 
 
-def _row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
+def _new_or_earlier_row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
     """Return a new row, or an earlier one with everything imported then."""
     earlier = (
         FollowedRepo.objects.select_for_update(no_key=True)
@@ -74,19 +83,21 @@ def unfollow(*, followed: FollowedRepo, actor: User | None = None) -> None:
     """Stop following: nothing is polled or reported any more. Imported requests and their grants stay."""
     _check_owner(followed.model, actor)
     with recorded():
-        _set(followed, FollowState.ENDED, [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED])
+        _set_state(
+            followed, FollowState.ENDED, [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
+        )
         RemotePush.objects.filter(remote__followed=followed, state=PushState.DUE).update(
             state=PushState.REPLACED
         )
-        _note(followed, "following.ended", actor)
+        _append_following_event(followed, "following.ended", actor)
 
 
 def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
     """Stop polls and reports until `sync_now`; decisions made in the meantime are reported then."""
     _check_owner(followed.model, actor)
     with recorded():
-        _set(followed, FollowState.PAUSED, [FollowState.FOLLOWING, FollowState.REFUSED])
-        _note(followed, "following.paused", actor)
+        _set_state(followed, FollowState.PAUSED, [FollowState.FOLLOWING, FollowState.REFUSED])
+        _append_following_event(followed, "following.paused", actor)
 
 
 def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
@@ -94,10 +105,10 @@ def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
     _check_owner(followed.model, actor)
     with recorded():
         going = [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
-        _set(followed, FollowState.FOLLOWING, going, next_poll_at=timezone.now(), refused_token="")
+        _set_state(followed, FollowState.FOLLOWING, going, next_poll_at=timezone.now(), refused_token="")
         due = RemotePush.objects.filter(remote__followed=followed, state=PushState.DUE)
         due.update(next_try_at=timezone.now())
-        _note(followed, "following.asked", actor)
+        _append_following_event(followed, "following.asked", actor)
         enqueue_on_commit("access_requests.tasks.poll_followed", followed.pk)
 
 
@@ -108,14 +119,15 @@ def change_following(
     _check_owner(followed.model, actor)
     if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
         raise Invalid(
-            f"{poll_every} seconds is not allowed: write a number from {SHORTEST_PAUSE} to {LONGEST_PAUSE}.",
+            _("%(seconds)s seconds is not allowed: write a number from %(least)s to %(most)s.")
+            % {"seconds": poll_every, "least": SHORTEST_PAUSE, "most": LONGEST_PAUSE},
             field="poll_every",
         )
     with recorded():
         FollowedRepo.objects.filter(pk=followed.pk).update(
             poll_every=poll_every, mail_applicants=mail_applicants
         )
-        _note(followed, "following.changed", actor, every=poll_every, mails=mail_applicants)
+        _append_following_event(followed, "following.changed", actor, every=poll_every, mails=mail_applicants)
 
 
 def followed_by(model: GatedModel) -> FollowedRepo:
@@ -127,21 +139,24 @@ def followed_by(model: GatedModel) -> FollowedRepo:
     return followed
 
 
-def _set(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
+def _set_state(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
     """Set a new state; a running poll loses its lease, so that it cannot overwrite it."""
     rows = FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed)
     if not rows.update(state=to, **FREE, **fields):
         followed.refresh_from_db()
-        raise Conflict(f"{followed} is {followed.get_state_display()}, so this cannot be done now.")
+        raise Conflict(
+            _("%(followed)s is %(state)s, so this cannot be done now.")
+            % {"followed": followed, "state": followed.get_state_display()}
+        )
     followed.refresh_from_db()
 
 
 def _check_owner(model: GatedModel, actor: User | None) -> None:
     if actor is not None and not is_owner(actor, model):
-        raise NotAllowed(f"You are not an owner of {model}: ask one.")
+        raise NotAllowed(_("You are not an owner of %(model)s: ask one.") % {"model": model})
 
 
-def _note(followed: FollowedRepo, kind: str, actor: User | None, **data: Any) -> None:
+def _append_following_event(followed: FollowedRepo, kind: str, actor: User | None, **data: Any) -> None:
     append_event(
         kind=kind,
         actor=actor,

@@ -43,16 +43,16 @@ class Notice:
                 "queue": f"{settings.GATEHOUSE_URL}/admin/access_requests/accessrequest/?state=waiting",
             }
             told = [*self._told.get(person.pk, []), number]
-            key, joined = self._key(told[0], person.pk), {**context, "count": len(told)}
+            key, joined = self._email_key(told[0], person.pk), {**context, "count": len(told)}
             if len(told) == 1 or not revise_mail(key=key, template=TEMPLATE, context=joined, hold=HOLD):
                 told = [number]
                 queue_mail(
-                    key=self._key(number, person.pk), to=person.email, template=TEMPLATE,
+                    key=self._email_key(number, person.pk), to=person.email, template=TEMPLATE,
                     context={**context, "count": 1}, hold=HOLD,
                 )  # fmt: skip
             self._written[person.pk] = told
 
-    def _key(self, number: int, person: int) -> str:
+    def _email_key(self, number: int, person: int) -> str:
         key = f"imported:{self._followed.pk}:{number}:{person}"
         self._keys.add(key)
         return key

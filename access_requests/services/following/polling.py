@@ -83,13 +83,13 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
     if followed is None:  # paused or ended in this very moment
         return False
     try:
-        changes = (_after_death(followed, held) if died else None) or _poll(followed, held, longest)
+        changes = (_after_death(followed, held) if died else None) or _poll_lists(followed, held, longest)
     except Lost:
         return False
     except Exception as error:
         if is_database_away(error):
             raise
-        changes = _failed(followed, unforeseen(error, what=str(followed)))
+        changes = _changes_after_failure(followed, unforeseen(error, what=str(followed)))
     written = held.update(**FREE, **changes)
     if written:
         after_poll(followed, changes)
@@ -98,7 +98,7 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
 
 def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, Any] | None:
     """Record that a worker died during this poll; if that happened too often, return what to write instead of polling."""
-    changes = _failed(followed, Away("the worker that polled was stopped before it was done"))
+    changes = _changes_after_failure(followed, Away("the worker that polled was stopped before it was done"))
     if followed.failures >= DEATHS:
         return changes
     note_trouble(followed, str(changes["problem"]))
@@ -109,22 +109,25 @@ def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[s
     return None
 
 
-def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo], longest: float) -> dict[str, Any]:
+def _poll_lists(followed: FollowedRepo, held: QuerySet[FollowedRepo], longest: float) -> dict[str, Any]:
     """Poll, and return what to write on the row: when to poll again, and what went wrong."""
     token, now = token_for(followed.endpoint), timezone.now()
     if followed.state == FollowState.REFUSED and followed.refused_token == token_mark(token):
         return {"next_poll_at": now + LOOK_FOR_TOKEN}
-    if problem := _not_possible(followed, token):
+    if not token:
+        setting = token_setting(followed.endpoint)
+        problem = f"There is no token for {followed.host}: set {setting} and restart the portal."
+        return refused(followed, token, problem)
+    if followed.model.form is None:
+        problem = f"{followed.model} has no form here, so no request can be shown: give it a card."
         return refused(followed, token, problem)
     try:
-        seen, unread = _look(followed, held, token)
-        failed, whole = _apply(followed, held, seen, started=now, longest=longest)
+        seen, unread = _read_lists(followed, held, token)
+        failed, whole = _take_in_lists(followed, held, seen, started=now, longest=longest)
     except TokenRefused as error:
         return refused(followed, token, lost_right(followed, str(error)))
-    except Limited as error:
-        return _limited(followed, error)
     except FarError as error:
-        return _failed(followed, error)
+        return _changes_after_failure(followed, error)
     pause = followed.poll_every * random.uniform(1, 1.1) if whole else 0  # noqa: S311 - spreads polls that began together
     return {
         "state": FollowState.FOLLOWING,
@@ -136,15 +139,6 @@ def _poll(followed: FollowedRepo, held: QuerySet[FollowedRepo], longest: float) 
         "polled_at": timezone.now(),
         "next_poll_at": timezone.now() + timedelta(seconds=pause),
     }
-
-
-def _not_possible(followed: FollowedRepo, token: str) -> str:
-    if not token:
-        name = token_setting(followed.endpoint)
-        return f"There is no token for {followed.host}: set {name} and restart the portal."
-    if followed.model.form is None:
-        return f"{followed.model} has no form here, so no request can be shown: give it a card."
-    return ""
 
 
 def lost_right(followed: FollowedRepo, said: str) -> str:
@@ -167,14 +161,14 @@ def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, Any]:
     }
 
 
-def _limited(followed: FollowedRepo, error: Limited) -> dict[str, Any]:
-    """Return a pause as long as required; our own used-up budget is not a failure of the remote."""
-    pause = timedelta(seconds=error.seconds + random.uniform(0, 5))  # noqa: S311 - spreads polls
-    problem = f"{followed.host} could not be asked: {error}. We try again when it allows that."
-    return {**(failing(followed, problem) if error.there else {}), "next_poll_at": timezone.now() + pause}
-
-
-def _failed(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
+def _changes_after_failure(followed: FollowedRepo, error: FarError) -> dict[str, Any]:
+    """Return what a failed poll writes: the problem, and a pause that grows with the failures, or is as long as required."""
+    if isinstance(error, Limited):
+        pause = timedelta(seconds=error.seconds + random.uniform(0, 5))  # noqa: S311 - spreads polls
+        problem = f"{followed.host} could not be asked: {error}. We try again when it allows that."
+        # Our own used-up budget is not a failure of the remote.
+        failed = failing(followed, problem) if error.there else {}
+        return {**failed, "next_poll_at": timezone.now() + pause}
     log.warning("%s: %s", followed, error)
     pause = min(timedelta(seconds=followed.poll_every) * 2 ** min(followed.failures, 10), LONGEST_PAUSE)
     if isinstance(error, RepositoryGone):
@@ -203,7 +197,7 @@ def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: part
     )
 
 
-def _look(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> tuple[Seen, int]:
+def _read_lists(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> tuple[Seen, int]:
     """Return all entries by list, and how many could not be understood."""
     seen: Seen = {}
     unread = 0
@@ -247,24 +241,22 @@ class _Known:
         return entries, new
 
 
-def _apply(
+def _take_in_lists(
     followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime, longest: float
 ) -> tuple[int, bool]:
-    """Import what was seen; return how many entries failed, none of which blocks the others, and whether that was
-    all.
-    """
+    """Import what was seen; return how many entries failed, which block no others, and whether that was all."""
     known = _Known(followed)
     entries, new = known.sort(seen)
     steps = [partial(import_request, followed=followed, item=item) for item in new]
     steps += [
-        partial(_compare, row, entries.get(pk), started)
+        partial(_compare_row, row, entries.get(pk), started)
         for pk, row in known.rows.items()
-        if not _unchanged(row, entries.get(pk))
+        if not _is_unchanged(row, entries.get(pk))
     ]
     notice, ends, left_out, done = Notice(followed), time.monotonic() + longest, list[str](), 0
     try:
         for step in steps:
-            if why := _taken_in(step, followed, held, notice):
+            if why := _take_in_entry(step, followed, held, notice):
                 left_out.append(why)
             done += 1
             if time.monotonic() > ends:
@@ -273,17 +265,15 @@ def _apply(
         notice.send()
     for why in list(dict.fromkeys(left_out))[:MOST_REASONS]:
         note_trouble(followed, f"An entry was left out: {why}")
-    _note_seen(sorted(entries))
+    rows = sorted(entries)
+    # In short statements, since a decision waits for the row that one of them changes.
+    for start in range(0, len(rows), SEEN_AT_ONCE):
+        some = RemoteRequest.objects.filter(pk__in=rows[start : start + SEEN_AT_ONCE])
+        some.update(seen_at=timezone.now())
     return len(left_out), done == len(steps)
 
 
-def _note_seen(rows: list[int]) -> None:
-    """Record what was seen in short statements, since a decision waits for the row that one of them changes."""
-    for start in range(0, len(rows), SEEN_AT_ONCE):
-        RemoteRequest.objects.filter(pk__in=rows[start : start + SEEN_AT_ONCE]).update(seen_at=timezone.now())
-
-
-def _taken_in(
+def _take_in_entry(
     step: partial[RemoteRequest | None],
     followed: FollowedRepo,
     held: QuerySet[FollowedRepo],
@@ -316,7 +306,7 @@ def _taken_in(
     return ""
 
 
-def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
+def _is_unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
     """Return whether there is nothing to write, which is so for most rows; then no lock is taken."""
     if (row.drifted_at is not None) != drifts(row):
         return False
@@ -337,37 +327,27 @@ def _unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
     return all(not now or now == known for now, known in pairs)
 
 
-def _compare(known: RemoteRequest, item: FarItem | None, started: datetime) -> RemoteRequest | None:
+def _compare_row(known: RemoteRequest, item: FarItem | None, started: datetime) -> RemoteRequest | None:
     """Compare one row with what was seen of it, under the lock that decisions take; import a new request if there is one."""
     with recorded():
         lock_person(known.person.user_id)
         row = with_standing(RemoteRequest.objects.filter(pk=lock_remote(known.pk).pk)).get()
-        if _lags(row, started):
+        # Its lists may show an old state, because we wrote there recently or are about to write.
+        if row.wrote_at is not None and row.wrote_at > started - LAG:
             return None
-        if item and _is_new_request(row, item) and not has_open_request(row.person.user, row.followed):
-            return import_again(remote=row, item=item)
-        _observe(row, item)
+        closed = status_here(row) in {FarStatus.REJECTED, FarStatus.RESET, FarStatus.MISSING}
+        if item and closed and item.status == FarStatus.PENDING and not row.telling:  # type: ignore[attr-defined]
+            # Closed here without access: did the person ask again there since?
+            newer = item.asked_at is not None and item.asked_at > row.answered_at
+            if newer and not has_open_request(row.person.user, row.followed):
+                return import_again(remote=row, item=item)
+        _record_observed(row, item)
         return None
 
 
-def _lags(row: RemoteRequest, started: datetime) -> bool:
-    """Return whether its lists may show an old state, because we wrote there recently or are about to write."""
-    return row.wrote_at is not None and row.wrote_at > started - LAG
-
-
-def _is_new_request(row: RemoteRequest, item: FarItem) -> bool:
-    """Return whether the person asked again there after the request here was closed without access."""
-    newer = item.asked_at is not None and item.asked_at > row.answered_at
-    here = status_here(row)
-    closed = here in {FarStatus.REJECTED, FarStatus.RESET, FarStatus.MISSING}
-    return newer and closed and item.status == FarStatus.PENDING and not row.telling  # type: ignore[attr-defined]
-
-
-def _observe(row: RemoteRequest, item: FarItem | None) -> bool:
-    """Record what the remote says now; return False if there is nothing new. Nothing here changes because of it: a
-    difference is only shown.
-    """
-    was, before = row.far_status, _noted(row)
+def _record_observed(row: RemoteRequest, item: FarItem | None) -> None:
+    """Record what the remote says now. Nothing here changes because of it: a difference is only shown."""
+    was, before = row.far_status, _noted_values(row)
     row.missed = 0 if item else min(row.missed + 1, MISSED)
     if item:
         row.far_status = item.status
@@ -377,22 +357,28 @@ def _observe(row: RemoteRequest, item: FarItem | None) -> bool:
     elif row.missed >= MISSED:
         row.far_status = FarStatus.MISSING
     row.drifted_at = (row.drifted_at or timezone.now()) if drifts(row) else None
-    renamed = item is not None and _note_names(row, item)
-    if before == _noted(row):
-        return renamed
+    if item is not None:
+        _update_names(row, item)
+    if before == _noted_values(row):
+        return
     row.save(update_fields=NOTED)
     if was != row.far_status:
-        _note_change(row, was)
-    return True
+        append_event(
+            kind="remote.changed",
+            by=row.followed.host,
+            model=row.followed.model,
+            request=row.request,
+            data={"was": str(was), "is": str(row.far_status), "here": str(status_here(row))},
+        )
 
 
-def _noted(row: RemoteRequest) -> list[object]:
+def _noted_values(row: RemoteRequest) -> list[object]:
     return [getattr(row, name) for name in NOTED]
 
 
-def _note_names(row: RemoteRequest, item: FarItem) -> bool:
+def _update_names(row: RemoteRequest, item: FarItem) -> None:
     before = row.person.name
-    changed = update_person(row.person, item)
+    update_person(row.person, item)
     if before != row.person.name:
         append_event(
             kind="remote.renamed",
@@ -401,14 +387,3 @@ def _note_names(row: RemoteRequest, item: FarItem) -> bool:
             request=row.request,
             data={"was": before, "is": row.person.name},
         )
-    return changed
-
-
-def _note_change(row: RemoteRequest, was: str) -> None:
-    append_event(
-        kind="remote.changed",
-        by=row.followed.host,
-        model=row.followed.model,
-        request=row.request,
-        data={"was": str(was), "is": str(row.far_status), "here": str(status_here(row))},
-    )

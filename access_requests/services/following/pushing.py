@@ -70,65 +70,59 @@ def push(*, push_id: int) -> bool:
         return False
     held = RemotePush.objects.filter(pk=push_id, state=PushState.CLAIMED, lease_owner=owner)
     row = held.select_related("remote__followed__model", "remote__person", "remote__request").get()
-    if _newer(row).exists():  # its worker died, and it is outdated by now
-        _again(row, held, timedelta(0))
+    if _newer_pushes(row).exists():  # its worker died, and it is outdated by now
+        _make_due_again(row, held, timedelta(0))
         return False
     if row.attempts > MOST_ATTEMPTS:  # each of these tries ended with its worker
-        _not_told(row, held, Away("the worker that reported it was stopped before it was done"))
+        _record_failure(row, held, Away("the worker that reported it was stopped before it was done"))
         return False
     began = time.monotonic()
     try:
-        _tell(row, held)
-        return _told(row, held)
+        _report_state(row, held)
+        return _record_success(row, held)
     except Lost:
         return False
     except FarError as error:
-        _not_told(row, held, error)
+        _record_failure(row, held, error)
         if isinstance(error, Away) and time.monotonic() - began > SLOW:
             _let_others_go_first(row.remote.followed.endpoint)
     except Exception as error:
         if is_database_away(error):
             raise
-        _not_told(row, held, unforeseen(error, what=str(row)))
+        _record_failure(row, held, unforeseen(error, what=str(row)))
     return False
 
 
-def _tell(row: RemotePush, held: QuerySet[RemotePush]) -> None:
+def _report_state(row: RemotePush, held: QuerySet[RemotePush]) -> None:
     """Write the state unless the remote already has it: a worker may have died after writing it."""
     followed = row.remote.followed
     token = token_for(followed.endpoint)
     if not token:
         raise TokenRefused("there is no token for it")
     with client_for(followed, token, urgent=True, before=partial(renew, held)) as client:
-        found, item = _find(client, row)
+        found, item = _find_entry(client, row)
         if found == row.status:
             return
-        if found not in _ours(row):
-            raise _surprise(row, found)
+        # The states that may be replaced: the known one, and those that our unanswered writes may have set.
+        earlier = unheard(row.remote).filter(pk__lt=row.pk)
+        ours = {row.expects, *(str(value) for push in earlier for value in (push.expects, push.status))}
+        if found not in ours:
+            wrote = row.remote.wrote_at
+            if wrote is not None and wrote > timezone.now() - LAG:
+                raise Later(f"it still says {found.label}")
+            if found == FarStatus.MISSING:
+                raise Drifted(f"{row.remote.person} is in none of its lists any more")
+            expected = row.get_expects_display()
+            raise Drifted(f"someone changed it to {found.label} there, but we expected {expected}")
         RemoteRequest.objects.filter(pk=row.remote_id).update(wrote_at=timezone.now())
         try:
-            _write(client, row, item)
+            _write_state(client, row, item)
         except NotThere as error:  # it already has that state, or it disappeared after we looked
-            if _find(client, row)[0] != row.status:
+            if _find_entry(client, row)[0] != row.status:
                 raise Later(str(error)) from error
 
 
-def _ours(row: RemotePush) -> set[str]:
-    """Return the states that may be replaced: the known one, and those that our unanswered writes may have set."""
-    earlier = unheard(row.remote).filter(pk__lt=row.pk)
-    return {row.expects, *(str(value) for push in earlier for value in (push.expects, push.status))}
-
-
-def _surprise(row: RemotePush, found: FarStatus) -> FarError:
-    wrote = row.remote.wrote_at
-    if wrote is not None and wrote > timezone.now() - LAG:
-        return Later(f"it still says {found.label}")
-    if found == FarStatus.MISSING:
-        return Drifted(f"{row.remote.person} is in none of its lists any more")
-    return Drifted(f"someone changed it to {found.label} there, but we expected {row.get_expects_display()}")
-
-
-def _find(client: FarClient, row: RemotePush) -> tuple[FarStatus, FarItem | None]:
+def _find_entry(client: FarClient, row: RemotePush) -> tuple[FarStatus, FarItem | None]:
     """Return the list that the person is in now, and the entry; likely lists are searched first.
 
     First by name, which is one short page; then through whole lists, in case the person has a new name.
@@ -154,7 +148,7 @@ def _is_same(item: FarItem, person: RemotePerson, request_id: str) -> bool:
     return bool(person.name) and item.name.lower() == person.name.lower()
 
 
-def _write(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
+def _write_state(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
     if item is not None:
         client.handle(
             name=item.name, request_id=item.request_id, status=FarStatus(row.status), words=row.words
@@ -165,7 +159,7 @@ def _write(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
         raise Refused("no one with that name has a request there any more, so there is nothing to decide")
 
 
-def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
+def _record_success(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
     """Write row, remote state and event in one transaction; do nothing if another worker has the row by now."""
     now = timezone.now()
     with recorded():
@@ -181,39 +175,34 @@ def _told(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
             data={"to": row.status, "at": row.remote.followed.host, "words": row.words},
         )
         settle(row.remote_id)
-        _mail_applicant(row)
+        person, followed = row.remote.person, row.remote.followed
+        if followed.mail_applicants and person.email and row.status != FarStatus.PENDING:
+            queue_mail(
+                key=f"far-decision:{row.pk}",
+                to=person.email,
+                template="mails/far_decision.txt",
+                context={"person": person, "followed": followed, "push": row},
+            )
     return True
 
 
-def _mail_applicant(row: RemotePush) -> None:
-    person, followed = row.remote.person, row.remote.followed
-    if not followed.mail_applicants or not person.email or row.status == FarStatus.PENDING:
-        return
-    queue_mail(
-        key=f"far-decision:{row.pk}",
-        to=person.email,
-        template="mails/far_decision.txt",
-        context={"person": person, "followed": followed, "push": row},
-    )
-
-
-def _not_told(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> None:
+def _record_failure(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> None:
     """Try again later or give up; a lost right stops everything for that remote until there is another token."""
     followed, now = row.remote.followed, timezone.now()
     free: dict[str, Any] = {**FREE, "last_error": f"{followed.host}: {error}"}
     if isinstance(error, TokenRefused):
         changes = refused(followed, token_for(followed.endpoint), lost_right(followed, str(error)))
         type(followed).objects.filter(pk=followed.pk, state=FollowState.FOLLOWING).update(**changes)
-        _again(row, held, FIRST_PAUSE, attempts=F("attempts") - 1, **free)
+        _make_due_again(row, held, FIRST_PAUSE, attempts=F("attempts") - 1, **free)
         return
     if isinstance(error, Limited):
         pause = timedelta(seconds=error.seconds)
-        _again(row, held, pause, attempts=F("attempts") - 1, **free)
+        _make_due_again(row, held, pause, attempts=F("attempts") - 1, **free)
         return
     note_trouble(followed, f"A decision could not be reported to {followed.host}: {error}.")
     final = isinstance(error, Refused | Drifted) or row.attempts >= MOST_ATTEMPTS
     if not final:
-        _again(row, held, min(FIRST_PAUSE * 2 ** min(row.attempts - 1, 20), LONGEST_PAUSE), **free)
+        _make_due_again(row, held, min(FIRST_PAUSE * 2 ** min(row.attempts - 1, 20), LONGEST_PAUSE), **free)
         return
     log.warning("%s was not told: %s", row, error)
     with recorded():
@@ -235,15 +224,15 @@ def _let_others_go_first(endpoint: str) -> None:
     waiting.filter(remote__followed__endpoint=endpoint).update(next_try_at=until)
 
 
-def _newer(row: RemotePush) -> QuerySet[RemotePush]:
+def _newer_pushes(row: RemotePush) -> QuerySet[RemotePush]:
     return RemotePush.objects.filter(remote=row.remote_id, pk__gt=row.pk, state=PushState.DUE)
 
 
-def _again(row: RemotePush, held: QuerySet[RemotePush], pause: timedelta, **fields: Any) -> None:
+def _make_due_again(row: RemotePush, held: QuerySet[RemotePush], pause: timedelta, **fields: Any) -> None:
     """Make the push due again, or mark it as replaced if there is a later one."""
     with transaction.atomic():
         lock_remote(row.remote_id)
-        if _newer(row).exists():
+        if _newer_pushes(row).exists():
             held.update(state=PushState.REPLACED, **{**FREE, **fields})
         else:
             held.update(state=PushState.DUE, next_try_at=timezone.now() + pause, **{**FREE, **fields})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -41,38 +41,34 @@ class FarItem:
 def read_item(raw: Any, status: FarStatus) -> FarItem | None:
     """Return the entry, or None if it cannot be understood because it names no one."""
     try:
-        return _read(raw, status)
+        if not isinstance(raw, Mapping):
+            return None
+        given = raw.get("user")
+        user: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        request_id, name = _read_identifier(raw.get("requestId"), 100), _read_identifier(user.get("user"), 96)
+        if not request_id and not name:
+            return None
+        return FarItem(
+            status=status,
+            request_id=request_id,
+            user_id=_read_identifier(user.get("_id"), 64),
+            name=name,
+            full_name=one_line(user.get("fullname"), longest=1000)[:200],
+            email=_read_address(user.get("email")),
+            asked_at=_read_moment(raw.get("timestamp")),
+            fields=_read_answers(raw.get("fields")),
+        )
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
 
 
-def _read(raw: Any, status: FarStatus) -> FarItem | None:
-    if not isinstance(raw, Mapping):
-        return None
-    given = raw.get("user")
-    user: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    request_id, name = _identifier(raw.get("requestId"), 100), _identifier(user.get("user"), 96)
-    if not request_id and not name:
-        return None
-    return FarItem(
-        status=status,
-        request_id=request_id,
-        user_id=_identifier(user.get("_id"), 64),
-        name=name,
-        full_name=one_line(user.get("fullname"), longest=1000)[:200],
-        email=_address(user.get("email")),
-        asked_at=_moment(raw.get("timestamp")),
-        fields=_answers(raw.get("fields")),
-    )
-
-
-def _identifier(value: Any, longest: int) -> str:
+def _read_identifier(value: Any, longest: int) -> str:
     """Return a name or id exactly as it must be sent back; "" if it could not be sent."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return text if isinstance(text, str) and re.fullmatch(rf"[!-~]{{1,{longest}}}", text) else ""
 
 
-def _address(value: Any) -> str:
+def _read_address(value: Any) -> str:
     """Return the address in lower case, as addresses are compared here."""
     if not isinstance(value, str) or len(value) > 254:
         return ""
@@ -84,7 +80,7 @@ def _address(value: Any) -> str:
     return text if len(text) <= 254 else ""
 
 
-def _moment(value: Any) -> datetime | None:
+def _read_moment(value: Any) -> datetime | None:
     """Return the time in UTC; None if it is not a valid time, or no one can have asked then."""
     try:
         at = parse_datetime(value) if isinstance(value, str) and len(value) < 100 else None
@@ -94,44 +90,41 @@ def _moment(value: Any) -> datetime | None:
     return at if at and at.year in YEARS else None
 
 
-def _answers(value: Any) -> dict[str, Any]:
+def _read_answers(value: Any) -> dict[str, Any]:
     """Return label -> answer: text, number, boolean or list of texts; anything deeper as JSON. Long ones are cut."""
     if not isinstance(value, Mapping):
         return {}
     found: dict[str, Any] = {}
     room = MOST_TEXT
     for label, given in list(value.items())[:MOST_ANSWERS]:
-        name, answer = one_line(label, longest=1000), _answer(given, room)
+        name, answer = one_line(label, longest=1000), _read_answer(given, room)
         if name and answer not in (None, ""):
             found[name] = answer
-            room -= len(name) + _length(answer)
+            size = sum(len(item) + 1 for item in answer) if isinstance(answer, list) else len(str(answer))
+            room -= len(name) + size
         if room <= 0:
             break
     return found
 
 
-def _answer(value: Any, room: int) -> Any:
+def _read_answer(value: Any, room: int) -> Any:
     if isinstance(value, bool | None):
         return value
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return list(_texts(value[:MOST_ANSWERS], room))
+        texts: list[str] = []
+        for item in value[:MOST_ANSWERS]:
+            if room <= 0:
+                break
+            texts.append(_cut_text(item, room))
+            room -= len(texts[-1]) + 1
+        return texts
     if isinstance(value, str):
-        return _text(value, room)
-    return _text(json.dumps(value, ensure_ascii=False), room) if _is_flat(value) else "(nested too deeply)"
-
-
-def _texts(items: list[str], room: int) -> Iterator[str]:
-    for item in items:
-        if room <= 0:
-            return
-        yield (text := _text(item, room))
-        room -= len(text) + 1
-
-
-def _length(answer: Any) -> int:
-    return sum(len(item) + 1 for item in answer) if isinstance(answer, list) else len(str(answer))
+        return _cut_text(value, room)
+    return (
+        _cut_text(json.dumps(value, ensure_ascii=False), room) if _is_flat(value) else "(nested too deeply)"
+    )
 
 
 def _is_flat(value: Any) -> bool:
@@ -147,5 +140,5 @@ def _is_flat(value: Any) -> bool:
     return not level
 
 
-def _text(value: str, room: int) -> str:
+def _cut_text(value: str, room: int) -> str:
     return replace_unstorable(value[: min(LONGEST_ANSWER, room)])

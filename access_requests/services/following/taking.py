@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+
 from access_requests.access.permissions import is_reviewer
 from access_requests.enums import FarStatus, FollowState, Place, PushState, RequestState
 from access_requests.errors import Conflict, NotAllowed
@@ -34,7 +36,7 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
     `seen` is the state there that the reviewer saw on the page.
     """
     with recorded():
-        row = _drifted(remote, actor, seen)
+        row = _lock_drifted(remote, actor, seen)
         there = FarStatus(row.far_status)
         append_event(
             kind="remote.taken_over",
@@ -45,9 +47,9 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
         )
         row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
         if asked_again(row):
-            _begin_anew(row, actor)
+            _replace_request(row, actor)
         elif there == FarStatus.MISSING:
-            _let_go(row, actor)
+            _end_request(row, actor)
         else:
             change_place(
                 model=row.followed.model,
@@ -63,17 +65,23 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
 def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
     """Overwrite the remote's state with ours, unless it has changed since `seen`."""
     with recorded():
-        row = _drifted(remote, actor, seen)
+        row = _lock_drifted(remote, actor, seen)
         if row.followed.state == FollowState.ENDED:
-            raise Conflict(f"{row.followed} is not followed any more, so nothing is reported there.")
+            raise Conflict(
+                _("%(followed)s is not followed any more, so nothing is reported there.")
+                % {"followed": row.followed}
+            )
         here = status_here(row)
         gone = row.far_status == FarStatus.MISSING and here != FarStatus.ACCEPTED
         if gone or here == FarStatus.MISSING:
             raise Conflict(
-                f"{row.followed.host} has no request of {row.person} that could be made {here.label}: take the remote's state."
+                _(
+                    "%(host)s has no request of %(person)s that could be made %(state)s: take the remote's state."
+                )
+                % {"host": row.followed.host, "person": row.person, "state": here.label}
             )
         row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
-        plan_push(row, here, words=_words(row, here), actor_name=actor.username, anyway=True)
+        plan_push(row, here, words=_reason_for_remote(row, here), actor_name=actor.username, anyway=True)
         append_event(
             kind="remote.pushed",
             actor=actor,
@@ -83,19 +91,26 @@ def push_ours(*, remote: RemoteRequest, actor: User, seen: str) -> None:
         )
 
 
-def _drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
+def _lock_drifted(remote: RemoteRequest, actor: User, seen: str) -> RemoteRequest:
     lock_person(remote.person.user_id)
     row = with_standing(RemoteRequest.objects.filter(pk=lock_remote(remote.pk).pk)).get()
     if not is_reviewer(actor, row.followed.model):
-        raise NotAllowed(f"You are not a reviewer of {row.followed.model}: ask its owner.")
+        raise NotAllowed(
+            _("You are not a reviewer of %(model)s: ask its owner.") % {"model": row.followed.model}
+        )
     if row.far_status != seen or row.drifted_at is None:
         raise Conflict(
-            f"{row.followed.host} says {row.get_far_status_display()} and we say {status_here(row).label} now: look again."
+            _("%(host)s says %(there)s and we say %(here)s now: look again.")
+            % {
+                "host": row.followed.host,
+                "there": row.get_far_status_display(),
+                "here": status_here(row).label,
+            }
         )
     return row
 
 
-def _words(row: RemoteRequest, told: FarStatus) -> str:
+def _reason_for_remote(row: RemoteRequest, told: FarStatus) -> str:
     """Return the reason to report: that of the decision, or else of the end of the access."""
     if told not in {FarStatus.REJECTED, FarStatus.RESET}:
         return ""
@@ -107,29 +122,32 @@ def _words(row: RemoteRequest, told: FarStatus) -> str:
     return ended.revoke_reason if ended and told == FarStatus.RESET else ""
 
 
-def _let_go(row: RemoteRequest, actor: User) -> None:
+def _end_request(row: RemoteRequest, actor: User) -> None:
     """The person withdrew there or is gone: withdraw their open request here and end their access."""
     if row.request.is_open:
-        _withdraw(row, actor)
+        _withdraw_request(row, actor)
     else:
         reason = f"{row.person} is in none of the lists of {row.followed.host} any more."
         revoke_access(model=row.followed.model, user=row.person.user, reason=reason, actor=actor)
 
 
-def _withdraw(row: RemoteRequest, actor: User) -> None:
+def _withdraw_request(row: RemoteRequest, actor: User) -> None:
     data = {"at": row.followed.host}
     move(lock_request(row.request), RequestState.WITHDRAWN, who="reviewer", actor=actor, data=data)
 
 
-def _begin_anew(row: RemoteRequest, actor: User) -> None:
+def _replace_request(row: RemoteRequest, actor: User) -> None:
     """The person asked again there after a withdrawal or reset: replace the old request with the new one."""
     person, model = row.person.user, row.followed.model
     if status_here(row) == FarStatus.ACCEPTED:
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)
     if row.request.is_open:
-        _withdraw(row, actor)
+        _withdraw_request(row, actor)
     if has_open_request(person, row.followed):
-        raise Conflict(f"{row.person} has another open request for {model}: decide that one first.")
+        raise Conflict(
+            _("%(person)s has another open request for %(model)s: decide that one first.")
+            % {"person": row.person, "model": model}
+        )
     row.refresh_from_db()
     item = FarItem(
         status=FarStatus.PENDING,

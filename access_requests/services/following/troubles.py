@@ -66,12 +66,14 @@ def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
         note_trouble(followed, str(problem))
     since = changes.get("failing_since", followed.failing_since)
     if since is None and followed.failing_told_at is not None:
-        _inform(followed, "recovered", {"since": followed.failing_since})
+        _inform_owners(followed, "recovered", {"since": followed.failing_since})
     elif since is not None and followed.failing_told_at is None and timezone.now() - since >= FOR_LONG:
-        _inform(followed, "failing", {"since": since, "problem": changes.get("problem", followed.problem)})
+        _inform_owners(
+            followed, "failing", {"since": since, "problem": changes.get("problem", followed.problem)}
+        )
 
 
-def _inform(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
+def _inform_owners(followed: FollowedRepo, what: str, context: dict[str, Any]) -> None:
     """Write the event, the emails and the note about them in one transaction."""
     now = timezone.now()
     address = reverse("admin:access_requests_followedrepo_change", args=[followed.pk])

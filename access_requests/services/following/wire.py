@@ -53,7 +53,7 @@ class Wire:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
             timeout=httpx2.Timeout(READ, connect=CONNECT),
-            verify=_trusted(),
+            verify=_tls_context(),
         )
         self._clock = _Clock()
         for transport in (self._http._transport, *filter(None, self._http._mounts.values())):
@@ -69,14 +69,14 @@ class Wire:
         self._clock.ends = time.monotonic() + self._longest
         try:
             with self._http.stream(method, url, json=body) as response:
-                return Answer(response.status_code, response.headers, self._read(response))
+                return Answer(response.status_code, response.headers, self._read_content(response))
         except Away:
             raise
         except Exception as error:  # any error of the libraries over the answer
             said = one_line(str(error))[:300] or type(error).__name__
             raise Away(f"it could not be reached ({said})") from error
 
-    def _read(self, response: httpx2.Response) -> bytes:
+    def _read_content(self, response: httpx2.Response) -> bytes:
         if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
             raise Away("its answer is compressed, though it was asked for a plain one")
         parts, size = [], 0
@@ -99,19 +99,19 @@ def read_answer(content: bytes) -> Any:
     if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_PARTS:
         raise Away("its answer has too many parts")
     try:
-        return json.loads(content or b"null", parse_int=_number, parse_constant=str)
+        return json.loads(content or b"null", parse_int=_parse_number, parse_constant=str)
     except RecursionError as error:
         raise Away("it answered JSON that is nested too deeply") from error
     except ValueError as error:
         raise Away("it answered something that is not JSON") from error
 
 
-def _number(digits: str) -> int | str:
+def _parse_number(digits: str) -> int | str:
     return int(digits) if len(digits) <= LONGEST_NUMBER else digits
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     """Return the TLS context; it is read once per process, since that takes longer than a call."""
     return httpx2.create_ssl_context()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.enums import DeviceState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
@@ -61,7 +62,7 @@ def begin_sign_in(*, client_id: str, client: str, address: str | None) -> Begun:
             with transaction.atomic():
                 code = DeviceCode.objects.create(
                     digest=digest(secret),
-                    user_code="".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH)),
+                    user_code="".join(secrets.choice(LETTERS) for _letter in range(CODE_LENGTH)),
                     client_id=client_id[:100],
                     client=client[:200],
                     address=address,
@@ -87,31 +88,35 @@ def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
     code = DeviceCode.objects.filter(user_code=wanted).first() if CODE.fullmatch(wanted) else None
     if code is None:
         raise NotFound(
-            f"The code {typed[:20]!r} is not known: check that it is the one in your terminal.",
+            _("The code %(code)r is not known: check that it is the one in your terminal.")
+            % {"code": typed[:20]},
             field="user_code",
         )
     limits.give_back(limits.WRONG_CODES_OF_PERSON, user.pk)
     limits.give_back(limits.WRONG_CODES_OF_ADDRESS, address)
-    _still_waits(code)
+    _check_still_waits(code)
     return code
 
 
-def _still_waits(code: DeviceCode) -> None:
+def _check_still_waits(code: DeviceCode) -> None:
     if code.state == DeviceState.DENIED:
-        raise Conflict("This sign-in was already denied. The machine got no access.", field="user_code")
+        raise Conflict(_("This sign-in was already denied. The machine got no access."), field="user_code")
     if code.state == DeviceState.ENDED:
         raise Conflict(
-            "This sign-in was ended before the machine fetched its token: start again in the terminal.",
+            _("This sign-in was ended before the machine fetched its token: start again in the terminal."),
             field="user_code",
         )
     if code.state != DeviceState.WAITING:
         raise Conflict(
-            "This sign-in was already approved: go back to your terminal. If it was not you, sign the machine out below.",
+            _(
+                "This sign-in was already approved: go back to your terminal. "
+                "If it was not you, sign the machine out below."
+            ),
             field="user_code",
         )
     if code.expires_at <= timezone.now():
         raise Conflict(
-            "This code has expired: codes are valid for 15 minutes. Start again in the terminal.",
+            _("This code has expired: codes are valid for 15 minutes. Start again in the terminal."),
             field="user_code",
         )
 
@@ -120,13 +125,15 @@ def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
     """Approve the machine in this person's name; of two tabs one wins and the other gets a message."""
     name = clean_machine_name(name)
     if not user.is_active:
-        raise NotAllowed("Your account is disabled.")
+        raise NotAllowed(_("Your account is disabled."))
     with recorded():
         lock_person(user.pk)
         code = DeviceCode.objects.select_for_update(no_key=True).get(pk=code.pk)
-        _still_waits(code)
+        _check_still_waits(code)
         if live_machines(user).count() >= MOST_MACHINES:
-            raise Invalid(f"You have {MOST_MACHINES} signed-in machines: sign one out first.")
+            raise Invalid(
+                _("You have %(most)s signed-in machines: sign one out first.") % {"most": MOST_MACHINES}
+            )
         now = timezone.now()
         machine = Machine.objects.create(
             user=user,
@@ -157,7 +164,7 @@ def deny(*, code: DeviceCode, user: User) -> None:
     """Deny the sign-in: the client is informed and gets no access."""
     with recorded():
         code = DeviceCode.objects.select_for_update(no_key=True).get(pk=code.pk)
-        _still_waits(code)
+        _check_still_waits(code)
         code.state, code.decided_at = DeviceState.DENIED, timezone.now()
         code.save(update_fields=["state", "decided_at"])
         append_event(kind="machine.denied", actor=user, data={"client": code.client, "address": code.address})
@@ -168,17 +175,21 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     code = DeviceCode.objects.select_related("machine").filter(digest=digest(device_code)).first()
     if code is None or code.client_id != client_id[:100]:
         raise OAuthError("invalid_grant", "This device code is not known: run 'hf auth login' again.")
-    if code.state != DeviceState.APPROVED:
-        raise _NO_TOKENS[DeviceState(code.state)](code)
-    with recorded():
-        assert code.machine_id is not None  # noqa: S101 - the row's constraint says so
-        machine = lock_machine(code.machine_id)
-        if why := _why_too_late(code, machine):
-            sign_out(machine=machine, why=why)
-        elif DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED).update(state=DeviceState.USED):
-            return first_pair(machine)
-    code.refresh_from_db()
-    raise _second_use(code) if code.state == DeviceState.USED else _ended(code)
+    if code.state == DeviceState.WAITING:
+        raise _pending_error(code)
+    if code.state == DeviceState.DENIED:
+        raise OAuthError("access_denied", "The sign-in was denied in the browser.")
+    if code.state == DeviceState.APPROVED:
+        with recorded():
+            assert code.machine_id is not None  # noqa: S101 - the row's constraint says so
+            machine = lock_machine(code.machine_id)
+            approved = DeviceCode.objects.filter(pk=code.pk, state=DeviceState.APPROVED)
+            if why := _why_too_late(code, machine):
+                sign_out(machine=machine, why=why)
+            elif approved.update(state=DeviceState.USED):
+                return first_pair(machine)
+        code.refresh_from_db()
+    raise _no_tokens_error(code)
 
 
 def _why_too_late(code: DeviceCode, machine: Machine) -> str:
@@ -190,34 +201,27 @@ def _why_too_late(code: DeviceCode, machine: Machine) -> str:
     return NEVER_FETCHED if min(code.expires_at, machine.ends_at) <= timezone.now() else ""
 
 
-def _ended(code: DeviceCode) -> OAuthError:
-    """Return the error for an ended approval: denied if it was taken back, expired if it was not fetched in time."""
+def _no_tokens_error(code: DeviceCode) -> OAuthError:
+    """Return the error for a code that was used, or whose approval was taken back or not fetched in time.
+
+    A code that comes a second time ends its machine: a thief has it, or the first answer was lost. Either way the
+    machine signs in again.
+    """
     machine = Machine.objects.get(device_code=code)
-    if machine.signed_out_why == NEVER_FETCHED:
+    used = code.state == DeviceState.USED
+    if used and sign_out(machine=machine, why="its device code came a second time"):
+        return OAuthError("invalid_grant", "This device code was already used: run 'hf auth login' again.")
+    if used:
+        machine.refresh_from_db()
+    elif machine.signed_out_why == NEVER_FETCHED:
         return OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
     return OAuthError(
-        "access_denied",
+        "invalid_grant" if used else "access_denied",
         f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
     )
 
 
-def _second_use(code: DeviceCode) -> OAuthError:
-    """Refuse a code that is used twice: a thief has it, or the first answer was lost. Either way the machine signs in again."""
-    machine = Machine.objects.get(device_code=code)
-    if not sign_out(machine=machine, why="its device code came a second time"):
-        machine.refresh_from_db()
-        return OAuthError(
-            "invalid_grant",
-            f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
-        )
-    return OAuthError("invalid_grant", "This device code was already used: run 'hf auth login' again.")
-
-
-def _denied(code: DeviceCode) -> OAuthError:
-    return OAuthError("access_denied", "The sign-in was denied in the browser.")
-
-
-def _still_pending(code: DeviceCode) -> OAuthError:
+def _pending_error(code: DeviceCode) -> OAuthError:
     now = timezone.now()
     if code.expires_at <= now:
         return OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
@@ -227,12 +231,3 @@ def _still_pending(code: DeviceCode) -> OAuthError:
     if early:
         return OAuthError("slow_down", f"Ask every {interval} seconds.")
     return OAuthError("authorization_pending", f"Waiting for a person to approve {shown(code.user_code)}.")
-
-
-# What a poll is told while it gets no tokens, by the code's state.
-_NO_TOKENS = {
-    DeviceState.WAITING: _still_pending,
-    DeviceState.DENIED: _denied,
-    DeviceState.USED: _second_use,
-    DeviceState.ENDED: _ended,
-}

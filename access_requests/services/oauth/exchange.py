@@ -42,14 +42,14 @@ def exchange_identity(*, identity: str, resource: str, address: str | None) -> t
         job = read_job(claims)
     except RuleError as error:
         raise OAuthError("invalid_grant", error.sentence) from error
-    issued = _issue(claims, job, resource=resource, address=address)
+    issued = _issue_token(claims, job, resource=resource, address=address)
     limits.give_back(limits.FAILED_EXCHANGES_OF_ADDRESS, address)
     return issued
 
 
 def verified_claims(identity: str) -> dict[str, Any]:
     """Return the claims of an identity that a known issuer signed for this portal and that is valid now."""
-    issuer, kid, algorithm = _unverified(identity)
+    issuer, kid, algorithm = _read_unverified(identity)
     key = key_of(issuer, kid=kid, algorithm=algorithm)
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -62,46 +62,48 @@ def verified_claims(identity: str) -> dict[str, Any]:
             options={"require": list(NEEDED), "strict_aud": True},
         )
     except jwt.InvalidAudienceError as error:
-        raise _refused(
+        raise _identity_error(
             f"is for another audience: ask your CI service for {settings.GATEHOUSE_URL}"
         ) from error
     except jwt.ExpiredSignatureError as error:
-        raise _refused("has ended: ask your CI service for a new one") from error
+        raise _identity_error("has ended: ask your CI service for a new one") from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _refused(f"is not valid ({error})") from error
+        raise _identity_error(f"is not valid ({error})") from error
     try:
         check_claims(claims)
     except RuleError as error:
         raise OAuthError("invalid_grant", error.sentence) from error
     if claims["exp"] - claims["iat"] > LONGEST_LIFE.total_seconds():
-        raise _refused("lives for more than a day")
+        raise _identity_error("lives for more than a day")
     return claims
 
 
-def _refused(why: str) -> OAuthError:
+def _identity_error(why: str) -> OAuthError:
     return OAuthError("invalid_grant", f"The CI job's identity {why}.")
 
 
-def _unverified(identity: str) -> tuple[str, str, str]:
+def _read_unverified(identity: str) -> tuple[str, str, str]:
     """Return issuer, key id and algorithm as the token claims them: only good for finding the key."""
     if len(identity) > LONGEST_IDENTITY:
-        raise _refused("is too long")
+        raise _identity_error("is too long")
     try:
         header = jwt.get_unverified_header(identity)
         claims = jwt.decode(identity, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-        raise _refused("is not a JSON web token") from error
+        raise _identity_error("is not a JSON web token") from error
     issuer, kid, algorithm = claims.get("iss"), header.get("kid"), header.get("alg")
     if not isinstance(issuer, str) or dialect_of(issuer) is None:
-        raise _refused(f"comes from {str(issuer)[:200]}, which this portal does not trust")
+        raise _identity_error(f"comes from {str(issuer)[:200]}, which this portal does not trust")
     if algorithm not in ALGORITHMS:
-        raise _refused(f"is signed with {str(algorithm)[:40]}: only {' and '.join(ALGORITHMS)} are taken")
+        raise _identity_error(
+            f"is signed with {str(algorithm)[:40]}: only {' and '.join(ALGORITHMS)} are taken"
+        )
     if not isinstance(kid, str) or "crit" in header or "b64" in header:
-        raise _refused("has a header that is not understood")
+        raise _identity_error("has a header that is not understood")
     return issuer, kid, str(algorithm)
 
 
-def _issue(claims: dict[str, Any], job: Job, *, resource: str, address: str | None) -> tokens.Issued:
+def _issue_token(claims: dict[str, Any], job: Job, *, resource: str, address: str | None) -> tokens.Issued:
     issuer = claims["iss"]
     with recorded():
         trusted, model = _trusted_for(issuer, job, resource)
@@ -113,7 +115,7 @@ def _issue(claims: dict[str, Any], job: Job, *, resource: str, address: str | No
                     trusted=trusted, token=issued.token, identity=digest, address=address, claims=job.shown
                 )
         except IntegrityError as error:
-            raise _refused(
+            raise _identity_error(
                 "was exchanged before: do it once in a job and keep the token, "
                 "export HF_TOKEN=$(HF_OIDC_RESOURCE=... hf auth token)"
             ) from error
@@ -132,20 +134,23 @@ def _issue(claims: dict[str, Any], job: Job, *, resource: str, address: str | No
 
 def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepository, GatedModel | None]:
     """Return the trust that covers this job and resource, and the model to which the token is limited."""
-    rows = [row for row in _rows(issuer, job) if _covers(row, job)]
+    found = TrustedRepository.objects.select_for_update(no_key=True, of=("self",)).filter(
+        issuer=issuer, repository__iexact=job.repository, removed_at=None, user__is_active=True
+    )
+    rows = [row for row in found.select_related("user", "model").order_by("pk") if _covers_job(row, job)]
     name = resource.removeprefix("models/")
     model = find_model(name) if "/" in name else None
-    rows = _rows_of_person(rows, name) if "/" not in name else _rows_of_model(rows, model)
+    if "/" not in name:
+        rows = [row for row in rows if row.user.username.lower() == name.lower()]
+    elif model is None:
+        rows = []
+    else:  # the trust must cover this model, and its person may read it
+        rows = [row for row in rows if row.model_id in {None, model.pk} and live_grant(row.user, model)]
     if not rows:
-        raise OAuthError("invalid_target", _not_trusted(job, resource))
-    rows = _of_this_repository(rows, job)
+        raise OAuthError("invalid_target", _why_not_trusted(job, resource))
+    rows = _check_repository_id(rows, job)
     if model is None:
         rows = [row for row in rows if row.model_id is None] or rows
-    _check_one_is_meant(rows, model)
-    return rows[0], model or rows[0].model
-
-
-def _check_one_is_meant(rows: list[TrustedRepository], model: GatedModel | None) -> None:
     if len({row.user_id for row in rows}) > 1:
         raise OAuthError(
             "invalid_target", "Several people trust this repository: set HF_OIDC_RESOURCE to one user name."
@@ -155,32 +160,15 @@ def _check_one_is_meant(rows: list[TrustedRepository], model: GatedModel | None)
             "invalid_target",
             "This repository is trusted for several models: set HF_OIDC_RESOURCE to NAMESPACE/NAME.",
         )
+    return rows[0], model or rows[0].model
 
 
-def _rows_of_person(rows: list[TrustedRepository], username: str) -> list[TrustedRepository]:
-    return [row for row in rows if row.user.username.lower() == username.lower()]
-
-
-def _rows_of_model(rows: list[TrustedRepository], model: GatedModel | None) -> list[TrustedRepository]:
-    """The rows that cover this model, of people who may read it."""
-    if model is None:
-        return []
-    return [row for row in rows if row.model_id in {None, model.pk} and live_grant(row.user, model)]
-
-
-def _rows(issuer: str, job: Job) -> list[TrustedRepository]:
-    found = TrustedRepository.objects.select_for_update(no_key=True, of=("self",)).filter(
-        issuer=issuer, repository__iexact=job.repository, removed_at=None, user__is_active=True
-    )
-    return list(found.select_related("user", "model").order_by("pk"))
-
-
-def _covers(row: TrustedRepository, job: Job) -> bool:
+def _covers_job(row: TrustedRepository, job: Job) -> bool:
     wishes = [(row.ref, job.ref), (row.environment, job.environment), (row.workflow, job.workflow)]
     return all(not wanted or wanted == given for wanted, given in wishes)
 
 
-def _not_trusted(job: Job, resource: str) -> str:
+def _why_not_trusted(job: Job, resource: str) -> str:
     facts = [("repository", job.repository), ("ref", job.ref), ("environment", job.environment)]
     facts.append(("workflow", job.workflow))
     told = ", ".join(f"{name} {value}" for name, value in facts if value)
@@ -190,7 +178,7 @@ def _not_trusted(job: Job, resource: str) -> str:
     )
 
 
-def _of_this_repository(rows: list[TrustedRepository], job: Job) -> list[TrustedRepository]:
+def _check_repository_id(rows: list[TrustedRepository], job: Job) -> list[TrustedRepository]:
     """Check the repository's number, fixed by the first exchange: a later repository with its name is another one."""
     same = [row for row in rows if row.repository_id in {"", job.repository_id}]
     if not same:

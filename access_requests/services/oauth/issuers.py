@@ -177,8 +177,8 @@ def read_job(claims: dict[str, Any]) -> Job:
     if dialect is None:
         raise Invalid("The issuer is not trusted.")
     check_claims(claims)
-    repository = _text(claims, dialect.repository)
-    owner, repository_id = _text(claims, dialect.owner), _text(claims, dialect.repository_id)
+    repository = _read_claim(claims, dialect.repository)
+    owner, repository_id = _read_claim(claims, dialect.owner), _read_claim(claims, dialect.repository_id)
     if not REPOSITORY.fullmatch(repository) or not repository_id:
         raise Invalid("The identity names no repository.")
     if repository.rpartition("/")[0].lower() != owner.lower():
@@ -188,14 +188,14 @@ def read_job(claims: dict[str, Any]) -> Job:
     return Job(
         repository=repository,
         repository_id=repository_id,
-        ref=_text(claims, dialect.ref),
-        environment=_text(claims, "environment"),
-        workflow=dialect.workflow_file(_text(claims, dialect.workflow), repository, claims["iss"]),
-        shown={name: _text(claims, name) for name in dialect.kept if name in claims},
+        ref=_read_claim(claims, dialect.ref),
+        environment=_read_claim(claims, "environment"),
+        workflow=dialect.workflow_file(_read_claim(claims, dialect.workflow), repository, claims["iss"]),
+        shown={name: _read_claim(claims, name) for name in dialect.kept if name in claims},
     )
 
 
-def _text(claims: dict[str, Any], name: str) -> str:
+def _read_claim(claims: dict[str, Any], name: str) -> str:
     """Return a claim as text; numbers are written out, and text with invisible characters counts as absent."""
     value = claims.get(name)
     text = "" if value is None else str(value)

@@ -8,7 +8,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,17 +49,17 @@ def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
     Of several callers at the same time, one fetches, outside of any transaction; the others wait for the row.
     """
     row, _ = IssuerKeys.objects.get_or_create(issuer=issuer)
-    if not _younger(row, RENEWED) or _chosen(row, kid, algorithm) is None:
-        row = _fetched_again(row)
+    if not _is_younger(row, RENEWED) or _stored_key(row, kid, algorithm) is None:
+        row = _fetch_again(row)
     for pause in PAUSES:
-        if _believed(row, kid, algorithm) or not _is_fetched_now(row):
+        if _believed_key(row, kid, algorithm) or not _is_fetched_now(row):
             break
         time.sleep(pause)
         row = IssuerKeys.objects.get(pk=row.pk)
-    if key := _believed(row, kid, algorithm):
+    if key := _believed_key(row, kid, algorithm):
         return key
     failed = row.fetched_at is not None and (row.tried_at or row.fetched_at) > row.fetched_at
-    if failed or not _younger(row, FRESH) or _is_fetched_now(row):
+    if failed or not _is_younger(row, FRESH) or _is_fetched_now(row):
         raise OAuthError(
             "temporarily_unavailable",
             f"The keys of {issuer} cannot be fetched: try again in a minute.",
@@ -68,7 +68,7 @@ def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
     raise OAuthError("invalid_grant", f"The identity is signed with a key that {issuer} does not show.")
 
 
-def _younger(row: IssuerKeys, age: timedelta) -> bool:
+def _is_younger(row: IssuerKeys, age: timedelta) -> bool:
     return row.fetched_at is not None and row.fetched_at >= timezone.now() - age
 
 
@@ -76,11 +76,11 @@ def _is_fetched_now(row: IssuerKeys) -> bool:
     return row.fetching_until is not None and row.fetching_until > timezone.now()
 
 
-def _believed(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
-    return _chosen(row, kid, algorithm) if _younger(row, FRESH) else None
+def _believed_key(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
+    return _stored_key(row, kid, algorithm) if _is_younger(row, FRESH) else None
 
 
-def _chosen(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
+def _stored_key(row: IssuerKeys, kid: str, algorithm: str) -> jwt.PyJWK | None:
     found = next((key for key in row.keys if key["kid"] == kid), None)
     return usable_key(found, algorithm) if found else None
 
@@ -100,39 +100,34 @@ def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
     return made if fits else None
 
 
-def _fetched_again(row: IssuerKeys) -> IssuerKeys:
-    """Return the row after our fetch; None if another process is fetching, or the last try was a moment ago."""
-    claimed = _claim(row)
-    if claimed is None:
+def _fetch_again(row: IssuerKeys) -> IssuerKeys:
+    """Fetch the keys and return the row; do not fetch if another process does, or the last try was a moment ago."""
+    now = timezone.now()
+    due = Q(tried_at=None) | Q(tried_at__lte=now - AGAIN)
+    # Durable: a caller's transaction would lock the row while we fetch.
+    with transaction.atomic(durable=True):
+        claimed = IssuerKeys.objects.filter(due, pk=row.pk).update(tried_at=now, fetching_until=now + AGAIN)
+    if not claimed:
         return IssuerKeys.objects.get(pk=row.pk)
     found: dict[str, Any] = {}
     try:
-        found = {"keys": fetch_keys(row.issuer), "fetched_at": claimed}
+        found = {"keys": fetch_keys(row.issuer), "fetched_at": now}
     except Unreachable as error:
         log.warning("The keys of an issuer could not be fetched: %s", error)
     finally:
-        ours = IssuerKeys.objects.filter(pk=row.pk, tried_at=claimed)
+        ours = IssuerKeys.objects.filter(pk=row.pk, tried_at=now)
         ours.update(fetching_until=None, **found)
     return IssuerKeys.objects.get(pk=row.pk)
 
 
-def _claim(row: IssuerKeys) -> datetime | None:
-    """Return the time that marks our try, or None. Durable: a caller's transaction would lock the row while we fetch."""
-    now = timezone.now()
-    due = Q(tried_at=None) | Q(tried_at__lte=now - AGAIN)
-    with transaction.atomic(durable=True):
-        ours = IssuerKeys.objects.filter(due, pk=row.pk).update(tried_at=now, fetching_until=now + AGAIN)
-    return now if ours else None
-
-
 def fetch_keys(issuer: str) -> list[dict[str, Any]]:
     """Fetch the issuer's keys through its openid-configuration; both must have the issuer's scheme, host and port."""
-    found = _get_json(issuer + DISCOVERY)
-    if found.get("issuer") != issuer:
-        raise Unreachable(f"{issuer} calls itself {str(found.get('issuer'))[:200]}")
-    address = str(found.get("jwks_uri"))
+    named = _get_json(issuer + DISCOVERY)
+    if named.get("issuer") != issuer:
+        raise Unreachable(f"{issuer} calls itself {str(named.get('issuer'))[:200]}")
+    address = str(named.get("jwks_uri"))
     try:
-        own = _origin(address) == _origin(issuer)
+        own = _web_origin(address) == _web_origin(issuer)
     except ValueError:
         own = False
     if not own:
@@ -140,22 +135,20 @@ def fetch_keys(issuer: str) -> list[dict[str, Any]]:
     keys = _get_json(address).get("keys")
     if not isinstance(keys, list):
         raise Unreachable(f"{address} holds no keys")
-    return [kept for key in keys[:MOST_KEYS] if (kept := _kept(key))]
+    found = []
+    for key in keys[:MOST_KEYS]:
+        if not isinstance(key, dict) or "d" in key or "kid" not in key:  # private, nameless or unknown
+            continue
+        members = {name: key[name] for name in MEMBERS if name in key}
+        if all(
+            isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_MEMBER
+            for value in members.values()
+        ):
+            found.append(members)
+    return found
 
 
-def _kept(key: Any) -> dict[str, str]:
-    """Return the members of a public key to store; nothing for private, nameless or unknown keys."""
-    if not isinstance(key, dict) or "d" in key or "kid" not in key:
-        return {}
-    members = {name: key[name] for name in MEMBERS if name in key}
-    fit = all(
-        isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_MEMBER
-        for value in members.values()
-    )
-    return members if fit else {}
-
-
-def _origin(address: str) -> tuple[str, str, int | None]:
+def _web_origin(address: str) -> tuple[str, str, int | None]:
     parts = urlsplit(address)
     return parts.scheme, parts.hostname or "", parts.port
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from access_requests import counters
 from access_requests.addresses import whole_network
 from access_requests.services.oauth.errors import TooMany
@@ -23,11 +26,15 @@ WRONG_CODES_OF_PERSON = Limit(
     "code-person",
     10,
     900,
-    "Too many wrong codes: wait a quarter of an hour, then start again in the terminal.",
+    gettext_noop("Too many wrong codes: wait a quarter of an hour, then start again in the terminal."),
 )
 WRONG_CODES_OF_ADDRESS = Limit(
-    "code-address", 30, 900, "Too many wrong codes from this address: wait a quarter of an hour."
+    "code-address",
+    30,
+    900,
+    gettext_noop("Too many wrong codes from this address: wait a quarter of an hour."),
 )
+# API clients alone get the next two.
 SIGN_INS_OF_ADDRESS = Limit(
     "sign-ins", 60, 900, "Too many sign-ins were begun from this address: wait a quarter of an hour."
 )
@@ -38,19 +45,19 @@ FAILED_EXCHANGES_OF_ADDRESS = Limit(
 
 def spend(limit: Limit, who: object) -> None:
     """Count one try. Raises `TooMany`."""
-    if (counters.count(_key(limit, who), seconds=limit.seconds) or 0) > limit.most:
-        raise TooMany(limit.sentence, seconds=limit.seconds)
+    if (counters.count(_counter_key(limit, who), seconds=limit.seconds) or 0) > limit.most:
+        raise TooMany(_(limit.sentence), seconds=limit.seconds)
 
 
 def give_back(limit: Limit, who: object) -> None:
     """A try that turned out well does not count."""
-    counters.take_back(_key(limit, who))
+    counters.take_back(_counter_key(limit, who))
 
 
 def forget(limit: Limit, who: object) -> None:
     """Start counting from zero."""
-    counters.forget(_key(limit, who))
+    counters.forget(_counter_key(limit, who))
 
 
-def _key(limit: Limit, who: object) -> str:
+def _counter_key(limit: Limit, who: object) -> str:
     return f"oauth:{limit.name}:{whole_network(str(who))}"

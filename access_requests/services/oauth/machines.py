@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.enums import DeviceState, TokenKind, TokenOrigin
 from access_requests.errors import Invalid, NotAllowed
@@ -58,7 +59,10 @@ def clean_machine_name(name: str) -> str:
         or set(name) & set("[]")
     ):
         raise Invalid(
-            "Give the machine a name of 1 to 100 visible characters without square brackets, so that you can recognise it.",
+            _(
+                "Give the machine a name of 1 to 100 visible characters without square brackets, "
+                "so that you can recognise it."
+            ),
             field="name",
         )
     return name
@@ -76,10 +80,10 @@ def lock_machine(pk: int) -> Machine:
 
 def first_pair(machine: Machine) -> Pair:
     """Make the first tokens of an approved machine, inside the caller's `recorded()`."""
-    return _new_pair(machine, follows=None)
+    return _make_pair(machine, follows=None)
 
 
-def _new_pair(machine: Machine, *, follows: RefreshToken | None) -> Pair:
+def _make_pair(machine: Machine, *, follows: RefreshToken | None) -> Pair:
     access = tokens.issue_person_token(
         user=machine.user,
         kind=TokenKind.USER,
@@ -100,19 +104,25 @@ def refresh(*, secret: str) -> Pair:
     with recorded():
         known = RefreshToken.objects.filter(digest=digest(secret)).only("machine").first()
         if known is None:
-            raise _no_grant("This refresh token is not known.")
+            raise _invalid_grant("This refresh token is not known.")
         machine = lock_machine(known.machine_id)
         old = RefreshToken.objects.select_for_update(no_key=True).get(pk=known.pk)
         old.machine = machine
         why = _why_ended(old)
         if not why:
-            return _rotate(old)
-        if old.machine.is_live():
-            sign_out(machine=old.machine, why=why)
-    raise _no_grant(f"This machine is signed out: {old.machine.signed_out_why or why}.")
+            now = timezone.now()
+            RefreshToken.objects.filter(pk=old.pk, used_at=None).update(used_at=now)
+            access = AccessToken.objects.filter(pk=old.token_id, expires_at__gt=now + OVERLAP)
+            access.update(expires_at=now + OVERLAP)
+            machine.refreshed_at, machine.ends_at = now, now + timedelta(days=UNUSED_DAYS)
+            machine.save(update_fields=["refreshed_at", "ends_at"])
+            return _make_pair(machine, follows=old)
+        if machine.is_live():
+            sign_out(machine=machine, why=why)
+    raise _invalid_grant(f"This machine is signed out: {machine.signed_out_why or why}.")
 
 
-def _no_grant(sentence: str) -> OAuthError:
+def _invalid_grant(sentence: str) -> OAuthError:
     return OAuthError("invalid_grant", f"{sentence} Run 'hf auth login' again.")
 
 
@@ -134,23 +144,13 @@ def _why_ended(old: RefreshToken) -> str:
     return "" if lost and len(followers) < MOST_SIBLINGS else "an old refresh token was used again"
 
 
-def _rotate(old: RefreshToken) -> Pair:
-    now = timezone.now()
-    RefreshToken.objects.filter(pk=old.pk, used_at=None).update(used_at=now)
-    AccessToken.objects.filter(pk=old.token_id, expires_at__gt=now + OVERLAP).update(expires_at=now + OVERLAP)
-    machine = old.machine
-    machine.refreshed_at, machine.ends_at = now, now + timedelta(days=UNUSED_DAYS)
-    machine.save(update_fields=["refreshed_at", "ends_at"])
-    return _new_pair(machine, follows=old)
-
-
 def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: str = "") -> bool:
     """End the machine, all its tokens, and a sign-in whose tokens it has not fetched yet.
 
     Idempotent; returns False if it was already signed out. `place` is where a leaked secret of it was found.
     """
     if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
-        raise NotAllowed("This machine belongs to someone else.")
+        raise NotAllowed(_("This machine belongs to someone else."))
     with recorded():
         now = timezone.now()
         mine = Machine.objects.filter(pk=machine.pk, signed_out_at=None).update(

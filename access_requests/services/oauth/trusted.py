@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.access.access import live_grant
 from access_requests.errors import Conflict, Invalid, NotAllowed
@@ -39,31 +40,33 @@ def trust_repository(
 ) -> TrustedRepository:
     """Let jobs of that repository exchange their identity for a token of this person."""
     if dialect_of(issuer) is None:
-        raise Invalid("This portal does not know that CI service: choose one of the list.", field="issuer")
+        raise Invalid(_("This portal does not know that CI service: choose one of the list."), field="issuer")
     conditions = _read_conditions(repository, ref, environment, workflow)
     with recorded():
         if not lock_person(user.pk).is_active:
-            raise NotAllowed("Your account is disabled.")
+            raise NotAllowed(_("Your account is disabled."))
         if model is not None and live_grant(user, model) is None:
             raise Invalid(
-                f"You have no live grant of {model}: choose a model that you may read.", field="model"
+                _("You have no live grant of %(model)s: choose a model that you may read.")
+                % {"model": model},
+                field="model",
             )
         mine = TrustedRepository.objects.filter(user=user, removed_at=None)
         if mine.filter(issuer=issuer, model=model, **conditions).exists():
             raise Conflict(
-                "You trust this repository under these conditions already: if it was deleted and made again, "
-                "remove it here first.",
+                _(
+                    "You trust this repository under these conditions already: "
+                    "if it was deleted and made again, remove it here first."
+                ),
                 field="repository",
             )
         if mine.count() >= MOST_TRUSTED:
-            raise Invalid(f"You trust {MOST_TRUSTED} repositories already: remove one first.")
+            raise Invalid(
+                _("You trust %(most)s repositories already: remove one first.") % {"most": MOST_TRUSTED}
+            )
         trusted = TrustedRepository.objects.create(user=user, issuer=issuer, model=model, **conditions)
-        append_event(
-            kind="trusted.added",
-            actor=user,
-            model=model,
-            data={"trusted": trusted.pk, "issuer": issuer} | {k: v for k, v in conditions.items() if v},
-        )
+        data = {"trusted": trusted.pk, "issuer": issuer} | {k: v for k, v in conditions.items() if v}
+        append_event(kind="trusted.added", actor=user, model=model, data=data)
         queue_mail(
             key=f"trusted:{trusted.pk}",
             to=user.email,
@@ -75,33 +78,35 @@ def trust_repository(
 
 def _read_conditions(repository: str, ref: str, environment: str, workflow: str) -> dict[str, str]:
     conditions = {
-        "repository": _checked("repository", repository.strip().strip("/")),
-        "ref": _checked("ref", ref.strip()),
-        "environment": _checked("environment", environment.strip()),
-        "workflow": _checked("workflow", workflow.strip().lstrip("/")),
+        "repository": _check_text("repository", repository.strip().strip("/")),
+        "ref": _check_text("ref", ref.strip()),
+        "environment": _check_text("environment", environment.strip()),
+        "workflow": _check_text("workflow", workflow.strip().lstrip("/")),
     }
     if not REPOSITORY.fullmatch(conditions["repository"]):
-        raise Invalid("Write the repository as OWNER/NAME, without its address.", field="repository")
+        raise Invalid(_("Write the repository as OWNER/NAME, without its address."), field="repository")
     if conditions["ref"] and not conditions["ref"].startswith("refs/"):
         raise Invalid(
-            "Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag.",
+            _("Write the whole name, such as refs/heads/main for a branch or refs/tags/v1 for a tag."),
             field="ref",
         )
     if workflow.strip() and not conditions["workflow"]:
-        raise Invalid("Write the file's path in the repository, or leave it empty for any.", field="workflow")
+        raise Invalid(
+            _("Write the file's path in the repository, or leave it empty for any."), field="workflow"
+        )
     return conditions
 
 
-def _checked(field: str, text: str) -> str:
+def _check_text(field: str, text: str) -> str:
     if len(text) > LONGEST or not text.isprintable():
-        raise Invalid(f"Write up to {LONGEST} visible characters.", field=field)
+        raise Invalid(_("Write up to %(longest)s visible characters.") % {"longest": LONGEST}, field=field)
     return text
 
 
 def remove_trusted(*, trusted: TrustedRepository, user: User) -> int:
     """End the trust and all its tokens; return how many still worked. Its person and superusers may do that."""
     if trusted.user_id != user.pk and not user.is_superuser:
-        raise NotAllowed("This is trusted by someone else.")
+        raise NotAllowed(_("This is trusted by someone else."))
     with recorded():
         now = timezone.now()
         if not TrustedRepository.objects.filter(pk=trusted.pk, removed_at=None).update(removed_at=now):

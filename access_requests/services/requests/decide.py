@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext as _
+
 from access_requests.access.permissions import is_reviewer, reviewers_of
 from access_requests.enums import (
     WAITING_STATES,
@@ -54,11 +56,11 @@ def record_decision(
     Of two reviewers at the same time one wins; the other gets `Conflict` with who decided and when.
     """
     if outcome not in STATE_AFTER:
-        raise Invalid("Choose to approve, to reject, to ask for changes or to reset.", field="outcome")
+        raise Invalid(_("Choose to approve, to reject, to ask for changes or to reset."), field="outcome")
     if reason_code not in ReasonCode.values:
-        raise Invalid("Choose a reason from the list.", field="reason_code")
+        raise Invalid(_("Choose a reason from the list."), field="reason_code")
     if outcome == Outcome.REJECTED and not reason_code:
-        raise Invalid("Choose a reason for the rejection. The applicant will see it.", field="reason_code")
+        raise Invalid(_("Choose a reason for the rejection. The applicant will see it."), field="reason_code")
     words = check_words(words, outcome)
     with recorded():
         locked = lock_request(request)
@@ -67,8 +69,10 @@ def record_decision(
             raise Conflict(what_happened(locked))
         if outcome == Outcome.CHANGES_REQUESTED and locked.applicant.imported:
             raise Conflict(
-                "The person asked at a followed repository, which knows no request for changes, and cannot answer here: "
-                "write to them, then approve, reject or reset."
+                _(
+                    "The person asked at a followed repository, which knows no request for changes, "
+                    "and cannot answer here: write to them, then approve, reject or reset."
+                )
             )
         open_if_new(locked, reviewer)
         return decide(locked, reviewer, Outcome(outcome), reason_code, words)
@@ -79,7 +83,7 @@ def check_words(words: str, outcome: str) -> str:
     needed = outcome in {Outcome.REJECTED, Outcome.CHANGES_REQUESTED}
     return cleaned_words(
         words,
-        "Write a message to the applicant: say what is missing, or why you reject the request."
+        _("Write a message to the applicant: say what is missing, or why you reject the request.")
         if needed
         else "",
     )
@@ -88,26 +92,26 @@ def check_words(words: str, outcome: str) -> str:
 def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
     """Raise `NotAllowed` with the reason if this person cannot decide this request."""
     if not is_reviewer(reviewer, request.model):
-        raise NotAllowed(f"You are not a reviewer of {request.model}: ask its owner.")
+        raise NotAllowed(_("You are not a reviewer of %(model)s: ask its owner.") % {"model": request.model})
     if reviewer.pk == request.applicant_id:
-        raise NotAllowed("You cannot decide your own request: another reviewer must.")
+        raise NotAllowed(_("You cannot decide your own request: another reviewer must."))
     if not _may_hear_appeal(request, reviewer):
-        raise NotAllowed("You made the first decision: another reviewer must decide the appeal.")
+        raise NotAllowed(_("You made the first decision: another reviewer must decide the appeal."))
 
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
     """Return whether the person may decide the appeal: the one who rejected may only if there is no one else."""
-    if not _on_appeal(request) or not _rejected_before(request, reviewer):
+    if not _is_on_appeal(request) or not _has_rejected_before(request, reviewer):
         return True
     return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
 
 
-def _on_appeal(request: AccessRequest) -> bool:
+def _is_on_appeal(request: AccessRequest) -> bool:
     """Return whether the request was appealed and not decided since."""
     return request.appealed_at is not None and request.is_open
 
 
-def _rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
+def _has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
     """Return whether this person made the appealed rejection, which is the last one."""
     rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
     last = rejections.order_by("-pk").first()
@@ -125,7 +129,7 @@ def decide(
 ) -> Decision:
     """Move a locked request and write decision, grant and email; `ended` is a grant that ends with it."""
     data: dict[str, Any] = {"reason": reason_code, "words": words}
-    if _on_appeal(request) and _rejected_before(request, reviewer):
+    if _is_on_appeal(request) and _has_rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
     who = "reviewer" if reviewer else "policy"
     move(request, STATE_AFTER[outcome], who=who, actor=reviewer, data=data)
@@ -175,5 +179,5 @@ def cleaned_words(words: str, sentence: str) -> str:
     if sentence and not words:
         raise Invalid(sentence, field="words")
     if len(words) > MOST_WORDS:
-        raise Invalid(f"Write at most {MOST_WORDS:,} characters.", field="words")
+        raise Invalid(_("Write at most %(most)s characters.") % {"most": f"{MOST_WORDS:,}"}, field="words")
     return words

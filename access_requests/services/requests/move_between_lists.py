@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+
 from access_requests.access.permissions import is_owner, is_reviewer
 from access_requests.access.review_lists import ReviewEntry, review_entry
 from access_requests.enums import Outcome, Place, ReasonCode, RequestState
@@ -66,20 +68,23 @@ def change_place(
     """
     _check_gated(model)
     _check_reviewer(model, person, reviewer)
-    words = _words(to, words)
+    # A rejection needs a message, an approval has none.
+    outcome = Outcome.REJECTED if to == Place.REJECTED else Outcome.RESET
+    words = "" if to == Place.ACCEPTED else check_words(words, outcome)
     with recorded():
         lock_person(person.pk)
         entry = review_entry(person, model)
+        about = {"person": person.username, "model": model, "place": entry.place}
         if entry.place is None:
-            raise NotFound(f"{person.username} has not asked for {model} and has no access.")
+            raise NotFound(_("%(person)s has not asked for %(model)s and has no access.") % about)
         if entry.place == to:
-            raise NotFound(f"{person.username} is {to} for {model} already.{_who_decided(entry)}")
+            raise NotFound(_("%(person)s is %(place)s for %(model)s already.") % about + _who_decided(entry))
         if seen is not None and entry != seen:
             raise Conflict(
                 _who_decided(entry).strip()
-                or f"{person.username} is {entry.place} for {model} now: look again."
+                or _("%(person)s is %(place)s for %(model)s now: look again.") % about
             )
-        CHANGES[to](_change(model, person, reviewer, words, entry))
+        CHANGES[to](_lock_change(model, person, reviewer, words, entry))
         return review_entry(person, model)
 
 
@@ -95,20 +100,15 @@ def grant_to(*, model: GatedModel, person: User, reviewer: User) -> ReviewEntry:
             raise Invalid(
                 f"{person.username} may read {model} until {entry.grant.ends_at:%Y-%m-%d}.", field="user"
             )
-        _accept(_change(model, person, reviewer, "", entry))
+        _accept_person(_lock_change(model, person, reviewer, "", entry))
         return review_entry(person, model)
 
 
 def _check_gated(model: GatedModel) -> None:
     if not model.is_gated:
-        raise NotGated(f"{model} is not gated, so there is nothing to decide: anyone may read it.")
-
-
-def _words(to: Place, words: str) -> str:
-    """Return the message of a rejection (required), a reset or a reopening; an approval has none."""
-    if to == Place.ACCEPTED:
-        return ""
-    return check_words(words, Outcome.REJECTED if to == Place.REJECTED else Outcome.RESET)
+        raise NotGated(
+            _("%(model)s is not gated, so there is nothing to decide: anyone may read it.") % {"model": model}
+        )
 
 
 def _who_decided(entry: ReviewEntry) -> str:
@@ -117,19 +117,19 @@ def _who_decided(entry: ReviewEntry) -> str:
 
 def _check_reviewer(model: GatedModel, person: User, reviewer: User) -> None:
     if not is_reviewer(reviewer, model):
-        raise NotAllowed(f"You are not a reviewer of {model}: ask its owner.")
+        raise NotAllowed(_("You are not a reviewer of %(model)s: ask its owner.") % {"model": model})
     if reviewer.pk == person.pk:
-        raise NotAllowed("You cannot decide about your own request or access: another reviewer must.")
+        raise NotAllowed(_("You cannot decide about your own request or access: another reviewer must."))
 
 
-def _change(model: GatedModel, person: User, reviewer: User, words: str, entry: ReviewEntry) -> Change:
+def _lock_change(model: GatedModel, person: User, reviewer: User, words: str, entry: ReviewEntry) -> Change:
     request = lock_request(entry.request) if entry.request else None
     if request is not None:
         check_may_decide(request=request, reviewer=reviewer)
     return Change(model, person, reviewer, words, entry, request)
 
 
-def _accept(change: Change) -> None:
+def _accept_person(change: Change) -> None:
     if change.request is None:
         give_access(model=change.model, user=change.person, actor=change.reviewer)
         return
@@ -137,14 +137,14 @@ def _accept(change: Change) -> None:
     decide(change.request, change.reviewer, Outcome.APPROVED, "", "")
 
 
-def _reject(change: Change) -> None:
-    request = change.request or _request_of_grant(change)
+def _reject_person(change: Change) -> None:
+    request = change.request or _create_request_of_grant(change)
     ended = _end_access(change)
     open_if_new(request, change.reviewer)
     decide(request, change.reviewer, Outcome.REJECTED, ReasonCode.OTHER, change.words, ended=ended)
 
 
-def _reset(change: Change) -> None:
+def _reset_person(change: Change) -> None:
     """Revoke access and close a request, so that the person can ask again."""
     if change.entry.place == Place.ACCEPTED:
         revoke_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
@@ -155,23 +155,27 @@ def _reset(change: Change) -> None:
     decide(request, change.reviewer, Outcome.RESET, "", change.words)
 
 
-def _reopen(change: Change) -> None:
+def _reopen_request(change: Change) -> None:
     """Put the request back in the queue in its old place, as "in review", since a reviewer has looked at it."""
-    request = change.request or _request_of_grant(change)
+    request = change.request or _create_request_of_grant(change)
     ended = _end_access(change)
     if not request.is_open:
-        _set_draft_aside(change, request)
-        data = {"words": change.words}
-        move(request, RequestState.IN_REVIEW, who="reviewer", actor=change.reviewer, data=data)
+        # A person can have only one open request, so a draft is closed; its answers are kept.
+        draft = change.model.requests.filter(applicant=change.person, state=RequestState.DRAFT).first()
+        who, actor = "reviewer", change.reviewer
+        if draft is not None:
+            data = {"reopened": request.pk}
+            move(lock_request(draft), RequestState.WITHDRAWN, who=who, actor=actor, data=data)
+        move(request, RequestState.IN_REVIEW, who=who, actor=actor, data={"words": change.words})
     decision = write_decision(request, change.reviewer, Outcome.REOPENED, "", change.words)
     tell_decision(decision, template="mails/reopened.txt", ended=ended)
 
 
 CHANGES: dict[Place, Callable[[Change], None]] = {
-    Place.ACCEPTED: _accept,
-    Place.REJECTED: _reject,
-    Place.PENDING: _reopen,
-    Place.RESET: _reset,
+    Place.ACCEPTED: _accept_person,
+    Place.REJECTED: _reject_person,
+    Place.PENDING: _reopen_request,
+    Place.RESET: _reset_person,
 }
 
 
@@ -180,19 +184,14 @@ def _end_access(change: Change) -> Grant | None:
     return end_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
 
 
-def _set_draft_aside(change: Change, reopened: AccessRequest) -> None:
-    """Close a draft, because a person can have only one open request; its answers are kept."""
-    draft = change.model.requests.filter(applicant=change.person, state=RequestState.DRAFT).first()
-    if draft is not None:
-        data = {"reopened": reopened.pk}
-        move(lock_request(draft), RequestState.WITHDRAWN, who="reviewer", actor=change.reviewer, data=data)
-
-
-def _request_of_grant(change: Change) -> AccessRequest:
+def _create_request_of_grant(change: Change) -> AccessRequest:
     """Create a request without answers for access given without one, so that it can be decided."""
     grant, person = change.entry.grant, change.person
     if grant is None or change.model.form is None:
-        raise Conflict(f"{change.model} has no form, so no request of {person.username} can be opened.")
+        raise Conflict(
+            _("%(model)s has no form, so no request of %(person)s can be opened.")
+            % {"model": change.model, "person": person.username}
+        )
     request = AccessRequest.objects.create(
         model=change.model,
         applicant=person,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from access_requests.access.access import latest_request, live_grant, open_request
 from access_requests.access.permissions import people_to_tell
@@ -46,10 +47,15 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
     if existing := open_request(applicant, model):
         return _renew_draft(existing, model, applicant)
     if not model.is_gated or model.form is None:
-        raise Invalid(f"{model} is not gated: download it without asking.")
+        raise Invalid(_("%(model)s is not gated: download it without asking.") % {"model": model})
     if grant := live_grant(applicant, model):
         raise Conflict(
-            f"You may read {model} until {grant.ends_at:%Y-%m-%d} already. Your token is at {model.address()}/access"
+            _("You may read %(model)s until %(day)s already. Your token is at %(address)s")
+            % {
+                "model": model,
+                "day": f"{grant.ends_at:%Y-%m-%d}",
+                "address": f"{model.address()}/access",
+            }
         )
     with recorded():
         lock_person(applicant.pk)
@@ -66,7 +72,7 @@ def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> 
     if request.state != RequestState.DRAFT or request.form_id == model.form_id or model.form is None:
         return request
     with transaction.atomic():
-        locked = _own(request, applicant)
+        locked = _lock_own(request, applicant)
         if locked.state == RequestState.DRAFT:
             answers = carried_answers(old=locked.form, new=model.form, answers=locked.answers)
             locked.form = model.form
@@ -105,10 +111,11 @@ def gate_form(model: GatedModel) -> GateForm:
 def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str, Any]) -> AccessRequest:
     """Save the answers so far, complete or not."""
     with transaction.atomic():
-        locked = _own(request, applicant)
+        locked = _lock_own(request, applicant)
         if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
             raise Conflict(
-                f"Request #{locked.pk} was submitted. You can change it if the reviewer asks for changes."
+                _("Request #%(id)s was submitted. You can change it if the reviewer asks for changes.")
+                % {"id": locked.pk}
             )
         set_answers(locked, answers)
         locked.save()
@@ -132,10 +139,12 @@ def submit_request(
     with recorded():
         lock_person(request.applicant_id)
         keep_model(request.model_id)
-        locked = _own(request, applicant)
+        locked = _lock_own(request, applicant)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
-                "The owner changed the form while you filled it in. Your answers are kept: check them again."
+                _(
+                    "The owner changed the form while you filled it in. Your answers are kept: check them again."
+                )
             )
         form = GateForm.from_json(locked.form.schema)
         set_answers(locked, answers)
@@ -151,9 +160,9 @@ def submit_request(
     return locked
 
 
-def _own(request: AccessRequest, applicant: User) -> AccessRequest:
+def _lock_own(request: AccessRequest, applicant: User) -> AccessRequest:
     if request.applicant_id != applicant.pk:
-        raise NotAllowed("This request belongs to someone else.")
+        raise NotAllowed(_("This request belongs to someone else."))
     return lock_request(request)
 
 
@@ -174,10 +183,15 @@ def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
 
 def _check_complete(form: GateForm, request: AccessRequest) -> None:
     if missing := missing_fields(form, request.answers):
-        what = "Agree to" if missing[0].role == "licence" else "Answer"
-        raise Invalid(f"{what} “{missing[0].label}” before you submit.", field=missing[0].key)
-    if sentence := eu_refusal(form, str(request.country)):
-        raise NotAllowed(sentence)
+        is_licence = missing[0].role == "licence"
+        sentence = (
+            _("Agree to “%(label)s” before you submit.")
+            if is_licence
+            else _("Answer “%(label)s” before you submit.")
+        )
+        raise Invalid(sentence % {"label": missing[0].label}, field=missing[0].key)
+    if refusal := eu_refusal(form, str(request.country)):
+        raise NotAllowed(refusal)
 
 
 def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int], agreed: bool) -> list[str]:
@@ -185,9 +199,11 @@ def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int
     if not current:
         return []
     if {licence.pk for licence in current} != set(shown):
-        raise Conflict("The licence changed while you were reading: read it again and agree to the new text.")
+        raise Conflict(
+            _("The licence changed while you were reading: read it again and agree to the new text.")
+        )
     if not agreed:
-        raise Invalid("Agree to the licence before you submit.", field="agree")
+        raise Invalid(_("Agree to the licence before you submit."), field="agree")
     for licence in current:
         LicenceAcceptance.objects.get_or_create(
             request=request,
@@ -200,22 +216,25 @@ def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int
 def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessRequest:
     """Withdraw an open request; its answers are kept."""
     with recorded():
-        locked = _own(request, applicant)
+        locked = _lock_own(request, applicant)
         move(locked, RequestState.WITHDRAWN, who="applicant", actor=applicant)
     return locked
 
 
 def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> AccessRequest:
     """Appeal a rejection, once; another reviewer decides, if there is one."""
-    words = cleaned_words(words, "Say why the decision should be looked at again.")
+    words = cleaned_words(words, _("Say why the decision should be looked at again."))
     with recorded():
-        locked = _own(request, applicant)
+        locked = _lock_own(request, applicant)
         if locked.appealed_at is not None:
-            raise Conflict(f"Request #{locked.pk} was already appealed. You can appeal a rejection once.")
+            raise Conflict(
+                _("Request #%(id)s was already appealed. You can appeal a rejection once.")
+                % {"id": locked.pk}
+            )
         if other := open_request(applicant, locked.model):
-            raise Conflict(f"You have a newer request, #{other.pk}: continue with that one.")
+            raise Conflict(_("You have a newer request, #%(id)s: continue with that one.") % {"id": other.pk})
         if live_grant(applicant, locked.model):
-            raise Conflict(f"You already have access to {locked.model}.")
+            raise Conflict(_("You already have access to %(model)s.") % {"model": locked.model})
         locked.appeal = words
         locked.save(update_fields=["appeal"])
         move(locked, RequestState.APPEALED, who="applicant", actor=applicant)

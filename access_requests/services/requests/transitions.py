@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.enums import CLOSED_STATES, RequestState
 from access_requests.errors import Conflict
@@ -113,12 +114,21 @@ def what_happened(request: AccessRequest) -> str:
     """Return the sentence for a person who is too late: the state now, and who decided when."""
     decision = request.decisions.select_related("reviewer").order_by("-pk").first()
     if decision and request.state in {S.APPROVED, S.REJECTED, S.CHANGES_REQUESTED, S.RESET}:
-        by = decision.reviewer.username if decision.reviewer else "policy"
+        given = {
+            "id": request.pk,
+            "outcome": decision.get_outcome_display(),
+            "decider": decision.reviewer.username if decision.reviewer else _("policy"),
+            "day": f"{decision.decided_at:%Y-%m-%d}",
+            "time": f"{decision.decided_at:%H:%M}",
+        }
         return (
-            f"Request #{request.pk} was already decided: {decision.get_outcome_display()} by {by} "
-            f"on {decision.decided_at:%Y-%m-%d at %H:%M} UTC."
+            _("Request #%(id)s was already decided: %(outcome)s by %(decider)s on %(day)s at %(time)s UTC.")
+            % given
         )
-    return f"Request #{request.pk} is {request.get_state_display()} now, so this cannot be done any more."
+    return _("Request #%(id)s is %(state)s now, so this cannot be done any more.") % {
+        "id": request.pk,
+        "state": request.get_state_display(),
+    }
 
 
 def as_mermaid() -> str:

@@ -34,31 +34,31 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
     """
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")
-    token = _find(secret)
+    token = _find_token(secret)
     if token is None:
         raise TokenRefused("This token is not known here: make a new one on the model's access page.")
-    if problem := _problem(token, address):
+    if problem := _why_unusable(token, address):
         raise TokenRefused(problem)
     uses.note(token.pk, address=address, client=client)
     return token
 
 
-def _find(secret: str) -> AccessToken | None:
-    queries = _prepared()
+def _find_token(secret: str) -> AccessToken | None:
+    queries = _prepared_queries()
     rows = queries.by_digest(digest=digest(secret))
     if not rows:
         return None
     row = list(rows[0])
-    token: AccessToken = instance(AccessToken, queries.of_token, _cut(row, queries.of_token))
-    token.user = instance(get_user_model(), queries.of_user, _cut(row, queries.of_user))
-    of_grant, of_model = _cut(row, queries.of_grant), _cut(row, queries.of_model)
+    token: AccessToken = instance(AccessToken, queries.of_token, _cut_columns(row, queries.of_token))
+    token.user = instance(get_user_model(), queries.of_user, _cut_columns(row, queries.of_user))
+    of_grant, of_model = _cut_columns(row, queries.of_grant), _cut_columns(row, queries.of_model)
     if token.grant_id is not None:
         token.grant = instance(Grant, queries.of_grant, of_grant)
         token.grant.model = instance(GatedModel, queries.of_model, of_model)
     return token
 
 
-def _cut(row: list[Any], names: list[str]) -> list[Any]:
+def _cut_columns(row: list[Any], names: list[str]) -> list[Any]:
     """Take the next values off the row."""
     taken = row[: len(names)]
     del row[: len(names)]
@@ -75,7 +75,7 @@ class _Queries:
 
 
 @cache
-def _prepared() -> _Queries:
+def _prepared_queries() -> _Queries:
     of_token = columns(AccessToken)
     of_user = columns(get_user_model(), but=["password"], prefix="user__")
     of_grant = columns(Grant, prefix="grant__")
@@ -88,7 +88,7 @@ def _prepared() -> _Queries:
     return _Queries(of_token, of_user, of_grant, of_model, CompiledQuery(by_digest, digest=SAMPLE_TEXT))
 
 
-def _problem(token: AccessToken, address: str | None) -> str:
+def _why_unusable(token: AccessToken, address: str | None) -> str:
     """Return what is wrong with a token made here, and where to go; "" if nothing is."""
     page, person = token_page(token), token.user
     if not person.is_active:
@@ -97,14 +97,13 @@ def _problem(token: AccessToken, address: str | None) -> str:
         why = f" ({token.revoke_reason})" if token.revoke_reason else ""
         return f"This token was revoked on {token.revoked_at:%Y-%m-%d}{why}: make a new one at {page}"
     if token.expires_at is not None and token.expires_at <= timezone.now():
-        return f"This token ended on {token.expires_at:%Y-%m-%d}: {_next(token)} at {page}"
+        advice = (
+            "use the one that replaced it, or make a new one" if token.replaced_by_id else "make a new one"
+        )
+        return f"This token ended on {token.expires_at:%Y-%m-%d}: {advice} at {page}"
     if not works_from(token.networks, address):
         return (
             f"This token does not work from {address or 'an unknown address'}, "
             f"which is outside its allowed networks: use it inside them, or make another one at {page}"
         )
     return ""
-
-
-def _next(token: AccessToken) -> str:
-    return "use the one that replaced it, or make a new one" if token.replaced_by_id else "make a new one"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import decides_somewhere, is_reviewer
 from access_requests.enums import TokenKind, TokenOrigin
@@ -44,8 +45,11 @@ def show_first_token(*, grant: Grant, user: User) -> Issued:
         grant = usable_grant(grant, user)
         if grant.first_token_at is not None:
             raise Conflict(
-                f"Your first token was shown on {grant.first_token_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
-                "make another one below."
+                _(
+                    "Your first token was shown on %(day)s at %(time)s UTC and cannot be shown again: "
+                    "make another one below."
+                )
+                % {"day": f"{grant.first_token_at:%Y-%m-%d}", "time": f"{grant.first_token_at:%H:%M}"}
             )
         grant.first_token_at = timezone.now()
         grant.save(update_fields=["first_token_at"])
@@ -65,7 +69,8 @@ def issue_token(
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
         grant = usable_grant(grant, user)
-        _check_room(live_tokens(grant.tokens.filter(origin__in=BY_HAND)), name, "This grant has")
+        full = _("This grant has %(most)s tokens already: revoke one first.")
+        _check_room(live_tokens(grant.tokens.filter(origin__in=BY_HAND)), name, full)
         return write_token(
             actor=actor or user,
             user=grant.user,
@@ -99,7 +104,8 @@ def issue_person_token(
             user = lock_person(user.pk)
         check_person(user, kind)
         if origin == TokenOrigin.PAGE:
-            _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, "You have")
+            full = _("You have %(most)s tokens already: revoke one first.")
+            _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, full)
         issued = write_token(
             actor=actor or user,
             user=user,
@@ -118,15 +124,15 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
     name = " ".join(name.split())
     if not name or len(name) > 100 or not name.isprintable():
         raise Invalid(
-            "Give the token a name of 1 to 100 visible characters, so that you can recognise it.",
+            _("Give the token a name of 1 to 100 visible characters, so that you can recognise it."),
             field="name",
         )
     now = timezone.now()
     if expires_at is not None and expires_at <= now:
-        raise Invalid("This day is in the past: choose a later one.", field="expires_at")
+        raise Invalid(_("This day is in the past: choose a later one."), field="expires_at")
     if expires_at is not None and expires_at > now + LONGEST_LIFE:
         raise Invalid(
-            "The last day can be at most ten years from now: choose an earlier one, or none.",
+            _("The last day can be at most ten years from now: choose an earlier one, or none."),
             field="expires_at",
         )
     return name
@@ -135,23 +141,31 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
 def check_person(user: User, kind: TokenKind) -> None:
     """Refuse a kind of token that this person may not have."""
     if not user.is_active:
-        raise NotAllowed("This account is disabled: no token is made for it.")
+        raise NotAllowed(_("This account is disabled: no token is made for it."))
     if kind == TokenKind.REVIEWER and not decides_somewhere(user):
         raise NotAllowed(
-            "Reviewer tokens are for owners and reviewers of a model, and you are neither: "
-            "make a token that reads your models."
+            _(
+                "Reviewer tokens are for owners and reviewers of a model, and you are neither: "
+                "make a token that reads your models."
+            )
         )
 
 
-def _check_room(live: QuerySet[AccessToken], name: str, whose: str) -> None:
-    """Check that no other live token has the name, and that there is room; a rotated token passes its name on."""
+def _check_room(live: QuerySet[AccessToken], name: str, full: str) -> None:
+    """Check that no other live token has the name, and that there is room; a rotated token passes its name on.
+
+    `full` is the sentence if there is no room.
+    """
     if made := live.filter(name=name, replaced_by__isnull=True).first():
         raise Conflict(
-            f"The token “{name}” was made on {made.created_at:%Y-%m-%d at %H:%M} UTC and cannot be shown again: "
-            "revoke it, or give the new one another name."
+            _(
+                "The token “%(name)s” was made on %(day)s at %(time)s UTC and cannot be shown again: "
+                "revoke it, or give the new one another name."
+            )
+            % {"name": name, "day": f"{made.created_at:%Y-%m-%d}", "time": f"{made.created_at:%H:%M}"}
         )
     if live.count() >= MOST_TOKENS:
-        raise Conflict(f"{whose} {MOST_TOKENS} tokens already: revoke one first.")
+        raise Conflict(full % {"most": MOST_TOKENS})
 
 
 def live_tokens(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
@@ -168,9 +182,12 @@ def usable_grant(grant: Grant, user: User) -> Grant:
     """Lock and return the grant, if it is live and belongs to this person."""
     locked = lock_grant(grant.pk)
     if locked.user_id != user.pk:
-        raise NotAllowed("This grant belongs to someone else.")
+        raise NotAllowed(_("This grant belongs to someone else."))
     if not locked.is_live():
-        raise Conflict(f"Your access to {locked.model} has ended: ask again at {locked.model.address()}")
+        raise Conflict(
+            _("Your access to %(model)s has ended: ask again at %(address)s")
+            % {"model": locked.model, "address": locked.model.address()}
+        )
     return locked
 
 
@@ -222,7 +239,7 @@ def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
     """
     mine = token.user_id == user.pk
     if not (mine or user.is_superuser or (token.grant and is_reviewer(user, token.grant.model))):
-        raise NotAllowed("This token belongs to someone else.")
+        raise NotAllowed(_("This token belongs to someone else."))
     reason = " ".join(reason.split())[:200]
     with recorded():
         if end_token(token, reason):

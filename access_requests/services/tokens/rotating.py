@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed
@@ -42,10 +44,10 @@ class Overlap:
 
 
 OVERLAPS = {
-    "now": Overlap("none: the old one ends now", timedelta()),
-    "1h": Overlap("one hour", timedelta(hours=1)),
-    "1d": Overlap("one day", timedelta(days=1)),
-    "7d": Overlap("seven days", timedelta(days=7)),
+    "now": Overlap(gettext_noop("none: the old one ends now"), timedelta()),
+    "1h": Overlap(gettext_noop("one hour"), timedelta(hours=1)),
+    "1d": Overlap(gettext_noop("one day"), timedelta(days=1)),
+    "7d": Overlap(gettext_noop("seven days"), timedelta(days=7)),
 }
 
 
@@ -56,21 +58,22 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
     """
     if overlap not in OVERLAPS:
         raise Invalid(
-            f"There is no overlap {overlap[:20]!r}: choose one of {', '.join(OVERLAPS)}.", field="overlap"
+            _("There is no overlap %(overlap)r: choose one of %(overlaps)s.")
+            % {"overlap": overlap[:20], "overlaps": ", ".join(OVERLAPS)},
+            field="overlap",
         )
     if token.user_id != user.pk:
-        raise NotAllowed("This token belongs to someone else.")
+        raise NotAllowed(_("This token belongs to someone else."))
     length = OVERLAPS[overlap].length
     with recorded():
-        _ = lock_person(user.pk) if token.grant_id is None else lock_grant(token.grant_id)
-        old = (
-            AccessToken.objects.select_for_update(no_key=True, of=("self",))
-            .select_related("grant")
-            .get(pk=token.pk)
-        )
+        if token.grant_id is None:
+            lock_person(user.pk)
+        else:
+            lock_grant(token.grant_id)
+        rows = AccessToken.objects.select_for_update(no_key=True, of=("self",)).select_related("grant")
+        old = rows.get(pk=token.pk)
         now = timezone.now()
-        _check_rotatable(old, user, now)
-        _check_number(old, user, stays=bool(length))
+        _check_rotatable(old, user, now, stays=bool(length))
         made = write_token(
             actor=user,
             replaces=old,
@@ -82,42 +85,46 @@ def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
             origin=old.origin,
             expires_at=now + min(old.expires_at - old.created_at, LONGEST_LIFE) if old.expires_at else None,
         )
-        _leave(old, made.token, now, length)
-        lives_until = old.revoked_at or old.expires_at
-        data = {
-            "token": old.pk,
-            "successor": made.token.pk,
-            "until": lives_until.isoformat() if lives_until else "",
-        }
+        _end_old(old, made.token, now, length)
+        ends_at = old.revoked_at or old.expires_at
+        until = ends_at.isoformat() if ends_at else ""
+        data = {"token": old.pk, "successor": made.token.pk, "until": until}
         say_of_token("token.rotated", old, actor=user, data=data)
         if old.grant is None:
             announce_token(made.token, replaces=old)
     return made
 
 
-def _check_rotatable(old: AccessToken, user: User, now: datetime) -> None:
+def _check_rotatable(old: AccessToken, user: User, now: datetime, *, stays: bool) -> None:
+    """Check the token and the number of tokens; those in their overlap count too, or rotation would have no limit."""
     if old.replaced_by_id:
-        raise Conflict(f"The token “{old.name}” was already rotated: rotate the one that replaced it.")
+        raise Conflict(
+            _("The token “%(name)s” was already rotated: rotate the one that replaced it.")
+            % {"name": old.name}
+        )
     if old.revoked_at or (old.expires_at and old.expires_at <= now):
-        raise Conflict(f"The token “{old.name}” has ended, so there is nothing to rotate: make a new one.")
+        raise Conflict(
+            _("The token “%(name)s” has ended, so there is nothing to rotate: make a new one.")
+            % {"name": old.name}
+        )
     if old.origin not in {TokenOrigin.PAGE, TokenOrigin.OPERATOR}:
-        raise Conflict(f"“{old.name}” renews itself where it was signed in: sign in there again instead.")
+        raise Conflict(
+            _("“%(name)s” renews itself where it was signed in: sign in there again instead.")
+            % {"name": old.name}
+        )
     if old.grant is not None:
         usable_grant(old.grant, user)
     else:
         check_person(user, TokenKind(old.kind))
-
-
-def _check_number(old: AccessToken, user: User, *, stays: bool) -> None:
-    """Check the number of tokens; those in their overlap count too, or rotation would have no limit."""
     beside = old.grant.tokens.all() if old.grant else own_tokens(user)
     if live_tokens(beside.filter(origin__in=BY_HAND)).count() + stays > MOST_TOKENS:
         raise Conflict(
-            f"There are {MOST_TOKENS} live tokens already: revoke one first, or let the old one end now."
+            _("There are %(most)s live tokens already: revoke one first, or let the old one end now.")
+            % {"most": MOST_TOKENS}
         )
 
 
-def _leave(old: AccessToken, successor: AccessToken, now: datetime, length: timedelta) -> None:
+def _end_old(old: AccessToken, successor: AccessToken, now: datetime, length: timedelta) -> None:
     old.replaced_by = successor
     if length:
         old.expires_at = min(old.expires_at or now + length, now + length)

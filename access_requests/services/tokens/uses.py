@@ -51,7 +51,7 @@ class Uses(Generic[Key]):
         of: str = "tokens",
         every: timedelta = WRITE_EVERY,
     ) -> None:
-        self._write: Callable[[Any, Use], None] = write or _write
+        self._write: Callable[[Any, Use], None] = write or _write_use
         self._of, self._every = of, every
         self._lock = threading.Lock()
         self._waiting: dict[Key, Use] = {}
@@ -82,7 +82,7 @@ class Uses(Generic[Key]):
 
         Uses that cannot be written keep waiting.
         """
-        due = self._take(all_of_them)
+        due = self._take_due(all_of_them)
         done = 0
         try:
             for token_id, use in sorted(due.items()):
@@ -98,7 +98,7 @@ class Uses(Generic[Key]):
             raise
         return done
 
-    def _take(self, all_of_them: bool) -> dict[Key, Use]:
+    def _take_due(self, all_of_them: bool) -> dict[Key, Use]:
         with self._lock:
             old = timezone.now() - self._every
             self._written = {pk: use for pk, use in self._written.items() if use.at > old}
@@ -132,7 +132,7 @@ class Uses(Generic[Key]):
             log.warning("The last uses of some %s are lost: %s", self._of, error)
 
 
-def _write(token_id: int, use: Use) -> None:
+def _write_use(token_id: int, use: Use) -> None:
     """Write uses, unless another process has written newer ones."""
     older = Q(last_used_at__isnull=True) | Q(last_used_at__lt=use.at)
     AccessToken.objects.filter(older, pk=token_id).update(

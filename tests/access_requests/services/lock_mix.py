@@ -392,7 +392,7 @@ def poll(mix: Mix) -> None:
     if known is None:
         importing.import_request(followed=followed, item=item(mix, number))
     else:
-        polling._compare(known, item(mix, number), timezone.now())
+        polling._compare_row(known, item(mix, number), timezone.now())
 
 
 @step
