@@ -160,40 +160,24 @@ def order(entry: ReviewEntry) -> tuple[datetime, int]:
 def listed_entries(entries: Iterable[ReviewEntry], *, answers: bool = True) -> list[ListedEntry]:
     """Return the entries with people and who gave access; with `answers` also with the forms that were answered."""
     entries = list(entries)
-    named = {entry.person_id for entry in entries}
-    named |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}
-    people = _named(named)
-    if answers:
-        _add_forms([entry.shown for entry in entries if entry.shown])
-    return [
-        ListedEntry(
-            entry,
-            people[entry.person_id],
-            entry.shown,
-            _who_granted(entry, people) if entry.place == Place.ACCEPTED else None,
-        )
-        for entry in entries
-    ]
-
-
-def _who_granted(entry: ReviewEntry, people: dict[int, Named]) -> Named | None:
-    granter = entry.grant.granted_by_id if entry.grant else None
-    return people.get(granter) if granter else None
-
-
-def _named(keys: Iterable[int]) -> dict[int, Named]:
+    keys = {entry.person_id for entry in entries}
+    keys |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}
     rows = get_user_model().objects.filter(AnyOf(F("pk"), keys)).values_list(*OF_PEOPLE)
-    return {
+    people = {
         pk: Named(pk, username, full_name(first, last, username), email)
         for pk, username, first, last, email in rows
     }
-
-
-def _add_forms(requests: list[AccessRequest]) -> None:
-    """Add the forms in one query, since many requests share a form."""
-    forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
-    for request in requests:
-        request.form = forms[request.form_id]
+    if answers:  # in one query, since many requests share a form
+        requests = [entry.shown for entry in entries if entry.shown]
+        forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
+        for request in requests:
+            request.form = forms[request.form_id]
+    listed = list[ListedEntry]()
+    for entry in entries:
+        grant = entry.grant if entry.place == Place.ACCEPTED else None
+        granter = people.get(grant.granted_by_id) if grant and grant.granted_by_id else None
+        listed.append(ListedEntry(entry, people[entry.person_id], entry.shown, granter))
+    return listed
 
 
 def _requests_of(model: int, people: list[int]) -> QuerySet[AccessRequest]:
