@@ -138,13 +138,13 @@ def with_role(form: GateForm, key: str, role: str) -> GateForm:
     if role and (field.declared or field.type) not in ROLE_TYPES[role]:
         fitting = " or ".join(ROLE_TYPES[role])
         raise FormChangeRefused(f"A field read as {role} must be {fitting}, and {key} is {field.type}.")
-    changed = _assign(field, role)
+    changed = _assign_role(field, role)
     displaced = set() if role in {"", "licence"} else {other.key for other in form.fields_for(role)}
-    fields = (_assign(other, "") if other.key in displaced else other for other in form.fields)
+    fields = (_assign_role(other, "") if other.key in displaced else other for other in form.fields)
     return replace(form, fields=tuple(changed if other.key == key else other for other in fields))
 
 
-def _assign(field: GateField, role: str) -> GateField:
+def _assign_role(field: GateField, role: str) -> GateField:
     declared = field.declared or field.type
     kind = "country" if role == "country" and declared == "text" else declared
     return replace(field, role=role, type=kind, required=field.required or role == "licence")
