@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -48,7 +49,7 @@ class AccessDecision:
 
 
 # One sentence per refusal; {page} is the model's page, {number} the request, {position} its place in the queue.
-SENTENCES: dict[AccessCode, str] = {
+SENTENCES: dict[AccessCode, Promise] = {
     AccessCode.OPEN_MODEL: gettext_lazy("{model} is not gated: anyone may read it."),
     AccessCode.GRANTED: gettext_lazy("You may read {model} until {until}."),
     AccessCode.STAFF: gettext_lazy("You may read {model} as one of its owners or reviewers."),
@@ -153,10 +154,19 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     grants = {grant.model_id: grant for grant in _grants_among(user=user.pk, models=keys)}
     requests = {request.model_id: request for request in _requests_among(user=user.pk, models=keys)}
     reviewed = set(keys) if user.is_superuser else {key for (key,) in _roles_among(user=user.pk, models=keys)}
-    return {
-        model.pk: _code_for_model(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed)
-        for model in models
-    }
+    codes = dict[int, AccessCode]()
+    for model in models:
+        grant: Any = grants.get(model.pk)
+        reviews = model.pk in reviewed
+        stands = situation(requests.get(model.pk), grant, timezone.now())
+        if not model.is_gated:
+            codes[model.pk] = AccessCode.OPEN_MODEL
+        elif stands == Situation.HAS_ACCESS:
+            owes = grant.owes and not reviews
+            codes[model.pk] = AccessCode.LICENCE_OWED if owes else AccessCode.GRANTED
+        else:
+            codes[model.pk] = AccessCode.STAFF if reviews else ACCESS_CODES[stands]
+    return codes
 
 
 _of_person = {"user": SAMPLE_NUMBER, "models": SAMPLE_NUMBERS}
@@ -178,18 +188,6 @@ _roles_among = CompiledQuery(
 )
 
 
-def _code_for_model(
-    model: GatedModel, grant: Any, request: AccessRequest | None, reviews: bool
-) -> AccessCode:
-    """Return the code for one model. `grant` has the annotation `owes`."""
-    if not model.is_gated:
-        return AccessCode.OPEN_MODEL
-    stands = situation(request, grant, timezone.now())
-    if stands == Situation.HAS_ACCESS:
-        return AccessCode.LICENCE_OWED if grant.owes and not reviews else AccessCode.GRANTED
-    return AccessCode.STAFF if reviews else ACCESS_CODES[stands]
-
-
 def _make_decision(
     code: AccessCode,
     model: GatedModel,
@@ -200,25 +198,22 @@ def _make_decision(
 ) -> AccessDecision:
     until = (grant.revoked_at or grant.ends_at) if grant else None
     waiting = request if code == AccessCode.PENDING else None
+    reason = ""
+    if code == AccessCode.REJECTED:
+        decision = request.decisions.order_by("-pk").first() if request else None
+        reason = _("see the reviewer's words")
+        if decision and decision.reason_code:
+            reason = decision.get_reason_code_display()
     facts = {
         "model": model.repo_id,
         "page": model.address(),
         "until": f"{until:%Y-%m-%d}" if until else "",
         "number": request.pk if request else "",
         "position": position_in_words(queue_position(waiting)) if waiting else "",
-        "reason": _rejection_reason(request) if code == AccessCode.REJECTED else "",
+        "reason": reason,
     }
     allowed = code in {AccessCode.OPEN_MODEL, AccessCode.GRANTED, AccessCode.STAFF}
-    return AccessDecision(allowed, code, SENTENCES[code].format(**facts), until, grant, request, role)
-
-
-def _rejection_reason(request: AccessRequest | None) -> str:
-    decision = request.decisions.order_by("-pk").first() if request else None
-    return (
-        decision.get_reason_code_display()
-        if decision and decision.reason_code
-        else _("see the reviewer's words")
-    )
+    return AccessDecision(allowed, code, str(SENTENCES[code]).format(**facts), until, grant, request, role)
 
 
 def live_grant(user: Any, model: GatedModel) -> Grant | None:

@@ -147,7 +147,15 @@ def review_entries(model: GatedModel, people: Iterable[int]) -> list[ReviewEntry
         return []
     requests = {one.applicant_id: one for one in _newest_requests(model=model.pk, people=people)}
     grants = {grant.user_id: grant for grant in _newest_grants(model=model.pk, people=people)}
-    _add_requests(grants.values(), requests)
+    # Most grants are of the person's newest request, which was read above; read the other requests in one query.
+    read = {request.pk: request for request in requests.values()}
+    named = {grant.request_id for grant in grants.values() if grant.request_id}
+    if missing := named - read.keys():
+        rows = AccessRequest.objects.only(*OF_REQUESTS).filter(AnyOf(F("pk"), missing))
+        read |= {request.pk: request for request in rows}
+    for grant in grants.values():
+        if grant.request_id:
+            grant.request = read[grant.request_id]
     both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
     return [ReviewEntry(person, place_of(*pair), *pair) for person, pair in both.items()]
 
@@ -196,15 +204,3 @@ _newest_requests, _newest_grants = (
     CompiledQuery(_requests_of, **_of_a_page),
     CompiledQuery(_grants_of, **_of_a_page),
 )
-
-
-def _add_requests(grants: Iterable[Grant], newest: dict[int, AccessRequest]) -> None:
-    """Add the requests to grants; most of them are the person's newest one, which was read before."""
-    known = {request.pk: request for request in newest.values()}
-    named = {grant.request_id for grant in grants if grant.request_id}
-    if missing := named - known.keys():
-        rows = AccessRequest.objects.only(*OF_REQUESTS).filter(AnyOf(F("pk"), missing))
-        known |= {request.pk: request for request in rows}
-    for grant in grants:
-        if grant.request_id:
-            grant.request = known[grant.request_id]
