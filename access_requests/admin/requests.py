@@ -43,7 +43,7 @@ class StateFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [
             ("waiting", "waiting for us"),
-            *((s.value, s.label) for s in RequestState if s != RequestState.DRAFT),
+            *((s.value, str(s.label)) for s in RequestState if s != RequestState.DRAFT),
         ]
 
     def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
