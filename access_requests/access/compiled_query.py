@@ -33,7 +33,7 @@ class _Compiled:
 
     sql: str
     places: list[tuple[str | None, Any]]
-    converters: dict[int, Any]
+    converters: list[tuple[int, Any, Any]]  # column, function and its expression
     read: Callable[[Sequence[Any]], Any]
 
 
@@ -64,7 +64,12 @@ class CompiledQuery:
         missing = set(self._samples) - {name for name, _ in places}
         if missing:
             raise ValueError(f"the query does not use {', '.join(sorted(missing))}")
-        converters = compiler.get_converters([column[0] for column in compiler.select])
+        by_column = compiler.get_converters([column[0] for column in compiler.select])
+        converters = [
+            (column, function, expression)
+            for column, (functions, expression) in by_column.items()
+            for function in functions
+        ]
         read = _make_row_reader(compiler) if rows._iterable_class is ModelIterable else tuple
         return _Compiled(sql, places, converters, read)
 
@@ -77,7 +82,15 @@ class CompiledQuery:
         with connection.cursor() as cursor:
             cursor.execute(query.sql, given)
             rows = cursor.fetchall()
-        return [query.read(_convert_row(row, query.converters)) for row in rows]
+        if not query.converters:
+            return [query.read(row) for row in rows]
+        results = []
+        for row in rows:
+            converted = list(row)
+            for column, function, expression in query.converters:
+                converted[column] = function(converted[column], expression, connection)
+            results.append(query.read(converted))
+        return results
 
     def first(self, **values: Any) -> Any:
         """Return the first result, or None; the queryset should end after one."""
@@ -109,16 +122,6 @@ def _wrap_like_sample(sample: Any, value: Any) -> Any:
     if isinstance(sample, list):
         return [_wrap_like_sample(sample[0], one) for one in value]
     return type(sample)(value) if isinstance(sample, int) else value
-
-
-def _convert_row(row: Sequence[Any], converters: dict[int, Any]) -> Sequence[Any]:
-    if not converters:
-        return row
-    made = list(row)
-    for column, (functions, expression) in converters.items():
-        for function in functions:
-            made[column] = function(made[column], expression, connection)
-    return made
 
 
 def columns(model: type[Model], *, but: Sequence[str] = (), prefix: str = "") -> list[str]:

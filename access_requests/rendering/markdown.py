@@ -160,21 +160,17 @@ def _link_addresses_in(children: list[Token]) -> Iterator[Token]:
             depth += 1
         elif token.type == "link_close" or is_html_link:
             depth = max(0, depth - 1)
-        if token.type == "text" and not depth:
-            yield from _split_at_links(token)
-        else:
+        if token.type != "text" or depth:
             yield token
-
-
-def _split_at_links(token: Token) -> Iterator[Token]:
-    end = 0
-    for match in _BARE_LINK.finditer(token.content):
-        yield _text_token(token.content[end : match.start()], token.level)
-        yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
-        yield _text_token(match[0], token.level + 1)
-        yield Token("link_close", "a", -1, level=token.level)
-        end = match.end()
-    yield _text_token(token.content[end:], token.level)
+            continue
+        end = 0
+        for match in _BARE_LINK.finditer(token.content):
+            yield _text_token(token.content[end : match.start()], token.level)
+            yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
+            yield _text_token(match[0], token.level + 1)
+            yield Token("link_close", "a", -1, level=token.level)
+            end = match.end()
+        yield _text_token(token.content[end:], token.level)
 
 
 def _text_token(content: str, level: int) -> Token:

@@ -84,18 +84,21 @@ def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any
     known["country"] = country_code(profile.get("country"))
     if not known["full_name"]:
         known["full_name"] = " ".join(str(known[role]) for role in ("first_name", "last_name") if known[role])
-    values = {field.key: _fit_to_options(field, str(known.get(field.role) or "")) for field in form.fields}
-    return {key: value for key, value in values.items() if value}
-
-
-def _fit_to_options(field: GateField, value: str) -> str:
-    """Return the value as this field takes it: a select by the option that means the same country."""
-    if field.type != "select" or not value:
-        return value
-    for option in field.options:
-        if field.role == "country" and value in {country_code(option.value), country_code(option.label)}:
-            return option.value
-    return ""
+    values = dict[str, Any]()
+    for field in form.fields:
+        value = str(known.get(field.role) or "")
+        if field.type == "select" and value:
+            # A select takes its option that means the same country.
+            same = (
+                option.value
+                for option in field.options
+                if field.role == "country"
+                and value in {country_code(option.value), country_code(option.label)}
+            )
+            value = next(same, "")
+        if value:
+            values[field.key] = value
+    return values
 
 
 _TICKED = {"true": True, "on": True, "yes": True, "1": True, "": False, "false": False, "off": False, "no": False, "0": False}  # fmt: skip
