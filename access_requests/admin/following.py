@@ -54,7 +54,9 @@ class FollowForm(forms.Form):
     """Only endpoints that an operator gave a token for can be chosen: the portal calls no other address."""
 
     model = forms.ModelChoiceField(queryset=GatedModel.objects.none(), label=gettext_lazy("Model here"))
-    endpoint = forms.ChoiceField(help_text=gettext_lazy("Endpoints for which an operator set a token."))
+    endpoint = forms.ChoiceField(
+        help_text=gettext_lazy("Endpoints for which an operator set a token."), label=gettext_lazy("Endpoint")
+    )
     far_id = forms.CharField(
         label=gettext_lazy("Repository there"),
         required=False,

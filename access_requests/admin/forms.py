@@ -154,11 +154,20 @@ class LicenceForm(forms.Form):
         max_length=200,
         required=False,
         help_text=gettext_lazy("File name, such as LICENSE.txt. For an upload, the name of the file."),
+        label=gettext_lazy("Name"),
     )
-    language = forms.CharField(max_length=35, initial="en", help_text=gettext_lazy("Such as en or zh-Hant."))
-    file = forms.FileField(required=False)
+    language = forms.CharField(
+        max_length=35,
+        initial="en",
+        help_text=gettext_lazy("Such as en or zh-Hant."),
+        label=gettext_lazy("Language"),
+    )
+    file = forms.FileField(required=False, label=gettext_lazy("File"))
     text = forms.CharField(
-        required=False, strip=False, widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"})
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"}),
+        label=gettext_lazy("Text"),
     )
     must_accept = forms.BooleanField(
         required=False,
@@ -183,8 +192,8 @@ class LicenceForm(forms.Form):
 class FieldForm(forms.Form):
     """What the portal takes one field for, and whether it must be answered."""
 
-    role = forms.ChoiceField(required=False)
-    required = forms.BooleanField(required=False)
+    role = forms.ChoiceField(required=False, label=gettext_lazy("Role"))
+    required = forms.BooleanField(required=False, label=gettext_lazy("Required"))
 
     def __init__(self, field: GateField, data: Any = None) -> None:
         super().__init__(data, prefix=field.key, initial={"role": field.role, "required": field.required})

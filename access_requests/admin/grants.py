@@ -79,6 +79,7 @@ class RevokeForm(forms.Form):
         help_text=gettext_lazy(
             "The person sees it. If you leave it empty, the email says that no reason was given."
         ),
+        label=gettext_lazy("Reason"),
     )
 
 

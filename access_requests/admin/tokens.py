@@ -63,6 +63,7 @@ class RevokeForm(forms.Form):
         required=False,
         max_length=200,
         help_text=gettext_lazy("The person gets it by email. Their access stays as it is."),
+        label=gettext_lazy("Reason"),
     )
 
 

@@ -30,13 +30,16 @@ class TrustForm(forms.Form):
 
     issuer = forms.ChoiceField(label=gettext_lazy("CI service"))
     repository = forms.CharField(
-        max_length=255, help_text=gettext_lazy("OWNER/NAME, as the CI service names it.")
+        max_length=255,
+        help_text=gettext_lazy("OWNER/NAME, as the CI service names it."),
+        label=gettext_lazy("Repository"),
     )
     model = forms.ModelChoiceField(
         GatedModel.objects.none(),
         required=False,
         empty_label=gettext_lazy("every model that I may read"),
         help_text=gettext_lazy("What a job can read. Choose as little as possible."),
+        label=gettext_lazy("Model"),
     )
     ref = forms.CharField(
         max_length=255,
@@ -50,6 +53,7 @@ class TrustForm(forms.Form):
         max_length=255,
         required=False,
         help_text=gettext_lazy("The job's environment, such as production. Empty: any, or none."),
+        label=gettext_lazy("Environment"),
     )
     workflow = forms.CharField(
         max_length=255,
