@@ -1,29 +1,30 @@
-"""The words of the gate, as data."""
+"""The words of the gate, as data. Labels that a page, the admin or an email shows are marked for translation."""
 
 from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
 
 
 class Gate(TextChoices):
-    NONE = "none", "not gated: anyone may read"
-    MANUAL = "manual", "a reviewer decides"
-    AUTO = "auto", "granted on submission"
+    NONE = "none", _("not gated: anyone may read")
+    MANUAL = "manual", _("a reviewer decides")
+    AUTO = "auto", _("granted on submission")
 
 
 class Role(TextChoices):
-    OWNER = "owner", "owner"
-    REVIEWER = "reviewer", "reviewer"
+    OWNER = "owner", _("owner")
+    REVIEWER = "reviewer", _("reviewer")
 
 
 class RequestState(TextChoices):
-    DRAFT = "draft", "draft"
-    SUBMITTED = "submitted", "submitted"
-    IN_REVIEW = "in_review", "in review"
-    CHANGES_REQUESTED = "changes_requested", "changes requested"
-    APPROVED = "approved", "approved"
-    REJECTED = "rejected", "rejected"
-    APPEALED = "appealed", "appealed"
-    WITHDRAWN = "withdrawn", "withdrawn"
-    RESET = "reset", "reset"
+    DRAFT = "draft", _("draft")
+    SUBMITTED = "submitted", _("submitted")
+    IN_REVIEW = "in_review", _("in review")
+    CHANGES_REQUESTED = "changes_requested", _("changes requested")
+    APPROVED = "approved", _("approved")
+    REJECTED = "rejected", _("rejected")
+    APPEALED = "appealed", _("appealed")
+    WITHDRAWN = "withdrawn", _("withdrawn")
+    RESET = "reset", _("reset")
 
 
 OPEN_STATES = (
@@ -45,11 +46,11 @@ CLOSED_STATES = (
 class Outcome(TextChoices):
     """What a reviewer does with a request; each is a row that stays."""
 
-    APPROVED = "approved", "approved"
-    REJECTED = "rejected", "rejected"
-    CHANGES_REQUESTED = "changes_requested", "changes requested"
-    RESET = "reset", "reset"
-    REOPENED = "reopened", "reopened"
+    APPROVED = "approved", _("approved")
+    REJECTED = "rejected", _("rejected")
+    CHANGES_REQUESTED = "changes_requested", _("changes requested")
+    RESET = "reset", _("reset")
+    REOPENED = "reopened", _("reopened")
 
 
 class Place(TextChoices):
@@ -64,35 +65,38 @@ class Place(TextChoices):
 class ReasonCode(TextChoices):
     """Why a request was not approved; the words beside it reach the applicant."""
 
-    NONE = "", "no reason needed"
-    USE_NOT_PERMITTED = "use_not_permitted", "the intended use is not permitted by the licence"
-    USE_UNCLEAR = "use_unclear", "the intended use is not described well enough"
-    IDENTITY_UNCLEAR = "identity_unclear", "the identity or institution could not be confirmed"
-    NO_BASE_LICENCE = "no_base_licence", "no right to the base model could be confirmed"
-    EXPORT_RULES = "export_rules", "export rules do not allow it"
-    DUPLICATE = "duplicate", "another request covers this one"
-    OTHER = "other", "another reason"
+    NONE = "", _("no reason needed")
+    USE_NOT_PERMITTED = "use_not_permitted", _("the intended use is not permitted by the licence")
+    USE_UNCLEAR = "use_unclear", _("the intended use is not described well enough")
+    IDENTITY_UNCLEAR = "identity_unclear", _("the identity or institution could not be confirmed")
+    NO_BASE_LICENCE = "no_base_licence", _("no right to the base model could be confirmed")
+    EXPORT_RULES = "export_rules", _("export rules do not allow it")
+    DUPLICATE = "duplicate", _("another request covers this one")
+    OTHER = "other", _("another reason")
 
 
 class GrantSource(TextChoices):
-    REVIEW = "review", "approved by a reviewer"
-    POLICY = "policy", "approved by policy"
-    OPERATOR = "operator", "granted by an operator"
+    REVIEW = "review", _("approved by a reviewer")
+    POLICY = "policy", _("approved by policy")
+    OPERATOR = "operator", _("granted by an operator")
 
 
 class TokenKind(TextChoices):
     """What a token stands for; it never allows more than its person may."""
 
-    GRANT = "grant", "one grant: reads that model"
-    USER = "user", "its person: reads all their models"
-    REVIEWER = "reviewer", "its person's roles as well: decides, and for owners changes settings and uploads"
+    GRANT = "grant", _("one grant: reads that model")
+    USER = "user", _("its person: reads all their models")
+    REVIEWER = (
+        "reviewer",
+        _("its person's roles as well: decides, and for owners changes settings and uploads"),
+    )
 
 
 class TokenOrigin(TextChoices):
-    PAGE = "page", "made on a page"
-    OPERATOR = "operator", "made by an operator"
+    PAGE = "page", _("made on a page")
+    OPERATOR = "operator", _("made by an operator")
     DEVICE = "device", "hf auth login"
-    OIDC = "oidc", "exchanged by a trusted repository"
+    OIDC = "oidc", _("exchanged by a trusted repository")
 
 
 class DeviceState(TextChoices):
@@ -127,32 +131,32 @@ class AccessCode(TextChoices):
 
 
 class MailState(TextChoices):
-    WAITING = "waiting", "waiting"
-    SENT = "sent", "sent"
-    FAILED = "failed", "given up"
-    EXPIRED = "expired", "not sent in time"
+    WAITING = "waiting", _("waiting")
+    SENT = "sent", _("sent")
+    FAILED = "failed", _("given up")
+    EXPIRED = "expired", _("not sent in time")
 
 
 class FarStatus(TextChoices):
     """The state of a request at a followed repository; `MISSING` where it is in none of the lists."""
 
-    PENDING = "pending", "pending"
-    ACCEPTED = "accepted", "accepted"
-    REJECTED = "rejected", "rejected"
-    RESET = "reset", "reset"
-    MISSING = "missing", "not there"
+    PENDING = "pending", _("pending")
+    ACCEPTED = "accepted", _("accepted")
+    REJECTED = "rejected", _("rejected")
+    RESET = "reset", _("reset")
+    MISSING = "missing", _("not there")
 
 
 class FollowState(TextChoices):
-    FOLLOWING = "following", "following"
-    PAUSED = "paused", "paused"
-    REFUSED = "refused", "refused: waits for another token"
-    ENDED = "ended", "not followed any more"
+    FOLLOWING = "following", _("following")
+    PAUSED = "paused", _("paused")
+    REFUSED = "refused", _("refused: waits for another token")
+    ENDED = "ended", _("not followed any more")
 
 
 class PushState(TextChoices):
-    DUE = "due", "to be told"
-    CLAIMED = "claimed", "being told"
-    DONE = "done", "told"
-    FAILED = "failed", "given up"
-    REPLACED = "replaced", "replaced by a later one"
+    DUE = "due", _("to be told")
+    CLAIMED = "claimed", _("being told")
+    DONE = "done", _("told")
+    FAILED = "failed", _("given up")
+    REPLACED = "replaced", _("replaced by a later one")

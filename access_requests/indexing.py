@@ -22,7 +22,7 @@ def _is_valid(schema_editor: Any, name: str) -> bool | None:
     return None if found is None else bool(found[0])
 
 
-def _drop(schema_editor: Any, name: str) -> None:
+def _drop_index(schema_editor: Any, name: str) -> None:
     schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(name)}")
 
 
@@ -34,25 +34,25 @@ class AddIndex(AddIndexConcurrently):
         if valid:
             return
         if valid is False:
-            _drop(schema_editor, self.index.name)
+            _drop_index(schema_editor, self.index.name)
         super().database_forwards(app_label, schema_editor, from_state, to_state)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _drop(schema_editor, self.index.name)
+        _drop_index(schema_editor, self.index.name)
 
 
 class RemoveIndex(RemoveIndexConcurrently):
     """`RemoveIndexConcurrently` that can be run again: forwards where the index is gone, backwards where it is back."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        _drop(schema_editor, self.name)
+        _drop_index(schema_editor, self.name)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         valid = _is_valid(schema_editor, self.name)
         if valid:
             return
         if valid is False:
-            _drop(schema_editor, self.name)
+            _drop_index(schema_editor, self.name)
         super().database_backwards(app_label, schema_editor, from_state, to_state)
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.access.catalogue import models_named
 from access_requests.access.compiled_query import (
@@ -46,23 +49,35 @@ class AccessDecision:
 
 
 # One sentence per refusal; {page} is the model's page, {number} the request, {position} its place in the queue.
-SENTENCES: dict[AccessCode, str] = {
-    AccessCode.OPEN_MODEL: "{model} is not gated: anyone may read it.",
-    AccessCode.GRANTED: "You may read {model} until {until}.",
-    AccessCode.STAFF: "You may read {model} as one of its owners or reviewers.",
-    AccessCode.ANONYMOUS: "Sign in and ask for access at {page} and set HF_TOKEN to the token you get there.",
-    AccessCode.NO_REQUEST: "Ask for access at {page}",
-    AccessCode.DRAFT: "Your request #{number} is a draft: submit it at {page}/request",
-    AccessCode.PENDING: "Your request #{number} is waiting for a reviewer (position {position} in the queue): {page}",
-    AccessCode.CHANGES_REQUESTED: "The reviewer asked for changes to your request #{number}: answer at {page}/request",
-    AccessCode.REJECTED: "Your request #{number} was rejected ({reason}): read why, appeal or ask again at {page}",
-    AccessCode.WITHDRAWN: "You withdrew your request #{number}: ask again at {page}",
-    AccessCode.EXPIRED: "Your access ended on {until}: ask again at {page}",
-    AccessCode.REVOKED: "Your access was revoked on {until}: read why at {page}",
-    AccessCode.RESET: "A reviewer reset your request #{number}: ask again at {page}",
-    AccessCode.LICENCE_OWED: "The licence of {model} changed: read it and agree at {page}/access",
-    AccessCode.TOKEN_OUT_OF_SCOPE: "This token belongs to another grant, of another model or one that has ended: take one for this model at {page}/access",
-    AccessCode.DISABLED: "Your account is disabled: write to the owner of {page}",
+SENTENCES: dict[AccessCode, Promise] = {
+    AccessCode.OPEN_MODEL: gettext_lazy("{model} is not gated: anyone may read it."),
+    AccessCode.GRANTED: gettext_lazy("You may read {model} until {until}."),
+    AccessCode.STAFF: gettext_lazy("You may read {model} as one of its owners or reviewers."),
+    AccessCode.ANONYMOUS: gettext_lazy(
+        "Sign in and ask for access at {page} and set HF_TOKEN to the token you get there."
+    ),
+    AccessCode.NO_REQUEST: gettext_lazy("Ask for access at {page}"),
+    AccessCode.DRAFT: gettext_lazy("Your request #{number} is a draft: submit it at {page}/request"),
+    AccessCode.PENDING: gettext_lazy(
+        "Your request #{number} is waiting for a reviewer (position {position} in the queue): {page}"
+    ),
+    AccessCode.CHANGES_REQUESTED: gettext_lazy(
+        "The reviewer asked for changes to your request #{number}: answer at {page}/request"
+    ),
+    AccessCode.REJECTED: gettext_lazy(
+        "Your request #{number} was rejected ({reason}): read why, appeal or ask again at {page}"
+    ),
+    AccessCode.WITHDRAWN: gettext_lazy("You withdrew your request #{number}: ask again at {page}"),
+    AccessCode.EXPIRED: gettext_lazy("Your access ended on {until}: ask again at {page}"),
+    AccessCode.REVOKED: gettext_lazy("Your access was revoked on {until}: read why at {page}"),
+    AccessCode.RESET: gettext_lazy("A reviewer reset your request #{number}: ask again at {page}"),
+    AccessCode.LICENCE_OWED: gettext_lazy(
+        "The licence of {model} changed: read it and agree at {page}/access"
+    ),
+    AccessCode.TOKEN_OUT_OF_SCOPE: gettext_lazy(
+        "This token belongs to another grant, of another model or one that has ended: take one for this model at {page}/access"
+    ),
+    AccessCode.DISABLED: gettext_lazy("Your account is disabled: write to the owner of {page}"),
 }
 
 MOST_POSITIONS = 1000  # places in a queue that are counted
@@ -72,7 +87,7 @@ def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None)
     """Return whether this person may read the model; everything that serves bytes asks this. A token can only narrow it."""
     if not is_person(user):
         return _access_of_nobody(user, model)
-    return _access(user, model, standing_in(model, user), token)
+    return _access_from_standing(user, model, standing_in(model, user), token)
 
 
 def model_and_access(
@@ -91,42 +106,37 @@ def model_and_access(
     model, standing = found
     if not (model.listed or standing.role or standing.was_here):
         return None
-    return model, _access(user, model, standing, token)
+    return model, _access_from_standing(user, model, standing, token)
 
 
 def _access_of_nobody(user: Any, model: GatedModel) -> AccessDecision:
     if not model.is_gated:
-        return _answer(AccessCode.OPEN_MODEL, model)
+        return _make_decision(AccessCode.OPEN_MODEL, model)
     signed_in = user is not None and user.is_authenticated
-    return _answer(AccessCode.DISABLED if signed_in else AccessCode.ANONYMOUS, model)
+    return _make_decision(AccessCode.DISABLED if signed_in else AccessCode.ANONYMOUS, model)
 
 
-def _access(user: Any, model: GatedModel, standing: Standing, token: AccessToken | None) -> AccessDecision:
+def _access_from_standing(
+    user: Any, model: GatedModel, standing: Standing, token: AccessToken | None
+) -> AccessDecision:
     if not model.is_gated:
-        return _answer(AccessCode.OPEN_MODEL, model, role=standing.role)
+        return _make_decision(AccessCode.OPEN_MODEL, model, role=standing.role)
     grant, role = standing.grant, standing.role
-    if (grant or role) and not _fits(token, grant):
-        return _answer(AccessCode.TOKEN_OUT_OF_SCOPE, model, role=role)
+    # A token of one grant fits that grant alone, any other token every grant.
+    only_grant = token.grant_id if token else None
+    if (grant or role) and only_grant is not None and (grant is None or grant.pk != only_grant):
+        return _make_decision(AccessCode.TOKEN_OUT_OF_SCOPE, model, role=role)
     if grant and standing.owes_licence and not role:
-        return _answer(AccessCode.LICENCE_OWED, model, grant=grant)
+        return _make_decision(AccessCode.LICENCE_OWED, model, grant=grant)
     if grant:
-        return _answer(AccessCode.GRANTED, model, grant=grant, role=role)
-    return _answer(AccessCode.STAFF, model, role=role) if role else _refusal(user, model)
-
-
-def _fits(token: AccessToken | None, grant: Grant | None) -> bool:
-    """A token of one grant fits that grant alone, any other token every grant."""
-    if token is None or token.grant_id is None:
-        return True
-    return grant is not None and token.grant_id == grant.pk
-
-
-def _refusal(user: Any, model: GatedModel) -> AccessDecision:
+        return _make_decision(AccessCode.GRANTED, model, grant=grant, role=role)
+    if role:
+        return _make_decision(AccessCode.STAFF, model, role=role)
     request, ended = latest_request(user, model), _latest_grant.first(user=user.pk, model=model.pk)
     code = ACCESS_CODES[situation(request, ended, timezone.now())]
     if code in {AccessCode.REVOKED, AccessCode.EXPIRED}:
-        return _answer(code, model, grant=ended)
-    return _answer(code, model, request=None if code == AccessCode.NO_REQUEST else request)
+        return _make_decision(code, model, grant=ended)
+    return _make_decision(code, model, request=None if code == AccessCode.NO_REQUEST else request)
 
 
 _latest_grant = CompiledQuery(
@@ -144,10 +154,19 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     grants = {grant.model_id: grant for grant in _grants_among(user=user.pk, models=keys)}
     requests = {request.model_id: request for request in _requests_among(user=user.pk, models=keys)}
     reviewed = set(keys) if user.is_superuser else {key for (key,) in _roles_among(user=user.pk, models=keys)}
-    return {
-        model.pk: _code(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed)
-        for model in models
-    }
+    codes = dict[int, AccessCode]()
+    for model in models:
+        grant: Any = grants.get(model.pk)
+        reviews = model.pk in reviewed
+        stands = situation(requests.get(model.pk), grant, timezone.now())
+        if not model.is_gated:
+            codes[model.pk] = AccessCode.OPEN_MODEL
+        elif stands == Situation.HAS_ACCESS:
+            owes = grant.owes and not reviews
+            codes[model.pk] = AccessCode.LICENCE_OWED if owes else AccessCode.GRANTED
+        else:
+            codes[model.pk] = AccessCode.STAFF if reviews else ACCESS_CODES[stands]
+    return codes
 
 
 _of_person = {"user": SAMPLE_NUMBER, "models": SAMPLE_NUMBERS}
@@ -169,17 +188,7 @@ _roles_among = CompiledQuery(
 )
 
 
-def _code(model: GatedModel, grant: Any, request: AccessRequest | None, reviews: bool) -> AccessCode:
-    """Return the code for one model. `grant` has the annotation `owes`."""
-    if not model.is_gated:
-        return AccessCode.OPEN_MODEL
-    stands = situation(request, grant, timezone.now())
-    if stands == Situation.HAS_ACCESS:
-        return AccessCode.LICENCE_OWED if grant.owes and not reviews else AccessCode.GRANTED
-    return AccessCode.STAFF if reviews else ACCESS_CODES[stands]
-
-
-def _answer(
+def _make_decision(
     code: AccessCode,
     model: GatedModel,
     *,
@@ -188,29 +197,23 @@ def _answer(
     role: str = "",
 ) -> AccessDecision:
     until = (grant.revoked_at or grant.ends_at) if grant else None
+    waiting = request if code == AccessCode.PENDING else None
+    reason = ""
+    if code == AccessCode.REJECTED:
+        decision = request.decisions.order_by("-pk").first() if request else None
+        reason = _("see the reviewer's words")
+        if decision and decision.reason_code:
+            reason = decision.get_reason_code_display()
     facts = {
         "model": model.repo_id,
         "page": model.address(),
         "until": f"{until:%Y-%m-%d}" if until else "",
         "number": request.pk if request else "",
-        "position": _position(request) if request and code == AccessCode.PENDING else "",
-        "reason": _reason(request) if code == AccessCode.REJECTED else "",
+        "position": position_in_words(queue_position(waiting)) if waiting else "",
+        "reason": reason,
     }
     allowed = code in {AccessCode.OPEN_MODEL, AccessCode.GRANTED, AccessCode.STAFF}
-    return AccessDecision(allowed, code, SENTENCES[code].format(**facts), until, grant, request, role)
-
-
-def _position(request: AccessRequest) -> str:
-    return position_in_words(queue_position(request))
-
-
-def _reason(request: AccessRequest | None) -> str:
-    decision = request.decisions.order_by("-pk").first() if request else None
-    return (
-        decision.get_reason_code_display()
-        if decision and decision.reason_code
-        else "see the reviewer's words"
-    )
+    return AccessDecision(allowed, code, str(SENTENCES[code]).format(**facts), until, grant, request, role)
 
 
 def live_grant(user: Any, model: GatedModel) -> Grant | None:
@@ -255,7 +258,9 @@ def queue_position(request: AccessRequest) -> int:
 
 def position_in_words(position: int) -> str:
     """Return the place in the queue as pages and refusals say it."""
-    return f"{position:,}" if position <= MOST_POSITIONS else f"after the first {MOST_POSITIONS:,}"
+    if position <= MOST_POSITIONS:
+        return f"{position:,}"
+    return _("after the first %(count)s") % {"count": f"{MOST_POSITIONS:,}"}
 
 
 def readable_models(user: Any) -> list[GatedModel]:

@@ -49,11 +49,17 @@ def page_of(
     model: GatedModel, place: Place, wanted: Wanted = Wanted(), *, behind: Key | None = None, most: int
 ) -> list[ReviewEntry]:
     """Return the first entries of a list, the longest waiting first, or the entries after a key."""
-    ended = [entry for entry in _ended(model, place, wanted) if behind is None or order(entry) > behind]
+    ended = [
+        entry
+        for entry in _entries_just_ended(model, place, wanted)
+        if behind is None or order(entry) > behind
+    ]
     found, last = list[ReviewEntry](), behind
     while len(found) < most:
-        keys = _keys(model, place, wanted, last, most)
-        found += _entries_at(model, place, keys)
+        keys = _first_keys(model, place, wanted, last, most)
+        entries = {one.person_id: one for one in review_entries(model, [person for _, person in keys])}
+        at_keys = (entries.get(person) for _, person in keys)
+        found += [entry for entry in at_keys if entry and entry.place == place]
         if len(keys) < most:
             break
         last = keys[-1]
@@ -66,20 +72,20 @@ def page_of(
 def everybody(model: GatedModel) -> Iterator[ReviewEntry]:
     """Yield the entries of all lists in one order, page by page; a person who moves in the meantime appears once."""
     seen = set[int]()
-    for entry in merge(*(_whole_list(model, place) for place in Place), key=order):
+    for entry in merge(*(_pages_of_list(model, place) for place in Place), key=order):
         if entry.person_id not in seen:
             seen.add(entry.person_id)
             yield entry
 
 
-def _whole_list(model: GatedModel, place: Place) -> Iterator[ReviewEntry]:
+def _pages_of_list(model: GatedModel, place: Place) -> Iterator[ReviewEntry]:
     page = page_of(model, place, most=AT_ONCE)
     while page:
         yield from page
         page = page_of(model, place, behind=order(page[-1]), most=AT_ONCE) if len(page) == AT_ONCE else []
 
 
-def _keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | None, most: int) -> list[Key]:
+def _first_keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | None, most: int) -> list[Key]:
     """Return the first keys of a list, by index."""
     rows = wanted.among(ListPlace.objects.filter(model=model, place=place))
     if behind is not None:
@@ -93,13 +99,7 @@ def _keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | None, m
     return [(at, person) for at, person in keys if at is not None]  # every place in a list has a date
 
 
-def _entries_at(model: GatedModel, place: Place, keys: list[Key]) -> list[ReviewEntry]:
-    entries = {entry.person_id: entry for entry in review_entries(model, [person for _, person in keys])}
-    found = (entries.get(person) for _, person in keys)
-    return [entry for entry in found if entry and entry.place == place]
-
-
-def _ended(model: GatedModel, place: Place, wanted: Wanted) -> list[ReviewEntry]:
+def _entries_just_ended(model: GatedModel, place: Place, wanted: Wanted) -> list[ReviewEntry]:
     """Return the entries of people whose access has ended since a task looked: they still count as accepted.
 
     The task runs every minute. If there are more than it had time for, the first to end are returned now.

@@ -22,15 +22,15 @@ def is_person(user: Any) -> bool:
 
 def is_owner(user: Any, model: GatedModel) -> bool:
     """Return whether the person owns the model: owners change settings and weights, and decide."""
-    return is_person(user) and (user.is_superuser or _role(user, model) == Role.OWNER)
+    return is_person(user) and (user.is_superuser or _role_of_person(user, model) == Role.OWNER)
 
 
 def is_reviewer(user: Any, model: GatedModel) -> bool:
     """Return whether the person may decide requests: owner, reviewer or superuser."""
-    return is_person(user) and (user.is_superuser or _role(user, model) is not None)
+    return is_person(user) and (user.is_superuser or _role_of_person(user, model) is not None)
 
 
-def _role(user: Any, model: GatedModel) -> str | None:
+def _role_of_person(user: Any, model: GatedModel) -> str | None:
     rows = _roles(user=user.pk, model=model.pk)
     return rows[0][0] if rows else None
 

@@ -147,7 +147,15 @@ def review_entries(model: GatedModel, people: Iterable[int]) -> list[ReviewEntry
         return []
     requests = {one.applicant_id: one for one in _newest_requests(model=model.pk, people=people)}
     grants = {grant.user_id: grant for grant in _newest_grants(model=model.pk, people=people)}
-    _add_requests(grants.values(), requests)
+    # Most grants are of the person's newest request, which was read above; read the other requests in one query.
+    read = {request.pk: request for request in requests.values()}
+    named = {grant.request_id for grant in grants.values() if grant.request_id}
+    if missing := named - read.keys():
+        rows = AccessRequest.objects.only(*OF_REQUESTS).filter(AnyOf(F("pk"), missing))
+        read |= {request.pk: request for request in rows}
+    for grant in grants.values():
+        if grant.request_id:
+            grant.request = read[grant.request_id]
     both = {person: (requests.get(person), grants.get(person)) for person in requests.keys() | grants.keys()}
     return [ReviewEntry(person, place_of(*pair), *pair) for person, pair in both.items()]
 
@@ -160,40 +168,24 @@ def order(entry: ReviewEntry) -> tuple[datetime, int]:
 def listed_entries(entries: Iterable[ReviewEntry], *, answers: bool = True) -> list[ListedEntry]:
     """Return the entries with people and who gave access; with `answers` also with the forms that were answered."""
     entries = list(entries)
-    named = {entry.person_id for entry in entries}
-    named |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}
-    people = _named(named)
-    if answers:
-        _add_forms([entry.shown for entry in entries if entry.shown])
-    return [
-        ListedEntry(
-            entry,
-            people[entry.person_id],
-            entry.shown,
-            _who_granted(entry, people) if entry.place == Place.ACCEPTED else None,
-        )
-        for entry in entries
-    ]
-
-
-def _who_granted(entry: ReviewEntry, people: dict[int, Named]) -> Named | None:
-    granter = entry.grant.granted_by_id if entry.grant else None
-    return people.get(granter) if granter else None
-
-
-def _named(keys: Iterable[int]) -> dict[int, Named]:
+    keys = {entry.person_id for entry in entries}
+    keys |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}
     rows = get_user_model().objects.filter(AnyOf(F("pk"), keys)).values_list(*OF_PEOPLE)
-    return {
+    people = {
         pk: Named(pk, username, full_name(first, last, username), email)
         for pk, username, first, last, email in rows
     }
-
-
-def _add_forms(requests: list[AccessRequest]) -> None:
-    """Add the forms in one query, since many requests share a form."""
-    forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
-    for request in requests:
-        request.form = forms[request.form_id]
+    if answers:  # in one query, since many requests share a form
+        requests = [entry.shown for entry in entries if entry.shown]
+        forms = FormVersion.objects.defer("texts").in_bulk({request.form_id for request in requests})
+        for request in requests:
+            request.form = forms[request.form_id]
+    listed = list[ListedEntry]()
+    for entry in entries:
+        grant = entry.grant if entry.place == Place.ACCEPTED else None
+        granter = people.get(grant.granted_by_id) if grant and grant.granted_by_id else None
+        listed.append(ListedEntry(entry, people[entry.person_id], entry.shown, granter))
+    return listed
 
 
 def _requests_of(model: int, people: list[int]) -> QuerySet[AccessRequest]:
@@ -212,15 +204,3 @@ _newest_requests, _newest_grants = (
     CompiledQuery(_requests_of, **_of_a_page),
     CompiledQuery(_grants_of, **_of_a_page),
 )
-
-
-def _add_requests(grants: Iterable[Grant], newest: dict[int, AccessRequest]) -> None:
-    """Add the requests to grants; most of them are the person's newest one, which was read before."""
-    known = {request.pk: request for request in newest.values()}
-    named = {grant.request_id for grant in grants if grant.request_id}
-    if missing := named - known.keys():
-        rows = AccessRequest.objects.only(*OF_REQUESTS).filter(AnyOf(F("pk"), missing))
-        known |= {request.pk: request for request in rows}
-    for grant in grants:
-        if grant.request_id:
-            grant.request = known[grant.request_id]

@@ -45,16 +45,16 @@ class Standing:
 
 def standing_in(model: GatedModel, user: Any) -> Standing:
     """Return where this person stands with the model now; one query."""
-    rows = _prepared().by_number(number=model.pk, user=user.pk, now=timezone.now())
-    return _read(rows[0], user)[1]
+    rows = _prepared_queries().by_number(number=model.pk, user=user.pk, now=timezone.now())
+    return _read_standing(rows[0], user)[1]
 
 
 def standing_by_name(repo_id: str, user: Any) -> tuple[GatedModel, Standing] | None:
     """Return the model with that id, ignoring case, and where this person stands with it; one query."""
     if not is_storable(repo_id):
         return None
-    rows = _prepared().by_name(repo_id=repo_id.lower(), user=user.pk, now=timezone.now())
-    return _read(rows[0], user) if rows else None
+    rows = _prepared_queries().by_name(repo_id=repo_id.lower(), user=user.pk, now=timezone.now())
+    return _read_standing(rows[0], user) if rows else None
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,22 @@ class _Queries:
 
 
 @cache
-def _prepared() -> _Queries:
+def _prepared_queries() -> _Queries:
     of_model, of_grant = columns(GatedModel, but=["card"]), columns(Grant, prefix="standing_grant__")
 
     def row(models: QuerySet[GatedModel], user: int, now: datetime) -> QuerySet[Any, Any]:
+        live = Q(grants__user=user, grants__revoked_at__isnull=True)
+        live &= Q(grants__starts_at__lte=now, grants__ends_at__gt=now)
+        roles = ModelRole.objects.filter(model=OuterRef("pk"), user=user)
+        with_standing = models.annotate(
+            standing_grant=FilteredRelation("grants", condition=live),
+            standing_owes=Exists(owed("standing_grant__")),
+            standing_role=Subquery(roles.values("role")[:1]),
+            standing_was_here=Exists(Grant.objects.filter(model=OuterRef("pk"), user=user))
+            | Exists(AccessRequest.objects.filter(model=OuterRef("pk"), applicant=user)),
+        )
         facts = ("standing_owes", "standing_role", "standing_was_here")
-        return _with_standing(models, user, now).order_by().values_list(*of_model, *of_grant, *facts)
+        return with_standing.order_by().values_list(*of_model, *of_grant, *facts)
 
     def by_name(repo_id: str, user: int, now: datetime) -> QuerySet[Any, Any]:
         return row(GatedModel.objects.filter(Exact(Lower("repo_id"), repo_id)), user, now)
@@ -88,20 +98,8 @@ def _prepared() -> _Queries:
     )
 
 
-def _with_standing(models: QuerySet[GatedModel], user: int, now: datetime) -> QuerySet[GatedModel]:
-    live = Q(grants__user=user, grants__revoked_at__isnull=True)
-    live &= Q(grants__starts_at__lte=now, grants__ends_at__gt=now)
-    return models.annotate(
-        standing_grant=FilteredRelation("grants", condition=live),
-        standing_owes=Exists(owed("standing_grant__")),
-        standing_role=Subquery(ModelRole.objects.filter(model=OuterRef("pk"), user=user).values("role")[:1]),
-        standing_was_here=Exists(Grant.objects.filter(model=OuterRef("pk"), user=user))
-        | Exists(AccessRequest.objects.filter(model=OuterRef("pk"), applicant=user)),
-    )
-
-
-def _read(row: tuple[Any, ...], user: Any) -> tuple[GatedModel, Standing]:
-    queries = _prepared()
+def _read_standing(row: tuple[Any, ...], user: Any) -> tuple[GatedModel, Standing]:
+    queries = _prepared_queries()
     end = len(queries.of_model)
     *of_grant, owes, role, was_here = row[end:]
     model = instance(GatedModel, queries.of_model, row[:end])

@@ -9,6 +9,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import decidable_models
 from access_requests.admin.lists import MOST_MODELS, LongList, OfModels
@@ -31,7 +32,7 @@ def number_of(rows: QuerySet[Any], column: str) -> Func:
 
 def shown_number(count: int) -> str:
     """Return the number, or that there are more than were counted."""
-    return f"more than {COUNTED:,}" if count > COUNTED else str(count)
+    return _("more than %(count)s") % {"count": f"{COUNTED:,}"} if count > COUNTED else str(count)
 
 
 def decides_anything(request: HttpRequest) -> bool:

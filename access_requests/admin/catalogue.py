@@ -15,6 +15,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.access.permissions import is_owner
 from access_requests.admin.base import (
@@ -52,12 +54,12 @@ class LicenceInline(admin.TabularInline):  # type: ignore[type-arg]
     fields = readonly_fields = ("text_link", "language", "digest", "created_at", "retired_at")
     extra = 0
     can_delete = False
-    verbose_name_plural = "licence texts (immutable; a change makes a new version)"
+    verbose_name_plural = gettext_lazy("licence texts (immutable; a change makes a new version)")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LicenceVersion]:
         return super().get_queryset(request).defer("text").select_related("model")
 
-    @admin.display(description="text")
+    @admin.display(description=gettext_lazy("text"))
     def text_link(self, licence: LicenceVersion) -> SafeString:
         address = reverse("licence", args=[licence.model.namespace, licence.model.name, licence.pk])
         return format_html('<a href="{}">{}</a>', address, licence.name)
@@ -83,12 +85,14 @@ class RoleInline(admin.TabularInline):  # type: ignore[type-arg]
     form = RoleForm
     fields = ["person", "role"]
     extra = 1
-    verbose_name_plural = "owners and reviewers (they also need the staff flag to enter the admin)"
+    verbose_name_plural = gettext_lazy(
+        "owners and reviewers (they also need the staff flag to enter the admin)"
+    )
 
-    def _may(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
         return obj is not None and is_owner(request.user, obj)
 
-    has_add_permission = has_change_permission = has_delete_permission = _may
+    has_change_permission = has_delete_permission = has_add_permission
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
@@ -134,7 +138,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
     def has_change_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
         return decides_anything(request) if obj is None else is_owner(request.user, obj)
 
-    @admin.display(description="to decide", ordering="waiting_count")
+    @admin.display(description=gettext_lazy("to decide"), ordering="waiting_count")
     def to_decide(self, model: GatedModel) -> SafeString | int:
         waiting: int = model.waiting_count  # type: ignore[attr-defined]
         if not waiting:
@@ -147,18 +151,18 @@ class GatedModelAdmin(ReadOnlyAdmin):
             shown_number(waiting),
         )
 
-    @admin.display(description="people with access", ordering="grant_count")
+    @admin.display(description=gettext_lazy("people with access"), ordering="grant_count")
     def with_access(self, model: GatedModel) -> str:
         return shown_number(model.grant_count)  # type: ignore[attr-defined]
 
-    @admin.display(description="form, as it was read")
+    @admin.display(description=gettext_lazy("form, as it was read"))
     def how_read(self, model: GatedModel) -> SafeString:
         if model.form is None:
-            return format_html("{}", "no form")
+            return format_html("{}", _("no form"))
         lines = GateForm.from_json(model.form.schema).describe()
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((line,) for line in lines)))
 
-    @admin.display(description="page")
+    @admin.display(description=gettext_lazy("page"))
     def page_link(self, model: GatedModel) -> SafeString:
         return format_html('<a href="{}">{}</a>', model.get_absolute_url(), model.address())
 
@@ -190,7 +194,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
                     ]
                 },
             ),
-            ("Card and form", {"fields": ["card", "how_read"]}),
+            (_("Card and form"), {"fields": ["card", "how_read"]}),
         ]
 
     def get_inlines(self, request: HttpRequest, obj: GatedModel | None) -> list[Any]:
@@ -308,7 +312,9 @@ class GatedModelAdmin(ReadOnlyAdmin):
             if licence is not None:
                 retire_licence(model=model, licence=licence, actor=signed_in(request))
                 messages.success(
-                    request, f"{licence.name} is retired. The portal still records who accepted it."
+                    request,
+                    _("%(name)s is retired. The portal still records who accepted it.")
+                    % {"name": licence.name},
                 )
             return
         text = LicenceText(
@@ -319,13 +325,16 @@ class GatedModelAdmin(ReadOnlyAdmin):
         )
         if added.fresh:
             messages.success(
-                request, f"{text.name} is now the current text. New applicants must agree to it."
+                request,
+                _("%(name)s is now the current text. New applicants must agree to it.") % {"name": text.name},
             )
         else:
-            messages.info(request, f"{text.name} already has exactly this text.")
+            messages.info(request, _("%(name)s already has exactly this text.") % {"name": text.name})
         if form.cleaned_data["must_accept"]:
             messages.info(
-                request, f"People with access who must now agree to it and got an email: {added.asked}."
+                request,
+                _("People with access who must now agree to it and got an email: %(count)d.")
+                % {"count": added.asked},
             )
 
     def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -338,18 +347,18 @@ class GatedModelAdmin(ReadOnlyAdmin):
             (field, texts.words.get(field.key, ""), FieldForm(field, request.POST or None))
             for field in gate.fields
         ]
-        if request.method == "POST" and all(form.is_valid() for _, _, form in rows):
+        if request.method == "POST" and all(form.is_valid() for _field, _label, form in rows):
             try:
                 change_fields(
                     model=model,
-                    choices={f.key: form.choice() for f, _, form in rows},
+                    choices={field.key: form.choice() for field, _label, form in rows},
                     actor=signed_in(request),
                 )
             except RuleError as error:
                 say(request, error)
             else:
                 messages.success(
-                    request, "New requests use this form. Requests already started keep their form."
+                    request, _("New requests use this form. Requests already started keep their form.")
                 )
                 return redirect("admin:access_requests_gatedmodel_form", model.pk)
         return self._page(request, model, "form", {"rows": rows, "gate": gate})
@@ -368,5 +377,6 @@ class GatedModelAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             **extra,
         }
-        context.setdefault("title", {"licences": "Licence texts", "form": "Form fields"}.get(name, name))
+        titles = {"licences": _("Licence texts"), "form": _("Form fields")}
+        context.setdefault("title", titles.get(name, name))
         return TemplateResponse(request, f"admin/access_requests/gatedmodel/{name}.html", context)

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import decidable_models
 from access_requests.admin.following import sides_of
@@ -36,7 +37,7 @@ def far_side(request: AccessRequest, http_request: HttpRequest) -> str:
 def shown(value: Any) -> str:
     """An answer as text."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

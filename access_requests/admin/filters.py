@@ -10,6 +10,8 @@ from django.contrib import admin
 from django.db import connection
 from django.db.models import Exists, Max, Min, OuterRef, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.access.catalogue import models_named
 from access_requests.admin.base import decided_models
@@ -46,7 +48,7 @@ def countries_of(models: list[int]) -> list[str]:
 class ModelFilter(admin.SimpleListFilter):
     """The models that the visitor decides for and that occur in the list; where there are many, a field for the id of one."""
 
-    title = "model"
+    title = gettext_lazy("model")
     parameter_name = "model"
     template = "admin/model_filter.html"
 
@@ -70,18 +72,15 @@ class ModelFilter(admin.SimpleListFilter):
 
         A choice takes the place of a model that an old address names by its key.
         """
-        if not self.many:
-            yield from self._links(changelist)
+        everything = changelist.get_query_string(remove=[self.parameter_name, BY_KEY])
+        if self.many:
+            own = {"p", self.parameter_name, BY_KEY}
+            others = {name: value for name, value in changelist.params.items() if name not in own}
+            yield {"many": True, "value": self.value() or "", "others": others, "everything": everything}
             return
-        others = {k: v for k, v in changelist.params.items() if k not in {"p", self.parameter_name, BY_KEY}}
-        everything = changelist.get_query_string(remove=[self.parameter_name, BY_KEY])
-        yield {"many": True, "value": self.value() or "", "others": others, "everything": everything}
-
-    def _links(self, changelist: Any) -> Iterator[dict[str, Any]]:
-        """Yield Django's links, without the parameter that would contradict them."""
+        # Django's links, without the parameter that would contradict them.
         by_key = BY_KEY in changelist.params
-        everything = changelist.get_query_string(remove=[self.parameter_name, BY_KEY])
-        yield {"selected": not (self.value() or by_key), "query_string": everything, "display": "All"}
+        yield {"selected": not (self.value() or by_key), "query_string": everything, "display": _("All")}
         for value, title in self.lookup_choices:
             address = changelist.get_query_string({self.parameter_name: value}, [BY_KEY])
             yield {"selected": self.value() == str(value), "query_string": address, "display": title}
@@ -97,43 +96,40 @@ class DayFilter(admin.SimpleListFilter):
     """A year, a month of it, or a day: `2026`, `2026-11` or `2026-11-30`, in UTC. `field` has an index."""
 
     field = "at"
-    title = "day (UTC)"
+    title = gettext_lazy("day (UTC)")
     parameter_name = "day"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         chosen = str(self.value() or "")
-        span = self._ends(model_admin.get_queryset(request), model_admin.models_read_apart(request))
-        if span is None:
+        # The first and the last moment, each read at an end of an index: of several models, of each model's.
+        rows, models = model_admin.get_queryset(request), model_admin.models_read_apart(request)
+        ends = [
+            part.order_by().aggregate(first=Min(self.field), last=Max(self.field))
+            for part in apart(rows, models)
+        ]
+        ends = [each for each in ends if each["first"] is not None]
+        if not ends:
             return []
-        first, last = span
+        first, last = min(each["first"] for each in ends), max(each["last"] for each in ends)
         years = [f"{year:04}" for year in range(first.year, last.year + 1)]
         found = list(years)
         if chosen[:4] in years:
             found += [f"{chosen[:4]}-{number:02}" for number in range(1, 13)]
-        if len(chosen) >= 7 and (month := _span(chosen[:7])):
+        if len(chosen) >= 7 and (month := _read_span(chosen[:7])):
             days = (month[1] - month[0]).days
             found += [f"{chosen[:7]}-{day:02}" for day in range(1, days + 1)]
         return [(value, value) for value in sorted(found)]
 
-    def _ends(self, rows: QuerySet[Any], models: list[int]) -> tuple[datetime, datetime] | None:
-        """Return the first and the last moment, each read at an end of an index: of several models, of each model's."""
-        parts = [
-            part.order_by().aggregate(first=Min(self.field), last=Max(self.field))
-            for part in apart(rows, models)
-        ]
-        found = [part for part in parts if part["first"] is not None]
-        return (min(p["first"] for p in found), max(p["last"] for p in found)) if found else None
-
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
             return rows
-        span = _span(str(self.value()))
+        span = _read_span(str(self.value()))
         if span is None:
             return rows.none()
         return rows.filter(**{f"{self.field}__gte": span[0], f"{self.field}__lt": span[1]})
 
 
-def _span(text: str) -> tuple[datetime, datetime] | None:
+def _read_span(text: str) -> tuple[datetime, datetime] | None:
     """The beginning and the end of a year, a month or a day; None for nonsense."""
     try:
         year, *rest = (int(part) for part in text.split("-"))

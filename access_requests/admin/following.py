@@ -15,6 +15,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from access_requests.access.permissions import decidable_models, is_owner
@@ -51,13 +53,15 @@ def owned_models(user: Any) -> QuerySet[GatedModel]:
 class FollowForm(forms.Form):
     """Only endpoints that an operator gave a token for can be chosen: the portal calls no other address."""
 
-    model = forms.ModelChoiceField(queryset=GatedModel.objects.none(), label="Model here")
-    endpoint = forms.ChoiceField(help_text="Endpoints for which an operator set a token.")
+    model = forms.ModelChoiceField(queryset=GatedModel.objects.none(), label=gettext_lazy("Model here"))
+    endpoint = forms.ChoiceField(
+        help_text=gettext_lazy("Endpoints for which an operator set a token."), label=gettext_lazy("Endpoint")
+    )
     far_id = forms.CharField(
-        label="Repository there",
+        label=gettext_lazy("Repository there"),
         required=False,
         max_length=193,
-        help_text="NAMESPACE/NAME. If you leave it empty, the same id as here.",
+        help_text=gettext_lazy("NAMESPACE/NAME. If you leave it empty, the same id as here."),
     )
 
     def __init__(self, user: Any, *args: Any, **options: Any) -> None:
@@ -71,12 +75,14 @@ class FollowForm(forms.Form):
 
 class FollowingForm(forms.Form):
     poll_every = forms.IntegerField(
-        label="Seconds between two polls", min_value=SHORTEST_PAUSE, max_value=LONGEST_PAUSE
+        label=gettext_lazy("Seconds between two polls"), min_value=SHORTEST_PAUSE, max_value=LONGEST_PAUSE
     )
     mail_applicants = forms.BooleanField(
-        label="Email decisions from here too",
+        label=gettext_lazy("Email decisions from here too"),
         required=False,
-        help_text="Sent to the address that the remote gave, which is not confirmed here. The remote also sends its own emails.",
+        help_text=gettext_lazy(
+            "Sent to the address that the remote gave, which is not confirmed here. The remote also sends its own emails."
+        ),
     )
 
 
@@ -117,19 +123,19 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.is_active and request.user.is_staff and owned_models(request.user).exists())
 
-    @admin.display(description="followed", ordering="far_id")
+    @admin.display(description=gettext_lazy("followed"), ordering="far_id")
     def there(self, followed: FollowedRepo) -> SafeString:
         return format_html('<a href="{}" rel="noopener noreferrer">{}</a>', followed.far_address, followed)
 
-    @admin.display(description="state", ordering="state")
+    @admin.display(description=gettext_lazy("state"), ordering="state")
     def shown_state(self, followed: FollowedRepo) -> SafeString:
         return format_html('<span class="state {}">{}</span>', followed.state, followed.get_state_display())
 
-    @admin.display(description="differ", ordering="drifted")
+    @admin.display(description=gettext_lazy("differ"), ordering="drifted")
     def differ(self, followed: FollowedRepo) -> str:
         return shown_number(followed.drifted)  # type: ignore[attr-defined]
 
-    @admin.display(description="to be told", ordering="telling")
+    @admin.display(description=gettext_lazy("to be told"), ordering="telling")
     def untold(self, followed: FollowedRepo) -> str:
         return shown_number(followed.telling)  # type: ignore[attr-defined]
 
@@ -144,14 +150,16 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
                 form.add_error(None, error.sentence)
             else:
                 messages.success(
-                    request, f"{followed.model} follows {followed}. The first poll starts in a moment."
+                    request,
+                    _("%(model)s follows %(followed)s. The first poll starts in a moment.")
+                    % {"model": followed.model, "followed": followed},
                 )
                 return redirect("admin:access_requests_followedrepo_change", followed.pk)
         context = {
             **self.admin_site.each_context(request),
             "form": form,
             "opts": self.opts,
-            "title": "Follow a repository elsewhere",
+            "title": _("Follow a repository elsewhere"),
         }
         status = 422 if form.errors else 200
         return TemplateResponse(
@@ -164,13 +172,13 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         followed = self.get_object(request, unquote(object_id))
         if followed is None:
             return self.not_there(request, object_id)
-        return self._show(request, followed, self._form(followed))
+        return self._show_followed(request, followed, self._settings_form(followed))
 
-    def _form(self, followed: FollowedRepo, data: Any = None) -> FollowingForm:
+    def _settings_form(self, followed: FollowedRepo, data: Any = None) -> FollowingForm:
         known = {"poll_every": followed.poll_every, "mail_applicants": followed.mail_applicants}
         return FollowingForm(data, initial=known)
 
-    def _show(
+    def _show_followed(
         self, request: HttpRequest, followed: FollowedRepo, form: FollowingForm, status: int = 200
     ) -> HttpResponse:
         differing = with_standing(followed.remote_requests.exclude(drifted_at=None)).order_by("drifted_at")
@@ -185,13 +193,15 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
             "mine": is_owner(request.user, followed.model),
             "form": form,
             "opts": self.opts,
-            "title": f"{followed.model} follows {followed}",
+            "title": _("%(model)s follows %(followed)s") % {"model": followed.model, "followed": followed},
         }
         return TemplateResponse(
             request, "admin/access_requests/followedrepo/page.html", context, status=status
         )
 
-    def _do(self, request: HttpRequest, object_id: str, act: Callable[..., None], done: str) -> HttpResponse:
+    def _do_with_followed(
+        self, request: HttpRequest, object_id: str, act: Callable[..., None], done: str
+    ) -> HttpResponse:
         followed = self.get_object(request, unquote(object_id))
         if followed is None:
             return self.not_there(request, object_id)
@@ -204,42 +214,42 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         return redirect("admin:access_requests_followedrepo_change", followed.pk)
 
     def ask_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(
-            request, object_id, sync_now, "It is polled in a moment. Reload this page to see the result."
+        return self._do_with_followed(
+            request, object_id, sync_now, _("It is polled in a moment. Reload this page to see the result.")
         )
 
     def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(
-            request, object_id, pause, "Paused: nothing is fetched or reported until you press “Ask now”."
+        return self._do_with_followed(
+            request, object_id, pause, _("Paused: nothing is fetched or reported until you press “Ask now”.")
         )
 
     def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(
-            request, object_id, unfollow, "The repository is no longer followed. Requests and grants stay."
+        return self._do_with_followed(
+            request, object_id, unfollow, _("The repository is no longer followed. Requests and grants stay.")
         )
 
     def settings_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         followed = self.get_object(request, unquote(object_id))
         if followed is None:
             return self.not_there(request, object_id)
-        form = self._form(followed, request.POST)
+        form = self._settings_form(followed, request.POST)
         if form.is_valid():
             try:
                 change_following(followed=followed, actor=signed_in(request), **form.cleaned_data)
             except RuleError as error:
                 form.add_error(error.field if error.field in form.fields else None, error.sentence)
             else:
-                messages.success(request, "Saved.")
+                messages.success(request, _("Saved."))
                 return redirect("admin:access_requests_followedrepo_change", followed.pk)
-        return self._show(request, followed, form, status=422)
+        return self._show_followed(request, followed, form, status=422)
 
 
 class DriftFilter(admin.SimpleListFilter):
-    title = "both sides"
+    title = gettext_lazy("both sides")
     parameter_name = "sides"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("differ", "differ"), ("agree", "agree")]
+        return [("differ", _("differ")), ("agree", _("agree"))]
 
     def queryset(self, request: HttpRequest, rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
         if self.value() == "differ":
@@ -287,15 +297,15 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
         ]
         return [*own, *super().get_urls()]
 
-    @admin.display(description="person", ordering="person__name")
+    @admin.display(description=gettext_lazy("person"), ordering="person__name")
     def person_there(self, remote: RemoteRequest) -> str:
-        return f"{remote.person.full_name or remote.person} ({remote.person.name or 'name hidden'})"
+        return f"{remote.person.full_name or remote.person} ({remote.person.name or _('name hidden')})"
 
-    @admin.display(description="here")
+    @admin.display(description=gettext_lazy("here"))
     def here(self, remote: RemoteRequest) -> SafeString:
         return state(status_here(remote))
 
-    @admin.display(description="there", ordering="far_status")
+    @admin.display(description=gettext_lazy("there"), ordering="far_status")
     def there(self, remote: RemoteRequest) -> SafeString:
         return state(FarStatus(remote.far_status))
 
@@ -310,17 +320,19 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
             **sides_of(remote),
             "pushes": remote.pushes.order_by("-pk")[:20],
             "opts": self.opts,
-            "title": f"{remote.person} at {remote.followed.host}",
+            "title": _("%(person)s at %(host)s") % {"person": remote.person, "host": remote.followed.host},
         }
         return TemplateResponse(request, "admin/access_requests/remoterequest/page.html", context)
 
     def take_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._settle(request, object_id, take_theirs, "is taken over here")
+        done = _("What %(host)s says of %(person)s is taken over here.")
+        return self._settle_difference(request, object_id, take_theirs, done)
 
     def push_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._settle(request, object_id, push_ours, "is overwritten: ours is told in a moment")
+        done = _("What %(host)s says of %(person)s is overwritten: ours is told in a moment.")
+        return self._settle_difference(request, object_id, push_ours, done)
 
-    def _settle(
+    def _settle_difference(
         self, request: HttpRequest, object_id: str, act: Callable[..., None], done: str
     ) -> HttpResponse:
         remote = self.get_object(request, unquote(object_id))
@@ -331,7 +343,7 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
         except RuleError as error:
             say(request, error)
         else:
-            messages.success(request, f"What {remote.followed.host} says of {remote.person} {done}.")
+            messages.success(request, done % {"host": remote.followed.host, "person": remote.person})
         return redirect("admin:access_requests_remoterequest_change", remote.pk)
 
 

@@ -8,6 +8,8 @@ from django import forms
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.cards import ROLE_TYPES, GateField
 from access_requests.errors import RuleError
@@ -24,12 +26,16 @@ WIDE = forms.Textarea(
 def read_upload(upload: Any) -> str:
     """The text of an uploaded file exactly as it is, without a byte order mark."""
     if upload.size > LARGEST_FILE:
-        raise ValidationError(f"{upload.name} is larger than {LARGEST_FILE:,} bytes: give a text file.")
+        raise ValidationError(
+            _("%(name)s is larger than %(limit)s bytes: give a text file.")
+            % {"name": upload.name, "limit": f"{LARGEST_FILE:,}"}
+        )
     try:
         return str(upload.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValidationError(
-            f"{upload.name} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+            _("%(name)s is not UTF-8 text (byte %(position)d): save it as UTF-8.")
+            % {"name": upload.name, "position": error.start}
         ) from error
 
 
@@ -64,14 +70,20 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class AddModelForm(ServiceForm):
     card = CardField(
-        help_text="The whole README.md, including the front matter. Its extra_gated_* keys become the form."
+        help_text=gettext_lazy(
+            "The whole README.md, including the front matter. Its extra_gated_* keys become the form."
+        )
     )
     licence_file = forms.FileField(
         required=False,
-        help_text="The text to agree to (UTF-8). More can be added afterwards. Without one, the card's extra_gated_prompt is used.",
+        help_text=gettext_lazy(
+            "The text to agree to (UTF-8). More can be added afterwards. Without one, the card's extra_gated_prompt is used."
+        ),
     )
     licence_language = forms.CharField(
-        initial="en", max_length=35, help_text="Language of the licence text, such as en or zh-Hant."
+        initial="en",
+        max_length=35,
+        help_text=gettext_lazy("Language of the licence text, such as en or zh-Hant."),
     )
 
     class Meta:
@@ -92,19 +104,23 @@ class AddModelForm(ServiceForm):
 
 class ChangeModelForm(ServiceForm):
     card = CardField(
-        help_text="A card that cannot be read is refused, and the last good form stays. If you change the card, it is read again."
+        help_text=gettext_lazy(
+            "A card that cannot be read is refused, and the last good form stays. If you change the card, it is read again."
+        )
     )
 
     class Meta:
         model = GatedModel
         fields = ["repo_id", "card", "gate", "grant_days", "listed"]
-        help_texts = {"repo_id": "Clients and pages that use a former id are redirected to the new one."}
+        help_texts = {
+            "repo_id": gettext_lazy("Clients and pages that use a former id are redirected to the new one.")
+        }
 
 
 class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
     """A person by user name or email address: a list of all accounts would tell owners who is here."""
 
-    person = forms.CharField(max_length=254, help_text="User name or email address")
+    person = forms.CharField(max_length=254, help_text=gettext_lazy("User name or email address"))
 
     class Meta:
         model = ModelRole
@@ -120,7 +136,9 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         people = get_user_model().objects.filter(imported=False)
         person = people.filter(Q(username__iexact=named) | Q(email__iexact=named)).first()
         if person is None:
-            raise ValidationError(f"“{named}” has no account here: ask them to sign up first.")
+            raise ValidationError(
+                _("“%(name)s” has no account here: ask them to sign up first.") % {"name": named}
+            )
         self.instance.user = person
         return named
 
@@ -135,17 +153,28 @@ class LicenceForm(forms.Form):
     name = forms.CharField(
         max_length=200,
         required=False,
-        help_text="File name, such as LICENSE.txt. For an upload, the name of the file.",
+        help_text=gettext_lazy("File name, such as LICENSE.txt. For an upload, the name of the file."),
+        label=gettext_lazy("Name"),
     )
-    language = forms.CharField(max_length=35, initial="en", help_text="Such as en or zh-Hant.")
-    file = forms.FileField(required=False)
+    language = forms.CharField(
+        max_length=35,
+        initial="en",
+        help_text=gettext_lazy("Such as en or zh-Hant."),
+        label=gettext_lazy("Language"),
+    )
+    file = forms.FileField(required=False, label=gettext_lazy("File"))
     text = forms.CharField(
-        required=False, strip=False, widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"})
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"}),
+        label=gettext_lazy("Text"),
     )
     must_accept = forms.BooleanField(
         required=False,
-        label="Must be accepted again",
-        help_text="Everyone with access gets an email and cannot download until they agree. This does not affect owners and reviewers.",
+        label=gettext_lazy("Must be accepted again"),
+        help_text=gettext_lazy(
+            "Everyone with access gets an email and cannot download until they agree. This does not affect owners and reviewers."
+        ),
     )
 
     def clean(self) -> dict[str, Any]:
@@ -156,22 +185,22 @@ class LicenceForm(forms.Form):
         else:
             cleaned["text"] = cleaned.get("text", "").replace("\r\n", "\n")
         if not cleaned.get("name"):
-            self.add_error("name", "Give the text a file name.")
+            self.add_error("name", _("Give the text a file name."))
         return cleaned
 
 
 class FieldForm(forms.Form):
     """What the portal takes one field for, and whether it must be answered."""
 
-    role = forms.ChoiceField(required=False)
-    required = forms.BooleanField(required=False)
+    role = forms.ChoiceField(required=False, label=gettext_lazy("Role"))
+    required = forms.BooleanField(required=False, label=gettext_lazy("Required"))
 
     def __init__(self, field: GateField, data: Any = None) -> None:
         super().__init__(data, prefix=field.key, initial={"role": field.role, "required": field.required})
         declared = field.declared or field.type
         fitting = [role for role, types in ROLE_TYPES.items() if declared in types]
         cast("forms.ChoiceField", self.fields["role"]).choices = [
-            ("", "nothing special"),
+            ("", _("nothing special")),
             *((role, role.replace("_", " ")) for role in fitting),
         ]
         for name, bound in self.fields.items():

@@ -16,6 +16,8 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.admin.filters import ModelFilter
@@ -28,11 +30,11 @@ from access_requests.services.grants import revoke_access
 class StandingFilter(admin.SimpleListFilter):
     """By what a grant is worth now."""
 
-    title = "standing"
+    title = gettext_lazy("standing")
     parameter_name = "standing"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("live", "live"), ("ended", "ended"), ("revoked", "revoked")]
+        return [("live", _("live")), ("ended", _("ended")), ("revoked", _("revoked"))]
 
     def queryset(self, request: HttpRequest, grants: Any) -> Any:
         now = timezone.now()
@@ -57,7 +59,7 @@ class TokenInline(admin.TabularInline):  # type: ignore[type-arg]
     )
     extra = 0
     can_delete = False
-    verbose_name_plural = "tokens (only their digests are stored)"
+    verbose_name_plural = gettext_lazy("tokens (only their digests are stored)")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -74,7 +76,10 @@ class RevokeForm(forms.Form):
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="The person sees it. If you leave it empty, the email says that no reason was given.",
+        help_text=gettext_lazy(
+            "The person sees it. If you leave it empty, the email says that no reason was given."
+        ),
+        label=gettext_lazy("Reason"),
     )
 
 
@@ -84,7 +89,7 @@ class GrantAdmin(ReadOnlyAdmin):
     list_filter = [StandingFilter, ModelFilter, "source"]
     list_select_related = ["user", "model"]
     search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = "A person or a model"
+    search_help_text = gettext_lazy("A person or a model")
     finds_signs = True
     fields = (
         "model",
@@ -123,14 +128,15 @@ class GrantAdmin(ReadOnlyAdmin):
         )
         return [revoke, *super().get_urls()]
 
-    @admin.display(description="person", ordering="user__username")
+    @admin.display(description=gettext_lazy("person"), ordering="user__username")
     def person(self, grant: Grant) -> str:
         return f"{grant.user.get_full_name()} ({grant.user.username})"
 
-    @admin.display(description="standing")
+    @admin.display(description=gettext_lazy("standing"))
     def standing(self, grant: Grant) -> SafeString:
-        word = "revoked" if grant.revoked_at else "live" if grant.is_live() else "ended"
-        return format_html('<span class="state {}">{}</span>', word, word)
+        labels = {"live": _("live"), "ended": _("ended"), "revoked": _("revoked")}
+        state = "revoked" if grant.revoked_at else "live" if grant.is_live() else "ended"
+        return format_html('<span class="state {}">{}</span>', state, labels[state])
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Asks for the reason, then ends the grant with all its tokens."""
@@ -138,7 +144,7 @@ class GrantAdmin(ReadOnlyAdmin):
         if grant is None or not self.has_view_permission(request, grant):
             return self.not_there(request, object_id)
         if not grant.is_live():
-            messages.warning(request, "This grant has already ended, so there is nothing to revoke.")
+            messages.warning(request, _("This grant has already ended, so there is nothing to revoke."))
             return redirect("admin:access_requests_grant_change", grant.pk)
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
@@ -154,7 +160,8 @@ class GrantAdmin(ReadOnlyAdmin):
             else:
                 messages.success(
                     request,
-                    f"The access of {grant.user} to {grant.model} is revoked. They are informed by email.",
+                    _("The access of %(person)s to %(model)s is revoked. They are informed by email.")
+                    % {"person": grant.user, "model": grant.model},
                 )
             return redirect("admin:access_requests_grant_change", grant.pk)
         context = {
@@ -164,5 +171,8 @@ class GrantAdmin(ReadOnlyAdmin):
             "form": form,
             "opts": self.opts,
         }
-        context["title"] = f"Revoke the access of {grant.user} to {grant.model}"
+        context["title"] = _("Revoke the access of %(person)s to %(model)s") % {
+            "person": grant.user,
+            "model": grant.model,
+        }
         return TemplateResponse(request, "admin/access_requests/grant/revoke.html", context)

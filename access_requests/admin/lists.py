@@ -17,6 +17,8 @@ from django.core.paginator import Paginator
 from django.db.models import BooleanField, ExpressionWrapper, F, Func, OrderBy, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from access_requests.search import AnyOf, by_index, is_indexed, is_partial, terms
 
@@ -26,7 +28,7 @@ ENOUGH = 150  # found there: the term is too common for more to be of use
 MOST_FOUND = 2_000  # rows that the indexes find beside those
 MOST_MODELS = 50  # of a visitor whose rows are read model by model
 PARTIAL = "search_is_partial"  # an attribute of the request
-NOT_ALL = "Too many rows match, so not all of them are shown. Add a word, or choose a filter."
+NOT_ALL = gettext_noop("Too many rows match, so not all of them are shown. Add a word, or choose a filter.")
 
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
@@ -35,7 +37,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     models: Sequence[int] = ()  # the models whose rows are read from the index of each
 
     @cached_property
-    def _counted(self) -> int:
+    def _counted_rows(self) -> int:
         given = cast("QuerySet[Any]", self.object_list)
         if len(self.models) < 2 or given.query.is_empty():
             return int(given.order_by().values("pk")[: MOST + 1].count())
@@ -44,11 +46,11 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def count(self) -> int:
-        return min(self._counted, MOST)
+        return min(self._counted_rows, MOST)
 
     @property
     def more(self) -> bool:
-        return self._counted > MOST
+        return self._counted_rows > MOST
 
 
 class LongChangeList(ChangeList):
@@ -75,15 +77,11 @@ class LongChangeList(ChangeList):
         size = self.list_max_show_all if whole else self.list_per_page
         start = 0 if whole else (self.page_num - 1) * size
         keys = page_keys(self.queryset, self.model_admin.models_read_apart(request), start, start + size)
-        self.result_list = _in_order(self.queryset, keys)
+        found = {row.pk: row for row in self.queryset.order_by().filter(pk__in=keys)}
+        self.result_list = [found[key] for key in keys if key in found]
         self.show_full_result_count, self.full_result_count = False, None
         self.show_admin_actions, self.paginator = True, paginator
         self.search_help_text = getattr(request, PARTIAL, self.search_help_text)
-
-
-def _in_order(rows: QuerySet[Any], keys: list[Any]) -> list[Any]:
-    found = {row.pk: row for row in rows.order_by().filter(pk__in=keys)}
-    return [found[key] for key in keys if key in found]
 
 
 class OfModels(AnyOf):
@@ -111,10 +109,10 @@ def page_keys(rows: QuerySet[Any], models: Sequence[int], start: int, stop: int)
     if len(models) < 2 or rows.query.is_empty():
         return list(rows.values_list("pk", flat=True)[start:stop])
     order = {f"order_{n}": term for n, term in enumerate(_order_of(rows))}
-    columns = {name: expression for name, (expression, _) in order.items()}
+    columns = {name: expression for name, (expression, _down) in order.items()}
     parts = apart(rows.annotate(**columns), models)
     first, *others = [part.values_list("pk", *columns)[:stop] for part in parts]
-    by = [OrderBy(F(name), descending=down) for name, (_, down) in order.items()]
+    by = [OrderBy(F(name), descending=down) for name, (_expression, down) in order.items()]
     return [row[0] for row in first.union(*others, all=True).order_by(*by)[start:stop]]
 
 
@@ -125,17 +123,15 @@ class Sorted(Func):
 
 
 def _order_of(rows: QuerySet[Any]) -> list[tuple[Any, bool]]:
-    """Return the terms of an order up to the key, behind which nothing counts."""
-    given = list(rows.query.order_by)
+    """Return each expression of an order up to the key, behind which nothing counts, and whether it goes down."""
+    given: list[Any] = list(rows.query.order_by)
     last = next((n for n, term in enumerate(given) if term in {"pk", "-pk"}), len(given))
-    return [_term(term) for term in given[: last + 1]]
-
-
-def _term(term: Any) -> tuple[Any, bool]:
-    """An order's expression, and whether it goes down."""
-    if isinstance(term, OrderBy):
-        return term.expression, term.descending
-    return F(term.removeprefix("-")), term.startswith("-")
+    return [
+        (term.expression, term.descending)
+        if isinstance(term, OrderBy)
+        else (F(term.removeprefix("-")), term.startswith("-"))
+        for term in given[: last + 1]
+    ]
 
 
 def search_keys(
@@ -204,7 +200,7 @@ class LongList(admin.ModelAdmin):  # type: ignore[type-arg]
         if wanted is None:
             return rows
         if is_partial(wanted):
-            setattr(request, PARTIAL, NOT_ALL)
+            setattr(request, PARTIAL, _(NOT_ALL))
         return rows.filter(wanted)
 
     def get_search_results(
@@ -218,6 +214,6 @@ class LongList(admin.ModelAdmin):  # type: ignore[type-arg]
         indexed = self.finds_signs or all(map(is_indexed, typed))
         keys, partial = search_keys(ordered, self.models_read_apart(request), wanted, indexed=indexed)
         if partial or is_partial(wanted):
-            setattr(request, PARTIAL, NOT_ALL)
+            setattr(request, PARTIAL, _(NOT_ALL))
         order = [OrderBy(Sorted(term), descending=down) for term, down in _order_of(queryset)]
         return queryset.filter(AnyOf(F("pk"), keys)).order_by(*order), False

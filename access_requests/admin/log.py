@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, gettext_noop, ngettext
 
 from access_requests.admin.base import ReadOnlyAdmin, say
 from access_requests.admin.filters import DayFilter, ModelFilter, distinct_values
@@ -25,13 +27,15 @@ from access_requests.services.emails.write import try_again
 from access_requests.services.event_log.protection import ADVICE, unprotected
 
 MOST_COUNTED = 1_000
-NOT_SHOWN = "Not shown, since it holds a code or a link that opens an account. It is deleted once it is sent."
+NOT_SHOWN = gettext_noop(
+    "Not shown, since it holds a code or a link that opens an account. It is deleted once it is sent."
+)
 
 
 class KindFilter(admin.SimpleListFilter):
     """The kinds that occur."""
 
-    title = "kind"
+    title = gettext_lazy("kind")
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -49,7 +53,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_filter = [KindFilter, ModelFilter, DayFilter]
     list_select_related = ["model", "request__applicant", "request__model", "link"]
     search_fields = ["kind"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = "Who did it, what kind of event, a model"
+    search_help_text = gettext_lazy("Who did it, what kind of event, a model")
     finds_signs = True
     ordering = ["-at", "-pk"]
     fields = [
@@ -82,27 +86,27 @@ class EventAdmin(ReadOnlyAdmin):
         who = of_people("actor_id", people) | Q(writer__in=writers)
         return who | Q(kind__in=kinds) | Q(AnyOf(F("model_id"), models_like(term)))
 
-    @admin.display(description="number")
+    @admin.display(description=gettext_lazy("number"))
     def number(self, event: Event) -> int | None:
         return event.number
 
-    @admin.display(description="at", ordering="at")
+    @admin.display(description=gettext_lazy("at"), ordering="at")
     def second(self, event: Event) -> str:
         return f"{event.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
-    @admin.display(description="at")
+    @admin.display(description=gettext_lazy("at"))
     def moment(self, event: Event) -> str:
         return f"{event.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
-    @admin.display(description="who", ordering="actor__username")
+    @admin.display(description=gettext_lazy("who"), ordering="actor__username")
     def actor_name(self, event: Event) -> str:
         return event.actor_name
 
-    @admin.display(description="hash before it")
+    @admin.display(description=gettext_lazy("hash before it"))
     def previous_hash(self, event: Event) -> str:
         return event.old_previous_hash or event.link.previous_hash
 
-    @admin.display(description="hash in the chain")
+    @admin.display(description=gettext_lazy("hash in the chain"))
     def hash(self, event: Event) -> str:
         return event.old_hash or event.link.hash
 
@@ -114,7 +118,7 @@ class EventAdmin(ReadOnlyAdmin):
         _say_what_is_unprotected(request)
         return super().change_view(request, *arguments, **options)
 
-    @admin.display(description="data")
+    @admin.display(description=gettext_lazy("data"))
     def pretty_data(self, event: Event) -> SafeString:
         return format_html("<pre>{}</pre>", json.dumps(event.data, indent=2, ensure_ascii=False))
 
@@ -135,12 +139,21 @@ def say_what_waits(request: HttpRequest) -> None:
         return
     rows = OutgoingMail.objects.filter(state=MailState.WAITING).order_by()
     count = rows[: MOST_COUNTED + 1].count()
-    waiting = f"more than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
-    why = f" ({outage.last_error})" if request.user.is_superuser else ""
+    waiting = f"{count:,}"
+    if count > MOST_COUNTED:
+        waiting = _("more than %(count)s") % {"count": f"{MOST_COUNTED:,}"}
     messages.warning(
         request,
-        f"The mail server has not accepted email since {outage.failing_since:%Y-%m-%d %H:%M} UTC{why}."
-        f" Waiting emails: {waiting}. They are sent when it answers; the next try is at {outage.paused_until:%H:%M:%S} UTC.",
+        _(
+            "The mail server has not accepted email since %(since)s UTC%(error)s. Waiting emails: %(waiting)s. "
+            "They are sent when it answers; the next try is at %(next_try)s UTC."
+        )
+        % {
+            "since": f"{outage.failing_since:%Y-%m-%d %H:%M}",
+            "error": f" ({outage.last_error})" if request.user.is_superuser else "",
+            "waiting": waiting,
+            "next_try": f"{outage.paused_until:%H:%M:%S}",
+        },
     )
 
 
@@ -152,7 +165,7 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     list_display = ["subject", "to", "state", "next_try", "error", "attempts", "created_at", "sent_at"]
     list_filter = ["state"]
     search_fields = ["to", "subject", "key"]
-    search_help_text = "Address, subject, or what it is about"
+    search_help_text = gettext_lazy("Address, subject, or what it is about")
     fields = [
         "to",
         "subject",
@@ -178,7 +191,7 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
     def has_view_permission(self, request: HttpRequest, obj: OutgoingMail | None = None) -> bool:
         return self.has_module_permission(request)
 
-    @admin.display(description="last error", ordering="last_error")
+    @admin.display(description=gettext_lazy("last error"), ordering="last_error")
     def error(self, mail: OutgoingMail) -> str:
         return Truncator(mail.last_error).chars(80)
 
@@ -188,20 +201,22 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
         rows: QuerySet[OutgoingMail] = super().get_queryset(request)
         return rows.annotate(not_before=Greatest("next_try_at", Subquery(server)))
 
-    @admin.display(description="next try", ordering="next_try_at")
+    @admin.display(description=gettext_lazy("next try"), ordering="next_try_at")
     def next_try(self, mail: OutgoingMail) -> str:
         waits = mail.state == MailState.WAITING
         return f"{mail.not_before:%Y-%m-%d %H:%M:%S} UTC" if waits else ""  # type: ignore[attr-defined]
 
-    @admin.display(description="text")
+    @admin.display(description=gettext_lazy("text"))
     def shown_text(self, mail: OutgoingMail) -> str:
-        return NOT_SHOWN if mail.pressing else mail.text
+        return _(NOT_SHOWN) if mail.pressing else mail.text
 
     def changelist_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
         say_what_waits(request)
         return super().changelist_view(request, *arguments, **options)
 
-    @admin.action(description="Try again to send emails that were given up", permissions=["view"])
+    @admin.action(
+        description=gettext_lazy("Try again to send emails that were given up"), permissions=["view"]
+    )
     def try_again(self, request: HttpRequest, mails: QuerySet[OutgoingMail]) -> None:
         done = 0
         for mail in mails:
@@ -212,5 +227,11 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
                 say(request, error)
         if done:
             messages.success(
-                request, f"{done} email{'' if done == 1 else 's'} will be sent again in a moment."
+                request,
+                ngettext(
+                    "%(count)d email will be sent again in a moment.",
+                    "%(count)d emails will be sent again in a moment.",
+                    done,
+                )
+                % {"count": done},
             )

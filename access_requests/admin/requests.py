@@ -16,6 +16,8 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 from django_countries import countries
 
@@ -37,13 +39,13 @@ from access_requests.services.requests.move_between_lists import change_place
 class StateFilter(admin.SimpleListFilter):
     """Every state in which a reviewer can see a request, and all that wait."""
 
-    title = "state"
+    title = gettext_lazy("state")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [
-            ("waiting", "waiting for us"),
-            *((s.value, s.label) for s in RequestState if s != RequestState.DRAFT),
+            ("waiting", _("waiting for us")),
+            *((s.value, str(s.label)) for s in RequestState if s != RequestState.DRAFT),
         ]
 
     def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
@@ -58,7 +60,7 @@ class StateFilter(admin.SimpleListFilter):
 class CountryFilter(admin.SimpleListFilter):
     """The countries that occur."""
 
-    title = "country"
+    title = gettext_lazy("country")
     parameter_name = "country"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -75,9 +77,9 @@ class CountryFilter(admin.SimpleListFilter):
 class DecisionForm(forms.Form):
     """What was typed; the services say whether it suffices."""
 
-    reason_code = forms.ChoiceField(label="Reason", choices=ReasonCode.choices, required=False)
+    reason_code = forms.ChoiceField(label=gettext_lazy("Reason"), choices=ReasonCode.choices, required=False)
     words = forms.CharField(
-        label="Message to the applicant",
+        label=gettext_lazy("Message to the applicant"),
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 6, "dir": "auto"}),
@@ -87,10 +89,12 @@ class DecisionForm(forms.Form):
 class WayBackForm(forms.Form):
     """What becomes of a request that was decided, and the newest decision that the reviewer saw on the page."""
 
-    to = forms.ChoiceField(choices=[(Place.PENDING, "reopen"), (Place.RESET, "reset")])
+    to = forms.ChoiceField(
+        choices=[(Place.PENDING, gettext_lazy("reopen")), (Place.RESET, gettext_lazy("reset"))]
+    )
     seen = forms.IntegerField(min_value=0)
     back_words = forms.CharField(
-        label="Message to the applicant",
+        label=gettext_lazy("Message to the applicant"),
         required=False,
         max_length=10_000,
         widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
@@ -105,7 +109,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
     list_filter = [StateFilter, ModelFilter, CountryFilter]
     list_select_related = ["applicant", "model"]
     search_fields = ["intended_use"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = "Names, email address, institution, intended use"
+    search_help_text = gettext_lazy("Names, email address, institution, intended use")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessRequest]:
         return super().get_queryset(request).filter(first_submitted_at__isnull=False).defer("model__card")
@@ -132,20 +136,20 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         )
         return [decide, back, *super().get_urls()]
 
-    @admin.display(description="person", ordering="last_name")
+    @admin.display(description=gettext_lazy("person"), ordering="last_name")
     def person(self, request: AccessRequest) -> str:
         return f"{request.full_name} ({request.applicant.username})"
 
-    @admin.display(description="country", ordering="country")
+    @admin.display(description=gettext_lazy("country"), ordering="country")
     def country_name(self, request: AccessRequest) -> str:
         return request.country.name if request.country else ""
 
-    @admin.display(description="days waiting", ordering="first_submitted_at")
+    @admin.display(description=gettext_lazy("days waiting"), ordering="first_submitted_at")
     def days(self, request: AccessRequest) -> int | None:
         since = request.first_submitted_at
         return (timezone.now() - since).days if since and request.state in WAITING_STATES else None
 
-    @admin.display(description="state", ordering="state")
+    @admin.display(description=gettext_lazy("state"), ordering="state")
     def shown_state(self, request: AccessRequest) -> SafeString:
         return format_html('<span class="state {}">{}</span>', request.state, request.get_state_display())
 
@@ -157,19 +161,19 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show everything needed to decide; looking changes nothing."""
-        asked = self._asked(request, object_id)
+        asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
-        return self._show(request, asked, DecisionForm())
+        return self._show_review(request, asked, DecisionForm())
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Approve, reject, ask for changes or reset: the button's value says which."""
-        asked = self._asked(request, object_id)
+        asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
         form = DecisionForm(request.POST)
         if not form.is_valid():
-            return self._show(request, asked, form, status=422)
+            return self._show_review(request, asked, form, status=422)
         try:
             decision = record_decision(
                 request=asked,
@@ -180,18 +184,26 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         except RuleError as error:
             asked.refresh_from_db()
             form.add_error(error.field if error.field in form.fields else None, error.sentence)
-            return self._show(request, asked, form, status=error.status)
-        messages.success(request, self._done(asked, Outcome(decision.outcome)))
+            return self._show_review(request, asked, form, status=error.status)
+        done = {
+            Outcome.APPROVED: _(
+                "Request #%(number)d is approved. The person has access, and the weights follow."
+            ),
+            Outcome.REJECTED: _("Request #%(number)d is rejected."),
+            Outcome.CHANGES_REQUESTED: _("Request #%(number)d goes back to the applicant for changes."),
+            Outcome.RESET: _("Request #%(number)d is reset, and the person can ask again."),
+        }
+        self._say_done(request, asked, done[Outcome(decision.outcome)])
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
     def back_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Reopens or resets a request that was decided: the button's value says which."""
-        asked = self._asked(request, object_id)
+        asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
         back = WayBackForm(request.POST)
         if not back.is_valid():
-            return self._show(request, asked, DecisionForm(), back=back, status=422)
+            return self._show_review(request, asked, DecisionForm(), back=back, status=422)
         typed = back.cleaned_data
         to = Place(typed["to"])
         try:
@@ -207,34 +219,28 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         except RuleError as error:
             asked.refresh_from_db()
             back.add_error("back_words" if error.field == "words" else None, error.sentence)
-            return self._show(request, asked, DecisionForm(), back=back, status=error.status)
-        done = "is open again" if to == Place.PENDING else "is reset, and the person can ask again"
-        messages.success(request, f"Request #{asked.pk} {done}. {self._told(asked)}")
+            return self._show_review(request, asked, DecisionForm(), back=back, status=error.status)
+        if to == Place.PENDING:
+            done = _("Request #%(number)d is open again.")
+        else:
+            done = _("Request #%(number)d is reset, and the person can ask again.")
+        self._say_done(request, asked, done)
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
-    def _asked(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
+    def _visible_request(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
         asked = self.get_object(request, unquote(object_id))
         return asked if asked is not None and self.has_view_permission(request, asked) else None
 
-    def _done(self, asked: AccessRequest, outcome: Outcome) -> str:
-        done = {
-            Outcome.APPROVED: "is approved. The person has access, and the weights follow",
-            Outcome.REJECTED: "is rejected",
-            Outcome.CHANGES_REQUESTED: "goes back to the applicant for changes",
-            Outcome.RESET: "is reset, and the person can ask again",
-        }
-        return f"Request #{asked.pk} {done[outcome]}. {self._told(asked)}"
-
-    def _told(self, asked: AccessRequest) -> str:
-        """How the person learns of it: by email, or where they asked."""
+    def _say_done(self, request: HttpRequest, asked: AccessRequest, done: str) -> None:
+        """Say what became of the request, and how the person learns of it: by email, or where they asked."""
         remote = remote_of(asked)
-        return (
-            f"The decision is reported to {remote.followed.host}."
-            if remote
-            else f"{asked.full_name} is informed by email."
-        )
+        if remote:
+            informed = _("The decision is reported to %(host)s.") % {"host": remote.followed.host}
+        else:
+            informed = _("%(person)s is informed by email.") % {"person": asked.full_name}
+        messages.success(request, f"{done % {'number': asked.pk}} {informed}")
 
-    def _show(
+    def _show_review(
         self,
         request: HttpRequest,
         asked: AccessRequest,
@@ -249,7 +255,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             "form": form,
             "back": back or WayBackForm(),
             "opts": self.opts,
-            "title": f"{asked.full_name} asks for {asked.model}",
+            "title": _("%(person)s asks for %(model)s") % {"person": asked.full_name, "model": asked.model},
             "panels": show_panels(REQUEST_PANELS, asked, request),
         }
         return TemplateResponse(

@@ -8,6 +8,7 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 from django_countries import countries
 
 from access_requests.access.permissions import decidable_models
@@ -43,27 +44,23 @@ class Answer:
 def answers_of(request: AccessRequest) -> list[Answer]:
     """In the form's order, in the words that the applicant saw."""
     form, texts = GateForm.from_json(request.form.schema), gate_texts_of(request.form)
-    return [_answer(asked, texts.words.get(asked.key, ""), request) for asked in form.fields]
+    return [_shown_answer(asked, texts.words.get(asked.key, ""), request) for asked in form.fields]
 
 
-def _answer(asked: GateField, label: str, request: AccessRequest) -> Answer:
+def _shown_answer(asked: GateField, label: str, request: AccessRequest) -> Answer:
     given = request.answers.get(asked.key)
     if asked.type == "ip_location":
-        return Answer(label, request.address or "not known")
+        return Answer(label, request.address or _("not known"))
     if isinstance(given, list):
-        return Answer(label, "" if given else "none", [publication(str(item)) for item in given])
-    return Answer(label, _words_for(asked, given))
-
-
-def _words_for(asked: GateField, given: Any) -> str:
+        return Answer(label, "" if given else _("none"), [publication(str(item)) for item in given])
     if asked.type == "checkbox":
-        return "yes" if given is True else "no"
+        return Answer(label, _("yes") if given is True else _("no"))
     shown = given or ""
     if asked.type == "country":
         shown = countries.name(given) or shown
     if asked.type == "select":
         shown = next((option.label for option in asked.options if option.value == given), shown)
-    return str(shown)
+    return Answer(label, str(shown))
 
 
 def publication(text: str) -> Link:
@@ -79,7 +76,14 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
     """The template's context."""
     person = request.applicant
     mine = decidable_models(reviewer)
-    decisions, events = _newest(request.decisions.select_related("reviewer")), _history(request)
+    decisions = _newest_rows(request.decisions.select_related("reviewer"))
+    # The events of the request and those of its grants, by two indexes.
+    own_grants = list(request.grants.values_list("pk", flat=True))
+    history = Event.objects.filter(Q(request=request) | Q(grant__in=own_grants))
+    events = _newest_rows(history.select_related("link").prefetch_related("texts"))
+    # What was accepted with the request, and of texts that were demanded since.
+    later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
+    accepted = LicenceAcceptance.objects.filter(Q(request=request) | later).select_related("licence")
     return {
         "asked": request,
         "person": person,
@@ -87,12 +91,12 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
             user=person, email__iexact=person.email, verified=True
         ).exists(),
         "answers": answers_of(request),
-        "acceptances": _acceptances(request),
+        "acceptances": accepted.defer("licence__text").order_by("pk"),
         "decisions": decisions[-MOST_STEPS:],
-        "other_requests": _of(AccessRequest, person, mine, "applicant")
+        "other_requests": _rows_of_person(AccessRequest, person, mine, "applicant")
         .exclude(pk=request.pk)
         .filter(first_submitted_at__isnull=False)[:MANY],
-        "grants": _of(Grant, person, mine, "user")[:MANY],
+        "grants": _rows_of_person(Grant, person, mine, "user")[:MANY],
         "events": events[-MOST_STEPS:],
         "older_steps": max(len(decisions), len(events)) > MOST_STEPS,
         "waiting": request.state in WAITING_STATES,
@@ -101,14 +105,7 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
     }
 
 
-def _history(request: AccessRequest) -> list[Event]:
-    """Its events and those of its grants, by two indexes."""
-    grants = list(request.grants.values_list("pk", flat=True))
-    rows = Event.objects.filter(Q(request=request) | Q(grant__in=grants))
-    return _newest(rows.select_related("link").prefetch_related("texts"))
-
-
-def _newest(rows: QuerySet[Any]) -> list[Any]:
+def _newest_rows(rows: QuerySet[Any]) -> list[Any]:
     """Return the newest rows of a request that went back and forth for years, the oldest of them first, and one more."""
     return list(rows.order_by("-pk")[: MOST_STEPS + 1])[::-1]
 
@@ -127,14 +124,7 @@ def ways_back(request: AccessRequest) -> dict[str, Any]:
     }
 
 
-def _acceptances(request: AccessRequest) -> QuerySet[LicenceAcceptance]:
-    """With the request, and of texts that were demanded since."""
-    later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
-    found = LicenceAcceptance.objects.filter(Q(request=request) | later)
-    return found.select_related("licence").defer("licence__text").order_by("pk")
-
-
-def _of(
+def _rows_of_person(
     rows: type[AccessRequest] | type[Grant], person: Any, models: QuerySet[Any], name: str
 ) -> QuerySet[Any]:
     """This person's, for models that the reviewer decides for: what they ask elsewhere is not theirs to read."""

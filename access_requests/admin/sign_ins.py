@@ -7,6 +7,8 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.admin.base import ReadOnlyAdmin, signed_in
 from access_requests.models import Machine, TokenExchange, TrustedRepository
@@ -52,14 +54,14 @@ class MachineAdmin(SuperuserAdmin):
     actions = ["sign_out_machines"]
     list_per_page = 50
 
-    @admin.action(description="Sign the chosen machines out", permissions=["view"])
+    @admin.action(description=gettext_lazy("Sign the chosen machines out"), permissions=["view"])
     def sign_out_machines(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
         """Ends each with its tokens; its person sees why on their page."""
         ended = sum(
             sign_out(machine=machine, why="signed out by an administrator", actor=signed_in(request))
             for machine in machines
         )
-        messages.success(request, f"Signed out: {ended}.")
+        messages.success(request, _("Signed out: %(count)d.") % {"count": ended})
 
 
 class ExchangeInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -69,7 +71,7 @@ class ExchangeInline(admin.TabularInline):  # type: ignore[type-arg]
     fields = readonly_fields = ("at", "address", "token", "claims")
     extra = 0
     can_delete = False
-    verbose_name_plural = "the last exchanges"
+    verbose_name_plural = gettext_lazy("the last exchanges")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TokenExchange]:
         """The newest of each repository: a busy one has thousands."""
@@ -122,8 +124,8 @@ class TrustedRepositoryAdmin(SuperuserAdmin):
     actions = ["remove_trust"]
     list_per_page = 50
 
-    @admin.action(description="Stop trusting the chosen repositories", permissions=["view"])
+    @admin.action(description=gettext_lazy("Stop trusting the chosen repositories"), permissions=["view"])
     def remove_trust(self, request: HttpRequest, repositories: QuerySet[TrustedRepository]) -> None:
         """Ends each with the tokens that it gave."""
         ended = sum(remove_trusted(trusted=trusted, user=signed_in(request)) for trusted in repositories)
-        messages.success(request, f"No longer trusted. Tokens that ended: {ended}.")
+        messages.success(request, _("No longer trusted. Tokens that ended: %(count)d.") % {"count": ended})

@@ -16,6 +16,8 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.errors import RuleError
@@ -38,11 +40,11 @@ from access_requests.services.tokens import revoke_token
 class StandingFilter(admin.SimpleListFilter):
     """By whether a token still works, as far as it lies with the token."""
 
-    title = "standing"
+    title = gettext_lazy("standing")
     parameter_name = "standing"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("live", "live"), ("ended", "ended"), ("revoked", "revoked")]
+        return [("live", _("live")), ("ended", _("ended")), ("revoked", _("revoked"))]
 
     def queryset(self, request: HttpRequest, tokens: Any) -> Any:
         ended = {"revoked_at__isnull": True, "expires_at__lte": timezone.now()}
@@ -58,7 +60,10 @@ class StandingFilter(admin.SimpleListFilter):
 
 class RevokeForm(forms.Form):
     reason = forms.CharField(
-        required=False, max_length=200, help_text="The person gets it by email. Their access stays as it is."
+        required=False,
+        max_length=200,
+        help_text=gettext_lazy("The person gets it by email. Their access stays as it is."),
+        label=gettext_lazy("Reason"),
     )
 
 
@@ -71,7 +76,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_filter = [StandingFilter, "kind", "origin"]
     list_select_related = ["user", "grant__model"]
     search_fields = ["name"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = "Name and beginning of a token, its person, its model, a network address"
+    search_help_text = gettext_lazy("Name and beginning of a token, its person, its model, a network address")
     fields = (
         "name",
         "hint",
@@ -120,34 +125,36 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         )
         return [revoke, *super().get_urls()]
 
-    @admin.display(description="person", ordering="user__username")
+    @admin.display(description=gettext_lazy("person"), ordering="user__username")
     def person(self, token: AccessToken) -> str:
         return f"{token.user.get_full_name()} ({token.user.username})"
 
-    @admin.display(description="for")
+    @admin.display(description=gettext_lazy("for"))
     def for_what(self, token: AccessToken) -> str:
         return str(token.grant.model) if token.grant else token.get_kind_display()
 
-    @admin.display(description="ends", ordering="expires_at")
+    @admin.display(description=gettext_lazy("ends"), ordering="expires_at")
     def ends(self, token: AccessToken) -> str:
         end = token.expires_at
         if token.grant and (end is None or end > token.grant.ends_at):
             end = token.grant.ends_at
-        return f"{end:%Y-%m-%d}" if end else "when it is revoked"
+        return f"{end:%Y-%m-%d}" if end else _("when it is revoked")
 
-    @admin.display(description="last use", ordering="last_used_at")
+    @admin.display(description=gettext_lazy("last use"), ordering="last_used_at")
     def last_use(self, token: AccessToken) -> str:
         if token.last_used_at is None:
-            return "never"
-        return (
-            f"{token.last_used_at:%Y-%m-%d %H:%M} UTC from {token.last_used_address or 'an unknown address'}"
-        )
+            return _("never")
+        return _("%(time)s UTC from %(address)s") % {
+            "time": f"{token.last_used_at:%Y-%m-%d %H:%M}",
+            "address": token.last_used_address or _("an unknown address"),
+        }
 
-    @admin.display(description="standing")
+    @admin.display(description=gettext_lazy("standing"))
     def standing(self, token: AccessToken) -> SafeString:
         over = token.expires_at is not None and token.expires_at <= timezone.now()
-        word = "revoked" if token.revoked_at else "ended" if over else "live"
-        return format_html('<span class="state {}">{}</span>', word, word)
+        labels = {"live": _("live"), "ended": _("ended"), "revoked": _("revoked")}
+        state = "revoked" if token.revoked_at else "ended" if over else "live"
+        return format_html('<span class="state {}">{}</span>', state, labels[state])
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Asks for the reason, then ends the token."""
@@ -156,7 +163,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
             return self.not_there(request, object_id)
         back = redirect("admin:access_requests_accesstoken_change", token.pk)
         if token.revoked_at:
-            messages.warning(request, "This token has already ended, so there is nothing to revoke.")
+            messages.warning(request, _("This token has already ended, so there is nothing to revoke."))
             return back
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
@@ -165,7 +172,11 @@ class AccessTokenAdmin(ReadOnlyAdmin):
             except RuleError as error:
                 say(request, error)
             else:
-                messages.success(request, f"The token “{token.name}” of {token.user} is revoked.")
+                messages.success(
+                    request,
+                    _("The token “%(name)s” of %(person)s is revoked.")
+                    % {"name": token.name, "person": token.user},
+                )
             return back
         context = {
             **self.admin_site.each_context(request),
@@ -173,6 +184,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
             "original": token,
             "form": form,
             "opts": self.opts,
-            "title": f"Revoke the token “{token.name}” of {token.user}",
+            "title": _("Revoke the token “%(name)s” of %(person)s")
+            % {"name": token.name, "person": token.user},
         }
         return TemplateResponse(request, "admin/access_requests/accesstoken/revoke.html", context)

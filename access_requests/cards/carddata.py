@@ -34,34 +34,29 @@ _NESTED_TEXT_KEYS = frozenset({"config", "name", "revision", "split", "type"})
 
 def card_data(front: dict[str, Any]) -> dict[str, Any]:
     """Return the front matter with booleans, numbers and nulls as JSON types; the gate's keys stay text."""
-    return {key: _typed_entry(key, value) for key, value in front.items()}
+    data = {}
+    for key, value in front.items():
+        name = key.strip()
+        is_gate_text = (
+            name.replace("-", "_").startswith("extra_gated") and name != "extra_gated_eu_disallowed"
+        )
+        data[key] = value if is_gate_text or name in _TEXT_KEYS else _convert_value(value)
+    return data
 
 
-def _typed_entry(key: str, value: Any) -> Any:
-    if key.strip() == "extra_gated_eu_disallowed":
-        return _typed(value)
-    if key.strip() in _TEXT_KEYS or key.strip().replace("-", "_").startswith("extra_gated"):
-        return value
-    return _typed(value)
-
-
-def _typed(value: Any) -> Any:
+def _convert_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: value[key] if key in _NESTED_TEXT_KEYS else _typed(value[key]) for key in value}
+        return {key: value[key] if key in _NESTED_TEXT_KEYS else _convert_value(value[key]) for key in value}
     if isinstance(value, list):
-        return [_typed(item) for item in value]
-    return _typed_text(value)
-
-
-def _typed_text(text: str) -> Any:
-    if text in {"true", "True", "TRUE"}:
+        return [_convert_value(item) for item in value]
+    if value in {"true", "True", "TRUE"}:
         return True
-    if text in {"false", "False", "FALSE"}:
+    if value in {"false", "False", "FALSE"}:
         return False
-    if text in {"", "~", "null", "Null", "NULL"}:
+    if value in {"", "~", "null", "Null", "NULL"}:
         return None
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
-    return text
+    if _INTEGER.fullmatch(value):
+        return int(value)
+    if _FLOAT.fullmatch(value) and math.isfinite(float(value)):
+        return float(value)
+    return value

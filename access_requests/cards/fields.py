@@ -34,14 +34,20 @@ def read_fields(node: Node, warnings: list[str]) -> tuple[GateField, ...]:
     """Return the fields of an `extra_gated_fields` value; what was put right is added to `warnings`."""
     fields: list[GateField] = []
     lines: dict[str, int] = {}
-    for entry in _entries(node, warnings):
+    roles: set[str] = set()
+    for entry in _read_entries(node, warnings):
         if entry.label in lines:
             raise CardRefused(said_twice(f"the label {shown(entry.label)}", lines[entry.label]), entry.line)
         lines[entry.label] = entry.line
         if len(fields) == MAX_FIELDS:
             raise CardRefused(f"the form has more than {MAX_FIELDS} fields; ask for less.", entry.line)
-        fields.append(_field(f"f{len(fields) + 1}", entry, warnings))
-    return tuple(_with_single_roles(fields))
+        field = _read_field(f"f{len(fields) + 1}", entry, warnings)
+        if field.role in roles and field.role not in {"", "licence"}:
+            # The first field keeps the role; a later one stays an ordinary question.
+            field = replace(field, role="", type=field.declared if field.role == "country" else field.type)
+        roles.add(field.role)
+        fields.append(field)
+    return tuple(fields)
 
 
 def is_field_value(node: Node) -> bool:
@@ -71,7 +77,7 @@ def read_text(node: Node, what: str, limit: int) -> str:
     return text
 
 
-def _entries(node: Node, warnings: list[str]) -> Iterator[_Entry]:
+def _read_entries(node: Node, warnings: list[str]) -> Iterator[_Entry]:
     """Yield the labels in file order, from a map or a list of maps, with misplaced ones lifted out."""
     if isinstance(node, Scalar):
         if node.is_empty:
@@ -84,13 +90,13 @@ def _entries(node: Node, warnings: list[str]) -> Iterator[_Entry]:
                 "each item of `extra_gated_fields` must be label: type; add the type.", item.line
             )
         for key, value in item.pairs:
-            entry = _Entry(_label(key), key.line, value)
-            own, lifted = _lift(entry, warnings)
+            entry = _Entry(_read_label(key), key.line, value)
+            own, lifted = _lift_misplaced(entry, warnings)
             yield own
             yield from lifted
 
 
-def _label(key: Scalar) -> str:
+def _read_label(key: Scalar) -> str:
     label = re.sub(r"[ \t]*\n\s*", " ", key.text.strip()[: 4 * MAX_LABEL])
     if not label:
         raise CardRefused("a field has no label; write one before the colon.", key.line)
@@ -99,7 +105,7 @@ def _label(key: Scalar) -> str:
     return label
 
 
-def _lift(entry: _Entry, warnings: list[str]) -> tuple[_Entry, list[_Entry]]:
+def _lift_misplaced(entry: _Entry, warnings: list[str]) -> tuple[_Entry, list[_Entry]]:
     """Take fields such as `geo: ip_location` out of a field's map, where wrong indentation has put them."""
     if not isinstance(entry.value, Pairs):
         return entry, []
@@ -107,7 +113,7 @@ def _lift(entry: _Entry, warnings: list[str]) -> tuple[_Entry, list[_Entry]]:
     for key, value in entry.value.pairs:
         name = key.text.strip()
         if name not in _FIELD_KEYS and is_field_value(value):
-            lifted.append(_Entry(_label(key), key.line, value))
+            lifted.append(_Entry(_read_label(key), key.line, value))
             warnings.append(
                 f"Line {key.line}: {shown(name)} stands inside the field {shown(entry.label)}; "
                 "it was read as a field of its own."
@@ -117,12 +123,12 @@ def _lift(entry: _Entry, warnings: list[str]) -> tuple[_Entry, list[_Entry]]:
     return replace(entry, value=Pairs(entry.value.line, tuple(kept))), lifted
 
 
-def _field(key: str, entry: _Entry, warnings: list[str]) -> GateField:
-    parts = _parts(entry, warnings)
-    declared = _type(entry, parts, warnings)
+def _read_field(key: str, entry: _Entry, warnings: list[str]) -> GateField:
+    parts = _read_parts(entry, warnings)
+    declared = _read_type(entry, parts, warnings)
     options: tuple[Option, ...] = ()
     if declared == "select":
-        options = _options(entry, parts.get("options"), warnings)
+        options = _read_options(entry, parts.get("options"), warnings)
     elif "options" in parts:
         warnings.append(f"Line {entry.line}: {shown(entry.label)} is {declared}, so its options are ignored.")
     description = parts.get("description")
@@ -132,14 +138,14 @@ def _field(key: str, entry: _Entry, warnings: list[str]) -> GateField:
         label=entry.label,
         type="country" if role == "country" and declared == "text" else declared,
         role=role,
-        required=_required(entry, declared, role, parts.get("required"), warnings),
+        required=_read_required(entry, declared, role, parts.get("required"), warnings),
         description=read_text(description, "a field's `description`", MAX_DESCRIPTION) if description else "",
         options=options,
         declared=declared,
     )
 
 
-def _parts(entry: _Entry, warnings: list[str]) -> dict[str, Node]:
+def _read_parts(entry: _Entry, warnings: list[str]) -> dict[str, Node]:
     """Return the field's value as a map of its known keys."""
     if isinstance(entry.value, Scalar):
         return {"type": entry.value}
@@ -158,7 +164,7 @@ def _parts(entry: _Entry, warnings: list[str]) -> dict[str, Node]:
     return parts
 
 
-def _type(entry: _Entry, parts: dict[str, Node], warnings: list[str]) -> str:
+def _read_type(entry: _Entry, parts: dict[str, Node], warnings: list[str]) -> str:
     node = parts.get("type")
     if node is None and "options" in parts:
         warnings.append(
@@ -176,7 +182,7 @@ def _type(entry: _Entry, parts: dict[str, Node], warnings: list[str]) -> str:
     return name
 
 
-def _required(entry: _Entry, declared: str, role: str, node: Node | None, warnings: list[str]) -> bool:
+def _read_required(entry: _Entry, declared: str, role: str, node: Node | None, warnings: list[str]) -> bool:
     """Decide whether a field must be answered: what the card says, else what the label means, else yes."""
     said = (
         read_bool(node, "`required`") if node and not (isinstance(node, Scalar) and node.is_empty) else None
@@ -194,7 +200,7 @@ def _required(entry: _Entry, declared: str, role: str, node: Node | None, warnin
     return not (declared == "checkbox" and is_opt_in(entry.label))
 
 
-def _options(entry: _Entry, node: Node | None, warnings: list[str]) -> tuple[Option, ...]:
+def _read_options(entry: _Entry, node: Node | None, warnings: list[str]) -> tuple[Option, ...]:
     if not isinstance(node, Items) or not node.nodes:
         sentence = f"the select {shown(entry.label)} needs `options`, a list of texts; add it."
         raise CardRefused(sentence, node.line if node else entry.line)
@@ -204,7 +210,7 @@ def _options(entry: _Entry, node: Node | None, warnings: list[str]) -> tuple[Opt
         )
     options: dict[str, Option] = {}
     for item in node.nodes:
-        option = _option(entry, item)
+        option = _read_option(entry, item)
         if options.setdefault(option.value, option) != option:
             sentence = f"the value {shown(option.value)} stands for two options; give each its own."
             raise CardRefused(sentence, item.line)
@@ -213,7 +219,7 @@ def _options(entry: _Entry, node: Node | None, warnings: list[str]) -> tuple[Opt
     return tuple(options.values())
 
 
-def _option(entry: _Entry, node: Node) -> Option:
+def _read_option(entry: _Entry, node: Node) -> Option:
     """Read one option: text, or a map of `label` and `value` of which either may be missing."""
     if isinstance(node, Scalar):
         label = value = node.text.strip()
@@ -228,15 +234,3 @@ def _option(entry: _Entry, node: Node) -> Option:
         sentence = f"an option of {shown(entry.label)} must have 1 to {MAX_LABEL:,} characters."
         raise CardRefused(sentence, node.line)
     return Option(value=value, label=label)
-
-
-def _with_single_roles(fields: list[GateField]) -> Iterator[GateField]:
-    """Let the first field keep a role; a later one with the same role stays an ordinary question."""
-    taken: set[str] = set()
-    for field in fields:
-        if field.role in taken and field.role not in {"", "licence"}:
-            kind = field.declared if field.role == "country" else field.type
-            yield replace(field, role="", type=kind)
-        else:
-            taken.add(field.role)
-            yield field

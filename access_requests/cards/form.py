@@ -105,23 +105,21 @@ class GateForm:
     def from_json(cls, data: Mapping[str, Any]) -> GateForm:
         """Rebuild a form from `to_json`; raises ValueError when the data is not a form."""
         try:
-            fields = tuple(_field_from_json(field) for field in data.get("fields", ()))
-            form = cls(**{**data, "fields": fields})
+            fields = []
+            for stored in data.get("fields", ()):
+                options = tuple(Option(**option) for option in stored.get("options", ()))
+                field = GateField(**{**stored, "options": options})
+                if field.type not in FIELD_TYPES or field.role not in ROLES:
+                    raise ValueError(
+                        f"The stored form has a field of type {field.type!r} and role {field.role!r}, unknown here."
+                    )
+                fields.append(field)
+            form = cls(**{**data, "fields": tuple(fields)})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"The stored form cannot be read ({error}); read the card again.") from None
         if len({field.key for field in fields}) < len(fields):
             raise ValueError("The stored form names two fields alike; read the card again.")
         return form
-
-
-def _field_from_json(data: Mapping[str, Any]) -> GateField:
-    options = tuple(Option(**option) for option in data.get("options", ()))
-    field = GateField(**{**data, "options": options})
-    if field.type not in FIELD_TYPES or field.role not in ROLES:
-        raise ValueError(
-            f"The stored form has a field of type {field.type!r} and role {field.role!r}, unknown here."
-        )
-    return field
 
 
 def with_role(form: GateForm, key: str, role: str) -> GateForm:
@@ -138,13 +136,13 @@ def with_role(form: GateForm, key: str, role: str) -> GateForm:
     if role and (field.declared or field.type) not in ROLE_TYPES[role]:
         fitting = " or ".join(ROLE_TYPES[role])
         raise FormChangeRefused(f"A field read as {role} must be {fitting}, and {key} is {field.type}.")
-    changed = _assign(field, role)
+    changed = _assign_role(field, role)
     displaced = set() if role in {"", "licence"} else {other.key for other in form.fields_for(role)}
-    fields = (_assign(other, "") if other.key in displaced else other for other in form.fields)
+    fields = (_assign_role(other, "") if other.key in displaced else other for other in form.fields)
     return replace(form, fields=tuple(changed if other.key == key else other for other in fields))
 
 
-def _assign(field: GateField, role: str) -> GateField:
+def _assign_role(field: GateField, role: str) -> GateField:
     declared = field.declared or field.type
     kind = "country" if role == "country" and declared == "text" else declared
     return replace(field, role=role, type=kind, required=field.required or role == "licence")

@@ -123,7 +123,7 @@ class _Builder:
     def refusal(self, error: yaml.MarkedYAMLError) -> CardRefused:
         """Translate PyYAML's problem; where a construct stays open, name the line it opened on."""
         problem, context = error.problem or "", error.context or ""
-        opened, sentence = _described(problem, context)
+        opened, sentence = next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)
         mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
         if mark and not opened and self.is_indented_by_tab(mark.index):
             sentence = TAB
@@ -255,7 +255,3 @@ _PROBLEMS = (
     ("", "block collection", False, "the indentation does not fit the list above; align it."),
     ("", "", False, "it is not valid YAML ({problem}); correct it."),
 )
-
-
-def _described(problem: str, context: str) -> tuple[bool, str]:
-    return next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .fields import is_field_value, read_bool, read_fields, read_text
-from .form import GateField, GateForm
+from .form import GateForm
 from .frontmatter import (
     MAX_FRONT_CHARACTERS,
     SplitCard,
@@ -51,7 +51,12 @@ def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: 
     split = split_card(clean_text(text), most_front=most_front)
     warnings: list[str] = []
     if split.front is None:
-        return _card_without_front(split, warnings)
+        if line := stray_gate_line(split.body, split.body_line):
+            raise CardRefused(why_unread(split.body), line)
+        warnings.append(
+            "The card has no front matter (`---` on its first line), so it has no form of its own."
+        )
+        return Card({}, split.body.lstrip("\n"), GateForm(), warnings)
     root = read_nodes(split.front, split.front_line, most_nodes=most_nodes)
     if root is not None and not isinstance(root, Pairs):
         raise CardRefused("the front matter must be `key: value` lines; correct it.", root.line)
@@ -61,14 +66,7 @@ def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: 
     front = plain_data(root) if root else {}
     if not isinstance(front, dict):
         raise TypeError("a map of nodes gives a dict")
-    return Card(front, split.body.lstrip("\n"), _form(gate, pairs, warnings), warnings)
-
-
-def _card_without_front(split: SplitCard, warnings: list[str]) -> Card:
-    if line := stray_gate_line(split.body, split.body_line):
-        raise CardRefused(why_unread(split.body), line)
-    warnings.append("The card has no front matter (`---` on its first line), so it has no form of its own.")
-    return Card({}, split.body.lstrip("\n"), GateForm(), warnings)
+    return Card(front, split.body.lstrip("\n"), _read_form(gate, pairs, warnings), warnings)
 
 
 def _by_name(root: Pairs) -> dict[str, tuple[Scalar, Node]]:
@@ -102,20 +100,25 @@ def _gate_pairs(pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> d
     return gate
 
 
-def _form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> GateForm:
-    texts = {name: _text(gate[name], name, limit) for name, limit in _TEXT_KEYS.items() if name in gate}
-    eu = gate.get("extra_gated_eu_disallowed")
+def _read_form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> GateForm:
+    texts = {
+        name: _read_gate_text(gate[name], name, limit) for name, limit in _TEXT_KEYS.items() if name in gate
+    }
+    eu, fields = gate.get("extra_gated_eu_disallowed"), gate.get("extra_gated_fields")
+    eu_disallowed = read_bool(eu, "`extra_gated_eu_disallowed`") if eu else False
+    if fields:
+        _check_lost_indentation(pairs)
     return GateForm(
         heading=texts.get("extra_gated_heading", ""),
         description=texts.get("extra_gated_description", ""),
         prompt=texts.get("extra_gated_prompt", ""),
         button=" ".join(texts.get("extra_gated_button_content", "").split()),
-        eu_disallowed=read_bool(eu, "`extra_gated_eu_disallowed`") if eu else False,
-        fields=_fields(gate.get("extra_gated_fields"), pairs, warnings),
+        eu_disallowed=eu_disallowed,
+        fields=read_fields(fields, warnings) if fields else (),
     )
 
 
-def _text(node: Node, name: str, limit: int) -> str:
+def _read_gate_text(node: Node, name: str, limit: int) -> str:
     """Read a text key; ModelScope's map of `description` and `link` is joined to one text."""
     if isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= {
         "description",
@@ -125,15 +128,6 @@ def _text(node: Node, name: str, limit: int) -> str:
         parts = (read_text(value, f"`{name}`", limit) for _, value in node.pairs)
         return "\n\n".join(part for part in parts if part)
     return read_text(node, f"`{name}`", limit)
-
-
-def _fields(
-    node: Node | None, pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]
-) -> tuple[GateField, ...]:
-    if node is None:
-        return ()
-    _check_lost_indentation(pairs)
-    return read_fields(node, warnings)
 
 
 def _check_lost_indentation(pairs: dict[str, tuple[Scalar, Node]]) -> None:

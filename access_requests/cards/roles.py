@@ -73,7 +73,14 @@ def role_of(label: str, declared: str) -> str:
     """Return the role of a field by its label and the type the card declares; "" where it is not clear."""
     if declared == "checkbox":
         return "licence" if is_licence_agreement(label) else ""
-    for text in _readings(label):
+    # A label can be known without its parenthesis, or by each half of a bilingual one.
+    whole = _tidy_label(label)
+    outside = _tidy_label(_PARENTHESES.sub(" ", whole))
+    readings = [outside or whole]
+    if _CJK.search(whole) and re.search(r"[a-z]", whole):
+        readings.append(_tidy_label(re.sub(r"[^\w\s/]|[a-z]", "", outside)).strip(" /"))
+        readings.append(_tidy_label(_CJK.sub(" ", whole)).strip(" ()/[]"))
+    for text in readings:
         for role, pattern in _COMPILED.items():
             if declared in ROLE_TYPES[role] and pattern.fullmatch(text):
                 return role
@@ -81,23 +88,12 @@ def role_of(label: str, declared: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _tidy(label: str) -> str:
+def _tidy_label(label: str) -> str:
     """Lower-case the label, unify its signs and drop Markdown marks, so that spellings compare equal."""
     text = unicodedata.normalize("NFKC", label[:LONGEST_TIDIED])[:LONGEST_TIDIED].casefold().replace("’", "'")
     text = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     text = re.sub(r"[*_`“”\"]+", "", text)
     return re.sub(r"\s+", " ", text).strip(" ?:.!,;：？。")
-
-
-def _readings(label: str) -> list[str]:
-    """Return the texts a label can be known by: without its parenthesis, and each half of a bilingual one."""
-    whole = _tidy(label)
-    outside = _tidy(_PARENTHESES.sub(" ", whole))
-    readings = [outside or whole]
-    if _CJK.search(whole) and re.search(r"[a-z]", whole):
-        readings.append(_tidy(re.sub(r"[^\w\s/]|[a-z]", "", outside)).strip(" /"))
-        readings.append(_tidy(_CJK.sub(" ", whole)).strip(" ()/[]"))
-    return readings
 
 
 # A promise about personal data is not the licence, though it may be called terms or be agreed to.
@@ -143,7 +139,7 @@ _OPTIONAL = re.compile(
 
 def is_licence_agreement(label: str) -> bool:
     """Whether a checkbox plainly says that the licence, its terms or conditions are agreed to."""
-    text = _PRIVACY.sub(" ", _tidy(label))
+    text = _PRIVACY.sub(" ", _tidy_label(label))
     text = re.sub(r"\s+", " ", text)
     if _DENIES.search(text):
         return False
@@ -152,9 +148,9 @@ def is_licence_agreement(label: str) -> bool:
 
 def is_opt_in(label: str) -> bool:
     """Whether a checkbox offers something, such as a newsletter, that a person may leave out."""
-    return bool(_OPT_IN.search(_tidy(label)))
+    return bool(_OPT_IN.search(_tidy_label(label)))
 
 
 def says_optional(label: str) -> bool:
     """Whether the label itself says that it need not be answered."""
-    return bool(_OPTIONAL.search(_tidy(label)))
+    return bool(_OPTIONAL.search(_tidy_label(label)))

@@ -52,10 +52,10 @@ class OperatorCommand(BaseCommand):
         try:
             answer = self.answer(**options)
         except RuleError as refusal:
-            self._refuse(refusal.sentence, as_json)
+            self._end_with_refusal(refusal.sentence, as_json)
         except DatabaseError as error:
             why = " ".join(str(error).split())[:200]
-            self._refuse(
+            self._end_with_refusal(
                 f"The database did not answer ({why}): is it running, and are its tables there?", as_json
             )
         else:
@@ -66,9 +66,9 @@ class OperatorCommand(BaseCommand):
 
     def _refuse_usage(self, message: str) -> NoReturn:
         sentence = f"{message[:1].upper()}{message[1:]}: --help shows how the command is used."
-        self._refuse(sentence, "--json" in sys.argv)
+        self._end_with_refusal(sentence, "--json" in sys.argv)
 
-    def _refuse(self, sentence: str, as_json: bool) -> NoReturn:
+    def _end_with_refusal(self, sentence: str, as_json: bool) -> NoReturn:
         if as_json:
             self.stdout.write(json.dumps({"error": sentence}))
         self.stderr.write(sentence)

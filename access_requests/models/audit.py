@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 ACTOR = "actor_name"  # the name of a text; the others are named after their key in the data
 ERASED = "(erased)"
@@ -29,25 +30,25 @@ class Event(models.Model):
     writer = models.CharField(
         max_length=200,
         blank=True,
-        help_text="A part of the portal that acted by itself; a person's name is a text.",
+        help_text=_("A part of the portal that acted by itself; a person's name is a text."),
     )
     model = models.ForeignKey("GatedModel", models.PROTECT, null=True, blank=True, related_name="events")
     request = models.ForeignKey("AccessRequest", models.PROTECT, null=True, blank=True, related_name="events")
     grant = models.ForeignKey("Grant", models.PROTECT, null=True, blank=True, related_name="events")
     facts = models.JSONField(
-        default=dict, blank=True, help_text="Numbers, codes, hashes and times of the data, by key."
+        default=dict, blank=True, help_text=_("Numbers, codes, hashes and times of the data, by key.")
     )
     digests = models.JSONField(
-        default=dict, blank=True, help_text="SHA-256 of salt and text, by the text's name."
+        default=dict, blank=True, help_text=_("SHA-256 of salt and text, by the text's name.")
     )
     digest = models.CharField(
-        max_length=64, blank=True, help_text="SHA-256 of the row as docs/event-log.md writes it."
+        max_length=64, blank=True, help_text=_("SHA-256 of the row as docs/event-log.md writes it.")
     )
-    old_number = models.BigIntegerField(unique=True, null=True, editable=False, help_text="Format 1 only.")
+    old_number = models.BigIntegerField(unique=True, null=True, editable=False, help_text=_("Format 1 only."))
     old_previous_hash = models.CharField(
-        max_length=64, blank=True, editable=False, help_text="Format 1 only."
+        max_length=64, blank=True, editable=False, help_text=_("Format 1 only.")
     )
-    old_hash = models.CharField(max_length=64, blank=True, editable=False, help_text="Format 1 only.")
+    old_hash = models.CharField(max_length=64, blank=True, editable=False, help_text=_("Format 1 only."))
 
     class Meta:
         ordering = ["pk"]
@@ -80,15 +81,15 @@ class Event(models.Model):
     @property
     def actor_name(self) -> str:
         """Who did it, under the name of that day; "(erased)" where the name was erased since."""
-        return self.writer or str(self._texts().get(ACTOR, ERASED))
+        return self.writer or str(self._texts_by_name().get(ACTOR, ERASED))
 
     @property
     def data(self) -> dict[str, Any]:
         """What was appended: the facts, and the texts as far as they have not been erased."""
-        texts = self._texts()
+        texts = self._texts_by_name()
         return {**self.facts, **{name: texts.get(name, ERASED) for name in self.digests if name != ACTOR}}
 
-    def _texts(self) -> dict[str, Any]:
+    def _texts_by_name(self) -> dict[str, Any]:
         """The texts by name, each as it was given; without those that were erased."""
         if not hasattr(self, "_given"):
             self._given = {row.name: json.loads(row.text) for row in self.texts.all() if row.text is not None}
@@ -104,9 +105,9 @@ class EventText(models.Model):
     """
 
     event = models.ForeignKey(Event, models.PROTECT, related_name="texts")
-    name = models.CharField(max_length=60, help_text="The key in the event's data, or actor_name.")
+    name = models.CharField(max_length=60, help_text=_("The key in the event's data, or actor_name."))
     salt = models.BinaryField(max_length=16, null=True)
-    text = models.TextField(null=True, help_text="As canonical JSON.")  # noqa: DJ001 - null is erased
+    text = models.TextField(null=True, help_text=_("As canonical JSON."))  # noqa: DJ001 - null is erased
 
     class Meta:
         constraints = [

@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Lower, Upper
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.cards import GateForm
 from access_requests.enums import Gate, Role
@@ -20,21 +21,21 @@ LONGEST_GRANT = 36500  # days
 class GatedModel(models.Model):
     """A catalogue entry, `namespace/name` as on the Hub."""
 
-    repo_id = models.CharField("repository id", max_length=193)
+    repo_id = models.CharField(_("repository id"), max_length=193)
     card = models.TextField(
-        help_text="README.md whole, front matter included; the last one that could be understood."
+        help_text=_("README.md whole, front matter included; the last one that could be understood.")
     )
     card_data = models.JSONField(
-        default=dict, blank=True, help_text="The card's front matter as the Hub shows it."
+        default=dict, blank=True, help_text=_("The card's front matter as the Hub shows it.")
     )
     gate = models.CharField(max_length=10, choices=Gate, default=Gate.MANUAL)
     grant_days = models.PositiveIntegerField(
         default=365,
         validators=[MinValueValidator(1), MaxValueValidator(LONGEST_GRANT)],
-        help_text="How long a grant lasts.",
+        help_text=_("How long a grant lasts."),
     )
     listed = models.BooleanField(
-        default=True, help_text="An unlisted model is not found by those who may not read it."
+        default=True, help_text=_("An unlisted model is not found by those who may not read it.")
     )
     form = models.ForeignKey("FormVersion", models.PROTECT, null=True, blank=True, related_name="+")
     card_renderer = models.PositiveSmallIntegerField(
@@ -46,7 +47,7 @@ class GatedModel(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
-        verbose_name = "gated model"
+        verbose_name = _("gated model")
         ordering = ["repo_id"]
         constraints = [models.UniqueConstraint(Lower("repo_id"), name="gated_model_repo_id_unique")]
         indexes = [
@@ -85,11 +86,11 @@ class RenderedCard(models.Model):
     summary = models.CharField(max_length=300, blank=True)
     chat_format = models.TextField(blank=True)
     problem = models.CharField(
-        max_length=400, blank=True, help_text="For the owner: why the card is shown as it was written."
+        max_length=400, blank=True, help_text=_("For the owner: why the card is shown as it was written.")
     )
 
     class Meta:
-        verbose_name = "rendered card"
+        verbose_name = _("rendered card")
 
     def __str__(self) -> str:
         return f"{self.model}, rendered"
@@ -99,11 +100,11 @@ class FormerId(models.Model):
     """An id that a model once had. Clients that still use it are redirected, and no other model may take it."""
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="former_ids")
-    repo_id = models.CharField("repository id", max_length=193)
+    repo_id = models.CharField(_("repository id"), max_length=193)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        verbose_name = "former id"
+        verbose_name = _("former id")
         ordering = ["-pk"]
         constraints = [models.UniqueConstraint(Lower("repo_id"), name="former_id_unique")]
 
@@ -156,23 +157,25 @@ class LicenceVersion(models.Model):
     """One immutable text in one language; an acceptance points at it."""
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="licence_versions")
-    name = models.CharField(max_length=200, help_text="File name, as it is offered for download.")
-    language = models.CharField(max_length=35, default="en", help_text="BCP 47 tag.")
+    name = models.CharField(max_length=200, help_text=_("File name, as it is offered for download."))
+    language = models.CharField(max_length=35, default="en", help_text=_("BCP 47 tag."))
     text = models.TextField()
     sha256 = models.CharField("SHA-256", max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(
-        null=True, blank=True, help_text="Set when another version took its place."
+        null=True, blank=True, help_text=_("Set when another version took its place.")
     )
     must_accept_at = models.DateTimeField(
         null=True,
         blank=True,
         editable=False,
-        help_text="Holders of grants who have not accepted this name and language since then are refused until they do.",
+        help_text=_(
+            "Holders of grants who have not accepted this name and language since then are refused until they do."
+        ),
     )
 
     class Meta:
-        verbose_name = "licence version"
+        verbose_name = _("licence version")
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(
@@ -199,7 +202,7 @@ class ModelRole(models.Model):
     role = models.CharField(max_length=10, choices=Role)
 
     class Meta:
-        verbose_name = "role"
+        verbose_name = _("role")
         constraints = [
             models.UniqueConstraint(fields=["model", "user"], name="one_role_per_person_and_model")
         ]

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.enums import GrantSource, TokenKind, TokenOrigin
 from access_requests.models.catalogue import GatedModel
@@ -31,14 +32,14 @@ class Grant(models.Model):
     revoked_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
     )
-    revoke_reason = models.TextField(blank=True, help_text="Reaches the person.")
+    revoke_reason = models.TextField(blank=True, help_text=_("Reaches the person."))
     closed_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="When it was revoked, or when its end was noticed; makes room for a new grant.",
+        help_text=_("When it was revoked, or when its end was noticed; makes room for a new grant."),
     )
     first_token_at = models.DateTimeField(
-        null=True, blank=True, help_text="When the token that approval entitles to was made."
+        null=True, blank=True, help_text=_("When the token that approval entitles to was made.")
     )
 
     class Meta:
@@ -82,20 +83,25 @@ class AccessToken(models.Model):
     grant = models.ForeignKey(Grant, models.PROTECT, null=True, blank=True, related_name="tokens")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_tokens")
     name = models.CharField(max_length=100)
-    digest = models.CharField("SHA-256 of the secret", max_length=64, unique=True, editable=False)
+    digest = models.CharField(_("SHA-256 of the secret"), max_length=64, unique=True, editable=False)
     hint = models.CharField(
-        max_length=20, editable=False, help_text="First and last characters, to tell tokens apart."
+        max_length=20, editable=False, help_text=_("First and last characters, to tell tokens apart.")
     )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(
-        null=True, blank=True, help_text="It ends with the grant at the latest."
+        null=True, blank=True, help_text=_("It ends with the grant at the latest.")
     )
     networks = models.JSONField(
-        default=list, blank=True, help_text="Networks it works from, as CIDR; empty: from anywhere."
+        default=list, blank=True, help_text=_("Networks it works from, as CIDR; empty: from anywhere.")
     )
     origin = models.CharField(max_length=10, choices=TokenOrigin, default=TokenOrigin.PAGE)
     replaced_by = models.ForeignKey(
-        "self", models.PROTECT, null=True, blank=True, related_name="replaces", help_text="Set by rotation."
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="replaces",
+        help_text=_("Set by rotation."),
     )
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoke_reason = models.CharField(max_length=200, blank=True)
@@ -104,7 +110,7 @@ class AccessToken(models.Model):
     last_used_client = models.CharField(max_length=200, blank=True)
 
     class Meta:
-        verbose_name = "access token"
+        verbose_name = _("access token")
         ordering = ["-pk"]
         constraints = [
             models.CheckConstraint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.enums import Place
 from access_requests.models.catalogue import GatedModel
@@ -19,7 +20,7 @@ class ListPlace(models.Model):
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="+", db_index=False)
     person = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     place = models.CharField(
-        max_length=10, choices=Place, blank=True, help_text="Empty while nothing counts."
+        max_length=10, choices=Place, blank=True, help_text=_("Empty while nothing counts.")
     )
     asked_at = models.DateTimeField(null=True, blank=True)
 

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.enums import DeviceState
 from access_requests.models.catalogue import GatedModel
@@ -16,18 +17,20 @@ class Machine(models.Model):
     """A machine that its person signed in with `hf auth login`: it lives by rotating refresh tokens until it is signed out."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="machines")
-    name = models.CharField(max_length=100, help_text="Its tokens bear the same name.")
-    client_id = models.CharField("client", max_length=100, blank=True)
+    name = models.CharField(max_length=100, help_text=_("Its tokens bear the same name."))
+    client_id = models.CharField(_("client"), max_length=100, blank=True)
     client = models.CharField("User-Agent", max_length=200, blank=True)
-    address = models.GenericIPAddressField(null=True, blank=True, help_text="Where the sign-in was begun.")
+    address = models.GenericIPAddressField(null=True, blank=True, help_text=_("Where the sign-in was begun."))
     signed_in_at = models.DateTimeField(default=timezone.now)
     refreshed_at = models.DateTimeField(null=True, blank=True)
-    ends_at = models.DateTimeField(help_text="Each refresh moves it: it ends by itself when it is not used.")
+    ends_at = models.DateTimeField(
+        help_text=_("Each refresh moves it: it ends by itself when it is not used.")
+    )
     signed_out_at = models.DateTimeField(null=True, blank=True)
     signed_out_why = models.CharField(max_length=200, blank=True)
 
     class Meta:
-        verbose_name = "signed-in machine"
+        verbose_name = _("signed-in machine")
         ordering = ["-pk"]
 
     def __str__(self) -> str:
@@ -41,14 +44,14 @@ class Machine(models.Model):
 class DeviceCode(models.Model):
     """One sign-in under way (RFC 8628): the client polls by the secret code, the person decides by the short one."""
 
-    digest = models.CharField("SHA-256 of the device code", max_length=64, unique=True, editable=False)
+    digest = models.CharField(_("SHA-256 of the device code"), max_length=64, unique=True, editable=False)
     user_code = models.CharField(max_length=8, unique=True, editable=False)
     client_id = models.CharField(max_length=100, blank=True)
     client = models.CharField("User-Agent", max_length=200, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
-    interval = models.PositiveSmallIntegerField(help_text="Seconds that must lie between two polls.")
+    interval = models.PositiveSmallIntegerField(help_text=_("Seconds that must lie between two polls."))
     polled_at = models.DateTimeField(null=True, blank=True)
     state = models.CharField(max_length=10, choices=DeviceState, default=DeviceState.WAITING)
     decided_at = models.DateTimeField(null=True, blank=True)
@@ -88,7 +91,7 @@ class RefreshToken(models.Model):
     machine = models.ForeignKey(Machine, models.PROTECT, related_name="refresh_tokens")
     token = models.OneToOneField(AccessToken, models.PROTECT, related_name="refresh")
     follows = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="followers")
-    digest = models.CharField("SHA-256 of the secret", max_length=64, unique=True, editable=False)
+    digest = models.CharField(_("SHA-256 of the secret"), max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
     used_at = models.DateTimeField(null=True, blank=True)
 
@@ -104,32 +107,34 @@ class TrustedRepository(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="trusted_repositories")
     issuer = models.CharField(max_length=200)
-    repository = models.CharField(max_length=255, help_text="owner/name, as the CI names it.")
+    repository = models.CharField(max_length=255, help_text=_("owner/name, as the CI names it."))
     repository_id = models.CharField(
         max_length=40,
         blank=True,
         editable=False,
-        help_text="Its number, kept from the first exchange: another repository that takes over the name is refused.",
+        help_text=_(
+            "Its number, kept from the first exchange: another repository that takes over the name is refused."
+        ),
     )
     ref = models.CharField(
-        "branch or tag", max_length=255, blank=True, help_text="refs/heads/main; empty: any."
+        _("branch or tag"), max_length=255, blank=True, help_text=_("refs/heads/main; empty: any.")
     )
-    environment = models.CharField(max_length=255, blank=True, help_text="Empty: any, or none.")
-    workflow = models.CharField("workflow file", max_length=255, blank=True, help_text="Empty: any.")
+    environment = models.CharField(max_length=255, blank=True, help_text=_("Empty: any, or none."))
+    workflow = models.CharField(_("workflow file"), max_length=255, blank=True, help_text=_("Empty: any."))
     model = models.ForeignKey(
         GatedModel,
         models.PROTECT,
         null=True,
         blank=True,
         related_name="trusted_repositories",
-        help_text="Empty: every model that the person may read.",
+        help_text=_("Empty: every model that the person may read."),
     )
     created_at = models.DateTimeField(default=timezone.now)
     last_used_at = models.DateTimeField(null=True, blank=True)
     removed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name_plural = "trusted repositories"
+        verbose_name_plural = _("trusted repositories")
         ordering = ["-pk"]
         indexes = [models.Index(fields=["issuer", "user"], name="trusted_by_issuer")]
 
@@ -142,11 +147,11 @@ class TokenExchange(models.Model):
 
     trusted = models.ForeignKey(TrustedRepository, models.PROTECT, related_name="exchanges")
     token = models.OneToOneField(AccessToken, models.PROTECT, related_name="exchange")
-    identity = models.CharField("SHA-256 of issuer and jti", max_length=64, unique=True, editable=False)
+    identity = models.CharField(_("SHA-256 of issuer and jti"), max_length=64, unique=True, editable=False)
     at = models.DateTimeField(default=timezone.now)
     address = models.GenericIPAddressField(null=True, blank=True)
     claims = models.JSONField(
-        default=dict, help_text="What the issuer said about the job, as far as it matters."
+        default=dict, help_text=_("What the issuer said about the job, as far as it matters.")
     )
 
     class Meta:
@@ -170,7 +175,7 @@ class IssuerKeys(models.Model):
     fetching_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name_plural = "issuers' keys"
+        verbose_name_plural = _("issuers' keys")
 
     def __str__(self) -> str:
         return self.issuer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.enums import MailState
 from access_requests.search import OF_EMAIL, trigram_index
@@ -12,7 +13,7 @@ from access_requests.search import OF_EMAIL, trigram_index
 
 class OutgoingMail(models.Model):
     key = models.CharField(
-        max_length=200, unique=True, help_text="What it is about: the same thing is emailed once."
+        max_length=200, unique=True, help_text=_("What it is about: the same thing is emailed once.")
     )
     to = models.EmailField()
     subject = models.CharField(max_length=300)
@@ -26,16 +27,20 @@ class OutgoingMail(models.Model):
     pressing = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="A code or a link that someone waits for: sent before the others, its text kept only until then.",
+        help_text=_(
+            "A code or a link that someone waits for: sent before the others, its text kept only until then."
+        ),
     )
     useless_after = models.DateTimeField(
-        null=True, blank=True, help_text="Not sent any more after this, because its code has ended by then."
+        null=True,
+        blank=True,
+        help_text=_("Not sent any more after this, because its code has ended by then."),
     )
     lease_owner = models.CharField(max_length=32, blank=True, default="", db_default="", editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
-        verbose_name = "outgoing email"
+        verbose_name = _("outgoing email")
         ordering = ["-pk"]
         indexes = [
             models.Index(
@@ -64,9 +69,9 @@ class MailServer(models.Model):
 
     ROW = 1
 
-    failures = models.PositiveIntegerField(default=0, help_text="In a row; 0 while it answers.")
+    failures = models.PositiveIntegerField(default=0, help_text=_("In a row; 0 while it answers."))
     failing_since = models.DateTimeField(null=True, blank=True)
-    paused_until = models.DateTimeField(null=True, blank=True, help_text="Nothing is sent before this.")
+    paused_until = models.DateTimeField(null=True, blank=True, help_text=_("Nothing is sent before this."))
     last_error = models.TextField(blank=True)
 
     class Meta:

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.enums import FarStatus, FollowState, PushState
 from access_requests.models.catalogue import GatedModel
@@ -32,36 +33,41 @@ class FollowedRepo(models.Model):
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="followed_repos")
     endpoint = models.URLField(max_length=200)
-    far_id = models.CharField("repository there", max_length=193)
+    far_id = models.CharField(_("repository there"), max_length=193)
     state = models.CharField(max_length=10, choices=FollowState, default=FollowState.FOLLOWING)
-    problem = models.TextField(blank=True, help_text="Why the last poll was not what it should be.")
+    problem = models.TextField(blank=True, help_text=_("Why the last poll was not what it should be."))
     refused_token = models.CharField(
-        max_length=64, blank=True, editable=False, help_text="Mark of the token that was refused."
+        max_length=64, blank=True, editable=False, help_text=_("Mark of the token that was refused.")
     )
     mail_applicants = models.BooleanField(
         default=False,
-        help_text="Email decisions from here too, if the remote gave an address. The remote sends its own emails.",
+        help_text=_(
+            "Email decisions from here too, if the remote gave an address. The remote sends its own emails."
+        ),
     )
-    poll_every = models.PositiveIntegerField(default=300, help_text="Seconds between two polls.")
+    poll_every = models.PositiveIntegerField(default=300, help_text=_("Seconds between two polls."))
     next_poll_at = models.DateTimeField(default=timezone.now)
-    polled_at = models.DateTimeField("last polled", null=True, blank=True)
-    failures = models.PositiveIntegerField(default=0, help_text="Polls that failed, one after the other.")
+    polled_at = models.DateTimeField(_("last polled"), null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0, help_text=_("Polls that failed, one after the other."))
     failing_since = models.DateTimeField(
-        null=True, blank=True, help_text="When the first of them failed; empty while polls succeed."
+        null=True, blank=True, help_text=_("When the first of them failed; empty while polls succeed.")
     )
     failing_told_at = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="When owners were emailed that polls keep failing."
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("When owners were emailed that polls keep failing."),
     )
     unread = models.PositiveIntegerField(
-        default=0, help_text="Entries of the last poll that could not be understood."
+        default=0, help_text=_("Entries of the last poll that could not be understood.")
     )
     lease_owner = models.CharField(max_length=32, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        verbose_name = "followed repository"
-        verbose_name_plural = "followed repositories"
+        verbose_name = _("followed repository")
+        verbose_name_plural = _("followed repositories")
         ordering = ["model__repo_id"]
         constraints = [
             models.UniqueConstraint(
@@ -101,8 +107,8 @@ class FollowTrouble(models.Model):
     times = models.PositiveIntegerField(default=1)
 
     class Meta:
-        verbose_name = "trouble with following"
-        verbose_name_plural = "troubles with following"
+        verbose_name = _("trouble with following")
+        verbose_name_plural = _("troubles with following")
         ordering = ["-last_at", "-pk"]
         constraints = [
             models.UniqueConstraint(fields=["followed", "sentence"], name="one_row_per_follow_trouble")
@@ -116,16 +122,16 @@ class RemotePerson(models.Model):
     """Who asked at an endpoint. Name and address are what that side says: nothing here proves them."""
 
     endpoint = models.URLField(max_length=200)
-    far_user_id = models.CharField(max_length=64, blank=True, help_text="Stays when the name changes.")
-    name = models.CharField(max_length=96, blank=True, help_text="Empty if the remote hides names.")
+    far_user_id = models.CharField(max_length=64, blank=True, help_text=_("Stays when the name changes."))
+    name = models.CharField(max_length=96, blank=True, help_text=_("Empty if the remote hides names."))
     full_name = models.CharField(max_length=200, blank=True)
-    email = models.EmailField("email, as given", blank=True)
+    email = models.EmailField(_("email, as given"), blank=True)
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.PROTECT, related_name="remote_person")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        verbose_name = "person from elsewhere"
-        verbose_name_plural = "people from elsewhere"
+        verbose_name = _("person from elsewhere")
+        verbose_name_plural = _("people from elsewhere")
         constraints = [
             models.UniqueConstraint(
                 fields=["endpoint", "far_user_id"],
@@ -152,24 +158,28 @@ class RemoteRequest(models.Model):
     followed = models.ForeignKey(FollowedRepo, models.PROTECT, related_name="remote_requests")
     person = models.ForeignKey(RemotePerson, models.PROTECT, related_name="remote_requests")
     request = models.OneToOneField(AccessRequest, models.PROTECT, related_name="remote")
-    far_request_id = models.CharField("request id there", max_length=100, blank=True)
-    far_status = models.CharField("state there", max_length=10, choices=FarStatus)
-    far_asked_at = models.DateTimeField("asked there", help_text="The newest time that the remote gave.")
-    far_fields = models.JSONField(default=dict, blank=True, help_text="Label -> answer, as last seen.")
-    answered_at = models.DateTimeField(help_text="The time of asking that the request here stands for.")
-    other_answers = models.JSONField(
-        default=dict, blank=True, help_text="Answers under labels that the form here does not have."
+    far_request_id = models.CharField(_("request id there"), max_length=100, blank=True)
+    far_status = models.CharField(_("state there"), max_length=10, choices=FarStatus)
+    far_asked_at = models.DateTimeField(
+        _("asked there"), help_text=_("The newest time that the remote gave.")
     )
-    missed = models.PositiveIntegerField(default=0, help_text="Polls in a row that did not show it.")
+    far_fields = models.JSONField(default=dict, blank=True, help_text=_("Label -> answer, as last seen."))
+    answered_at = models.DateTimeField(help_text=_("The time of asking that the request here stands for."))
+    other_answers = models.JSONField(
+        default=dict, blank=True, help_text=_("Answers under labels that the form here does not have.")
+    )
+    missed = models.PositiveIntegerField(default=0, help_text=_("Polls in a row that did not show it."))
     seen_at = models.DateTimeField(null=True, blank=True)
-    wrote_at = models.DateTimeField(null=True, blank=True, help_text="Last write there; lists lag behind it.")
+    wrote_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("Last write there; lists lag behind it.")
+    )
     drifted_at = models.DateTimeField(
-        "drifted", null=True, blank=True, help_text="Since when both sides say different things."
+        _("drifted"), null=True, blank=True, help_text=_("Since when both sides say different things.")
     )
 
     class Meta:
-        verbose_name = "request from elsewhere"
-        verbose_name_plural = "requests from elsewhere"
+        verbose_name = _("request from elsewhere")
+        verbose_name_plural = _("requests from elsewhere")
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(fields=["followed", "person"], name="one_far_request_per_person"),
@@ -196,12 +206,15 @@ class RemotePush(models.Model):
     """One state to be written over there; the row owns the work, no matter which worker claims it."""
 
     remote = models.ForeignKey(RemoteRequest, models.PROTECT, related_name="pushes")
-    status = models.CharField("to be", max_length=10, choices=FarStatus)
+    status = models.CharField(_("to be"), max_length=10, choices=FarStatus)
     expects = models.CharField(
-        "was", max_length=10, choices=FarStatus, help_text="What it may replace; anything else is drift."
+        _("was"),
+        max_length=10,
+        choices=FarStatus,
+        help_text=_("What it may replace; anything else is drift."),
     )
     words = models.CharField(
-        max_length=200, blank=True, help_text="The reason that is reported to the remote."
+        max_length=200, blank=True, help_text=_("The reason that is reported to the remote.")
     )
     state = models.CharField(max_length=10, choices=PushState, default=PushState.DUE)
     attempts = models.PositiveIntegerField(default=0)
@@ -214,8 +227,8 @@ class RemotePush(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
-        verbose_name = "decision to be told"
-        verbose_name_plural = "decisions to be told"
+        verbose_name = _("decision to be told")
+        verbose_name_plural = _("decisions to be told")
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(

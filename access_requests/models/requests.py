@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Case, Q, Value, When
+from django.utils.translation import gettext_lazy as _
 from django_countries.fields import CountryField
 
 from access_requests.enums import (
@@ -32,7 +33,7 @@ class AccessRequest(models.Model):
     state = models.CharField(max_length=20, choices=RequestState, default=RequestState.DRAFT)
     form = models.ForeignKey(FormVersion, models.PROTECT, related_name="requests")
     answers = models.JSONField(
-        default=dict, blank=True, help_text="Input key -> answer; the form version has the labels."
+        default=dict, blank=True, help_text=_("Input key -> answer; the form version has the labels.")
     )
 
     # What the portal knows by meaning, copied from the answers: searchable and typed.
@@ -43,21 +44,23 @@ class AccessRequest(models.Model):
     intended_use = models.TextField(blank=True)
     publications = models.JSONField(default=list, blank=True)
     address = models.GenericIPAddressField(
-        "network address", null=True, blank=True, help_text="Where it was submitted from."
+        _("network address"), null=True, blank=True, help_text=_("Where it was submitted from.")
     )
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
-    submitted_at = models.DateTimeField(null=True, blank=True, help_text="The last time it was submitted.")
+    submitted_at = models.DateTimeField(null=True, blank=True, help_text=_("The last time it was submitted."))
     first_submitted_at = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="Set once: the place in the queue counts from it."
+        null=True, blank=True, editable=False, help_text=_("Set once: the place in the queue counts from it.")
     )
     closed_at = models.DateTimeField(null=True, blank=True)
-    appeal = models.TextField(blank=True, help_text="What the applicant says against the rejection.")
-    appealed_at = models.DateTimeField(null=True, blank=True, help_text="Set once: one appeal per rejection.")
+    appeal = models.TextField(blank=True, help_text=_("What the applicant says against the rejection."))
+    appealed_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("Set once: one appeal per rejection.")
+    )
 
     class Meta:
-        verbose_name = "access request"
+        verbose_name = _("access request")
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
@@ -129,11 +132,11 @@ class LicenceAcceptance(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="licence_acceptances")
     licence = models.ForeignKey(LicenceVersion, models.PROTECT, related_name="acceptances")
     language = models.CharField(max_length=35)
-    sha256 = models.CharField("SHA-256 of the text shown", max_length=64)
+    sha256 = models.CharField(_("SHA-256 of the text shown"), max_length=64)
     accepted_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        verbose_name = "licence acceptance"
+        verbose_name = _("licence acceptance")
         constraints = [
             models.UniqueConstraint(
                 fields=["request", "licence"], name="one_acceptance_per_request_and_text"
@@ -158,7 +161,7 @@ class Decision(models.Model):
     )
     outcome = models.CharField(max_length=20, choices=Outcome)
     reason_code = models.CharField(max_length=30, choices=ReasonCode, blank=True, default="")
-    words = models.TextField(blank=True, help_text="Reaches the applicant.")
+    words = models.TextField(blank=True, help_text=_("Reaches the applicant."))
     on_appeal = models.BooleanField(default=False)
     decided_at = models.DateTimeField(auto_now_add=True)
 

@@ -22,8 +22,10 @@ LARGEST_HTML = 4 * 2**20  # characters of all texts together; a card of 1 MiB be
 
 def main() -> None:
     """Render the pieces of the input in their order; null stands for one that reached a limit."""
-    _end_with_parent()
-    _limit(int(sys.argv[2]))
+    if sys.platform == "linux":
+        # The kernel ends us when the thread that waits for us ends; a parent that has already ended closed our input.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _set_limits(int(sys.argv[2]))
     left = LARGEST_HTML
     for kind, text, base, shift in json.load(sys.stdin):
         try:
@@ -36,13 +38,7 @@ def main() -> None:
         print(json.dumps(html), flush=True)  # noqa: T201 - the answer
 
 
-def _end_with_parent() -> None:
-    """The kernel ends us when the thread that waits for us ends; a parent that is gone already has closed our input."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _limit(cpu: int) -> None:
+def _set_limits(cpu: int) -> None:
     for what, most in (
         (resource.RLIMIT_CPU, cpu),
         (resource.RLIMIT_AS, MEMORY),

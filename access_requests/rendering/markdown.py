@@ -77,7 +77,7 @@ def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
     """
     if len(text) > LONGEST_RENDERED:
         return format_html("<pre>{}</pre>", replace_unstorable(text))
-    html = _clean(_markdown().render(replace_unstorable(text)), _BLOCK_TAGS, base)
+    html = _clean_html(_markdown_parser().render(replace_unstorable(text)), _BLOCK_TAGS, base)
     html = _HEADING.sub(lambda match: f"<{match[1]}h{min(6, int(match[2]) + shift)}>", html)
     return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
 
@@ -85,13 +85,13 @@ def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
 @lru_cache(maxsize=512)
 def render_inline(text: str) -> SafeString:
     """Return one line's HTML for a label or description: emphasis, code and links only."""
-    html = _clean(_markdown().renderInline(replace_unstorable(text)), _INLINE_TAGS, "")
+    html = _clean_html(_markdown_parser().renderInline(replace_unstorable(text)), _INLINE_TAGS, "")
     return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
 
 
 def plain_text(text: str) -> str:
     """Return a label without its Markdown marks, for places that take no HTML."""
-    tokens = _markdown().parseInline(replace_unstorable(text))
+    tokens = _markdown_parser().parseInline(replace_unstorable(text))
     words = (
         child.content
         for token in tokens
@@ -102,19 +102,22 @@ def plain_text(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _markdown() -> MarkdownIt:
+def _markdown_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     parser.core.ruler.after("inline", "bare_links", _link_bare_addresses)
     parser.core.ruler.after("inline", "cell_alignment", _align_cells)
     return parser
 
 
-def _clean(html: str, tags: set[str], base: str) -> str:
+def _clean_html(html: str, tags: set[str], base: str) -> str:
     def keep(element: str, attribute: str, value: str) -> str | None:
         if element == "img" and attribute == "src":
-            return _picture(value, base)
+            address = _resolve_address(base, value)
+            has_scheme = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", address)
+            is_https_or_path = address.startswith("https://") or not has_scheme
+            return address if is_https_or_path and not address.startswith("//") else None
         if element == "a" and attribute == "href" and base and not value.startswith("#"):
-            return _joined(base, value)
+            return _resolve_address(base, value)
         return value
 
     return nh3.clean(
@@ -128,16 +131,7 @@ def _clean(html: str, tags: set[str], base: str) -> str:
     )
 
 
-def _picture(source: str, base: str) -> str | None:
-    address = _joined(base, source)
-    if address.startswith("//") or (
-        re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", address) and not address.startswith("https://")
-    ):
-        return None
-    return address
-
-
-def _joined(base: str, address: str) -> str:
+def _resolve_address(base: str, address: str) -> str:
     try:
         return urljoin(base, address) if base else address
     except ValueError:  # an address such as http://[ that no client can follow
@@ -155,10 +149,10 @@ def _link_bare_addresses(state: StateCore) -> None:
     """Make http(s) addresses in running text links: some cards' whole prompt is one."""
     for block in state.tokens:
         if block.type == "inline" and block.children and "://" in block.content:
-            block.children = list(_with_links(block.children))
+            block.children = list(_link_addresses_in(block.children))
 
 
-def _with_links(children: list[Token]) -> Iterator[Token]:
+def _link_addresses_in(children: list[Token]) -> Iterator[Token]:
     depth = 0
     for token in children:
         is_html_link = token.type == "html_inline" and re.match(r"</?a[\s>]", token.content, re.I)
@@ -166,22 +160,18 @@ def _with_links(children: list[Token]) -> Iterator[Token]:
             depth += 1
         elif token.type == "link_close" or is_html_link:
             depth = max(0, depth - 1)
-        if token.type == "text" and not depth:
-            yield from _split_at_links(token)
-        else:
+        if token.type != "text" or depth:
             yield token
+            continue
+        end = 0
+        for match in _BARE_LINK.finditer(token.content):
+            yield _text_token(token.content[end : match.start()], token.level)
+            yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
+            yield _text_token(match[0], token.level + 1)
+            yield Token("link_close", "a", -1, level=token.level)
+            end = match.end()
+        yield _text_token(token.content[end:], token.level)
 
 
-def _split_at_links(token: Token) -> Iterator[Token]:
-    end = 0
-    for match in _BARE_LINK.finditer(token.content):
-        yield _text(token.content[end : match.start()], token.level)
-        yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
-        yield _text(match[0], token.level + 1)
-        yield Token("link_close", "a", -1, level=token.level)
-        end = match.end()
-    yield _text(token.content[end:], token.level)
-
-
-def _text(content: str, level: int) -> Token:
+def _text_token(content: str, level: int) -> Token:
     return Token("text", "", 0, content=content, level=level)

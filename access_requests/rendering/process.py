@@ -65,7 +65,7 @@ def render_all(pieces: Sequence[Piece], *, cpu: int = CPU) -> Rendered:
     """
     if is_cheap(pieces):
         return Rendered([render(piece) for piece in pieces])
-    done, later = _in_child(pieces, cpu)
+    done, later = _render_in_child(pieces, cpu)
     texts = [done[at] if at < len(done) else None for at in range(len(pieces))]
     left = [at for at, piece in enumerate(pieces) if at > len(done) and is_cheap([piece])]
     budget = SHORT
@@ -95,7 +95,7 @@ def as_written(piece: Piece) -> str:
     return words if piece.kind == "plain" else escape(words)
 
 
-def _in_child(pieces: Sequence[Piece], cpu: int) -> tuple[list[str | None], bool]:
+def _render_in_child(pieces: Sequence[Piece], cpu: int) -> tuple[list[str | None], bool]:
     """Return what a child printed before its end, and whether it was not the texts' fault that it printed no more."""
     asked = json.dumps([[piece.kind, piece.text, piece.base, piece.shift] for piece in pieces])
     if not _children.acquire(timeout=WALL):

@@ -95,7 +95,7 @@ def render_card(*, card: str, repo_id: str) -> CardPage:
     body = card_body(card)
     pieces = _card_pieces(body, repo_id)
     made = render_all(pieces)
-    html, summary = _filled(pieces, made)
+    html, summary = _fill_missing_texts(pieces, made)
     problem = TOO_MUCH.format(what="the card") if made.texts[0] is None and not made.later else ""
     renderer = 0 if made.later else RENDERER
     return CardPage(html, cut(summary), chat_format(body), problem, renderer)
@@ -117,15 +117,15 @@ def _card_pieces(body: str, repo_id: str) -> list[Piece]:
 
 def render_gate(form: GateForm) -> GateTexts:
     """Return what pages show of a form."""
-    return _gate(form, render_all)
+    return _render_gate_with(form, render_all)
 
 
 def unrendered_gate(form: GateForm) -> GateTexts:
     """Return what pages show of a form whose HTML is still to be made."""
-    return _gate(form, lambda pieces: Rendered([None] * len(pieces), later=True))
+    return _render_gate_with(form, lambda pieces: Rendered([None] * len(pieces), later=True))
 
 
-def _gate(form: GateForm, make: Any) -> GateTexts:
+def _render_gate_with(form: GateForm, make: Any) -> GateTexts:
     pieces = [
         Piece("plain", form.heading),
         Piece("plain", form.button),
@@ -136,11 +136,11 @@ def _gate(form: GateForm, make: Any) -> GateTexts:
         *(Piece("inline", one.description) for one in form.fields),
     ]
     made: Rendered = make(pieces)
-    texts = iter(_filled(pieces, made))
+    texts = iter(_fill_missing_texts(pieces, made))
     keys = [one.key for one in form.fields]
     heading, button = next(texts), next(texts)
-    labels, words = _next(texts, keys), _next(texts, keys)
-    prompt, description, helps = next(texts), next(texts), _next(texts, keys)
+    labels, words = _take_by_key(texts, keys), _take_by_key(texts, keys)
+    prompt, description, helps = next(texts), next(texts), _take_by_key(texts, keys)
     problem = TOO_MUCH.format(what="the form") if None in made.texts and not made.later else ""
     return GateTexts(
         heading=heading, button=button, prompt=prompt if form.prompt else "",
@@ -149,13 +149,13 @@ def _gate(form: GateForm, make: Any) -> GateTexts:
     )  # fmt: skip
 
 
-def _filled(pieces: Sequence[Piece], made: Rendered) -> list[str]:
+def _fill_missing_texts(pieces: Sequence[Piece], made: Rendered) -> list[str]:
     return [
         as_written(piece) if text is None else text for piece, text in zip(pieces, made.texts, strict=True)
     ]
 
 
-def _next(texts: Iterator[str], keys: Sequence[str]) -> dict[str, str]:
+def _take_by_key(texts: Iterator[str], keys: Sequence[str]) -> dict[str, str]:
     return {key: next(texts) for key in keys}
 
 

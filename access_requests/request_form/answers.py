@@ -54,7 +54,7 @@ def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for field in form.fields:
         if field.role:
-            value = _typed(field, answers.get(field.key))
+            value = _typed_value(field, answers.get(field.key))
             known[field.role] = known.get("licence", True) and value if field.role == "licence" else value
     if has_single_name_rule(form):
         known.setdefault(
@@ -63,7 +63,7 @@ def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _typed(field: GateField, value: Any) -> Any:
+def _typed_value(field: GateField, value: Any) -> Any:
     if field.role == "licence":
         return value is True
     if field.role == "publications":
@@ -84,18 +84,21 @@ def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any
     known["country"] = country_code(profile.get("country"))
     if not known["full_name"]:
         known["full_name"] = " ".join(str(known[role]) for role in ("first_name", "last_name") if known[role])
-    values = {field.key: _fitting(field, str(known.get(field.role) or "")) for field in form.fields}
-    return {key: value for key, value in values.items() if value}
-
-
-def _fitting(field: GateField, value: str) -> str:
-    """Return the value as this field takes it: a select by the option that means the same country."""
-    if field.type != "select" or not value:
-        return value
-    for option in field.options:
-        if field.role == "country" and value in {country_code(option.value), country_code(option.label)}:
-            return option.value
-    return ""
+    values = dict[str, Any]()
+    for field in form.fields:
+        value = str(known.get(field.role) or "")
+        if field.type == "select" and value:
+            # A select takes its option that means the same country.
+            same = (
+                option.value
+                for option in field.options
+                if field.role == "country"
+                and value in {country_code(option.value), country_code(option.label)}
+            )
+            value = next(same, "")
+        if value:
+            values[field.key] = value
+    return values
 
 
 _TICKED = {"true": True, "on": True, "yes": True, "1": True, "": False, "false": False, "off": False, "no": False, "0": False}  # fmt: skip
@@ -126,33 +129,27 @@ def as_posted(
             unknown.append(label)
         elif field.type != "ip_location" and answer is not None:
             try:
-                posted[field.key] = _posted(field, answer)
+                posted[field.key] = _post_answer(field, answer)
             except ValueError as error:
                 wrong.append((field, str(error)))
     return {key: text for key, text in posted.items() if text}, unknown, wrong
 
 
-def _posted(field: GateField, answer: Any) -> str:
+def _post_answer(field: GateField, answer: Any) -> str:
+    """Return one answer as a browser posts it, or raise ValueError for an answer of a wrong kind."""
     if field.type == "checkbox":
-        return _posted_tick(answer)
-    text = _posted_text(answer)
+        ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
+        if ticked is None:
+            raise ValueError("This is a checkbox: answer true or false.")
+        return "on" if ticked else ""
+    if isinstance(answer, list) and all(isinstance(line, str) for line in answer):
+        text = "\n".join(answer)
+    elif isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise ValueError("This must be answered with text.")
+    else:
+        text = str(answer)
     if field.type == "country":
         return country_code(text) or text
     if field.type == "select" and text not in {option.value for option in field.options}:
         return next((option.value for option in field.options if option.label == text), text)
     return text
-
-
-def _posted_tick(answer: Any) -> str:
-    ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
-    if ticked is None:
-        raise ValueError("This is a checkbox: answer true or false.")
-    return "on" if ticked else ""
-
-
-def _posted_text(answer: Any) -> str:
-    if isinstance(answer, list) and all(isinstance(line, str) for line in answer):
-        return "\n".join(answer)
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise ValueError("This must be answered with text.")  # noqa: TRY004 - JSON's types, not ours
-    return str(answer)

@@ -15,6 +15,8 @@ from django import forms
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django_countries import countries
 
 from access_requests.cards import GateField, GateForm
@@ -46,8 +48,10 @@ AUTOCOMPLETE = {
     "country": "country",
     "email": "email",
 }
-SINGLE_NAME = "If you have a single name, enter it in one of the two fields and leave the other empty."
-NO_NAME = "Enter your name. If you have a single name, use either field."
+SINGLE_NAME = gettext_lazy(
+    "If you have a single name, enter it in one of the two fields and leave the other empty."
+)
+NO_NAME = gettext_lazy("Enter your name. If you have a single name, use either field.")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class RequestForm(forms.Form):
         super().__init__(**options)
         for field in gate.fields:
             if field.type != "ip_location":
-                self.fields[field.key] = _input(field, gate, texts, draft)
+                self.fields[field.key] = _make_input(field, gate, texts, draft)
 
     def clean(self) -> dict[str, Any]:
         """Check what spans fields: one of two names, and the card's rule about the European Union."""
@@ -81,23 +85,23 @@ class RequestForm(forms.Form):
         if self.draft:
             return cleaned
         if has_single_name_rule(self.gate):
-            self._check_names()
+            # Ask for a name unless one of the two is there or was refused already.
+            names = [*self.gate.fields_for("first_name"), *self.gate.fields_for("last_name")]
+            keys = [field.key for field in names if field.required]
+            if keys and not any(field.key in self.errors or cleaned.get(field.key) for field in names):
+                self.add_error(keys[0], NO_NAME)
         for field in self.gate.fields_for("country"):
             if refusal := eu_refusal(self.gate, country_code(cleaned.get(field.key))):
                 self.add_error(field.key, refusal)
         return cleaned
 
-    def _check_names(self) -> None:
-        """Ask for a name unless one of the two is there or was refused already."""
-        fields = [*self.gate.fields_for("first_name"), *self.gate.fields_for("last_name")]
-        keys = [field.key for field in fields if field.required]
-        if keys and not any(field.key in self.errors or self.cleaned_data.get(field.key) for field in fields):
-            self.add_error(keys[0], NO_NAME)
-
     def cleaned_answers(self) -> dict[str, Any]:
         """Return key -> answer as JSON data; fields with an error are left out, so that a draft keeps the rest."""
         self.errors  # noqa: B018 - reading it runs the checks
-        answers = {key: _as_json(value) for key, value in self.cleaned_data.items()}
+        answers = {
+            key: value.isoformat() if isinstance(value, date) else value
+            for key, value in self.cleaned_data.items()
+        }
         return {key: value for key, value in answers.items() if value is not None}
 
     def rows(self) -> Iterator[FormRow]:
@@ -128,14 +132,16 @@ def build_request_form(
 
     With `draft` nothing counts as missing or badly written, so that saving never fails for an unfinished form.
     """
-    return RequestForm(form, texts=texts, draft=draft, initial=_shown_answers(form, initial or {}), data=data)
+    answers = initial or {}
+    shown = {
+        field.key: _answer_as_shown(field, answers[field.key])
+        for field in form.fields
+        if field.key in answers
+    }
+    return RequestForm(form, texts=texts, draft=draft, initial=shown, data=data)
 
 
-def _shown_answers(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
-    return {field.key: _as_shown(field, answers[field.key]) for field in form.fields if field.key in answers}
-
-
-def _as_shown(field: GateField, answer: Any) -> Any:
+def _answer_as_shown(field: GateField, answer: Any) -> Any:
     if field.type == "checkbox":
         return answer is True
     if isinstance(answer, list):
@@ -145,14 +151,10 @@ def _as_shown(field: GateField, answer: Any) -> Any:
     return "" if answer is None else str(answer)
 
 
-def _as_json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _input(field: GateField, gate: GateForm, texts: GateTexts, draft: bool) -> forms.Field:
+def _make_input(field: GateField, gate: GateForm, texts: GateTexts, draft: bool) -> forms.Field:
     """Return the Django field for one field of the card, with label, description and autocomplete."""
     spared = has_single_name_rule(gate) and field.role in {"first_name", "last_name"}
-    made = _made(field, draft)
+    made = _input_of_type(field, draft)
     made.required = field.required and not draft and not spared
     made.label = Truncator(texts.words.get(field.key, "")).chars(80)
     hint = SINGLE_NAME if spared and field.role == "last_name" else ""
@@ -166,28 +168,22 @@ def _input(field: GateField, gate: GateForm, texts: GateTexts, draft: bool) -> f
     return made
 
 
-def _made(field: GateField, draft: bool) -> forms.Field:
+def _input_of_type(field: GateField, draft: bool) -> forms.Field:
     if field.type == "checkbox":
         return TickInput()
     if field.type == "country":
-        return CountryInput(choices=[("", "Choose a country"), *countries], draft=draft)
+        return CountryInput(choices=[("", _("Choose a country")), *countries], draft=draft)
     if field.type == "select":
         options = [(option.value, option.label) for option in field.options]
-        return SelectInput(choices=[("", "Choose one"), *options], draft=draft)
+        return SelectInput(choices=[("", _("Choose one")), *options], draft=draft)
     if field.type == "date_picker":
         return DraftInput(DateInput.widget) if draft else DateInput()
     if field.role == "publications":
         return PublicationsInput(draft=draft)
     if field.role == "email":
         return EmailInput(max_length=ROLE_LIMITS["email"], draft=draft)
-    if _is_long(field):
+    label = field.label.rstrip()
+    is_long_question = not field.role and (len(label) > LONG_LABEL or label[-1:] in "?？")
+    if field.role == "intended_use" or is_long_question:
         return TextInput()
     return LineInput(max_length=ROLE_LIMITS.get(field.role, LineInput.longest))
-
-
-def _is_long(field: GateField) -> bool:
-    """Whether the label asks for more than a line."""
-    label = field.label.rstrip()
-    return field.role == "intended_use" or (
-        not field.role and (len(label) > LONG_LABEL or label[-1:] in "?？")
-    )

@@ -11,18 +11,20 @@ from django.core.validators import MaxLengthValidator
 from django.forms.utils import flatatt
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from access_requests.request_form.publications import parse_publications, says_none
 from access_requests.storable_text import is_storable
 
-EMPTY = "This field is required: fill it in."
-UNSTORABLE = "This contains a character that cannot be stored: type the text again."
-TOO_LONG = "This has %(show_value)d characters, but at most %(limit_value)d are allowed: shorten it."
-NOT_TICKED = "You must agree to this before you can submit the request: tick it."
-NO_COUNTRY = "This country is not in the list: choose one from it."
-NO_OPTION = "This is not one of the options: choose one."
-NO_DATE = "This is not a valid date: write it as YYYY-MM-DD, such as 2024-01-31."
-NO_EMAIL = "This is not an email address: write it like name@example.org."
+EMPTY = _("This field is required: fill it in.")
+UNSTORABLE = _("This contains a character that cannot be stored: type the text again.")
+TOO_LONG = _("This has %(show_value)d characters, but at most %(limit_value)d are allowed: shorten it.")
+NOT_TICKED = _("You must agree to this before you can submit the request: tick it.")
+NO_COUNTRY = _("This country is not in the list: choose one from it.")
+NO_OPTION = _("This is not one of the options: choose one.")
+NO_DATE = _("This is not a valid date: write it as YYYY-MM-DD, such as 2024-01-31.")
+NO_EMAIL = _("This is not an email address: write it like name@example.org.")
 
 
 class TextInput(forms.CharField):
@@ -89,7 +91,7 @@ class _SelectWidget(forms.Select):
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         widget = self.get_context(name, value, attrs)["widget"]
-        options = (option for _, group, _ in widget["optgroups"] for option in group)
+        options = (option for _name, group, _index in widget["optgroups"] for option in group)
         rows = ((one["value"], flatatt(one["attrs"]), one["label"]) for one in options)
         inner = format_html_join("", '<option value="{}"{}>{}</option>', rows)
         return format_html('<select name="{}"{}>{}</select>', name, flatatt(widget["attrs"]), inner)
@@ -144,12 +146,12 @@ class DateInput(forms.DateField):
 class PublicationsInput(TextInput):
     """DOIs, arXiv ids or links, one per line, as a list; "none" is the empty list, no answer is None."""
 
-    default_error_messages = {"required": "This field is required: list your publications, or write none."}
+    default_error_messages = {"required": _("This field is required: list your publications, or write none.")}
 
     def __init__(self, *, draft: bool) -> None:
         super().__init__()
         self.draft = draft
-        self.widget.attrs["placeholder"] = "One DOI, arXiv id or link per line, or none"
+        self.widget.attrs["placeholder"] = gettext("One DOI, arXiv id or link per line, or none")
 
     def clean(self, value: Any) -> list[str] | None:
         """Return the list; every bad line is named, in a draft the lines stay as they are."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 MAX_PUBLICATIONS = 100
 MAX_LINK = 2_000
 MAX_PROBLEMS = 10
@@ -51,63 +54,66 @@ def parse_publications(text: str) -> tuple[list[str], list[str]]:
     found: dict[str, None] = {}
     problems: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        entries = _entries(line)
+        entries = _publications_in_line(line)
         if entries is None:
-            problems.append(_problem(number, line))
+            problems.append(_describe_bad_line(number, line))
         else:
             found.update(dict.fromkeys(entries))
     if len(found) > MAX_PUBLICATIONS:
         problems.append(
-            f"There are {len(found)} publications, but at most {MAX_PUBLICATIONS} are allowed: keep the most important ones."
+            _(
+                "There are %(count)d publications, but at most %(most)d are allowed: keep the most important ones."
+            )
+            % {"count": len(found), "most": MAX_PUBLICATIONS}
         )
     if len(problems) > MAX_PROBLEMS:
         more = len(problems) - MAX_PROBLEMS
         problems = [
             *problems[:MAX_PROBLEMS],
-            f"{more} more lines are not valid either: write one DOI, arXiv id or link per line.",
+            ngettext(
+                "%(count)d more lines are not valid either: write one DOI, arXiv id or link per line.",
+                "%(count)d more lines are not valid either: write one DOI, arXiv id or link per line.",
+                more,
+            )
+            % {"count": more},
         ]
     return list(found), problems
 
 
-def _entries(line: str) -> list[str] | None:
+def _publications_in_line(line: str) -> list[str] | None:
     """Return the publications of one line, divided by commas or blanks; None if it is bad."""
     line = _BULLET.sub("", line.strip(), count=1).strip()
     if not line or says_none(line):
         return []
-    if (whole := _publication(line)) is not None:
+    if (whole := _read_publication(line)) is not None:
         return [whole]
-    parts = [_publication(part) for part in re.split(r"[\s,;]+", line) if part]
+    parts = [_read_publication(part) for part in re.split(r"[\s,;]+", line) if part]
     return [part for part in parts if part is not None] if parts and None not in parts else None
 
 
-def _publication(text: str) -> str | None:
+def _read_publication(text: str) -> str | None:
+    """Return a DOI, an arXiv id or a link in one spelling; None if the text is none of them."""
     text = text.strip(" <>").rstrip(",;")
     text = text.removesuffix(".")
     if match := _DOI.fullmatch(text):
         return match[1]
     if match := _ARXIV.fullmatch(text):
         return f"arXiv:{match[1]}{(match[2] or '').lower()}"
-    return text if _is_link(text) else None
-
-
-def _is_link(text: str) -> bool:
     if len(text) > MAX_LINK or re.search(r"[\s<>\"\\\x00-\x1f]", text):
-        return False
+        return None
     try:
         parts = urlsplit(text)
         host, _port = parts.hostname or "", parts.port
     except ValueError:
-        return False
-    return (
-        parts.scheme.lower() in {"http", "https"}
-        and re.fullmatch(r"[^.@\s]+(?:\.[^.@\s]+)+", host) is not None
-    )
+        return None
+    is_web_link = parts.scheme.lower() in {"http", "https"} and re.fullmatch(r"[^.@\s]+(?:\.[^.@\s]+)+", host)
+    return text if is_web_link else None
 
 
-def _problem(number: int, line: str) -> str:
+def _describe_bad_line(number: int, line: str) -> str:
     shown = " ".join(line.split())
     shown = f"{shown[:79]}…" if len(shown) > 80 else shown
-    return (
-        f"Line {number}, “{shown}”, is no DOI, arXiv id or link: "
+    return _(
+        "Line %(number)d, “%(line)s”, is no DOI, arXiv id or link: "
         "write it like 10.1000/xyz123, arXiv:2306.04751 or https://example.org/paper."
-    )
+    ) % {"number": number, "line": shown}

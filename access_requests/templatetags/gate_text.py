@@ -19,21 +19,14 @@ def client_words(agent: str) -> str:
 
     It is the client's own claim and proves nothing. One that is not a list of products is given back as it is.
     """
-    products = _read_products(agent)
-    if products is None:
+    parts = [part for part in re.split(r"[; ]+", agent.strip()) if part]
+    named = [PRODUCT.fullmatch(part) for part in parts]
+    if not all(named):
         return agent
+    products = {found[1].lower(): found[2] for found in named if found}
     hub = products.pop("hf_hub", "")
     lines = [name for name in products if name in COMMAND_LINES]
     words = [f"{name} {products[name]}" for name in products if name not in SAY_NOTHING | COMMAND_LINES]
     if not hub:
         return ", ".join([f"{name} {products[name]}" for name in lines] + words)
     return ", ".join([f"{lines[0]} {hub} (huggingface_hub)" if lines else f"huggingface_hub {hub}", *words])
-
-
-def _read_products(agent: str) -> dict[str, str] | None:
-    """Return version by product; None where the text is not a list of products."""
-    parts = [part for part in re.split(r"[; ]+", agent.strip()) if part]
-    named = [PRODUCT.fullmatch(part) for part in parts]
-    if not all(named):
-        return None
-    return {found[1].lower(): found[2] for found in named if found}

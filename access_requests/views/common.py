@@ -8,12 +8,16 @@ from urllib.parse import quote
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from access_requests.access.catalogue import find_model, find_renamed, may_know_of
 from access_requests.models import GatedModel
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
+
+KEEP_IT = gettext_lazy("Keep it")
 
 
 class Renamed(Http404):
@@ -57,7 +61,7 @@ class Ending:
     follows: list[str]
     button: str
     back: str
-    keep: str = "Keep it"
+    keep: str | Promise = KEEP_IT
     instead: tuple[str, str] | None = None  # address and words of a gentler way
 
 

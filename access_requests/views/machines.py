@@ -12,6 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -32,8 +34,8 @@ class CodeForm(forms.Form):
 
     user_code = forms.CharField(
         max_length=40,
-        label="Code",
-        help_text="Eight letters, as shown in your terminal.",
+        label=gettext_lazy("Code"),
+        help_text=gettext_lazy("Eight letters, as shown in your terminal."),
         widget=forms.TextInput(
             attrs={
                 "autocomplete": "off",
@@ -50,8 +52,10 @@ class NameForm(forms.Form):
 
     name = forms.CharField(
         max_length=100,
-        label="Name of the machine",
-        help_text="Helps you to recognise it in your list and in the machine's own list of tokens.",
+        label=gettext_lazy("Name of the machine"),
+        help_text=gettext_lazy(
+            "Helps you to recognise it in your list and in the machine's own list of tokens."
+        ),
     )
 
 
@@ -71,27 +75,31 @@ def activate(request: HttpRequest) -> HttpResponse:
         return render(request, "access_requests/activate.html", {"form": form}, status=422)
     try:
         code = codes.find_waiting(
-            typed=form.cleaned_data["user_code"], user=signed_in(request), address=_address(request)
+            typed=form.cleaned_data["user_code"], user=signed_in(request), address=_client_address(request)
         )
-        return _decide(request, code) if request.method == "POST" else _ask(request, code)
+        return (
+            _approve_or_deny(request, code) if request.method == "POST" else _ask_for_decision(request, code)
+        )
     except RuleError as error:
         form.add_error("user_code" if error.field == "user_code" else None, error.sentence)
         return render(request, "access_requests/activate.html", {"form": form}, status=error.status)
 
 
-def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
+def _approve_or_deny(request: HttpRequest, code: DeviceCode) -> HttpResponse:
     if request.POST.get("decision") == "deny":
         codes.deny(code=code, user=signed_in(request))
         messages.success(
             request,
-            "Denied: the machine got no access. If you did not start this, you don't have to do anything else.",
+            _(
+                "Denied: the machine got no access. If you did not start this, you don't have to do anything else."
+            ),
         )
         return redirect("machines")
     if request.POST.get("decision") != "approve":
-        return _ask(request, code)
+        return _ask_for_decision(request, code)
     form = NameForm(request.POST)
     if not form.is_valid():
-        return _ask(request, code, form)
+        return _ask_for_decision(request, code, form)
     need_recent_sign_in(request)
     try:
         machine = codes.approve(code=code, user=signed_in(request), name=form.cleaned_data["name"])
@@ -99,16 +107,18 @@ def _decide(request: HttpRequest, code: DeviceCode) -> HttpResponse:
         if error.field != "name":
             raise
         form.add_error("name", error.sentence)
-        return _ask(request, code, form)
+        return _ask_for_decision(request, code, form)
     messages.success(
-        request, f"“{machine.name}” is signed in. Go back to your terminal; it continues by itself."
+        request,
+        _("“%(name)s” is signed in. Go back to your terminal; it continues by itself.")
+        % {"name": machine.name},
     )
     return redirect("machines")
 
 
-def _ask(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -> HttpResponse:
+def _ask_for_decision(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -> HttpResponse:
     """Who asks, as far as it can be known, and what a yes would give."""
-    own, everything = _address(request), request.user.is_superuser
+    own, everything = _client_address(request), request.user.is_superuser
     context: dict[str, Any] = {
         "code": code,
         "shown": codes.shown(code.user_code),
@@ -125,7 +135,7 @@ def _ask(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -
     return render(request, "access_requests/activate_ask.html", context, status=status)
 
 
-def _address(request: HttpRequest) -> str | None:
+def _client_address(request: HttpRequest) -> str | None:
     return getattr(request, "client_address", None)
 
 
@@ -155,25 +165,28 @@ def machine_sign_out(request: HttpRequest, pk: int) -> HttpResponse:
     if machine is None:
         raise Http404(f"You have no machine {pk}.")
     if request.method != "POST":
-        return ask_before(request, _sign_out(machine)) if machine.is_live() else redirect("machines")
+        if not machine.is_live():
+            return redirect("machines")
+        ending = Ending(
+            question=_("Sign “%(name)s” out?") % {"name": machine.name},
+            facts=[
+                (_("From"), machine.address or _("an unknown address")),
+                (_("Signed in"), f"{machine.signed_in_at:%Y-%m-%d %H:%M} UTC"),
+            ],
+            follows=[
+                _(
+                    "All its tokens end. Programs that use them are refused at once, and running downloads may be interrupted."
+                ),
+                _("Files downloaded there stay, and your own access does not change."),
+                _("To sign it in again, run hf auth login there and approve it here."),
+            ],
+            button=_("Sign it out"),
+            back=reverse("machines"),
+            keep=_("Keep it signed in"),
+        )
+        return ask_before(request, ending)
     sign_out(machine=machine, why="signed out on the page", actor=signed_in(request))
-    messages.success(request, f"“{machine.name}” is signed out. Its tokens no longer work.")
-    return redirect("machines")
-
-
-def _sign_out(machine: Machine) -> Ending:
-    return Ending(
-        question=f"Sign “{machine.name}” out?",
-        facts=[
-            ("From", machine.address or "an unknown address"),
-            ("Signed in", f"{machine.signed_in_at:%Y-%m-%d %H:%M} UTC"),
-        ],
-        follows=[
-            "All its tokens end. Programs that use them are refused at once, and running downloads may be interrupted.",
-            "Files downloaded there stay, and your own access does not change.",
-            "To sign it in again, run hf auth login there and approve it here.",
-        ],
-        button="Sign it out",
-        back=reverse("machines"),
-        keep="Keep it signed in",
+    messages.success(
+        request, _("“%(name)s” is signed out. Its tokens no longer work.") % {"name": machine.name}
     )
+    return redirect("machines")

@@ -95,30 +95,22 @@ def parameters(request: HttpRequest) -> Parameters:
         raise OAuthError("invalid_request", f"The request is longer than {LARGEST_BODY} bytes.", status=413)
     try:
         if request.content_type == "application/json":
-            found = _from_json(request.body)
+            read = read_json(request.body, largest=LARGEST_BODY)
+            if not isinstance(read, dict):
+                raise OAuthError("invalid_request", "The body is not a JSON object.")
+            found = {name: value for name, value in read.items() if isinstance(value, str)}
         else:
-            found = {name: _once(name, request.POST.getlist(name)) for name in request.POST}
+            for name, values in request.POST.lists():
+                if len(values) > 1:
+                    raise OAuthError("invalid_request", f"The parameter {name[:40]} is there twice.")
+            found = request.POST.dict()
+    except NotJson as error:
+        raise OAuthError("invalid_request", "The body is not JSON.") from error
     except (SuspiciousOperation, UnreadablePostError, MultiPartParserError, UnicodeError) as error:
         raise OAuthError("invalid_request", "The request cannot be read.") from error
     if not all(map(is_storable, found.values())):
         raise OAuthError("invalid_request", "A parameter holds a NUL character or half a surrogate pair.")
     return found
-
-
-def _from_json(body: bytes) -> Parameters:
-    try:
-        found = read_json(body, largest=LARGEST_BODY)
-    except NotJson as error:
-        raise OAuthError("invalid_request", "The body is not JSON.") from error
-    if not isinstance(found, dict):
-        raise OAuthError("invalid_request", "The body is not a JSON object.")
-    return {name: value for name, value in found.items() if isinstance(value, str)}
-
-
-def _once(name: str, values: list[str]) -> str:
-    if len(values) > 1:
-        raise OAuthError("invalid_request", f"The parameter {name[:40]} is there twice.")
-    return values[0]
 
 
 def needed(given: Parameters, name: str) -> str:
@@ -132,8 +124,8 @@ def needed(given: Parameters, name: str) -> str:
 def device(request: HttpRequest, given: Parameters) -> dict[str, Any]:
     """`POST /oauth/device`: two codes and where to take the short one."""
     begun = codes.begin_sign_in(
-        client_id=_printable(needed(given, "client_id"), 100),
-        client=_printable(request.headers.get("User-Agent", ""), 200),
+        client_id=_keep_printable(needed(given, "client_id"), 100),
+        client=_keep_printable(request.headers.get("User-Agent", ""), 200),
         address=getattr(request, "client_address", None),
     )
     page = settings.GATEHOUSE_URL + reverse("oauth_activate")
@@ -160,12 +152,12 @@ def token(request: HttpRequest, given: Parameters) -> dict[str, Any]:
 
 
 def _by_device_code(request: HttpRequest, given: Parameters) -> dict[str, Any]:
-    client_id = _printable(needed(given, "client_id"), 100)
-    return _pair(codes.fetch_tokens(device_code=needed(given, "device_code"), client_id=client_id))
+    client_id = _keep_printable(needed(given, "client_id"), 100)
+    return _pair_answer(codes.fetch_tokens(device_code=needed(given, "device_code"), client_id=client_id))
 
 
 def _by_refresh_token(request: HttpRequest, given: Parameters) -> dict[str, Any]:
-    return _pair(machines.refresh(secret=needed(given, "refresh_token")))
+    return _pair_answer(machines.refresh(secret=needed(given, "refresh_token")))
 
 
 def _by_identity(request: HttpRequest, given: Parameters) -> dict[str, Any]:
@@ -179,17 +171,17 @@ def _by_identity(request: HttpRequest, given: Parameters) -> dict[str, Any]:
         address=getattr(request, "client_address", None),
     )
     seconds = int(exchange.TOKEN_LIFE.total_seconds())
-    return _token(issued, seconds) | {"issued_token_type": ACCESS_TOKEN}
+    return _token_answer(issued, seconds) | {"issued_token_type": ACCESS_TOKEN}
 
 
 GRANTS = {DEVICE_GRANT: _by_device_code, "refresh_token": _by_refresh_token, EXCHANGE_GRANT: _by_identity}
 
 
-def _pair(pair: machines.Pair) -> dict[str, Any]:
-    return _token(pair.access, pair.expires_in) | {"refresh_token": pair.refresh_secret}
+def _pair_answer(pair: machines.Pair) -> dict[str, Any]:
+    return _token_answer(pair.access, pair.expires_in) | {"refresh_token": pair.refresh_secret}
 
 
-def _token(issued: Issued, seconds: int) -> dict[str, Any]:
+def _token_answer(issued: Issued, seconds: int) -> dict[str, Any]:
     return {"access_token": issued.secret, "token_type": "bearer", "expires_in": seconds}
 
 
@@ -218,5 +210,5 @@ def metadata(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _printable(text: str, longest: int) -> str:
+def _keep_printable(text: str, longest: int) -> str:
     return "".join(c for c in text if c.isprintable())[:longest]

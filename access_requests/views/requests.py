@@ -10,6 +10,8 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -32,8 +34,10 @@ from access_requests.services.requests.submit import (
 from access_requests.views.common import known_model, signed_in
 
 GET_AND_POST = ["GET", "HEAD", "POST"]
-FORM_CHANGED = "The owner changed the form while you filled it in. Your answers are kept: check them again."
-AGREE_HERE = "Tick this to agree to the licence. You cannot submit the request without it."
+FORM_CHANGED = gettext_lazy(
+    "The owner changed the form while you filled it in. Your answers are kept: check them again."
+)
+AGREE_HERE = gettext_lazy("Tick this to agree to the licence. You cannot submit the request without it.")
 
 
 @dataclass
@@ -76,16 +80,16 @@ def request_form(request: HttpRequest, namespace: str, name: str) -> HttpRespons
     """The form, filled in as far as the portal knows; looking at it starts nothing."""
     model = known_model(request, namespace, name)
     if request.method == "POST":
-        return _take(request, model)
+        return _take_posted(request, model)
     current = open_request(request.user, model)
     if current is None and live_grant(request.user, model):
         return redirect(f"{model.get_absolute_url()}/access")
     if model.form is None or not model.is_gated or (current and current.state in WAITING_STATES):
         return redirect(model)
-    return _show(request, _page(model, model.form, current, request.user))
+    return _show_page(request, _current_page(model, model.form, current, request.user))
 
 
-def _page(model: GatedModel, newest: FormVersion, current: AccessRequest | None, user: Any) -> Page:
+def _current_page(model: GatedModel, newest: FormVersion, current: AccessRequest | None, user: Any) -> Page:
     if current is None:
         version, answers = newest, prefilled_answers(model=model, applicant=user)
     elif current.state == RequestState.DRAFT and current.form_id != model.form_id:
@@ -93,20 +97,20 @@ def _page(model: GatedModel, newest: FormVersion, current: AccessRequest | None,
         answers = carried_answers(old=current.form, new=version, answers=current.answers)
     else:
         version, answers = current.form, current.answers
-    form = _form(version, initial=answers)
+    form = _form_of_version(version, initial=answers)
     return Page(model, current, version, form)
 
 
-def _form(version: FormVersion, **options: Any) -> RequestForm:
+def _form_of_version(version: FormVersion, **options: Any) -> RequestForm:
     gate = GateForm.from_json(version.schema)
     return build_request_form(gate, texts=gate_texts_of(version), **options)
 
 
-def _show(request: HttpRequest, page: Page, status: int = 200) -> HttpResponse:
+def _show_page(request: HttpRequest, page: Page, status: int = 200) -> HttpResponse:
     return render(request, "access_requests/request_form.html", page.context(), status=status)
 
 
-def _take(request: HttpRequest, model: GatedModel) -> HttpResponse:
+def _take_posted(request: HttpRequest, model: GatedModel) -> HttpResponse:
     """What was posted: kept as a draft, and handed in if that was asked for."""
     try:
         current = start_request(model=model, applicant=signed_in(request))
@@ -116,85 +120,83 @@ def _take(request: HttpRequest, model: GatedModel) -> HttpResponse:
     if current.state in WAITING_STATES:  # sent twice
         return redirect(model)
     if request.POST.get("form") != str(current.form_id):
-        return _form_changed(request, model, current)
+        return _show_changed_form(request, model, current)
     if request.POST.get("action") == "submit":
-        return _submit(request, model, current)
-    return _save(request, model, current)
-
-
-def _save(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
-    form = _form(current.form, data=request.POST, draft=True)
+        return _submit_answers(request, model, current)
+    form = _form_of_version(current.form, data=request.POST, draft=True)
     page = Page(model, current, current.form, form, agreed="agree" in request.POST)
     try:
         save_draft(request=current, applicant=signed_in(request), answers=form.cleaned_answers())
     except RuleError as error:
-        return _refused(request, current, page, error)
+        return _show_refusal(request, current, page, error)
     if form.errors:
-        return _show(request, page, status=422)
-    messages.success(request, "Your draft is saved. No one reads it before you submit it.")
+        return _show_page(request, page, status=422)
+    messages.success(request, _("Your draft is saved. No one reads it before you submit it."))
     return redirect("request_form", model.namespace, model.name)
 
 
-def _submit(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
-    form = _form(current.form, data=request.POST)
+def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
+    form = _form_of_version(current.form, data=request.POST)
     gate = form.gate
     page = Page(model, current, current.form, form, agreed="agree" in request.POST)
     if not form.is_valid():
-        _keep(request, current)
-        return _show(request, page, status=422)
+        _keep_as_draft(request, current)
+        return _show_page(request, page, status=422)
     try:
         submit_request(
             request=current,
             applicant=signed_in(request),
             answers=form.cleaned_answers(),
-            licences_shown=_numbers(request.POST.getlist("licence")),
+            licences_shown=_read_numbers(request.POST.getlist("licence")),
             agreed=page.agreed or bool(gate.fields_for("licence")),
             address=request.client_address,  # type: ignore[attr-defined]
         )
     except RuleError as error:
-        return _refused(request, current, page, error)
+        return _show_refusal(request, current, page, error)
     messages.success(
-        request, "Your request is submitted. This page shows how far it is, and you get emails about it."
+        request, _("Your request is submitted. This page shows how far it is, and you get emails about it.")
     )
     return redirect(model)
 
 
-def _refused(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
+def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
     """Beside its field, or above the form; on the model's page when another tab or a reviewer was faster."""
     current.refresh_from_db()
     if current.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
         if current.state not in WAITING_STATES:
             messages.warning(request, error.sentence)
         return redirect(page.model)
-    _keep(request, current)
+    _keep_as_draft(request, current)
     if error.field in page.form.fields:
         page.form.add_error(error.field, error.sentence)
     page.problem = error
-    return _show(request, page, status=error.status)
+    return _show_page(request, page, status=error.status)
 
 
-def _keep(request: HttpRequest, current: AccessRequest) -> None:
+def _keep_as_draft(request: HttpRequest, current: AccessRequest) -> None:
     """What was typed becomes the draft, unless the request was handed in from another tab meanwhile."""
-    typed = _form(current.form, data=request.POST, draft=True)
+    typed = _form_of_version(current.form, data=request.POST, draft=True)
     with suppress(RuleError):
         save_draft(request=current, applicant=signed_in(request), answers=typed.cleaned_answers())
 
 
-def _form_changed(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
+def _show_changed_form(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
     """The person answered another version than the one that stands: carry the answers over and ask to look again."""
-    shown = FormVersion.objects.filter(model=model, pk__in=_numbers([request.POST.get("form", "")])).first()
+    shown = FormVersion.objects.filter(
+        model=model, pk__in=_read_numbers([request.POST.get("form", "")])
+    ).first()
     if shown is not None:
-        posted = _form(shown, data=request.POST, draft=True)
+        posted = _form_of_version(shown, data=request.POST, draft=True)
         answers = carried_answers(old=shown, new=current.form, answers=posted.cleaned_answers())
         current = save_draft(
             request=current, applicant=signed_in(request), answers={**current.answers, **answers}
         )
-    page = _page(model, model.form or current.form, current, request.user)
-    page.problem = RuleError(FORM_CHANGED)
-    return _show(request, page, status=409)
+    page = _current_page(model, model.form or current.form, current, request.user)
+    page.problem = RuleError(str(FORM_CHANGED))
+    return _show_page(request, page, status=409)
 
 
-def _numbers(texts: list[str]) -> list[int]:
+def _read_numbers(texts: list[str]) -> list[int]:
     return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
 
 
@@ -206,7 +208,7 @@ def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     model = known_model(request, namespace, name)
     current = open_request(request.user, model)
     if current is None:
-        messages.info(request, "You have no open request here, so there is nothing to withdraw.")
+        messages.info(request, _("You have no open request here, so there is nothing to withdraw."))
         return redirect(model)
     if request.method != "POST":
         return render(request, "access_requests/withdraw.html", {"model": model, "access_request": current})
@@ -216,7 +218,9 @@ def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         messages.warning(request, error.sentence)
     else:
         messages.success(
-            request, f"Request #{current.pk} is withdrawn. Your answers are kept for the next one."
+            request,
+            _("Request #%(number)d is withdrawn. Your answers are kept for the next one.")
+            % {"number": current.pk},
         )
     return redirect(model)
 
@@ -244,6 +248,7 @@ def appeal(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         context |= {"words": words, "problem": error.sentence}
         return render(request, "access_requests/appeal.html", context, status=error.status)
     messages.success(
-        request, "Your appeal is submitted. Your request is read again, by another reviewer if there is one."
+        request,
+        _("Your appeal is submitted. Your request is read again, by another reviewer if there is one."),
     )
     return redirect(model)

@@ -12,6 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -26,30 +28,38 @@ from access_requests.views.recent import need_recent_sign_in
 class TrustForm(forms.Form):
     """A repository and the conditions under which its jobs are believed."""
 
-    issuer = forms.ChoiceField(label="CI service")
-    repository = forms.CharField(max_length=255, help_text="OWNER/NAME, as the CI service names it.")
+    issuer = forms.ChoiceField(label=gettext_lazy("CI service"))
+    repository = forms.CharField(
+        max_length=255,
+        help_text=gettext_lazy("OWNER/NAME, as the CI service names it."),
+        label=gettext_lazy("Repository"),
+    )
     model = forms.ModelChoiceField(
         GatedModel.objects.none(),
         required=False,
-        empty_label="every model that I may read",
-        help_text="What a job can read. Choose as little as possible.",
+        empty_label=gettext_lazy("every model that I may read"),
+        help_text=gettext_lazy("What a job can read. Choose as little as possible."),
+        label=gettext_lazy("Model"),
     )
     ref = forms.CharField(
         max_length=255,
         required=False,
-        label="Branch or tag",
-        help_text="The full name, such as refs/heads/main. Empty: any, including pull requests of the repository.",
+        label=gettext_lazy("Branch or tag"),
+        help_text=gettext_lazy(
+            "The full name, such as refs/heads/main. Empty: any, including pull requests of the repository."
+        ),
     )
     environment = forms.CharField(
         max_length=255,
         required=False,
-        help_text="The job's environment, such as production. Empty: any, or none.",
+        help_text=gettext_lazy("The job's environment, such as production. Empty: any, or none."),
+        label=gettext_lazy("Environment"),
     )
     workflow = forms.CharField(
         max_length=255,
         required=False,
-        label="Workflow file",
-        help_text="Such as .github/workflows/evaluate.yml. Empty: any.",
+        label=gettext_lazy("Workflow file"),
+        help_text=gettext_lazy("Such as .github/workflows/evaluate.yml. Empty: any."),
     )
 
     def __init__(self, user: Any, data: Any = None) -> None:
@@ -86,13 +96,16 @@ def trusted(request: HttpRequest) -> HttpResponse:
                 status = error.status
             else:
                 messages.success(
-                    request, f"{made.repository} is now trusted. Its jobs can read in your name."
+                    request,
+                    _("%(repository)s is now trusted. Its jobs can read in your name.")
+                    % {"repository": made.repository},
                 )
                 return redirect("trusted")
     names = issuers()
     rows = list(trusted_by(signed_in(request)))
     for row in rows:
-        row.service = names.get(row.issuer, f"{row.issuer} (no longer allowed by this portal)")  # type: ignore[attr-defined]
+        no_longer = _("%(issuer)s (no longer allowed by this portal)") % {"issuer": row.issuer}
+        row.service = names.get(row.issuer, no_longer)  # type: ignore[attr-defined]
     context = {"form": form, "rows": rows, "address": settings.GATEHOUSE_URL, "services": names}
     return render(request, "access_requests/trusted.html", context, status=status)
 
@@ -106,26 +119,33 @@ def trusted_remove(request: HttpRequest, pk: int) -> HttpResponse:
     if row is None:
         raise Http404(f"You trust no repository {pk}.")
     if request.method != "POST":
-        return redirect("trusted") if row.removed_at else ask_before(request, _removal(row))
+        if row.removed_at:
+            return redirect("trusted")
+        ending = Ending(
+            question=_("Stop trusting %(repository)s?") % {"repository": row.repository},
+            facts=[
+                (_("Reads"), row.model.repo_id if row.model else _("every model that you may read")),
+                (_("Branch or tag"), row.ref),
+                (_("Environment"), row.environment),
+                (_("Workflow file"), row.workflow),
+            ],
+            follows=[
+                _("Its jobs get no more tokens, and running jobs are refused at once."),
+                _(
+                    "Your own access does not change. You can trust it again, with the same or other conditions."
+                ),
+            ],
+            button=_("Remove it"),
+            back=reverse("trusted"),
+        )
+        return ask_before(request, ending)
     ended = remove_trusted(trusted=row, user=signed_in(request))
-    tokens = f", and {ended} of its tokens ended" if ended else ""
-    messages.success(request, f"{row.repository} is not trusted any more{tokens}.")
+    done = _("%(repository)s is not trusted any more.")
+    if ended:
+        done = ngettext(
+            "%(repository)s is not trusted any more, and %(count)d of its tokens ended.",
+            "%(repository)s is not trusted any more, and %(count)d of its tokens ended.",
+            ended,
+        )
+    messages.success(request, done % {"repository": row.repository, "count": ended})
     return redirect("trusted")
-
-
-def _removal(row: TrustedRepository) -> Ending:
-    return Ending(
-        question=f"Stop trusting {row.repository}?",
-        facts=[
-            ("Reads", row.model.repo_id if row.model else "every model that you may read"),
-            ("Branch or tag", row.ref),
-            ("Environment", row.environment),
-            ("Workflow file", row.workflow),
-        ],
-        follows=[
-            "Its jobs get no more tokens, and running jobs are refused at once.",
-            "Your own access does not change. You can trust it again, with the same or other conditions.",
-        ],
-        button="Remove it",
-        back=reverse("trusted"),
-    )

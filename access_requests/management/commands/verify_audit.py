@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from access_requests.management.operator import Answer, OperatorCommand, moment
-from access_requests.services.event_log.verify import LogReport, verify_log
+from access_requests.services.event_log.verify import verify_log
 
 
 class Command(OperatorCommand):
@@ -31,17 +31,13 @@ class Command(OperatorCommand):
             "last_anchor": moment(report.last_anchor) if report.last_anchor else None,
             "problems": report.problems,
         }
-        return Answer(data, _text(report), ok=report.ok)
-
-
-def _text(report: LogReport) -> str:
-    if not report.ok:
-        return "\n".join(report.problems)
-    number, hash = report.head
-    if report.last_anchor is None:
-        anchored = "No anchor has been due yet."
-    else:
-        count = f"{report.anchors} anchor{' fits' if report.anchors == 1 else 's fit'}"
-        anchored = f"{count} it, the last of {moment(report.last_anchor)}."
-    erased = f" {report.erased} texts were erased." if report.erased else ""
-    return f"The chain of {report.events} events is whole and ends at {number}:{hash}. {anchored}{erased}"
+        if not report.ok:
+            return Answer(data, "\n".join(report.problems), ok=False)
+        if report.last_anchor is None:
+            anchored = "No anchor has been due yet."
+        else:
+            count = f"{report.anchors} anchor{' fits' if report.anchors == 1 else 's fit'}"
+            anchored = f"{count} it, the last of {moment(report.last_anchor)}."
+        erased = f" {report.erased} texts were erased." if report.erased else ""
+        whole = f"The chain of {report.events} events is whole and ends at {number}:{hash}."
+        return Answer(data, f"{whole} {anchored}{erased}")

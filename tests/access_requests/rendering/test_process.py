@@ -59,7 +59,7 @@ def test_child_has_nothing_of_the_environment() -> None:
     """What the child sees is what `render_all` gives: nothing; it can write to no file and starts with its limits."""
     look = CHILD.replace(
         "main()",
-        "child._limit(5); import json, os, resource; "
+        "child._set_limits(5); import json, os, resource; "
         "print(json.dumps([dict(os.environ), resource.getrlimit(resource.RLIMIT_CPU), "
         "resource.getrlimit(resource.RLIMIT_FSIZE)]))",
     ).replace("access_requests.rendering.child import main", "access_requests.rendering import child")
