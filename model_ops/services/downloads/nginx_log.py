@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from django.conf import settings
 from django.db import transaction
@@ -110,7 +110,7 @@ def _identify_content(opened: IO[bytes]) -> str:
 
 
 def _read_file(file: Path, path: Path) -> int:
-    """Read a file to its end, with a transaction for each chunk."""
+    """Read a file to its end and write the ends into their rows, with a transaction for each chunk."""
     ended = 0
     with file.open("rb") as opened:
         while True:
@@ -121,7 +121,15 @@ def _read_file(file: Path, path: Path) -> int:
                 content = _next_lines(opened, position)
                 if not content:
                     return ended
-                ended += _join_ends(list(_readable_ends(content)))
+                ends = list(_readable_ends(content))
+                waiting = [end for end in ends if not _end_row(end)]
+                # Keep those whose rows do not exist yet. A row may appear between the two queries: its existence proves
+                # nothing, but its end does.
+                there = Download.objects.filter(request_id__in=[end.request_id for end in waiting])
+                closed = set(there.exclude(state__in=ENDED_BY_NGINX).values_list("request_id", flat=True))
+                missing = [UnjoinedEnd(**vars(end)) for end in waiting if end.request_id not in closed]
+                UnjoinedEnd.objects.bulk_create(missing, ignore_conflicts=True)
+                ended += len(ends) - len(waiting)
                 position.save()
 
 
@@ -142,43 +150,26 @@ def _readable_ends(content: bytes) -> Iterator[End]:
     for line in content.splitlines():
         try:
             read = json.loads(line)
-            found = _read_end(read)
+            request_id = read["id"]
+            if request_id in {"", "-"}:
+                continue  # it is about something else than a download
+            end = End(
+                request_id,
+                int(read["status"]),
+                int(read["bytes"]),
+                float(read["seconds"]),
+                read["complete"] == "OK",
+            )
+            usable = isinstance(request_id, str) and len(request_id) <= 64 and request_id.isprintable()
         except UNREADABLE:
             garbage += 1
             continue
-        if found:
-            yield found
+        if usable and 0 <= end.status < 1000 and 0 <= end.bytes_sent < LARGEST and 0 <= end.seconds < LARGEST:
+            yield end
+        else:
+            garbage += 1
     if garbage:
         log.warning("%d lines of nginx's log cannot be read and were left out.", garbage)
-
-
-def _read_end(read: dict[str, Any]) -> End | None:
-    """Return the end of a download, or None if the line is about something else."""
-    request_id = read["id"]
-    if request_id in {"", "-"}:
-        return None
-    end = End(
-        request_id, int(read["status"]), int(read["bytes"]), float(read["seconds"]), read["complete"] == "OK"
-    )
-    usable = isinstance(request_id, str) and len(request_id) <= 64 and request_id.isprintable()
-    if not (
-        usable and 0 <= end.status < 1000 and 0 <= end.bytes_sent < LARGEST and 0 <= end.seconds < LARGEST
-    ):
-        raise ValueError("no end of a download")
-    return end
-
-
-def _join_ends(ends: list[End]) -> int:
-    """Write the ends into their rows; keep those whose rows do not exist yet.
-
-    A row may appear between the two queries: its existence proves nothing, but its end does.
-    """
-    waiting = [end for end in ends if not _end_row(end)]
-    there = Download.objects.filter(request_id__in=[end.request_id for end in waiting])
-    closed = set(there.exclude(state__in=ENDED_BY_NGINX).values_list("request_id", flat=True))
-    missing = [UnjoinedEnd(**vars(end)) for end in waiting if end.request_id not in closed]
-    UnjoinedEnd.objects.bulk_create(missing, ignore_conflicts=True)
-    return len(ends) - len(waiting)
 
 
 def _end_row(end: End) -> bool:

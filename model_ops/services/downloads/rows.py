@@ -66,7 +66,16 @@ def move(journals: Path) -> int:
                     process
                 )  # an end must not be written before the begin that another process is moving
     for alive in journals.glob("*.alive"):
-        _close_dead_process(alive)
+        process = alive.name.removesuffix(".alive")
+        with _left_alone(alive) as opened:
+            if opened is None or any(name == process for name, _ in _find_segments(journals)):
+                continue
+            # The process has died and all its lines are in rows: what it was sending was cut off.
+            running = Download.objects.filter(journal=process, state=DownloadState.RUNNING)
+            cut = running.update(state=DownloadState.CUT, journal="")
+            alive.unlink()
+            if cut:
+                log.warning("%d downloads were cut off: the process that sent them has died.", cut)
     return moved
 
 
@@ -209,20 +218,6 @@ def end_row(request_id: str, *, bytes_sent: int, seconds: float) -> bool:
             state=Case(whole, default=Value(DownloadState.PARTIAL)),
         )
     )
-
-
-def _close_dead_process(alive: Path) -> None:
-    """Mark the open bodies of a dead process as cut, once all its lines are in rows."""
-    process = alive.name.removesuffix(".alive")
-    with _left_alone(alive) as opened:
-        if opened is None or any(name == process for name, _ in _find_segments(alive.parent)):
-            return
-        cut = Download.objects.filter(journal=process, state=DownloadState.RUNNING).update(
-            state=DownloadState.CUT, journal=""
-        )
-        alive.unlink()
-        if cut:
-            log.warning("%d downloads were cut off: the process that sent them has died.", cut)
 
 
 def _keep_refused(journals: Path, line: Line | str, why: str) -> None:
