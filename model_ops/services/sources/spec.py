@@ -262,7 +262,12 @@ def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:
             _("The folder %(folder)s holds a file with an unusable name, %(name)r: rename it.")
             % {"folder": folder, "name": name[:100]}
         )
-    leads_out = path.is_symlink() and not _leads_inside(folder, path)
+    leads_out = False
+    if path.is_symlink():
+        try:
+            leads_out = not _is_inside(folder, path.resolve())
+        except (OSError, RuntimeError):  # the link leads in a circle
+            leads_out = True
     if bound and leads_out:  # reveal nothing about the target, not even whether it exists
         raise Invalid(
             _("%(path)s is a link out of the model's folder: put the file in its place.") % {"path": path}
@@ -281,16 +286,8 @@ def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:
         )
 
 
-def _leads_inside(folder: Path, path: Path) -> bool:
-    """Return whether a link leads below the folder, or into the store of a Hub cache, `../../blobs` of a snapshot."""
-    try:
-        target = path.resolve()
-    except (OSError, RuntimeError):  # the link leads in a circle
-        return False
-    return _is_inside(folder, target)
-
-
 def _is_inside(folder: Path, target: Path) -> bool:
+    """Return whether a file is below the folder, or in the store of a Hub cache, `../../blobs` of a snapshot."""
     repository = folder.parent.parent
     cached = folder.parent.name == "snapshots" and target.is_relative_to(repository / "blobs")
     return cached or target.is_relative_to(folder)
