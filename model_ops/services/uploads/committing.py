@@ -183,7 +183,10 @@ def _apply_operations(
                 [f"{GITATTRIBUTES} is written by the portal and was left as it is."] if attributes else []
             )
         elif isinstance(one, Deleted):
-            _delete_path(files, one)
+            path = one.path.rstrip("/")
+            gone = files.delete_folder(path) if one.is_folder else files.pop(path, None)
+            if not gone:
+                raise NoFile(f"{ABSENT}: {one.path[:300]}")
         else:
             files[check_path(one.path)] = contents.of(one, files)
     if CARD in before and CARD not in files:
@@ -193,16 +196,6 @@ def _apply_operations(
     if attributes:
         files[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(files.values()))
     return dict(files), notes
-
-
-def _delete_path(files: Files, one: Deleted) -> None:
-    path = one.path.rstrip("/")
-    if one.is_folder:
-        is_gone = files.delete_folder(path) > 0
-    else:
-        is_gone = files.pop(path, None) is not None
-    if not is_gone:
-        raise NoFile(f"{ABSENT}: {one.path[:300]}")
 
 
 def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool) -> ReadCard | None:
