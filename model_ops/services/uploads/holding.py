@@ -66,10 +66,20 @@ class Difference:
 
 def difference(revision: Revision) -> Difference:
     """Return the difference from the branch's present head."""
-    ref = Ref.objects.filter(model=revision.model, name=revision.branch).select_related("revision").first()
+    model = revision.model
+    ref = Ref.objects.filter(model=model, name=revision.branch).select_related("revision").first()
     old = _files_by_path(ref.revision) if ref else {}
     new = _files_by_path(revision)
-    card, form, problem = _card_difference(revision, new)
+    card = form = problem = ""
+    if revision.branch == MAIN and CARD in new:
+        try:
+            text = card_text(model, new[CARD])
+            asked = _form_questions(text)
+        except (Invalid, CardRefused) as error:
+            problem = str(error)
+        else:
+            card = _unified_diff(model.card, text)
+            form = _unified_diff(_form_questions(model.card), asked)
     return Difference(
         added=[file for path, file in new.items() if path not in old],
         changed=[file for path, file in new.items() if path in old and old[path].sha256 != file.sha256],
@@ -77,7 +87,7 @@ def difference(revision: Revision) -> Difference:
         card=card,
         form=form,
         card_problem=problem,
-        licences=_licence_names(revision.model, new) if revision.branch == MAIN else [],
+        licences=_licence_names(model, new) if revision.branch == MAIN else [],
         outrun=_why_outdated(revision, _held_line(revision)[-1].parent, ref.revision if ref else None),
     )
 
@@ -86,28 +96,22 @@ def _files_by_path(revision: Revision) -> dict[str, StoredFile]:
     return {file.path: file for file in revision_files(revision)}
 
 
-def _card_difference(revision: Revision, files: dict[str, StoredFile]) -> tuple[str, str, str]:
-    model = revision.model
-    if revision.branch != MAIN or CARD not in files:
-        return "", "", ""
-    try:
-        text = card_text(model, files[CARD])
-        form = _form_questions(text)
-    except (Invalid, CardRefused) as error:
-        return "", "", str(error)
-    return _unified_diff(model.card, text), _unified_diff(_form_questions(model.card), form), ""
-
-
 def _form_questions(card: str) -> str:
     """Return a line for each thing that an applicant sees or answers."""
     form = read_card(card).form
-    asked = [f"{field.label}: {field.type}{'' if field.required else ' (optional)'}" for field in form.fields]
+    optional = _("%(label)s: %(type)s (optional)")
+    asked = [
+        f"{field.label}: {field.type}"
+        if field.required
+        else optional % {"label": field.label, "type": field.type}
+        for field in form.fields
+    ]
     return "\n".join([form.heading, form.description, form.prompt, *asked, form.button])
 
 
 def _unified_diff(old: str, new: str) -> str:
     lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), "published", "uploaded", lineterm="", n=2
+        old.splitlines(), new.splitlines(), _("published"), _("uploaded"), lineterm="", n=2
     )
     return "\n".join(list(lines)[:LONGEST_DIFFERENCE])
 
