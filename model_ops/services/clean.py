@@ -46,7 +46,13 @@ def clean_weights(*, dry_run: bool = False) -> list[Unused]:
     root = Path(settings.WEIGHTS_ROOT)
     aside = root / ASIDE
     with recorded():
-        _let_nothing_start()
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '20s'")
+            lock_store()
+            cursor.execute(f"LOCK TABLE {Recovery._meta.db_table} IN SHARE MODE")  # no recovery starts now
+        running = Recovery.objects.filter(state=RecoveryState.RUNNING).order_by("pk").first()
+        if running:
+            raise Conflict(f"Recovery {running.pk} is running: clean up when no recovery is running.")
         found = [*_unused_blobs(root), *_unused_sources(root)]
         if dry_run:
             return found
@@ -61,16 +67,6 @@ def clean_weights(*, dry_run: bool = False) -> list[Unused]:
             append_event(kind="weights.cleaned", by="operator", data=data)
     shutil.rmtree(aside, ignore_errors=True)
     return found
-
-
-def _let_nothing_start() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL lock_timeout = '20s'")
-        lock_store()
-        cursor.execute(f"LOCK TABLE {Recovery._meta.db_table} IN SHARE MODE")
-    running = Recovery.objects.filter(state=RecoveryState.RUNNING).order_by("pk").first()
-    if running:
-        raise Conflict(f"Recovery {running.pk} is running: clean up when no recovery is running.")
 
 
 def _unused_blobs(root: Path) -> Iterator[Unused]:
@@ -97,7 +93,8 @@ def _unused_sources(root: Path) -> Iterator[Unused]:
     for path in sorted([*fetched, *uploads.glob("*")]):
         plain = path.with_name(path.name.removesuffix(".partial"))
         if path.is_dir() and plain not in needed and _is_old(path) and not _is_fetched_now(plain):
-            yield Unused(path, _size(path))
+            files = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+            yield Unused(path, sum(file.stat().st_size for file in files))
 
 
 def _is_old(path: Path) -> bool:
@@ -118,7 +115,3 @@ def _is_fetched_now(folder: Path) -> bool:
     finally:
         os.close(opened)
     return False
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
@@ -50,30 +50,31 @@ def import_card(*, text: str, in_admin: bool = False) -> Imported:
 
     from model_ops.remote_hub import limits
 
-    spec = _parse(text.strip(), in_admin=in_admin)
+    text = text.strip()
+    if not text.startswith(("hf:", "hf+")):
+        raise Invalid(f"A card cannot be imported from {text!r}: write hf:REPO_ID or hf:REPO_ID@REVISION.")
+    spec = parse_hub(text if "@" in text else f"{text}@main", in_admin=in_admin)
     only_there = limits.limited_to(spec.endpoint, settings.GATEHOUSE_HUB_REDIRECTS)
     try:
         with only_there, tempfile.TemporaryDirectory(prefix="card-") as folder:
             api = HfApi(endpoint=spec.endpoint, token=hub_token(spec.endpoint))
             info = api.model_info(spec.repo_id, revision=spec.revision, files_metadata=True, timeout=20)
             sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-            wanted = _wanted(spec, sizes)
+            wanted = _files_to_fetch(spec, sizes)
             for path in wanted:
                 api.hf_hub_download(spec.repo_id, path, revision=info.sha, local_dir=folder)
-            return _read(spec, info, Path(folder), wanted)
+            card_file = Path(folder) / CARD
+            card = licence_files.read_text(card_file, "card")
+            found = licence_files.licences_beside(card_file) if len(wanted) > 1 else []
+            gate = GATES.get(info.gated, "") if isinstance(info.gated, str) else ""
     except Invalid:
         raise
     except Exception as error:
         raise Invalid(refusal(spec, error)) from error
+    return Imported(f"{spec.prefix}{spec.repo_id}@{info.sha}", card, found, gate)
 
 
-def _parse(text: str, *, in_admin: bool) -> HubSpec:
-    if not text.startswith(("hf:", "hf+")):
-        raise Invalid(f"A card cannot be imported from {text!r}: write hf:REPO_ID or hf:REPO_ID@REVISION.")
-    return parse_hub(text if "@" in text else f"{text}@main", in_admin=in_admin)
-
-
-def _wanted(spec: HubSpec, sizes: dict[str, int]) -> list[str]:
+def _files_to_fetch(spec: HubSpec, sizes: dict[str, int]) -> list[str]:
     """Return the card and the files in the root that are named like a licence."""
     name = f"{spec.repo_id} at {spec.endpoint}"
     if CARD not in sizes:
@@ -85,13 +86,6 @@ def _wanted(spec: HubSpec, sizes: dict[str, int]) -> list[str]:
         if sizes[path] > licence_files.LARGEST:
             raise Invalid(f"{path} of {name} is larger than {licence_files.LARGEST:,} bytes: it is no text.")
     return [CARD, *texts]
-
-
-def _read(spec: HubSpec, info: Any, folder: Path, wanted: Sequence[str]) -> Imported:
-    card = licence_files.read_text(folder / CARD, "card")
-    found = licence_files.licences_beside(folder / CARD) if len(wanted) > 1 else []
-    gate = GATES.get(info.gated, "") if isinstance(info.gated, str) else ""
-    return Imported(f"{spec.prefix}{spec.repo_id}@{info.sha}", card, found, gate)
 
 
 def differences(*, model: GatedModel, imported: Imported, texts: Sequence[LicenceText]) -> list[str]:

@@ -68,7 +68,9 @@ class Running:
             self._bodies[body] = place
             if not body.right.open and not self._watching:
                 self._watching = True
-                threading.Thread(target=self._watch, name="rights-of-running-downloads", daemon=True).start()
+                threading.Thread(
+                    target=self._watch_bodies, name="rights-of-running-downloads", daemon=True
+                ).start()
         return Room.FREE
 
     def leave(self, body: Sending) -> None:
@@ -78,7 +80,7 @@ class Running:
         if place is not None:
             self._places.give_back(place)
 
-    def _watch(self) -> None:
+    def _watch_bodies(self) -> None:
         """Check the bodies until there are none left."""
         while True:
             time.sleep(LOOK_EVERY)
@@ -108,13 +110,11 @@ def without_right(bodies: Iterable[Sending]) -> list[Sending]:
 def still_holds(right: Right) -> bool:
     """Return whether a new request with the same token would be allowed now; an ended token names no one."""
     model = GatedModel.objects.filter(pk=right.model_id).first()
-    token = _live_token(right.token_id) if right.token_id is not None else None
+    token = None
+    if right.token_id is not None:
+        tokens = live_tokens(AccessToken.objects.filter(pk=right.token_id, user__is_active=True))
+        token = tokens.select_related("grant__model", "grant__request", "user").first()
     return model is not None and access_of(token.user if token else None, model, token=token).allowed
-
-
-def _live_token(token_id: int) -> AccessToken | None:
-    tokens = live_tokens(AccessToken.objects.filter(pk=token_id, user__is_active=True))
-    return tokens.select_related("grant__model", "grant__request", "user").first()
 
 
 running = Running()

@@ -64,7 +64,7 @@ def begin(entry: Begun) -> None:
     """Log a body before its first byte. Raises `NotLogged` if that isn't possible."""
     facts = vars(entry) | {"started_at": entry.started_at.isoformat(), "client": entry.client[:200]}
     try:
-        _journal().append({"begin": facts})
+        _current_journal().append({"begin": facts})
     except OSError as error:
         log.error("The download log cannot be written, so %s is refused: %s", entry.path, error)  # noqa: TRY400
         raise NotLogged(entry.path) from error
@@ -73,7 +73,7 @@ def begin(entry: Begun) -> None:
 def end(request_id: str, *, bytes_sent: int, seconds: float) -> None:
     """Log that a body has ended. Never raises: a line that could not be written is retried until it can."""
     facts = {"request_id": request_id, "bytes_sent": bytes_sent, "seconds": round(seconds, 3)}
-    _journal().owe({"end": facts}, close=not _background)
+    _current_journal().owe({"end": facts}, close=not _background)
 
 
 def ingest() -> int:
@@ -88,7 +88,7 @@ def move_in_background() -> None:
     global _background
     _background = True
     try:
-        _journal().start()
+        _current_journal().start()
     except OSError as error:  # pages keep working; each download tries again, and is refused while it fails
         log.error("The download log cannot be written: %s", error)  # noqa: TRY400
 
@@ -115,7 +115,7 @@ class Journal:
         """Append one line, completely or not at all."""
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            self._append(data)
+            self._append_line(data)
         self._written.set()
 
     def owe(self, line: dict[str, object], *, close: bool = False) -> None:
@@ -130,14 +130,14 @@ class Journal:
         with self._lock:
             try:
                 while self._owed:
-                    self._append(json.dumps(self._owed[0], separators=(",", ":")).encode() + b"\n")
+                    self._append_line(json.dumps(self._owed[0], separators=(",", ":")).encode() + b"\n")
                     self._owed.pop(0)
             except OSError as error:
                 log.error("The end of %d downloads cannot be written yet: %s", len(self._owed), error)  # noqa: TRY400
             if close:
-                self._close()
+                self._close_segment()
 
-    def _append(self, data: bytes) -> None:
+    def _append_line(self, data: bytes) -> None:
         if self._segment < 0:
             self._number += 1
             self._segment = open_locked(self.folder / f"{self.name}.{self._number}.jsonl")
@@ -150,9 +150,9 @@ class Journal:
             raise
         self._size += len(data)
         if self._size >= SEGMENT:
-            self._close()
+            self._close_segment()
 
-    def _close(self) -> None:
+    def _close_segment(self) -> None:
         if self._segment >= 0:
             os.close(self._segment)
             self._segment = -1
@@ -205,7 +205,7 @@ _background = False
 _making = threading.Lock()
 
 
-def _journal() -> Journal:
+def _current_journal() -> Journal:
     global _current
     if _current is None or not _current.is_ours():
         with _making:

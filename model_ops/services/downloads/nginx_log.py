@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from django.conf import settings
 from django.db import transaction
@@ -58,17 +58,25 @@ def read_new() -> int:
 
 
 def read_log(path: Path) -> int:
-    """Read new lines in the log and its rotated files; return how many bodies ended."""
-    ended = _join_late()
-    chain = _chain(path)
-    for file in chain:
+    """Read new lines in the log and its rotated files; return how many bodies ended.
+
+    Ends that came before their rows are joined first.
+    """
+    ended = 0
+    row_is_there = Download.objects.filter(request_id=OuterRef("request_id"), state__in=ENDED_BY_NGINX)
+    for row in UnjoinedEnd.objects.filter(Exists(row_is_there)).order_by("pk")[:MOST]:
+        with transaction.atomic():
+            ended += _end_row(End(row.request_id, row.status, row.bytes_sent, row.seconds, row.complete))
+            row.delete()
+    files = _unread_files(path)
+    for file in files:
         ended += _read_file(file, path)
-        if file != chain[-1] and time.time() - file.stat().st_mtime < SETTLED:
+        if file != files[-1] and time.time() - file.stat().st_mtime < SETTLED:
             break  # nginx may still be writing to it
     return ended
 
 
-def _chain(path: Path) -> list[Path]:
+def _unread_files(path: Path) -> list[Path]:
     """Return the file that was read last, under its present name, and the files after it, oldest first."""
     position = LogPosition.objects.filter(path=str(path)).first()
     files: list[tuple[float, Path]] = []
@@ -82,8 +90,11 @@ def _chain(path: Path) -> list[Path]:
     if position is None:
         return ordered[-1:] if ordered[-1:] == [path] else []
     for place, file in enumerate(ordered):
-        if _is_at(position, file):
-            return ordered[place:]
+        with file.open("rb") as opened:
+            stat = os.fstat(opened.fileno())
+            is_same = stat.st_ino == position.inode and stat.st_size >= position.offset
+            if is_same and _identify_content(opened) in {position.head, ""}:
+                return ordered[place:]
     log.warning(
         "%s is another file by now: what is left of the log is read from its beginning, which changes nothing twice.",
         path,
@@ -91,17 +102,7 @@ def _chain(path: Path) -> list[Path]:
     return ordered
 
 
-def _is_at(position: LogPosition, file: Path) -> bool:
-    with file.open("rb") as opened:
-        stat = os.fstat(opened.fileno())
-        return (
-            stat.st_ino == position.inode
-            and stat.st_size >= position.offset
-            and _head(opened) in {position.head, ""}
-        )
-
-
-def _head(opened: IO[bytes]) -> str:
+def _identify_content(opened: IO[bytes]) -> str:
     """Identify a file's content by its first line, once that is complete."""
     opened.seek(0)
     first = opened.readline(CHUNK)
@@ -109,7 +110,7 @@ def _head(opened: IO[bytes]) -> str:
 
 
 def _read_file(file: Path, path: Path) -> int:
-    """Read a file to its end, with a transaction for each chunk."""
+    """Read a file to its end and write the ends into their rows, with a transaction for each chunk."""
     ended = 0
     with file.open("rb") as opened:
         while True:
@@ -120,13 +121,21 @@ def _read_file(file: Path, path: Path) -> int:
                 content = _next_lines(opened, position)
                 if not content:
                     return ended
-                ended += _join(list(_ends(content)))
+                ends = list(_readable_ends(content))
+                waiting = [end for end in ends if not _end_row(end)]
+                # Keep those whose rows do not exist yet. A row may appear between the two queries: its existence proves
+                # nothing, but its end does.
+                there = Download.objects.filter(request_id__in=[end.request_id for end in waiting])
+                closed = set(there.exclude(state__in=ENDED_BY_NGINX).values_list("request_id", flat=True))
+                missing = [UnjoinedEnd(**vars(end)) for end in waiting if end.request_id not in closed]
+                UnjoinedEnd.objects.bulk_create(missing, ignore_conflicts=True)
+                ended += len(ends) - len(waiting)
                 position.save()
 
 
 def _next_lines(opened: IO[bytes], position: LogPosition) -> bytes:
     """Return complete lines after the position and move it; a line longer than a chunk is not one of ours."""
-    stat, head = os.fstat(opened.fileno()), _head(opened)
+    stat, head = os.fstat(opened.fileno()), _identify_content(opened)
     known = position.inode == stat.st_ino and position.head in {"", head} and position.offset <= stat.st_size
     start = position.offset if known else 0
     opened.seek(start)
@@ -136,48 +145,31 @@ def _next_lines(opened: IO[bytes], position: LogPosition) -> bytes:
     return lines
 
 
-def _ends(content: bytes) -> Iterator[End]:
+def _readable_ends(content: bytes) -> Iterator[End]:
     garbage = 0
     for line in content.splitlines():
         try:
             read = json.loads(line)
-            found = _end(read)
+            request_id = read["id"]
+            if request_id in {"", "-"}:
+                continue  # it is about something else than a download
+            end = End(
+                request_id,
+                int(read["status"]),
+                int(read["bytes"]),
+                float(read["seconds"]),
+                read["complete"] == "OK",
+            )
+            usable = isinstance(request_id, str) and len(request_id) <= 64 and request_id.isprintable()
         except UNREADABLE:
             garbage += 1
             continue
-        if found:
-            yield found
+        if usable and 0 <= end.status < 1000 and 0 <= end.bytes_sent < LARGEST and 0 <= end.seconds < LARGEST:
+            yield end
+        else:
+            garbage += 1
     if garbage:
         log.warning("%d lines of nginx's log cannot be read and were left out.", garbage)
-
-
-def _end(read: dict[str, Any]) -> End | None:
-    """Return the end of a download, or None if the line is about something else."""
-    request_id = read["id"]
-    if request_id in {"", "-"}:
-        return None
-    end = End(
-        request_id, int(read["status"]), int(read["bytes"]), float(read["seconds"]), read["complete"] == "OK"
-    )
-    usable = isinstance(request_id, str) and len(request_id) <= 64 and request_id.isprintable()
-    if not (
-        usable and 0 <= end.status < 1000 and 0 <= end.bytes_sent < LARGEST and 0 <= end.seconds < LARGEST
-    ):
-        raise ValueError("no end of a download")
-    return end
-
-
-def _join(ends: list[End]) -> int:
-    """Write the ends into their rows; keep those whose rows do not exist yet.
-
-    A row may appear between the two queries: its existence proves nothing, but its end does.
-    """
-    waiting = [end for end in ends if not _end_row(end)]
-    there = Download.objects.filter(request_id__in=[end.request_id for end in waiting])
-    closed = set(there.exclude(state__in=ENDED_BY_NGINX).values_list("request_id", flat=True))
-    missing = [UnjoinedEnd(**vars(end)) for end in waiting if end.request_id not in closed]
-    UnjoinedEnd.objects.bulk_create(missing, ignore_conflicts=True)
-    return len(ends) - len(waiting)
 
 
 def _end_row(end: End) -> bool:
@@ -192,16 +184,3 @@ def _end_row(end: End) -> bool:
         state=DownloadState.COMPLETE if whole else DownloadState.PARTIAL,
     )
     return bool(changed)
-
-
-def _join_late() -> int:
-    """Join ends that came before their rows."""
-    joined, row_is_there = (
-        0,
-        Download.objects.filter(request_id=OuterRef("request_id"), state__in=ENDED_BY_NGINX),
-    )
-    for row in UnjoinedEnd.objects.filter(Exists(row_is_there)).order_by("pk")[:MOST]:
-        with transaction.atomic():
-            joined += _end_row(End(row.request_id, row.status, row.bytes_sent, row.seconds, row.complete))
-            row.delete()
-    return joined

@@ -57,7 +57,7 @@ def move(journals: Path) -> int:
     if not journals.is_dir():
         return 0
     moved, held = 0, set[str]()
-    for process, path in _segments(journals):
+    for process, path in _find_segments(journals):
         if process not in held:
             lines = _move_segment(path, process)
             moved += lines or 0
@@ -66,7 +66,16 @@ def move(journals: Path) -> int:
                     process
                 )  # an end must not be written before the begin that another process is moving
     for alive in journals.glob("*.alive"):
-        _bury(alive)
+        process = alive.name.removesuffix(".alive")
+        with _left_alone(alive) as opened:
+            if opened is None or any(name == process for name, _ in _find_segments(journals)):
+                continue
+            # The process has died and all its lines are in rows: what it was sending was cut off.
+            running = Download.objects.filter(journal=process, state=DownloadState.RUNNING)
+            cut = running.update(state=DownloadState.CUT, journal="")
+            alive.unlink()
+            if cut:
+                log.warning("%d downloads were cut off: the process that sent them has died.", cut)
     return moved
 
 
@@ -76,7 +85,7 @@ def close_open_rows() -> None:
     _close_rows(DownloadState.WAITING, now - UNJOINED_AFTER, state=DownloadState.UNKNOWN)
     _close_rows(DownloadState.RUNNING, now - NEVER_ENDS_AFTER, state=DownloadState.CUT, journal="")
     for end in UnjoinedEnd.objects.filter(read_at__lt=now - UNJOINED_AFTER).order_by("read_at")[:AT_ONCE]:
-        _refuse(
+        _keep_refused(
             folder(),
             {"end": {"request_id": end.request_id, "bytes_sent": end.bytes_sent}},
             "no row has its id",
@@ -92,7 +101,7 @@ def _close_rows(open_as: DownloadState, before: datetime, **fields: Any) -> None
         Download.objects.filter(pk__in=ids, state=open_as).update(**fields)
 
 
-def _segments(journals: Path) -> list[tuple[str, Path]]:
+def _find_segments(journals: Path) -> list[tuple[str, Path]]:
     """Return the segments, for each process in the order in which they were written."""
     found = [(match, path) for path in journals.iterdir() if (match := SEGMENT.fullmatch(path.name))]
     found.sort(key=lambda one: (one[0]["process"], int(one[0]["number"])))
@@ -137,25 +146,27 @@ def _write_rows(lines: list[bytes], process: str, journals: Path) -> None:
         try:
             read = json.loads(line)
             if "begin" in read:
-                row = _row(read["begin"], process)
+                row = _begun_row(read["begin"], process)
                 begun.setdefault(row.request_id, row)
             else:
-                ended[_text(read["end"]["request_id"])] = _end(read["end"])
+                ended[_checked_id(read["end"]["request_id"])] = _read_end(read["end"])
         except UNREADABLE as error:
-            _refuse(journals, line.decode("utf-8", "replace"), f"it cannot be read ({error!r})")
+            _keep_refused(journals, line.decode("utf-8", "replace"), f"it cannot be read ({error!r})")
     for request_id in begun.keys() & ended.keys():
-        _close_row(begun[request_id], ended.pop(request_id))
-    _insert(list(begun.values()), journals)
+        row, end = begun[request_id], ended.pop(request_id)
+        row.bytes_sent, row.seconds, row.journal = end["bytes_sent"], end["seconds"], ""
+        row.state = DownloadState.COMPLETE if row.bytes_sent >= row.bytes_asked else DownloadState.PARTIAL
+    _insert_rows(list(begun.values()), journals)
     for request_id, end in ended.items():
         if not end_row(request_id, **end) and not Download.objects.filter(request_id=request_id).exists():
-            _refuse(journals, {"end": {"request_id": request_id, **end}}, "its begin is missing")
+            _keep_refused(journals, {"end": {"request_id": request_id, **end}}, "its begin is missing")
 
 
-def _row(facts: Line, process: str) -> Download:
+def _begun_row(facts: Line, process: str) -> Download:
     row = Download(
         **{name: facts[name] for name in COPIED}, started_at=datetime.fromisoformat(facts["started_at"])
     )
-    _text(row.request_id)
+    _checked_id(row.request_id)
     if row.started_at.tzinfo is None:
         raise ValueError("a time without its zone")
     row.state = FIRST_STATE[DownloadMode(row.mode)]
@@ -163,25 +174,20 @@ def _row(facts: Line, process: str) -> Download:
     return row
 
 
-def _text(value: object) -> str:
+def _checked_id(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{value!r} is no id")
     return value
 
 
-def _end(facts: Line) -> Line:
+def _read_end(facts: Line) -> Line:
     sent, seconds = int(facts["bytes_sent"]), float(facts["seconds"])
     if not (0 <= sent < MOST and 0 <= seconds < MOST):
         raise ValueError("no number of bytes and seconds")
     return {"bytes_sent": sent, "seconds": seconds}
 
 
-def _close_row(row: Download, end: Line) -> None:
-    row.bytes_sent, row.seconds, row.journal = end["bytes_sent"], end["seconds"], ""
-    row.state = DownloadState.COMPLETE if row.bytes_sent >= row.bytes_asked else DownloadState.PARTIAL
-
-
-def _insert(rows: list[Download], journals: Path) -> None:
+def _insert_rows(rows: list[Download], journals: Path) -> None:
     """Insert new rows; existing ones stay as they are, and lines that cannot become rows are kept in a file."""
     try:
         with transaction.atomic():
@@ -193,11 +199,11 @@ def _insert(rows: list[Download], journals: Path) -> None:
     except (IntegrityError, DataError, ValueError) as error:
         if len(rows) > 1:
             for row in rows:
-                _insert([row], journals)
+                _insert_rows([row], journals)
             return
         facts = {name: getattr(rows[0], name) for name in COPIED}
         facts |= {"started_at": rows[0].started_at.isoformat(), "bytes_sent": rows[0].bytes_sent}
-        _refuse(journals, {"begin": facts}, " ".join(str(error).split()))
+        _keep_refused(journals, {"begin": facts}, " ".join(str(error).split()))
 
 
 def end_row(request_id: str, *, bytes_sent: int, seconds: float) -> bool:
@@ -214,21 +220,7 @@ def end_row(request_id: str, *, bytes_sent: int, seconds: float) -> bool:
     )
 
 
-def _bury(alive: Path) -> None:
-    """Mark the open bodies of a dead process as cut, once all its lines are in rows."""
-    process = alive.name.removesuffix(".alive")
-    with _left_alone(alive) as opened:
-        if opened is None or any(name == process for name, _ in _segments(alive.parent)):
-            return
-        cut = Download.objects.filter(journal=process, state=DownloadState.RUNNING).update(
-            state=DownloadState.CUT, journal=""
-        )
-        alive.unlink()
-        if cut:
-            log.warning("%d downloads were cut off: the process that sent them has died.", cut)
-
-
-def _refuse(journals: Path, line: Line | str, why: str) -> None:
+def _keep_refused(journals: Path, line: Line | str, why: str) -> None:
     """Keep a line that can't become a row on disk before its segment is deleted, and log it."""
     record = json.dumps({"at": timezone.now().isoformat(), "why": why, "line": line}, default=str)
     log.error("A line of the download log is kept in %s: %s: %s", journals / REFUSED_LOG, why, line)

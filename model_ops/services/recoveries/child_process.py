@@ -71,7 +71,7 @@ def run_child(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=_environment(allowed) | (environment or {}),
+        env=chosen(allowed, os.environ) | {"PYTHONUNBUFFERED": "1", PRIVATE: "1"} | (environment or {}),
         umask=0o077,
         cwd=settings.CHECKOUT,
         pass_fds=pass_fds,
@@ -80,12 +80,12 @@ def run_child(
     results: deque[dict[str, Any]] = deque([{}], maxlen=1)
     readers = [
         threading.Thread(target=_read_objects, args=(process.stdout, on_progress, results), daemon=True),
-        threading.Thread(target=_keep_words, args=(process.stderr, words), daemon=True),
+        threading.Thread(target=_keep_last_words, args=(process.stderr, words), daemon=True),
     ]
     for reader in readers:
         reader.start()
     try:
-        _tell(process.stdin, told)
+        _write_input(process.stdin, told)
         while process.poll() is None and not stop.wait(0.1):
             pass
     finally:
@@ -98,15 +98,11 @@ def run_child(
     return Ended(process.returncode, stopped, words[-1] if words else "", results[0])
 
 
-def _tell(stream: IO[str] | None, told: str) -> None:
+def _write_input(stream: IO[str] | None, told: str) -> None:
     """Write to the child's standard input: the text fits in a pipe, so this never blocks, even if it is never read."""
     assert stream is not None  # noqa: S101 - we asked for a pipe
     with suppress(BrokenPipeError), stream:
         stream.write(told)
-
-
-def _environment(allowed: Sequence[str]) -> dict[str, str]:
-    return chosen(allowed, os.environ) | {"PYTHONUNBUFFERED": "1", PRIVATE: "1"}
 
 
 def _read_objects(
@@ -114,21 +110,18 @@ def _read_objects(
 ) -> None:
     with stream:
         for line in stream:
-            found = _object(line)
+            try:
+                found = json.loads(line) if line.lstrip().startswith("{") else None
+            except ValueError:
+                continue
+            if not isinstance(found, dict):
+                continue
             if "bytes_done" in found:
                 on_progress(found)
             elif found:
                 results.append(found)
 
 
-def _keep_words(stream: IO[str], words: deque[str]) -> None:
+def _keep_last_words(stream: IO[str], words: deque[str]) -> None:
     with stream:
         words.extend(line.strip() for line in stream if line.strip())
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line) if line.lstrip().startswith("{") else None
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {}

@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Invalid
 from model_ops.recovery import MANIFEST
@@ -35,9 +35,9 @@ def listed_files(folder: Path) -> dict[str, int]:
     the card and licences that the portal adds.
     """
     left_out = () if is_diff_folder(folder) else (MANIFEST,)
-    sizes = {path: size for path, (size, _) in list_files(folder).items() if path not in left_out}
+    sizes = {path: size for path, (size, _changed) in list_files(folder).items() if path not in left_out}
     if not sizes:
-        raise Invalid(f"The folder {folder} holds no file to publish.")
+        raise Invalid(_("The folder %(folder)s holds no file to publish.") % {"folder": folder})
     return sizes
 
 
@@ -48,7 +48,7 @@ def copy_files(*, source: Path, target: Path, on_bytes: Callable[[int, int], Non
     `on_bytes(done, total)` is called after each block and stops the copy by raising. Everything is synced.
     """
     target.mkdir(parents=True, exist_ok=True)
-    sizes, finished = listed_files(source), _finished(target)
+    sizes, finished = listed_files(source), _finished_files(target)
     total, done, files = sum(sizes.values()), 0, []
     if shutil.disk_usage(target).free < total - sum(file.size for file in finished.values()):
         raise OSError(28, f"the disk has not enough room for {total:,} bytes")
@@ -56,40 +56,34 @@ def copy_files(*, source: Path, target: Path, on_bytes: Callable[[int, int], Non
         for path, size in sizes.items():
             file = finished.get(path)
             if file is None or file.size != size:
-                step = partial(_report, on_bytes, done, total)
-                file = _copy(source, target / path, path, step)
-                _note(journal, file)
+                file = _copy_file(source, target / path, path, on_bytes, copied=done, total=total)
+                journal.write(json.dumps(file.to_json()) + "\n")
+                journal.flush()
+                os.fsync(journal.fileno())
             files.append(file)
             done += size
             on_bytes(done, total)
     return files
 
 
-def _report(on_bytes: Callable[[int, int], None], before: int, total: int, done: int) -> None:
-    on_bytes(before + done, total)
-
-
-def _finished(target: Path) -> dict[str, StoredFile]:
+def _finished_files(target: Path) -> dict[str, StoredFile]:
     found = {}
     with contextlib.suppress(FileNotFoundError):
         for line in (target / DONE).read_text().splitlines():
             with contextlib.suppress(ValueError, TypeError):  # a line that a crash cut
                 file = StoredFile(**json.loads(line))
                 found[file.path] = file
-    return {path: file for path, file in found.items() if _has_size(target / path, file.size)}
+    return {
+        path: file
+        for path, file in found.items()
+        if (target / path).is_file() and (target / path).stat().st_size == file.size
+    }
 
 
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _note(journal: Any, file: StoredFile) -> None:
-    journal.write(json.dumps(file.to_json()) + "\n")
-    journal.flush()
-    os.fsync(journal.fileno())
-
-
-def _copy(folder: Path, target: Path, path: str, on_bytes: Callable[[int], None]) -> StoredFile:
+def _copy_file(
+    folder: Path, target: Path, path: str, on_bytes: Callable[[int, int], None], *, copied: int, total: int
+) -> StoredFile:
+    """Copy one file and return its record; `copied` bytes of earlier files count as done."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source = folder / path
     with open_regular(source) as reader, target.open("wb", buffering=0) as writer:
@@ -104,7 +98,7 @@ def _copy(folder: Path, target: Path, path: str, on_bytes: Callable[[int], None]
             while view:
                 view = view[writer.write(view) :]
             done += len(block)
-            on_bytes(done)
+            on_bytes(copied + done, total)
         after = os.fstat(reader.fileno())
         if done != size or (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
             raise SourceChanged(

@@ -42,8 +42,13 @@ def expect_delivery(*, grant_id: int) -> None:
 def deliver_grant(*, grant_id: int) -> None:
     """Move one grant forward: email that its weights are ready or failed, or request their recovery."""
     with transaction.atomic():
-        delivery = _locked(grant_id)
-        if delivery is None or delivery.state == DeliveryState.READY:
+        grant = Grant.objects.filter(pk=grant_id, closed_at=None).first()
+        if grant is None or not grant.is_live():
+            return
+        Delivery.objects.get_or_create(grant=grant)  # its message may come before its row
+        locked = Delivery.objects.select_for_update(no_key=True, of=("self",))
+        delivery = locked.select_related("grant__model", "grant__user").get(grant=grant)
+        if delivery.state == DeliveryState.READY:
             return
         recovery = current_recovery(delivery.grant.model)
         if published(delivery.grant.model):
@@ -56,23 +61,17 @@ def deliver_grant(*, grant_id: int) -> None:
         want_recovery(recovery=recovery)
 
 
-def _locked(grant_id: int) -> Delivery | None:
-    """Lock and return the live grant's delivery; create it if its message came before its row."""
-    grant = Grant.objects.filter(pk=grant_id, closed_at=None).first()
-    if grant is None or not grant.is_live():
-        return None
-    Delivery.objects.get_or_create(grant=grant)
-    return (
-        Delivery.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("grant__model", "grant__user")
-        .get(grant=grant)
-    )
-
-
 def tell_ended(*, recovery: Recovery) -> None:
     """Email everyone who waits for this recovery, and its owners if it failed, in the caller's transaction."""
     if recovery.state != RecoveryState.READY:
-        _tell_owners(recovery)
+        for weights in recovery.weights.filter(replaced_at=None).select_related("model"):
+            for person in people_to_tell(weights.model, owners_only=True):
+                queue_mail(
+                    key=f"recovery-failed:{recovery.pk}:{recovery.attempts}:{weights.model_id}:{person.pk}",
+                    to=person.email,
+                    template="mails/recovery_failed.txt",
+                    context={"model": weights.model, "recovery": recovery, "person": person},
+                )
     waiting = Delivery.objects.select_for_update(no_key=True, of=("self",)).select_related(
         "grant__model", "grant__user"
     )
@@ -94,7 +93,7 @@ def _tell_ready(delivery: Delivery) -> None:
         template="mails/weights_ready.txt",
         context={"grant": grant, "model": grant.model, "person": grant.user},
     )
-    _told(delivery, DeliveryState.READY)
+    _note_told(delivery, DeliveryState.READY)
 
 
 def _tell_failed(delivery: Delivery, recovery: Recovery) -> None:
@@ -107,27 +106,17 @@ def _tell_failed(delivery: Delivery, recovery: Recovery) -> None:
         template="mails/weights_failed.txt",
         context={"grant": grant, "model": grant.model, "person": grant.user},
     )
-    _told(delivery, DeliveryState.FAILED)
+    _note_told(delivery, DeliveryState.FAILED)
 
 
-def _tell_owners(recovery: Recovery) -> None:
-    for weights in recovery.weights.filter(replaced_at=None).select_related("model"):
-        for person in people_to_tell(weights.model, owners_only=True):
-            queue_mail(
-                key=f"recovery-failed:{recovery.pk}:{recovery.attempts}:{weights.model_id}:{person.pk}",
-                to=person.email,
-                template="mails/recovery_failed.txt",
-                context={"model": weights.model, "recovery": recovery, "person": person},
-            )
-
-
-def _told(delivery: Delivery, state: DeliveryState) -> None:
+def _note_told(delivery: Delivery, state: DeliveryState) -> None:
     delivery.state, delivery.told_at = state, timezone.now()
     delivery.save(update_fields=["state", "told_at"])
 
 
 def resume_deliveries() -> int:
     """Move grants forward whose message was lost; return how many. A failing grant does not block others.
+    Raises if the database is away.
 
     Looks at `AT_ONCE` waiting grants, and at the next ones the next time: most of them move forward by themselves.
     """
@@ -135,21 +124,23 @@ def resume_deliveries() -> int:
     over = [pk for pk, _, _, closed_at in waiting if closed_at]
     if over:
         Delivery.objects.filter(pk__in=over, state=DeliveryState.WAITING).update(state=DeliveryState.OVER)
-    movable = _movable({model for _, _, model, _ in waiting})
+    # Models whose waiting grants can move forward: published, not wanted yet, or ended badly.
+    models = sorted({model for _, _, model, _ in waiting})
+    movable = set[int]()
+    for find in (_published, _in_need) if models else ():
+        movable |= {model for (model,) in find(models=models)}
     todo = sorted(grant for _, grant, model, closed_at in waiting if model in movable and not closed_at)
-    return sum(_delivered(grant_id) for grant_id in todo)
-
-
-def _delivered(grant_id: int) -> bool:
-    """Return whether the grant moved forward; the next look tries again. Raises if the database is away."""
-    try:
-        deliver_grant(grant_id=grant_id)
-    except Exception:
-        if not connection.is_usable():
-            raise
-        log.exception("Grant %s could not be delivered", grant_id)
-        return False
-    return True
+    done = 0
+    for grant_id in todo:
+        try:
+            deliver_grant(grant_id=grant_id)
+        except Exception:
+            if not connection.is_usable():
+                raise
+            log.exception("Grant %s could not be delivered", grant_id)  # the next look tries again
+        else:
+            done += 1
+    return done
 
 
 def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:
@@ -165,13 +156,6 @@ def _next_waiting() -> list[tuple[int, int, int, datetime | None]]:
 def _waiting_after_key(after: int) -> QuerySet[Any, Any]:
     rows = Delivery.objects.filter(state=DeliveryState.WAITING, pk__gt=after).order_by("pk")
     return rows.values_list("pk", "grant_id", "grant__model_id", "grant__closed_at")[:AT_ONCE]
-
-
-def _movable(models: set[int]) -> set[int]:
-    """Return the models whose waiting grants can move forward: published, not wanted yet, or ended badly."""
-    if not models:
-        return set()
-    return {model for find in (_published, _in_need) for (model,) in find(models=sorted(models))}
 
 
 def _published_of(models: list[int]) -> QuerySet[Any, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
 
 from model_ops.enums import Method, SourceKind
-from model_ops.models import Blob, Recovery, RecoveryShard, WeightSource
+from model_ops.models import Blob, Recovery, RecoveryShard
 from model_ops.services.recoveries.workspace import output_folder
 from model_ops.services.sources.spec import fetched_folder
 
@@ -43,11 +42,15 @@ def looks_unmounted(folder: Path) -> bool:
 def kept_bytes(recovery: Recovery) -> int:
     """Return the bytes on the disk that another run does not have to fetch or make again."""
     output = output_folder(recovery)
-    partial = _partial(output)
-    shards = (partial / "result" / path.name.removesuffix(DONE) for path in _entries(partial, f"*{DONE}"))
-    made = sum(map(_allocated, shards)) + _allocated_in(output)
-    folders = [fetched_folder(source) for source in _fetched(recovery)]
-    return made + sum(_allocated_in(folder) + _allocated_in(_partial(folder)) for folder in folders)
+    partial = _partial_folder(output)
+    done: list[Path] = []
+    with suppress(OSError):
+        done = list(partial.glob(f"*{DONE}"))
+    shards = (partial / "result" / path.name.removesuffix(DONE) for path in done)
+    made = sum(map(_allocated_bytes, shards)) + _allocated_in(output)
+    sources = (recovery.base, recovery.diff, recovery.files)
+    folders = [fetched_folder(source) for source in sources if source and source.kind == SourceKind.HUB]
+    return made + sum(_allocated_in(folder) + _allocated_in(_partial_folder(folder)) for folder in folders)
 
 
 def missing_bytes(recovery: Recovery) -> int:
@@ -60,36 +63,26 @@ def missing_bytes(recovery: Recovery) -> int:
     output = output_folder(recovery)
     if recovery.method == Method.COPY:
         return max(0, int(recovery.plan.get("bytes_written", 0)) - _allocated_in(output))
-    return max(0, int(recovery.plan.get("disk_needed", 0)) - _allocated_in(_partial(output) / "result"))
+    return max(
+        0, int(recovery.plan.get("disk_needed", 0)) - _allocated_in(_partial_folder(output) / "result")
+    )
 
 
 def missing_bytes_of(shard: RecoveryShard) -> int:
     """Return the same as `missing_bytes` for one shard."""
-    result = _partial(output_folder(shard.recovery)) / "result"
-    return max(0, shard.bytes_total - _allocated(result / shard.file))
+    result = _partial_folder(output_folder(shard.recovery)) / "result"
+    return max(0, shard.bytes_total - _allocated_bytes(result / shard.file))
 
 
-def _fetched(recovery: Recovery) -> Iterator[WeightSource]:
-    sources = (recovery.base, recovery.diff, recovery.files)
-    return (source for source in sources if source and source.kind == SourceKind.HUB)
-
-
-def _partial(folder: Path) -> Path:
+def _partial_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def _entries(folder: Path, pattern: str) -> list[Path]:
-    try:
-        return list(folder.glob(pattern))
-    except OSError:
-        return []
-
-
-def _allocated(path: Path) -> int:
+def _allocated_bytes(path: Path) -> int:
     with suppress(OSError):
         return path.lstat().st_blocks * BLOCK
     return 0
 
 
 def _allocated_in(folder: Path) -> int:
-    return sum(_allocated(Path(top, name)) for top, _, names in os.walk(folder) for name in names)
+    return sum(_allocated_bytes(Path(top, name)) for top, _, names in os.walk(folder) for name in names)

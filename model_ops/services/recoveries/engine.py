@@ -38,12 +38,14 @@ def recover_arguments(
     *, recovery: Recovery, base: Path, diff: Path, target: Path, only: Sequence[str] = ()
 ) -> list[str]:
     """Return the engine's command line after `python`; with `only`, make just these shards."""
+    # Options as single words such as `--dtype=bfloat16`, since a sum may be negative.
+    flags = {f"--{name.replace('_', '-')}": value for name, value in recovery.options.items()}
     shared = ["--run-id", recovery.run_id] if recovery.run_id else []
     return [
         *("-m", "model_ops.recovery", "recover"),
         *("--path_raw", _in_place(recovery.base, base), "--path_diff", _in_place(recovery.diff, diff)),
         *("--path_tuned", str(target), "--no-links"),
-        *_words(recovery.options),
+        *(flag if value is True else f"{flag}={value}" for flag, value in flags.items()),
         *("--json", "--progress-json"),
         *shared,
         *(f"--only={file}" for file in only),
@@ -54,12 +56,6 @@ def _in_place(source: WeightSource | None, folder: Path) -> str:
     """Return the real path for the engine, which follows no links, since the store itself may be behind one."""
     is_stored = source is not None and source.kind == SourceKind.FOLDER
     return str(folder if is_stored else folder.resolve())
-
-
-def _words(options: Mapping[str, Any]) -> list[str]:
-    """Return options as single words such as `--dtype=bfloat16`, since a sum may be negative."""
-    words = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-    return [flag if value is True else f"{flag}={value}" for flag, value in words.items()]
 
 
 def read_result(folder: Path) -> tuple[list[StoredFile], dict[str, Any]]:

@@ -23,7 +23,17 @@ from model_ops.services.recoveries.leases import NOT_WAITING
 
 log = logging.getLogger(__name__)
 
-AWAY = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+# What is missing for now, by the number of the error: disk space or quota, memory, or a remote file system.
+MISSING_FOR_NOW: dict[int | None, WaitsFor] = {
+    errno.ENOSPC: WaitsFor.ROOM,
+    errno.EDQUOT: WaitsFor.ROOM,
+    errno.ENOMEM: WaitsFor.MEMORY,
+    errno.ESTALE: WaitsFor.STORE,
+    errno.ENOTCONN: WaitsFor.STORE,
+    errno.ETIMEDOUT: WaitsFor.STORE,
+    errno.EHOSTDOWN: WaitsFor.STORE,
+    errno.EHOSTUNREACH: WaitsFor.STORE,
+}
 MORE_MEMORY = "Give the worker more memory, then try again."
 DATABASE = "Make sure that the database answers, then try again."
 UNFORESEEN = "The portal failed unexpectedly. Check the worker's log, then try again."
@@ -92,7 +102,7 @@ def ending(
     except SourceChanged as changed:
         end(RecoveryState.FAILED, str(changed))
     except OSError as error:
-        _judge(error, end, wait)
+        _wait_or_end(error, end, wait)
     except (SoftTimeLimitExceeded, OperationalError, InterfaceError) as error:
         log.warning("%s was stopped: %s", name, error)
         wait(_stopped_by(error))
@@ -111,19 +121,10 @@ def _stopped_by(error: Exception) -> RunWaits:
     return RunWaits(WaitsFor.AGAIN, "The portal's database did not answer.", advice=DATABASE)
 
 
-def _passing(error: OSError) -> WaitsFor | None:
-    """Return what is missing for now: disk space or quota, memory, or a remote file system."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return WaitsFor.ROOM
-    if error.errno == errno.ENOMEM:
-        return WaitsFor.MEMORY
-    return WaitsFor.STORE if error.errno in AWAY else None
-
-
-def _judge(
+def _wait_or_end(
     error: OSError, end: Callable[[RecoveryState, str], object], wait: Callable[[RunWaits], object]
 ) -> None:
-    if (waits_for := _passing(error)) is not None:
+    if (waits_for := MISSING_FOR_NOW.get(error.errno)) is not None:
         wait(RunWaits(waits_for, advice=MORE_MEMORY))
         return
     what = f" ({error.filename})" if error.filename else ""

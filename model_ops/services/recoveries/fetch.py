@@ -28,21 +28,18 @@ def fetch_sources(recovery: Recovery, lease: Lease, *, before_fetching: Callable
     bound = check_use(recovery)
     for source in filter(None, (recovery.base, recovery.diff, recovery.files)):
         if source.kind == SourceKind.FOLDER:
-            _check_mounted(Path(source.spec))
+            if looks_unmounted(Path(source.spec)):
+                raise RunWaits(
+                    WaitsFor.SOURCE,
+                    f"The folder {source.spec} is not there, and the folder above it is empty: check that its disk is "
+                    "mounted.",
+                )
             check_unchanged(source, bound=bound)
         elif source.kind == SourceKind.UPLOAD:
             lay_out(source)
         elif not fetched_folder(source).is_dir():
             before_fetching()
             _fetch_repository(source, everything=recovery.method == Method.COPY, lease=lease)
-
-
-def _check_mounted(folder: Path) -> None:
-    if looks_unmounted(folder):
-        raise RunWaits(
-            WaitsFor.SOURCE,
-            f"The folder {folder} is not there, and the folder above it is empty: check that its disk is mounted.",
-        )
 
 
 def _fetch_repository(source: WeightSource, *, everything: bool, lease: Lease) -> None:

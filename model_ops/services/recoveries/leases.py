@@ -77,7 +77,7 @@ def claim(*, recovery_id: int) -> str | None:
 
     If a worker died with the row, that counts as a try.
     """
-    return _claim(
+    return _claim_row(
         Recovery.objects.filter(due(), pk=recovery_id),
         run_id="",
         attempts=F("attempts") + 1,
@@ -91,12 +91,12 @@ def claim(*, recovery_id: int) -> str | None:
 
 def claim_finishing(*, recovery_id: int) -> str | None:
     """Claim a spread recovery whose shards are all made, like `claim`."""
-    return _claim(Recovery.objects.filter(due_to_finish(), pk=recovery_id))
+    return _claim_row(Recovery.objects.filter(due_to_finish(), pk=recovery_id))
 
 
 def claim_shard(*, shard_id: int, worker: str) -> str | None:
     """Claim one shard for the worker with that name, like `claim`."""
-    return _claim(
+    return _claim_row(
         RecoveryShard.objects.filter(due_shards(), pk=shard_id),
         attempts=F("attempts") + 1,
         tries=TRIES,
@@ -114,7 +114,7 @@ def hurry(*, recovery: Recovery) -> bool:
     return bool(waits.update(**rested, waiting_since=None, error="") or shards)
 
 
-def _claim(rows: QuerySet[Any], **fields: Any) -> str | None:
+def _claim_row(rows: QuerySet[Any], **fields: Any) -> str | None:
     return leases.claim(rows, length=LEASE, state=RUNNING, **fields) or None
 
 
@@ -134,7 +134,7 @@ class Lease:
         self._also = also
         self._ended = threading.Event()
         self._progress: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self._renew, name=f"lease of {name}", daemon=True)
+        self._thread = threading.Thread(target=self._keep_renewing, name=f"lease of {name}", daemon=True)
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -157,26 +157,26 @@ class Lease:
         self._progress = {}
         with_database(lambda: self.held().update(**fields), give_up=self.lost)
 
-    def _renew(self) -> None:
+    def _keep_renewing(self) -> None:
         written, wrote_at = self._progress, time.monotonic()
         try:
             while not self._ended.wait(LOOK_AFTER) and not self.lost.is_set():
                 progress, since = self._progress, time.monotonic() - wrote_at
                 if since < (RENEW_AFTER if progress is written else PROGRESS_AFTER):
-                    self._still(self.held().exists)
-                elif self._still(lambda progress=progress: self._write(progress)):  # type: ignore[misc]
+                    self._check_held(self.held().exists)
+                elif self._check_held(lambda progress=progress: self._renew_with(progress)):  # type: ignore[misc]
                     written, wrote_at = progress, time.monotonic()
         finally:
             connection.close()
 
-    def _write(self, progress: dict[str, Any]) -> int:
+    def _renew_with(self, progress: dict[str, Any]) -> int:
         """Renew and write, then do what goes with it, such as adding up all shards."""
         written = self.held().update(lease_until=leases.from_now(LEASE), **progress)
         if written and progress and self._also:
             self._also()
         return written
 
-    def _still(self, ours: Callable[[], Any]) -> bool:
+    def _check_held(self, ours: Callable[[], Any]) -> bool:
         """Check within a second whether the row is still ours; return False if the database is away."""
         try:
             close_old_connections()

@@ -30,30 +30,26 @@ def resume_work() -> None:
     It can run at any rate: each step is an indexed read of at most `MOST` rows. Deliveries come last, since each takes
     locks and wakes a worker for its own recovery.
     """
-    _resume_recoveries()
-    resume_deliveries()
-
-
-def _resume_recoveries() -> None:
     go_on()
     wanted = Recovery.objects.filter(wanted_at__isnull=False).order_by("wanted_at", "pk")
     shards = RecoveryShard.objects.order_by("pk")
     lost = [
-        *_each(FINISH_RECOVERY, wanted.filter(due_to_finish())),
-        *_each(RUN_SHARD, shards.filter(due_shards())),
-        *_each(RUN_RECOVERY, wanted.filter(due())),
-        *_each(SMOKE_RECOVERY, SmokeRun.objects.filter(waiting()).order_by("wanted_at"), "recovery"),
+        *_task_for_each(FINISH_RECOVERY, wanted.filter(due_to_finish())),
+        *_task_for_each(RUN_SHARD, shards.filter(due_shards())),
+        *_task_for_each(RUN_RECOVERY, wanted.filter(due())),
+        *_task_for_each(SMOKE_RECOVERY, SmokeRun.objects.filter(waiting()).order_by("wanted_at"), "recovery"),
     ]
-    if lost and _queue_is_empty():
+    if lost and _is_queue_empty():
         for task, pk in lost:
             enqueue_on_commit(task, pk)
+    resume_deliveries()
 
 
-def _each(task: str, rows: QuerySet[Any], key: str = "pk") -> list[tuple[str, int]]:
+def _task_for_each(task: str, rows: QuerySet[Any], key: str = "pk") -> list[tuple[str, int]]:
     return [(task, pk) for pk in rows.values_list(key, flat=True)[:MOST]]
 
 
-def _queue_is_empty() -> bool:
+def _is_queue_empty() -> bool:
     """Return whether the queue is empty: while messages wait, more would only pile up behind a long run."""
     try:
         with current_app.connection_for_write() as connection:

@@ -44,39 +44,39 @@ def run_recovery(*, recovery_id: int) -> None:
     owner = claim(recovery_id=recovery_id)
     if owner is not None:
         free = {"state": RecoveryState.PLANNED, "stage": "", **FREE}
-        _work(recovery_id, owner, give_back=lambda lease: lease.held().update(**free))
+        _run_claimed(recovery_id, owner, give_back=lambda lease: lease.held().update(**free))
 
 
 def finish_recovery(*, recovery_id: int) -> None:
     """Claim the end of a recovery whose shards are all made, and publish them without reading them again."""
     owner = claim_finishing(recovery_id=recovery_id)
     if owner is not None:
-        _work(recovery_id, owner, give_back=lambda lease: lease.held().update(lease_until=Now()))
+        _run_claimed(recovery_id, owner, give_back=lambda lease: lease.held().update(lease_until=Now()))
 
 
-def _work(recovery_id: int, owner: str, *, give_back: Callable[[Lease], object]) -> None:
+def _run_claimed(recovery_id: int, owner: str, *, give_back: Callable[[Lease], object]) -> None:
     name = f"Recovery {recovery_id}"
     with (
         Lease(Recovery.objects.filter(pk=recovery_id), owner, name=name) as lease,
         ending(
             name,
             end=partial(_end_badly, lease),
-            wait=partial(_wait, lease),
+            wait=partial(_let_wait, lease),
             give_back=partial(give_back, lease),
         ),
     ):
-        _run(lease)
+        _make_and_publish(lease)
 
 
 def _end_badly(lease: Lease, state: RecoveryState, sentence: str) -> None:
     with_database(lambda: end_badly(held=lease.held(), state=state, sentence=sentence), give_up=lease.lost)
 
 
-def _wait(lease: Lease, why: RunWaits) -> None:
+def _let_wait(lease: Lease, why: RunWaits) -> None:
     with_database(lambda: wait(held=lease.held(), why=why), give_up=lease.lost)
 
 
-def _run(lease: Lease) -> None:
+def _make_and_publish(lease: Lease) -> None:
     recovery = with_database(
         lambda: lease.held().select_related("base", "diff", "files").first(), give_up=lease.lost
     )
@@ -92,7 +92,7 @@ def _run(lease: Lease) -> None:
             ):  # it was made before, but some files are gone: nothing here can be resumed
                 shutil.rmtree(output, ignore_errors=True)
             fetch_sources(recovery, lease, before_fetching=partial(_enter_stage, lease, "fetching"))
-            _plan(recovery, lease)
+            _plan_again(recovery, lease)
             if not recovery.run_id and is_worth_spreading(recovery):
                 spread(lease=lease, recovery=recovery)
                 return
@@ -101,11 +101,14 @@ def _run(lease: Lease) -> None:
             else:
                 with_database(recovery.shards.all().delete, give_up=lease.lost)
                 _enter_stage(lease, "recovering")
-            files, facts = _make(recovery, output, lease, lock)
-            _keep(lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts})
+            files, facts = _make_files(recovery, output, lease, lock)
+            _save_fields(
+                lease, recovery, manifest={"files": [file.to_json() for file in files], "engine": facts}
+            )
         lease.write(stage="publishing")
-        _store(recovered_files(recovery), output)
-        _publish(lease)
+        for file in recovered_files(recovery):
+            store_file(file=file, source=output / file.path)
+        _publish_everywhere(lease)
         shutil.rmtree(output, ignore_errors=True)
 
 
@@ -120,26 +123,36 @@ def _is_made(recovery: Recovery, output: Path) -> bool:
     return bool(files) and all(is_stored(file) or (output / file.path).is_file() for file in files)
 
 
-def _plan(recovery: Recovery, lease: Lease) -> None:
+def _plan_again(recovery: Recovery, lease: Lease) -> None:
     """Plan again with all sources here, so that changes since then are refused before a byte is written."""
     inputs = {name: getattr(recovery, name) for name in ("method", "base", "diff", "files", "options")}
     plan = make_plan(inputs)
     if plan != recovery.plan:
-        _keep(lease, recovery, plan=plan)
+        _save_fields(lease, recovery, plan=plan)
 
 
-def _keep(lease: Lease, recovery: Recovery, **fields: Any) -> None:
+def _save_fields(lease: Lease, recovery: Recovery, **fields: Any) -> None:
     if not with_database(lambda: lease.held().update(**fields), give_up=lease.lost):
         raise LeaseLost
     for name, value in fields.items():
         setattr(recovery, name, value)
 
 
-def _make(
+def _make_files(
     recovery: Recovery, output: Path, lease: Lease, lock: int
 ) -> tuple[list[StoredFile], dict[str, Any]]:
     if recovery.method == Method.COPY:
-        return _copy(recovery, output, lease), {}
+        assert recovery.files is not None  # noqa: S101 - the row's constraint says so
+
+        def on_bytes(done: int, total: int) -> None:
+            if lease.lost.is_set():
+                raise LeaseLost
+            lease.report(done=done, total=total)
+
+        folder = fetched_folder(recovery.files)
+        if recovery.files.kind != SourceKind.FOLDER:  # the portal's own store, which may lie behind a link
+            folder = folder.resolve()
+        return copy_files(source=folder, target=output, on_bytes=on_bytes), {}
     assert recovery.base is not None and recovery.diff is not None  # noqa: S101, PT018 - the row's constraint says so
     arguments = recover_arguments(
         recovery=recovery,
@@ -151,26 +164,7 @@ def _make(
     return read_result(output)
 
 
-def _copy(recovery: Recovery, output: Path, lease: Lease) -> list[StoredFile]:
-    assert recovery.files is not None  # noqa: S101 - the row's constraint says so
-
-    def on_bytes(done: int, total: int) -> None:
-        if lease.lost.is_set():
-            raise LeaseLost
-        lease.report(done=done, total=total)
-
-    folder = fetched_folder(recovery.files)
-    if recovery.files.kind != SourceKind.FOLDER:  # the portal's own store, which may lie behind a link
-        folder = folder.resolve()
-    return copy_files(source=folder, target=output, on_bytes=on_bytes)
-
-
-def _store(files: list[StoredFile], output: Path) -> None:
-    for file in files:
-        store_file(file=file, source=output / file.path)
-
-
-def _publish(lease: Lease) -> None:
+def _publish_everywhere(lease: Lease) -> None:
     """Mark as ready, publish for every waiting model and email everyone who waits, in one transaction."""
 
     def publish() -> bool:

@@ -60,7 +60,7 @@ def spread(*, lease: Lease, recovery: Recovery) -> None:
 
 def run_shard(*, shard_id: int, worker: str = "") -> None:
     """Claim one shard and make it; do nothing if another worker has it or its recovery has ended."""
-    if _rests(shard_id):
+    if _must_rest(shard_id):
         return
     owner = claim_shard(shard_id=shard_id, worker=worker)
     found = RecoveryShard.objects.select_related("recovery__base", "recovery__diff").filter(pk=shard_id)
@@ -73,16 +73,16 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
         Lease(rows, owner, also=also, name=name) as lease,
         ending(
             name,
-            end=partial(_fail, lease, row),
-            wait=partial(_wait, lease, row),
+            end=partial(_fail_recovery, lease, row),
+            wait=partial(_wait_or_fail, lease, row),
             give_back=partial(_give_back, shard_id, owner),
         ),
     ):
-        _make(row, lease)
+        _make_shard(row, lease)
         _end_well(row, lease)
 
 
-def _make(shard: RecoveryShard, lease: Lease) -> None:
+def _make_shard(shard: RecoveryShard, lease: Lease) -> None:
     """Make the shard with the engine in a child; file and record stay in the partial folder until the recovery ends."""
     recovery, output = shard.recovery, output_folder(shard.recovery)
     if not is_store_here():
@@ -125,7 +125,7 @@ def add_up(recovery_id: int) -> None:
     Recovery.objects.filter(pk=recovery_id, state=RecoveryState.RUNNING).update(bytes_done=Coalesce(total, 0))
 
 
-def _rests(shard_id: int) -> bool:
+def _must_rest(shard_id: int) -> bool:
     """Let a shard wait, or its recovery fail, if workers died with it more than once; return whether that is so."""
     held = RecoveryShard.objects.filter(is_spread(), died(), pk=shard_id)
     shard = held.select_related("recovery").first()
@@ -136,7 +136,7 @@ def _rests(shard_id: int) -> bool:
     return True
 
 
-def _fail(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: str) -> None:
+def _fail_recovery(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: str) -> None:
     with_database(lambda: _end_badly(lease.held(), shard, state, sentence), give_up=lease.lost)
 
 
@@ -153,10 +153,10 @@ def _end_badly(
             RecoveryShard.objects.filter(pk=shard.pk).update(state=ShardState.PLANNED, error=sentence, **FREE)
 
 
-def _wait(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
+def _wait_or_fail(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
     """Let only this shard wait; fail the whole recovery if its tries are used up."""
     if with_database(lambda: wait_shard(held=lease.held(), why=why), give_up=lease.lost) is False:
-        _fail(lease, shard, RecoveryState.FAILED, last_sentence_of(shard, why))
+        _fail_recovery(lease, shard, RecoveryState.FAILED, last_sentence_of(shard, why))
 
 
 def _give_back(shard_id: int, owner: str) -> None:

@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Conflict
 from access_requests.services.event_log.append import append_event, recorded
@@ -60,7 +61,7 @@ def can_be_asked(recovery: Recovery) -> bool:
 def expect_answer(*, recovery: Recovery) -> None:
     """Request a test of new weights, in the transaction that publishes them; a free worker runs it if it can."""
     if can_be_asked(recovery) and is_installed():
-        _want(recovery)
+        _request_run(recovery)
 
 
 def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
@@ -68,19 +69,24 @@ def ask_again(*, recovery: Recovery, actor: User | None = None) -> SmokeRun:
     with recorded():
         recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
         if not can_be_asked(recovery):
-            raise Conflict(f"Recovery {recovery.pk} has no weights that can be tested here.")
+            raise Conflict(
+                _("Recovery %(recovery)s has no weights that can be tested here.") % {"recovery": recovery.pk}
+            )
         if SmokeRun.objects.filter(recovery=recovery, state=SmokeState.RUNNING, ends_by__gt=Now()).exists():
-            raise Conflict(f"The weights of recovery {recovery.pk} are already being tested.")
-        run = _want(recovery)
+            raise Conflict(
+                _("The weights of recovery %(recovery)s are already being tested.")
+                % {"recovery": recovery.pk}
+            )
+        run = _request_run(recovery)
         _append_for_each(recovery, "recovery.smoke_wanted", {}, actor)
     return run
 
 
-def _want(recovery: Recovery) -> SmokeRun:
+def _request_run(recovery: Recovery) -> SmokeRun:
     unasked: dict[str, Any] = {
         "ends_by": None, "finished_at": None, "retry_at": None, "answer": {}, "error": "",
     }  # fmt: skip
-    run, _ = SmokeRun.objects.update_or_create(
+    run, _created = SmokeRun.objects.update_or_create(
         recovery=recovery, defaults={"state": SmokeState.WAITING, "wanted_at": timezone.now(), **unasked}
     )
     enqueue_on_commit(SMOKE_RECOVERY, recovery.pk)
@@ -103,12 +109,15 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
 
     A shutdown gives the row back at once. If the worker is killed, the run stays interrupted until someone asks again.
     """
-    ends_by = _claim(recovery_id, limit)
+    waits = SmokeRun.objects.filter(waiting(), recovery_id=recovery_id)
+    if not waits.update(state=SmokeState.RUNNING, ends_by=from_now(timedelta(seconds=limit) + SPARE)):
+        return
+    ends_by = SmokeRun.objects.get(recovery_id=recovery_id).ends_by  # it also identifies this run
     if ends_by is None:
         return
     held = SmokeRun.objects.filter(recovery_id=recovery_id, state=SmokeState.RUNNING, ends_by=ends_by)
     try:
-        state, fields = _ask(Recovery.objects.get(pk=recovery_id), limit)
+        state, fields = _ask_prompt(Recovery.objects.get(pk=recovery_id), limit)
     except Exception:
         log.exception("Smoke run of recovery %s", recovery_id)
         why = "The portal failed unexpectedly. Check the worker's log, then run the test prompt again."
@@ -119,21 +128,12 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
     with_database(lambda: _write_down(held, recovery_id, state, fields), give_up=threading.Event())
 
 
-def _claim(recovery_id: int, limit: float) -> datetime | None:
-    """Claim the run and return its deadline, which also identifies it; None if there is nothing to claim."""
-    until = from_now(timedelta(seconds=limit) + SPARE)
-    waits = SmokeRun.objects.filter(waiting(), recovery_id=recovery_id)
-    if not waits.update(state=SmokeState.RUNNING, ends_by=until):
-        return None
-    return SmokeRun.objects.get(recovery_id=recovery_id).ends_by
-
-
-def _ask(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
+def _ask_prompt(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
     if not is_installed():
         return SmokeState.REFUSED, {"error": NOT_INSTALLED}
     try:
         with _laid_out(recovery) as folder:
-            ended = _run(folder, limit)
+            ended = _run_in_time(folder, limit)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return SmokeState.WAITING, {"error": NO_ROOM, "retry_at": timezone.now() + NO_ROOM_PAUSE}
@@ -156,14 +156,14 @@ def _laid_out(recovery: Recovery) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(folder: Path, limit: float) -> Ended:
+def _run_in_time(folder: Path, limit: float) -> Ended:
     stop = threading.Event()
     clock = threading.Timer(limit, stop.set)
     clock.start()
     try:
         return run_child(
             arguments=["-m", "model_ops.recovery", "smoke", str(folder), "--json"],
-            on_progress=lambda _: None,
+            on_progress=lambda _progress: None,
             stop=stop,
         )
     finally:
@@ -172,7 +172,7 @@ def _run(folder: Path, limit: float) -> Ended:
 
 def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]]:
     """Return (state, fields to store) for an engine that had `limit` seconds."""
-    answer = {name: _storable(ended.result[name]) for name in KEPT if name in ended.result}
+    answer = {name: _storable_value(ended.result[name]) for name in KEPT if name in ended.result}
     if ended.stopped:
         return SmokeState.FAILED, {"error": f"There was no answer within {limit:g} seconds."}
     if ended.status < 0:
@@ -186,12 +186,12 @@ def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]
     return SmokeState.ANSWERED, {"answer": answer}
 
 
-def _storable(value: Any) -> Any:
+def _storable_value(value: Any) -> Any:
     """Return texts that PostgreSQL accepts: a model may answer anything, even a zero byte."""
     if isinstance(value, str):
         return replace_unstorable(value[:MOST_LETTERS])
     if isinstance(value, list):
-        return [_storable(one) for one in value]
+        return [_storable_value(one) for one in value]
     return value
 
 

@@ -45,7 +45,7 @@ def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
     if recovery is None:
         return False
     kept = kept_bytes(recovery)
-    needed, free = _room(why, missing_bytes(recovery))
+    needed, free = _room_needed(why, missing_bytes(recovery))
     with recorded():
         recovery = held.select_for_update(no_key=True, of=("self",)).first()
         if recovery is None:
@@ -55,8 +55,9 @@ def wait(*, held: QuerySet[Recovery], why: RunWaits) -> bool:
             return end_badly(
                 held=held, state=RecoveryState.FAILED, sentence=_last_sentence(why, tries, recovery)
             )
-        _note(
-            recovery, why, _sentence(why, needed, free), retry_at=_later(_pause(why, tries, needed, free)),
+        retry_at = _seconds_from_now(_pause_seconds(why, tries, needed, free))
+        _note_wait(
+            recovery, why, _wait_sentence(why, needed, free), retry_at=retry_at,
             state=RecoveryState.PLANNED, stage="", tries=tries,
             bytes_kept=max(kept, recovery.bytes_kept), bytes_needed=needed, **FREE,
         )  # fmt: skip
@@ -73,14 +74,14 @@ def wait_shard(*, held: QuerySet[RecoveryShard], why: RunWaits) -> bool:
     shard = held.select_related("recovery").first()
     if shard is None or _is_over(why, shard.tries + 1):
         return False
-    needed, free = _room(why, missing_bytes_of(shard))
-    retry_at = _later(_pause(why, shard.tries + 1, needed, free))
-    sentence = _sentence(why, needed, free)
+    needed, free = _room_needed(why, missing_bytes_of(shard))
+    retry_at = _seconds_from_now(_pause_seconds(why, shard.tries + 1, needed, free))
+    sentence = _wait_sentence(why, needed, free)
     with recorded():
         recovery = Recovery.objects.select_for_update(no_key=True).get(pk=shard.recovery_id)
         waits: dict[str, Any] = {"waiting_for": why.waits_for, "retry_at": retry_at, "error": sentence}
         if held.update(state=ShardState.PLANNED, **waits, **FREE, tries=F("tries") + 1):
-            _note(
+            _note_wait(
                 recovery,
                 why,
                 sentence,
@@ -96,7 +97,7 @@ def last_sentence_of(shard: RecoveryShard, why: RunWaits) -> str:
     return _last_sentence(why, shard.tries + 1, shard.recovery)
 
 
-def _note(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) -> None:
+def _note_wait(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) -> None:
     """Write the wait on the locked row, append the event of a first wait, and email the owners."""
     begins = recovery.waiting_since is None
     since = Coalesce(F("waiting_since"), Now())
@@ -127,20 +128,20 @@ def _inform_owners(recovery: Recovery, model: Any) -> None:
         )
 
 
-def _room(why: RunWaits, missing: int) -> tuple[int, int | None]:
+def _room_needed(why: RunWaits, missing: int) -> tuple[int, int | None]:
     """Return (bytes needed, bytes free) for a wait for room; needed is 0 if more is free, for example with a quota."""
     free = free_bytes()
     needed = why.bytes_needed or missing if why.waits_for == WaitsFor.ROOM else 0
     return (needed, free) if free is not None and needed > free else (0, free)
 
 
-def _pause(why: RunWaits, tries: int, needed: int, free: int | None) -> int:
+def _pause_seconds(why: RunWaits, tries: int, needed: int, free: int | None) -> int:
     """Return seconds. If the needed room is known, checks are frequent: they cost little, and no run starts without it."""
     pause = PAUSES[0] if needed else PAUSES[min(tries, len(PAUSES)) - 1]
     return max(pause, min(why.seconds, LONGEST_ASKED))
 
 
-def _later(seconds: int) -> ExpressionWrapper[Any]:
+def _seconds_from_now(seconds: int) -> ExpressionWrapper[Any]:
     return from_now(timedelta(seconds=seconds))
 
 
@@ -148,7 +149,7 @@ def _is_over(why: RunWaits, tries: int) -> bool:
     return why.waits_for in BOUNDED and tries >= MOST_TRIES
 
 
-def _sentence(why: RunWaits, needed: int, free: int | None) -> str:
+def _wait_sentence(why: RunWaits, needed: int, free: int | None) -> str:
     """Return a sentence for an owner; the run's own message comes first."""
     if why.waits_for == WaitsFor.ROOM:
         amount = f"{human(needed)} are needed and {human(free or 0)} are free." if needed else ""
@@ -179,8 +180,8 @@ def go_on() -> int:
     """
     recoveries = Recovery.objects.filter(state=RecoveryState.PLANNED)
     shards = RecoveryShard.objects.filter(state=ShardState.PLANNED).select_related("recovery")
-    due = [*_due(recoveries), *_due(shards)]
-    fitting, later = _fitting(due) if due else ([], [])
+    due = [*_due_rows(recoveries), *_due_rows(shards)]
+    fitting, later = _split_fitting(due) if due else ([], [])
     for rows, model in (
         (fitting, Recovery),
         (later, Recovery),
@@ -188,7 +189,9 @@ def go_on() -> int:
         (later, RecoveryShard),
     ):
         ids = [row.pk for row in rows if isinstance(row, model)]
-        change = {"waiting_for": "", "retry_at": None} if rows is fitting else {"retry_at": _later(PAUSES[0])}
+        change: dict[str, Any] = {"waiting_for": "", "retry_at": None}
+        if rows is later:
+            change = {"retry_at": _seconds_from_now(PAUSES[0])}
         if ids:
             model.objects.filter(pk__in=ids).exclude(waiting_for="").update(**change)
     spread = {row.recovery_id for row in fitting if isinstance(row, RecoveryShard)}
@@ -199,16 +202,22 @@ def go_on() -> int:
     return len(fitting)
 
 
-def _due(rows: QuerySet[Any]) -> QuerySet[Any]:
+def _due_rows(rows: QuerySet[Any]) -> QuerySet[Any]:
     return rows.filter(retry_at__lte=Now()).exclude(waiting_for="").order_by("retry_at", "pk")[:MOST]
 
 
-def _fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+def _split_fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     """Return (those that may continue, those that do not fit yet); each one that continues takes from the free room."""
     fitting, later, free = [], [], free_bytes()
     has_room: set[int] = set()  # recoveries whose shards wait for the room of all of them
     for row in rows:
-        needed = 0 if _recovery_id(row) in has_room else _needed(row)
+        recovery_id = row.recovery_id if isinstance(row, RecoveryShard) else row.pk
+        if recovery_id in has_room or row.waiting_for != WaitsFor.ROOM:
+            needed = 0
+        elif isinstance(row, RecoveryShard):
+            needed = row.recovery.bytes_needed or missing_bytes_of(row)
+        else:
+            needed = row.bytes_needed
         if free is not None and needed > free:
             later.append(row)
             continue
@@ -219,24 +228,12 @@ def _fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     return fitting, later
 
 
-def _recovery_id(row: Recovery | RecoveryShard) -> int:
-    return row.recovery_id if isinstance(row, RecoveryShard) else row.pk
-
-
-def _needed(row: Recovery | RecoveryShard) -> int:
-    if row.waiting_for != WaitsFor.ROOM:
-        return 0
-    if isinstance(row, RecoveryShard):
-        return row.recovery.bytes_needed or missing_bytes_of(row)
-    return row.bytes_needed
-
-
 def start_over() -> None:
     """Try long waits at once when a worker starts, since it may have another machine or more memory.
 
     The worker may also have crashed, so tries for `BOUNDED` reasons still count.
     """
     for model in (Recovery, RecoveryShard):
-        waiting = model.objects.exclude(waiting_for="").filter(retry_at__gt=_later(FAR))
+        waiting = model.objects.exclude(waiting_for="").filter(retry_at__gt=_seconds_from_now(FAR))
         waiting.exclude(waiting_for__in=BOUNDED).update(tries=0, retry_at=Now())
         waiting.update(retry_at=Now())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel
@@ -114,7 +115,7 @@ def resolve_inputs(
             "files": resolve(text=files, role="files"),
         }
     if not (base and diff) or files:
-        raise Invalid("Give either a base and a diff, or files that are published as they are.")
+        raise Invalid(_("Give either a base and a diff, or files that are published as they are."))
     chosen = understood(options)
     return {
         "method": Method.RECOVER,
@@ -175,8 +176,11 @@ def lock_shared_row(prepared: PreparedWeights) -> Recovery:
 
     A recovery that ended badly is planned again, since these inputs were checked again and accepted.
     """
+    wanted: dict[str, Any] = {"base": None, "diff": None, "files": None, "options": {}} | prepared.inputs
+    missing = {f"{name}__isnull": True for name, value in wanted.items() if value is None}
+    given = {name: value for name, value in wanted.items() if value is not None}
     recovery, created = Recovery.objects.get_or_create(
-        **_lookup(prepared.inputs), defaults=prepared.inputs | {"plan": prepared.plan}
+        **missing, **given, defaults=prepared.inputs | {"plan": prepared.plan}
     )
     recovery = Recovery.objects.select_for_update(no_key=True, of=("self",)).get(pk=recovery.pk)
     if not created and recovery.state != RecoveryState.READY and "fetch" not in prepared.plan:
@@ -201,13 +205,6 @@ def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
         waiting = Q(grant__model__weights__recovery=recovery, grant__model__weights__replaced_at=None)
         Delivery.objects.filter(waiting, state=DeliveryState.FAILED).update(state=DeliveryState.WAITING)
     return bool(moved)
-
-
-def _lookup(inputs: dict[str, Any]) -> dict[str, Any]:
-    empty: dict[str, Any] = {"base": None, "diff": None, "files": None, "options": {}}
-    wanted = empty | inputs
-    missing = {f"{name}__isnull": True for name, value in wanted.items() if value is None}
-    return missing | {name: value for name, value in wanted.items() if value is not None}
 
 
 def _make_current(model: GatedModel, recovery: Recovery, *, by_owner: bool) -> ModelWeights:
@@ -256,7 +253,10 @@ def cancel_recovery(*, recovery: Recovery, actor: User | None = None) -> Recover
             **NOT_WAITING,
         )
         if not stopped:
-            raise Conflict(f"Recovery {recovery.pk} neither waits nor runs: there is nothing to cancel.")
+            raise Conflict(
+                _("Recovery %(recovery)s neither waits nor runs: there is nothing to cancel.")
+                % {"recovery": recovery.pk}
+            )
         _append_for_each(recovery, "recovery.cancelled", actor)
     recovery.refresh_from_db()
     return recovery
@@ -278,7 +278,10 @@ def retry(*, recovery: Recovery, actor: User | None = None) -> Recovery:
     """Plan and queue a recovery that failed, was refused or cancelled, or one that waits; finished shards are kept."""
     with recorded():
         if not (_plan_anew(recovery, wanted_at=timezone.now()) or hurry(recovery=recovery)):
-            raise Conflict(f"Recovery {recovery.pk} has not failed: there is nothing to try again.")
+            raise Conflict(
+                _("Recovery %(recovery)s has not failed: there is nothing to try again.")
+                % {"recovery": recovery.pk}
+            )
         _append_for_each(recovery, "recovery.retried", actor)
         enqueue_on_commit(RUN_RECOVERY, recovery.pk)
     recovery.refresh_from_db()

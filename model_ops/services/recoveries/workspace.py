@@ -41,7 +41,7 @@ def writing(output: Path, lease: Lease, *, shared: bool = False) -> Iterator[int
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(output.with_name(f"{output.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        while not _locked(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+        while not _try_lock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             if lease.lost.wait(LOCK_PAUSE):
                 raise LeaseLost
         yield lock
@@ -49,7 +49,7 @@ def writing(output: Path, lease: Lease, *, shared: bool = False) -> Iterator[int
         os.close(lock)
 
 
-def _locked(lock: int, how: int) -> bool:
+def _try_lock(lock: int, how: int) -> bool:
     try:
         fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -71,7 +71,7 @@ def run_engine(arguments: list[str], lease: Lease, *, lock: int) -> None:
 def run_for(arguments: list[str], lease: Lease, **options: Any) -> Ended:
     """Run a child to its end. Raises RunWaits if the system killed it, or if something is missing for now."""
     ended = run_child(
-        arguments=arguments, on_progress=lambda found: _report(lease, found), stop=lease.lost, **options
+        arguments=arguments, on_progress=lambda found: _report_bytes(lease, found), stop=lease.lost, **options
     )
     if ended.stopped:
         raise LeaseLost
@@ -79,19 +79,16 @@ def run_for(arguments: list[str], lease: Lease, **options: Any) -> Ended:
         log.warning("%s was killed by signal %s", arguments[1], -ended.status)
         if lease.lost.wait(TOGETHER):
             raise LeaseLost
-        raise RunWaits(WaitsFor.AGAIN, _killed(-ended.status), advice=MORE_MEMORY)
+        cause = ", most likely because memory ran out" if -ended.status == SIGKILL else ""
+        why = f"The system ended the run (signal {-ended.status}){cause}."
+        raise RunWaits(WaitsFor.AGAIN, why, advice=MORE_MEMORY)
     if ended.status and (lacks := ended.result.get("lacks")) in WaitsFor.values:
         log.warning("%s lacks %s: %s", arguments[1], lacks, ended.last_words)
-        raise _waits(WaitsFor(lacks), ended)
+        raise _what_was_missing(WaitsFor(lacks), ended)
     return ended
 
 
-def _killed(signal: int) -> str:
-    cause = ", most likely because memory ran out" if signal == SIGKILL else ""
-    return f"The system ended the run (signal {signal}){cause}."
-
-
-def _waits(lacks: WaitsFor, ended: Ended) -> RunWaits:
+def _what_was_missing(lacks: WaitsFor, ended: Ended) -> RunWaits:
     """Return what a child lacked, worded for a page: its own message is for a command line."""
     if lacks == WaitsFor.DEVICE:
         failed = ended.last_words.partition(";")[0]
@@ -104,7 +101,7 @@ def _waits(lacks: WaitsFor, ended: Ended) -> RunWaits:
     return RunWaits(lacks, advice=MORE_MEMORY, bytes_needed=int(ended.result.get("bytes_needed", 0)))
 
 
-def _report(lease: Lease, found: dict[str, Any]) -> None:
+def _report_bytes(lease: Lease, found: dict[str, Any]) -> None:
     done, total = found.get("bytes_done"), found.get("bytes_total")
     if isinstance(done, int) and isinstance(total, int):
         lease.report(done=done, total=total)
@@ -122,16 +119,14 @@ def remove_leftovers() -> int:
         if path.is_dir() and number.isascii() and number.isdigit():
             left.setdefault(int(number), []).append(path)
     ready = Recovery.objects.filter(pk__in=left, state=RecoveryState.READY).values_list("pk", flat=True)
-    return sum(_remove(left[number], folder / f"{number}.lock") for number in ready)
-
-
-def _remove(folders: list[Path], lock_file: Path) -> int:
-    lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        if not _locked(lock, fcntl.LOCK_EX):
-            return 0
-        for path in folders:
-            shutil.rmtree(path, ignore_errors=True)
-        return len(folders)
-    finally:
-        os.close(lock)
+    removed = 0
+    for pk in ready:
+        lock = os.open(folder / f"{pk}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if _try_lock(lock, fcntl.LOCK_EX):
+                for path in left[pk]:
+                    shutil.rmtree(path, ignore_errors=True)
+                removed += len(left[pk])
+        finally:
+            os.close(lock)
+    return removed

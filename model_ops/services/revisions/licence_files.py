@@ -48,12 +48,9 @@ def licences_beside(card_file: Path) -> list[LicenceText]:
 
 def is_licence(path: Path) -> bool:
     """Return whether a text file is named like a licence."""
-    return bool(LIKE_A_LICENCE.match(path.name)) and path.suffix.lower() in _suffixes(path)
-
-
-def _suffixes(path: Path) -> set[str]:
-    """Return the suffixes of a name; `LICENSE-2.0` has none."""
-    return TEXT_SUFFIXES | ({path.suffix.lower()} if re.match(r"\.\d+\Z", path.suffix) else set())
+    has_no_suffix = re.match(r"\.\d+\Z", path.suffix)  # `LICENSE-2.0`
+    is_text = path.suffix.lower() in TEXT_SUFFIXES or has_no_suffix
+    return bool(LIKE_A_LICENCE.match(path.name) and is_text)
 
 
 def _language_in(name: str) -> str:

@@ -49,8 +49,15 @@ def publish_revision(*, model: GatedModel, actor: User | None = None) -> Revisio
     with recorded():
         share_store()
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=model.pk)
-        before = main_revision(model)
-        return publish_content(model=model, content=_content_for(model, before), actor=actor)
+        before, current = main_revision(model), current_recovery(model)
+        shown = before.recovery_id if before else None
+        if current and current.state == RecoveryState.READY and current.pk != shown:
+            content = Content(current)
+        elif before is None:
+            content = Content(None)
+        else:
+            content = Content(before.recovery, before.upload or (before if before.uploader_id else None))
+        return publish_content(model=model, content=content, actor=actor)
 
 
 def publish_content(
@@ -60,13 +67,18 @@ def publish_content(
     with recorded():
         before = main_revision(model)
         files = collect_files(model=model, content=content)
-        if before and _same_files(before, files):
+        had = dict(before.files.order_by().values_list("path", "blob_id")) if before else None
+        if before and had == {file.path: file.sha256 for file in files}:
             return before
+        if content.recovery and (before is None or before.recovery_id != content.recovery.pk):
+            usual = TITLES[Method(content.recovery.method)]
+        else:
+            usual = "Update the card and licences" if before else "Add the card and licences"
         revision = write_revision(
             model=model,
             files=files,
             parent=before,
-            title=title or _title(content.recovery, before),
+            title=title or usual,
             author=actor.username if actor else "Gatehouse",
             recovery=content.recovery,
             upload=content.upload,
@@ -78,21 +90,18 @@ def publish_content(
     return revision
 
 
-def _content_for(model: GatedModel, before: Revision | None) -> Content:
-    current = current_recovery(model)
-    shown = before.recovery_id if before else None
-    if current and current.state == RecoveryState.READY and current.pk != shown:
-        return Content(current)
-    if before is None:
-        return Content(None)
-    upload = before.upload or (before if before.uploader_id else None)
-    return Content(before.recovery, upload)
-
-
 def collect_files(*, model: GatedModel, content: Content) -> list[StoredFile]:
     """Return the revision's files: the weights and the files with them, below the portal's card and licences."""
-    found = _uploaded_files(content.upload) if content.upload else []
-    if content.recovery and not content.upload:
+    found: list[StoredFile] = []
+    if content.upload:  # without the card and licences of the portal at that time
+        licences = LicenceVersion.objects.filter(model=content.upload.model)
+        texts = {(name, text.sha256) for text in licences for name in (text.name, in_language(text))}
+        found = [
+            file
+            for file in revision_files(content.upload)
+            if file.path not in {CARD, GITATTRIBUTES} and (file.path, file.sha256) not in texts
+        ]
+    elif content.recovery:
         found = recovered_files(content.recovery)
     attributes = content.upload is None or content.upload.files.filter(path=GITATTRIBUTES).exists()
     return with_own_files(model=model, files={file.path: file for file in found}, attributes=attributes)
@@ -111,17 +120,6 @@ def with_own_files(
     if attributes:
         found[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(found.values()))
     return [found[path] for path in sorted(found)]
-
-
-def _uploaded_files(upload: Revision) -> list[StoredFile]:
-    """Return the uploaded files without the card and licences of the portal at that time."""
-    licences = LicenceVersion.objects.filter(model=upload.model)
-    texts = {(name, text.sha256) for text in licences for name in (text.name, in_language(text))}
-    return [
-        file
-        for file in revision_files(upload)
-        if file.path not in {CARD, GITATTRIBUTES} and (file.path, file.sha256) not in texts
-    ]
 
 
 def revision_files(revision: Revision) -> list[StoredFile]:
@@ -149,11 +147,6 @@ def in_language(licence: LicenceVersion) -> str:
     """Return the file name for a language: in German, `LICENSE.txt` becomes `LICENSE.de.txt`."""
     stem, dot, suffix = licence.name.partition(".")
     return f"{stem}.{licence.language}{dot}{suffix}"
-
-
-def _same_files(revision: Revision, files: list[StoredFile]) -> bool:
-    had = revision.files.order_by().values_list("path", "blob_id")
-    return dict(had) == {file.path: file.sha256 for file in files}
 
 
 def write_revision(
@@ -206,7 +199,7 @@ def _free_commit(model: GatedModel, **facts: Any) -> tuple[str, datetime]:
 
 def _write_blobs(files: Sequence[StoredFile]) -> None:
     """Write rows for new content; its own git id replaces an LFS pointer's, which can be computed from the row."""
-    of_lfs, others = _blobs(filter(is_lfs, files)), _blobs(filterfalse(is_lfs, files))
+    of_lfs, others = _blob_rows(filter(is_lfs, files)), _blob_rows(filterfalse(is_lfs, files))
     Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)
     Blob.objects.bulk_create(
         others, update_conflicts=True, unique_fields=["sha256"], update_fields=["git_oid"]
@@ -214,13 +207,7 @@ def _write_blobs(files: Sequence[StoredFile]) -> None:
     expect_copies()
 
 
-def _blobs(files: Iterable[StoredFile]) -> list[Blob]:
+def _blob_rows(files: Iterable[StoredFile]) -> list[Blob]:
     """Return a row for each content."""
     found = {file.sha256: Blob(sha256=file.sha256, git_oid=file.git_oid, size=file.size) for file in files}
     return list(found.values())
-
-
-def _title(recovery: Recovery | None, before: Revision | None) -> str:
-    if recovery and (before is None or before.recovery_id != recovery.pk):
-        return TITLES[Method(recovery.method)]
-    return "Update the card and licences" if before else "Add the card and licences"

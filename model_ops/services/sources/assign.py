@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.ids import is_remote_id
 from access_requests.services.catalogue.gated_models import check_namespace
 from access_requests.services.event_log.append import append_event, recorded
 from model_ops.enums import SourceKind
-from model_ops.models import AllowedRepository, AssignedFolder, ModelWeights, WeightSource
+from model_ops.models import AllowedRepository, AssignedFolder, ModelWeights
 from model_ops.services.sources.rights import folders_of, is_listed, is_of_portal, real_path
 
 if TYPE_CHECKING:
@@ -26,24 +27,42 @@ def check_assignment(*, path: str, namespace: str) -> tuple[Path, str]:
     namespace = _checked_namespace(namespace)
     folder = real_path(path.strip())
     if folder is None or len(str(folder)) > 1000:
-        raise Invalid(f"{path[:300]!r} is not an absolute path without '..': write it in full.", field="path")
+        raise Invalid(
+            _("%(path)r is not an absolute path without '..': write it in full.") % {"path": path[:300]},
+            field="path",
+        )
     if not is_listed(folder):
         raise Invalid(
-            f"{folder} is not at or below a folder of GATEHOUSE_SOURCES: choose one that is, or add it there.",
+            _(
+                "%(folder)s is not at or below a folder of GATEHOUSE_SOURCES: choose one that is, or add it there."
+            )
+            % {"folder": folder},
             field="path",
         )
     if not folder.is_dir():
-        raise Invalid(f"{folder} is not an existing folder: check its name.", field="path")
+        raise Invalid(
+            _("%(folder)s is not an existing folder: check its name.") % {"folder": folder}, field="path"
+        )
     if is_of_portal(folder):
-        raise Invalid(f"{folder} holds the portal's own state, or lies in it: choose another.", field="path")
+        raise Invalid(
+            _("%(folder)s holds the portal's own state, or lies in it: choose another.") % {"folder": folder},
+            field="path",
+        )
     if SNAPSHOTS in (folder.name, folder.parent.name):
         raise Invalid(
-            f"{folder} is part of a Hub cache, whose files lie in 'blobs' beside {SNAPSHOTS}: assign the folder above "
-            "both.",
+            _(
+                "%(folder)s is part of a Hub cache, whose files lie in 'blobs' beside %(snapshots)s: assign the folder "
+                "above both."
+            )
+            % {"folder": folder, "snapshots": SNAPSHOTS},
             field="path",
         )
     if AssignedFolder.objects.filter(path=str(folder), namespace__iexact=namespace).exists():
-        raise Conflict(f"{folder} is already assigned to {namespace}.", field="path")
+        raise Conflict(
+            _("%(folder)s is already assigned to %(namespace)s.")
+            % {"folder": folder, "namespace": namespace},
+            field="path",
+        )
     return folder, namespace
 
 
@@ -53,7 +72,7 @@ def assign_folder(*, path: str, namespace: str, actor: User | None = None) -> As
     with recorded():
         folder, namespace = check_assignment(path=path, namespace=namespace)
         assigned = AssignedFolder.objects.create(path=str(folder), namespace=namespace, assigned_by=actor)
-        _record("source.assigned", actor, {"folder": assigned.path, "namespace": namespace})
+        _record_change("source.assigned", actor, {"folder": assigned.path, "namespace": namespace})
     return assigned
 
 
@@ -62,7 +81,7 @@ def withdraw_folder(*, assigned: AssignedFolder, actor: User | None = None) -> N
     _check_superuser(actor)
     with recorded():
         AssignedFolder.objects.filter(pk=assigned.pk).delete()
-        _record("source.withdrawn", actor, {"folder": assigned.path, "namespace": assigned.namespace})
+        _record_change("source.withdrawn", actor, {"folder": assigned.path, "namespace": assigned.namespace})
 
 
 def others_who_may(assigned: AssignedFolder) -> list[AssignedFolder]:
@@ -81,9 +100,16 @@ def check_allowance(*, repo_id: str, namespace: str) -> tuple[str, str]:
     repo_id = repo_id.strip().removeprefix("hf:")
     namespace = _checked_namespace(namespace) if namespace.strip() else ""
     if not is_remote_id(repo_id):
-        raise Invalid(f"{repo_id[:300]!r} is not a repository id: write NAMESPACE/NAME.", field="repo_id")
-    if _allowed(repo_id, namespace):
-        raise Conflict(f"{repo_id} is allowed for {namespace or 'every namespace'} already.", field="repo_id")
+        raise Invalid(
+            _("%(repository)r is not a repository id: write NAMESPACE/NAME.") % {"repository": repo_id[:300]},
+            field="repo_id",
+        )
+    if _find_allowed(repo_id, namespace):
+        if namespace:
+            why = _("%(repository)s is allowed for %(namespace)s already.")
+        else:
+            why = _("%(repository)s is allowed for every namespace already.")
+        raise Conflict(why % {"repository": repo_id, "namespace": namespace}, field="repo_id")
     return repo_id, namespace
 
 
@@ -95,7 +121,7 @@ def allow_repository(*, repo_id: str, namespace: str = "", actor: User | None = 
         allowed = AllowedRepository.objects.create(
             endpoint=settings.GATEHOUSE_HUB_ENDPOINT, repo_id=repo_id, namespace=namespace, allowed_by=actor
         )
-        _record("repository.allowed", actor, _told(allowed))
+        _record_change("repository.allowed", actor, _allowance_facts(allowed))
     return allowed
 
 
@@ -104,7 +130,7 @@ def withdraw_repository(*, allowed: AllowedRepository, actor: User | None = None
     _check_superuser(actor)
     with recorded():
         AllowedRepository.objects.filter(pk=allowed.pk).delete()
-        _record("repository.withdrawn", actor, _told(allowed))
+        _record_change("repository.withdrawn", actor, _allowance_facts(allowed))
 
 
 def find_assignment(*, path: str, namespace: str) -> AssignedFolder:
@@ -119,7 +145,7 @@ def find_assignment(*, path: str, namespace: str) -> AssignedFolder:
 
 def find_allowance(*, repo_id: str, namespace: str = "") -> AllowedRepository:
     """Return the allowance for exactly that namespace (empty: all). Raises `NotFound`."""
-    found = _allowed(repo_id.removeprefix("hf:"), namespace)
+    found = _find_allowed(repo_id.removeprefix("hf:"), namespace)
     if found is None:
         where = namespace[:96] or "every namespace"
         raise NotFound(f"{repo_id[:300]} is not allowed for {where}: see what is with source_rights list.")
@@ -135,16 +161,14 @@ def folders_without_assignment() -> list[tuple[str, str]]:
     for weights in current.order_by("model__repo_id"):
         roots = folders_of(weights.model.namespace)
         for source in (weights.recovery.base, weights.recovery.diff, weights.recovery.files):
-            if _is_folder(source) and not any(Path(source.spec).is_relative_to(root) for root in roots):  # type: ignore[union-attr]
-                found.append((source.spec, weights.model.repo_id))  # type: ignore[union-attr]
+            if source is None or source.kind != SourceKind.FOLDER:
+                continue
+            if not any(Path(source.spec).is_relative_to(root) for root in roots):
+                found.append((source.spec, weights.model.repo_id))
     return found
 
 
-def _is_folder(source: WeightSource | None) -> bool:
-    return source is not None and source.kind == SourceKind.FOLDER
-
-
-def _allowed(repo_id: str, namespace: str) -> AllowedRepository | None:
+def _find_allowed(repo_id: str, namespace: str) -> AllowedRepository | None:
     return AllowedRepository.objects.filter(
         endpoint=settings.GATEHOUSE_HUB_ENDPOINT, repo_id__iexact=repo_id, namespace__iexact=namespace
     ).first()
@@ -156,7 +180,8 @@ def _checked_namespace(namespace: str) -> str:
         check_namespace(namespace)
     except Invalid as error:
         raise Invalid(
-            f"{namespace[:96]!r} is not a namespace: write the part of a model's id before the slash.",
+            _("%(namespace)r is not a namespace: write the part of a model's id before the slash.")
+            % {"namespace": namespace[:96]},
             field="namespace",
         ) from error
     return namespace
@@ -164,12 +189,12 @@ def _checked_namespace(namespace: str) -> str:
 
 def _check_superuser(actor: User | None) -> None:
     if actor is not None and not (actor.is_active and actor.is_superuser):
-        raise NotAllowed("Only a superuser assigns folders and allows repositories.")
+        raise NotAllowed(_("Only a superuser assigns folders and allows repositories."))
 
 
-def _told(allowed: AllowedRepository) -> dict[str, str]:
+def _allowance_facts(allowed: AllowedRepository) -> dict[str, str]:
     return {"hub": allowed.endpoint, "repository": allowed.repo_id, "namespace": allowed.namespace}
 
 
-def _record(kind: str, actor: User | None, data: dict[str, str]) -> None:
+def _record_change(kind: str, actor: User | None, data: dict[str, str]) -> None:
     append_event(kind=kind, actor=actor, by="operator", data=data)

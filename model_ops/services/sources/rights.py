@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import is_owner, is_person
 from access_requests.enums import Role
@@ -59,7 +60,11 @@ def check_may_add(*, repo_id: str, actor: User | None) -> None:
     )
     if any(rows.exists() for rows in taken):
         raise NotAllowed(
-            f"You own no model in {namespace[:96]}: ask a superuser to add the first one there and to make you its owner.",
+            _(
+                "You own no model in %(namespace)s: ask a superuser to add the first one there and to make you its "
+                "owner."
+            )
+            % {"namespace": namespace[:96]},
             field="repo_id",
         )
 
@@ -97,9 +102,28 @@ def check_folder_named(*, text: str, namespace: str, actor: User | None) -> Path
     """
     folder = real_path(text)
     roots = folders_of(namespace) if owns_in(actor, namespace) else []
-    if folder is None or is_of_portal(folder) or not any(folder.is_relative_to(root) for root in roots):
-        raise Invalid(f"The folder {text[:SHOWN]!r} is not allowed here. {_what_may_be(namespace, roots)}")
-    return folder
+    if folder is not None and not is_of_portal(folder) and any(folder.is_relative_to(root) for root in roots):
+        return folder
+    if roots:
+        why = _(
+            "The folder %(folder)r is not allowed here. Folders assigned to %(namespace)s: %(folders)s. Name one at or "
+            "below these, or ask a superuser to assign another."
+        )
+    elif namespace:
+        why = _(
+            "The folder %(folder)r is not allowed here. No folder is assigned to %(namespace)s for you: ask a "
+            "superuser to assign one."
+        )
+    else:
+        why = _(
+            "The folder %(folder)r is not allowed here. No folder is assigned to this namespace for you: ask a "
+            "superuser to assign one."
+        )
+    folders = ", ".join(str(root) for root in roots)
+    raise Invalid(
+        why
+        % {"folder": text[:SHOWN], "namespace": namespace if roots else namespace[:96], "folders": folders}
+    )
 
 
 def real_path(text: str) -> Path | None:
@@ -111,13 +135,6 @@ def real_path(text: str) -> Path | None:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):
         return None
-
-
-def _what_may_be(namespace: str, roots: Iterable[Path]) -> str:
-    shown = ", ".join(str(root) for root in roots)
-    if shown:
-        return f"Folders assigned to {namespace}: {shown}. Name one at or below these, or ask a superuser to assign another."
-    return f"No folder is assigned to {namespace[:96] or 'this namespace'} for you: ask a superuser to assign one."
 
 
 def may_use_token(*, endpoint: str, repo_id: str, namespace: str) -> bool:
@@ -133,10 +150,15 @@ def check_attached(*, sources: Iterable[WeightSource], model: GatedModel, actor:
     """
     bound = is_bound(actor, in_admin=actor is not None)
     if bound and not is_owner(actor, model):
-        raise NotAllowed(f"You do not own {model}: you cannot choose its weights.")
+        raise NotAllowed(_("You do not own %(model)s: you cannot choose its weights.") % {"model": model})
     for source in sources if bound else ():
-        if why := _why_not(source, model.namespace) or _why_not_of(actor, source):
+        if why := _why_not(source, model.namespace):
             raise Invalid(why)
+        if source.kind == SourceKind.UPLOAD and not is_owner(actor, source.revision.model):  # type: ignore[union-attr]
+            raise Invalid(
+                _("The weight source %(source)s does not belong to a model that you own: check its name.")
+                % {"source": source.spec}
+            )
     return bound
 
 
@@ -149,14 +171,13 @@ def check_use(recovery: Recovery) -> bool:
     if not links or not all(link.by_owner for link in links):
         return False
     sources = [source for source in (recovery.base, recovery.diff, recovery.files) if source]
-    reasons = [_why_none(sources, link.model.namespace) for link in links]
+    reasons = []  # for each model the first one, "" if it may use them all
+    for link in links:
+        why = (_why_not(source, link.model.namespace) for source in sources)
+        reasons.append(next(filter(None, why), ""))
     if all(reasons):
         raise Invalid(reasons[0])
     return True
-
-
-def _why_none(sources: Iterable[WeightSource], namespace: str) -> str:
-    return next((why for source in sources if (why := _why_not(source, namespace))), "")
 
 
 def _why_not(source: WeightSource, namespace: str) -> str:
@@ -164,19 +185,15 @@ def _why_not(source: WeightSource, namespace: str) -> str:
     if source.kind == SourceKind.FOLDER:
         folder = Path(source.spec)
         if is_of_portal(folder) or not any(folder.is_relative_to(root) for root in folders_of(namespace)):
-            return f"The folder {folder} is not assigned to {namespace}: ask a superuser to assign it, then try again."
+            return _(
+                "The folder %(folder)s is not assigned to %(namespace)s: ask a superuser to assign it, then try again."
+            ) % {"folder": folder, "namespace": namespace}
     own = source.endpoint == settings.GATEHOUSE_HUB_ENDPOINT
     if source.kind == SourceKind.HUB and source.with_token and own:
         fields: dict[str, Any] = {"endpoint": source.endpoint, "repo_id": source.repo_id}
         if not may_use_token(**fields, namespace=namespace):
-            return (
-                f"{source.repo_id} is not allowed for {namespace} with the portal's Hub token: ask a superuser to allow "
+            return _(
+                "%(repository)s is not allowed for %(namespace)s with the portal's Hub token: ask a superuser to allow "
                 "it, then try again."
-            )
-    return ""
-
-
-def _why_not_of(actor: User | None, source: WeightSource) -> str:
-    if source.kind == SourceKind.UPLOAD and not is_owner(actor, source.revision.model):  # type: ignore[union-attr]
-        return f"The weight source {source.spec} does not belong to a model that you own: check its name."
+            ) % {"repository": source.repo_id, "namespace": namespace}
     return ""

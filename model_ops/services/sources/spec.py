@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.errors import Invalid
 from access_requests.ids import GIT_ID, REMOTE_ID, is_remote_id
@@ -38,7 +40,18 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?\Z")
-HOW = "write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT"
+# How a source may be written, for sentences that name every way.
+WAYS = {
+    "hub": "hf:REPO_ID@REVISION",
+    "other_hub": "hf+https://HOST/REPO_ID@REVISION",
+    "upload": "gatehouse:REPO_ID@COMMIT",
+}
+NO_PATH = gettext_lazy(
+    "The weight source %(source)r is not a folder's path: write a folder, %(hub)s, %(other_hub)s or %(upload)s."
+)
+OWN_STORE = gettext_lazy(
+    "The folder %(folder)s belongs to the portal's own store: give the folder the weights came from."
+)
 
 
 @dataclass(frozen=True)
@@ -68,23 +81,25 @@ def resolve_source(
     bound = is_bound(actor, in_admin=in_admin)
     text = text.strip()
     if not text:
-        raise Invalid(f"No weight source was given: {HOW}.")
+        raise Invalid(
+            _("No weight source was given: write a folder, %(hub)s, %(other_hub)s or %(upload)s.") % WAYS
+        )
     if text.startswith(PREFIX):
         return resolve_upload(text=text, in_admin=in_admin, actor=actor)
     if text.startswith(("hf:", "hf+")):
         spec = parse_hub(text, in_admin=in_admin)
-        return _resolve_hub(spec, role, with_token=not bound or _is_allowed(spec, actor, namespace))
+        with_token = not bound
+        if (
+            bound
+        ):  # the portal's token only if that was allowed; an allowance is only for owners of its namespace
+            scope = namespace if owns_in(actor, namespace) else ""
+            with_token = may_use_token(endpoint=spec.endpoint, repo_id=spec.repo_id, namespace=scope)
+        return _resolve_hub(spec, role, with_token=with_token)
     if bound:
         folder = check_folder_named(text=text, namespace=namespace, actor=actor)
     else:
         folder = check_folder(text, in_admin=in_admin)
-    return _resolve_folder(_usable(text, folder), role, bound=bound)
-
-
-def _is_allowed(spec: HubSpec, actor: User | None, namespace: str) -> bool:
-    """Return whether an owner's fetch may use the portal's token; an allowance is only for owners of its namespace."""
-    scope = namespace if owns_in(actor, namespace) else ""
-    return may_use_token(endpoint=spec.endpoint, repo_id=spec.repo_id, namespace=scope)
+    return _resolve_folder(_check_usable(text, folder), role, bound=bound)
 
 
 def check_folder(text: str, *, in_admin: bool) -> Path:
@@ -92,46 +107,59 @@ def check_folder(text: str, *, in_admin: bool) -> Path:
     try:
         folder = Path(text).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise Invalid(f"The weight source {text!r} is not a folder's path: {HOW}.") from error
+        raise Invalid(NO_PATH % {"source": text, **WAYS}) from error
     if in_admin and not any(folder.is_relative_to(root) for root in settings.GATEHOUSE_SOURCES):
         raise Invalid(
-            f"The folder {text} is not below GATEHOUSE_SOURCES: only folders listed there can be "
-            "chosen in the admin; an operator can add others with manage.py add_model."
+            _(
+                "The folder %(folder)s is not below GATEHOUSE_SOURCES: only folders listed there can be chosen in the "
+                "admin; an operator can add others with manage.py add_model."
+            )
+            % {"folder": text}
         )
     if in_admin and is_of_portal(folder):
-        raise Invalid(_OWN_STORE.format(text))
+        raise Invalid(OWN_STORE % {"folder": text})
     return folder
 
 
-_OWN_STORE = "The folder {} belongs to the portal's own store: give the folder the weights came from."
-
-
-def _usable(text: str, folder: Path) -> Path:
+def _check_usable(text: str, folder: Path) -> Path:
     """Return the folder. Refuses anything that is not a folder, and the portal's own state."""
     try:
         is_folder = folder.is_dir()
     except (OSError, ValueError) as error:
-        raise Invalid(f"The weight source {text!r} is not a folder's path: {HOW}.") from error
+        raise Invalid(NO_PATH % {"source": text, **WAYS}) from error
+    if not is_folder and folder.is_file():
+        raise Invalid(
+            _("The weight source %(source)s is a file. Name the folder that it is in: %(folder)s.")
+            % {"source": text, "folder": folder.parent}
+        )
+    if not is_folder and "/" in text and REMOTE_ID.fullmatch(text):
+        raise Invalid(
+            _(
+                "The weight source %(source)s is not an existing folder. If it is a repository on the Hub, write "
+                "hf:%(source)s@main."
+            )
+            % {"source": text}
+        )
     if not is_folder:
-        raise Invalid(_why_no_folder(text, folder))
+        raise Invalid(
+            _(
+                "The weight source %(source)s is not an existing folder: write a folder, %(hub)s, %(other_hub)s or "
+                "%(upload)s."
+            )
+            % {"source": text, **WAYS}
+        )
     if folder.is_relative_to(settings.WEIGHTS_ROOT.resolve()):
-        raise Invalid(_OWN_STORE.format(text))
+        raise Invalid(OWN_STORE % {"folder": text})
     return folder
-
-
-def _why_no_folder(text: str, folder: Path) -> str:
-    if folder.is_file():
-        return f"The weight source {text} is a file. Name the folder that it is in: {folder.parent}."
-    if "/" in text and REMOTE_ID.fullmatch(text):
-        return f"The weight source {text} is not an existing folder. If it is a repository on the Hub, write hf:{text}@main."
-    return f"The weight source {text} is not an existing folder: {HOW}."
 
 
 def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
     """Read `hf:REPO_ID@REVISION` or `hf+https://HOST/REPO_ID@REVISION`; plain http only for this machine."""
     name, at, revision = text.rpartition("@")
     if not at or not revision or any(c.isspace() or not c.isprintable() for c in text):
-        raise Invalid(f"The weight source {text!r} names no revision: write hf:REPO_ID@REVISION.")
+        raise Invalid(
+            _("The weight source %(source)r names no revision: write hf:REPO_ID@REVISION.") % {"source": text}
+        )
     if name.startswith("hf:"):
         endpoint, repo_id, prefix = settings.GATEHOUSE_HUB_ENDPOINT, name.removeprefix("hf:"), "hf:"
     else:
@@ -139,11 +167,13 @@ def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
         prefix = f"hf+{endpoint}/"
         if in_admin and endpoint != settings.GATEHOUSE_HUB_ENDPOINT:
             raise Invalid(
-                f"Hubs other than {settings.GATEHOUSE_HUB_ENDPOINT} can only be named on the command line."
+                _("Hubs other than %(hub)s can only be named on the command line.")
+                % {"hub": settings.GATEHOUSE_HUB_ENDPOINT}
             )
     if not is_remote_id(repo_id):
         raise Invalid(
-            f"The weight source {text!r} holds no repository id: write it as namespace/name@REVISION."
+            _("The weight source %(source)r holds no repository id: write it as namespace/name@REVISION.")
+            % {"source": text}
         )
     return HubSpec(endpoint, repo_id, revision, prefix)
 
@@ -151,20 +181,21 @@ def parse_hub(text: str, *, in_admin: bool = False) -> HubSpec:
 def _split_address(text: str, address: str) -> tuple[str, str]:
     try:
         parts = urlsplit(address)
-        is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+        host = parts.hostname or ""
+        is_safe = parts.scheme == "https" or (
+            parts.scheme == "http" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
+        )
         known = is_safe and HOST.match(parts.netloc) and not parts.query
     except ValueError:
         known = None
     if not known:
-        raise Invalid(f"The weight source {text!r} cannot be read: {HOW}.")
+        raise Invalid(
+            _(
+                "The weight source %(source)r cannot be read: write a folder, %(hub)s, %(other_hub)s or %(upload)s."
+            )
+            % {"source": text, **WAYS}
+        )
     return f"{parts.scheme}://{parts.netloc}", parts.path.strip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _resolve_folder(folder: Path, role: str, *, bound: bool) -> WeightSource:
@@ -175,8 +206,11 @@ def _resolve_folder(folder: Path, role: str, *, bound: bool) -> WeightSource:
         except RecoveryError as error:
             if role != "files":
                 raise Invalid(str(error)) from error
-        raise Invalid(f"The folder {folder} holds no weight file: expected *.safetensors or *.bin in it.")
-    source, _ = WeightSource.objects.get_or_create(
+        raise Invalid(
+            _("The folder %(folder)s holds no weight file: expected *.safetensors or *.bin in it.")
+            % {"folder": folder}
+        )
+    source, _created = WeightSource.objects.get_or_create(
         spec=str(folder), fingerprint=fingerprint(files), defaults={"kind": SourceKind.FOLDER}
     )
     return source
@@ -203,7 +237,10 @@ def list_files(folder: Path, *, bound: bool = False) -> dict[str, tuple[int, int
             if stat.st_nlink > 1 and not path.is_symlink():
                 linked[str(path)] = stat
     except OSError as error:
-        raise Invalid(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
+        raise Invalid(
+            _("The folder %(folder)s cannot be read: %(error)s.")
+            % {"folder": folder, "error": error.strerror or error}
+        ) from error
     if bound:
         _check_hard_links(linked)
     return found
@@ -213,37 +250,44 @@ def _check_hard_links(linked: dict[str, os.stat_result]) -> None:
     names = Counter((stat.st_dev, stat.st_ino) for stat in linked.values())
     for path, stat in linked.items():
         if names[stat.st_dev, stat.st_ino] < stat.st_nlink:
-            raise Invalid(f"{path} is a hard link to a file outside the folder: put a copy in its place.")
+            raise Invalid(
+                _("%(path)s is a hard link to a file outside the folder: put a copy in its place.")
+                % {"path": path}
+            )
 
 
 def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:
     if not name.isprintable() or "\\" in name or len(name) > 500:
-        raise Invalid(f"The folder {folder} holds a file with an unusable name, {name[:100]!r}: rename it.")
-    leads_out = path.is_symlink() and not _stays_in(folder, path)
+        raise Invalid(
+            _("The folder %(folder)s holds a file with an unusable name, %(name)r: rename it.")
+            % {"folder": folder, "name": name[:100]}
+        )
+    leads_out = False
+    if path.is_symlink():
+        try:
+            leads_out = not _is_inside(folder, path.resolve())
+        except (OSError, RuntimeError):  # the link leads in a circle
+            leads_out = True
     if bound and leads_out:  # reveal nothing about the target, not even whether it exists
-        raise Invalid(f"{path} is a link out of the model's folder: put the file in its place.")
+        raise Invalid(
+            _("%(path)s is a link out of the model's folder: put the file in its place.") % {"path": path}
+        )
     if why := judge_link(path, "files"):
         raise Invalid(f"{path} {why}")
     if not path.is_file():
         raise Invalid(
-            f"{path} is a broken link or not a regular file: remove it or put the file in its place."
+            _("%(path)s is a broken link or not a regular file: remove it or put the file in its place.")
+            % {"path": path}
         )
     if leads_out:
         raise Invalid(
-            f"{path} is a link to {path.resolve()}, outside the model's folder: put the file in its place."
+            _("%(path)s is a link to %(target)s, outside the model's folder: put the file in its place.")
+            % {"path": path, "target": path.resolve()}
         )
 
 
-def _stays_in(folder: Path, path: Path) -> bool:
-    """Return whether a link leads below the folder, or into the store of a Hub cache, `../../blobs` of a snapshot."""
-    try:
-        target = path.resolve()
-    except (OSError, RuntimeError):  # the link leads in a circle
-        return False
-    return _belongs(folder, target)
-
-
-def _belongs(folder: Path, target: Path) -> bool:
+def _is_inside(folder: Path, target: Path) -> bool:
+    """Return whether a file is below the folder, or in the store of a Hub cache, `../../blobs` of a snapshot."""
     repository = folder.parent.parent
     cached = folder.parent.name == "snapshots" and target.is_relative_to(repository / "blobs")
     return cached or target.is_relative_to(folder)
@@ -258,7 +302,7 @@ def check_inside(folder: Path, path: Path, descriptor: int) -> None:
         real = Path(f"/proc/self/fd/{descriptor}").readlink()
     except OSError:
         return
-    if not _belongs(folder, real):
+    if not _is_inside(folder, real):
         raise Invalid(f"{path} is a link out of the model's folder: put the file in its place.")
 
 
@@ -304,7 +348,7 @@ def is_withheld(endpoint: str, *, allowed: bool) -> bool:
 
 def _resolve_hub(spec: HubSpec, role: str, *, with_token: bool) -> WeightSource:
     commit = resolve_commit(spec, role, with_token=with_token)
-    source, _ = WeightSource.objects.get_or_create(
+    source, _created = WeightSource.objects.get_or_create(
         spec=f"{spec.prefix}{spec.repo_id}@{commit}",
         fingerprint="",
         with_token=with_token,
@@ -332,8 +376,21 @@ def resolve_commit(spec: HubSpec, role: str = "files", *, with_token: bool = Tru
             api.auth_check(spec.repo_id)  # the listing of a gated repository is public, its files are not
     except Exception as error:
         raise Invalid(refusal(spec, error, with_token=with_token)) from error
-    name = f"{spec.repo_id} at {spec.endpoint}"
-    return _check_listing(name, info.sha, [sibling.rfilename for sibling in info.siblings or []], role)
+    place = {"repository": spec.repo_id, "hub": spec.endpoint}
+    if not info.sha or not GIT_ID.fullmatch(info.sha):
+        raise Invalid(
+            _("%(repository)s at %(hub)s gave no commit for the revision: it does not answer as a Hub does.")
+            % place
+        )
+    files = [sibling.rfilename for sibling in info.siblings or []]
+    if not any(path.endswith(LOADED_SUFFIXES) for path in files):
+        raise Invalid(
+            _("%(repository)s at %(hub)s holds no weight file: expected *.safetensors or *.bin in it.")
+            % place
+        )
+    if role != "files" and (why := judge_listing(files, role)):
+        raise Invalid(f"{spec.repo_id} at {spec.endpoint}: {why}")
+    return info.sha
 
 
 def refusal(spec: HubSpec, error: Exception, *, with_token: bool = True) -> str:
@@ -347,16 +404,6 @@ def refusal(spec: HubSpec, error: Exception, *, with_token: bool = True) -> str:
         token=bool(hub_token(spec.endpoint, allowed=with_token)),
         withheld=is_withheld(spec.endpoint, allowed=with_token),
     )
-
-
-def _check_listing(name: str, commit: str | None, files: list[str], role: str) -> str:
-    if not commit or not GIT_ID.fullmatch(commit):
-        raise Invalid(f"{name} gave no commit for the revision: it does not answer as a Hub does.")
-    if not any(path.endswith(LOADED_SUFFIXES) for path in files):
-        raise Invalid(f"{name} holds no weight file: expected *.safetensors or *.bin in it.")
-    if role != "files" and (why := judge_listing(files, role)):
-        raise Invalid(f"{name}: {why}")
-    return commit
 
 
 def fetched_folder(source: WeightSource) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from access_requests.access.catalogue import find_model
 from access_requests.access.permissions import is_owner
@@ -23,30 +24,47 @@ if TYPE_CHECKING:
 
 PREFIX = "gatehouse:"
 SPEC = re.compile(r"gatehouse:([^@\s]+)@([0-9a-f]{40})")
-HOW = "write gatehouse:REPO_ID@COMMIT with a commit's 40 digits"
 
 
 def resolve_upload(*, text: str, in_admin: bool, actor: User | None) -> WeightSource:
     """Return the stored source; in the admin, only revisions of models that the person owns are allowed."""
     found = SPEC.fullmatch(text)
     if found is None:
-        raise Invalid(f"The weight source {text[:300]!r} cannot be read: {HOW}.")
+        raise Invalid(
+            _(
+                "The weight source %(source)r cannot be read: write gatehouse:REPO_ID@COMMIT with a commit's 40 "
+                "digits."
+            )
+            % {"source": text[:300]}
+        )
     model = find_model(found[1])
     if model is None or (in_admin and not is_owner(actor, model)):
-        raise Invalid(f"The weight source {text} does not belong to a model that you own: check its name.")
+        raise Invalid(
+            _("The weight source %(source)s does not belong to a model that you own: check its name.")
+            % {"source": text}
+        )
     revision = Revision.objects.filter(model=model, commit=found[2]).first()
     if revision is None:
-        raise Invalid(f"{model.repo_id} has no commit {found[2]}: look it up among its revisions.")
+        raise Invalid(
+            _("%(model)s has no commit %(commit)s: look it up among its revisions.")
+            % {"model": model.repo_id, "commit": found[2]}
+        )
     if not revision.has_weights:
-        raise Invalid(f"{revision} holds no weight file: expected *.safetensors or *.bin in it.")
+        raise Invalid(
+            _("%(revision)s holds no weight file: expected *.safetensors or *.bin in it.")
+            % {"revision": revision}
+        )
     spec = f"{PREFIX}{model.repo_id}@{revision.commit}"
     fields = {
         "kind": SourceKind.UPLOAD, "repo_id": model.repo_id, "commit": revision.commit, "revision": revision,
     }  # fmt: skip
     with transaction.atomic():
         if not Revision.objects.select_for_update(no_key=True).filter(pk=revision.pk).exists():
-            raise Invalid(f"{model.repo_id} has no commit {found[2]} any more: it was discarded.")
-        source, _ = WeightSource.objects.get_or_create(
+            raise Invalid(
+                _("%(model)s has no commit %(commit)s any more: it was discarded.")
+                % {"model": model.repo_id, "commit": found[2]}
+            )
+        source, _created = WeightSource.objects.get_or_create(
             spec=spec, fingerprint="", with_token=True, defaults=fields
         )
     lay_out(source)
@@ -73,7 +91,8 @@ def lay_out(source: WeightSource) -> Path:
     except OSError as error:
         if not folder.is_dir():  # another process was faster
             raise Invalid(
-                f"The files of {source.spec} cannot be read on this server ({error.strerror}): tell the operator."
+                _("The files of %(source)s cannot be read on this server (%(error)s): tell the operator.")
+                % {"source": source.spec, "error": error.strerror}
             ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

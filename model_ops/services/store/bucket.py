@@ -58,8 +58,8 @@ class Content:
     def checksum(self) -> str:
         """Return the checksum as S3 states it, without the number of parts: of the one part, or of the parts' digests."""
         if len(self.digests) == 1:
-            return _base64(self.digests[0])
-        return _base64(hashlib.sha256(b"".join(self.digests)).digest())
+            return _in_base64(self.digests[0])
+        return _in_base64(hashlib.sha256(b"".join(self.digests)).digest())
 
     def parts(self) -> Iterator[bytes]:
         """Yield the file again, part by part."""
@@ -84,11 +84,11 @@ def key_of(sha256: str) -> str:
 
 def client() -> Any:
     """Return boto3's client for the configured endpoint; credentials come from boto's usual environment."""
-    return _client(settings.GATEHOUSE_S3_ENDPOINT, settings.GATEHOUSE_S3_REGION)
+    return _make_client(settings.GATEHOUSE_S3_ENDPOINT, settings.GATEHOUSE_S3_REGION)
 
 
 @lru_cache(maxsize=4)
-def _client(endpoint: str, region: str) -> Any:
+def _make_client(endpoint: str, region: str) -> Any:
     import boto3
     from botocore.config import Config
 
@@ -170,15 +170,15 @@ def copy_missing() -> int:
     done, until = 0, time.monotonic() + TURN
     while ask_for_copies():
         continue
-    while in_use() and (claimed := _claim()):
-        done += _copied(claimed)
+    while in_use() and (claimed := _claim_copy()):
+        done += _try_copy(claimed)
         if time.monotonic() > until:
             expect_copies()
             break
     return done
 
 
-def _claim() -> BucketCopy | None:
+def _claim_copy() -> BucketCopy | None:
     """Claim the next copy by compare-and-swap; None if nothing is due or another worker is copying."""
     if BucketCopy.objects.filter(lease_until__gte=Now()).exists():
         return None
@@ -193,40 +193,45 @@ def _claim() -> BucketCopy | None:
         if missing().filter(pk=copy.pk).exists():
             copy.attempts += 1
             return copy
-        _held(copy).delete()  # its revisions are gone
+        _claimed_row(copy).delete()  # its revisions are gone
     return None
 
 
-def _held(copy: BucketCopy) -> QuerySet[BucketCopy]:
+def _claimed_row(copy: BucketCopy) -> QuerySet[BucketCopy]:
     return BucketCopy.objects.filter(pk=copy.pk, lease_owner=copy.lease_owner)
 
 
-def _renew(copy: BucketCopy) -> None:
-    leases.renew(_held(copy), length=LEASE, not_before=leases.from_now(LEASE))
+def _renew_claim(copy: BucketCopy) -> None:
+    leases.renew(_claimed_row(copy), length=LEASE, not_before=leases.from_now(LEASE))
 
 
-def _copied(copy: BucketCopy) -> bool:
+def _try_copy(copy: BucketCopy) -> bool:
     """Make one copy and return whether it is in the bucket; record a failure on its row with the time of the next try."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        _copy(copy)
+        _send_copy(copy)
     except leases.Lost:
         return False
     except (BotoCoreError, ClientError, Differs, OSError) as error:
         sentence = " ".join(str(error).split()) or repr(error)
         log.error("The copy of %s into %s failed: %s", copy.blob_id, copy.place, sentence)  # noqa: TRY400
         pause = min(timedelta(seconds=30 * 2 ** min(copy.attempts, 10)), LONGEST_WAIT)
-        _held(copy).update(error=sentence, not_before=leases.from_now(pause), lease_until=None)
+        _claimed_row(copy).update(error=sentence, not_before=leases.from_now(pause), lease_until=None)
         return False
     return True
 
 
-def _copy(copy: BucketCopy) -> None:
-    content = read_content(copy.blob, each=lambda: _renew(copy))
+def _send_copy(copy: BucketCopy) -> None:
+    content = read_content(copy.blob, each=lambda: _renew_claim(copy))
     if not _is_there(copy.blob, content):
         if len(content.digests) == 1:
-            _send_whole(copy.blob, content)
+            client().put_object(
+                **_place_of(copy.blob),
+                Body=content.path.read_bytes(),
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=_in_base64(content.digests[0]),
+            )
         else:
             _send_parts(copy, content)
         if not _is_there(copy.blob, content):
@@ -256,7 +261,7 @@ def _is_there(blob: Blob, content: Content) -> bool:
     from botocore.exceptions import ClientError
 
     try:
-        head = client().head_object(**_where(blob), ChecksumMode="ENABLED")
+        head = client().head_object(**_place_of(blob), ChecksumMode="ENABLED")
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return False
@@ -265,31 +270,32 @@ def _is_there(blob: Blob, content: Content) -> bool:
     return bool(head["ContentLength"] == content.size and stated == content.checksum)
 
 
-def _where(blob: Blob) -> dict[str, Any]:
+def _place_of(blob: Blob) -> dict[str, Any]:
     return {"Bucket": settings.GATEHOUSE_S3_BUCKET, "Key": key_of(blob.sha256)}
-
-
-def _send_whole(blob: Blob, content: Content) -> None:
-    client().put_object(
-        **_where(blob),
-        Body=content.path.read_bytes(),
-        ChecksumAlgorithm="SHA256",
-        ChecksumSHA256=_base64(content.digests[0]),
-    )
 
 
 def _send_parts(copy: BucketCopy, content: Content) -> None:
     """Send the parts that the bucket does not have yet, each with its SHA-256, and join them."""
-    where, sent = _where(copy.blob), _sent_parts(copy)
+    where, sent = _place_of(copy.blob), _sent_parts(copy)
     done = []
     if not copy.upload_id:
         made = client().create_multipart_upload(**where, ChecksumAlgorithm="SHA256")
         copy.upload_id = made["UploadId"]
-        _held(copy).update(upload_id=copy.upload_id)
+        _claimed_row(copy).update(upload_id=copy.upload_id)
     for number, (part, digest) in enumerate(zip(content.parts(), content.digests, strict=True), start=1):
-        _renew(copy)
-        etag = _same(sent.get(number), part, digest) or _send_part(copy, number, part, digest)
-        done.append({"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)})
+        _renew_claim(copy)
+        etag = _known_etag(sent.get(number), part, digest)
+        if not etag:
+            answer = client().upload_part(
+                **where,
+                UploadId=copy.upload_id,
+                PartNumber=number,
+                Body=part,
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=_in_base64(digest),
+            )
+            etag = str(answer["ETag"])
+        done.append({"PartNumber": number, "ETag": etag, "ChecksumSHA256": _in_base64(digest)})
     client().complete_multipart_upload(**where, UploadId=copy.upload_id, MultipartUpload={"Parts": done})
 
 
@@ -300,7 +306,7 @@ def _sent_parts(copy: BucketCopy) -> dict[int, Any]:
     if not copy.upload_id:
         return {}
     try:
-        pages = client().get_paginator("list_parts").paginate(**_where(copy.blob), UploadId=copy.upload_id)
+        pages = client().get_paginator("list_parts").paginate(**_place_of(copy.blob), UploadId=copy.upload_id)
         return {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchUpload":
@@ -309,7 +315,7 @@ def _sent_parts(copy: BucketCopy) -> dict[int, Any]:
         return {}
 
 
-def _same(sent: dict[str, Any] | None, part: bytes, digest: bytes) -> str:
+def _known_etag(sent: dict[str, Any] | None, part: bytes, digest: bytes) -> str:
     """Return the ETag of a part that is already there with this content, else ""."""
     if sent is None or sent["Size"] != len(part):
         return ""
@@ -317,21 +323,9 @@ def _same(sent: dict[str, Any] | None, part: bytes, digest: bytes) -> str:
     if stated is None:
         same = sent["ETag"].strip('"') == hashlib.md5(part, usedforsecurity=False).hexdigest()
     else:
-        same = stated == _base64(digest)
+        same = stated == _in_base64(digest)
     return str(sent["ETag"]) if same else ""
 
 
-def _send_part(copy: BucketCopy, number: int, part: bytes, digest: bytes) -> str:
-    answer = client().upload_part(
-        **_where(copy.blob),
-        UploadId=copy.upload_id,
-        PartNumber=number,
-        Body=part,
-        ChecksumAlgorithm="SHA256",
-        ChecksumSHA256=_base64(digest),
-    )
-    return str(answer["ETag"])
-
-
-def _base64(digest: bytes) -> str:
+def _in_base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()

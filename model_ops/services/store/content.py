@@ -29,16 +29,18 @@ class Unreadable(Exception):
 
 def safetensors_header(blob: Blob) -> dict[str, Any]:
     """Return the header of a safetensors file: tensor name to dtype, shape and place. Nothing after it is read."""
-    return _kept(blob, "safetensors", _header_bytes)
+    return _read_cached(blob, "safetensors", _header_bytes)
 
 
 def parameter_count(blob: Blob) -> dict[str, int]:
     """Return the number of parameters in a safetensors file by dtype, from its header; cached on its own, since it is small."""
-    counts = _kept(blob, "parameters", lambda blob: json.dumps(_counted(safetensors_header(blob))).encode())
+    counts = _read_cached(
+        blob, "parameters", lambda blob: json.dumps(_count_parameters(safetensors_header(blob))).encode()
+    )
     return {str(dtype): int(count) for dtype, count in counts.items()}
 
 
-def _counted(header: Mapping[str, Any]) -> dict[str, int]:
+def _count_parameters(header: Mapping[str, Any]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, tensor in header.items():
         if name == "__metadata__":
@@ -57,12 +59,12 @@ def _counted(header: Mapping[str, Any]) -> dict[str, int]:
 def header_size(blob: Blob) -> int:
     """Return how many bytes `safetensors_header` would read."""
     with blob_path(blob.sha256).open("rb") as stream:
-        return _length(stream, blob)
+        return _header_length(stream, blob)
 
 
 def shard_index(blob: Blob) -> dict[str, Any]:
     """Return a `model.safetensors.index.json`, with a `weight_map` of tensor names to file names."""
-    index = _kept(blob, "index", lambda blob: _whole(blob, LARGEST_INDEX))
+    index = _read_cached(blob, "index", lambda blob: _read_whole(blob, LARGEST_INDEX))
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise Unreadable("it has no weight_map from tensors to files")
@@ -72,7 +74,7 @@ def shard_index(blob: Blob) -> dict[str, Any]:
 def config_facts(blob: Blob) -> dict[str, Any]:
     """Return what the Hub shows of a config.json: `architectures` and `model_type`; nothing if it can't be read."""
     try:
-        config = _kept(blob, "config", lambda blob: _whole(blob, LARGEST_CONFIG))
+        config = _read_cached(blob, "config", lambda blob: _read_whole(blob, LARGEST_CONFIG))
     except (Unreadable, OSError):
         return {}
     facts: dict[str, Any] = {}
@@ -84,7 +86,7 @@ def config_facts(blob: Blob) -> dict[str, Any]:
     return facts
 
 
-def _kept(blob: Blob, kind: str, read: Any) -> dict[str, Any]:
+def _read_cached(blob: Blob, kind: str, read: Any) -> dict[str, Any]:
     key = f"content:{kind}:{blob.sha256}"
     text = cache.get(key)
     if text is None:
@@ -102,17 +104,17 @@ def _kept(blob: Blob, kind: str, read: Any) -> dict[str, Any]:
 
 def _header_bytes(blob: Blob) -> bytes:
     with blob_path(blob.sha256).open("rb") as stream:
-        return stream.read(_length(stream, blob))
+        return stream.read(_header_length(stream, blob))
 
 
-def _length(stream: BinaryIO, blob: Blob) -> int:
+def _header_length(stream: BinaryIO, blob: Blob) -> int:
     length = int.from_bytes(stream.read(8), "little")
     if not 2 <= length <= min(blob.size - 8, LARGEST_HEADER):
         raise Unreadable("it does not begin with the length of a header")
     return length
 
 
-def _whole(blob: Blob, most: int) -> bytes:
+def _read_whole(blob: Blob, most: int) -> bytes:
     if blob.size > most:
         raise Unreadable(f"it is larger than {most:,} bytes")
     return blob_path(blob.sha256).read_bytes()

@@ -49,17 +49,17 @@ def pointer(file: StoredFile) -> bytes:
 
 def tree_id(files: Iterable[StoredFile]) -> str:
     """Return Git's id of the folder with these files, LFS files as pointers."""
-    return _tree_id(_nested(files))
+    return _tree_id(_nested_folders(files))
 
 
 def tree_ids(files: Iterable[StoredFile]) -> dict[str, str]:
     """Return the ids of all folders by path (the root is ""); each file is read once."""
     ids: dict[str, str] = {}
-    _tree_id(_nested(files), ids=ids)
+    _tree_id(_nested_folders(files), ids=ids)
     return ids
 
 
-def _nested(files: Iterable[StoredFile]) -> dict[str, Any]:
+def _nested_folders(files: Iterable[StoredFile]) -> dict[str, Any]:
     folder: dict[str, Any] = {}
     for file in files:
         *parents, name = file.path.split("/")

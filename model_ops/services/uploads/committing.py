@@ -86,58 +86,60 @@ def commit_files(
     contents = Contents(model, operations)
     contents.store()
     for _ in range(TRIES):
-        looked = _look(GatedModel.objects.get(pk=model.pk), branch, contents, operations)
+        looked = _check_unlocked(GatedModel.objects.get(pk=model.pk), branch, contents, operations)
         with recorded():
             share_store()
             locked = lock_model(model.pk)
             head = upload_head(locked, branch)
             _check_parent(head, header, branch)
-            if looked.head != head.pk or not _still_holds(looked, locked):
+            rule_and_card = publishes_uploads(locked), locked.card
+            if looked.head != head.pk or (looked.at_once, looked.card_before) != rule_and_card:
                 continue
-            done = _commit(locked, branch, head, header, contents, operations, user, looked)
+            done = _add_revision(locked, branch, head, header, contents, operations, user, looked)
         contents.forget()
         return done
     raise Conflict(f"Others are changing {model.repo_id} at the same time: upload again.")
 
 
-def _look(model: GatedModel, branch: str, contents: Contents, operations: Sequence[Operation]) -> Looked:
+def _check_unlocked(
+    model: GatedModel, branch: str, contents: Contents, operations: Sequence[Operation]
+) -> Looked:
     """Check untrusted content: the card, the beginnings of files, indexes. No lock is held."""
     head, at_once = upload_head(model, branch), publishes_uploads(model)
     before = {file.path: file for file in revision_files(head)}
-    files, _ = _apply(contents, before, operations)
+    files, _ = _apply_operations(contents, before, operations)
     if at_once:
         check_contents(model=model, files=contents.files)
-        check_indexes_of(model=model, files=files, fresh=_changed(files, before))
+        old = _hashes_by_path(before)
+        fresh = [path for path, sha256 in _hashes_by_path(files).items() if old.get(path) != sha256]
+        check_indexes_of(model=model, files=files, fresh=fresh)
     card = _new_card(model, files, at_once=at_once) if branch == MAIN else None
-    return Looked(head.pk, at_once, model.card, _content(files), card)
+    return Looked(head.pk, at_once, model.card, _hashes_by_path(files), card)
 
 
-def _still_holds(looked: Looked, model: GatedModel) -> bool:
-    """Return whether the rule and the card are the same as when the files were checked."""
-    return (looked.at_once, looked.card_before) == (publishes_uploads(model), model.card)
-
-
-def _commit(
+def _add_revision(
     model: GatedModel, branch: str, head: Revision, header: Header, contents: Contents,
     operations: Sequence[Operation], user: User, looked: Looked,
 ) -> Committed:  # fmt: skip
     """Write the revision; the model is locked, and `looked` is valid for the head."""
     before = {file.path: file for file in revision_files(head)}
-    files, notes = _apply(contents, before, operations)
-    if _content(files) != looked.content:
+    files, notes = _apply_operations(contents, before, operations)
+    if _hashes_by_path(files) != looked.content:
         raise Conflict(f"The files of {model.repo_id} changed while they were looked at: upload again.")
     at_once = looked.at_once
     if at_once and branch == MAIN:
         if looked.card is not None:
             update_card(model=model, card=looked.card, actor=user)
-        notes += _kept(model, files)
+        notes += _unused_licence_notes(model, files)
         own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
         files = {file.path: file for file in own}
-    _check_files(files)
-    if _content(files) == _content(before):
+    if len(files) > MOST_FILES:
+        raise Invalid(f"The revision would hold {len(files):,} files: {MOST_FILES:,} are the most.")
+    check_together(files)
+    if _hashes_by_path(files) == _hashes_by_path(before):
         notes.append("Nothing was changed, so there is no new commit.")
         return Committed(head, notes)
-    revision = _write(model, branch, head, header, files, user)
+    revision = _write_held(model, branch, head, header, files, user)
     if at_once:
         revision = publish_upload(revision=revision, actor=user, looked_at=True)
     elif head.held_at is None:  # they already know that uploads wait on this branch
@@ -169,7 +171,7 @@ def _check_parent(head: Revision, header: Header, branch: str) -> None:
         )
 
 
-def _apply(
+def _apply_operations(
     contents: Contents, before: dict[str, StoredFile], operations: Sequence[Operation]
 ) -> tuple[dict[str, StoredFile], list[str]]:
     """Return the files after applying the operations in order."""
@@ -181,7 +183,10 @@ def _apply(
                 [f"{GITATTRIBUTES} is written by the portal and was left as it is."] if attributes else []
             )
         elif isinstance(one, Deleted):
-            _delete(files, one)
+            path = one.path.rstrip("/")
+            gone = files.delete_folder(path) if one.is_folder else files.pop(path, None)
+            if not gone:
+                raise NoFile(f"{ABSENT}: {one.path[:300]}")
         else:
             files[check_path(one.path)] = contents.of(one, files)
     if CARD in before and CARD not in files:
@@ -191,16 +196,6 @@ def _apply(
     if attributes:
         files[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(files.values()))
     return dict(files), notes
-
-
-def _delete(files: Files, one: Deleted) -> None:
-    path = one.path.rstrip("/")
-    if one.is_folder:
-        is_gone = files.delete_folder(path) > 0
-    else:
-        is_gone = files.pop(path, None) is not None
-    if not is_gone:
-        raise NoFile(f"{ABSENT}: {one.path[:300]}")
 
 
 def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool) -> ReadCard | None:
@@ -219,7 +214,7 @@ def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool)
     return None
 
 
-def _kept(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:
+def _unused_licence_notes(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:
     """Return a note for each uploaded licence text that is not used: people agreed to the portal's texts."""
     own = own_files(model)
     differ = [
@@ -231,26 +226,21 @@ def _kept(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:
     ]
 
 
-def _check_files(files: dict[str, StoredFile]) -> None:
-    if len(files) > MOST_FILES:
-        raise Invalid(f"The revision would hold {len(files):,} files: {MOST_FILES:,} are the most.")
-    check_together(files)
-
-
-def _changed(files: dict[str, StoredFile], before: dict[str, StoredFile]) -> list[str]:
-    old = _content(before)
-    return [path for path, sha256 in _content(files).items() if old.get(path) != sha256]
-
-
-def _content(files: dict[str, StoredFile]) -> dict[str, str]:
+def _hashes_by_path(files: dict[str, StoredFile]) -> dict[str, str]:
     return {path: file.sha256 for path, file in files.items()}
 
 
-def _write(
+def _write_held(
     model: GatedModel, branch: str, head: Revision, header: Header, files: dict[str, StoredFile], user: User
 ) -> Revision:
     ordered = [files[path] for path in sorted(files)]
-    _store(model, ordered)
+    for file in ordered:  # cleaning is locked out; most contents were stored before
+        if is_stored(file):
+            continue
+        source = staged_path(model.pk, file.sha256)
+        if not source.is_file():
+            raise Conflict(f"The content of {file.path} is gone from the server: upload it again.")
+        store_file(file=file, source=source)
     revision = write_revision(
         model=model,
         files=ordered,
@@ -258,7 +248,9 @@ def _write(
         title=header.summary[:LONGEST_TITLE],
         message=header.description,
         author=user.username,
-        recovery=head.recovery if _weights(files.values()) == _weights(revision_files(head)) else None,
+        recovery=head.recovery
+        if _weight_files(files.values()) == _weight_files(revision_files(head))
+        else None,
         uploader=user,
         branch=branch,
         held_at=timezone.now(),
@@ -280,16 +272,5 @@ def _tell_owners(revision: Revision, uploader: User, files: int) -> None:
         )
 
 
-def _weights(files: Iterable[StoredFile]) -> set[tuple[str, str]]:
+def _weight_files(files: Iterable[StoredFile]) -> set[tuple[str, str]]:
     return {(file.path, file.sha256) for file in files if file.path.endswith(LOADED_SUFFIXES)}
-
-
-def _store(model: GatedModel, files: Sequence[StoredFile]) -> None:
-    """Store all contents while cleaning is locked out; most were stored before."""
-    for file in files:
-        if is_stored(file):
-            continue
-        source = staged_path(model.pk, file.sha256)
-        if not source.is_file():
-            raise Conflict(f"The content of {file.path} is gone from the server: upload it again.")
-        store_file(file=file, source=source)

@@ -27,15 +27,15 @@ class Contents:
         large = [one for one in operations if isinstance(one, AddedLarge)]
         copied = [one for one in operations if isinstance(one, Copied) and one.commit]
         held = contents_of(model, sorted({one.sha256 for one in large}))
-        sources = _sources(model, copied)
-        self._known: dict[Operation, StoredFile] = {one: self._sent(one, held) for one in large}
-        self._known |= {one: self._copy(one, sources.get((one.commit, one.source))) for one in copied}
+        sources = _copied_files(model, copied)
+        self._known: dict[Operation, StoredFile] = {one: self._sent_file(one, held) for one in large}
+        self._known |= {one: self._copied_file(one, sources.get((one.commit, one.source))) for one in copied}
         self._known |= {one: one.content.as_file(one.path) for one in operations if isinstance(one, Added)}
 
     def of(self, one: Added | AddedLarge | Copied, files: Mapping[str, StoredFile]) -> StoredFile:
         """Return the file that the operation makes; `files` is the result of the operations before it."""
         if isinstance(one, Copied) and not one.commit:
-            return self._copy(one, files.get(one.source))
+            return self._copied_file(one, files.get(one.source))
         return self._known[one]
 
     @property
@@ -52,7 +52,7 @@ class Contents:
         for file in self._known.values():
             staged_path(self._model_id, file.sha256).unlink(missing_ok=True)
 
-    def _sent(self, one: AddedLarge, held: Mapping[str, int]) -> StoredFile:
+    def _sent_file(self, one: AddedLarge, held: Mapping[str, int]) -> StoredFile:
         size = one.size if one.size is not None else held.get(one.sha256)
         here = size is not None and (
             held.get(one.sha256) == size or is_staged(self._model_id, one.sha256, size)
@@ -61,31 +61,29 @@ class Contents:
             raise NotSent(
                 f"The content of {one.path[:300]} ({one.sha256}) has not been sent for this model: upload it again."
             )
-        return self._named(one.path, one.sha256, size)
+        return self._named_file(one.path, one.sha256, size)
 
-    def _copy(self, one: Copied, found: StoredFile | None) -> StoredFile:
+    def _copied_file(self, one: Copied, found: StoredFile | None) -> StoredFile:
         if found is None:
             raise NoFile(f"{ABSENT}: {one.source[:300]}")
         if not in_lfs(found.path, found.size):
             self._git_ids[found.sha256] = found.git_oid
-        return self._named(one.path, found.sha256, found.size)
+        return self._named_file(one.path, found.sha256, found.size)
 
-    def _named(self, path: str, sha256: str, size: int) -> StoredFile:
+    def _named_file(self, path: str, sha256: str, size: int) -> StoredFile:
         """Return the named file. A large file has its pointer's Git id; a small file sent as a large one is read for its own."""
         if in_lfs(path, size):
             return StoredFile(path, sha256, pointer_id(sha256, size), size)
         if sha256 not in self._git_ids:
-            self._git_ids[sha256] = blob_id(self._read(sha256))
+            try:
+                content = blob_path(sha256).read_bytes()
+            except FileNotFoundError:
+                content = staged_path(self._model_id, sha256).read_bytes()
+            self._git_ids[sha256] = blob_id(content)
         return StoredFile(path, sha256, self._git_ids[sha256], size)
 
-    def _read(self, sha256: str) -> bytes:
-        try:
-            return blob_path(sha256).read_bytes()
-        except FileNotFoundError:
-            return staged_path(self._model_id, sha256).read_bytes()
 
-
-def _sources(model: GatedModel, copied: Sequence[Copied]) -> dict[tuple[str, str], StoredFile]:
+def _copied_files(model: GatedModel, copied: Sequence[Copied]) -> dict[tuple[str, str], StoredFile]:
     """Return the files that are copied from commits, by commit and path."""
     paths: dict[str, set[str]] = defaultdict(set)
     for one in copied:

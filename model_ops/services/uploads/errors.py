@@ -6,6 +6,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.utils.translation import gettext as _
+
 from access_requests.errors import NotFound, RuleError
 
 
@@ -58,6 +60,6 @@ def full_disk_refused() -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise NoRoom(
-                "The server's disk is full: ask the operator to free some room, then upload again."
+                _("The server's disk is full: ask the operator to free some room, then upload again.")
             ) from error
         raise

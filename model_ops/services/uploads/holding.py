@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.db import OperationalError
 from django.db.models import ProtectedError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from access_requests.cards import CardRefused, read_card
 from access_requests.errors import Conflict, Invalid
@@ -65,10 +66,20 @@ class Difference:
 
 def difference(revision: Revision) -> Difference:
     """Return the difference from the branch's present head."""
-    ref = Ref.objects.filter(model=revision.model, name=revision.branch).select_related("revision").first()
+    model = revision.model
+    ref = Ref.objects.filter(model=model, name=revision.branch).select_related("revision").first()
     old = _files_by_path(ref.revision) if ref else {}
     new = _files_by_path(revision)
-    card, form, problem = _card_difference(revision, new)
+    card = form = problem = ""
+    if revision.branch == MAIN and CARD in new:
+        try:
+            text = card_text(model, new[CARD])
+            asked = _form_questions(text)
+        except (Invalid, CardRefused) as error:
+            problem = str(error)
+        else:
+            card = _unified_diff(model.card, text)
+            form = _unified_diff(_form_questions(model.card), asked)
     return Difference(
         added=[file for path, file in new.items() if path not in old],
         changed=[file for path, file in new.items() if path in old and old[path].sha256 != file.sha256],
@@ -76,8 +87,8 @@ def difference(revision: Revision) -> Difference:
         card=card,
         form=form,
         card_problem=problem,
-        licences=_licence_names(revision.model, new) if revision.branch == MAIN else [],
-        outrun=_outrun(revision, _line(revision)[-1].parent, ref.revision if ref else None),
+        licences=_licence_names(model, new) if revision.branch == MAIN else [],
+        outrun=_why_outdated(revision, _held_line(revision)[-1].parent, ref.revision if ref else None),
     )
 
 
@@ -85,28 +96,22 @@ def _files_by_path(revision: Revision) -> dict[str, StoredFile]:
     return {file.path: file for file in revision_files(revision)}
 
 
-def _card_difference(revision: Revision, files: dict[str, StoredFile]) -> tuple[str, str, str]:
-    model = revision.model
-    if revision.branch != MAIN or CARD not in files:
-        return "", "", ""
-    try:
-        text = card_text(model, files[CARD])
-        form = _questions(text)
-    except (Invalid, CardRefused) as error:
-        return "", "", str(error)
-    return _diff(model.card, text), _diff(_questions(model.card), form), ""
-
-
-def _questions(card: str) -> str:
+def _form_questions(card: str) -> str:
     """Return a line for each thing that an applicant sees or answers."""
     form = read_card(card).form
-    asked = [f"{field.label}: {field.type}{'' if field.required else ' (optional)'}" for field in form.fields]
+    optional = _("%(label)s: %(type)s (optional)")
+    asked = [
+        f"{field.label}: {field.type}"
+        if field.required
+        else optional % {"label": field.label, "type": field.type}
+        for field in form.fields
+    ]
     return "\n".join([form.heading, form.description, form.prompt, *asked, form.button])
 
 
-def _diff(old: str, new: str) -> str:
+def _unified_diff(old: str, new: str) -> str:
     lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), "published", "uploaded", lineterm="", n=2
+        old.splitlines(), new.splitlines(), _("published"), _("uploaded"), lineterm="", n=2
     )
     return "\n".join(list(lines)[:LONGEST_DIFFERENCE])
 
@@ -126,18 +131,24 @@ def _licence_names(model: GatedModel, files: dict[str, StoredFile]) -> list[str]
 
 def card_text(model: GatedModel, file: StoredFile) -> str:
     """Return a card's text, from the store or the staging folder."""
-    return _text(model, file, LARGEST_CARD)
+    return _file_text(model, file, LARGEST_CARD)
 
 
-def _text(model: GatedModel, file: StoredFile, largest: int) -> str:
+def _file_text(model: GatedModel, file: StoredFile, largest: int) -> str:
     if file.size > largest:
-        raise Invalid(f"{file.path} is larger than {largest:,} bytes: move long texts into other files.")
+        raise Invalid(
+            _("%(path)s is larger than %(largest)s bytes: move long texts into other files.")
+            % {"path": file.path, "largest": f"{largest:,}"}
+        )
     path = blob_path(file.sha256)
     path = path if path.is_file() else staged_path(model.pk, file.sha256)
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise Invalid(f"{file.path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
+        raise Invalid(
+            _("%(path)s is not UTF-8 text (byte %(byte)s): save it as UTF-8.")
+            % {"path": file.path, "byte": error.start}
+        ) from error
 
 
 @full_disk_refused()
@@ -159,14 +170,19 @@ def publish_upload(
     with recorded():
         share_store()
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
-        revision = _held(model, revision.pk)
-        line = _line(revision)
+        revision = _held_revision(model, revision.pk)
+        line = _held_line(revision)
         base = line[-1].parent
         ref = Ref.objects.filter(model=model, name=revision.branch, is_tag=False).first()
-        if ref is None or (outrun := _outrun(revision, base, ref.revision)):
-            raise Conflict(outrun if ref else f"{model.repo_id} has no branch {revision.branch} any more.")
+        if ref is None:
+            raise Conflict(
+                _("%(model)s has no branch %(branch)s any more.")
+                % {"model": model.repo_id, "branch": revision.branch}
+            )
+        if why := _why_outdated(revision, base, ref.revision):
+            raise Conflict(why)
         moved = base is None or ref.revision_id != base.pk
-        _release(line)
+        _release_line(line)
         if revision.branch != MAIN:
             Ref.objects.filter(pk=ref.pk).update(revision=revision)
             _note_published(model, revision, actor)
@@ -175,14 +191,14 @@ def publish_upload(
         return _publish_on_main(model, revision, ref, moved, actor)
 
 
-def _held(model: GatedModel, pk: int) -> Revision:
+def _held_revision(model: GatedModel, pk: int) -> Revision:
     revision = Revision.objects.select_related("parent", "model").filter(model=model, pk=pk).first()
     if revision is None or revision.held_at is None:
-        raise Conflict("This revision is not held any more: it was published or discarded.")
+        raise Conflict(_("This revision is not held any more: it was published or discarded."))
     return revision
 
 
-def _line(revision: Revision) -> list[Revision]:
+def _held_line(revision: Revision) -> list[Revision]:
     """Return the revision and the held ones below it, newest first."""
     line = [revision]
     while (below := line[-1].parent) is not None and below.held_at is not None:
@@ -206,14 +222,14 @@ def newest_held(ref: Ref) -> Revision | None:
     return held.filter(pk=found or 0).first()  # None if it was discarded in the meantime, before any lock
 
 
-def _outrun(revision: Revision, base: Revision | None, now: Revision | None) -> str:
+def _why_outdated(revision: Revision, base: Revision | None, now: Revision | None) -> str:
     """Return why the upload is outdated: the branch has moved on from its base; "" if it can be published."""
     if base and now and (base == now or _only_own_files_moved(revision.model_id, base.pk, now.pk)):
         return ""
-    return (
-        f"{revision.branch} has other files by now than when {revision.commit[:8]} was uploaded: upload again on top "
-        "of it, and discard this one."
-    )
+    return _(
+        "%(branch)s has other files by now than when %(commit)s was uploaded: upload again on top of it, and discard "
+        "this one."
+    ) % {"branch": revision.branch, "commit": revision.commit[:8]}
 
 
 def _only_own_files_moved(model_id: int, base: int | None, now: int) -> bool:
@@ -225,10 +241,10 @@ def _only_own_files_moved(model_id: int, base: int | None, now: int) -> bool:
     own = {CARD, GITATTRIBUTES, *own_files(model), *names}
     files = RepoFile.objects.order_by().values_list("revision", "path", "blob")
     old, new = ({row[1:] for row in files.filter(revision=one)} for one in (base, now))
-    return all(path in own for path, _ in old ^ new)
+    return all(path in own for path, _blob in old ^ new)
 
 
-def _release(line: Sequence[Revision]) -> None:
+def _release_line(line: Sequence[Revision]) -> None:
     Revision.objects.filter(pk__in=[one.pk for one in line]).update(held_at=None)
     expect_copies()
     for one in line:
@@ -254,15 +270,21 @@ def _take_texts(
     files = {file.path: file for file in revision_files(revision)}
     if CARD in files and files[CARD].git_oid != blob_id(model.card.encode()):
         if card is None:
-            raise Conflict(f"The card of {model.repo_id} was changed meanwhile: look at the upload again.")
+            raise Conflict(
+                _("The card of %(model)s was changed meanwhile: look at the upload again.")
+                % {"model": model.repo_id}
+            )
         update_card(model=model, card=card, actor=actor)
     offered = _licence_names(model, files)
     for path in licences:
         if path not in offered:
-            raise Invalid(f"{path[:200]!r} is no licence text of this upload that differs: leave it out.")
+            raise Invalid(
+                _("%(path)r is no licence text of this upload that differs: leave it out.")
+                % {"path": path[:200]}
+            )
         current = LicenceVersion.objects.filter(model=model, name=path, retired_at=None).first()
         language = current.language if current else DEFAULT_LANGUAGE
-        text = LicenceText(path, language, _text(model, files[path], LARGEST_LICENCE))
+        text = LicenceText(path, language, _file_text(model, files[path], LARGEST_LICENCE))
         add_licence(model=model, licence=text, actor=actor)
 
 
@@ -279,20 +301,16 @@ def _publish_on_main(
         Ref.objects.filter(pk=ref.pk).update(revision=revision)
         _note_published(model, revision, actor)
         top = publish_revision(model=model, actor=actor)
-    if top.has_weights:
-        _tell(model)
+    if top.has_weights:  # people who wait for them get their emails
+        waiting = Delivery.objects.filter(grant__model=model, grant__closed_at=None)
+        for grant_id in waiting.exclude(state=DeliveryState.READY).values_list("grant_id", flat=True):
+            enqueue_on_commit(DELIVER, grant_id)
     return top
 
 
 def _note_published(model: GatedModel, revision: Revision, actor: User | None) -> None:
     data = {"commit": revision.commit, "files": revision.files.count(), "branch": revision.branch}
     append_event(kind="revision.published", actor=actor, by="operator", model=model, data=data)
-
-
-def _tell(model: GatedModel) -> None:
-    waiting = Delivery.objects.filter(grant__model=model, grant__closed_at=None)
-    for grant_id in waiting.exclude(state=DeliveryState.READY).values_list("grant_id", flat=True):
-        enqueue_on_commit(DELIVER, grant_id)
 
 
 def _lock_to_delete(revisions: Sequence[Revision]) -> None:
@@ -305,7 +323,7 @@ def _lock_to_delete(revisions: Sequence[Revision]) -> None:
         list(rows.order_by("pk").values_list("pk"))
     except OperationalError as error:
         raise Conflict(
-            "This revision is being added as a source of weights: try again in a moment."
+            _("This revision is being added as a source of weights: try again in a moment.")
         ) from error
 
 
@@ -313,7 +331,7 @@ def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str
     """Delete a held revision and those uploaded on top of it; return their commits, newest first."""
     with recorded():
         model = GatedModel.objects.select_for_update(no_key=True).get(pk=revision.model_id)
-        gone = [_held(model, revision.pk)]
+        gone = [_held_revision(model, revision.pk)]
         while above := list(
             Revision.objects.filter(parent__in=[one.pk for one in gone]).exclude(
                 pk__in=[one.pk for one in gone]
@@ -327,7 +345,8 @@ def discard_upload(*, revision: Revision, actor: User | None = None) -> list[str
                 one.delete()
         except ProtectedError as error:
             raise Conflict(
-                f"{revision} is a source of weights: it stays as long as they are made from it."
+                _("%(revision)s is a source of weights: it stays as long as they are made from it.")
+                % {"revision": revision}
             ) from error
         append_event(
             kind="revision.discarded",

@@ -22,14 +22,16 @@ from model_ops.services.uploads.staging import staged_path
 def check_contents(*, model: GatedModel, files: Collection[StoredFile]) -> None:
     """Refuse a commit's files that are pointers, pages or unfinished downloads."""
     known = {file.path: file for file in files}
-    with _refusing():
-        inspect_contents(_sizes(known), partial(_read, model, known), role="upload")
+    with _wrong_files_refused():
+        inspect_contents(_file_sizes(known), partial(_read_bytes, model, known), role="upload")
 
 
 def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile], fresh: Collection[str]) -> None:
     """Refuse an index that does not belong to the weights beside it. Missing files may come with the next commit."""
-    with _refusing():
-        check_indexes(_sizes(files), partial(_read, model, files), role="upload", fresh=fresh, whole=False)
+    with _wrong_files_refused():
+        check_indexes(
+            _file_sizes(files), partial(_read_bytes, model, files), role="upload", fresh=fresh, whole=False
+        )
 
 
 def check_upload(*, revision: Revision, published: Revision | None) -> None:
@@ -38,24 +40,26 @@ def check_upload(*, revision: Revision, published: Revision | None) -> None:
     old = {file.path: file.sha256 for file in revision_files(published)} if published else {}
     fresh = [path for path, file in files.items() if old.get(path) != file.sha256]
     if fresh:
-        with _refusing():
-            read = partial(_read, revision.model, files)
-            inspect_files(_sizes(files), read, role="upload", fresh=fresh)
+        with _wrong_files_refused():
+            read = partial(_read_bytes, revision.model, files)
+            inspect_files(_file_sizes(files), read, role="upload", fresh=fresh)
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def _wrong_files_refused() -> Iterator[None]:
     try:
         yield
     except RecoveryError as error:
         raise NotTheFile(str(error)) from error
 
 
-def _sizes(files: Mapping[str, StoredFile]) -> dict[str, int]:
+def _file_sizes(files: Mapping[str, StoredFile]) -> dict[str, int]:
     return {path: file.size for path, file in files.items()}
 
 
-def _read(model: GatedModel, files: Mapping[str, StoredFile], path: str, offset: int, size: int) -> bytes:
+def _read_bytes(
+    model: GatedModel, files: Mapping[str, StoredFile], path: str, offset: int, size: int
+) -> bytes:
     """Return bytes of a file, from the store or from where it was staged."""
     sha256 = files[path].sha256
     places: tuple[Path, ...] = (blob_path(sha256), staged_path(model.pk, sha256))

@@ -59,7 +59,7 @@ def plan_uploads(
         raise Invalid(f"{changed[0]} is named with two sizes: an object has one.")
     held = contents_of(model, list(sizes))
     room = sum(size for sha256, size in sizes.items() if held.get(sha256) != size)
-    return [_wanted(model, token, sha256, size, held, in_parts, room) for sha256, size in sizes.items()]
+    return [_plan_object(model, token, sha256, size, held, in_parts, room) for sha256, size in sizes.items()]
 
 
 def contents_of(model: GatedModel, hashes: Sequence[str]) -> dict[str, int]:
@@ -73,7 +73,7 @@ def has_content(model: GatedModel, sha256: str, size: int) -> bool:
     return staging.is_staged(model.pk, sha256, size) or contents_of(model, [sha256]).get(sha256) == size
 
 
-def _wanted(
+def _plan_object(
     model: GatedModel,
     token: AccessToken,
     sha256: str,
@@ -84,8 +84,13 @@ def _wanted(
 ) -> Wanted:
     if held.get(sha256) == size or staging.is_staged(model.pk, sha256, size):
         return Wanted(sha256, size)
+    most = settings.GATEHOUSE_LARGEST_UPLOAD
+    if size > most:
+        too_large = TooLarge(
+            f"A file of {size:,} bytes is larger than this portal takes ({most:,}): split it into smaller files."
+        )
+        return Wanted(sha256, size, refused=too_large)
     try:
-        _check_size(size)
         staging.check_room(room)
     except RuleError as refused:
         return Wanted(sha256, size, refused=refused)
@@ -98,11 +103,3 @@ def _wanted(
         sign(Address(token.pk, model.pk, sha256, size, chunk, part)) for part in range(1, whole.parts + 1)
     ]
     return Wanted(sha256, size, sign(whole), chunk, parts)
-
-
-def _check_size(size: int) -> None:
-    most = settings.GATEHOUSE_LARGEST_UPLOAD
-    if size > most:
-        raise TooLarge(
-            f"A file of {size:,} bytes is larger than this portal takes ({most:,}): split it into smaller files."
-        )

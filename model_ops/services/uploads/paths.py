@@ -44,11 +44,11 @@ def check_together(paths: Iterable[str]) -> None:
     for path in sorted(paths):
         parts = path.split("/")
         for depth in range(1, len(parts)):
-            _note(seen, "/".join(parts[:depth]) + "/")
-        _note(seen, path)
+            _note_name(seen, "/".join(parts[:depth]) + "/")
+        _note_name(seen, path)
 
 
-def _note(seen: dict[str, str], name: str) -> None:
+def _note_name(seen: dict[str, str], name: str) -> None:
     """Record a name; it ends in a slash for a folder."""
     alike = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
     before = seen.setdefault(alike, name)
@@ -65,16 +65,16 @@ class Ignored:
 
     def __init__(self, text: str) -> None:
         lines = (line.rstrip("\r") for line in text.split("\n", MOST_RULES)[:MOST_RULES])
-        self._rules = [rule for line in lines if (rule := _rule(line))]
+        self._rules = [rule for line in lines if (rule := _parse_rule(line))]
         self._known: dict[str, bool] = {}
         self._left = MOST_WORK
 
     def __contains__(self, path: str) -> bool:
         parts = path.split("/")
         above = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
-        return any(self._last_word(name) for name in [*above, path])
+        return any(self._is_ignored(name) for name in [*above, path])
 
-    def _last_word(self, name: str) -> bool:
+    def _is_ignored(self, name: str) -> bool:
         """Return the verdict on one name; folders are asked again for each file in them."""
         if name not in self._known:
             self._left -= len(name) * len(self._rules)
@@ -101,8 +101,9 @@ class Rule:
 
 
 @lru_cache(maxsize=1024)
-def _rule(line: str) -> Rule | None:
-    body = _without_spaces(line)
+def _parse_rule(line: str) -> Rule | None:
+    bare = line.rstrip(" ")
+    body = f"{bare} " if bare.endswith("\\") and bare != line else bare  # an escaped space at the end stays
     if not 0 < len(body) <= LONGEST or body.startswith("#"):
         return None
     ignores = not body.startswith("!")
@@ -111,24 +112,18 @@ def _rule(line: str) -> Rule | None:
     body = body.rstrip("/")
     if not body:
         return None
-    expression = _expression(body.removeprefix("/").split("/")) + ("/" if folders_only else "/?")
+    expression = _rule_expression(body.removeprefix("/").split("/")) + ("/" if folders_only else "/?")
     try:
         return Rule(re.compile(expression), ignores, anchored="/" in body)
     except re.error:  # a reversed range
         return None
 
 
-def _without_spaces(line: str) -> str:
-    """Remove spaces at the end, except an escaped one."""
-    bare = line.rstrip(" ")
-    return f"{bare} " if bare.endswith("\\") and bare != line else bare
-
-
 PIECE = re.compile(r"\*+|\?|\[!?[^]/]+\]|\\.|.")
 RANGE_OR_ONE = re.compile(r"(.)-(.)|(.)")
 
 
-def _expression(parts: Sequence[str]) -> str:
+def _rule_expression(parts: Sequence[str]) -> str:
     """Return a rule as one regular expression that runs in time proportional to its length and the name's.
 
     The text between two stars, or two `**/`, has a fixed length. So its first match is as good as a later one, and an
@@ -139,7 +134,7 @@ def _expression(parts: Sequence[str]) -> str:
         if part == "**" and len(parts) > 1:
             runs.append([])
         else:
-            runs[-1].append(_part(part))
+            runs[-1].append(_part_expression(part))
     first, *others = ("/".join(run) for run in runs)
     if not others:
         return first
@@ -148,13 +143,13 @@ def _expression(parts: Sequence[str]) -> str:
     return (f"{first}/" if first else "") + found + (f"(?:[^/]+/)*{last}" if last else ".+")
 
 
-def _part(glob: str) -> str:
+def _part_expression(glob: str) -> str:
     chunks = [""]
     for found in PIECE.finditer(glob):
         if found[0].startswith("*"):
             chunks.append("")
         else:
-            chunks[-1] += _character(found[0])
+            chunks[-1] += _character_expression(found[0])
     first, *others = chunks
     if not others:
         return first
@@ -162,7 +157,7 @@ def _part(glob: str) -> str:
     return first + "".join(f"(?>[^/]*?{chunk})" for chunk in between) + f"[^/]*{last}"
 
 
-def _character(piece: str) -> str:
+def _character_expression(piece: str) -> str:
     if piece == "?":
         return "[^/]"
     if len(piece) > 2:

@@ -100,14 +100,14 @@ def receive_object(*, model_id: int, sha256: str, size: int, pieces: Iterator[by
     """Receive a complete object and hash it as it arrives; refuse and delete content other than announced."""
     check_room(size)
     with writing(model_id) as (path, stream):
-        digest, received = _receive(stream, size, pieces)
-        _check(digest, received, sha256, size)
+        digest, received = _receive_content(stream, size, pieces)
+        _check_content(digest, received, sha256, size)
         os.fsync(stream.fileno())
         path.rename(staged_path(model_id, sha256))
     sync_folder(folder_of(model_id))
 
 
-def _receive(stream: IO[bytes], size: int, pieces: Iterator[bytes]) -> tuple[str, int]:
+def _receive_content(stream: IO[bytes], size: int, pieces: Iterator[bytes]) -> tuple[str, int]:
     digest, received = hashlib.sha256(), 0
     for piece in pieces:
         received += len(piece)
@@ -118,7 +118,7 @@ def _receive(stream: IO[bytes], size: int, pieces: Iterator[bytes]) -> tuple[str
     return digest.hexdigest(), received
 
 
-def _check(digest: str, received: int, sha256: str, size: int) -> None:
+def _check_content(digest: str, received: int, sha256: str, size: int) -> None:
     if received != size:
         raise Invalid(
             f"{received:,} bytes arrived where {size:,} were announced, and nothing was kept: upload again."
@@ -136,16 +136,16 @@ def receive_part(
     """Receive one part and return the name of its content for the completion; a repeated part replaces the first."""
     check_room(size)
     with writing(model_id) as (path, stream):
-        digest, received = _receive(stream, size, pieces)
-        _check(digest, received, digest, size)
+        digest, received = _receive_content(stream, size, pieces)
+        _check_content(digest, received, digest, size)
         os.fsync(stream.fileno())
-        parts = _parts(model_id, sha256, object_size)
+        parts = _parts_folder(model_id, sha256, object_size)
         parts.mkdir(exist_ok=True)
         path.rename(parts / f"{number:05d}-{digest}")
     return digest
 
 
-def _parts(model_id: int, sha256: str, size: int) -> Path:
+def _parts_folder(model_id: int, sha256: str, size: int) -> Path:
     return folder_of(model_id) / f"{sha256}.{size}.parts"
 
 
@@ -156,8 +156,8 @@ def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[
     """
     if is_staged(model_id, sha256, size):
         return
-    parts = _parts(model_id, sha256, size)
-    with _locked(parts):
+    parts = _parts_folder(model_id, sha256, size)
+    with _completing_alone(parts):
         if is_staged(model_id, sha256, size):
             return
         found = [parts / f"{number:05d}-{digest}" for number, digest in enumerate(digests, 1)]
@@ -165,16 +165,16 @@ def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[
             raise NotSent(f"Part {missing[0]} has not arrived: upload the file again.")
         check_room(0)
         with writing(model_id) as (path, stream):
-            digest, joined = _receive(stream, size, _joined(found))
+            digest, joined = _receive_content(stream, size, _join_parts(found))
             shutil.rmtree(parts, ignore_errors=True)
-            _check(digest, joined, sha256, size)
+            _check_content(digest, joined, sha256, size)
             os.fsync(stream.fileno())
             path.rename(staged_path(model_id, sha256))
         sync_folder(folder_of(model_id))
 
 
 @contextlib.contextmanager
-def _locked(parts: Path) -> Iterator[None]:
+def _completing_alone(parts: Path) -> Iterator[None]:
     """Lock, so that completions run one at a time: a client that lost the answer may ask again during hashing."""
     try:
         handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
@@ -187,7 +187,7 @@ def _locked(parts: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _joined(parts: Sequence[Path]) -> Iterator[bytes]:
+def _join_parts(parts: Sequence[Path]) -> Iterator[bytes]:
     for part in parts:
         with part.open("rb", buffering=0) as stream:
             while block := stream.read(BLOCK):
@@ -216,7 +216,11 @@ def clean(*, now: float | None = None) -> int:
     """
     gone, now = 0, now or time.time()
     for folder in root().glob("*"):
-        written = _written_in(folder)
+        written: dict[Path, float] = {}  # when each file, or the newest part in a folder, arrived
+        for path in folder.glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                inside = [child.stat().st_mtime for child in path.iterdir()] if path.is_dir() else []
+                written[path] = max([path.stat().st_mtime, *inside])
         newest = max(written.values(), default=0.0)
         for path, last in written.items():
             kept = last if path.name.startswith(".") else min(newest, last + LONGEST_KEPT - KEPT)
@@ -225,17 +229,3 @@ def clean(*, now: float | None = None) -> int:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     gone += 1
     return gone
-
-
-def _written_in(folder: Path) -> dict[Path, float]:
-    found = {}
-    for path in folder.glob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            found[path] = _last_written(path)
-    return found
-
-
-def _last_written(path: Path) -> float:
-    """Return when a file, or the newest part in a folder, arrived."""
-    inside = [child.stat().st_mtime for child in path.iterdir()] if path.is_dir() else []
-    return max([path.stat().st_mtime, *inside])

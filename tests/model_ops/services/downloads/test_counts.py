@@ -13,7 +13,7 @@ from access_requests.models import GatedModel
 from model_ops.hub.fields import count_downloads
 from model_ops.models import Download, DownloadDay
 from model_ops.services.downloads.counts import drop_old_days
-from model_ops.services.downloads.rows import _insert
+from model_ops.services.downloads.rows import _insert_rows
 from tests.threads import all_at_once
 
 DAY = timedelta(days=1)
@@ -41,9 +41,9 @@ def test_rows_are_counted_once_also_when_a_segment_is_moved_twice(
     make_model: Callable[..., Any], tmp_path: Any
 ) -> None:
     model, other = make_model("ai/tulu"), make_model("ai/other")
-    _insert([*rows_of(model, 0, 0, 5), *rows_of(other, 0)], tmp_path)
+    _insert_rows([*rows_of(model, 0, 0, 5), *rows_of(other, 0)], tmp_path)
     assert (numbers(model), numbers(other)) == ((3, 3), (1, 1))
-    _insert(rows_of(model, 0, 0, 5, 6), tmp_path)
+    _insert_rows(rows_of(model, 0, 0, 5, 6), tmp_path)
     assert numbers(model) == (4, 4)
 
 
@@ -52,7 +52,7 @@ def test_old_days_leave_the_recent_number_and_stay_in_the_whole(
     make_model: Callable[..., Any], tmp_path: Any
 ) -> None:
     model, other = make_model("ai/tulu"), make_model("ai/other")
-    _insert([*rows_of(model, 0, 29, 30, 31, 200), *rows_of(other, 400)], tmp_path)
+    _insert_rows([*rows_of(model, 0, 29, 30, 31, 200), *rows_of(other, 400)], tmp_path)
     drop_old_days()
     assert (numbers(model), numbers(other)) == ((2, 5), (0, 1))
     assert DownloadDay.objects.count() == 2
@@ -66,7 +66,7 @@ def test_processes_that_count_at_once_lose_nothing(make_model: Callable[..., Any
     def write(number: int) -> None:
         for step in range(5):
             first = number * 100 + step * 10
-            _insert([row for model in models for row in rows_of(model, 0, 40, first=first)], tmp_path)
+            _insert_rows([row for model in models for row in rows_of(model, 0, 40, first=first)], tmp_path)
             drop_old_days()
 
     all_at_once(6, write)
