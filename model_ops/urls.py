@@ -21,6 +21,7 @@ urlpatterns = [
     path("robots.txt", others.robots),
     path("api/whoami-v2", whoami.whoami),
     path("api/tokens/report", reports.report),
+    path("api/credentials/revoke", reports.revoke),
     path("api/agent-harnesses", others.agent_harnesses),
     re_path(rf"^api/telemetry/{REST}$", others.telemetry),
     path("api/models", models.list_models),

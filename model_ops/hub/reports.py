@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, UnreadablePostError
+from django.http import HttpRequest, JsonResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from access_requests.services.leaked_secrets import Found, report_tokens
@@ -18,6 +18,7 @@ from model_ops.hub.refusals import Refused, bad_request
 from model_ops.hub.route import hub_route, json_answer
 
 MOST_TOKENS = 100  # different ones in one report
+MOST_CREDENTIALS = 1000  # in one call of `revoke`; `hf auth revoke` sends as many
 LARGEST_REPORT = 2**20  # bytes
 DEEPEST = 20  # lists and objects within each other
 PLACES = (
@@ -27,6 +28,7 @@ PLACES = (
     "type",
 )  # which part of an item says where it was found, the first that does
 REPORTS = Limit("reports", 30, 60, "Too many reports from this address: wait a minute.")
+REVOCATIONS = Limit("revocations", 30, 60, "Too many revocations from this address: wait a minute.")
 
 
 @hub_route("POST")
@@ -37,13 +39,7 @@ def report(request: HttpRequest) -> HttpResponseBase:
     The answer tells of each token whether it was ended now, had ended before, or is none of ours: nothing of whose
     it is.
     """
-    try:
-        spend(REPORTS, getattr(request, "client_address", None) or "unknown")
-    except TooMany as error:
-        headers = {"Retry-After": str(error.seconds)}
-        raise Refused(
-            HTTPStatus.TOO_MANY_REQUESTS, "TooManyReports", error.sentence, headers=headers
-        ) from error
+    _count_call(REPORTS, request)
     found = _reported_tokens(_report_text(request))
     if not found:
         raise bad_request(
@@ -58,6 +54,38 @@ def report(request: HttpRequest) -> HttpResponseBase:
             "tokens": [{"token": answer.hint, "result": str(answer.result)} for answer in answers],
         }
     )
+
+
+@hub_route("POST")
+def revoke(request: HttpRequest) -> HttpResponseBase:
+    """`POST /api/credentials/revoke`: `{"credentials": [TOKEN, ...]}`, as `hf auth revoke` sends it to the Hub.
+
+    The answer is always 202 and the same, so that it does not show which of the tokens exist. `report` does show it.
+    """
+    _count_call(REVOCATIONS, request)
+    try:
+        data = read_json(_report_text(request), largest=LARGEST_REPORT)
+    except NotJson as error:
+        raise bad_request(f"The body cannot be read: {error}.") from error
+    credentials = data.get("credentials") if isinstance(data, dict) else None
+    if not isinstance(credentials, list) or not all(isinstance(one, str) for one in credentials):
+        raise bad_request('The body must be {"credentials": ["gth_...", ...]}: a list of tokens.')
+    if len(credentials) > MOST_CREDENTIALS:
+        raise bad_request(
+            f"There are {len(credentials):,} credentials: send at most {MOST_CREDENTIALS:,} at a time."
+        )
+    report_tokens(found=[Found(secret.strip()) for secret in dict.fromkeys(credentials)])
+    return JsonResponse({"message": "Revocation requested."}, status=HTTPStatus.ACCEPTED)
+
+
+def _count_call(limit: Limit, request: HttpRequest) -> None:
+    try:
+        spend(limit, getattr(request, "client_address", None) or "unknown")
+    except TooMany as error:
+        headers = {"Retry-After": str(error.seconds)}
+        raise Refused(
+            HTTPStatus.TOO_MANY_REQUESTS, "TooManyReports", error.sentence, headers=headers
+        ) from error
 
 
 def _report_text(request: HttpRequest) -> str:

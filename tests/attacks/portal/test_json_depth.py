@@ -28,6 +28,7 @@ ROUTES = {
     "several": "/api/models/{id}/user-access-request/batch",
     "ask": "/{id}/ask-access",
     "report": "/api/tokens/report",
+    "revoke": "/api/credentials/revoke",
     "token": "/oauth/token",
     "device": "/oauth/device",
 }

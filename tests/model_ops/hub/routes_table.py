@@ -234,6 +234,13 @@ GROUPS: dict[str, list[Route]] = {
             "found secrets are revoked",
             body=[{"token": "gth_" + "0" * 38, "url": "https://example.org/{who}"}],
         ),
+        Route(
+            "POST",
+            "/api/credentials/revoke",
+            all_get("202"),
+            "tokens are revoked, as by `hf auth revoke`",
+            body={"credentials": ["gth_" + "0" * 38]},
+        ),
         Route("POST", "/oauth/device", EVERYBODY, "`hf auth login` begins", body="client_id=c", form=True),
         Route(
             "POST",

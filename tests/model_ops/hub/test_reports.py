@@ -13,11 +13,12 @@ from django.test import Client
 from access_requests.enums import TokenKind
 from access_requests.models import AccessToken, OutgoingMail
 from access_requests.services import tokens
-from model_ops.hub.reports import LARGEST_REPORT, MOST_TOKENS, REPORTS
+from model_ops.hub.reports import LARGEST_REPORT, MOST_CREDENTIALS, MOST_TOKENS, REPORTS
 
 pytestmark = pytest.mark.django_db
 
 URL = "/api/tokens/report"
+REVOKE = "/api/credentials/revoke"
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +37,10 @@ def leaked(make_person: Callable[..., Any]) -> list[str]:
     ]
 
 
-def send(body: Any, **headers: Any) -> Any:
+def send(body: Any, url: str = URL, **headers: Any) -> Any:
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    return Client().post(URL, body, content_type="application/json", headers=headers)
+    return Client().post(url, body, content_type="application/json", headers=headers)
 
 
 def live() -> int:
@@ -140,6 +141,41 @@ def test_too_many_reports_of_one_address_are_told_to_wait(leaked: list[str], set
     assert live() == 3
 
 
-def test_other_methods_are_refused_with_a_code() -> None:
-    answer = Client().get(URL)
+@pytest.mark.parametrize("url", [URL, REVOKE])
+def test_other_methods_are_refused_with_a_code(url: str) -> None:
+    answer = Client().get(url)
     assert (answer.status_code, answer["X-Error-Code"]) == (405, "MethodNotAllowed")
+
+
+def test_revoke_ends_tokens_and_answers_the_same_for_all(leaked: list[str]) -> None:
+    """As the Hub does: 202 whether a token exists, has ended, or is no token at all."""
+    answers = [
+        send({"credentials": credentials}, REVOKE)
+        for credentials in (leaked, leaked, [tokens.make_secret()], ["hf_other", "", "\ud800"], [])
+    ]
+    assert {(answer.status_code, answer.content) for answer in answers} == {
+        (202, b'{"message": "Revocation requested."}')
+    }
+    assert live() == 0
+    assert OutgoingMail.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"null", b"{}", b'{"credentials": "gth_x"}', b'{"credentials": [1]}', b'{"credentials": [['],
+)
+def test_revoke_says_what_is_wrong_with_a_body(leaked: list[str], body: bytes) -> None:
+    answer = send(body, REVOKE)
+    assert (answer.status_code, answer["X-Error-Code"]) == (400, "BadRequest")
+    assert live() == 3
+
+
+def test_revoke_takes_what_the_client_sends_at_once_and_no_more(
+    leaked: list[str], django_assert_max_num_queries: Any
+) -> None:
+    strangers = [tokens.make_secret() for _ in range(MOST_CREDENTIALS)]
+    with django_assert_max_num_queries(2):
+        assert send({"credentials": strangers}, REVOKE).status_code == 202
+    answer = send({"credentials": [*strangers, leaked[0]]}, REVOKE)
+    assert (answer.status_code, live()) == (400, 3)
+    assert f"at most {MOST_CREDENTIALS:,} at a time" in answer["X-Error-Message"]
