@@ -336,6 +336,7 @@ def lint(arguments: list[str]) -> None:
         "templates": ["djade", "--check", "--target-version", "5.2", *templates],
         "prose": [str(PYTHON), ".ci/prose.py"],
         "spelling": ["codespell"],
+        "marks": [str(PYTHON), ".ci/marks.py"],
         "migrations": [str(PYTHON), "manage.py", "makemigrations", "--check", "--dry-run"],
     }
     failed = [name for name, command in checks.items() if not _check(name, command)]

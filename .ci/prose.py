@@ -2,8 +2,9 @@
 """Checks the words of what people read against `.ci/words.txt`; exits with status 1 and says where and what instead.
 
 It reads every tracked `*.py` (comments, docstrings and other string literals), `*.md` and template, except
-migrations. Names are left alone: a literal of one word without a capital, what stands in backticks, template tags,
-and any word that is part of a path, an address, a key or an identifier. Standard library only.
+migrations. Names are left alone: a literal of one word without a capital, what stands in backticks, template tags
+(but not the text that `translate` holds), and any word that is part of a path, an address, a key or an identifier.
+Standard library only.
 """
 
 import io
@@ -19,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / ".ci" / "words.txt"
 OPENING = re.compile(r"(?i)^([a-z]*)('''|\"\"\"|'|\")")
 FIELDS = re.compile(r"\{[^{}]*\}")  # of an f-string; Python before 3.12 has one token for the whole literal
-TAGS = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#|#\}", re.DOTALL)
+TRANSLATED = r"\{%\s*translate\s+[\"']|\{[{%][^{}]*?\b_\([\"']"  # up to the text, so that it is read
+TAGS = re.compile(rf"{TRANSLATED}|\{{%.*?%\}}|\{{\{{.*?\}}\}}|\{{#|#\}}", re.DOTALL)
 SPOKEN = r"(?:aria-label|title|alt|placeholder|value|content)"  # attributes that a reader sees or hears
 MARKUP = re.compile(rf"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*?\b{SPOKEN}=\"|<[^>]*>", re.DOTALL)
 CODE = re.compile(r"```.*?```|``.+?``|`(?:[^`\n]|\n(?!\s*\n))*`", re.DOTALL)
