@@ -46,7 +46,14 @@ def find_or_invite(email: str) -> Invited:
     user = _find_holder(address)
     created = user is None
     if user is None:
-        user, created = _create_account(address)
+        try:
+            with transaction.atomic():
+                user = User.objects.create_user(address, anonymous_username())
+                EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
+        except IntegrityError:  # someone invited the same address in the same moment
+            user, created = _find_holder(address), False
+            if user is None:
+                raise
     url = page_address("account_login") if user.has_usable_password() else invitation_url(user)
     return Invited(user=user, created=created, url=url)
 
@@ -103,16 +110,3 @@ def _find_holder(address: str) -> User | None:
         row = EmailAddress.objects.filter(email__iexact=address, verified=True).select_related("user").first()
         user = row.user if row else None
     return user
-
-
-def _create_account(address: str) -> tuple[User, bool]:
-    try:
-        with transaction.atomic():
-            user = User.objects.create_user(address, anonymous_username())
-            EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
-    except IntegrityError:
-        holder = _find_holder(address)  # someone invited the same address in the same moment
-        if holder is None:
-            raise
-        return holder, False
-    return user, True

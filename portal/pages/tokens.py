@@ -282,6 +282,12 @@ def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> Http
 
 def _revocation(row: Row, back: str) -> Ending:
     token = row.token
+    if token.grant is not None:
+        purpose = _("downloading %(model)s") % {"model": token.grant.model.repo_id}
+    elif token.kind == TokenKind.REVIEWER:
+        purpose = _("deciding about requests, settings, uploads, and reading")
+    else:
+        purpose = _("downloading all your models")
     used = f"{token.last_used_at:%Y-%m-%d %H:%M} UTC" if token.last_used_at else _("never")
     if token.last_used_address:
         used = _("%(time)s from %(address)s") % {"time": used, "address": token.last_used_address}
@@ -293,7 +299,7 @@ def _revocation(row: Row, back: str) -> Ending:
         question=_("Revoke “%(name)s”?") % {"name": token.name},
         facts=[
             (_("Token"), token.hint),
-            (_("For"), _purpose_of(token)),
+            (_("For"), purpose),
             (_("Last use"), used),
         ],
         follows=[
@@ -306,14 +312,6 @@ def _revocation(row: Row, back: str) -> Ending:
         back=back,
         instead=gentler if row.rotatable else None,
     )
-
-
-def _purpose_of(token: AccessToken) -> str:
-    if token.grant is not None:
-        return _("downloading %(model)s") % {"model": token.grant.model.repo_id}
-    if token.kind == TokenKind.REVIEWER:
-        return _("deciding about requests, settings, uploads, and reading")
-    return _("downloading all your models")
 
 
 def _own_token(request: HttpRequest, pk: int) -> AccessToken:
