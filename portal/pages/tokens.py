@@ -272,7 +272,7 @@ def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> Http
     """The same for every page that lists tokens: asked first, ended by the POST, then back there."""
     if request.method != "POST":
         row = Row(token, _is_usable(token, timezone.now()))
-        return ask_before(request, _revocation(row, back)) if row.usable else redirect(back)
+        return ask_before(request, _describe_revocation(row, back)) if row.usable else redirect(back)
     revoke_token(token=token, user=signed_in(request))
     messages.success(
         request, _("The token “%(name)s” is revoked and no longer works.") % {"name": token.name}
@@ -280,7 +280,7 @@ def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> Http
     return redirect(back)
 
 
-def _revocation(row: Row, back: str) -> Ending:
+def _describe_revocation(row: Row, back: str) -> Ending:
     token = row.token
     if token.grant is not None:
         purpose = _("downloading %(model)s") % {"model": token.grant.model.repo_id}
