@@ -15,6 +15,7 @@ from django.db import DataError, ProgrammingError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext_lazy as _
 from psycopg import errors
 
 from portal.errors import Unreadable
@@ -33,7 +34,7 @@ UNKNOWN_THERE = (
     errors.CannotCoerce,
     errors.IndeterminateDatatype,
 )
-SENTENCE = (
+SENTENCE = _(
     "The address or the form names a filter, a number or a text that this page cannot use. "
     "Open the list again from the admin's first page and choose the filters there."
 )
@@ -49,7 +50,9 @@ class AdminSite(admin.AdminSite):
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 response = view(request, *args, **kwargs)
-                if _lost_its_filters(response):
+                # Instead of saying why, Django blames the database, or leads to the list without any filter.
+                blames_database = getattr(response, "template_name", "") == "admin/invalid_setup.html"
+                if blames_database or response.get("Location", "").endswith(f"?{ERROR_FLAG}=1"):
                     raise IncorrectLookupParameters
                 if hasattr(response, "render"):
                     response.render()
@@ -57,7 +60,7 @@ class AdminSite(admin.AdminSite):
                 if isinstance(error, ProgrammingError) and not isinstance(error.__cause__, UNKNOWN_THERE):
                     raise
                 log.warning("%s %s was refused", request.method, request.path, exc_info=error)
-                raise Unreadable(SENTENCE) from error
+                raise Unreadable(str(SENTENCE)) from error
             return response
 
         return super().admin_view(guarded, cacheable)
@@ -70,10 +73,3 @@ class AdminSite(admin.AdminSite):
 
         say_what_waits(request)
         return super().index(request, extra_context)
-
-
-def _lost_its_filters(response: HttpResponseBase) -> bool:
-    """Whether Django leads to the list without any filter, or to a page that blames the database, instead of saying why."""
-    if getattr(response, "template_name", "") == "admin/invalid_setup.html":
-        return True
-    return response.get("Location", "").endswith(f"?{ERROR_FLAG}=1")

@@ -47,14 +47,14 @@ def as_owner(connection: BaseDatabaseWrapper) -> Iterator[str]:
         return
     empty: dict[str, object] = {"USER": "", "PASSWORD": "", "HOST": "", "PORT": "", "OPTIONS": {}}
     before = {name: settings[name] for name in empty}
-    _reconnect(connection, {name: owner.get(name) or nothing for name, nothing in empty.items()})
+    _reconnect_with(connection, {name: owner.get(name) or nothing for name, nothing in empty.items()})
     try:
         yield str(portal["USER"])
     finally:
-        _reconnect(connection, before)
+        _reconnect_with(connection, before)
 
 
-def _reconnect(connection: BaseDatabaseWrapper, settings: dict[str, object]) -> None:
+def _reconnect_with(connection: BaseDatabaseWrapper, settings: dict[str, object]) -> None:
     connection.close()
     close_pool = getattr(connection, "close_pool", None)
     if close_pool is not None:
@@ -69,15 +69,23 @@ def make_role(connection: BaseDatabaseWrapper, role: str) -> None:
     """
     name = connection.ops.quote_name(role)
     with connection.cursor() as cursor:
-        may = _one(cursor, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
-        found = _one(cursor, f"SELECT ARRAY[{', '.join(ATTRIBUTES)}] FROM pg_roles WHERE rolname = %s", role)  # noqa: S608
+        may = _read_value(
+            cursor, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+        )
+        attributes = f"SELECT ARRAY[{', '.join(ATTRIBUTES)}] FROM pg_roles WHERE rolname = %s"  # noqa: S608
+        found = _read_value(cursor, attributes, role)
         if found is None:
             _may_or_refuse(may, role, f"CREATE ROLE {name} {NEW_ROLE} PASSWORD '...'")
-            cursor.execute(f"CREATE ROLE {name} {NEW_ROLE}{_password(connection, role)}")
+            password, clause = str(environment.database()["PASSWORD"] or ""), ""
+            if password:  # as a verifier, so that no log of the server shows it
+                pgconn = connection.connection.pgconn
+                made = pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+                clause = f" PASSWORD '{made.decode()}'"
+            cursor.execute(f"CREATE ROLE {name} {NEW_ROLE}{clause}")
             return
         excess = [word for word, has in zip(ATTRIBUTES.values(), found, strict=True) if has]
         if excess:
-            superuser = _one(cursor, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+            superuser = _read_value(cursor, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
             _may_or_refuse(superuser, role, f"ALTER ROLE {name} {' '.join(excess)}")
             cursor.execute(f"ALTER ROLE {name} {' '.join(excess)}")
 
@@ -90,15 +98,6 @@ def _may_or_refuse(may: object, role: str, statement: str) -> None:
         )
 
 
-def _password(connection: BaseDatabaseWrapper, role: str) -> str:
-    """As a verifier, so that no log of the server shows the password."""
-    password = str(environment.database()["PASSWORD"] or "")
-    if not password:
-        return ""
-    made = connection.connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
-    return f" PASSWORD '{made.decode()}'"
-
-
 def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:
     """Give the portal's role what the table says and take everything else; idempotent, in one transaction.
 
@@ -108,15 +107,28 @@ def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:
     with connection.cursor() as cursor:
         _check_owners(cursor, role)
         schema, database = (
-            connection.ops.quote_name(_one(cursor, f"SELECT {what}"))
+            connection.ops.quote_name(_read_value(cursor, f"SELECT {what}"))
             for what in ("current_schema()", "current_database()")
         )
         with transaction.atomic(using=connection.alias):
+            # It belongs to no role at all: through one it could have every right that is taken here.
+            cursor.execute(
+                "SELECT roleid::regrole::text FROM pg_auth_members"
+                " WHERE member = (SELECT oid FROM pg_roles WHERE rolname = %s)",
+                [role],
+            )
+            roles = [granted for (granted,) in cursor.fetchall()]
             for statement in [
-                *_about_places(schema, database, name),
-                *_about_membership(cursor, name, role),
-                *_about_tables(cursor, schema, name),
-                *_about_functions(cursor, name),
+                # PUBLIC keeps USAGE and CONNECT: roles for back-ups and monitoring may depend on them.
+                f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+                f"REVOKE ALL ON SCHEMA {schema} FROM {name}",
+                f"GRANT USAGE ON SCHEMA {schema} TO {name}",
+                f"REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC",
+                f"REVOKE ALL ON DATABASE {database} FROM {name}",
+                f"GRANT CONNECT ON DATABASE {database} TO {name}",
+                *(f"REVOKE {granted} FROM {name}" for granted in roles),
+                *_rights_on_tables(cursor, schema, name),
+                *_rights_on_functions(cursor, name),
             ]:
                 cursor.execute(statement)
 
@@ -125,13 +137,15 @@ def _check_owners(cursor: CursorWrapper, role: str) -> None:
     question = """
         SELECT c.relname FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
         AND {} ORDER BY 1 LIMIT 1"""
-    foreign = _one(cursor, question.format("NOT pg_has_role(c.relowner, 'USAGE')"))
+    foreign = _read_value(cursor, question.format("NOT pg_has_role(c.relowner, 'USAGE')"))
     if foreign:
         raise CommandError(
             f"The table {foreign} belongs to another role than {OWNER_DATABASE} names: name the tables' owner there,"
             " or give them to it with REASSIGN OWNED."
         )
-    own = _one(cursor, question.format("c.relowner = (SELECT oid FROM pg_roles WHERE rolname = %s)"), role)
+    own = _read_value(
+        cursor, question.format("c.relowner = (SELECT oid FROM pg_roles WHERE rolname = %s)"), role
+    )
     if own:
         raise CommandError(
             f"The portal's role {role} owns the table {own}: run REASSIGN OWNED BY {role} TO the owner's role,"
@@ -139,29 +153,7 @@ def _check_owners(cursor: CursorWrapper, role: str) -> None:
         )
 
 
-def _about_places(schema: str, database: str, name: str) -> list[str]:
-    """PUBLIC keeps USAGE and CONNECT: roles for back-ups and monitoring may depend on them."""
-    return [
-        f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
-        f"REVOKE ALL ON SCHEMA {schema} FROM {name}",
-        f"GRANT USAGE ON SCHEMA {schema} TO {name}",
-        f"REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC",
-        f"REVOKE ALL ON DATABASE {database} FROM {name}",
-        f"GRANT CONNECT ON DATABASE {database} TO {name}",
-    ]
-
-
-def _about_membership(cursor: CursorWrapper, name: str, role: str) -> list[str]:
-    """Of no role at all: through one it could have every right that is taken here."""
-    cursor.execute(
-        "SELECT roleid::regrole::text FROM pg_auth_members"
-        " WHERE member = (SELECT oid FROM pg_roles WHERE rolname = %s)",
-        [role],
-    )
-    return [f"REVOKE {granted} FROM {name}" for (granted,) in cursor.fetchall()]
-
-
-def _about_tables(cursor: CursorWrapper, schema: str, name: str) -> list[str]:
+def _rights_on_tables(cursor: CursorWrapper, schema: str, name: str) -> list[str]:
     cursor.execute(
         "SELECT relname, relkind FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
         " AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY relname"
@@ -176,8 +168,8 @@ def _about_tables(cursor: CursorWrapper, schema: str, name: str) -> list[str]:
     return statements
 
 
-def _about_functions(cursor: CursorWrapper, name: str) -> list[str]:
-    """Ours alone: what an extension brought stays as it is."""
+def _rights_on_functions(cursor: CursorWrapper, name: str) -> list[str]:
+    """Return statements about our functions alone: what an extension brought stays as it is."""
     cursor.execute(
         "SELECT p.oid::regprocedure::text, p.proname FROM pg_proc p"
         " WHERE p.pronamespace = current_schema()::regnamespace AND pg_has_role(p.proowner, 'USAGE') AND NOT EXISTS"
@@ -191,7 +183,7 @@ def _about_functions(cursor: CursorWrapper, name: str) -> list[str]:
     return statements
 
 
-def _one(cursor: CursorWrapper, question: str, *values: str) -> Any:
+def _read_value(cursor: CursorWrapper, question: str, *values: str) -> Any:
     cursor.execute(question, values)
     row = cursor.fetchone()
     return row[0] if row else None

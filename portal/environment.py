@@ -79,14 +79,14 @@ def secret_key(state: Path) -> str:
         return given
     path = state / "secret_key"
     try:
-        return _kept_key(path)
+        return _read_or_make_key(path)
     except OSError as error:
         raise refuse(
             "GATEHOUSE_STATE", f"names {state}, where no secret key can be kept: {error.strerror}."
         ) from error
 
 
-def _kept_key(path: Path) -> str:
+def _read_or_make_key(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         fresh = path.with_name(f".secret_key.{os.getpid()}")
@@ -105,13 +105,13 @@ def http_address(name: str, default: str = "") -> str:
     value = os.environ.get(name, default).strip().rstrip("/")
     if not value:
         return value
-    parts = _split(value)
+    parts = _split_address(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise refuse(name, f"is {value!r}: write an address such as https://models.example.org")
     return value
 
 
-def _split(address: str) -> SplitResult:
+def _split_address(address: str) -> SplitResult:
     """The parts of an address; none of them where a bracket or the port makes no sense."""
     try:
         parts = urlsplit(address)
@@ -124,7 +124,7 @@ def _split(address: str) -> SplitResult:
 def hub_endpoint(default: str) -> str:
     """`GATEHOUSE_HUB_ENDPOINT`, as repositories that are followed there store it."""
     value = http_address("GATEHOUSE_HUB_ENDPOINT", default)
-    endpoint = _endpoint(value)
+    endpoint = _clean_endpoint(value)
     if value and not endpoint:
         raise refuse(
             "GATEHOUSE_HUB_ENDPOINT", "names a user or a password: write scheme, host, port and path alone."
@@ -132,9 +132,9 @@ def hub_endpoint(default: str) -> str:
     return endpoint
 
 
-def _endpoint(address: str) -> str:
+def _clean_endpoint(address: str) -> str:
     """Scheme and host in lower case, the path as it is; "" for anything that is more or less than an address."""
-    parts = _split(address)
+    parts = _split_address(address)
     more = parts.query or parts.fragment or parts.username is not None
     if parts.scheme not in {"http", "https"} or not parts.hostname or more:
         return ""
@@ -185,7 +185,7 @@ def database() -> dict[str, object]:
         raise refuse(
             "DATABASE_URL", "is not set: start with ./dev.py, or give postgresql://user:password@host/name."
         )
-    parsed = _database("DATABASE_URL")
+    parsed = _parse_database("DATABASE_URL")
     parsed["CONN_MAX_AGE"] = 0
     parsed["CONN_HEALTH_CHECKS"] = (
         True  # a pooled connection that a restart of the server broke is not handed out
@@ -224,7 +224,7 @@ def owner_database() -> dict[str, object]:
     """`GATEHOUSE_OWNER_DATABASE_URL`, for migrations alone; empty when unset. It names the database of `DATABASE_URL`."""
     if not os.environ.get(OWNER_DATABASE):
         return {}
-    owner, portal = _database(OWNER_DATABASE), database()
+    owner, portal = _parse_database(OWNER_DATABASE), database()
     if owner["NAME"] != portal["NAME"]:
         raise refuse(OWNER_DATABASE, "names another database than DATABASE_URL: only the user differs.")
     if not portal["USER"] or owner["USER"] == portal["USER"]:
@@ -236,7 +236,7 @@ def owner_database() -> dict[str, object]:
     return owner
 
 
-def _database(name: str) -> dict[str, object]:
+def _parse_database(name: str) -> dict[str, object]:
     another = refuse(name, "names another database: Gatehouse runs on PostgreSQL only.")
     address = os.environ.get(name, "").replace("#", "%23")  # in a password: there is no fragment
     try:
@@ -258,7 +258,7 @@ def redis_url() -> str:
     url = os.environ.get("REDIS_URL", "")
     if not url:
         raise refuse("REDIS_URL", "is not set: start with ./dev.py, or give redis://host:6379/0.")
-    if _split(url).scheme not in {"redis", "rediss", "unix"}:
+    if _split_address(url).scheme not in {"redis", "rediss", "unix"}:
         raise refuse("REDIS_URL", "cannot be read: write redis://host:6379/0, rediss:// or unix:///path.")
     return url
 
@@ -277,7 +277,7 @@ def mailer() -> dict[str, Any]:
     url = os.environ.get("EMAIL_URL", "")
     if not url:
         return {}
-    parts = _split(url)
+    parts = _split_address(url)
     if parts.scheme not in EMAIL_SCHEMES or not parts.hostname or parts.query:
         raise refuse(
             "EMAIL_URL",
@@ -351,7 +351,7 @@ def follow_tokens() -> dict[str, str]:
     tokens: dict[str, str] = {}
     for pair in os.environ.get("GATEHOUSE_FOLLOW_TOKENS", "").split():
         address, sign, token = pair.partition("=")
-        endpoint = _endpoint(address.rstrip("/"))
+        endpoint = _clean_endpoint(address.rstrip("/"))
         if not endpoint or not sign or not token:
             raise refuse(
                 "GATEHOUSE_FOLLOW_TOKENS", "cannot be read: write https://HOST=TOKEN pairs, apart by blanks."
@@ -364,7 +364,7 @@ def follow_endpoints() -> list[str]:
     """`GATEHOUSE_FOLLOW_ENDPOINTS`: addresses apart by blanks whose tokens the worker has, for a part that has none."""
     found = []
     for address in os.environ.get(FOLLOW_ENDPOINTS, "").split():
-        endpoint = _endpoint(address.rstrip("/"))
+        endpoint = _clean_endpoint(address.rstrip("/"))
         if not endpoint:
             raise refuse(FOLLOW_ENDPOINTS, "cannot be read: write https://HOST, apart by blanks.")
         found.append(endpoint)
@@ -416,7 +416,7 @@ def oidc_issuers() -> dict[str, str]:
     value = text("GATEHOUSE_OIDC_ISSUERS", KNOWN_ISSUERS)
     for pair in [] if value.lower() == "none" else value.split():
         dialect, _, address = pair.partition("=")
-        parts = _split(address)
+        parts = _split_address(address)
         safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1"})
         plain = not (parts.query or parts.fragment or parts.username is not None) and not address.endswith(
             "/"

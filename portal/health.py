@@ -27,7 +27,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
     Workers and clock are known by a sign of the last 30 seconds. Email, remotes and recovery are named, and may be
     missing: pages and decisions do not need them.
     """
-    parts = {"database": pulse.beats(), "broker": _broker(), **signs()}
+    parts = {"database": pulse.beats(), "broker": _broker_answers(), **signs()}
     ok = all(parts[name] for name in NEEDED)
     answer = JsonResponse(
         {"ok": ok, **parts}, status=200 if ok else 503, headers={"Cache-Control": "no-store"}
@@ -54,7 +54,7 @@ class Pulse:
             return self._well
         try:
             if time.monotonic() - self._asked_at >= HOLDS:
-                self._well = _lets_us_in()
+                self._well = _database_lets_us_in()
                 self._asked_at = time.monotonic()
         finally:
             self._asking.release()
@@ -64,7 +64,7 @@ class Pulse:
 pulse = Pulse()
 
 
-def _lets_us_in() -> bool:
+def _database_lets_us_in() -> bool:
     """A new connection is answered by a new process of the server, which has read the database's tables: that is enough."""
     parameters = connection.get_connection_params() | {"connect_timeout": CONNECT_WITHIN}
     try:
@@ -74,7 +74,7 @@ def _lets_us_in() -> bool:
     return True
 
 
-def _broker() -> bool:
+def _broker_answers() -> bool:
     try:
         with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1) as client:
             return bool(client.ping())

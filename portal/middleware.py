@@ -44,7 +44,10 @@ class PatienceMiddleware:
         try:
             response = self.get_response(request)
             if isinstance(response, StreamingHttpResponse) and not hasattr(response, "file_to_stream"):
-                response.streaming_content = _begun(iter(response))
+                content = iter(response)
+                # The first piece is made here: until then, an error can still become an answer.
+                first = next(content, b"")
+                response.streaming_content = _cut_without_database(itertools.chain([first], content))
         finally:
             patience.end()
         return response
@@ -56,13 +59,7 @@ class PatienceMiddleware:
             patience.begin(seconds)
 
 
-def _begun(content: Iterator[bytes]) -> Iterator[bytes]:
-    """Return the same pieces, the first of them made already: until then, an error can still become an answer."""
-    first = next(content, b"")
-    return _guarded(itertools.chain([first], content))
-
-
-def _guarded(content: Iterator[bytes]) -> Iterator[bytes]:
+def _cut_without_database(content: Iterator[bytes]) -> Iterator[bytes]:
     """Yield pieces; where the database is lost between two, cut the connection, by which a client knows that some are missing."""
     try:
         yield from content
@@ -103,23 +100,19 @@ class BodyMiddleware:
     ) -> HttpResponse | None:
         if getattr(view, "streams_body", False):
             return None
-        length = _length(request)
+        text = request.META.get("CONTENT_LENGTH") or ""
+        length = int(text) if text.isascii() and text.isdigit() else 0
         is_staff_form = re.match(STAFF_FORMS, request.path_info) is not None and request.user.is_staff
         if length > (LARGEST_STAFF_FORM if is_staff_form else refusing.LARGEST_BODY):
-            return _refused(request, refusing.STAFF_TOO_LARGE if is_staff_form else refusing.TOO_LARGE)
+            return _refuse_request(request, refusing.STAFF_TOO_LARGE if is_staff_form else refusing.TOO_LARGE)
         is_form = request.content_type == "multipart/form-data" and not getattr(view, "csrf_exempt", False)
         with contextlib.suppress(UnreadablePostError):  # broke off; the next reader says so
             if is_form and not is_staff_form and request.FILES:
-                return _refused(request, refusing.NO_FILES)
+                return _refuse_request(request, refusing.NO_FILES)
         return None
 
 
-def _length(request: HttpRequest) -> int:
-    text = request.META.get("CONTENT_LENGTH") or ""
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _refused(request: HttpRequest, refusal: refusing.Refusal) -> HttpResponse:
+def _refuse_request(request: HttpRequest, refusal: refusing.Refusal) -> HttpResponse:
     headers, body = refusal.answer(path=request.path_info)
     return HttpResponse(body, status=refusal.status, headers=dict(headers))
 

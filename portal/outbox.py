@@ -50,15 +50,11 @@ def outbox_is_open(request: HttpRequest) -> bool:
     """Whether this visitor may read everyone's emails here."""
     if not settings.OUTBOX_PAGE:
         return False
-    if settings.GATEHOUSE_DEMO and _from_this_machine(request):
+    address = getattr(request, "client_address", None)
+    if settings.GATEHOUSE_DEMO and address is not None and ipaddress.ip_address(address).is_loopback:
         return True
     user = getattr(request, "user", None)
     return bool(user and user.is_authenticated and user.is_staff)
-
-
-def _from_this_machine(request: HttpRequest) -> bool:
-    address = getattr(request, "client_address", None)
-    return address is not None and ipaddress.ip_address(address).is_loopback
 
 
 def only_when_open(

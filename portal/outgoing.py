@@ -40,14 +40,14 @@ class Outgoing:
             with contextlib.suppress(BlockingIOError):
                 left = left[self.sock.send(left, socket.MSG_DONTWAIT) :]
         self.rest += left
-        self._wait(MOST)
+        self._send_down_to(MOST)
 
     def sendfile(self, *args: Any, **options: Any) -> int:
         """Send a file by the kernel, after what is kept."""
-        self._wait(0)
+        self._send_down_to(0)
         return self.sock.sendfile(*args, **options)
 
-    def _wait(self, most: int) -> None:
+    def _send_down_to(self, most: int) -> None:
         """Send until no more than `most` bytes are kept; raises OSError where the client takes them too slowly."""
         while len(self.rest) > most:
             began = time.monotonic()

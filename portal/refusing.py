@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
+# The sentences are not translated: most are sent before Django is there, and all of them to API clients as well.
 LARGEST_BODY = 2**20  # bytes of a request, but for uploads and the staff's forms
 RETRY_AFTER = 2  # seconds
 

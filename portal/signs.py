@@ -46,8 +46,8 @@ class Signing(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Sign at once, and then every few seconds."""
-        self._sign(consumer)
-        self.timer = consumer.timer.call_repeatedly(EVERY, self._sign, (consumer,))
+        self._sign_queues(consumer)
+        self.timer = consumer.timer.call_repeatedly(EVERY, self._sign_queues, (consumer,))
 
     def stop(self, consumer: Any) -> None:
         """Stop signing; called again on every lost connection."""
@@ -55,5 +55,5 @@ class Signing(bootsteps.StartStopStep):
             self.timer.cancel()
             self.timer = None
 
-    def _sign(self, consumer: Any) -> None:
+    def _sign_queues(self, consumer: Any) -> None:
         sign(*(queue.name for queue in consumer.task_consumer.queues))

@@ -23,6 +23,7 @@ from access_requests.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
+# The sentences are not translated: an API's answer and a page say the same ones.
 SAFE = "Nothing was changed."
 WHOLE = "If you were sending something, check whether it arrived: it was saved completely or not at all."
 AWAY = Unavailable("DatabaseAway", "The portal's database is not answering right now.", WHOLE, 5)
@@ -70,13 +71,11 @@ def found_in(error: BaseException | None) -> Unavailable | None:
         return BUSY
     if isinstance(cause, psycopg.Error) and cause.sqlstate in BY_SQLSTATE:
         return BY_SQLSTATE[cause.sqlstate]
-    return AWAY if isinstance(error, GONE) and _is_silent(cause) else None
-
-
-def _is_silent(cause: BaseException | None) -> bool:
-    """Whether the connection failed or was ended: the server gave no reason, or one that says so."""
+    if not isinstance(error, GONE):
+        return None
+    # Where the connection failed or was ended, the server gave no reason, or one that says so.
     state: str = getattr(cause, "sqlstate", None) or ""
-    return not state or state.startswith(("08", "57P0"))
+    return AWAY if not state or state.startswith(("08", "57P0")) else None
 
 
 def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
@@ -88,22 +87,18 @@ def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | 
     if found is AWAY and request.method in {"GET", "HEAD"}:
         found = replace(found, advice="")
     log.warning("%s %s was answered %s: %s", request.method, request.path_info[:200], found.code, why)
-    response = _words(request)(request, found)
+    try:  # the error may have come before the address was looked up
+        match = request.resolver_match or resolve(request.path_info)
+    except Resolver404:
+        view: View = page
+    else:
+        view = getattr(match.func, "unavailable", page)
+    response = view(request, found)
     if found.seconds:
         response.headers.setdefault("Retry-After", str(found.seconds))
     response.headers.setdefault("Cache-Control", "no-store")
     response._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark, instead of a traceback
     return response
-
-
-def _words(request: HttpRequest) -> View:
-    """Return the function that writes the answer, also where the error came before the address was looked up."""
-    try:
-        match = request.resolver_match or resolve(request.path_info)
-    except Resolver404:
-        return page
-    words: View = getattr(match.func, "unavailable", page)
-    return words
 
 
 def page(request: HttpRequest, found: Unavailable) -> HttpResponse:

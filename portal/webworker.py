@@ -89,13 +89,15 @@ class Worker(DrainingWorker):
         """Load the application, and what it says about bodies and senders, if it does."""
         super().load_wsgi()
         self.application = self.wsgi
-        self.wsgi = self._answer
+        self.wsgi = self._call_application
         self.streams: Callable[[str, str], bool] = getattr(self.application, "streams", lambda *_: False)
         self.most_streams: int = getattr(self.application, "most_streams", STREAMS)
         self.drains: Callable[[], object] = getattr(self.application, "drains", lambda: None)
         self.sender: Callable[[str, str], str] = getattr(self.application, "sender", lambda peer, _: peer)
 
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _call_application(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
         environ["gatehouse.lingers"] = True  # nobody need drain what they refuse
         answered: Iterable[bytes] = self.application(environ, start_response)
         is_file = isinstance(answered, environ["wsgi.file_wrapper"]) and not environ.get("gatehouse.counted")
@@ -103,9 +105,12 @@ class Worker(DrainingWorker):
 
     def enqueue_req(self, conn: TConn) -> None:
         """A new connection; it waits in the poller, as a kept one does."""
-        _give_up_on(conn.sock)
+        # The kernel ends what a thread waits for: reading fails, and a client that takes nothing is cut.
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PIECE_WITHIN, 0))
+        if hasattr(socket, "TCP_USER_TIMEOUT") and conn.sock.family in (socket.AF_INET, socket.AF_INET6):
+            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * TAKEN_WITHIN)
         conn.sock, conn.gone = Outgoing(conn.sock), False
-        self._await(conn)
+        self._await_request(conn)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
         """What follows an answer: the next request, which may have come already, or the end."""
@@ -122,15 +127,15 @@ class Worker(DrainingWorker):
             conn.sock.setblocking(False)
             self.poller.register(conn.sock, selectors.EVENT_WRITE, partial(self._send_more, conn))
         except (OSError, ValueError, KeyError):  # gone already
-            self._forget(conn)
+            self._close_connection(conn)
         while self.sending.size > UNSENT:
-            self._forget(self.sending.oldest_of_the_most())
+            self._close_connection(self.sending.oldest_of_the_most())
 
     def _send_more(self, conn: TConn, sock: Outgoing) -> None:
         try:
             sock.send_more()
         except OSError:
-            self._forget(conn)
+            self._close_connection(conn)
             return
         self.sending.put(conn, conn.sender, len(sock.rest))
         if not sock.rest:
@@ -140,9 +145,9 @@ class Worker(DrainingWorker):
 
     def _go_on(self, conn: TConn) -> None:
         if conn.keep:
-            self._await(conn, conn.parser.unreader.take_buffered())
+            self._await_request(conn, conn.parser.unreader.take_buffered())
         else:
-            self._linger(conn)
+            self._let_linger(conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the main loop.
@@ -161,7 +166,7 @@ class Worker(DrainingWorker):
             self.resumed = now
             paused, self.paused = self.paused, []
             for conn in self.lingering.intersection(paused):
-                self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+                self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain_lingering, conn))
 
     def murder_keepalived(self, force: bool = False) -> None:
         """End what has been silent, slow or lingering for too long; called at each turn of the main loop."""
@@ -169,47 +174,44 @@ class Worker(DrainingWorker):
         now = time.monotonic()
         if force or now - self.looked > LOOK_EVERY:
             self.looked = now
-            self._look(now, force)
+            self._look_at_connections(now, force)
         if self.alive and self.nr_conns >= self.worker_connections:
             self._make_room()
 
-    def _look(self, now: float, force: bool) -> None:
+    def _look_at_connections(self, now: float, force: bool) -> None:
         for conn in [conn for conn in self.lingering if force or conn.timeout <= now]:
-            self._end(conn)
+            self._end_lingering(conn)
         for conn, arriving in list(self.arriving.items()):
             if force:
-                self._forget(conn)
+                self._close_connection(conn)
             elif arriving.is_late(now) or now > self.stopping_at:
-                self._give_up(conn, TOO_SLOW)
+                self._give_up_request(conn, TOO_SLOW)
         for conn in list(self.sending):
             if force or now - conn.began > GRACE + conn.sock.sent / FLOOR:
-                self._forget(conn)
-        self._look_at_streams(now)
-
-    def _look_at_streams(self, now: float) -> None:
+                self._close_connection(conn)
         for conn in list(self.streaming):
             if conn.parser.unreader.is_slow(now):
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
 
-    def _await(self, conn: TConn, rest: bytes = b"") -> None:
+    def _await_request(self, conn: TConn, rest: bytes = b"") -> None:
         """Wait for a connection's next request, of which a part may be here."""
         conn.parser, conn.unread, conn.patience = None, UNREAD, LINGER
         try:
             conn.sock.setblocking(False)
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read_piece, conn))
         except (OSError, ValueError, KeyError):  # gone already
-            self._forget(conn)
+            self._close_connection(conn)
             return
         if rest:
-            self._take(conn, rest)
+            self._take_piece(conn, rest)
             return
         conn.set_timeout()
         if not self.alive:
             conn.timeout = min(conn.timeout, self.stopping_at)
         self.keepalived_conns.append(conn)
 
-    def _read(self, conn: TConn, sock: socket.socket) -> None:
+    def _read_piece(self, conn: TConn, sock: socket.socket) -> None:
         try:
             piece = sock.recv(2**16)
         except BlockingIOError:
@@ -219,11 +221,11 @@ class Worker(DrainingWorker):
         if conn not in self.arriving:
             self.keepalived_conns.remove(conn)
         if piece:
-            self._take(conn, piece)
+            self._take_piece(conn, piece)
         else:
-            self._forget(conn)
+            self._close_connection(conn)
 
-    def _take(self, conn: TConn, piece: bytes) -> None:
+    def _take_piece(self, conn: TConn, piece: bytes) -> None:
         """Add what has come; hand the request to a thread, refuse it, or go on waiting."""
         now = time.monotonic()
         if (arriving := self.arriving.get(conn)) is None:
@@ -231,12 +233,13 @@ class Worker(DrainingWorker):
             conn.peer = arriving.sender
             arriving.sender = self.sender(conn.peer, "")
         if arriving.feed(piece, now=now) and (request := arriving.request) is not None:
-            arriving.sender = self.sender(conn.peer, _header(request, "X-FORWARDED-FOR"))
+            forwarded = ",".join(value for name, value in request.headers if name == "X-FORWARDED-FOR")
+            arriving.sender = self.sender(conn.peer, forwarded)
             if arriving.is_chunked:
-                self._refuse(conn, request, NO_LENGTH)
+                self._refuse_request(conn, request, NO_LENGTH)
                 return
             if not arriving.complete and arriving.length > SMALL:
-                self._stream(conn, arriving, request)
+                self._begin_stream(conn, arriving, request)
                 return
             if not arriving.complete and request._expected_100_continue:
                 request._expected_100_continue = False
@@ -245,13 +248,13 @@ class Worker(DrainingWorker):
         if arriving.complete:
             self._hand_over(conn, arriving)
         else:
-            self._bound(conn, arriving)
+            self._keep_bounds(conn, arriving)
 
-    def _stream(self, conn: TConn, arriving: Arriving, request: Request) -> None:
+    def _begin_stream(self, conn: TConn, arriving: Arriving, request: Request) -> None:
         if not self.streams(request.method, request.path or ""):
-            self._refuse(conn, request, TOO_LARGE)
+            self._refuse_request(conn, request, TOO_LARGE)
         elif len(self.streaming) >= self.most_streams:
-            self._refuse(conn, request, BUSY)
+            self._refuse_request(conn, request, BUSY)
         else:
             self.streaming.add(conn)
             conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED  # where its view refuses it
@@ -259,45 +262,45 @@ class Worker(DrainingWorker):
 
     def _hand_over(self, conn: TConn, arriving: Arriving, sock: socket.socket | None = None) -> None:
         self.poller.unregister(conn.sock)
-        self._drop(conn)
+        self._drop_unfinished(conn)
         conn.held, conn.sender = len(arriving.data), arriving.sender
         conn.sock.start()
         self.held += conn.held
         conn.parser, conn.initialized, conn.data_ready = arriving.hand_over(sock), True, True
         super().enqueue_req(conn)
 
-    def _bound(self, newest: TConn, arriving: Arriving) -> None:
+    def _keep_bounds(self, newest: TConn, arriving: Arriving) -> None:
         """Keep unfinished requests within their bounds, at the cost of the address that has most of them."""
         sender = arriving.sender
         self.unfinished.put(newest, sender, PLACE + len(arriving.data))
         if not arriving.in_head:
             self.bodies.put(newest, sender)
             if self.bodies.number_of(sender) > BODIES_EACH:
-                self._give_up(self.bodies.oldest_of(sender), CROWDED)
+                self._give_up_request(self.bodies.oldest_of(sender), CROWDED)
         most = max(1, self.worker_connections // UNFINISHED_SHARE)
-        while self.unfinished and (len(self.unfinished) > most or self._bytes_held() > HELD):
-            self._give_up(self.unfinished.oldest_of_the_most(), CROWDED)
+        while self.unfinished and (
+            len(self.unfinished) > most
+            or self.held + self.unfinished.size - PLACE * len(self.unfinished) > HELD
+        ):
+            self._give_up_request(self.unfinished.oldest_of_the_most(), CROWDED)
 
-    def _bytes_held(self) -> int:
-        return self.held + self.unfinished.size - PLACE * len(self.unfinished)
-
-    def _drop(self, conn: TConn) -> Arriving | None:
+    def _drop_unfinished(self, conn: TConn) -> Arriving | None:
         """Remove a connection from those whose request is unfinished. Idempotent."""
         self.unfinished.drop(conn)
         self.bodies.drop(conn)
         return self.arriving.pop(conn, None)
 
-    def _give_up(self, conn: TConn, refusal: Refusal) -> None:
+    def _give_up_request(self, conn: TConn, refusal: Refusal) -> None:
         """End an unfinished request: one without a whole head is not answered."""
         request = self.arriving[conn].request
         if request is None:
-            self._forget(conn)
+            self._close_connection(conn)
         else:
-            self._refuse(conn, request, refusal)
+            self._refuse_request(conn, request, refusal)
 
-    def _refuse(self, conn: TConn, request: Request, refusal: Refusal) -> None:
+    def _refuse_request(self, conn: TConn, request: Request, refusal: Refusal) -> None:
         """Answer in the main loop, as far as the socket takes it, and let the connection end."""
-        self._drop(conn)
+        self._drop_unfinished(conn)
         headers, body = refusal.answer(path=request.path or "")
         lines = [f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}", "Connection: close"]
         head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers), "", ""])
@@ -306,19 +309,19 @@ class Worker(DrainingWorker):
         with contextlib.suppress(OSError, KeyError, ValueError):
             self.poller.unregister(conn.sock)
         conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED
-        self._linger(conn)
+        self._let_linger(conn)
 
-    def _linger(self, conn: TConn) -> None:
+    def _let_linger(self, conn: TConn) -> None:
         conn.timeout = time.monotonic() + conn.patience
         self.lingering.add(conn)
         try:
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain_lingering, conn))
         except (OSError, ValueError, KeyError):  # gone already
-            self._end(conn)
+            self._end_lingering(conn)
 
-    def _drain(self, conn: TConn, sock: socket.socket) -> None:
+    def _drain_lingering(self, conn: TConn, sock: socket.socket) -> None:
         try:
             read = len(sock.recv(2**16))
         except BlockingIOError:
@@ -327,45 +330,34 @@ class Worker(DrainingWorker):
             read = 0
         conn.unread -= read
         if not read or conn.unread <= 0:
-            self._end(conn)
+            self._end_lingering(conn)
         elif conn.patience == LINGER_REFUSED:
             self.poller.unregister(sock)
             self.paused.append(conn)
 
-    def _end(self, conn: TConn) -> None:
+    def _end_lingering(self, conn: TConn) -> None:
         self.lingering.discard(conn)
-        self._forget(conn)
+        self._close_connection(conn)
 
     def _make_room(self) -> None:
         for _ in range(1 + self.worker_connections // ROOM):
             if self.keepalived_conns:
-                self._forget(self.keepalived_conns.popleft())
+                self._close_connection(self.keepalived_conns.popleft())
             elif self.lingering:
-                self._end(min(self.lingering, key=lambda conn: conn.timeout))
+                self._end_lingering(min(self.lingering, key=lambda conn: conn.timeout))
             elif self.unfinished:
-                self._forget(self.unfinished.oldest_of_the_most())
+                self._close_connection(self.unfinished.oldest_of_the_most())
             elif self.sending:
-                self._forget(self.sending.oldest_of_the_most())
+                self._close_connection(self.sending.oldest_of_the_most())
 
-    def _forget(self, conn: TConn) -> None:
+    def _close_connection(self, conn: TConn) -> None:
         """Close a connection and give its place back. Idempotent."""
         if conn.gone:
             return
         conn.gone = True
         with contextlib.suppress(OSError, KeyError, ValueError):  # no longer watched
             self.poller.unregister(conn.sock)
-        self._drop(conn)
+        self._drop_unfinished(conn)
         self.sending.drop(conn)
         self.nr_conns -= 1
         conn.close()
-
-
-def _header(request: Any, name: str) -> str:
-    return ",".join(value for header, value in request.headers if header == name)
-
-
-def _give_up_on(sock: socket.socket) -> None:
-    """Has the kernel end what a thread waits for: reading fails, and a client that takes nothing is cut."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PIECE_WITHIN, 0))
-    if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * TAKEN_WITHIN)

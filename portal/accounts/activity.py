@@ -18,14 +18,14 @@ from portal.accounts.models import User
 EVERY = timedelta(minutes=5)
 
 
-def _write(key: str, use: Use) -> None:
+def _update_session(key: str, use: Use) -> None:
     """Update the row that allauth made at sign-in; another process may have written a newer sight."""
     address = {"ip": use.address} if use.address else {}
     rows = UserSession.objects.filter(session_key=key)
     rows.filter(last_seen_at__lt=use.at).update(last_seen_at=use.at, user_agent=use.client, **address)
 
 
-sights = Uses(_write, of="sessions", every=EVERY)
+sights = Uses(_update_session, of="sessions", every=EVERY)
 
 
 class SessionActivityMiddleware:

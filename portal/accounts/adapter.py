@@ -17,6 +17,8 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.addresses import whole_network
 from access_requests.services.emails.write import queue_pressing
@@ -38,9 +40,9 @@ from portal.accounts.recent import renew_session, signed_in_recently
 log = logging.getLogger(__name__)
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - a value for "not known", nothing is bound to it
 METHODS = {
-    "reauthenticate": "Use your password",
-    "mfa_reauthenticate": "Use a code",
-    "mfa_reauthenticate:webauthn": "Use a passkey or security key",
+    "reauthenticate": gettext_lazy("Use your password"),
+    "mfa_reauthenticate": gettext_lazy("Use a code"),
+    "mfa_reauthenticate:webauthn": gettext_lazy("Use a passkey or security key"),
 }
 # Emails that a stranger can ask for to any address; beyond this, those in the mailbox are enough.
 ASKED_BY_ANYBODY = {
@@ -62,17 +64,23 @@ LAST_CODE = "email-with-the-newest-code"  # in a session: its key
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     error_messages = DefaultAccountAdapter.error_messages | {
-        "email_password_mismatch": "This address and password do not match: check both, or reset the password.",
-        "incorrect_code": "This code is wrong: check your newest email, or ask for a new code.",
-        "too_many_login_attempts": "Too many attempts: wait five minutes, or reset the password.",
-        "too_many_from_elsewhere": (
+        "email_password_mismatch": gettext_lazy(
+            "This address and password do not match: check both, or reset the password."
+        ),
+        "incorrect_code": gettext_lazy("This code is wrong: check your newest email, or ask for a new code."),
+        "too_many_login_attempts": gettext_lazy(
+            "Too many attempts: wait five minutes, or reset the password."
+        ),
+        "too_many_from_elsewhere": gettext_lazy(
             "Many wrong passwords or codes were tried for this account. Sign in with a browser that you used here before, "
             "or reset the password."
         ),
-        "account_inactive": "This account is disabled: write to the people who run this portal.",
-        "rate_limited": "Too many requests at once: wait a minute, then try again.",
-        "enter_current_password": "Enter your current password.",
-        "incorrect_password": "This is not your current password: try again.",
+        "account_inactive": gettext_lazy(
+            "This account is disabled: write to the people who run this portal."
+        ),
+        "rate_limited": gettext_lazy("Too many requests at once: wait a minute, then try again."),
+        "enter_current_password": gettext_lazy("Enter your current password."),
+        "incorrect_password": gettext_lazy("This is not your current password: try again."),
     }
 
     def generate_unique_username(self, txts: list[str | None], regex: str | None = None) -> str:
@@ -110,7 +118,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         ]
         if methods or not user.is_authenticated:
             return methods
-        return [{"id": "link", "description": "Get a link by email", "url": reverse("confirm_by_link")}]
+        return [{"id": "link", "description": _("Get a link by email"), "url": reverse("confirm_by_link")}]
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Count the guess before the password is checked; one too many is a form error."""
@@ -168,7 +176,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         Emails that a stranger can ask for are bounded for each address. Beyond the bound nothing is sent, and the page
         says what it always says: the emails in the mailbox hold links that work.
         """
-        if _is_enough(template_prefix, email, context):
+        if _is_one_too_many(template_prefix, email, context):
             log.warning("%s was not sent: its address got enough of them", template_prefix)
             return
         links = {
@@ -199,7 +207,7 @@ def _address_typed(credentials: dict[str, Any]) -> str:
     return str(credentials.get("email") or credentials.get("username") or "").lower()
 
 
-def _is_enough(template_prefix: str, email: str, context: dict[str, Any]) -> bool:
+def _is_one_too_many(template_prefix: str, email: str, context: dict[str, Any]) -> bool:
     """Count an email that anyone can ask for, and return whether it is one too many.
 
     A sign-in or a new password ends the links of before, so the count of reset emails begins again with either: a flood

@@ -19,6 +19,8 @@ from django.contrib.auth import admin as auth_admin  # noqa: F401 - likewise
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.admin.base import signed_in
 from access_requests.admin.lists import LongList
@@ -76,7 +78,7 @@ class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]
 class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # type: ignore[misc]
     """Addresses of accounts. A person gives and confirms their own; staff sets it for those who lost their mailbox."""
 
-    search_help_text = "A person, or the beginning of an address"
+    search_help_text = gettext_lazy("A person, or the beginning of an address")
     form = EmailAddressForm
     fields = ["user", "email", "verified", "primary"]
     readonly_fields = ["user", "primary"]
@@ -115,18 +117,19 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # typ
                     address=client_address(),
                 )
             except RuleError as error:
-                self.message_user(request, f"{row.email}: {error.sentence}", level=messages.ERROR)
+                text = _("%(email)s: %(problem)s") % {"email": row.email, "problem": error.sentence}
+                self.message_user(request, text, level=messages.ERROR)
             else:
-                self.message_user(request, f"{row.email} is marked as confirmed.")
+                self.message_user(request, _("%(email)s is marked as confirmed.") % {"email": row.email})
 
-    make_verified.short_description = "Mark as confirmed"  # type: ignore[attr-defined]
+    make_verified.short_description = gettext_lazy("Mark as confirmed")  # type: ignore[attr-defined]
 
 
 @admin.register(UserSession)
 class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):  # type: ignore[misc]
     """Where people are signed in; only signing in begins a session."""
 
-    search_help_text = "A person, or a network address in full"
+    search_help_text = gettext_lazy("A person, or a network address in full")
 
     def condition(self, term: str) -> Q:
         found, address = of_people("user_id", people_like(term)), network_address(term)
@@ -162,14 +165,17 @@ class UserAdmin(ConfirmedAdmin):
     ]
     list_filter = ["is_active", "is_staff", "is_superuser", "imported"]
     search_fields = ["username"]  # shows the field; `condition` says where a term is looked for
-    search_help_text = "Names, email address, institution, ORCID iD"
+    search_help_text = gettext_lazy("Names, email address, institution, ORCID iD")
     readonly_fields = ["email", "imported", "date_joined", "last_login"]
     inlines = [EmailAddressInline]
     fieldsets = [
         (None, {"fields": ["email", "username", "first_name", "last_name"]}),
-        ("Profile", {"fields": ["institution", "country", "orcid"]}),
-        ("Rights", {"fields": ["imported", "is_active", "is_staff", "is_superuser", "user_permissions"]}),
-        ("Dates", {"fields": ["date_joined", "last_login"]}),
+        (gettext_lazy("Profile"), {"fields": ["institution", "country", "orcid"]}),
+        (
+            gettext_lazy("Rights"),
+            {"fields": ["imported", "is_active", "is_staff", "is_superuser", "user_permissions"]},
+        ),
+        (gettext_lazy("Dates"), {"fields": ["date_joined", "last_login"]}),
     ]
     filter_horizontal = ["user_permissions"]
 
@@ -181,11 +187,11 @@ class UserAdmin(ConfirmedAdmin):
         kwargs.setdefault("queryset", Permission.objects.select_related("content_type"))
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
-    @admin.display(description="country", ordering="country")
+    @admin.display(description=gettext_lazy("country"), ordering="country")
     def country_name(self, user: User) -> str:
         return user.country.name if user.country else ""
 
-    @admin.display(description="name")
+    @admin.display(description=gettext_lazy("name"))
     def full_name(self, user: User) -> str:
         return user.get_full_name()
 

@@ -12,6 +12,8 @@ from django import forms
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from portal.accounts.guessing import right_guess
 from portal.accounts.models import User
@@ -19,9 +21,11 @@ from portal.accounts.names import check_username, clean_name, suggest_username
 from portal.accounts.orcid import clean_orcid
 from portal.accounts.security import announce_email_change, change_password, reset_password
 
-USERNAME_HELP = "Public, unlike your email address. If you leave it empty, it is made from your names."
-PASSWORD_HELP = "At least 10 characters, not only digits, and not a common password."  # noqa: S105 - a sentence
-UNREADABLE_NAME = "Enter your name: these characters cannot be shown."
+USERNAME_HELP = gettext_lazy(
+    "Public, unlike your email address. If you leave it empty, it is made from your names."
+)
+PASSWORD_HELP = gettext_lazy("At least 10 characters, not only digits, and not a common password.")
+UNREADABLE_NAME = gettext_lazy("Enter your name: these characters cannot be shown.")
 
 
 class NamesMixin(forms.Form):
@@ -39,12 +43,12 @@ class NamesMixin(forms.Form):
 
 def first_name_field() -> forms.CharField:
     widget = forms.TextInput(attrs={"autocomplete": "given-name"})
-    return forms.CharField(label="First name", max_length=200, widget=widget)
+    return forms.CharField(label=gettext_lazy("First name"), max_length=200, widget=widget)
 
 
 def last_name_field() -> forms.CharField:
     widget = forms.TextInput(attrs={"autocomplete": "family-name"})
-    return forms.CharField(label="Last name", max_length=200, required=False, widget=widget)
+    return forms.CharField(label=gettext_lazy("Last name"), max_length=200, required=False, widget=widget)
 
 
 class SignupForm(NamesMixin, allauth_forms.SignupForm):  # type: ignore[misc]
@@ -56,30 +60,30 @@ class SignupForm(NamesMixin, allauth_forms.SignupForm):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"].label = "User name"
+        self.fields["username"].label = _("User name")
         self.fields["username"].help_text = USERNAME_HELP
         self.fields["username"].widget.attrs["autocomplete"] = "off"
-        self.fields["email"].label = "Email address"
-        self.fields["email"].help_text = "We send a code to this address."
+        self.fields["email"].label = _("Email address")
+        self.fields["email"].help_text = _("We send a code to this address.")
         self.fields["password1"].help_text = PASSWORD_HELP
 
 
 class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["login"].label = "Email address"
+        self.fields["login"].label = _("Email address")
 
 
 class ResetPasswordForm(allauth_forms.ResetPasswordForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["email"].label = "Email address"
+        self.fields["email"].label = _("Email address")
 
 
 class AddEmailForm(allauth_forms.AddEmailForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["email"].label = "New address"
+        self.fields["email"].label = _("New address")
 
     def save(self, request: HttpRequest) -> EmailAddress:
         """Send the code to the new address, and warn the present one while nothing has changed yet."""
@@ -169,7 +173,8 @@ class ProfileForm(NamesMixin, forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = User
         fields = ["first_name", "last_name", "username", "institution", "country", "orcid"]
-        help_texts = {"username": "Public. Letters, digits, '_', '-' and '.'."}
+        labels = {"institution": gettext_lazy("Institution"), "country": gettext_lazy("Country")}
+        help_texts = {"username": gettext_lazy("Public. Letters, digits, '_', '-' and '.'.")}
         widgets = {"institution": forms.TextInput(attrs={"autocomplete": "organization"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -178,7 +183,7 @@ class ProfileForm(NamesMixin, forms.ModelForm):  # type: ignore[type-arg]
         self.fields["username"].widget.attrs["autocomplete"] = "off"
         self.fields["country"].widget.attrs["autocomplete"] = "country"
         self.fields["orcid"] = forms.CharField(
-            label="ORCID iD", required=False, max_length=60, help_text="Such as 0000-0002-1825-0097."
+            label=_("ORCID iD"), required=False, max_length=60, help_text=_("Such as 0000-0002-1825-0097.")
         )
         self.initial["orcid"] = self.instance.orcid
 
@@ -198,18 +203,18 @@ class OwnerForm(NamesMixin, forms.Form):
     first_name = first_name_field()
     last_name = last_name_field()
     username = forms.CharField(
-        label="User name",
+        label=gettext_lazy("User name"),
         required=False,
         help_text=USERNAME_HELP,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     email = forms.EmailField(
-        label="Email address",
+        label=gettext_lazy("Email address"),
         widget=forms.EmailInput(attrs={"autocomplete": "username"}),
-        help_text="You sign in with it.",
+        help_text=gettext_lazy("You sign in with it."),
     )
     password = forms.CharField(
-        label="Password",
+        label=gettext_lazy("Password"),
         strip=False,
         help_text=PASSWORD_HELP,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
@@ -224,7 +229,7 @@ class OwnerForm(NamesMixin, forms.Form):
         known = User.objects.filter(email__iexact=email) or EmailAddress.objects.filter(email__iexact=email)
         if known:
             raise ValidationError(
-                "This email address already has an account: enter another one for the owner."
+                _("This email address already has an account: enter another one for the owner.")
             )
         return email
 
@@ -234,13 +239,10 @@ class OwnerForm(NamesMixin, forms.Form):
             cleaned["username"] = suggest_username(
                 first_name=cleaned["first_name"], last_name=cleaned.get("last_name", "")
             )
-        self._check_password(cleaned)
-        return cleaned
-
-    def _check_password(self, cleaned: dict[str, Any]) -> None:
-        known = {key: cleaned.get(key, "") for key in ("first_name", "last_name", "username", "email")}
         if "password" in cleaned:
+            known = {key: cleaned.get(key, "") for key in ("first_name", "last_name", "username", "email")}
             try:
                 validate_password(cleaned["password"], User(**known))
             except ValidationError as error:
                 self.add_error("password", error)
+        return cleaned

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 
 from portal.accounts.factors import lacks_second_factor, to_second_factor
 
 GUARDED_NAMESPACE = "admin"
 GUARDED_VIEWS = {"outbox", "outbox_mail", "model_downloads", "model_downloads_csv"}
-SENTENCE = (
-    "You are staff, so these pages need a second factor: add an authenticator app or a passkey here first."
-)
 
 
 class StaffSecondFactorMiddleware:
@@ -35,5 +33,11 @@ class StaffSecondFactorMiddleware:
         if found is None or not (GUARDED_NAMESPACE in found.namespaces or found.view_name in GUARDED_VIEWS):
             return None
         if request.user.is_staff and lacks_second_factor(request.user):
-            return to_second_factor(request, SENTENCE)
+            return to_second_factor(
+                request,
+                _(
+                    "You are staff, so these pages need a second factor: "
+                    "add an authenticator app or a passkey here first."
+                ),
+            )
         return None

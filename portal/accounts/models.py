@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext_lazy as _
 from django_countries.fields import CountryField
 
 from access_requests.people import full_name
@@ -44,27 +45,31 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    email = models.EmailField("email address", blank=True)
+    email = models.EmailField(_("email address"), blank=True)
     username = models.CharField(
-        "user name",
+        _("user name"),
         max_length=96,
         validators=[
-            RegexValidator(USERNAME_PATTERN, "Use letters, digits, '_', '-' and '.', without '--' or '..'.")
+            RegexValidator(
+                USERNAME_PATTERN, _("Use letters, digits, '_', '-' and '.', without '--' or '..'.")
+            )
         ],
-        help_text="Public. Letters, digits, '_', '-' and '.'.",
+        help_text=_("Public. Letters, digits, '_', '-' and '.'."),
     )
-    first_name = models.CharField("first name", max_length=200, blank=True)
-    last_name = models.CharField("last name", max_length=200, blank=True)
+    first_name = models.CharField(_("first name"), max_length=200, blank=True)
+    last_name = models.CharField(_("last name"), max_length=200, blank=True)
     institution = models.CharField(max_length=300, blank=True)
     country = CountryField(blank=True)
-    orcid = models.CharField("ORCID iD", max_length=19, blank=True)
-    is_active = models.BooleanField("active", default=True)
+    orcid = models.CharField(_("ORCID iD"), max_length=19, blank=True)
+    is_active = models.BooleanField(_("active"), default=True)
     is_staff = models.BooleanField(
-        "staff", default=False, help_text="May enter the admin; needs a second factor."
+        _("staff"), default=False, help_text=_("May enter the admin; needs a second factor.")
     )
     date_joined = models.DateTimeField(default=timezone.now)
     imported = models.BooleanField(
-        default=False, editable=False, help_text="Asked at a followed repository, and has no sign-in here."
+        default=False,
+        editable=False,
+        help_text=_("Asked at a followed repository, and has no sign-in here."),
     )
 
     objects = UserManager()
@@ -79,10 +84,12 @@ class User(AbstractBaseUser, PermissionsMixin):
                 Lower("email"),
                 name="user_email_unique",
                 condition=~models.Q(email=""),
-                violation_error_message="This email address has an account.",
+                violation_error_message=_("This email address has an account."),
             ),
             models.UniqueConstraint(
-                Lower("username"), name="user_name_unique", violation_error_message="This user name is taken."
+                Lower("username"),
+                name="user_name_unique",
+                violation_error_message=_("This user name is taken."),
             ),
             models.CheckConstraint(
                 condition=(models.Q(imported=False) & ~models.Q(email=""))
@@ -94,7 +101,9 @@ class User(AbstractBaseUser, PermissionsMixin):
                     password__startswith="!",  # noqa: S106 - marks a password that fits nothing
                 ),
                 name="imported_people_cannot_sign_in",
-                violation_error_message="Someone imported from elsewhere has no address, password or rights here.",
+                violation_error_message=_(
+                    "Someone imported from elsewhere has no address, password or rights here."
+                ),
             ),
         ]
         indexes = [
@@ -127,7 +136,7 @@ class OwnerLink(models.Model):
 
     ONLY = 1
 
-    digest = models.CharField("SHA-256 of its token", max_length=64)
+    digest = models.CharField(_("SHA-256 of its token"), max_length=64)
     created_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:

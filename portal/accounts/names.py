@@ -8,6 +8,8 @@ import unicodedata
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.lines import visible_line
 from portal.accounts.models import USERNAME_PATTERN, User
@@ -26,7 +28,7 @@ RESERVED = {
     "reviewer", "root", "security", "staff", "support", "system", "team", "webmaster",
 }  # fmt: skip
 LONGEST_SUGGESTION = 48
-BAD_USERNAME = (
+BAD_USERNAME = gettext_lazy(
     "Use 1 to 96 letters, digits, '_', '-' and '.', without '--' or '..' and without '-' or '.' at an end."
 )
 _username_form = RegexValidator(USERNAME_PATTERN, BAD_USERNAME)
@@ -61,7 +63,7 @@ def suggest_username(*, first_name: str, last_name: str = "") -> str:
 def anonymous_username() -> str:
     """A free user name that says nothing about its bearer: `researcher-` and digits."""
     for digits in (4, 6, 9, 12):
-        for _ in range(5):
+        for _attempt in range(5):
             name = f"researcher-{secrets.randbelow(9 * 10 ** (digits - 1)) + 10 ** (digits - 1)}"
             if not User.objects.filter(username__iexact=name).exists():
                 return name
@@ -74,7 +76,11 @@ def check_username(username: str, *, holder: User | None = None, reserved_too: b
     if holder is not None and username.lower() == holder.username.lower():
         return username
     if username.lower() in RESERVED and not reserved_too:
-        raise ValidationError(f"“{username}” is reserved for the portal: choose another user name.")
+        raise ValidationError(
+            _("“%(username)s” is reserved for the portal: choose another user name.") % {"username": username}
+        )
     if User.objects.filter(username__iexact=username).exists():
-        raise ValidationError(f"“{username}” is taken: choose another user name.")
+        raise ValidationError(
+            _("“%(username)s” is taken: choose another user name.") % {"username": username}
+        )
     return username

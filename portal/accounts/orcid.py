@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 
 SHAPE = re.compile(r"\d{15}[\dX]", re.ASCII)
 
@@ -25,9 +26,9 @@ def clean_orcid(text: str) -> str:
     if not compact:
         return ""
     if not SHAPE.fullmatch(compact):
-        raise ValidationError("This is not an ORCID iD: write its 16 digits, as in 0000-0002-1825-0097.")
+        raise ValidationError(_("This is not an ORCID iD: write its 16 digits, as in 0000-0002-1825-0097."))
     if check_digit(compact[:15]) != compact[15]:
         raise ValidationError(
-            "The last digit does not match the others, so there is a typo: check your ORCID iD."
+            _("The last digit does not match the others, so there is a typo: check your ORCID iD.")
         )
     return "-".join(compact[i : i + 4] for i in range(0, 16, 4))

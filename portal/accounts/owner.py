@@ -7,6 +7,7 @@ import secrets
 
 from allauth.account.models import EmailAddress
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Conflict
 from access_requests.services.event_log.append import append_event
@@ -19,14 +20,14 @@ def owner_link() -> str | None:
     if User.objects.filter(is_staff=True).exists():
         return None
     token = secrets.token_urlsafe(24)
-    OwnerLink.objects.update_or_create(pk=OwnerLink.ONLY, defaults={"digest": _digest(token)})
+    OwnerLink.objects.update_or_create(pk=OwnerLink.ONLY, defaults={"digest": _token_digest(token)})
     return page_address("owner", token)
 
 
 def link_opens(token: str) -> bool:
     """Whether this link can still be used; looking at it uses nothing up."""
     return (
-        OwnerLink.objects.filter(digest=_digest(token)).exists()
+        OwnerLink.objects.filter(digest=_token_digest(token)).exists()
         and not User.objects.filter(is_staff=True).exists()
     )
 
@@ -39,10 +40,10 @@ def create_owner(
 
     Raises Conflict when the link was used or replaced: of two people with one link, the row lock lets one by.
     """
-    link = OwnerLink.objects.select_for_update(no_key=True).filter(digest=_digest(token)).first()
+    link = OwnerLink.objects.select_for_update(no_key=True).filter(digest=_token_digest(token)).first()
     if link is None or User.objects.filter(is_staff=True).exists():
         raise Conflict(
-            "This link was already used or replaced: sign in, or restart the portal for a new link."
+            _("This link was already used or replaced: sign in, or restart the portal for a new link.")
         )
     link.delete()
     user = User.objects.create_superuser(
@@ -53,5 +54,5 @@ def create_owner(
     return user
 
 
-def _digest(token: str) -> str:
+def _token_digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()

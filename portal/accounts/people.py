@@ -11,6 +11,7 @@ from allauth.account.utils import user_pk_to_url_str
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from access_requests.errors import Invalid
 from access_requests.services.event_log.append import append_event, recorded
@@ -36,18 +37,30 @@ def find_or_invite(email: str) -> Invited:
     Only the account's own address and confirmed further ones count: an address that someone merely
     typed into their account is no proof that it is theirs.
     """
-    address = _checked(email)
-    user = _holder(address)
+    address = email.strip().lower()
+    try:
+        validate_email(address)
+    except ValidationError as error:
+        sentence = _("“%(email)s” is not an email address: write one such as ada@example.org.")
+        raise Invalid(sentence % {"email": email}, field="email") from error
+    user = _find_holder(address)
     created = user is None
     if user is None:
-        user, created = _create(address)
+        try:
+            with transaction.atomic():
+                user = User.objects.create_user(address, anonymous_username())
+                EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
+        except IntegrityError:  # someone invited the same address in the same moment
+            user, created = _find_holder(address), False
+            if user is None:
+                raise
     url = page_address("account_login") if user.has_usable_password() else invitation_url(user)
     return Invited(user=user, created=created, url=url)
 
 
 def find_person(email: str) -> User | None:
     """The account of this address, or of a confirmed further one; nobody is invited."""
-    return _holder(email.strip().lower())
+    return _find_holder(email.strip().lower())
 
 
 def import_person(*, name: str, full_name: str, host: str) -> User:
@@ -89,18 +102,7 @@ def invitation_url(user: User) -> str:
     return reset_address(f"{user_pk_to_url_str(user)}-{reset_tokens().make_token(user)}")
 
 
-def _checked(email: str) -> str:
-    address = email.strip().lower()
-    try:
-        validate_email(address)
-    except ValidationError as error:
-        raise Invalid(
-            f"“{email}” is not an email address: write one such as ada@example.org.", field="email"
-        ) from error
-    return address
-
-
-def _holder(address: str) -> User | None:
+def _find_holder(address: str) -> User | None:
     if not address:
         return None  # people from elsewhere have none, and are never meant
     user = User.objects.filter(email__iexact=address).first()
@@ -108,16 +110,3 @@ def _holder(address: str) -> User | None:
         row = EmailAddress.objects.filter(email__iexact=address, verified=True).select_related("user").first()
         user = row.user if row else None
     return user
-
-
-def _create(address: str) -> tuple[User, bool]:
-    try:
-        with transaction.atomic():
-            user = User.objects.create_user(address, anonymous_username())
-            EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
-    except IntegrityError:
-        holder = _holder(address)  # someone invited the same address in the same moment
-        if holder is None:
-            raise
-        return holder, False
-    return user, True

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -31,8 +32,6 @@ from portal.accounts.recent import signed_in_recently
 from portal.accounts.security import factors_recorded, reset_tokens
 
 ACCOUNT = "allauth.account"
-CODE_ENDED = "Your code has expired. Send a new one."
-CODE_ENDED_AT_SIGN_IN = "Your code has expired. Sign in with your password to get another one."
 
 
 class PasswordChangeView(account_views.PasswordChangeView):  # type: ignore[misc]
@@ -56,10 +55,10 @@ class PasswordSetView(account_views.PasswordSetView):  # type: ignore[misc]
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method == "POST" and not signed_in_recently(request, app=ACCOUNT):
             return HttpResponseRedirect(request.path)
-        return self._confirmed(request, *args, **kwargs)
+        return self._dispatch_confirmed(request, *args, **kwargs)
 
     @method_decorator(reauthentication_required(app=ACCOUNT))
-    def _confirmed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def _dispatch_confirmed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         answer: HttpResponse = super().dispatch(request, *args, **kwargs)
         return answer
 
@@ -95,7 +94,12 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type:
         waited = EMAIL_VERIFICATION_CODE_SESSION_KEY in request.session
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         if waited and self._process is None:
-            messages.warning(request, CODE_ENDED if request.user.is_authenticated else CODE_ENDED_AT_SIGN_IN)
+            if request.user.is_authenticated:
+                messages.warning(request, _("Your code has expired. Send a new one."))
+            else:
+                messages.warning(
+                    request, _("Your code has expired. Sign in with your password to get another one.")
+                )
         return response
 
     def _resend_form_valid(self, form: Any) -> HttpResponse:
@@ -172,5 +176,5 @@ def confirm_by_link(request: HttpRequest) -> HttpResponse:
         return render(request, "account/confirm_by_link.html")
     user = User.objects.get(pk=signed_in(request).pk)
     request_password_reset(request, user.email, [user], reset_tokens())
-    messages.success(request, "We are sending a link to your email address.")
+    messages.success(request, _("We are sending a link to your email address."))
     return redirect("account_reset_password_done")

@@ -31,14 +31,14 @@ def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
     records = get_authentication_records(request, request.user)
     if app in ACCOUNT_APPS:
         records = [record for record in records if record.get("reauthenticated")]
-    here = _network(request)
+    here = _client_network(request)
     newest = max((record["at"] for record in records if record.get("from", here) == here), default=0.0)
     return bool(time.time() - newest < app_settings.REAUTHENTICATION_TIMEOUT)
 
 
 def remember_where(request: HttpRequest) -> None:
     """Write into the newest record of the session from which network the person just proved who they are, if known."""
-    records, here = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY), _network(request)
+    records, here = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY), _client_network(request)
     if records and here:
         records[-1]["from"] = here
         request.session.modified = True
@@ -51,5 +51,5 @@ def renew_session(request: HttpRequest, user: User) -> None:
     UserSession.objects.filter(session_key=old).update(session_key=request.session.session_key)
 
 
-def _network(request: HttpRequest) -> str:
+def _client_network(request: HttpRequest) -> str:
     return whole_network(getattr(request, "client_address", None) or "")

@@ -11,6 +11,8 @@ from allauth.mfa.models import Authenticator
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import Event
@@ -20,11 +22,11 @@ from access_requests.services.locks import lock_person
 from portal.accounts.models import User
 
 FACTORS = {
-    Authenticator.Type.TOTP: "authenticator app",
-    Authenticator.Type.WEBAUTHN: "passkey or security key",
-    Authenticator.Type.RECOVERY_CODES: "recovery codes",
+    Authenticator.Type.TOTP: gettext_lazy("authenticator app"),
+    Authenticator.Type.WEBAUTHN: gettext_lazy("passkey or security key"),
+    Authenticator.Type.RECOVERY_CODES: gettext_lazy("recovery codes"),
 }
-TAKEN = "Another account has this email address."
+TAKEN = gettext_lazy("Another account has this email address.")
 
 
 def reset_tokens() -> PasswordResetTokenGenerator:
@@ -45,10 +47,10 @@ def change_password(*, user: User, password: str, address: str) -> None:
     with recorded():
         held = lock_person(user.pk)
         if held.password != user.password:
-            raise Conflict("The password was changed a moment ago: sign in again.")
+            raise Conflict(_("The password was changed a moment ago: sign in again."))
         _write_password(held, user, hashed)
         event = append_event(kind="account.password_changed", actor=user, data={"person": user.username})
-        _email(event, user, "mails/password_changed.txt", address=address)
+        _email_person(event, user, "mails/password_changed.txt", address=address)
 
 
 def reset_password(*, user: User, key: str, password: str, address: str) -> None:
@@ -61,11 +63,11 @@ def reset_password(*, user: User, key: str, password: str, address: str) -> None
     with recorded():
         held = lock_person(user.pk)
         if not held.is_active or not reset_tokens().check_token(held, key):
-            raise Conflict("This link was already used, or replaced by a newer one, or it is too old.")
+            raise Conflict(_("This link was already used, or replaced by a newer one, or it is too old."))
         _write_password(held, user, hashed)
         EmailAddress.objects.filter(user=user, verified=False).exclude(email=user.email).delete()
         event = append_event(kind="account.password_reset", actor=user, data={"person": user.username})
-        _email(event, user, "mails/password_changed.txt", address=address, by_link=True)
+        _email_person(event, user, "mails/password_changed.txt", address=address, by_link=True)
 
 
 def _write_password(held: User, user: User, hashed: str) -> None:
@@ -81,9 +83,9 @@ def factors_recorded(*, user: User, address: str, actor: User | None = None) -> 
     """
     with recorded():
         lock_person(user.pk)
-        before = _factors(user)
+        before = _factor_types(user)
         yield
-        after = _factors(user)
+        after = _factor_types(user)
         added = [type_ for pk, type_ in after.items() if pk not in before]
         removed = [type_ for pk, type_ in before.items() if pk not in after]
         codes = Authenticator.Type.RECOVERY_CODES
@@ -91,25 +93,21 @@ def factors_recorded(*, user: User, address: str, actor: User | None = None) -> 
         kinds += [("account.factor_added", type_) for type_ in added if type_ != codes]
         kinds += [("account.factor_removed", type_) for type_ in removed if type_ != codes]
         for kind, type_ in kinds:
-            _record_factor(kind, type_, user=user, actor=actor, address=address)
+            data = {"person": user.username, "factor": type_}
+            event = append_event(kind=kind, actor=actor or user, data=data)
+            _email_person(
+                event,
+                user,
+                "mails/factor_changed.txt",
+                address=address,
+                change=kind.rpartition("_")[2],
+                factor=FACTORS[Authenticator.Type(type_)],
+                by_staff=actor is not None,
+            )
 
 
-def _factors(user: User) -> dict[int, str]:
+def _factor_types(user: User) -> dict[int, str]:
     return dict(Authenticator.objects.filter(user=user).order_by("pk").values_list("pk", "type"))
-
-
-def _record_factor(kind: str, type_: str, *, user: User, actor: User | None, address: str) -> None:
-    data = {"person": user.username, "factor": type_}
-    event = append_event(kind=kind, actor=actor or user, data=data)
-    _email(
-        event,
-        user,
-        "mails/factor_changed.txt",
-        address=address,
-        change=kind.rpartition("_")[2],
-        factor=FACTORS[Authenticator.Type(type_)],
-        by_staff=actor is not None,
-    )
 
 
 def announce_email_change(*, user: User, new: str, address: str) -> None:
@@ -117,7 +115,7 @@ def announce_email_change(*, user: User, new: str, address: str) -> None:
     with recorded():
         data = {"person": user.username, "new": masked(new)}
         event = append_event(kind="account.email_change_asked", actor=user, data=data)
-        _email(event, user, "mails/email_change_asked.txt", address=address, new=masked(new))
+        _email_person(event, user, "mails/email_change_asked.txt", address=address, new=masked(new))
 
 
 def record_email_change(*, user: User, old: str, new: str, address: str, actor: User | None = None) -> None:
@@ -130,8 +128,8 @@ def record_email_change(*, user: User, old: str, new: str, address: str, actor: 
         data = {"person": user.username, "old": masked(old), "new": masked(new)}
         event = append_event(kind="account.email_changed", actor=actor or user, data=data)
         facts = {"old": masked(old), "new": masked(new), "by_staff": actor is not None}
-        _email(event, user, "mails/email_changed.txt", to=old, address=address, at_old=True, **facts)
-        _email(event, user, "mails/email_changed.txt", to=new, address=address, at_old=False, **facts)
+        _email_person(event, user, "mails/email_changed.txt", to=old, address=address, at_old=True, **facts)
+        _email_person(event, user, "mails/email_changed.txt", to=new, address=address, at_old=False, **facts)
 
 
 def change_email_by_staff(
@@ -146,10 +144,10 @@ def change_email_by_staff(
     with recorded():
         user = lock_person(row.user_id)
         if not may_change_email_of(user, actor=actor):
-            raise NotAllowed("Only a superuser may change the email address of a staff member.")
+            raise NotAllowed(_("Only a superuser may change the email address of a staff member."))
         held = EmailAddress.objects.select_for_update(no_key=True).get(pk=row.pk)
         if email_is_taken(email, holder=user):
-            raise Invalid(TAKEN, field="email")
+            raise Invalid(str(TAKEN), field="email")
         old, was_verified = held.email, held.verified
         held.email, held.verified = email, verified
         held.save(update_fields=["email", "verified"])
@@ -175,7 +173,9 @@ def email_is_taken(email: str, *, holder: User) -> bool:
     )
 
 
-def _email(event: Event, user: User, template: str, *, address: str, to: str = "", **context: Any) -> None:
+def _email_person(
+    event: Event, user: User, template: str, *, address: str, to: str = "", **context: Any
+) -> None:
     to = to or user.email
     queue_mail(
         key=f"account:{event.pk}:{to}",
@@ -187,5 +187,5 @@ def _email(event: Event, user: User, template: str, *, address: str, to: str = "
 
 def masked(email: str) -> str:
     """Return an email address of which only the first letter and the host can be read."""
-    name, _, host = email.rpartition("@")
+    name, _at, host = email.rpartition("@")
     return f"{name[:1]}***@{host}"

@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_safe
@@ -43,7 +44,7 @@ class SignupView(AllauthSignupView):  # type: ignore[misc]
 
     def form_valid(self, form: SignupForm) -> HttpResponse:
         answer: HttpResponse
-        for _ in range(SIGNUP_TRIES):
+        for _try in range(SIGNUP_TRIES):
             try:
                 with transaction.atomic():
                     answer = super().form_valid(form)
@@ -55,7 +56,7 @@ class SignupView(AllauthSignupView):  # type: ignore[misc]
                 if not form.is_valid():
                     return self.form_invalid(form)
         form.add_error(
-            "username", "Many people have just chosen names like yours: choose a user name yourself."
+            "username", _("Many people have just chosen names like yours: choose a user name yourself.")
         )
         return self.form_invalid(form)
 
@@ -102,9 +103,9 @@ def profile(request: HttpRequest) -> HttpResponse:
             with transaction.atomic():
                 form.save()
         except IntegrityError:
-            form.add_error("username", "This user name was taken a moment ago: choose another one.")
+            form.add_error("username", _("This user name was taken a moment ago: choose another one."))
         else:
-            messages.success(request, "Your profile is saved.")
+            messages.success(request, _("Your profile is saved."))
             return redirect("profile")
     return render(request, "accounts/profile.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -124,19 +125,20 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
             return render(request, "accounts/owner_closed.html", status=410)
         except IntegrityError:
             form.add_error(
-                None, "This email address or user name was taken a moment ago: choose another one."
+                None, _("This email address or user name was taken a moment ago: choose another one.")
             )
         else:
-            return _sign_owner_in(request, person)
+            messages.success(
+                request,
+                _(
+                    "You are now the owner of this portal. Next, add a second factor, which the admin requires."
+                ),
+            )
+            login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
+            # The password was typed this moment: no need to ask for it again before the second factor.
+            record_authentication(
+                request, person, method="password", email=person.email, reauthenticated=True
+            )
+            answer: HttpResponse = perform_login(request, login)
+            return answer
     return render(request, "accounts/owner.html", {"form": form}, status=422 if form.errors else 200)
-
-
-def _sign_owner_in(request: HttpRequest, person: User) -> HttpResponse:
-    messages.success(
-        request, "You are now the owner of this portal. Next, add a second factor, which the admin requires."
-    )
-    login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
-    # The password was typed this moment: no need to ask for it again before the second factor.
-    record_authentication(request, person, method="password", email=person.email, reauthenticated=True)
-    answer: HttpResponse = perform_login(request, login)
-    return answer

@@ -42,12 +42,17 @@ class Line:
             turn = threading.Event()
             self._waiting.append(turn)
         try:
-            self._wait(turn, time.monotonic() + seconds)
+            self._wait_for_turn(turn, time.monotonic() + seconds)
         except BaseException:
-            self._give_up(turn)
+            with self._lock:
+                given = turn.is_set()
+                if not given:
+                    self._waiting.remove(turn)
+            if given:  # meanwhile, so the place is for the next one
+                self.leave()
             raise
 
-    def _wait(self, turn: threading.Event, deadline: float) -> None:
+    def _wait_for_turn(self, turn: threading.Event, deadline: float) -> None:
         """Wait for a place that `leave` gives to this turn, which then has left the line."""
         while not turn.wait(max(0.0, min(LOOK_EVERY, deadline - time.monotonic()))):
             with self._lock:
@@ -58,15 +63,6 @@ class Line:
                 if late or crowded:
                     why = "every connection is in use"
                     raise PoolTimeout(why) if late else TooManyRequests(why)
-
-    def _give_up(self, turn: threading.Event) -> None:
-        """Take a turn out of the line, or leave the place that it was given meanwhile."""
-        with self._lock:
-            given = turn.is_set()
-            if not given:
-                self._waiting.remove(turn)
-        if given:
-            self.leave()
 
     def leave(self) -> None:
         """Give the place to who has waited longest, or back."""

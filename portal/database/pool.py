@@ -67,7 +67,7 @@ class Pool(ConnectionPool[Connection]):
         try:
             self._stand_in_line(seconds)
             try:
-                return self._connection(began + seconds)
+                return self._take_connection(began + seconds)
             except BaseException:
                 self._line.leave()
                 raise
@@ -86,7 +86,7 @@ class Pool(ConnectionPool[Connection]):
                 raise Away(self._why) from error
             raise
 
-    def _connection(self, deadline: float) -> Connection:
+    def _take_connection(self, deadline: float) -> Connection:
         """Ask again and again: the pool's own tries to connect come ever more rarely while a server is away."""
         while True:
             left = deadline - time.monotonic()

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     for number in STOP_SIGNALS:
-        signal.signal(number, _stop)
+        signal.signal(number, _raise_stopped)
     try:
         last_line = run(stay=not options.exit, port=options.port)
     except StepFailed as failure:
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _raise_stopped(number: int, frame: FrameType | None) -> None:
     for each in STOP_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise Stopped
@@ -71,7 +71,7 @@ def run(*, stay: bool, port: int | None) -> str:
     """The pair, a fresh portal, the walk; returns the last line. Raises `StepFailed`."""
     began = time.monotonic()
     home = demo_folder()
-    pair = _step("the demo's weights are made", lambda: ensure_pair(home / "pair"))
+    pair = _run_step("the demo's weights are made", lambda: ensure_pair(home / "pair"))
     for name in (
         *CONFIGURATION,
         OWNER_DATABASE,
@@ -136,12 +136,12 @@ def take_steps(portal: Supervisor, pair: Pair, home: Path) -> Walk:
     walk = Walk(portal.address, pair, portal.run_prepare("owner"), manage, folder)
     for name, action in steps():
         began = time.monotonic()
-        detail = _step(name, partial(action, walk))
+        detail = _run_step(name, partial(action, walk))
         say(time.monotonic() - began, name, str(detail))
     return walk
 
 
-def _step(name: str, action: Callable[[], T]) -> T:
+def _run_step(name: str, action: Callable[[], T]) -> T:
     try:
         return action()
     except (WalkError, DemoPairError) as error:

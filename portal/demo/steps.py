@@ -213,9 +213,9 @@ def download(walk: Walk) -> str:
 
 def compare(walk: Walk) -> str:
     """Weight files against the tuned model, all others against the diff's; `config.json` differs in `dtype` only."""
-    got = {path.relative_to(walk.downloaded).as_posix(): path for path in _files(walk.downloaded)}
+    got = {path.relative_to(walk.downloaded).as_posix(): path for path in _files_below(walk.downloaded)}
     weights = {path.name for path in walk.pair.tuned.glob("*.safetensors*")}
-    released = {path.name for path in _files(walk.pair.diff)}
+    released = {path.name for path in _files_below(walk.pair.diff)}
     wanted = weights | {
         name for name in released if ".safetensors" not in name and name != "weights.manifest.json"
     }
@@ -228,29 +228,29 @@ def compare(walk: Walk) -> str:
         )
     for name in sorted(wanted):
         source = walk.pair.tuned if name in weights else walk.pair.diff
-        _same(name, got[name], source / name)
+        _check_same(name, got[name], source / name)
     walk.files, walk.bytes = len(got), sum(path.stat().st_size for path in got.values())
     return (
         f"{len(weights)} weight file(s) equal the tuned model, {len(wanted) - len(weights)} others the diff's"
     )
 
 
-def _files(folder: Path) -> list[Path]:
+def _files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def _same(name: str, got: Path, wanted: Path) -> None:
+def _check_same(name: str, got: Path, wanted: Path) -> None:
     if name == "config.json":
         ours, theirs = json.loads(got.read_text()), json.loads(wanted.read_text())
         ours.pop("dtype", None), theirs.pop("dtype", None)
         same = ours == theirs and json.loads(got.read_text()).get("dtype") == "bfloat16"
     else:
-        same = _sha256(got) == _sha256(wanted)
+        same = _sha256_of(got) == _sha256_of(wanted)
     if not same:
         raise WalkError(f"{name} differs from {wanted}.")
 
 
-def _sha256(path: Path) -> str:
+def _sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

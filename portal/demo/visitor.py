@@ -44,13 +44,13 @@ class _Reader(HTMLParser):
             self._form = Form(a.get("action", ""), a.get("method", "get").lower())
             self.forms.append(self._form)
         elif self._form is not None and a.get("name"):
-            self._control(self._form, tag, a)
+            self._read_control(self._form, tag, a)
         elif tag == "option" and self._form is not None and self._select:
             self._form.choices[self._select].append(a.get("value", ""))
             if "selected" in a:
                 self._form.values[self._select] = [a.get("value", "")]
 
-    def _control(self, form: Form, tag: str, a: dict[str, str]) -> None:
+    def _read_control(self, form: Form, tag: str, a: dict[str, str]) -> None:
         name, kind = a["name"], a.get("type", "submit" if tag == "button" else "text").lower()
         if tag == "button" or kind in {"submit", "image"}:
             form.buttons.append((name, a.get("value", "")))
@@ -114,7 +114,7 @@ class Visitor:
 
     def get(self, address: str) -> Page:
         """The page at an address or path; redirects are followed."""
-        return self._open(urllib.request.Request(urllib.parse.urljoin(self.origin, address)))
+        return self._open_page(urllib.request.Request(urllib.parse.urljoin(self.origin, address)))
 
     def send(self, page: Page, form: Form, button: tuple[str, str] | None = None, /, **values: str) -> Page:
         """Fills the form in over what stands in it, and submits it; a refusal is a `WalkError` with its words."""
@@ -130,13 +130,13 @@ class Visitor:
         request = urllib.request.Request(
             target, data=body, headers={"Referer": page.url, "Origin": self.origin}
         )
-        answer = self._open(request)
+        answer = self._open_page(request)
         if answer.status >= 400:
             words = " ".join(answer.text.partition("There is a problem")[2].split())[:300]
             raise WalkError(f"{answer.url} did not take the form (status {answer.status}): {words}")
         return answer
 
-    def _open(self, request: urllib.request.Request) -> Page:
+    def _open_page(self, request: urllib.request.Request) -> Page:
         try:
             answer = self._opener.open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 from portal.embedded.errors import StartError
 from portal.embedded.manage import run_command
@@ -30,21 +29,24 @@ def up(arguments: list[str]) -> int:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
     options = parser.parse_args(arguments)
     for number in STOP_SIGNALS:
-        signal.signal(number, _stop)
+        signal.signal(number, _raise_stopped)
     keep_private()
     supervisor = Supervisor(state_folder(), host=options.host, port=options.port)
     try:
         supervisor.start()
         print(f"Gatehouse is ready: {supervisor.address}/", flush=True)
-        _report(supervisor)
-        _watch(supervisor)
+        _print_report(supervisor)
+        while True:  # until a signal comes
+            time.sleep(0.5)
+            for name in supervisor.check():
+                print(f"{name} stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
     except Stopped:
         return 0
     finally:
         supervisor.stop()
 
 
-def _report(supervisor: Supervisor) -> None:
+def _print_report(supervisor: Supervisor) -> None:
     """Prints the one-time link while there is no staff account, and lines about a missing mail server and an open log.
 
     The portal stands without either.
@@ -65,15 +67,7 @@ def _report(supervisor: Supervisor) -> None:
         print(f"Not protected: {' '.join(report['unprotected'])}", flush=True)
 
 
-def _watch(supervisor: Supervisor) -> NoReturn:
-    """Restarts what dies, until a signal comes."""
-    while True:
-        time.sleep(0.5)
-        for name in supervisor.check():
-            print(f"{name} stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
+def _raise_stopped(number: int, frame: FrameType | None) -> None:
     """The first signal is heard; a second one must not disturb the stopping."""
     for each in STOP_SIGNALS:
         signal.signal(each, signal.SIG_IGN)

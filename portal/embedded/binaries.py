@@ -44,7 +44,9 @@ class PostgresPrograms:
 
 def postgres_programs(*, major: int | None = None) -> PostgresPrograms:
     """The programs to use; `major` is the version that an existing database folder needs."""
-    found = [programs for folder, wheel in _postgres_folders() if (programs := _inspect(folder, wheel))]
+    found = [
+        programs for folder, wheel in _postgres_folders() if (programs := _inspect_folder(folder, wheel))
+    ]
     for programs in found:
         if major is None or programs.major == major:
             return programs
@@ -71,7 +73,7 @@ def _postgres_folders() -> list[tuple[Path, Path | None]]:
     return folders + [(folder, None) for folder in sorted(debian, reverse=True)]
 
 
-def _inspect(folder: Path, wheel: Path | None) -> PostgresPrograms | None:
+def _inspect_folder(folder: Path, wheel: Path | None) -> PostgresPrograms | None:
     """What lies in `folder`, or None where it is incomplete, does not run here, or is too old."""
     if not all((folder / name).is_file() for name in ("initdb", "postgres")):
         return None

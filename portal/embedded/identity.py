@@ -33,12 +33,21 @@ def postgres_identity() -> Identity:
     too, because ``initdb`` looks its own user up.
     """
     if os.geteuid() == 0:
-        return _namespace() if namespace_allowed() else _nobody()
+        if namespace_allowed():
+            return _namespace_identity()
+        try:
+            nobody = pwd.getpwnam("nobody")
+        except KeyError:
+            raise StartError(
+                "PostgreSQL cannot run as root, and here is neither a user namespace nor a user named nobody:"
+                " start Gatehouse as an ordinary user."
+            ) from None
+        return Identity("switch", nobody.pw_uid, nobody.pw_gid)
     try:
         pwd.getpwuid(os.geteuid())
     except KeyError:
         if namespace_allowed():
-            return _namespace()
+            return _namespace_identity()
         raise StartError(
             f"PostgreSQL needs a user that has a name, and user id {os.geteuid()} has none here:"
             " add it to the password file or set DATABASE_URL to a server of your own."
@@ -46,23 +55,12 @@ def postgres_identity() -> Identity:
     return PLAIN
 
 
-def _namespace() -> Identity:
+def _namespace_identity() -> Identity:
     """The first ordinary user of the password file lends its number; the server gets none of its rights."""
     named = next((entry for entry in pwd.getpwall() if entry.pw_uid not in (0, os.geteuid())), None)
     if named is None:
         raise StartError("PostgreSQL cannot run as root, and the password file names no other user.")
     return Identity("namespace", named.pw_uid, named.pw_gid)
-
-
-def _nobody() -> Identity:
-    try:
-        entry = pwd.getpwnam("nobody")
-    except KeyError:
-        raise StartError(
-            "PostgreSQL cannot run as root, and here is neither a user namespace nor a user named nobody:"
-            " start Gatehouse as an ordinary user."
-        ) from None
-    return Identity("switch", entry.pw_uid, entry.pw_gid)
 
 
 def namespace_allowed() -> bool:

@@ -23,16 +23,14 @@ def listen(host: str, port: int) -> socket.socket:
         opened.listen(256)
     except OSError as error:
         opened.close()
-        raise Refused(_why(error, host, port)) from None
+        if error.errno == errno.EADDRINUSE:
+            why = f"Port {port} on {host} is taken: stop what listens there, or choose another with --port."
+        elif error.errno == errno.EACCES:
+            why = f"Port {port} needs rights that you do not have here: choose one above 1023 with --port."
+        else:
+            why = f"Nothing can listen on {host}:{port} ({error.strerror}): give another --host or --port."
+        raise Refused(why) from None
     return opened
-
-
-def _why(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken: stop what listens there, or choose another with --port."
-    if error.errno == errno.EACCES:
-        return f"Port {port} needs rights that you do not have here: choose one above 1023 with --port."
-    return f"Nothing can listen on {host}:{port} ({error.strerror}): give another --host or --port."
 
 
 def address_of(opened: socket.socket, host: str) -> str:

@@ -38,14 +38,14 @@ def run_command(state: Path, arguments: list[str]) -> int:
                 "REDIS_URL": "unix:///nonexistent",
             }
         )
-        return _django(arguments)
+        return _run_django(arguments)
     keep_private()
-    with _servers(state) as dsn:
+    with _servers_known(state) as dsn:
         if dsn and name not in NEED_NO_SCHEMA and not migrated(state, dsn):
             with _owner_known(state):
                 _refusing_in_one_sentence(lambda: migrate(state, dsn))
         with _owner_known(state) if name in NEED_THE_OWNER else nullcontext():
-            return _django(arguments)
+            return _run_django(arguments)
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def _owner_known(state: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _servers(state: Path) -> Iterator[str]:
+def _servers_known(state: Path) -> Iterator[str]:
     """Puts addresses into the environment: given ones, a running portal's, or those of servers started for us.
 
     Hands out the database's address for psycopg if it is one that we started. While another command holds the folder, we wait.
@@ -108,7 +108,7 @@ def _set_defaults(values: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _django(arguments: list[str]) -> int:
+def _run_django(arguments: list[str]) -> int:
     """Django's command line in this process; a command's own exit status is ours."""
     from django.core.management import execute_from_command_line
 

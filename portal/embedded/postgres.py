@@ -44,8 +44,8 @@ class Postgres:
         self.child: Child | None = None
         (state / "pg").mkdir(mode=0o700, exist_ok=True)
         if self.identity.mode == "switch":
-            self.home = _outside_home(state, self.identity)
-            self.sockets = _owned(self.home / "run", self.identity)
+            self.home = _make_outside_home(state, self.identity)
+            self.sockets = _make_private(self.home / "run", self.identity)
         else:
             self.home = state / "pg"
             self.sockets = socket_folder(state)
@@ -75,8 +75,12 @@ class Postgres:
     def start(self) -> None:
         """Stops what was left on the data folder, makes that folder if it is new, and starts the server."""
         self.clear_leftovers()
-        programs = self._programs()
-        if not (self.data / "PG_VERSION").exists():
+        version = self.data / "PG_VERSION"
+        programs = postgres_programs(major=int(version.read_text()) if version.exists() else None)
+        if self.identity.mode == "switch":
+            folder = _make_private(self.home / "programs", self.identity)
+            programs = programs.copied_to(folder / str(programs.major))
+        if not version.exists():
             self._make_data_folder(programs)
         close_to_owner(self.state, self.data, programs, identity=self.identity, log=self.log)
         options = [
@@ -96,7 +100,7 @@ class Postgres:
     def wait_ready(self) -> None:
         """Returns when connections are taken and our database exists."""
         assert self.child is not None  # noqa: S101 - start() comes first
-        wait_until(self._ready, self.child, what="PostgreSQL")
+        wait_until(self._is_ready, self.child, what="PostgreSQL")
         make_database(self.owner_dsn("postgres"))
 
     def stop(self) -> None:
@@ -112,33 +116,26 @@ class Postgres:
     def clear_leftovers(self) -> None:
         """Stops servers that an earlier supervisor left, and removes the notes of those that are gone."""
         if self.data.is_dir():
-            stop_leftovers(self._running, signals=(signal.SIGINT, signal.SIGQUIT))
+            stop_leftovers(self._running_servers, signals=(signal.SIGINT, signal.SIGQUIT))
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
             (self.sockets / name).unlink(missing_ok=True)
 
-    def _running(self) -> list[int]:
+    def _running_servers(self) -> list[int]:
         return running_in(self.data, ("postgres",))
 
-    def _ready(self) -> bool:
+    def _is_ready(self) -> bool:
         with suppress(OSError):
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             return len(lines) > READY_LINE and lines[READY_LINE].strip() == "ready"
         return False
-
-    def _programs(self) -> PostgresPrograms:
-        version = self.data / "PG_VERSION"
-        programs = postgres_programs(major=int(version.read_text()) if version.exists() else None)
-        if self.identity.mode != "switch":
-            return programs
-        return programs.copied_to(_owned(self.home / "programs", self.identity) / str(programs.major))
 
     def _make_data_folder(self, programs: PostgresPrograms) -> None:
         """Runs initdb beside the final place and renames, so that an interrupted one is simply done again."""
         partial = self.home / "data.new"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
-        _owned(partial, self.identity)
+        _make_private(partial, self.identity)
         # The built-in collation folds case in every script; before 17 only libc's own tables do.
         locale = (
             ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
@@ -161,7 +158,7 @@ class Postgres:
         partial.rename(self.data)
 
 
-def _owned(folder: Path, identity: Identity) -> Path:
+def _make_private(folder: Path, identity: Identity) -> Path:
     """Makes `folder` private to the user of `identity`."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if identity.mode == "switch":
@@ -176,7 +173,7 @@ def outside_home(state: Path) -> Path | None:
     return None
 
 
-def _outside_home(state: Path, identity: Identity) -> Path:
+def _make_outside_home(state: Path, identity: Identity) -> Path:
     """The recorded folder of ``nobody``, or a new one; a database made in the state folder moves there."""
     home = outside_home(state)
     if home is None or not home.is_dir():
@@ -185,7 +182,7 @@ def _outside_home(state: Path, identity: Identity) -> Path:
         write_private(state / "pg" / "home.json", json.dumps({"home": str(home)}))
     inside = state / "pg" / "data"
     if inside.is_dir() and not (home / "data").exists():
-        _move(inside, home / "data", identity.uid, identity.gid)
+        _move_data(inside, home / "data", identity.uid, identity.gid)
     return home
 
 
@@ -196,13 +193,13 @@ def _bring_home(state: Path) -> None:
         stop_leftovers(
             lambda: running_in(home / "data", ("postgres",)), signals=(signal.SIGINT, signal.SIGQUIT)
         )
-        _move(home / "data", state / "pg" / "data", os.geteuid(), os.getegid())
+        _move_data(home / "data", state / "pg" / "data", os.geteuid(), os.getegid())
     if home is not None:
         shutil.rmtree(home, ignore_errors=True)
         (state / "pg" / "home.json").unlink(missing_ok=True)
 
 
-def _move(source: Path, target: Path, uid: int, gid: int) -> None:
+def _move_data(source: Path, target: Path, uid: int, gid: int) -> None:
     """Moves a data folder and gives it to another user; a copy that was cut short is made again."""
     partial = target.with_name(target.name + ".moving")
     shutil.rmtree(partial, ignore_errors=True)
@@ -214,15 +211,13 @@ def _move(source: Path, target: Path, uid: int, gid: int) -> None:
 
 
 def _new_outside_home(state: Path) -> Path:
-    """Where no clean-up by age comes by; a temporary state folder gets a temporary place."""
+    """Make a folder that everyone may enter, where no clean-up by age comes by; a temporary one for a temporary state."""
     temporary = Path(tempfile.gettempdir()).resolve()
     lasting = [] if state.is_relative_to(temporary) else [Path("/var/lib"), Path("/var/tmp")]  # noqa: S108
     for parent in [*lasting, temporary, Path("/tmp")]:  # noqa: S108 - mkdtemp makes it private
         with suppress(OSError):
-            if len(str(parent)) + 40 < SOCKET_PATH_LIMIT and _everyone_may_enter(parent):
+            if len(str(parent)) + 40 < SOCKET_PATH_LIMIT and all(
+                folder.stat().st_mode & 0o001 for folder in [parent, *parent.parents]
+            ):
                 return Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
     raise StartError("Found no folder that the user nobody may enter: start Gatehouse as an ordinary user.")
-
-
-def _everyone_may_enter(folder: Path) -> bool:
-    return all(parent.stat().st_mode & 0o001 for parent in [folder, *folder.parents])

@@ -37,12 +37,12 @@ def migrated(state: Path, dsn: str) -> bool:
     A database that was restored or migrated by hand since has another list of migrations than we remember.
     """
     try:
-        return (state / "pg" / "migrated").read_text() == f"{schema_fingerprint()} {_applied(dsn)}"
+        return (state / "pg" / "migrated").read_text() == f"{schema_fingerprint()} {_applied_migrations(dsn)}"
     except OSError:
         return False
 
 
-def _applied(dsn: str) -> str:
+def _applied_migrations(dsn: str) -> str:
     """How many migrations the database has, and when it got the last one; "none" without tables or rights to them."""
     import psycopg
 
@@ -70,7 +70,7 @@ def migrate(state: Path | None, dsn: str = "") -> None:
     if sentence := too_many_connections():
         raise CommandError(sentence)
     if state is not None:
-        write_private(state / "pg" / "migrated", f"{schema_fingerprint()} {_applied(dsn)}")
+        write_private(state / "pg" / "migrated", f"{schema_fingerprint()} {_applied_migrations(dsn)}")
 
 
 def owner_link() -> str:

@@ -111,14 +111,16 @@ class Child:
 
     def last_words(self) -> str:
         """Why it ended, from its log since this start: a refused setting if there is one, else the last line."""
-        return self.refusal() or next((line for line in reversed(self._said()) if line), "it said nothing")
+        return self.refusal() or next(
+            (line for line in reversed(self._log_lines()) if line), "it said nothing"
+        )
 
     def refusal(self) -> str:
         """Return what its log says, since this start, of a setting that it cannot read; else nothing."""
-        refused = next((line for line in self._said() if "ImproperlyConfigured: " in line), "")
+        refused = next((line for line in self._log_lines() if "ImproperlyConfigured: " in line), "")
         return refused.partition("ImproperlyConfigured: ")[2]
 
-    def _said(self) -> list[str]:
+    def _log_lines(self) -> list[str]:
         with self.log.open("rb") as output:
             output.seek(self.log_start)
             return [line.strip() for line in output.read().decode(errors="replace").splitlines()]
@@ -165,7 +167,7 @@ def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
 def running_in(folder: Path, names: Iterable[str]) -> list[int]:
     """The processes of one of these names whose working folder is `folder`: a server on that data folder."""
     folder, names, found = folder.resolve(), set(names), []
-    for entry in _processes():
+    for entry in _process_folders():
         with suppress(OSError):
             if (entry / "comm").read_text().strip() in names and (entry / "cwd").readlink() == folder:
                 found.append(int(entry.name))
@@ -181,16 +183,16 @@ def running_with(variable: str, value: str) -> list[int]:
     wanted = f"{variable}={value}".encode()
     return [
         int(entry.name)
-        for entry in _processes()
+        for entry in _process_folders()
         if int(entry.name) != os.getpid()
-        and any(wanted in _words(entry / name) for name in ("cmdline", "environ"))
+        and any(wanted in _read_words(entry / name) for name in ("cmdline", "environ"))
     ]
 
 
 def in_session(leader: int) -> list[int]:
     """Return the processes of a session that have not ended, also when its leader has; zombies have ended."""
     found = []
-    for entry in _processes():
+    for entry in _process_folders():
         with suppress(OSError):
             state, _, _, session, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(session) == leader and state not in "ZX":
@@ -203,14 +205,14 @@ def marked(command: Sequence[str], variable: str, value: str) -> list[str]:
     return [command[0], "-X", f"{variable}={value}", *command[1:]]
 
 
-def _words(path: Path) -> list[bytes]:
+def _read_words(path: Path) -> list[bytes]:
     try:
         return path.read_bytes().split(b"\0")
     except OSError:  # gone, or closed to us
         return []
 
 
-def _processes() -> list[Path]:
+def _process_folders() -> list[Path]:
     return [entry for entry in PROC.iterdir() if entry.name.isdigit()] if PROC.is_dir() else []
 
 

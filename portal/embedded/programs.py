@@ -40,7 +40,7 @@ class Part:
     def count_start(self) -> None:
         """Make the next start after a death wait twice as long as this one did."""
         now = time.monotonic()
-        self.not_before, self.signed = now + self.pause, (self._touched(), now)
+        self.not_before, self.signed = now + self.pause, (self._last_touched(), now)
         self.pause = min(self.pause * 2, LONGEST_PAUSE)
 
     def settle(self) -> None:
@@ -50,7 +50,12 @@ class Part:
 
     def is_well(self) -> bool:
         """Whether it lives, and gave a sign lately if it gives any."""
-        return self.child is not None and self.child.alive() and not self._hangs()
+        if self.child is None or not self.child.alive():
+            return False
+        touched, now = self._last_touched(), time.monotonic()
+        if touched != self.signed[0]:
+            self.signed = touched, now
+        return self.sign is None or now - self.signed[1] <= HUNG_AFTER
 
     def has_ended(self) -> bool:
         """Kill what is left of a part that is not well; True once all of it is gone. Never waits.
@@ -61,17 +66,11 @@ class Part:
             return True
         return self.child.end()
 
-    def _touched(self) -> float:
+    def _last_touched(self) -> float:
         try:
             return self.sign.stat().st_mtime if self.sign else 0.0
         except OSError:
             return 0.0
-
-    def _hangs(self) -> bool:
-        touched, now = self._touched(), time.monotonic()
-        if touched != self.signed[0]:
-            self.signed = touched, now
-        return self.sign is not None and now - self.signed[1] > HUNG_AFTER
 
 
 def python(*arguments: str) -> list[str]:

@@ -64,7 +64,11 @@ def close_to_owner(
     rules, written = data / "pg_hba.conf", ""
     if not owner_password(state):
         rules.unlink(missing_ok=True)  # first: without rules the next start sets the new password again
-        _sync(data)
+        folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         write_private(password_file(state), f"{secrets.token_urlsafe(32)}\n")
     with suppress(FileNotFoundError):
         written = rules.read_text()
@@ -126,11 +130,3 @@ def make_database(owner_dsn: str) -> None:
 def server_environment() -> dict[str, str]:
     """Without the PG* variables of the caller, who may use another server by hand."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -119,7 +119,7 @@ def socket_folder(state: Path) -> Path:
 def _recorded_short_folder(state: Path) -> Path:
     known = short_socket_folder(state)
     if known is None:
-        known = _short_folder()
+        known = _make_short_folder()
         write_private(state / "run" / "sockets.json", json.dumps({"folder": str(known)}))
     return known
 
@@ -128,7 +128,9 @@ def short_socket_folder(state: Path) -> Path | None:
     """The recorded short folder, if it is still there and still ours alone."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = Path(json.loads((state / "run" / "sockets.json").read_text())["folder"])
-        if _is_private(known) and fits_socket(known):
+        facts = known.lstat()  # a folder of ours that nobody else may enter, and no link to one
+        is_private = facts.st_uid == os.geteuid() and facts.st_mode & 0o077 == 0
+        if stat.S_ISDIR(facts.st_mode) and is_private and fits_socket(known):
             return known
     return None
 
@@ -139,7 +141,7 @@ def fits_socket(folder: Path) -> bool:
     return len(os.fsencode(path)) <= SOCKET_PATH_LIMIT and PLAIN_PATH.match(path) is not None
 
 
-def _short_folder() -> Path:
+def _make_short_folder() -> Path:
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it private
         with suppress(OSError):
             folder = Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
@@ -147,12 +149,6 @@ def _short_folder() -> Path:
                 return folder
             folder.rmdir()
     raise StartError("No temporary folder has a path short enough for sockets: set TMPDIR to a short one.")
-
-
-def _is_private(folder: Path) -> bool:
-    """Whether it is a folder of ours that nobody else may enter, and no link to one."""
-    facts = folder.lstat()
-    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mode & 0o077 == 0
 
 
 def write_private(path: Path, text: str) -> None:

@@ -85,17 +85,20 @@ class Supervisor:
             opened = self._stack.enter_context(listen(self.host, self.port))
             self.address = address_of(opened, self.host)
             self._start_servers()
-            if not self._has_schema():
-                self._migrate()
-            self.parts = make_parts(opened.fileno(), self._lifeline(), self.state / "run")
+            # Only our own database can be trusted to be as we left it.
+            if self.servers.postgres is None or not migrated(self.state, self.servers.urls.dsn):
+                self._migrate_database()
+            self.parts = make_parts(opened.fileno(), self._open_lifeline(), self.state / "run")
             # Pages do not wait for the others; their queues keep what comes meanwhile.
             first, last = self.parts[:3], self.parts[3:]
             for part in first:
-                self._spawn(part)
-            self._announce()
+                self._start_part(part)
+            # `./dev.py manage` finds us by this.
+            known = {name: self.environment[name] for name in CONFIGURATION if self.environment.get(name)}
+            Running(os.getpid(), "a running portal", known).save(self.state)
             self._wait_ready(first)
             for part in last:
-                self._spawn(part)
+                self._start_part(part)
         except BaseException as error:
             self.stop()
             if self._is_new and isinstance(error, Refused):
@@ -119,24 +122,26 @@ class Supervisor:
         """
         restarts: dict[str, Callable[[], bool]] = {
             **{server.log.stem: partial(self.servers.restart, server) for server in self.servers.own},
-            **{part.name: partial(self._revive, part) for part in self.parts},
+            **{part.name: partial(self._revive_part, part) for part in self.parts},
         }
-        restarted = [name for name, restart in restarts.items() if self._tried(f"Restart of {name}", restart)]
+        restarted = [
+            name for name, restart in restarts.items() if self._try_and_report(f"Restart of {name}", restart)
+        ]
         for child in [*(server.child for server in self.servers.own), *(part.child for part in self.parts)]:
             if child is not None:
-                self._tried(f"Copy of {child.log}", partial(cap_log, child.log))
+                self._try_and_report(f"Copy of {child.log}", partial(cap_log, child.log))
         return restarted
 
-    def _revive(self, part: Part) -> bool:
+    def _revive_part(self, part: Part) -> bool:
         """Start a part again that is not well, once its pause is over; True if it was started."""
         if part.is_well():
             part.settle()
         elif part.has_ended() and time.monotonic() >= part.not_before:
-            self._spawn(part)
+            self._start_part(part)
             return True
         return False
 
-    def _tried(self, what: str, action: Callable[[], bool | None]) -> bool:
+    def _try_and_report(self, what: str, action: Callable[[], bool | None]) -> bool:
         """Return whether `action` did something; one line is written for each kind of failure until it does."""
         try:
             done = bool(action())
@@ -166,7 +171,7 @@ class Supervisor:
             raise StartError(f"{lines[-1]} (see {self.state}/logs/prepare.log)")
         return result.stdout.strip()
 
-    def _migrate(self) -> None:
+    def _migrate_database(self) -> None:
         """The only moment at which the owner's address is read."""
         if self.servers.postgres is None:
             self.run_prepare("migrate", **{OWNER_DATABASE: self.given.get(OWNER_DATABASE, "")})
@@ -198,18 +203,14 @@ class Supervisor:
             RUN_MARK: self._run_id,
         }
 
-    def _has_schema(self) -> bool:
-        """Only our own database can be trusted to be as we left it."""
-        return self.servers.postgres is not None and migrated(self.state, self.servers.urls.dsn)
-
-    def _lifeline(self) -> int:
+    def _open_lifeline(self) -> int:
         """Return the end to read of a pipe that nobody writes to: it ends when we do, however that is."""
         reading, writing = os.pipe()
         self._stack.callback(os.close, writing)
         self._stack.callback(os.close, reading)
         return reading
 
-    def _spawn(self, part: Part) -> None:
+    def _start_part(self, part: Part) -> None:
         part.count_start()
         temporary = temporary_folder(self.state, part.name, drains=part.drains)
         part.child = Child(
@@ -217,11 +218,6 @@ class Supervisor:
             env=environment_of(part.name, self.environment) | {"TMPDIR": str(temporary), **part.extra},
             cwd=CHECKOUT, pass_fds=part.pass_fds, stop_signals=part.stop_signals, death_signal=part.death_signal,
         )  # fmt: skip
-
-    def _announce(self) -> None:
-        """Lets `./dev.py manage` find us."""
-        known = {name: self.environment[name] for name in CONFIGURATION if self.environment.get(name)}
-        Running(os.getpid(), "a running portal", known).save(self.state)
 
     def _wait_ready(self, parts: list[Part]) -> None:
         deadline = time.monotonic() + READY_WITHIN

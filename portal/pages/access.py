@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -35,7 +36,7 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 @require_safe
 def access_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     """For someone with a grant; everyone else reads why not and where to go."""
-    return _page(request, known_model(request, namespace, name))
+    return _render_access(request, known_model(request, namespace, name))
 
 
 @login_required
@@ -49,7 +50,7 @@ def show_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     try:
         issued = show_first_token(grant=grant, user=signed_in(request))
     except RuleError as error:
-        return _page(request, model, problem=error)
+        return _render_access(request, model, problem=error)
     return show_secret(request, issued)
 
 
@@ -63,12 +64,12 @@ def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         return redirect("access_page", model.namespace, model.name)
     form = TokenForm(request.POST)
     if not form.is_valid():
-        return _page(request, model, form=form, status=422)
+        return _render_access(request, model, form=form, status=422)
     try:
         issued = issue_token(grant=grant, user=signed_in(request), **form.wishes())
     except RuleError as error:
         form.take(error)
-        return _page(request, model, form=form, status=error.status)
+        return _render_access(request, model, form=form, status=error.status)
     return show_secret(request, issued)
 
 
@@ -96,13 +97,13 @@ def accept_licence(request: HttpRequest, namespace: str, name: str) -> HttpRespo
             model=model, user=signed_in(request), shown=shown, agreed="agree" in request.POST
         )
     except RuleError as error:
-        return _page(request, model, problem=error)
+        return _render_access(request, model, problem=error)
     if made:
-        messages.success(request, "Thank you: your agreement is stored, and downloads work again.")
+        messages.success(request, _("Thank you: your agreement is stored, and downloads work again."))
     return redirect("access_page", model.namespace, model.name)
 
 
-def _page(
+def _render_access(
     request: HttpRequest,
     model: GatedModel,
     *,

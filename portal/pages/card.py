@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from access_requests.models import GatedModel
 
 
 def facts(model: GatedModel) -> list[tuple[str, str]]:
     """Label and value for what the front matter says of licence, base, task and languages."""
     data = model.card_data if isinstance(model.card_data, dict) else {}
-    licence = _words(data.get("license"))
+    licence = _join_values(data.get("license"))
     if licence.lower() in {"", "other"}:
-        licence = _words(data.get("license_name")) or licence
+        licence = _join_values(data.get("license_name")) or licence
     rows = [
-        ("Licence", licence),
-        ("Base model", _words(data.get("base_model"))),
-        ("Task", _words(data.get("pipeline_tag"))),
-        ("Language", _words(data.get("language"))),
+        (_("Licence"), licence),
+        (_("Base model"), _join_values(data.get("base_model"))),
+        (_("Task"), _join_values(data.get("pipeline_tag"))),
+        (_("Language"), _join_values(data.get("language"))),
     ]
     return [(label, value) for label, value in rows if value]
 
 
-def _words(value: Any) -> str:
+def _join_values(value: Any) -> str:
     items = value if isinstance(value, list) else [value]
     return ", ".join(str(item) for item in items if isinstance(item, str | int) and str(item).strip())[:200]

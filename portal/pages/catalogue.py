@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.core.paginator import Paginator
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -19,7 +19,7 @@ from access_requests.search import AnyOf
 from access_requests.services.catalogue.rendered_texts import card_page_of
 from access_requests.storable_text import drop_unstorable
 from portal.pages.card import facts
-from portal.pages.standing import BADGES
+from portal.pages.standing import badge_of
 
 PER_PAGE = 25
 LONGEST_SEARCH = 200
@@ -42,30 +42,20 @@ def catalogue(request: HttpRequest) -> HttpResponse:
     One query finds the keys in order; cards and badges are read for the page alone.
     """
     words = drop_unstorable(request.GET.get("q", "")).strip()[:LONGEST_SEARCH]
-    found = _found(visible_models(request.user), words).order_by(Lower("repo_id"))
-    keys = list(found.values_list("pk", flat=True)[:MOST_FOUND])
-    page = Paginator(keys, PER_PAGE).get_page(request.GET.get("page"))
-    shown = _read(list(page.object_list))
-    codes = codes_for(request.user, shown)
-    entries = [
-        Entry(model, card_page_of(model).summary, facts(model), BADGES.get(codes[model.pk]))
-        for model in shown
-    ]
-    return render(request, "portal/catalogue.html", {"entries": entries, "page": page, "words": words})
-
-
-def _found(models: QuerySet[GatedModel], words: str) -> QuerySet[GatedModel]:
-    """Return the models with every word in the name or the card; short ASCII words in its summary."""
-    for word in words.split():
+    found = visible_models(request.user)
+    for word in words.split():  # each in the name or the card; short ASCII words in the card's summary
         is_long = len(word) >= SHORTEST_IN_CARDS or not word.isascii()  # 王伟 is a whole name
         in_card = "card" if is_long else "rendered_card__summary"
-        models = models.filter(Q(repo_id__icontains=word) | Q(**{f"{in_card}__icontains": word}))
-    return models
-
-
-def _read(keys: list[int]) -> list[GatedModel]:
-    by_key = {model.pk: model for model in _models_among(models=keys)}
-    return [by_key[key] for key in keys if key in by_key]
+        found = found.filter(Q(repo_id__icontains=word) | Q(**{f"{in_card}__icontains": word}))
+    keys = list(found.order_by(Lower("repo_id")).values_list("pk", flat=True)[:MOST_FOUND])
+    page = Paginator(keys, PER_PAGE).get_page(request.GET.get("page"))
+    by_key = {model.pk: model for model in _models_among(models=list(page.object_list))}
+    shown = [by_key[key] for key in page.object_list if key in by_key]
+    codes = codes_for(request.user, shown)
+    entries = [
+        Entry(model, card_page_of(model).summary, facts(model), badge_of(codes[model.pk])) for model in shown
+    ]
+    return render(request, "portal/catalogue.html", {"entries": entries, "page": page, "words": words})
 
 
 _models_among = CompiledQuery(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from access_requests.models import GatedModel
 
@@ -32,17 +33,19 @@ def commands_for(repo_id: str, *, token: str) -> list[Command]:
     given = f'    token="{token}",\n' if token else ""
     header = '-H "Authorization: Bearer $HF_TOKEN" ' if token else ""
     return [
-        _environment(token),
+        _environment_command(token),
         Command(
-            "Command line",
+            _("Command line"),
             f"hf download {repo_id}",
-            "Repeat it after an interruption: complete files are kept, and an incomplete file starts again.",
+            _(
+                "Repeat it after an interruption: complete files are kept, and an incomplete file starts again."
+            ),
         ),
         Command(
             "Python",
             "from huggingface_hub import snapshot_download\n\n"
             f'folder = snapshot_download(\n    "{repo_id}",\n    endpoint="{endpoint}",\n{given})',
-            "Needs no environment variables: the address is in the call.",
+            _("Needs no environment variables: the address is in the call."),
         ),
         Command(
             "transformers",
@@ -54,7 +57,7 @@ def commands_for(repo_id: str, *, token: str) -> list[Command]:
         Command(
             "curl",
             f"curl -fL -C - -O {header}\\\n  {endpoint}/{repo_id}/resolve/main/config.json",
-            "One file; -C - resumes a partial download.",
+            _("One file; -C - resumes a partial download."),
         ),
     ]
 
@@ -63,7 +66,7 @@ def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
     """What a reviewer's token is for: reading the queue and deciding, by program."""
     endpoint = settings.GATEHOUSE_URL
     return [
-        _environment(token),
+        _environment_command(token),
         Command(
             "Python",
             "from huggingface_hub import HfApi\n\n"
@@ -72,23 +75,23 @@ def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
             "    print(asked.username, asked.fields)\n"
             f'# api.accept_access_request("{repo_id}", "USER")\n'
             f'# api.reject_access_request("{repo_id}", "USER", rejection_reason="Why, in words for the person")',
-            "Needs no environment variables: the address is in the call.",
+            _("Needs no environment variables: the address is in the call."),
         ),
         Command(
             "curl",
             'curl -H "Authorization: Bearer $HF_TOKEN" '
             f"\\\n  {endpoint}/api/models/{repo_id}/user-access-request/pending",
-            "The waiting requests, as JSON.",
+            _("The waiting requests, as JSON."),
         ),
         Command(
-            "Upload",
+            _("Upload"),
             f"export HF_HUB_DISABLE_XET=1\nhf upload {repo_id} ./folder .",
-            "For owners of the model. The upload is held until an owner publishes it.",
+            _("For owners of the model. The upload is held until an owner publishes it."),
         ),
-        Command("Command line", f"hf download {repo_id}", "The token can also read."),
+        Command(_("Command line"), f"hf download {repo_id}", _("The token can also read.")),
     ]
 
 
-def _environment(token: str) -> Command:
+def _environment_command(token: str) -> Command:
     lines = [f"export HF_ENDPOINT={settings.GATEHOUSE_URL}"] + ([f"export HF_TOKEN={token}"] if token else [])
-    return Command("Environment", "\n".join(lines), "Run this first, in the same shell as the others.")
+    return Command(_("Environment"), "\n".join(lines), _("Run this first, in the same shell as the others."))

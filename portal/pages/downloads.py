@@ -10,6 +10,8 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -23,17 +25,20 @@ DAY = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
 
 
 class OwnFilter(forms.Form):
-    model = forms.CharField(required=False, max_length=200, label="Model")
-    since = forms.DateField(required=False, label="From", widget=DAY)
-    until = forms.DateField(required=False, label="To", widget=DAY)
+    model = forms.CharField(required=False, max_length=200, label=gettext_lazy("Model"))
+    since = forms.DateField(required=False, label=gettext_lazy("From"), widget=DAY)
+    until = forms.DateField(required=False, label=gettext_lazy("To"), widget=DAY)
 
 
 class ModelFilter(forms.Form):
     person = forms.CharField(
-        required=False, max_length=254, label="Person", help_text="A user name or an email address."
+        required=False,
+        max_length=254,
+        label=gettext_lazy("Person"),
+        help_text=gettext_lazy("A user name or an email address."),
     )
-    since = forms.DateField(required=False, label="From", widget=DAY)
-    until = forms.DateField(required=False, label="To", widget=DAY)
+    since = forms.DateField(required=False, label=gettext_lazy("From"), widget=DAY)
+    until = forms.DateField(required=False, label=gettext_lazy("To"), widget=DAY)
 
 
 @login_required
@@ -41,14 +46,16 @@ class ModelFilter(forms.Form):
 @require_safe
 def my_downloads(request: HttpRequest) -> HttpResponse:
     """What was read with this person's tokens."""
-    return _page(request, download_log.of_person(signed_in(request)), OwnFilter(request.GET), model=None)
+    return _render_downloads(
+        request, download_log.of_person(signed_in(request)), OwnFilter(request.GET), model=None
+    )
 
 
 @login_required
 @never_cache
 @require_safe
 def my_downloads_csv(request: HttpRequest) -> HttpResponseBase:
-    return _table(
+    return _stream_csv(
         request, download_log.of_person(signed_in(request)), OwnFilter(request.GET), name="my-downloads"
     )
 
@@ -58,29 +65,31 @@ def my_downloads_csv(request: HttpRequest) -> HttpResponseBase:
 @require_safe
 def model_downloads(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     """What was read of a model, for its owners and reviewers."""
-    model = _reviewed(request, namespace, name)
-    return _page(request, download_log.of_model(model), ModelFilter(request.GET), model=model)
+    model = _reviewed_model(request, namespace, name)
+    return _render_downloads(request, download_log.of_model(model), ModelFilter(request.GET), model=model)
 
 
 @login_required
 @never_cache
 @require_safe
 def model_downloads_csv(request: HttpRequest, namespace: str, name: str) -> HttpResponseBase:
-    model = _reviewed(request, namespace, name)
-    return _table(
+    model = _reviewed_model(request, namespace, name)
+    return _stream_csv(
         request, download_log.of_model(model), ModelFilter(request.GET), name=f"{model.name}-downloads"
     )
 
 
-def _reviewed(request: HttpRequest, namespace: str, name: str) -> GatedModel:
+def _reviewed_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
     model = known_model(request, namespace, name)
     if not is_reviewer(request.user, model):
         raise Http404(f"There is no download log of {model} to show you.")
     return model
 
 
-def _page(request: HttpRequest, rows: Rows, form: forms.Form, *, model: GatedModel | None) -> HttpResponse:
-    chosen = _chosen(form)
+def _render_downloads(
+    request: HttpRequest, rows: Rows, form: forms.Form, *, model: GatedModel | None
+) -> HttpResponse:
+    chosen = _chosen_filters(form)
     rows = download_log.narrowed(rows, **chosen) if form.is_valid() else rows.none()
     query = request.GET.copy()
     query.pop("before", None)
@@ -96,17 +105,19 @@ def _page(request: HttpRequest, rows: Rows, form: forms.Form, *, model: GatedMod
     return render(request, "portal/downloads.html", context, status=200 if form.is_valid() else 422)
 
 
-def _table(request: HttpRequest, rows: Rows, form: forms.Form, *, name: str) -> HttpResponseBase:
+def _stream_csv(request: HttpRequest, rows: Rows, form: forms.Form, *, name: str) -> HttpResponseBase:
     """The same rows, all of them, as CSV."""
     if not form.is_valid():
-        sentence = "The days cannot be read: write them as YYYY-MM-DD.\n"
-        return HttpResponse(sentence, content_type="text/plain; charset=utf-8", status=422)
-    lines = download_log.as_csv(download_log.narrowed(rows, **_chosen(form)), people="person" in form.fields)
+        sentence = _("The days cannot be read: write them as YYYY-MM-DD.")
+        return HttpResponse(f"{sentence}\n", content_type="text/plain; charset=utf-8", status=422)
+    lines = download_log.as_csv(
+        download_log.narrowed(rows, **_chosen_filters(form)), people="person" in form.fields
+    )
     response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     day = timezone.now().strftime("%Y-%m-%d")
     response["Content-Disposition"] = f'attachment; filename="{name}-{day}.csv"'
     return response
 
 
-def _chosen(form: forms.Form) -> dict[str, Any]:
+def _chosen_filters(form: forms.Form) -> dict[str, Any]:
     return dict(form.cleaned_data) if form.is_valid() else {}

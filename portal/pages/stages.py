@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
 from access_requests.access.access import AccessDecision
 from access_requests.enums import AccessCode, RequestState
 from model_ops.queries import WeightsState
 
-NAMES = ("Submitted", "In review", "Decided", "Weights", "Ready")
+NAMES = (
+    gettext_lazy("Submitted"),
+    gettext_lazy("In review"),
+    gettext_lazy("Decided"),
+    gettext_lazy("Weights"),
+    gettext_lazy("Ready"),
+)
 
 # Where a person stands -> how many stages are behind them; the next one is the stage now.
 BEHIND = {
@@ -29,21 +38,22 @@ class Stage:
 
     @property
     def words(self) -> str:
-        return {"done": "done", "now": "now", "bad": "ended here"}.get(self.css, "to come")
+        words = {"done": _("done"), "now": _("now"), "bad": _("ended here")}
+        return words.get(self.css, _("to come"))
 
 
 def stages(access: AccessDecision, weights: WeightsState) -> list[Stage]:
     """Five stages for someone who asked or may read; nothing for everyone else."""
     if access.code == AccessCode.GRANTED:
         if weights.ready:
-            return _line(len(NAMES), "done")
-        return _line(3, "bad" if weights.state in {"failed", "refused", "cancelled"} else "now")
+            return _stage_line(len(NAMES), "done")
+        return _stage_line(3, "bad" if weights.state in {"failed", "refused", "cancelled"} else "now")
     if access.request is None or access.request.state not in BEHIND:
         return []
     state = RequestState(access.request.state)
-    return _line(BEHIND[state], "bad" if state == RequestState.REJECTED else "now")
+    return _stage_line(BEHIND[state], "bad" if state == RequestState.REJECTED else "now")
 
 
-def _line(behind: int, here: str) -> list[Stage]:
+def _stage_line(behind: int, here: str) -> list[Stage]:
     css = ["done"] * behind + [here] + [""] * len(NAMES)
-    return [Stage(name, mark) for name, mark in zip(NAMES, css, strict=False)]
+    return [Stage(str(name), mark) for name, mark in zip(NAMES, css, strict=False)]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext_lazy
+
 from access_requests.access.access import (
     AccessDecision,
     access_of,
@@ -19,20 +21,28 @@ from model_ops.queries import WeightsState, weights_state
 from portal.pages.stages import Stage, stages
 
 # Code -> class of the badge, its words; codes without one need none.
-BADGES: dict[AccessCode, tuple[str, str]] = {
-    AccessCode.OPEN_MODEL: ("", "not gated"),
-    AccessCode.GRANTED: ("active", "you have access"),
-    AccessCode.LICENCE_OWED: ("changes_requested", "accept the new licence"),
-    AccessCode.STAFF: ("info", "you review this model"),
-    AccessCode.DRAFT: ("draft", "your draft is not submitted"),
-    AccessCode.PENDING: ("submitted", "your request is waiting"),
-    AccessCode.CHANGES_REQUESTED: ("changes_requested", "changes requested"),
-    AccessCode.REJECTED: ("rejected", "rejected"),
-    AccessCode.WITHDRAWN: ("withdrawn", "withdrawn"),
-    AccessCode.RESET: ("reset", "reset: you may ask again"),
-    AccessCode.EXPIRED: ("expired", "your access has ended"),
-    AccessCode.REVOKED: ("revoked", "your access was revoked"),
+BADGES = {
+    AccessCode.OPEN_MODEL: ("", gettext_lazy("not gated")),
+    AccessCode.GRANTED: ("active", gettext_lazy("you have access")),
+    AccessCode.LICENCE_OWED: ("changes_requested", gettext_lazy("accept the new licence")),
+    AccessCode.STAFF: ("info", gettext_lazy("you review this model")),
+    AccessCode.DRAFT: ("draft", gettext_lazy("your draft is not submitted")),
+    AccessCode.PENDING: ("submitted", gettext_lazy("your request is waiting")),
+    AccessCode.CHANGES_REQUESTED: ("changes_requested", gettext_lazy("changes requested")),
+    AccessCode.REJECTED: ("rejected", gettext_lazy("rejected")),
+    AccessCode.WITHDRAWN: ("withdrawn", gettext_lazy("withdrawn")),
+    AccessCode.RESET: ("reset", gettext_lazy("reset: you may ask again")),
+    AccessCode.EXPIRED: ("expired", gettext_lazy("your access has ended")),
+    AccessCode.REVOKED: ("revoked", gettext_lazy("your access was revoked")),
 }
+
+
+def badge_of(code: AccessCode) -> tuple[str, str] | None:
+    """Return the class and the words of the badge for this code, None where it needs none."""
+    if code not in BADGES:
+        return None
+    css, words = BADGES[code]
+    return css, str(words)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Standing:
 
     @property
     def badge(self) -> tuple[str, str] | None:
-        return BADGES.get(self.access.code)
+        return badge_of(self.access.code)
 
     @property
     def until(self) -> datetime | None:

@@ -18,6 +18,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -41,12 +43,12 @@ from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_command
 
 MOST_ENDED = 20  # ended tokens that stay in sight
 KINDS = {
-    TokenKind.USER: "User token: reads all models that you may read",
-    TokenKind.REVIEWER: "Reviewer token: decides requests of the models you review, changes settings and uploads where you are owner, and reads",
+    TokenKind.USER: gettext_lazy("User token: reads all models that you may read"),
+    TokenKind.REVIEWER: gettext_lazy(
+        "Reviewer token: decides requests of the models you review, changes settings and uploads where you are owner, and reads"
+    ),
 }
-
-
-NEEDS_FACTOR = (
+NEEDS_FACTOR = gettext_lazy(
     "A reviewer token needs a second factor, like the reviewers' pages: add an authenticator app or a passkey here "
     "first, then make the token."
 )
@@ -55,18 +57,22 @@ NEEDS_FACTOR = (
 class TokenForm(forms.Form):
     """A token: a name, and from where and how long it works if that shall be narrower than its person's right."""
 
-    name = forms.CharField(max_length=100, help_text="Where it will be used, such as “cluster” or “laptop”.")
+    name = forms.CharField(
+        max_length=100, help_text=gettext_lazy("Where it will be used, such as “cluster” or “laptop”.")
+    )
     expires = forms.DateField(
         required=False,
-        label="Last day",
-        help_text="Empty: it ends with your access.",
+        label=gettext_lazy("Last day"),
+        help_text=gettext_lazy("Empty: it ends with your access."),
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     networks = forms.CharField(
         required=False,
         max_length=2000,
-        label="Only from these networks",
-        help_text="Such as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.10-192.0.2.20, separated by commas. Empty: from anywhere.",
+        label=gettext_lazy("Only from these networks"),
+        help_text=gettext_lazy(
+            "Such as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.10-192.0.2.20, separated by commas. Empty: from anywhere."
+        ),
     )
 
     def clean_networks(self) -> list[str]:
@@ -98,13 +104,16 @@ class PersonTokenForm(TokenForm):
     """As well: what it is for. Only who decides somewhere may choose."""
 
     kind = forms.ChoiceField(
-        label="What it may do", choices=list(KINDS.items()), initial=TokenKind.USER, widget=forms.RadioSelect
+        label=gettext_lazy("What it may do"),
+        choices=list(KINDS.items()),
+        initial=TokenKind.USER,
+        widget=forms.RadioSelect,
     )
     field_order = ["kind", "name", "expires", "networks"]
 
     def __init__(self, *args: Any, decides: bool, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["expires"].help_text = "Empty: it works until you revoke it."
+        self.fields["expires"].help_text = _("Empty: it works until you revoke it.")
         if not decides:
             self.fields.pop("kind")
 
@@ -117,7 +126,7 @@ class RotateForm(forms.Form):
     """How long the old token works beside its successor."""
 
     overlap = forms.ChoiceField(
-        label="How long should the old token keep working beside the new one?",
+        label=gettext_lazy("How long should the old token keep working beside the new one?"),
         choices=[(key, overlap.words.capitalize()) for key, overlap in OVERLAPS.items()],
         initial="1d",
         widget=forms.RadioSelect,
@@ -159,22 +168,24 @@ class Row:
         over = (grant.revoked_at or grant.ends_at) if grant else None
         if grant and over and not (own and own < over):
             if not grant.revoked_at:
-                return Ended("expired", "ended", over, "your access ended")
-            why = f": {grant.revoke_reason}" if grant.revoke_reason else ""
-            return Ended("revoked", "access revoked", over, f"your access was revoked{why}")
-        why = "replaced by rotation" if self.token.replaced_by_id else "its last day has passed"
-        return Ended("expired", "ended", own, why)
+                return Ended("expired", _("ended"), over, _("your access ended"))
+            why = _("your access was revoked")
+            if grant.revoke_reason:
+                why = _("your access was revoked: %(reason)s") % {"reason": grant.revoke_reason}
+            return Ended("revoked", _("access revoked"), over, why)
+        why = _("replaced by rotation") if self.token.replaced_by_id else _("its last day has passed")
+        return Ended("expired", _("ended"), own, why)
 
 
 def rows(tokens: Iterable[AccessToken]) -> list[Row]:
     """Those that still work first; ended ones stay in sight."""
     now = timezone.now()
-    shown = [Row(token, _usable(token, now)) for token in tokens]
+    shown = [Row(token, _is_usable(token, now)) for token in tokens]
     live, ended = [row for row in shown if row.usable], [row for row in shown if not row.usable]
     return live + ended[:MOST_ENDED]
 
 
-def _usable(token: AccessToken, now: datetime) -> bool:
+def _is_usable(token: AccessToken, now: datetime) -> bool:
     grant_lives = token.grant is None or token.grant.is_live(now)
     return grant_lives and token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
 
@@ -186,12 +197,12 @@ def my_tokens(request: HttpRequest) -> HttpResponse:
     """All of a person's tokens that were made by hand; a POST makes one more, after a recent sign-in."""
     decides = decides_somewhere(request.user)
     if request.method != "POST":
-        return _page(request, PersonTokenForm(decides=decides))
+        return _render_tokens(request, PersonTokenForm(decides=decides))
     form = PersonTokenForm(request.POST, decides=decides)
     if not form.is_valid():
-        return _page(request, form, status=422)
+        return _render_tokens(request, form, status=422)
     if _needs_factor(request, form.kind_chosen()):
-        return to_second_factor(request, NEEDS_FACTOR)
+        return to_second_factor(request, str(NEEDS_FACTOR))
     need_recent_sign_in(request)
     try:
         issued = issue_person_token(
@@ -199,7 +210,7 @@ def my_tokens(request: HttpRequest) -> HttpResponse:
         )
     except RuleError as error:
         form.take(error)
-        return _page(request, form, status=error.status)
+        return _render_tokens(request, form, status=error.status)
     return show_secret(request, issued)
 
 
@@ -207,7 +218,7 @@ def _needs_factor(request: HttpRequest, kind: str) -> bool:
     return kind == TokenKind.REVIEWER and lacks_second_factor(request.user)
 
 
-def _page(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> HttpResponse:
+def _render_tokens(request: HttpRequest, form: PersonTokenForm, status: int = 200) -> HttpResponse:
     tokens = (
         AccessToken.objects.filter(user=signed_in(request), origin__in=BY_HAND)
         .select_related("grant__model")
@@ -225,9 +236,9 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
 
     Rotating a token of more than one grant needs a recent sign-in, as making it does.
     """
-    token = _own(request, pk)
+    token = _own_token(request, pk)
     if _needs_factor(request, token.kind):
-        return to_second_factor(request, NEEDS_FACTOR)
+        return to_second_factor(request, str(NEEDS_FACTOR))
     form = RotateForm(request.POST or None)
     status = 200
     if request.method == "POST":
@@ -254,55 +265,56 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks, and on a POST ends one token; what its person may do stays."""
-    return revoke_asked(request, _own(request, pk), back=reverse("my_tokens"))
+    return revoke_asked(request, _own_token(request, pk), back=reverse("my_tokens"))
 
 
 def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> HttpResponse:
     """The same for every page that lists tokens: asked first, ended by the POST, then back there."""
     if request.method != "POST":
-        row = Row(token, _usable(token, timezone.now()))
-        return ask_before(request, _revocation(row, back)) if row.usable else redirect(back)
+        row = Row(token, _is_usable(token, timezone.now()))
+        return ask_before(request, _describe_revocation(row, back)) if row.usable else redirect(back)
     revoke_token(token=token, user=signed_in(request))
-    messages.success(request, f"The token “{token.name}” is revoked and no longer works.")
+    messages.success(
+        request, _("The token “%(name)s” is revoked and no longer works.") % {"name": token.name}
+    )
     return redirect(back)
 
 
-def _revocation(row: Row, back: str) -> Ending:
+def _describe_revocation(row: Row, back: str) -> Ending:
     token = row.token
-    used = f"{token.last_used_at:%Y-%m-%d %H:%M} UTC" if token.last_used_at else "never"
+    if token.grant is not None:
+        purpose = _("downloading %(model)s") % {"model": token.grant.model.repo_id}
+    elif token.kind == TokenKind.REVIEWER:
+        purpose = _("deciding about requests, settings, uploads, and reading")
+    else:
+        purpose = _("downloading all your models")
+    used = f"{token.last_used_at:%Y-%m-%d %H:%M} UTC" if token.last_used_at else _("never")
+    if token.last_used_address:
+        used = _("%(time)s from %(address)s") % {"time": used, "address": token.last_used_address}
     gentler = (
         reverse("my_token_rotate", args=[token.pk]),
-        "To replace it without interruption, rotate it instead",
+        _("To replace it without interruption, rotate it instead"),
     )
     return Ending(
-        question=f"Revoke “{token.name}”?",
+        question=_("Revoke “%(name)s”?") % {"name": token.name},
         facts=[
-            ("Token", token.hint),
-            ("For", _purpose(token)),
-            ("Last use", f"{used} from {token.last_used_address}" if token.last_used_address else used),
+            (_("Token"), token.hint),
+            (_("For"), purpose),
+            (_("Last use"), used),
         ],
         follows=[
-            "You cannot undo this. Programs that use it are refused at once, and running downloads may be interrupted.",
-            "Your own access does not change, and you can make another token.",
+            _(
+                "You cannot undo this. Programs that use it are refused at once, and running downloads may be interrupted."
+            ),
+            _("Your own access does not change, and you can make another token."),
         ],
-        button="Revoke the token",
+        button=_("Revoke the token"),
         back=back,
         instead=gentler if row.rotatable else None,
     )
 
 
-def _purpose(token: AccessToken) -> str:
-    if token.grant is not None:
-        return f"downloading {token.grant.model.repo_id}"
-    deciding = token.kind == TokenKind.REVIEWER
-    return (
-        "deciding about requests, settings, uploads, and reading"
-        if deciding
-        else "downloading all your models"
-    )
-
-
-def _own(request: HttpRequest, pk: int) -> AccessToken:
+def _own_token(request: HttpRequest, pk: int) -> AccessToken:
     token = AccessToken.objects.select_related("grant__model").filter(pk=pk, user=signed_in(request)).first()
     if token is None:
         raise Http404(f"You have no token {pk}.")
@@ -325,12 +337,12 @@ def show_secret(request: HttpRequest, issued: Issued, *, replaces: AccessToken |
         "row": Row(token, True),
         "model": token.grant.model if token.grant else None,
         "back": back_to(token),
-        "commands": _commands(token, issued.secret),
+        "commands": _commands_with_secret(token, issued.secret),
     }
     return render(request, "portal/token.html", context)
 
 
-def _commands(token: AccessToken, secret: str) -> list[Any]:
+def _commands_with_secret(token: AccessToken, secret: str) -> list[Any]:
     if token.grant is not None:
         return commands_for(token.grant.model.repo_id, token=secret)
     if token.kind == TokenKind.REVIEWER:

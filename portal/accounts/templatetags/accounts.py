@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django import template
 from django.forms import BaseForm
+from django.utils.translation import gettext as _
 
 from access_requests.models import MailServer
 from access_requests.services.emails import mail_server
@@ -36,8 +37,8 @@ def browser(user_agent: str) -> str:
     name = next((name for mark, name in BROWSERS.items() if mark in user_agent), "")
     system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), "")
     if not name:
-        return (user_agent.split() or ["unknown client"])[0]
-    return f"{name} on {system}" if system else name
+        return (user_agent.split() or [_("unknown client")])[0]
+    return _("%(browser)s on %(system)s") % {"browser": name, "system": system} if system else name
 
 
 @register.simple_tag

@@ -35,7 +35,7 @@ def stopped(server: Postgres) -> Generator[None]:
 @contextmanager
 def frozen(server: Postgres) -> Generator[None]:
     """The server and all its processes stand still: sockets take what is sent, and nothing comes back."""
-    pids = server._running()
+    pids = server._running_servers()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
