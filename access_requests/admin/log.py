@@ -126,7 +126,7 @@ class EventAdmin(ReadOnlyAdmin):
 def _say_what_is_unprotected(request: HttpRequest) -> None:
     """Above the log, since it is worth as much as its protection."""
     for sentence in unprotected():
-        messages.warning(request, f"{sentence} {ADVICE}")
+        messages.warning(request, f"{sentence} {_(ADVICE)}")
 
 
 def say_what_waits(request: HttpRequest) -> None:

@@ -127,7 +127,7 @@ class RotateForm(forms.Form):
 
     overlap = forms.ChoiceField(
         label=gettext_lazy("How long should the old token keep working beside the new one?"),
-        choices=[(key, overlap.words.capitalize()) for key, overlap in OVERLAPS.items()],
+        choices=lambda: [(key, _(overlap.words)) for key, overlap in OVERLAPS.items()],
         initial="1d",
         widget=forms.RadioSelect,
     )

@@ -44,10 +44,10 @@ class Overlap:
 
 
 OVERLAPS = {
-    "now": Overlap(gettext_noop("none: the old one ends now"), timedelta()),
-    "1h": Overlap(gettext_noop("one hour"), timedelta(hours=1)),
-    "1d": Overlap(gettext_noop("one day"), timedelta(days=1)),
-    "7d": Overlap(gettext_noop("seven days"), timedelta(days=7)),
+    "now": Overlap(gettext_noop("None: the old one ends now"), timedelta()),
+    "1h": Overlap(gettext_noop("One hour"), timedelta(hours=1)),
+    "1d": Overlap(gettext_noop("One day"), timedelta(days=1)),
+    "7d": Overlap(gettext_noop("Seven days"), timedelta(days=7)),
 }
 
 
