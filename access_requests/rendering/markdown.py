@@ -64,7 +64,8 @@ _DROPPED_WHOLE = {
     "textarea",
     "select",
 }
-_BARE_LINK = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]}*_]")
+_BARE_LINK = re.compile(r"(?i)https?://[^\s<>\"'`/][^\s<>\"'`]*")
+_CLOSES = {")": "(", "]": "[", "}": "{"}  # closing bracket -> the one that opens it
 _HEADING = re.compile(r"<(/?)h([1-6])>")
 
 
@@ -165,12 +166,29 @@ def _link_addresses_in(children: list[Token]) -> Iterator[Token]:
             continue
         end = 0
         for match in _BARE_LINK.finditer(token.content):
+            if not (address := _without_punctuation(match[0])):
+                continue
             yield _text_token(token.content[end : match.start()], token.level)
-            yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
-            yield _text_token(match[0], token.level + 1)
+            yield Token("link_open", "a", 1, attrs={"href": address}, level=token.level)
+            yield _text_token(address, token.level + 1)
             yield Token("link_close", "a", -1, level=token.level)
-            end = match.end()
+            end = match.start() + len(address)
         yield _text_token(token.content[end:], token.level)
+
+
+def _without_punctuation(address: str) -> str:
+    """Return an address without the punctuation that ends the sentence around it; "" if there is no host left.
+
+    A closing bracket belongs to the address if it opens there, as in `https://en.wikipedia.org/wiki/Base_(chemistry)`.
+    The rule of GitHub Flavored Markdown, 6.9, for all three kinds of brackets.
+    """
+    unopened = {close: address.count(close) - address.count(opens) for close, opens in _CLOSES.items()}
+    end = len(address)
+    while end and (address[end - 1] in ".,;:!?*_" or unopened.get(address[end - 1], 0) > 0):
+        if address[end - 1] in unopened:
+            unopened[address[end - 1]] -= 1
+        end -= 1
+    return address[:end] if end > address.index("//") + 2 else ""
 
 
 def _text_token(content: str, level: int) -> Token:

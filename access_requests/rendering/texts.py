@@ -14,7 +14,7 @@ from access_requests.cards.frontmatter import clean_text, split_card
 from access_requests.rendering.process import Piece, Rendered, as_written, render_all
 
 RENDERER = (
-    1  # raise it when the same text would get other HTML: `render_texts` then makes the stored ones again
+    2  # raise it when the same text would get other HTML: `render_texts` then makes the stored ones again
 )
 LONGEST_SUMMARY = 240  # characters
 LOOKED_THROUGH = 20_000  # characters of a card's beginning that a summary is looked for in

@@ -28,6 +28,23 @@ def test_bare_address_becomes_a_link():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("(see https://a.example/x)", "https://a.example/x"),
+        ("https://en.wikipedia.org/wiki/Base_(chemistry)", "https://en.wikipedia.org/wiki/Base_(chemistry)"),
+        ("(https://a.example/b_(c)).", "https://a.example/b_(c)"),
+        ("[https://a.example/?q=[1]]!", "https://a.example/?q=[1]"),
+        ("HTTP://A.example/B", "HTTP://A.example/B"),
+        ("HttpS://a.example.", "HttpS://a.example"),
+        ("https://a.example/:)", "https://a.example/"),
+        ("http://a", "http://a"),
+    ],
+)
+def test_bare_address_ends_before_the_punctuation_around_it(text: str, address: str):
+    assert f">{address}</a>" in render_inline(text)
+
+
 def test_address_inside_a_link_or_code_is_left_alone():
     html = render_markdown(
         "[https://a.example](https://b.example) <a href='https://c.example'>https://d.example</a> `https://e.example`"
@@ -53,6 +70,8 @@ def test_address_inside_a_link_or_code_is_left_alone():
         "http:a.example",
         "http://",
         "https://...",
+        "(https://)",
+        "https:///",
     ],
 )
 def test_code_other_schemes_and_bare_words_are_not_linked(text: str):
