@@ -102,10 +102,7 @@ class Places:
                 self._taken.discard(place)
             self._free_place(place)  # a renewal may have come before the question
             return room
-        with self._lock:
-            starts, self._renewing = not self._renewing, True
-        if starts:
-            threading.Thread(target=self._renew_places, name=f"places-{self.kind}", daemon=True).start()
+        self._start_renewing()
         return place
 
     def give_back(self, place: Place) -> None:
@@ -139,6 +136,14 @@ class Places:
 
     def _place_keys(self, holder: str) -> list[str]:
         return [f"gatehouse:places:{self.kind}", f"gatehouse:places:{self.kind}:{holder}"]
+
+    def _start_renewing(self) -> None:
+        """Start the thread that renews the places, unless it runs."""
+        with self._lock:
+            if self._renewing:
+                return
+            self._renewing = True
+        threading.Thread(target=self._renew_places, name=f"places-{self.kind}", daemon=True).start()
 
     def _renew_places(self) -> None:
         """Renew what is taken, also at a server that has forgotten it; ends when nothing is taken any more."""

@@ -83,10 +83,17 @@ def smoke_run(recovery: Recovery | None) -> SmokeRun | None:
 def weights_state(model: GatedModel) -> WeightsState:
     """Whether the weights can be read now; if not, the sentence says why and what comes next."""
     if published(model):
-        return WeightsState(True, 100, RecoveryState.READY, f"The weights of {model.repo_id} are ready.")
+        return WeightsState(
+            True,
+            100,
+            RecoveryState.READY,
+            _("The weights of %(model)s are ready.") % {"model": model.repo_id},
+        )
     recovery = current_recovery(model)
     if recovery is None:
-        sentence = f"No weights have been added to {model.repo_id} yet: its owner must add them."
+        sentence = _("No weights have been added to %(model)s yet: its owner must add them.") % {
+            "model": model.repo_id
+        }
         return WeightsState(False, 0, "", sentence)
     return WeightsState(False, recovery.percent, recovery.state, _unready_sentence(model, recovery))
 
@@ -127,22 +134,41 @@ def waiting_words(recovery: Recovery) -> str:
 
 
 def _unready_sentence(model: GatedModel, recovery: Recovery) -> str:
+    facts = {
+        "model": model.repo_id,
+        "address": f"{model.address()}/access",
+        "percent": recovery.percent,
+        "state": recovery.state,
+    }
     if recovery.waiting_for:
+        facts["why"] = waiting_words(recovery)
         return (
-            f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
-            f"{model.address()}/access shows when it goes on, and you get an email when they are ready."
+            _(
+                "The weights of %(model)s are not ready: %(why)s "
+                "%(address)s shows when it goes on, and you get an email when they are ready."
+            )
+            % facts
         )
     if recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
         return (
-            f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
-            f"try again later; {model.address()}/access shows the progress, and you get an email when they are ready."
+            _(
+                "The weights of %(model)s are being recovered, %(percent)d %%: "
+                "try again later; %(address)s shows the progress, and you get an email when they are ready."
+            )
+            % facts
         )
     if recovery.state == RecoveryState.CANCELLED:
         return (
-            f"The recovery of the weights of {model.repo_id} was cancelled: its owner can try again, "
-            f"and you get an email when they are ready; see {model.address()}/access"
+            _(
+                "The recovery of the weights of %(model)s was cancelled: its owner can try again, "
+                "and you get an email when they are ready; see %(address)s"
+            )
+            % facts
         )
     return (
-        f"The weights of {model.repo_id} could not be made ({recovery.state}): "
-        f"its owner has been informed, and you get an email when they are ready; see {model.address()}/access"
+        _(
+            "The weights of %(model)s could not be made (%(state)s): "
+            "its owner has been informed, and you get an email when they are ready; see %(address)s"
+        )
+        % facts
     )

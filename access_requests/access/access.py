@@ -154,19 +154,20 @@ def codes_for(user: Any, models: Iterable[GatedModel]) -> dict[int, AccessCode]:
     grants = {grant.model_id: grant for grant in _grants_among(user=user.pk, models=keys)}
     requests = {request.model_id: request for request in _requests_among(user=user.pk, models=keys)}
     reviewed = set(keys) if user.is_superuser else {key for (key,) in _roles_among(user=user.pk, models=keys)}
-    codes = dict[int, AccessCode]()
-    for model in models:
-        grant: Any = grants.get(model.pk)
-        reviews = model.pk in reviewed
-        stands = situation(requests.get(model.pk), grant, timezone.now())
-        if not model.is_gated:
-            codes[model.pk] = AccessCode.OPEN_MODEL
-        elif stands == Situation.HAS_ACCESS:
-            owes = grant.owes and not reviews
-            codes[model.pk] = AccessCode.LICENCE_OWED if owes else AccessCode.GRANTED
-        else:
-            codes[model.pk] = AccessCode.STAFF if reviews else ACCESS_CODES[stands]
-    return codes
+    return {
+        model.pk: _code_for(model, grants.get(model.pk), requests.get(model.pk), model.pk in reviewed)
+        for model in models
+    }
+
+
+def _code_for(model: GatedModel, grant: Any, request: AccessRequest | None, reviews: bool) -> AccessCode:
+    """Return the code for one model. `grant` has the annotation `owes`."""
+    if not model.is_gated:
+        return AccessCode.OPEN_MODEL
+    stands = situation(request, grant, timezone.now())
+    if stands == Situation.HAS_ACCESS:
+        return AccessCode.LICENCE_OWED if grant.owes and not reviews else AccessCode.GRANTED
+    return AccessCode.STAFF if reviews else ACCESS_CODES[stands]
 
 
 _of_person = {"user": SAMPLE_NUMBER, "models": SAMPLE_NUMBERS}

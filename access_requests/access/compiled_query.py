@@ -57,10 +57,7 @@ class CompiledQuery:
             )
         compiler = rows.query.get_compiler(DEFAULT_DB_ALIAS)
         sql, values = compiler.as_sql()
-        places = [
-            (next((name for name, sample in self._samples.items() if value == sample), None), value)
-            for value in values
-        ]
+        places = [(self._parameter_name(value), value) for value in values]
         missing = set(self._samples) - {name for name, _ in places}
         if missing:
             raise ValueError(f"the query does not use {', '.join(sorted(missing))}")
@@ -72,6 +69,9 @@ class CompiledQuery:
         ]
         read = _make_row_reader(compiler) if rows._iterable_class is ModelIterable else tuple
         return _Compiled(sql, places, converters, read)
+
+    def _parameter_name(self, value: Any) -> str | None:
+        return next((name for name, sample in self._samples.items() if value == sample), None)
 
     def __call__(self, **values: Any) -> list[Any]:
         query = self._compiled

@@ -203,8 +203,8 @@ class FieldForm(forms.Form):
             ("", _("nothing special")),
             *((role, role.replace("_", " ")) for role in fitting),
         ]
-        for name, bound in self.fields.items():
-            bound.widget.attrs["aria-label"] = f"{field.key}: {name}"
+        for bound in self.fields.values():
+            bound.widget.attrs["aria-label"] = f"{field.key}: {bound.label}"
 
     def choice(self) -> FieldChoice:
         return FieldChoice(role=self.cleaned_data["role"], required=self.cleaned_data["required"])

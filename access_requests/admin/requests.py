@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.http import require_POST
 from django_countries import countries
 
@@ -90,7 +90,7 @@ class WayBackForm(forms.Form):
     """What becomes of a request that was decided, and the newest decision that the reviewer saw on the page."""
 
     to = forms.ChoiceField(
-        choices=[(Place.PENDING, gettext_lazy("reopen")), (Place.RESET, gettext_lazy("reset"))]
+        choices=[(Place.PENDING, gettext_lazy("reopen")), (Place.RESET, pgettext_lazy("what to do", "reset"))]
     )
     seen = forms.IntegerField(min_value=0)
     back_words = forms.CharField(

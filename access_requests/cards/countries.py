@@ -12,11 +12,6 @@ EU_COUNTRIES = frozenset(
 EU_TERRITORIES = frozenset({"AX", "GF", "GP", "MF", "MQ", "RE", "YT"})
 
 
-def eu_refusal(form: GateForm, country: str) -> str | None:
-    """Return the sentence for a person in the Union if the card shuts it out; `country` is ISO alpha-2."""
-    if not form.eu_disallowed or country.upper() not in EU_COUNTRIES | EU_TERRITORIES:
-        return None
-    return (
-        "The owner does not offer this model in the European Union, so requests from there are refused; "
-        "ask the owner if you work elsewhere."
-    )
+def is_shut_out(form: GateForm, country: str) -> bool:
+    """Return whether the card refuses requests from this country of the European Union; `country` is ISO alpha-2."""
+    return form.eu_disallowed and country.upper() in EU_COUNTRIES | EU_TERRITORIES

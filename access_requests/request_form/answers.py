@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django_countries import countries
 
 from access_requests.cards import GateField, GateForm
+from access_requests.cards.countries import is_shut_out
 
 # Characters that fit where a role is copied to a column of its own.
 ROLE_LIMITS = {"first_name": 200, "last_name": 200, "full_name": 200, "institution": 300, "email": 254}
@@ -19,6 +21,16 @@ def country_code(text: object) -> str:
     written = str(getattr(text, "code", text) or "").strip()
     code = _COMMON_CODES.get(written.upper(), written.upper())
     return str(countries.alpha2(code) or countries.by_name(written) or "")
+
+
+def eu_refusal(form: GateForm, country: str) -> str | None:
+    """Return the sentence for a person in the Union if the card shuts it out; `country` is ISO alpha-2."""
+    if not is_shut_out(form, country):
+        return None
+    return _(
+        "The owner does not offer this model in the European Union, so requests from there are refused; "
+        "ask the owner if you work elsewhere."
+    )
 
 
 def has_single_name_rule(form: GateForm) -> bool:

@@ -20,11 +20,11 @@ from django.utils.translation import gettext_lazy
 from django_countries import countries
 
 from access_requests.cards import GateField, GateForm
-from access_requests.cards.countries import eu_refusal
 from access_requests.rendering.texts import GateTexts
 from access_requests.request_form.answers import (
     ROLE_LIMITS,
     country_code,
+    eu_refusal,
     has_single_name_rule,
 )
 from access_requests.request_form.fields import (

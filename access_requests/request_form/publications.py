@@ -71,7 +71,7 @@ def parse_publications(text: str) -> tuple[list[str], list[str]]:
         problems = [
             *problems[:MAX_PROBLEMS],
             ngettext(
-                "%(count)d more lines are not valid either: write one DOI, arXiv id or link per line.",
+                "%(count)d more line is not valid either: write one DOI, arXiv id or link per line.",
                 "%(count)d more lines are not valid either: write one DOI, arXiv id or link per line.",
                 more,
             )

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import UnreadablePostError
 from django.urls import reverse
+from django.utils.translation import override
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -43,7 +44,8 @@ def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
         try:
             if request.method != "POST":
                 raise OAuthError("invalid_request", "This address takes POST only.", status=405)
-            response: HttpResponse = JsonResponse(view(request, parameters(request)))
+            with override("en"):  # sentences that pages share; clients and headers get English
+                response: HttpResponse = JsonResponse(view(request, parameters(request)))
         except RuleError as error:
             response = refusal(error)
         return _kept_by_nobody(response)

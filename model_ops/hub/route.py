@@ -13,6 +13,7 @@ from typing import Any
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import override
 from django.views.decorators.csrf import csrf_exempt
 
 from access_requests.errors import RuleError, Unavailable
@@ -45,7 +46,8 @@ def hub_route(
                 if counted:
                     limits.check(request, waits=limited and request.method == "GET")
                 _check_query(request)
-                response = view(request, **kwargs)
+                with override("en"):  # sentences that pages share; clients and headers get English
+                    response = view(request, **kwargs)
             except Refused as refused:
                 response = refusal(request, refused)
             except RuleError as error:

@@ -87,13 +87,14 @@ def report() -> dict[str, Any]:
     """`owner_link`, a sentence for each way in which the event log is `unprotected`, and whether emails stay in the `outbox`."""
     link = owner_link()  # sets Django up
     from django.conf import settings
+    from django.utils.translation import gettext
 
     from access_requests.services.event_log.protection import ADVICE, unprotected
 
     found = unprotected()
     return {
         "owner_link": link,
-        "unprotected": [*found, ADVICE] if found else [],
+        "unprotected": [*found, gettext(ADVICE)] if found else [],
         "outbox": settings.OUTBOX_PAGE,
     }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from access_requests.models import GatedModel
 
@@ -94,4 +95,8 @@ def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
 
 def _environment_command(token: str) -> Command:
     lines = [f"export HF_ENDPOINT={settings.GATEHOUSE_URL}"] + ([f"export HF_TOKEN={token}"] if token else [])
-    return Command(_("Environment"), "\n".join(lines), _("Run this first, in the same shell as the others."))
+    return Command(
+        pgettext("variables of a shell", "Environment"),
+        "\n".join(lines),
+        _("Run this first, in the same shell as the others."),
+    )

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -26,7 +26,7 @@ DAY = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
 
 class OwnFilter(forms.Form):
     model = forms.CharField(required=False, max_length=200, label=gettext_lazy("Model"))
-    since = forms.DateField(required=False, label=gettext_lazy("From"), widget=DAY)
+    since = forms.DateField(required=False, label=pgettext_lazy("first day", "From"), widget=DAY)
     until = forms.DateField(required=False, label=gettext_lazy("To"), widget=DAY)
 
 
@@ -37,7 +37,7 @@ class ModelFilter(forms.Form):
         label=gettext_lazy("Person"),
         help_text=gettext_lazy("A user name or an email address."),
     )
-    since = forms.DateField(required=False, label=gettext_lazy("From"), widget=DAY)
+    since = forms.DateField(required=False, label=pgettext_lazy("first day", "From"), widget=DAY)
     until = forms.DateField(required=False, label=gettext_lazy("To"), widget=DAY)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 
 from access_requests.cards import FormChangeRefused, GateForm, with_required, with_role
@@ -111,7 +112,7 @@ def _apply_choices(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateFo
         if len(holders) > 1:
             raise FormChangeRefused(
                 _("%(fields)s cannot both be the %(role)s: choose one of them.")
-                % {"fields": _(" and ").join(holders), "role": role}
+                % {"fields": get_text_list(holders, _("and")), "role": role}
             )
     changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
     for key in changed:

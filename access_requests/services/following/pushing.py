@@ -109,11 +109,10 @@ def _report_state(row: RemotePush, held: QuerySet[RemotePush]) -> None:
         if found not in ours:
             wrote = row.remote.wrote_at
             if wrote is not None and wrote > timezone.now() - LAG:
-                raise Later(f"it still says {found.label}")
+                raise Later(f"it still says {found.value}")
             if found == FarStatus.MISSING:
                 raise Drifted(f"{row.remote.person} is in none of its lists any more")
-            expected = row.get_expects_display()
-            raise Drifted(f"someone changed it to {found.label} there, but we expected {expected}")
+            raise Drifted(f"someone changed it to {found.value} there, but we expected {row.expects}")
         RemoteRequest.objects.filter(pk=row.remote_id).update(wrote_at=timezone.now())
         try:
             _write_state(client, row, item)

@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 from access_requests.access.access import latest_request, live_grant, open_request
 from access_requests.access.permissions import people_to_tell
 from access_requests.cards import GateForm
-from access_requests.cards.countries import eu_refusal
 from access_requests.enums import (
     Gate,
     Outcome,
@@ -24,7 +23,7 @@ from access_requests.models import (
     GatedModel,
     LicenceAcceptance,
 )
-from access_requests.request_form.answers import known_values, missing_fields, profile_initial
+from access_requests.request_form.answers import eu_refusal, known_values, missing_fields, profile_initial
 from access_requests.services.emails.write import queue_mail
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import keep_model, lock_person, lock_request

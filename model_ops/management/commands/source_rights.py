@@ -34,25 +34,37 @@ class Command(OperatorCommand):
         if not name or (not namespace and what in {"assign", "withdraw"}):
             wanted = "PATH NAMESPACE" if what in {"assign", "withdraw"} else "REPO_ID [NAMESPACE]"
             raise Invalid(f"Write source_rights {what} {wanted}.")
-        if what == "assign":
-            folder = assign.assign_folder(path=name, namespace=namespace)
-            lines = [f"Owners in {folder.namespace} may name {folder.path} and every folder below it."]
-            lines += [
-                f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other."
-                for other in assign.others_who_may(folder)
-            ]
-            return Answer({"folder": folder.path, "namespace": folder.namespace}, "\n".join(lines))
-        if what == "withdraw":
-            folder = assign.find_assignment(path=name, namespace=namespace)
-            assign.withdraw_folder(assigned=folder)
-            data = {"folder": folder.path, "namespace": folder.namespace}
-            return Answer(data, f"{folder.path} is no longer assigned to {folder.namespace}.")
-        if what == "allow":
-            allowed = assign.allow_repository(repo_id=name, namespace=namespace)
-            return Answer(_allowance_facts(allowed), f"{allowed} may be fetched with the portal's Hub token.")
-        allowed = assign.find_allowance(repo_id=name, namespace=namespace)
-        assign.withdraw_repository(allowed=allowed)
-        return Answer(_allowance_facts(allowed), f"{allowed}: no longer fetched with the portal's Hub token.")
+        does = {
+            "assign": self._assign,
+            "withdraw": self._withdraw,
+            "allow": self._allow,
+            "forbid": self._forbid,
+        }
+        return does[what](name, namespace)
+
+    def _assign(self, path: str, namespace: str) -> Answer:
+        made = assign.assign_folder(path=path, namespace=namespace)
+        lines = [f"Owners in {made.namespace} may name {made.path} and every folder below it."]
+        lines += [
+            f"It overlaps with {other.path}, which is assigned to {other.namespace}: owners of one can read the other."
+            for other in assign.others_who_may(made)
+        ]
+        return Answer({"folder": made.path, "namespace": made.namespace}, "\n".join(lines))
+
+    def _withdraw(self, path: str, namespace: str) -> Answer:
+        found = assign.find_assignment(path=path, namespace=namespace)
+        assign.withdraw_folder(assigned=found)
+        data = {"folder": found.path, "namespace": found.namespace}
+        return Answer(data, f"{found.path} is no longer assigned to {found.namespace}.")
+
+    def _allow(self, repo_id: str, namespace: str) -> Answer:
+        made = assign.allow_repository(repo_id=repo_id, namespace=namespace)
+        return Answer(_told(made), f"{made} may be fetched with the portal's Hub token.")
+
+    def _forbid(self, repo_id: str, namespace: str) -> Answer:
+        found = assign.find_allowance(repo_id=repo_id, namespace=namespace)
+        assign.withdraw_repository(allowed=found)
+        return Answer(_told(found), f"{found}: no longer fetched with the portal's Hub token.")
 
 
 def listed() -> Answer:
@@ -61,7 +73,7 @@ def listed() -> Answer:
     without = assign.folders_without_assignment()
     data = {
         "folders": [{"folder": one.path, "namespace": one.namespace} for one in folders],
-        "repositories": [_allowance_facts(one) for one in repositories],
+        "repositories": [_told(one) for one in repositories],
         "without_assignment": [{"folder": folder, "model": model} for folder, model in without],
     }
     lines = [f"folder      {one}" for one in folders] + [f"repository  {one}" for one in repositories]
@@ -69,5 +81,5 @@ def listed() -> Answer:
     return Answer(data, "\n".join(lines) or "Nothing is assigned or allowed.")
 
 
-def _allowance_facts(allowed: AllowedRepository) -> dict[str, str]:
+def _told(allowed: AllowedRepository) -> dict[str, str]:
     return {"repository": allowed.repo_id, "namespace": allowed.namespace, "hub": allowed.endpoint}

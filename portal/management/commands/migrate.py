@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.commands import migrate
 from django.db import connections
+from django.utils.translation import gettext
 
 from access_requests.services.event_log.protection import ADVICE, unprotected
 from portal.database_rights import as_owner, grant_rights, make_role
@@ -26,5 +27,5 @@ class Command(migrate.Command):
             if role and changes:
                 grant_rights(connection, role)
         if not role and changes and options["verbosity"]:
-            for sentence in [*unprotected(), ADVICE]:
+            for sentence in [*unprotected(), gettext(ADVICE)]:
                 self.stderr.write(sentence)

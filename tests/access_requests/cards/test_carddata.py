@@ -1,7 +1,7 @@
 """Front matter as the Hub's cardData."""
 
 from access_requests.cards import card_data, read_card
-from access_requests.cards.countries import EU_COUNTRIES, eu_refusal
+from access_requests.cards.countries import EU_COUNTRIES, is_shut_out
 
 
 def test_values_get_their_json_types():
@@ -35,9 +35,11 @@ def test_union_has_27_members_and_parts_overseas():
     form = read_card("---\nextra_gated_eu_disallowed: true\n---\n").form
 
     assert len(EU_COUNTRIES) == 27
-    assert [country for country in ("FR", "fr", "RE", "CH", "GB", "NO", "") if eu_refusal(form, country)] == [
+    assert [
+        country for country in ("FR", "fr", "RE", "CH", "GB", "NO", "") if is_shut_out(form, country)
+    ] == [
         "FR",
         "fr",
         "RE",
     ]
-    assert eu_refusal(read_card("").form, "FR") is None
+    assert not is_shut_out(read_card("").form, "FR")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from access_requests.cards import GateForm, read_card, with_required
-from access_requests.cards.countries import eu_refusal
 from access_requests.rendering.texts import render_gate
 from access_requests.request_form import builder
+from access_requests.request_form.answers import eu_refusal
 from access_requests.request_form.fields import SelectInput
 
 TULU = """
