@@ -18,12 +18,21 @@ RESUMED = {"recover", "make_diff"}
 
 def start() -> NoReturn:
     """Run the command line and end the process with its exit status."""
-    _leave(run())
+    status = run()
+    # End at once: everything is closed, and taking torch apart may last longer than a second.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def run() -> int:
     """The command line; signals are obeyed from before its imports on."""
-    _hold_standard_streams()
+    # Who starts this with standard error closed must not find the sentence in the first file that is opened.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    sys.stdout = sys.stdout or os.fdopen(descriptor, "w")
+    sys.stderr = sys.stderr or os.fdopen(descriptor, "w")
     gc.set_threshold(_COLLECT_AFTER)
     control = Control()
     sentence = str(Cancelled()) if RESUMED.intersection(sys.argv[1:2]) else "The run was cancelled."
@@ -31,22 +40,6 @@ def run() -> int:
     from model_ops.recovery.cli import main
 
     return main(control=control)
-
-
-def _hold_standard_streams() -> None:
-    """Who starts this with standard error closed must not find the sentence in the first file that is opened."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    sys.stdout = sys.stdout or os.fdopen(descriptor, "w")
-    sys.stderr = sys.stderr or os.fdopen(descriptor, "w")
-
-
-def _leave(status: int) -> NoReturn:
-    """End at once: everything is closed, and taking torch apart may last longer than a second."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -72,7 +71,13 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
     control = control or Control()
     try:
         folder = open_folder(path, "result")
-        manifest = _require_manifest(folder, str(path))
+        if what := judge_file(folder, MANIFEST):
+            raise Failure(f"The folder's {MANIFEST} {what}")
+        manifest = read_manifest(folder)
+        if manifest is None:  # say what is wrong with the folder, if something is
+            files = [name for name in entries_of(folder)[0] if not name.startswith(".")]
+            inspect_tree(folder, {name: size_of(folder / name) for name in files})
+            raise Failure(f"{str(path)!r} holds no {MANIFEST}, so there is nothing to verify it against.")
         entries = manifest["files"]
         checked = _check_entries(folder, entries, control)
         problems = [problem for _, found in checked for problem in found]
@@ -88,24 +93,20 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
     return Verification(len(entries), sum(size for size, _ in checked), tuple(problems))
 
 
-def _require_manifest(folder: Path, shown: str) -> dict[str, Any]:
-    """Return the manifest. Without one, raise a Failure that says what is wrong with the folder."""
-    what = judge_file(folder, MANIFEST)
-    if what:
-        raise Failure(f"The folder's {MANIFEST} {what}")
-    manifest = read_manifest(folder)
-    if manifest is None:
-        files = [name for name in entries_of(folder)[0] if not name.startswith(".")]
-        inspect_tree(folder, {name: size_of(folder / name) for name in files})
-        raise Failure(f"{shown!r} holds no {MANIFEST}, so there is nothing to verify it against.")
-    return manifest
-
-
 def _check_entries(folder: Path, entries: list[Any], control: Control) -> list[tuple[int, list[str]]]:
     """For each entry the bytes that were read and what is wrong, in the manifest's order."""
     checked: list[tuple[int, list[str]]] = [(0, [])] * len(entries)
     control.bytes_total = sum(entry["size"] for entry in entries if not _entry_damage(entry))
-    todo, lock = _entries_with_problems(entries), threading.Lock()
+    seen: set[str] = set()
+    listed: list[tuple[int, Any, str]] = []  # with what is wrong with the entry itself
+    for number, entry in enumerate(entries):
+        problem = _entry_damage(entry)
+        if not problem and entry["path"] in seen:
+            problem = f"{MANIFEST} names {shown(entry['path'])} more than once."
+        elif not problem:
+            seen.add(entry["path"])
+        listed.append((number, entry, problem))
+    todo, lock = iter(listed), threading.Lock()
 
     def work() -> None:
         buffer = memoryview(bytearray(_CHUNK))
@@ -120,18 +121,6 @@ def _check_entries(folder: Path, entries: list[Any], control: Control) -> list[t
     with ThreadPoolExecutor(AT_ONCE) as pool:
         control.gather([pool.submit(work) for _ in range(AT_ONCE)])
     return checked
-
-
-def _entries_with_problems(entries: list[Any]) -> Iterator[tuple[int, Any, str]]:
-    """(number, entry, what is wrong with the entry itself)."""
-    seen = set()
-    for number, entry in enumerate(entries):
-        problem = _entry_damage(entry)
-        if not problem and entry["path"] in seen:
-            problem = f"{MANIFEST} names {shown(entry['path'])} more than once."
-        elif not problem:
-            seen.add(entry["path"])
-        yield number, entry, problem
 
 
 def _entry_damage(entry: Any) -> str:
@@ -161,7 +150,16 @@ def _check_file(folder: Path, entry: Any, buffer: memoryview, control: Control) 
     try:
         file = inner_file(folder, name)
         found = file.stat()
-        problems += _mode_problems(name, found.st_mode)
+        mode = found.st_mode
+        # A copy may have a stricter mode than what was written, or give more to a group; neither is wrong.
+        if mode & 0o002:
+            problems.append(
+                f"{shown(name)} may be changed by everyone (mode {mode & 0o777:04o}): chmod 644 it."
+            )
+        elif not mode & 0o400:
+            problems.append(
+                f"{shown(name)} may not be read by its owner (mode {mode & 0o777:04o}): chmod 644 it."
+            )
         if found.st_size != wanted:
             what = judge_file(folder, name) or f"is {found.st_size} bytes long instead of {wanted}."
             return 0, [*problems, f"{shown(name)} {what}"]
@@ -193,15 +191,6 @@ def _hash_file(file: Path, size: int, buffer: memoryview, control: Control) -> d
             offset += len(part)
             control.advance(len(part), file.name)
     return hashes.line()
-
-
-def _mode_problems(name: str, mode: int) -> list[str]:
-    """A copy may have a stricter mode than what was written, or give more to a group; neither is wrong."""
-    if mode & 0o002:
-        return [f"{shown(name)} may be changed by everyone (mode {mode & 0o777:04o}): chmod 644 it."]
-    if not mode & 0o400:
-        return [f"{shown(name)} may not be read by its owner (mode {mode & 0o777:04o}): chmod 644 it."]
-    return []
 
 
 def shown(name: str) -> str:

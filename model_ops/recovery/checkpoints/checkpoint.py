@@ -106,8 +106,17 @@ def _read_files(
     tensors: dict[str, TensorRef] = {}
     for file, expected in files.items():
         found = read(inner_file(folder, file))
-        if expected is not None:
-            _check_index(index, file, expected, set(found))
+        if expected is not None and (missing := expected - found.keys()):
+            raise Refusal(
+                f"The index puts {min(missing)[:200]!r} into {file}, but it is not there. Download {index} again together "
+                "with the weights."
+            )
+        # transformers reads every tensor of a file, other loaders only the listed ones
+        if expected is not None and (extra := found.keys() - expected):
+            raise Refusal(
+                f"{file} holds {min(extra)[:200]!r}, which the index does not list there, and loaders differ in whether they read "
+                f"it. Delete {index} if the tensor belongs to the model; else take the tensor out of the file."
+            )
         if twice := tensors.keys() & found.keys():
             raise Refusal(f"Tensor {min(twice)[:200]!r} is in more than one file.")
         tensors.update(found)
@@ -119,17 +128,3 @@ def _read_files(
         if not name or len(name) > MAX_NAME or not name.isprintable():
             raise Refusal(f"a tensor has the name {name[:200]!r}, which is not a short printable text.")
     return tensors
-
-
-def _check_index(index: str, file: str, expected: set[str], found: set[str]) -> None:
-    """Check a file against the index. transformers reads every tensor of a file, other loaders only the listed ones."""
-    if missing := expected - found:
-        raise Refusal(
-            f"The index puts {min(missing)[:200]!r} into {file}, but it is not there. Download {index} again together "
-            "with the weights."
-        )
-    if extra := found - expected:
-        raise Refusal(
-            f"{file} holds {min(extra)[:200]!r}, which the index does not list there, and loaders differ in whether they read "
-            f"it. Delete {index} if the tensor belongs to the model; else take the tensor out of the file."
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -49,19 +49,18 @@ class Rule:
             lists = expanded(self.each, self.spellings[0], self.stored, tensors, config)
             return [Group(names, stored, is_repeated=True) for names, stored in lists]
         names = max(self.spellings, key=lambda names: sum(name in tensors for name in names))
-        if not any(name in tensors for name in names):
-            names = next(self._behind_prefixes(tensors), ())
-        return [Group(names, names[self.stored])] if names else []
-
-    def _behind_prefixes(self, tensors: Tensors) -> Iterator[tuple[str, ...]]:
-        """Yield the names without the class's own prefix, or behind one that a wrapper put in front, if files have them."""
+        if any(name in tensors for name in names):
+            return [Group(names, names[self.stored])]
+        # without the class's own prefix, or behind one that a wrapper put in front
         for names in self.spellings:
+            saved = names[self.stored]
             bare = tuple(name.removeprefix(f"{self.prefix}.") for name in names)
-            if bare[self.stored] != names[self.stored] and bare[self.stored] in tensors:
-                yield bare
-            stored = next((name for name in tensors if name.endswith(f".{names[self.stored]}")), None)
-            if stored is not None:
-                yield tuple(stored.removesuffix(names[self.stored]) + name for name in names)
+            if bare[self.stored] != saved and bare[self.stored] in tensors:
+                return [Group(bare, bare[self.stored])]
+            found = next((name for name in tensors if name.endswith(f".{saved}")), None)
+            if found is not None:
+                return [Group(tuple(found.removesuffix(saved) + name for name in names), found)]
+        return []
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,12 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
         raise Refusal(f"--tied names {names[0]}, and neither it nor its other names are in the {role}.")
     known = {name for rule in rules or [] for spelling in rule.spellings for name in spelling}
     absent = [name for name in names if name not in tensors] if known else []
-    unknown = [name for name in absent if not _is_known(name, known)]
+    # A name is known also without its prefix, or behind another one.
+    unknown = [
+        name
+        for name in absent
+        if not any(name == one or name.endswith(f".{one}") or one.endswith(f".{name}") for one in known)
+    ]
     if unknown or _OTHER_NAME in names:
         odd = unknown[0] if unknown else _OTHER_NAME
         raise Refusal(f"--tied names {odd}, and no tensor of this architecture has that name.")
@@ -198,11 +203,6 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
                 " different values."
             )
     return Tie(names, present[0], present[0])
-
-
-def _is_known(name: str, known: set[str]) -> bool:
-    """Return whether a name is one of those known, without its prefix or behind another one."""
-    return any(name == other or name.endswith(f".{other}") or other.endswith(f".{name}") for other in known)
 
 
 def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
@@ -216,8 +216,13 @@ def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
         return
     class_name = class_named(config)
     is_causal = not class_name or class_name.lower().endswith(("forcausallm", "lmheadmodel"))
+    pairs = usual_pairs()
     for name in filter(tied_names().__contains__, tensors):
-        source, target = _usual_pair(name, tensors)
+        # the embedding that the name is or is usually tied to, and its output, as far as they are in the files
+        source = name
+        if name not in pairs:
+            source = next((key for key, others in pairs.items() if name in others and key in tensors), "")
+        target = next((other for other in pairs.get(source, ()) if other in tensors), None)
         if source and target and not hold_the_same(tensors[source], tensors[target]):
             continue
         # anything else of the embedding's shape would be the output
@@ -227,21 +232,8 @@ def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
         if not (declared and is_causal and is_alone):
             raise _unknown_refusal(source or name, target, declared=declared)
         if name == source:
-            yield Tie((source, target or usual_pairs()[source][0]), source, source)
-    _check_no_lone_embedding(tensors, config)
-
-
-def _usual_pair(name: str, tensors: Tensors) -> tuple[str, str | None]:
-    """Return the embedding that a name is or is usually tied to, and its output, as far as they are in the files."""
-    pairs = usual_pairs()
-    source = name
-    if name not in pairs:
-        source = next((key for key, others in pairs.items() if name in others and key in tensors), "")
-    return source, next((other for other in pairs.get(source, ()) if other in tensors), None)
-
-
-def _check_no_lone_embedding(tensors: Tensors, config: Mapping[str, Any]) -> None:
-    """Refuse an embedding without anything of its shape: an output that is tied to it, or none at all?"""
+            yield Tie((source, target or pairs[source][0]), source, source)
+    # An embedding without anything of its shape: an output that is tied to it, or none at all?
     shapes = Counter(ref.shape for ref in tensors.values())
     sizes = set(_vocabulary_sizes(config, _DEEPEST))
     for ref in tensors.values():

@@ -136,10 +136,13 @@ class Combiner:
                     pass
                 elif self._in_range(low, high):
                     counted.extend(low, high)
-                else:
+                else:  # some may not be finite; rarely needed, so it may take its time
                     begin = part.start + start
                     values = _view_values(out, part.piece.position, begin, count, self.arithmetic.out_dtype)
-                    _count_each(values, counted)
+                    finite = values[torch.isfinite(values)].float()
+                    counted.non_finite += count - finite.numel()
+                    if finite.numel():
+                        counted.extend(*(extreme.item() for extreme in torch.aminmax(finite)))
                 counted.total += part.total
                 counted.not_restored += int(part.lost[number]) if part.lost else 0
 
@@ -180,7 +183,12 @@ class Combiner:
         first = _view_values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
         target = _view_values(out, piece.position, start, count, rules.out_dtype)
         if self._bytes_only:
-            _exclusive_or(first, piece, start, inputs, target)
+            # target = first ^ base; bytes that the base does not have count as zero
+            existing = max(0, min(count, piece.from_base - start)) if piece.task.terms else 0
+            target[existing:] = first[existing:]
+            if existing:
+                base = _view_values(inputs, piece.inputs[1], start, existing, "U8")
+                torch.bitwise_xor(first[:existing], base, out=target[:existing])
             return []
         # Torch does one term at once: it adds 16-bit values in float32, too, and rounds the sum once.
         dtypes = [ref.dtype for ref in (piece.task.first, *piece.task.terms)]
@@ -240,8 +248,21 @@ class Combiner:
         so_far = self._as_float(first, self.scratch[0])
         if not piece.task.terms:
             total.copy_(so_far)
-        for number in range(len(piece.task.terms)):
-            term = self._term_as_float(number, piece, start, first.numel(), inputs)
+        count, scratch = first.numel(), self.scratch[1]
+        existing = max(0, min(count, piece.from_base - start))
+        for number, ref in enumerate(piece.task.terms):
+            # the base's values as float32: its own, then those of the rows it does not have
+            own = _view_values(inputs, piece.inputs[number + 1], start, existing, ref.dtype)
+            term = self._as_float(own, scratch)
+            if existing < count:
+                scratch[:existing] = term
+                if piece.task.fill == "zero":
+                    scratch[existing:count] = 0.0
+                else:
+                    mean, begin = self.means[piece.task.name][number], piece.start + start
+                    elements = torch.arange(begin + existing, begin + count, device=self.device)
+                    scratch[existing:count] = mean[elements % mean.numel()]
+                term = scratch[:count]
             torch.add(so_far, term, alpha=sign, out=total)
             if self.arithmetic.half_steps:
                 total.copy_(total.half())
@@ -253,26 +274,6 @@ class Combiner:
         if values.dtype is torch.float32:
             return values
         return scratch[: values.numel()].copy_(values)
-
-    def _term_as_float(
-        self, number: int, piece: Piece, start: int, count: int, inputs: torch.Tensor
-    ) -> torch.Tensor:
-        """The base's values as float32: its own, then those of the rows it does not have."""
-        existing = max(0, min(count, piece.from_base - start))
-        dtype = piece.task.terms[number].dtype
-        own = _view_values(inputs, piece.inputs[number + 1], start, existing, dtype)
-        scratch = self.scratch[1]
-        values = self._as_float(own, scratch)
-        if existing == count:
-            return values
-        scratch[:existing] = values
-        if piece.task.fill == "zero":
-            scratch[existing:count] = 0.0
-        else:
-            mean, begin = self.means[piece.task.name][number], piece.start + start
-            elements = torch.arange(begin + existing, begin + count, device=self.device)
-            scratch[existing:count] = mean[elements % mean.numel()]
-        return scratch[:count]
 
     def _count_not_restored(
         self,
@@ -294,27 +295,7 @@ class Combiner:
         return torch.from_numpy(numpy.add.reduceat(marked.numpy(), starts, dtype=numpy.float32))
 
 
-def _exclusive_or(
-    first: torch.Tensor, piece: Piece, start: int, inputs: torch.Tensor, target: torch.Tensor
-) -> None:
-    """target = first ^ base; bytes that the base does not have count as zero."""
-    existing = max(0, min(first.numel(), piece.from_base - start)) if piece.task.terms else 0
-    target[existing:] = first[existing:]
-    if existing:
-        base = _view_values(inputs, piece.inputs[1], start, existing, "U8")
-        torch.bitwise_xor(first[:existing], base, out=target[:existing])
-
-
 def _view_values(buffer: torch.Tensor, place: int, start: int, count: int, dtype: str) -> torch.Tensor:
     kind = TORCH[dtype]
     begin = place + start * kind.itemsize
     return buffer[begin : begin + count * kind.itemsize].view(kind)
-
-
-def _count_each(values: torch.Tensor, counted: Counts) -> None:
-    """Values of which some may not be finite; rarely needed, so it may take its time."""
-    finite = values[torch.isfinite(values)].float()
-    counted.non_finite += values.numel() - finite.numel()
-    if finite.numel():
-        low, high = torch.aminmax(finite)
-        counted.extend(low.item(), high.item())

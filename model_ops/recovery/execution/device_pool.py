@@ -37,25 +37,21 @@ def choose_devices(wanted: str) -> Sequence[Device]:
         return [Cpu()]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     numbers = [int(wanted.removeprefix("cuda:"))] if wanted.startswith("cuda:") else range(count)
-    found = {number: _find_trouble(number, count) for number in numbers}
+    found: dict[int, str] = {}  # why each cannot be used, empty if it can
+    for number in numbers:
+        if number >= count:
+            found[number] = f"torch finds {count} CUDA device(s) here, numbered from 0"
+            continue
+        try:
+            torch.zeros(1, device=f"cuda:{number}").add_(1).item()
+            found[number] = ""
+        except RuntimeError as error:  # lack of memory is seen to when it is met
+            found[number] = "" if is_out_of_memory(error) else _short_reason(error)
     working = [Cuda(number) for number, trouble in found.items() if not trouble]
     if working or wanted == "auto":
         return working or [Cpu()]
     trouble = next(iter(found.values()), "torch finds no CUDA device here")
     raise Refusal(f"The device {wanted} cannot be used: {trouble}; choose another one, or --device cpu.")
-
-
-def _find_trouble(number: int, count: int) -> str:
-    """Why a CUDA device cannot be used, empty if it can; lack of memory is seen to when it is met."""
-    import torch
-
-    if number >= count:
-        return f"torch finds {count} CUDA device(s) here, numbered from 0"
-    try:
-        torch.zeros(1, device=f"cuda:{number}").add_(1).item()
-    except RuntimeError as error:
-        return "" if is_out_of_memory(error) else _short_reason(error)
-    return ""
 
 
 class Devices:

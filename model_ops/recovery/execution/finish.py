@@ -49,19 +49,14 @@ def write_rest(
 ) -> ParameterSum | None:
     """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
     parameter_sum = check_parameter_sum(plan, records, control)
-    lines = [*records, *_write_small_files(plan, folder, control)]
-    check_unchanged(plan.first.folder, tuple(file.source for file in plan.copies))
-    write_small(folder / MANIFEST, build_manifest(_manifest_facts(plan, records, lines, parameter_sum)))
-    return parameter_sum
-
-
-def _write_small_files(plan: Plan, folder: Path, control: Control) -> list[dict[str, Any]]:
-    """Index and copies; config.json with the dtype that the weights now have."""
-    lines = [write_small(folder / INDEX, plan.index)] if plan.index else []
+    lines = list(records)
+    if plan.index:
+        lines.append(write_small(folder / INDEX, plan.index))
     with closing(Reader(control)) as reader:
         for file in plan.copies:
             parts = _read_parts(plan.first.folder, file, reader, control)
             if file.name == "config.json" and plan.options["method"] == "add":
+                # with the dtype that the weights now have
                 raw, data = b"".join(bytes(part) for part in parts), None
                 with suppress(Refusal):
                     data = with_dtype(raw, plan.dtype_name)
@@ -70,7 +65,9 @@ def _write_small_files(plan: Plan, folder: Path, control: Control) -> list[dict[
                 lines.append(write_small(folder / file.name, data))
             else:
                 lines.append(write_parts(folder / file.name, file.size, parts))
-    return lines
+    check_unchanged(plan.first.folder, tuple(file.source for file in plan.copies))
+    write_small(folder / MANIFEST, build_manifest(_manifest_facts(plan, records, lines, parameter_sum)))
+    return parameter_sum
 
 
 def _read_parts(folder: Path, file: Copy, reader: Reader, control: Control) -> Iterator[memoryview]:
@@ -88,23 +85,19 @@ def _read_parts(folder: Path, file: Copy, reader: Reader, control: Control) -> I
         yield view
 
 
-def _tensor_facts(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rule of each tensor and what was seen of it: nothing of an empty one; of bytes nothing is counted."""
-    counts = {name: seen for record in records for name, seen in record["tensors"].items()}
-    facts: dict[str, Any] = {}
-    for task in (task for shard in plan.shards for task in shard.tasks):
-        facts[task.name] = {"rule": task.rule}
-        if plan.options["method"] != "xor":
-            seen = counts.get(task.name, {})
-            facts[task.name]["non_finite"] = seen.get("non_finite", 0)
-            facts[task.name] |= {"min": seen.get("min"), "max": seen.get("max")}
-    return facts
-
-
 def _manifest_facts(
     plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: ParameterSum | None
 ) -> dict[str, Any]:
     """The manifest's content; make_diff adds the base's digests and the check of its round trip."""
+    # The rule of each tensor and what was seen of it: nothing of an empty one; of bytes nothing is counted.
+    counts = {name: seen for record in records for name, seen in record["tensors"].items()}
+    tensors: dict[str, Any] = {}
+    for task in (task for shard in plan.shards for task in shard.tasks):
+        tensors[task.name] = {"rule": task.rule}
+        if plan.options["method"] != "xor":
+            seen = counts.get(task.name, {})
+            tensors[task.name]["non_finite"] = seen.get("non_finite", 0)
+            tensors[task.name] |= {"min": seen.get("min"), "max": seen.get("max")}
     facts: dict[str, Any] = {
         "action": plan.action,
         "identity": plan.identity,
@@ -115,7 +108,7 @@ def _manifest_facts(
         },
         "files": [{key: line[key] for key in ("path", "size", "sha256", "git_sha1")} for line in lines],
         "non_finite": sum(non_finite_tensors(records).values()),
-        "tensors": _tensor_facts(plan, records),
+        "tensors": tensors,
         "dropped": list(plan.dropped),
     }
     if parameter_sum is not None:

@@ -119,7 +119,16 @@ class _Pipeline:
 
         def hand_over() -> None:
             number = started.popleft()
-            self._finish_block(number, writing, hashing)
+            index, block = number % len(self.slots), self.blocks[number]
+            self.maker.finish(self.slots[index], block)
+            view = self.slots[index].out_view[: block.size]
+            self.in_use[index] = [
+                writing.submit(self.output.write, view, block.offset),
+                hashing.submit(self.hashes.update, view),
+            ]
+            self.advanced += block.size
+            self.control.advance(block.size, self.file)
+            self.control.count(written=block.size)
             if number + len(self.slots) < len(self.blocks):
                 fills.append(reading.submit(self._fill_slot, number + len(self.slots)))
 
@@ -147,19 +156,6 @@ class _Pipeline:
             self.reader.read_tensor(ref, offset, slot.input_view[place : place + size])
         if self.checks is not None:
             self.checks.update(self.blocks[number], slot.input_view)
-
-    def _finish_block(self, number: int, writing: ThreadPoolExecutor, hashing: ThreadPoolExecutor) -> None:
-        index, block = number % len(self.slots), self.blocks[number]
-        slot = self.slots[index]
-        self.maker.finish(slot, block)
-        view = slot.out_view[: block.size]
-        self.in_use[index] = [
-            writing.submit(self.output.write, view, block.offset),
-            hashing.submit(self.hashes.update, view),
-        ]
-        self.advanced += block.size
-        self.control.advance(block.size, self.file)
-        self.control.count(written=block.size)
 
 
 class _BaseDigests:

@@ -106,7 +106,12 @@ def execute(
 
 def _carry_out(work: _Work) -> Result:
     """The steps of a run, in their order."""
-    _check_outside(work)
+    above = Path(os.path.realpath(work.target.parent))
+    for checkpoint in (work.plan.base, work.plan.first):
+        if checkpoint.folder in (above, *above.parents):  # the target would change what that folder holds
+            raise Refusal(
+                f"{work.target.name} lies inside {checkpoint.folder.name}, which is an input; choose a folder outside of it."
+            )
     work.control.bytes_total = sum(shard.size for shard in work.shards)
     identity = work.plan.strict_identity
     there = _already_there(work)
@@ -123,7 +128,7 @@ def _carry_out(work: _Work) -> Result:
                 partial.discard_if_alone()
                 return there
             let_go = _prepare_folder(work, partial, jobs) if partial.alone else 0
-            records, used = _make_shards(work, partial, _choose_late(work, partial, jobs))
+            records, used = _make_shards(work, partial, jobs)
             parameter_sum = _finish_target(work, partial, records) if work.whole else None
         except Refusal:
             partial.discard_if_empty()  # leave no folder that was not there before
@@ -131,16 +136,6 @@ def _carry_out(work: _Work) -> Result:
     work.control.tick(final=True)
     result = made_result(work.plan, records, work.control, used, parameter_sum, work.clock.seconds)
     return replace(result, let_go=let_go or None)
-
-
-def _check_outside(work: _Work) -> None:
-    """A target within an input would change what that folder holds."""
-    above = Path(os.path.realpath(work.target.parent))
-    for checkpoint in (work.plan.base, work.plan.first):
-        if checkpoint.folder in (above, *above.parents):
-            raise Refusal(
-                f"{work.target.name} lies inside {checkpoint.folder.name}, which is an input; choose a folder outside of it."
-            )
 
 
 def _already_there(work: _Work) -> Result | None:
@@ -175,19 +170,16 @@ def _prepare_folder(work: _Work, partial: Partial, jobs: int) -> int:
     return let_go
 
 
-def _choose_late(work: _Work, partial: Partial, jobs: int) -> int:
-    """Shards to work on at once, with as many devices as there are; torch is imported if something is to be made."""
-    if all(map(partial.recorded, work.shards)):
-        return jobs
-    work.clock.import_torch()
-    dtype, tasks = work.plan.dtype, [shard.tasks for shard in work.shards]
-    jobs = choose_jobs(work.shards, dtype, work.jobs, work.memory, devices=work.devices.count())
-    work.devices.buffers = fitting_buffers(tasks, dtype, work.memory, jobs)
-    return jobs
-
-
 def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[str, Any]], set[str]]:
-    """Their records in order, and the devices that were used; a shard that is finished already is kept."""
+    """Their records in order, and the devices that were used; a shard that is finished already is kept.
+
+    If something is to be made, torch is imported, and as many shards are made at once as the devices there can do.
+    """
+    if not all(map(partial.recorded, work.shards)):
+        work.clock.import_torch()
+        dtype, tasks = work.plan.dtype, [shard.tasks for shard in work.shards]
+        jobs = choose_jobs(work.shards, dtype, work.jobs, work.memory, devices=work.devices.count())
+        work.devices.buffers = fitting_buffers(tasks, dtype, work.memory, jobs)
     work.control.end_in_order()
     used: set[str] = set()
 

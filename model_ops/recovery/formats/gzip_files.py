@@ -49,12 +49,7 @@ def as_packed(ref: TensorRef, base: TensorRef | None) -> TensorRef:
     # of the sizes that leave the remainder in the trailer, the one nearest to the base's
     remainder = int.from_bytes(trailer[4:], "little")
     size = remainder + max(0, round((base.nbytes - remainder) / _SIZE_STEP)) * _SIZE_STEP
-    _check_size(ref, size, base.nbytes)
-    return replace(ref, nbytes=size, shape=(size,), packed=ref.nbytes)
-
-
-def _check_size(ref: TensorRef, size: int, base: int) -> None:
-    """Refuse a size that cannot be true, and one far beyond the base's: a few bytes may decode to very many."""
+    # a few bytes may decode to very many, so a size that cannot be true is refused, and one far beyond the base's
     claim = f"The diff's {ref.name} is compressed with gzip, and its last bytes claim {size} bytes"
     if size > ref.nbytes * _MOST_RATIO:
         raise Refusal(f"{claim}, more than {ref.nbytes} compressed bytes can hold; download it again.")
@@ -62,11 +57,12 @@ def _check_size(ref: TensorRef, size: int, base: int) -> None:
         raise Refusal(
             f"{claim}, fewer than its {ref.nbytes} compressed bytes can hold: {_size_advice(ref.name)}"
         )
-    if size > 2 * base + _MOST_BEYOND:
+    if size > 2 * base.nbytes + _MOST_BEYOND:
         raise Refusal(
-            f"{claim}, far more than the {base} bytes of the base's file of that name; use the base that the diff was "
-            "made from."
+            f"{claim}, far more than the {base.nbytes} bytes of the base's file of that name; use the base that the diff "
+            "was made from."
         )
+    return replace(ref, nbytes=size, shape=(size,), packed=ref.nbytes)
 
 
 def _first_and_last_bytes(ref: TensorRef) -> tuple[bytes, bytes]:

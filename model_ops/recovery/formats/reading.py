@@ -40,7 +40,16 @@ class Reader:
         Raises Failure, and Cancelled before the read if an end was asked for.
         """
         self._control.check()
-        file = self._opened_file(path)
+        if path not in self._open:
+            try:
+                self._open[path] = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            except OSError as error:
+                raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
+            try:
+                check_opened(Path(path), self._open[path].descriptor)
+            except Refusal as error:  # exchanged while weights are made
+                raise Failure(str(error)) from error
+        file = self._open[path]
         done, size = 0, len(view)
         while done < size:
             try:
@@ -58,19 +67,6 @@ class Reader:
         self._control.count(read=size)
         if drop:
             file.drop(offset, size)
-
-    def _opened_file(self, path: str) -> ReadBehind:
-        if path not in self._open:
-            try:
-                opened = ReadBehind(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            except OSError as error:
-                raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
-            self._open[path] = opened
-            try:
-                check_opened(Path(path), opened.descriptor)
-            except Refusal as error:  # exchanged while weights are made
-                raise Failure(str(error)) from error
-        return self._open[path]
 
     def close(self) -> None:
         """Close every file."""

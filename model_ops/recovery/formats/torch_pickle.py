@@ -218,29 +218,25 @@ def _run_opcode(machine: _Machine, name: str, argument: Any) -> None:
 def read_state_dict(data: bytes, file_name: str) -> dict[str, StoredTensor]:
     """Name -> tensor of a pickled state dict, in the pickle's order."""
     try:
-        return _interpret_pickle(data)
+        if len(data) > MAX_PICKLE:
+            raise _pickle_refusal(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
+        machine = _Machine()
+        for number, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+            if number == MAX_STEPS:
+                raise _pickle_refusal(f"takes more than {MAX_STEPS} steps")
+            if opcode.name == "STOP":
+                if position != len(data) - 1:
+                    raise _pickle_refusal("goes on after its end")
+                break
+            _run_opcode(machine, opcode.name, argument)
+        result = machine.pop()
+        if not isinstance(result, dict) or machine.stack:
+            raise _pickle_refusal("does not hold a dictionary of tensors")
+        _check_values(result)
     except Refusal as refusal:
         raise Refusal(str(refusal).replace("{file}", file_name)) from None
     except (ValueError, IndexError, OverflowError, UnicodeError) as error:
         raise Refusal(f"The pickle inside {file_name} is damaged.") from error
-
-
-def _interpret_pickle(data: bytes) -> dict[str, StoredTensor]:
-    if len(data) > MAX_PICKLE:
-        raise _pickle_refusal(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
-    machine = _Machine()
-    for number, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-        if number == MAX_STEPS:
-            raise _pickle_refusal(f"takes more than {MAX_STEPS} steps")
-        if opcode.name == "STOP":
-            if position != len(data) - 1:
-                raise _pickle_refusal("goes on after its end")
-            break
-        _run_opcode(machine, opcode.name, argument)
-    result = machine.pop()
-    if not isinstance(result, dict) or machine.stack:
-        raise _pickle_refusal("does not hold a dictionary of tensors")
-    _check_values(result)
     return result
 
 

@@ -77,9 +77,11 @@ def _locate_tensor(
         raise Refusal(
             f"{where} lies in a storage of {entry.nbytes} bytes that claims {tensor.storage.elements} values."
         )
-    if not _is_contiguous(tensor):
-        raise Refusal(f"{where} is not contiguous, which is not read; save it again after .contiguous().")
-    elements = math.prod(tensor.shape)
+    elements, expected = math.prod(tensor.shape), 1
+    for count, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
+        if elements and count != 1 and stride != expected:
+            raise Refusal(f"{where} is not contiguous, which is not read; save it again after .contiguous().")
+        expected *= max(count, 1)
     if tensor.offset + elements > tensor.storage.elements:
         raise Refusal(f"{where} reaches beyond the end of its storage.")
     return TensorRef(
@@ -91,12 +93,3 @@ def _locate_tensor(
         tensor.shape,
         entry=StoredEntry(entry.offset, entry.nbytes, entry.crc32) if checked else None,
     )
-
-
-def _is_contiguous(tensor: StoredTensor) -> bool:
-    expected = 1
-    for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
-        if size != 1 and stride != expected:
-            return math.prod(tensor.shape) == 0
-        expected *= max(size, 1)
-    return True

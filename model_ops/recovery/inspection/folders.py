@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -23,18 +24,13 @@ def entries_of(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as found:
             for entry in islice(found, MOST_ENTRIES):
-                (folders if _is_folder(entry) else files).append(entry.name)
+                is_folder = False
+                with suppress(OSError):  # a link that loops is no folder
+                    is_folder = entry.is_dir()
+                (folders if is_folder else files).append(entry.name)
     except OSError:
         return [], []
     return sorted(files), sorted(folders)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder; a link that loops is not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def below(folder: Path) -> list[str]:

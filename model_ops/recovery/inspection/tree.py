@@ -188,25 +188,18 @@ def _check_folder(
                 raise Found(found.sentence)
         elif whole:
             for name in filter(entries.__contains__, listed):
-                _check_tensors(inside, index, name, listed[name], files, read, who)
+                extent = extent_of(head_of(inside + name, files[inside + name], read), read)
+                if extent and (missing := listed[name] - extent.tensors):
+                    raise Found(
+                        f"{who.whose} {inside}{index} puts {min(missing)[:200]!r} into {name}, but it is not there. Download "
+                        "the index again together with the weights."
+                    )
     if whole and not indexes:
         shards = [
             name for name in sorted(entries) if (part := file_names.shard(name)) and part.stem in _LOADED
         ]
         if why := judge_shards(shards):
             raise Found(f"{who.name} {why}")
-
-
-def _check_tensors(
-    inside: str, index: str, name: str, listed: set[str], files: Mapping[str, int], read: Read, who: Role
-) -> None:
-    """Refuse an index that lists tensors for a file whose header does not have them. `inside` is the folder's path."""
-    extent = extent_of(head_of(inside + name, files[inside + name], read), read)
-    if extent and (missing := listed - extent.tensors):
-        raise Found(
-            f"{who.whose} {inside}{index} puts {min(missing)[:200]!r} into {name}, but it is not there. Download the index "
-            "again together with the weights."
-        )
 
 
 def _read_index(path: str, files: Mapping[str, int], read: Read, who: Role) -> dict[str, set[str]]:

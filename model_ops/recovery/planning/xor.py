@@ -34,7 +34,12 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
     role = "tuned" if action == "make_diff" else "diff"
     base_folder, first_folder = open_folder(base, "base"), open_folder(first, role)
     only_weights = action == "make_diff" or facts is not None
-    names = _names_in(first_folder)
+    names = []
+    for path in paths_in(first_folder):
+        if path.name.startswith(".") or path.name.lower() in NOT_COPIED or path.is_dir():
+            continue
+        inner_file(first_folder, path.name)
+        names.append(path.name)
     shards = _plan_shards(base_folder, first_folder, names, only_weights=only_weights)
     tasks = [task for shard in shards for task in shard.tasks]
     coded_refs = [task.first for task in tasks]
@@ -86,16 +91,6 @@ def _plan_shards(base: Path, first: Path, names: list[str], *, only_weights: boo
             "No weight file has a namesake in the base, so there is nothing to combine byte by byte."
         )
     return tuple(shards)
-
-
-def _names_in(folder: Path) -> list[str]:
-    names = []
-    for path in paths_in(folder):
-        if path.name.startswith(".") or path.name.lower() in NOT_COPIED or path.is_dir():
-            continue
-        inner_file(folder, path.name)
-        names.append(path.name)
-    return names
 
 
 def _is_coded(folder: Path, base: Path, name: str, only_weights: bool) -> bool:

@@ -73,6 +73,10 @@ def smoke_folder(
         ids = generate.encode(tokenizer, model, text, special=template == "Tulu's format")
         made, place = generate.generate(model, tokenizer, ids, max_new_tokens, place)
         answer = generate.decode(tokenizer, made.ids)
+    if len(made.ids) >= BROKEN_FROM and len(set(made.ids)) == 1:
+        hints.insert(0, f"The answer is one token {len(made.ids)} times: these weights look broken.")
+    elif made.finite and not answer:
+        hints.insert(0, "The answer is empty: these weights may be broken, or were not trained to chat.")
     return Answer(
         prompt=prompt,
         answer=answer,
@@ -82,13 +86,5 @@ def smoke_folder(
         dtype=stored_dtype(checkpoint),
         finite=made.finite,
         template=template,
-        hints=(*_looks_broken(made, answer), *hints),
+        hints=tuple(hints),
     )
-
-
-def _looks_broken(made: generate.Generated, answer: str) -> list[str]:
-    if len(made.ids) >= BROKEN_FROM and len(set(made.ids)) == 1:
-        return [f"The answer is one token {len(made.ids)} times: these weights look broken."]
-    if made.finite and not answer:
-        return ["The answer is empty: these weights may be broken, or were not trained to chat."]
-    return []

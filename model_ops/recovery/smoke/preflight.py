@@ -65,16 +65,13 @@ def check_installed(checkpoint: Checkpoint) -> None:
         not (checkpoint.folder / "tokenizer.json").exists()
         and (checkpoint.folder / "tokenizer.model").exists()
     )
-    missing = [name for name in ("sentencepiece", "google.protobuf") if alone and not _is_installed(name)]
-    if missing:
-        raise Refusal("tokenizer.model is read with two more packages: pip install sentencepiece protobuf.")
-
-
-def _is_installed(module: str) -> bool:
+    needed = ("sentencepiece", "google.protobuf") if alone else ()
     try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+        found_all = all(map(importlib.util.find_spec, needed))
+    except ModuleNotFoundError:  # not even `google` is there
+        found_all = False
+    if not found_all:
+        raise Refusal("tokenizer.model is read with two more packages: pip install sentencepiece protobuf.")
 
 
 def check_memory(checkpoint: Checkpoint) -> None:

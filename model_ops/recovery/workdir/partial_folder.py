@@ -113,12 +113,18 @@ class Partial:
             return None
         if run_id and record.get("run_id") == run_id and record.get("mtime_ns") == path.stat().st_mtime_ns:
             return record
+        digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_CHUNK, shard.size)))
         try:
-            if _hash_file(path, shard.size, control) != record.get("sha256"):
-                return None
+            with closing(Reader(control)) as reader:
+                for offset in range(0, shard.size, _CHUNK):
+                    view = buffer[: min(_CHUNK, shard.size - offset)]
+                    reader.read_into(str(path), offset, view)
+                    digest.update(view)
         except Cancelled:
             raise
         except Failure:
+            return None
+        if digest.hexdigest() != record.get("sha256"):
             return None
         if run_id:
             self.record(shard, record, run_id)
@@ -296,13 +302,3 @@ def _remove_path(path: Path) -> None:
 
 def _record_name(shard: ShardPlan) -> str:
     return f"{shard.file}{_DONE}"
-
-
-def _hash_file(path: Path, size: int, control: Control) -> str:
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_CHUNK, size)))
-    with closing(Reader(control)) as reader:
-        for offset in range(0, size, _CHUNK):
-            view = buffer[: min(_CHUNK, size - offset)]
-            reader.read_into(str(path), offset, view)
-            digest.update(view)
-    return digest.hexdigest()
