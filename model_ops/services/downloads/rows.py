@@ -58,13 +58,18 @@ def move(journals: Path) -> int:
         return 0
     moved, held = 0, set[str]()
     for process, path in _find_segments(journals):
-        if process not in held:
-            lines = _move_segment(path, process)
-            moved += lines or 0
-            if lines is None and path.exists():
-                held.add(
-                    process
-                )  # an end must not be written before the begin that another process is moving
+        if process in held:
+            continue
+        with _left_alone(path) as opened:
+            if opened is not None:
+                lines = os.pread(opened, os.fstat(opened).st_size, 0).split(b"\n")
+                with transaction.atomic(), connection.cursor() as cursor:
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                    _write_rows(lines, process, journals)
+                path.unlink()
+                moved += len(lines) - 1
+            elif path.exists():  # an end must not be written before the begin that another process is moving
+                held.add(process)
     for alive in journals.glob("*.alive"):
         process = alive.name.removesuffix(".alive")
         with _left_alone(alive) as opened:
@@ -125,20 +130,6 @@ def _left_alone(path: Path) -> Iterator[int | None]:
         os.close(opened)
 
 
-def _move_segment(path: Path, process: str) -> int | None:
-    """Move a segment and return its number of lines; None if another process has or had it."""
-    with _left_alone(path) as opened:
-        if opened is None:
-            return None
-        content = os.pread(opened, os.fstat(opened).st_size, 0)
-        lines = content.split(b"\n")
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            _write_rows(lines, process, path.parent)
-        path.unlink()
-        return len(lines) - 1
-
-
 def _write_rows(lines: list[bytes], process: str, journals: Path) -> None:
     begun: dict[str, Download] = {}
     ended: dict[str, Line] = {}
@@ -149,7 +140,11 @@ def _write_rows(lines: list[bytes], process: str, journals: Path) -> None:
                 row = _begun_row(read["begin"], process)
                 begun.setdefault(row.request_id, row)
             else:
-                ended[_checked_id(read["end"]["request_id"])] = _read_end(read["end"])
+                facts = read["end"]
+                sent, seconds = int(facts["bytes_sent"]), float(facts["seconds"])
+                if not (0 <= sent < MOST and 0 <= seconds < MOST):
+                    raise ValueError("no number of bytes and seconds")
+                ended[_checked_id(facts["request_id"])] = {"bytes_sent": sent, "seconds": seconds}
         except UNREADABLE as error:
             _keep_refused(journals, line.decode("utf-8", "replace"), f"it cannot be read ({error!r})")
     for request_id in begun.keys() & ended.keys():
@@ -178,13 +173,6 @@ def _checked_id(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{value!r} is no id")
     return value
-
-
-def _read_end(facts: Line) -> Line:
-    sent, seconds = int(facts["bytes_sent"]), float(facts["seconds"])
-    if not (0 <= sent < MOST and 0 <= seconds < MOST):
-        raise ValueError("no number of bytes and seconds")
-    return {"bytes_sent": sent, "seconds": seconds}
 
 
 def _insert_rows(rows: list[Download], journals: Path) -> None:

@@ -35,7 +35,6 @@ MISSING_FOR_NOW: dict[int | None, WaitsFor] = {
     errno.EHOSTUNREACH: WaitsFor.STORE,
 }
 MORE_MEMORY = "Give the worker more memory, then try again."
-DATABASE = "Make sure that the database answers, then try again."
 UNFORESEEN = "The portal failed unexpectedly. Check the worker's log, then try again."
 
 
@@ -72,6 +71,14 @@ class RunWaits(Exception):
         self.bytes_needed, self.seconds = bytes_needed, seconds
 
 
+TOOK_TOO_LONG = RunWaits(WaitsFor.AGAIN, "The run took more than a day and was stopped.")
+NO_DATABASE = RunWaits(
+    WaitsFor.AGAIN,
+    "The portal's database did not answer.",
+    advice="Make sure that the database answers, then try again.",
+)
+
+
 class LeaseLost(Exception):
     """Another worker has the row, or it was cancelled: stop, and write nothing."""
 
@@ -105,20 +112,13 @@ def ending(
         _wait_or_end(error, end, wait)
     except (SoftTimeLimitExceeded, OperationalError, InterfaceError) as error:
         log.warning("%s was stopped: %s", name, error)
-        wait(_stopped_by(error))
+        wait(TOOK_TOO_LONG if isinstance(error, SoftTimeLimitExceeded) else NO_DATABASE)
     except Exception:
         log.exception("%s", name)
         end(RecoveryState.FAILED, UNFORESEEN)
     except BaseException:
         give_back()
         raise
-
-
-def _stopped_by(error: Exception) -> RunWaits:
-    """Return why a run was stopped in the middle: it took too long, or the database went away."""
-    if isinstance(error, SoftTimeLimitExceeded):
-        return RunWaits(WaitsFor.AGAIN, "The run took more than a day and was stopped.")
-    return RunWaits(WaitsFor.AGAIN, "The portal's database did not answer.", advice=DATABASE)
 
 
 def _wait_or_end(

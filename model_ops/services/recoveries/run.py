@@ -32,6 +32,8 @@ from model_ops.services.sources.spec import fetched_folder
 from model_ops.services.store.blobs import is_stored, store_file
 from model_ops.services.store.git_objects import StoredFile
 
+INPUTS = ("method", "base", "diff", "files", "options")
+
 
 def run_recovery(*, recovery_id: int) -> None:
     """Claim the recovery and finish it, or hand out its shards; do nothing if another worker has it.
@@ -86,13 +88,15 @@ def _make_and_publish(lease: Lease) -> None:
         raise RunWaits(WaitsFor.STORE)
     output = output_folder(recovery)
     with writing(output, lease) as lock:
-        if not _is_made(recovery, output):
-            if recovered_files(
-                recovery
-            ):  # it was made before, but some files are gone: nothing here can be resumed
+        made = recovered_files(recovery)  # by an earlier run that reached publishing
+        if not made or not all(is_stored(file) or (output / file.path).is_file() for file in made):
+            if made:  # some files are gone: nothing here can be resumed
                 shutil.rmtree(output, ignore_errors=True)
             fetch_sources(recovery, lease, before_fetching=partial(_enter_stage, lease, "fetching"))
-            _plan_again(recovery, lease)
+            # Plan again with all sources here, so that changes since then are refused before a byte is written.
+            plan = make_plan({name: getattr(recovery, name) for name in INPUTS})
+            if plan != recovery.plan:
+                _save_fields(lease, recovery, plan=plan)
             if not recovery.run_id and is_worth_spreading(recovery):
                 spread(lease=lease, recovery=recovery)
                 return
@@ -115,20 +119,6 @@ def _make_and_publish(lease: Lease) -> None:
 def _enter_stage(lease: Lease, stage: str) -> None:
     """Record the new stage; progress starts again at zero."""
     lease.write(stage=stage, stage_started_at=Now(), bytes_done=0, bytes_total=0)
-
-
-def _is_made(recovery: Recovery, output: Path) -> bool:
-    """Return whether an earlier run reached publishing and all its files are still here."""
-    files = recovered_files(recovery)
-    return bool(files) and all(is_stored(file) or (output / file.path).is_file() for file in files)
-
-
-def _plan_again(recovery: Recovery, lease: Lease) -> None:
-    """Plan again with all sources here, so that changes since then are refused before a byte is written."""
-    inputs = {name: getattr(recovery, name) for name in ("method", "base", "diff", "files", "options")}
-    plan = make_plan(inputs)
-    if plan != recovery.plan:
-        _save_fields(lease, recovery, plan=plan)
 
 
 def _save_fields(lease: Lease, recovery: Recovery, **fields: Any) -> None:

@@ -60,7 +60,10 @@ def spread(*, lease: Lease, recovery: Recovery) -> None:
 
 def run_shard(*, shard_id: int, worker: str = "") -> None:
     """Claim one shard and make it; do nothing if another worker has it or its recovery has ended."""
-    if _must_rest(shard_id):
+    dead = RecoveryShard.objects.filter(is_spread(), died(), pk=shard_id)
+    if shard := dead.select_related("recovery").first():  # workers died with it more than once
+        if not wait_shard(held=dead, why=DIED):
+            _end_badly(dead, shard, RecoveryState.FAILED, last_sentence_of(shard, DIED))
         return
     owner = claim_shard(shard_id=shard_id, worker=worker)
     found = RecoveryShard.objects.select_related("recovery__base", "recovery__diff").filter(pk=shard_id)
@@ -68,6 +71,8 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
     if owner is None or row is None:
         return
     rows = RecoveryShard.objects.filter(is_spread(), pk=shard_id)
+    # Released at once if the worker stops or the recovery has ended; finished work is kept.
+    ours = RecoveryShard.objects.filter(pk=shard_id, state=ShardState.RUNNING, lease_owner=owner)
     name, also = f"Shard {row.file} of recovery {row.recovery_id}", partial(add_up, row.recovery_id)
     with (
         Lease(rows, owner, also=also, name=name) as lease,
@@ -75,15 +80,17 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
             name,
             end=partial(_fail_recovery, lease, row),
             wait=partial(_wait_or_fail, lease, row),
-            give_back=partial(_give_back, shard_id, owner),
+            give_back=partial(ours.update, state=ShardState.PLANNED, **FREE),
         ),
     ):
         _make_shard(row, lease)
-        _end_well(row, lease)
 
 
 def _make_shard(shard: RecoveryShard, lease: Lease) -> None:
-    """Make the shard with the engine in a child; file and record stay in the partial folder until the recovery ends."""
+    """Make the shard with the engine in a child, and mark it as made; the last one wakes a worker for the end.
+
+    File and record stay in the partial folder until the recovery ends.
+    """
     recovery, output = shard.recovery, output_folder(shard.recovery)
     if not is_store_here():
         raise RunWaits(WaitsFor.STORE)
@@ -97,10 +104,6 @@ def _make_shard(shard: RecoveryShard, lease: Lease) -> None:
             only=[shard.file],
         )
         run_engine(arguments, lease, lock=lock)
-
-
-def _end_well(shard: RecoveryShard, lease: Lease) -> None:
-    """Mark the shard as made; the last one of a recovery wakes a worker for the end."""
 
     def write() -> bool:
         with transaction.atomic():
@@ -125,17 +128,6 @@ def add_up(recovery_id: int) -> None:
     Recovery.objects.filter(pk=recovery_id, state=RecoveryState.RUNNING).update(bytes_done=Coalesce(total, 0))
 
 
-def _must_rest(shard_id: int) -> bool:
-    """Let a shard wait, or its recovery fail, if workers died with it more than once; return whether that is so."""
-    held = RecoveryShard.objects.filter(is_spread(), died(), pk=shard_id)
-    shard = held.select_related("recovery").first()
-    if shard is None:
-        return False
-    if not wait_shard(held=held, why=DIED):
-        _end_badly(held, shard, RecoveryState.FAILED, last_sentence_of(shard, DIED))
-    return True
-
-
 def _fail_recovery(lease: Lease, shard: RecoveryShard, state: RecoveryState, sentence: str) -> None:
     with_database(lambda: _end_badly(lease.held(), shard, state, sentence), give_up=lease.lost)
 
@@ -157,10 +149,3 @@ def _wait_or_fail(lease: Lease, shard: RecoveryShard, why: RunWaits) -> None:
     """Let only this shard wait; fail the whole recovery if its tries are used up."""
     if with_database(lambda: wait_shard(held=lease.held(), why=why), give_up=lease.lost) is False:
         _fail_recovery(lease, shard, RecoveryState.FAILED, last_sentence_of(shard, why))
-
-
-def _give_back(shard_id: int, owner: str) -> None:
-    """Release the row at once, because the worker stops or the recovery has ended; finished work is kept."""
-    RecoveryShard.objects.filter(pk=shard_id, state=ShardState.RUNNING, lease_owner=owner).update(
-        state=ShardState.PLANNED, **FREE
-    )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib.util
 import logging
 import shutil
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,43 +129,29 @@ def smoke_recovery(*, recovery_id: int, limit: float = LIMIT) -> None:
 def _ask_prompt(recovery: Recovery, limit: float) -> tuple[SmokeState, dict[str, Any]]:
     if not is_installed():
         return SmokeState.REFUSED, {"error": NOT_INSTALLED}
+    folder = Path(settings.WEIGHTS_ROOT) / "recoveries" / f"{recovery.pk}.smoke"
+    stop = threading.Event()
+    clock = threading.Timer(limit, stop.set)
     try:
-        with _laid_out(recovery) as folder:
-            ended = _run_in_time(folder, limit)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in recovered_files(recovery):  # under their names, as links to their contents in the store
+            (folder / file.path).hardlink_to(blob_path(file.sha256))
+        clock.start()
+        ended = run_child(
+            arguments=["-m", "model_ops.recovery", "smoke", str(folder), "--json"],
+            on_progress=lambda _progress: None,
+            stop=stop,
+        )
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return SmokeState.WAITING, {"error": NO_ROOM, "retry_at": timezone.now() + NO_ROOM_PAUSE}
         where = f" ({error.filename})" if error.filename else ""
         return SmokeState.FAILED, {"error": f"The weights could not be prepared{where}: {error.strerror}."}
-    return read_outcome(ended, limit)
-
-
-@contextlib.contextmanager
-def _laid_out(recovery: Recovery) -> Iterator[Path]:
-    """Lay out the recovery's files under their names, as links to their contents in the store."""
-    folder = Path(settings.WEIGHTS_ROOT) / "recoveries" / f"{recovery.pk}.smoke"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        for file in recovered_files(recovery):
-            (folder / file.path).hardlink_to(blob_path(file.sha256))
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run_in_time(folder: Path, limit: float) -> Ended:
-    stop = threading.Event()
-    clock = threading.Timer(limit, stop.set)
-    clock.start()
-    try:
-        return run_child(
-            arguments=["-m", "model_ops.recovery", "smoke", str(folder), "--json"],
-            on_progress=lambda _progress: None,
-            stop=stop,
-        )
     finally:
         clock.cancel()
+        shutil.rmtree(folder, ignore_errors=True)
+    return read_outcome(ended, limit)
 
 
 def read_outcome(ended: Ended, limit: float) -> tuple[SmokeState, dict[str, Any]]:

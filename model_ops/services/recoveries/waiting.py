@@ -105,27 +105,22 @@ def _note_wait(recovery: Recovery, why: RunWaits, sentence: str, **fields: Any) 
         waiting_for=why.waits_for, waiting_since=since, error=sentence, **fields
     )
     recovery.refresh_from_db()
-    lasts = recovery.waiting_since is not None and recovery.waiting_since < timezone.now() - LASTS
+    began = recovery.waiting_since
+    lasts = began is not None and began < timezone.now() - LASTS
+    # Once for each wait: the key has the start of the wait, and holds while the email is kept.
+    is_kept = began is not None and began >= kept_since(settings.GATEHOUSE_KEEP_MAIL_DAYS)
     data = {"recovery": recovery.pk, "attempt": recovery.attempts, "for": why.waits_for, "error": sentence}
     for weights in recovery.weights.filter(replaced_at=None).select_related("model").order_by("model_id"):
         if begins:
             append_event(kind="recovery.waiting", model=weights.model, data=data)
-        if why.waits_for in AT_ONCE or lasts:
-            _inform_owners(recovery, weights.model)
-
-
-def _inform_owners(recovery: Recovery, model: Any) -> None:
-    """Email the owners once for each wait: the key has the start of the wait, and holds while the email is kept."""
-    since = recovery.waiting_since
-    if since is None or since < kept_since(settings.GATEHOUSE_KEEP_MAIL_DAYS):
-        return
-    for person in people_to_tell(model, owners_only=True):
-        queue_mail(
-            key=f"recovery-waits:{recovery.pk}:{since:%Y%m%dT%H%M%S.%f}:{model.pk}:{person.pk}",
-            to=person.email,
-            template="mails/recovery_waits.txt",
-            context={"model": model, "recovery": recovery, "person": person},
-        )
+        if is_kept and (why.waits_for in AT_ONCE or lasts):
+            for person in people_to_tell(weights.model, owners_only=True):
+                queue_mail(
+                    key=f"recovery-waits:{recovery.pk}:{began:%Y%m%dT%H%M%S.%f}:{weights.model_id}:{person.pk}",
+                    to=person.email,
+                    template="mails/recovery_waits.txt",
+                    context={"model": weights.model, "recovery": recovery, "person": person},
+                )
 
 
 def _room_needed(why: RunWaits, missing: int) -> tuple[int, int | None]:

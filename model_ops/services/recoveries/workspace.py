@@ -84,21 +84,17 @@ def run_for(arguments: list[str], lease: Lease, **options: Any) -> Ended:
         raise RunWaits(WaitsFor.AGAIN, why, advice=MORE_MEMORY)
     if ended.status and (lacks := ended.result.get("lacks")) in WaitsFor.values:
         log.warning("%s lacks %s: %s", arguments[1], lacks, ended.last_words)
-        raise _what_was_missing(WaitsFor(lacks), ended)
+        # What was missing is worded for a page: the child's own message is for a command line.
+        if lacks == WaitsFor.DEVICE:
+            failed = ended.last_words.partition(";")[0]
+            raise RunWaits(WaitsFor.DEVICE, f"{failed}.", advice="Check the GPU, then try again.")
+        if lacks == WaitsFor.REMOTE:
+            said = ended.last_words.rpartition(": ")[0] or ended.last_words
+            why, seconds = f"{said}. It will be tried again.", int(ended.result.get("seconds", 0))
+            raise RunWaits(WaitsFor.REMOTE, why, seconds=seconds)
+        needed = int(ended.result.get("bytes_needed", 0))
+        raise RunWaits(WaitsFor(lacks), advice=MORE_MEMORY, bytes_needed=needed)
     return ended
-
-
-def _what_was_missing(lacks: WaitsFor, ended: Ended) -> RunWaits:
-    """Return what a child lacked, worded for a page: its own message is for a command line."""
-    if lacks == WaitsFor.DEVICE:
-        failed = ended.last_words.partition(";")[0]
-        return RunWaits(lacks, f"{failed}.", advice="Check the GPU, then try again.")
-    if lacks == WaitsFor.REMOTE:
-        said = ended.last_words.rpartition(": ")[0] or ended.last_words
-        return RunWaits(
-            lacks, f"{said}. It will be tried again.", seconds=int(ended.result.get("seconds", 0))
-        )
-    return RunWaits(lacks, advice=MORE_MEMORY, bytes_needed=int(ended.result.get("bytes_needed", 0)))
 
 
 def _report_bytes(lease: Lease, found: dict[str, Any]) -> None:

@@ -168,7 +168,13 @@ def write_revision(
     commit, at = _free_commit(
         model, files=files, parent=parent.commit if parent else None, author=author, message=told
     )
-    _write_blobs(files)
+    of_lfs, others = _blob_rows(filter(is_lfs, files)), _blob_rows(filterfalse(is_lfs, files))
+    Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)
+    # Its own git id replaces an LFS pointer's, which can be computed from the row.
+    Blob.objects.bulk_create(
+        others, update_conflicts=True, unique_fields=["sha256"], update_fields=["git_oid"]
+    )
+    expect_copies()
     revision = Revision.objects.create(
         model=model,
         commit=commit,
@@ -195,16 +201,6 @@ def _free_commit(model: GatedModel, **facts: Any) -> tuple[str, datetime]:
         if not Revision.objects.filter(model=model, commit=commit).exists():
             return commit, at
         at += timedelta(seconds=1)
-
-
-def _write_blobs(files: Sequence[StoredFile]) -> None:
-    """Write rows for new content; its own git id replaces an LFS pointer's, which can be computed from the row."""
-    of_lfs, others = _blob_rows(filter(is_lfs, files)), _blob_rows(filterfalse(is_lfs, files))
-    Blob.objects.bulk_create(of_lfs, ignore_conflicts=True)
-    Blob.objects.bulk_create(
-        others, update_conflicts=True, unique_fields=["sha256"], update_fields=["git_oid"]
-    )
-    expect_copies()
 
 
 def _blob_rows(files: Iterable[StoredFile]) -> list[Blob]:

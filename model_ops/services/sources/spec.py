@@ -242,18 +242,14 @@ def list_files(folder: Path, *, bound: bool = False) -> dict[str, tuple[int, int
             % {"folder": folder, "error": error.strerror or error}
         ) from error
     if bound:
-        _check_hard_links(linked)
+        names = Counter((stat.st_dev, stat.st_ino) for stat in linked.values())
+        for name, stat in linked.items():
+            if names[stat.st_dev, stat.st_ino] < stat.st_nlink:
+                raise Invalid(
+                    _("%(path)s is a hard link to a file outside the folder: put a copy in its place.")
+                    % {"path": name}
+                )
     return found
-
-
-def _check_hard_links(linked: dict[str, os.stat_result]) -> None:
-    names = Counter((stat.st_dev, stat.st_ino) for stat in linked.values())
-    for path, stat in linked.items():
-        if names[stat.st_dev, stat.st_ino] < stat.st_nlink:
-            raise Invalid(
-                _("%(path)s is a hard link to a file outside the folder: put a copy in its place.")
-                % {"path": path}
-            )
 
 
 def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:

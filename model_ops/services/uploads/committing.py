@@ -113,7 +113,14 @@ def _check_unlocked(
         old = _hashes_by_path(before)
         fresh = [path for path, sha256 in _hashes_by_path(files).items() if old.get(path) != sha256]
         check_indexes_of(model=model, files=files, fresh=fresh)
-    card = _new_card(model, files, at_once=at_once) if branch == MAIN else None
+    card = None
+    if branch == MAIN and CARD in files and files[CARD].git_oid != blob_id(model.card.encode()):
+        # A card that would lose the gate is refused, also if the upload is only held.
+        text = card_text(model, files[CARD])
+        if at_once:
+            card = prepare_card(text, repo_id=model.repo_id, replaces=model.card)
+        else:
+            understand_card(text)  # it is rendered when the upload is published
     return Looked(head.pk, at_once, model.card, _hashes_by_path(files), card)
 
 
@@ -130,7 +137,11 @@ def _add_revision(
     if at_once and branch == MAIN:
         if looked.card is not None:
             update_card(model=model, card=looked.card, actor=user)
-        notes += _unused_licence_notes(model, files)
+        notes += [  # people agreed to the portal's licence texts
+            f"{path} is the licence that people accept and stays as it is: change it in the admin."
+            for path, text in own_files(model).items()
+            if path != CARD and path in files and files[path].git_oid != blob_id(text)
+        ]
         own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
         files = {file.path: file for file in own}
     if len(files) > MOST_FILES:
@@ -196,34 +207,6 @@ def _apply_operations(
     if attributes:
         files[GITATTRIBUTES] = store_bytes(path=GITATTRIBUTES, content=gitattributes(files.values()))
     return dict(files), notes
-
-
-def _new_card(model: GatedModel, files: dict[str, StoredFile], *, at_once: bool) -> ReadCard | None:
-    """Return the uploaded card, read and rendered, if it becomes the model's with this commit and differs from it.
-
-    Refuses a card that would lose the gate, also if the upload is only held.
-    """
-    if CARD not in files:
-        return None
-    if files[CARD].git_oid == blob_id(model.card.encode()):
-        return None
-    text = card_text(model, files[CARD])
-    if at_once:
-        return prepare_card(text, repo_id=model.repo_id, replaces=model.card)
-    understand_card(text)  # it is rendered when the upload is published
-    return None
-
-
-def _unused_licence_notes(model: GatedModel, files: dict[str, StoredFile]) -> list[str]:
-    """Return a note for each uploaded licence text that is not used: people agreed to the portal's texts."""
-    own = own_files(model)
-    differ = [
-        path for path in own if path != CARD and path in files and files[path].git_oid != blob_id(own[path])
-    ]
-    return [
-        f"{path} is the licence that people accept and stays as it is: change it in the admin."
-        for path in differ
-    ]
 
 
 def _hashes_by_path(files: dict[str, StoredFile]) -> dict[str, str]:

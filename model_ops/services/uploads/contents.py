@@ -27,8 +27,26 @@ class Contents:
         large = [one for one in operations if isinstance(one, AddedLarge)]
         copied = [one for one in operations if isinstance(one, Copied) and one.commit]
         held = contents_of(model, sorted({one.sha256 for one in large}))
-        sources = _copied_files(model, copied)
-        self._known: dict[Operation, StoredFile] = {one: self._sent_file(one, held) for one in large}
+        paths: dict[str, set[str]] = defaultdict(set)
+        for copy in copied:
+            paths[copy.commit].add(copy.source)
+        sources = {}
+        for commit, wanted in paths.items():
+            rows = RepoFile.objects.filter(revision__model=model, revision__commit=commit, path__in=wanted)
+            for row in rows.select_related("blob"):
+                file = StoredFile(row.path, row.blob_id, row.blob.git_oid, row.blob.size)
+                sources[commit, row.path] = file
+        self._known: dict[Operation, StoredFile] = {}
+        for one in large:
+            size = one.size if one.size is not None else held.get(one.sha256)
+            here = size is not None and (
+                held.get(one.sha256) == size or is_staged(model.pk, one.sha256, size)
+            )
+            if size is None or not here:
+                raise NotSent(
+                    f"The content of {one.path[:300]} ({one.sha256}) has not been sent for this model: upload it again."
+                )
+            self._known[one] = self._named_file(one.path, one.sha256, size)
         self._known |= {one: self._copied_file(one, sources.get((one.commit, one.source))) for one in copied}
         self._known |= {one: one.content.as_file(one.path) for one in operations if isinstance(one, Added)}
 
@@ -52,17 +70,6 @@ class Contents:
         for file in self._known.values():
             staged_path(self._model_id, file.sha256).unlink(missing_ok=True)
 
-    def _sent_file(self, one: AddedLarge, held: Mapping[str, int]) -> StoredFile:
-        size = one.size if one.size is not None else held.get(one.sha256)
-        here = size is not None and (
-            held.get(one.sha256) == size or is_staged(self._model_id, one.sha256, size)
-        )
-        if size is None or not here:
-            raise NotSent(
-                f"The content of {one.path[:300]} ({one.sha256}) has not been sent for this model: upload it again."
-            )
-        return self._named_file(one.path, one.sha256, size)
-
     def _copied_file(self, one: Copied, found: StoredFile | None) -> StoredFile:
         if found is None:
             raise NoFile(f"{ABSENT}: {one.source[:300]}")
@@ -81,17 +88,3 @@ class Contents:
                 content = staged_path(self._model_id, sha256).read_bytes()
             self._git_ids[sha256] = blob_id(content)
         return StoredFile(path, sha256, self._git_ids[sha256], size)
-
-
-def _copied_files(model: GatedModel, copied: Sequence[Copied]) -> dict[tuple[str, str], StoredFile]:
-    """Return the files that are copied from commits, by commit and path."""
-    paths: dict[str, set[str]] = defaultdict(set)
-    for one in copied:
-        paths[one.commit].add(one.source)
-    found = {}
-    for commit, wanted in paths.items():
-        rows = RepoFile.objects.filter(revision__model=model, revision__commit=commit, path__in=wanted)
-        for row in rows.select_related("blob"):
-            file = StoredFile(row.path, row.blob_id, row.blob.git_oid, row.blob.size)
-            found[commit, row.path] = file
-    return found

@@ -182,7 +182,10 @@ def publish_upload(
         if why := _why_outdated(revision, base, ref.revision):
             raise Conflict(why)
         moved = base is None or ref.revision_id != base.pk
-        _release_line(line)
+        Revision.objects.filter(pk__in=[one.pk for one in line]).update(held_at=None)
+        expect_copies()
+        for one in line:
+            one.held_at = None
         if revision.branch != MAIN:
             Ref.objects.filter(pk=ref.pk).update(revision=revision)
             _note_published(model, revision, actor)
@@ -242,13 +245,6 @@ def _only_own_files_moved(model_id: int, base: int | None, now: int) -> bool:
     files = RepoFile.objects.order_by().values_list("revision", "path", "blob")
     old, new = ({row[1:] for row in files.filter(revision=one)} for one in (base, now))
     return all(path in own for path, _blob in old ^ new)
-
-
-def _release_line(line: Sequence[Revision]) -> None:
-    Revision.objects.filter(pk__in=[one.pk for one in line]).update(held_at=None)
-    expect_copies()
-    for one in line:
-        one.held_at = None
 
 
 def _read_card(revision: Revision) -> ReadCard | None:

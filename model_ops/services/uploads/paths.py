@@ -21,21 +21,17 @@ RULE = (
 
 def check_path(path: object) -> str:
     """Return the path if a file may have it. Raises `Invalid` with the rule."""
-    if not isinstance(path, str) or not _is_usable(path):
+    if not (
+        isinstance(path, str)
+        and 0 < len(path) <= LONGEST
+        and all(character.isprintable() for character in path)
+        and "\\" not in path
+        and all(part not in {"", ".", ".."} and part.casefold() != ".git" for part in path.split("/"))
+        and all(len(part.encode()) <= 255 for part in path.split("/"))
+    ):
         shown = path[:100] if isinstance(path, str) else type(path).__name__
         raise Invalid(f"{shown!r} cannot be a file's name here: {RULE}.", field="path")
     return path
-
-
-def _is_usable(path: str) -> bool:
-    parts = path.split("/")
-    return (
-        0 < len(path) <= LONGEST
-        and all(character.isprintable() for character in path)
-        and "\\" not in path
-        and all(part not in {"", ".", ".."} and part.casefold() != ".git" for part in parts)
-        and all(len(part.encode()) <= 255 for part in parts)
-    )
 
 
 def check_together(paths: Iterable[str]) -> None:
@@ -72,20 +68,19 @@ class Ignored:
     def __contains__(self, path: str) -> bool:
         parts = path.split("/")
         above = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
-        return any(self._is_ignored(name) for name in [*above, path])
-
-    def _is_ignored(self, name: str) -> bool:
-        """Return the verdict on one name; folders are asked again for each file in them."""
-        if name not in self._known:
-            self._left -= len(name) * len(self._rules)
-            if self._left < 0:
-                raise Invalid(
-                    f"{len(self._rules)} rules of .gitignore are too many for these names: shorten it."
-                )
-            base = name[name.rstrip("/").rfind("/") + 1 :]
-            fits = [rule.ignores for rule in self._rules if rule.fits(name, base)]
-            self._known[name] = bool(fits) and fits[-1]
-        return self._known[name]
+        for name in [*above, path]:
+            if name not in self._known:  # folders are asked again for each file in them
+                self._left -= len(name) * len(self._rules)
+                if self._left < 0:
+                    raise Invalid(
+                        f"{len(self._rules)} rules of .gitignore are too many for these names: shorten it."
+                    )
+                base = name[name.rstrip("/").rfind("/") + 1 :]
+                fits = [rule.ignores for rule in self._rules if rule.fits(name, base)]
+                self._known[name] = bool(fits) and fits[-1]
+            if self._known[name]:
+                return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -146,24 +141,21 @@ def _rule_expression(parts: Sequence[str]) -> str:
 def _part_expression(glob: str) -> str:
     chunks = [""]
     for found in PIECE.finditer(glob):
-        if found[0].startswith("*"):
+        piece = found[0]
+        if piece.startswith("*"):
             chunks.append("")
+        elif piece == "?":
+            chunks[-1] += "[^/]"
+        elif len(piece) > 2:
+            inside = RANGE_OR_ONE.sub(_range_or_one, piece[1:-1].removeprefix("!"))
+            chunks[-1] += f"[^/{inside}]" if piece[1] == "!" else f"[{inside}]"
         else:
-            chunks[-1] += _character_expression(found[0])
+            chunks[-1] += re.escape(piece[-1])
     first, *others = chunks
     if not others:
         return first
     *between, last = others
     return first + "".join(f"(?>[^/]*?{chunk})" for chunk in between) + f"[^/]*{last}"
-
-
-def _character_expression(piece: str) -> str:
-    if piece == "?":
-        return "[^/]"
-    if len(piece) > 2:
-        inside = RANGE_OR_ONE.sub(_range_or_one, piece[1:-1].removeprefix("!"))
-        return f"[^/{inside}]" if piece[1] == "!" else f"[{inside}]"
-    return re.escape(piece[-1])
 
 
 def _range_or_one(found: re.Match[str]) -> str:

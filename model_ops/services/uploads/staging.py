@@ -157,7 +157,13 @@ def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[
     if is_staged(model_id, sha256, size):
         return
     parts = _parts_folder(model_id, sha256, size)
-    with _completing_alone(parts):
+    try:
+        lock = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError as error:
+        raise NotSent("No part of this file has arrived: upload the file again.") from error
+    try:
+        # One completion at a time: a client that lost the answer may ask again during hashing.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if is_staged(model_id, sha256, size):
             return
         found = [parts / f"{number:05d}-{digest}" for number, digest in enumerate(digests, 1)]
@@ -171,20 +177,8 @@ def complete_object(*, model_id: int, sha256: str, size: int, digests: Sequence[
             os.fsync(stream.fileno())
             path.rename(staged_path(model_id, sha256))
         sync_folder(folder_of(model_id))
-
-
-@contextlib.contextmanager
-def _completing_alone(parts: Path) -> Iterator[None]:
-    """Lock, so that completions run one at a time: a client that lost the answer may ask again during hashing."""
-    try:
-        handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError as error:
-        raise NotSent("No part of this file has arrived: upload the file again.") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
     finally:
-        os.close(handle)
+        os.close(lock)
 
 
 def _join_parts(parts: Sequence[Path]) -> Iterator[bytes]:
