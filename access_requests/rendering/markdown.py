@@ -8,7 +8,6 @@ remote one is loaded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import urljoin
 
@@ -148,29 +147,27 @@ def _align_cells(state: StateCore) -> None:
 def _link_bare_addresses(state: StateCore) -> None:
     """Make http(s) addresses in running text links: some cards' whole prompt is one."""
     for block in state.tokens:
-        if block.type == "inline" and block.children and "://" in block.content:
-            block.children = list(_link_addresses_in(block.children))
-
-
-def _link_addresses_in(children: list[Token]) -> Iterator[Token]:
-    depth = 0
-    for token in children:
-        is_html_link = token.type == "html_inline" and re.match(r"</?a[\s>]", token.content, re.I)
-        if token.type == "link_open" or (is_html_link and not token.content.startswith("</")):
-            depth += 1
-        elif token.type == "link_close" or is_html_link:
-            depth = max(0, depth - 1)
-        if token.type != "text" or depth:
-            yield token
+        if block.type != "inline" or not block.children or "://" not in block.content:
             continue
-        end = 0
-        for match in _BARE_LINK.finditer(token.content):
-            yield _text_token(token.content[end : match.start()], token.level)
-            yield Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level)
-            yield _text_token(match[0], token.level + 1)
-            yield Token("link_close", "a", -1, level=token.level)
-            end = match.end()
-        yield _text_token(token.content[end:], token.level)
+        made, depth = list[Token](), 0
+        for token in block.children:
+            is_html_link = token.type == "html_inline" and re.match(r"</?a[\s>]", token.content, re.I)
+            if token.type == "link_open" or (is_html_link and not token.content.startswith("</")):
+                depth += 1
+            elif token.type == "link_close" or is_html_link:
+                depth = max(0, depth - 1)
+            if token.type != "text" or depth:
+                made.append(token)
+                continue
+            end = 0
+            for match in _BARE_LINK.finditer(token.content):
+                made.append(_text_token(token.content[end : match.start()], token.level))
+                made.append(Token("link_open", "a", 1, attrs={"href": match[0]}, level=token.level))
+                made.append(_text_token(match[0], token.level + 1))
+                made.append(Token("link_close", "a", -1, level=token.level))
+                end = match.end()
+            made.append(_text_token(token.content[end:], token.level))
+        block.children = made
 
 
 def _text_token(content: str, level: int) -> Token:
