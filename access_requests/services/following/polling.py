@@ -358,7 +358,16 @@ def _record_observed(row: RemoteRequest, item: FarItem | None) -> None:
         row.far_status = FarStatus.MISSING
     row.drifted_at = (row.drifted_at or timezone.now()) if drifts(row) else None
     if item is not None:
-        _update_names(row, item)
+        name = row.person.name
+        update_person(row.person, item)
+        if name != row.person.name:
+            append_event(
+                kind="remote.renamed",
+                by=row.followed.host,
+                model=row.followed.model,
+                request=row.request,
+                data={"was": name, "is": row.person.name},
+            )
     if before == _noted_values(row):
         return
     row.save(update_fields=NOTED)
@@ -374,16 +383,3 @@ def _record_observed(row: RemoteRequest, item: FarItem | None) -> None:
 
 def _noted_values(row: RemoteRequest) -> list[object]:
     return [getattr(row, name) for name in NOTED]
-
-
-def _update_names(row: RemoteRequest, item: FarItem) -> None:
-    before = row.person.name
-    update_person(row.person, item)
-    if before != row.person.name:
-        append_event(
-            kind="remote.renamed",
-            by=row.followed.host,
-            model=row.followed.model,
-            request=row.request,
-            data={"was": before, "is": row.person.name},
-        )
