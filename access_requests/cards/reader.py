@@ -26,6 +26,7 @@ _TEXT_KEYS = {
 }
 _OTHER_KEYS = ("extra_gated_fields", "extra_gated_eu_disallowed")
 _MODELSCOPE_KEY = "extra-gated"
+_MODELSCOPE_PARTS = {"description", "link", "name"}  # of a text that is a map there; joined to one text
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,14 @@ def _gate_pairs(pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> d
 
 
 def _read_form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> GateForm:
-    texts = {
-        name: _read_gate_text(gate[name], name, limit) for name, limit in _TEXT_KEYS.items() if name in gate
-    }
+    texts: dict[str, str] = {}
+    for name, limit in _TEXT_KEYS.items():
+        node = gate.get(name)
+        if isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= _MODELSCOPE_PARTS:
+            parts = (read_text(value, f"`{name}`", limit) for _, value in node.pairs)
+            texts[name] = "\n\n".join(part for part in parts if part)
+        elif node is not None:
+            texts[name] = read_text(node, f"`{name}`", limit)
     eu, fields = gate.get("extra_gated_eu_disallowed"), gate.get("extra_gated_fields")
     eu_disallowed = read_bool(eu, "`extra_gated_eu_disallowed`") if eu else False
     if fields and "extra_gated_fields" in pairs:
@@ -116,15 +122,3 @@ def _read_form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], war
         eu_disallowed=eu_disallowed,
         fields=read_fields(fields, warnings) if fields else (),
     )
-
-
-def _read_gate_text(node: Node, name: str, limit: int) -> str:
-    """Read a text key; ModelScope's map of `description` and `link` is joined to one text."""
-    if isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= {
-        "description",
-        "link",
-        "name",
-    }:
-        parts = (read_text(value, f"`{name}`", limit) for _, value in node.pairs)
-        return "\n\n".join(part for part in parts if part)
-    return read_text(node, f"`{name}`", limit)
