@@ -59,13 +59,12 @@ def parse_publications(text: str) -> tuple[list[str], list[str]]:
             found.update(dict.fromkeys(entries))
             continue
         shown = " ".join(line.split())
-        problems.append(
-            _(
-                "Line %(number)d, “%(line)s”, is no DOI, arXiv id or link: "
-                "write it like 10.1000/xyz123, arXiv:2306.04751 or https://example.org/paper."
-            )
-            % {"number": number, "line": f"{shown[:79]}…" if len(shown) > 80 else shown}
+        shown = f"{shown[:79]}…" if len(shown) > 80 else shown
+        sentence = _(
+            "Line %(number)d, “%(line)s”, is no DOI, arXiv id or link: "
+            "write it like 10.1000/xyz123, arXiv:2306.04751 or https://example.org/paper."
         )
+        problems.append(sentence % {"number": number, "line": shown})
     if len(found) > MAX_PUBLICATIONS:
         problems.append(
             _(
