@@ -100,12 +100,9 @@ def accept_licences(
             raise Invalid(_("Tick the box to agree. You cannot download until you do."), field="agree")
         made = [
             LicenceAcceptance.objects.create(
-                user=user,
-                licence=licence,
-                language=licence.language,
-                sha256=LicenceVersion.digest(licence.text),
+                user=user, licence=one, language=one.language, sha256=LicenceVersion.digest(one.text)
             )
-            for licence in owed
+            for one in owed
         ]
         if made:
             append_event(

@@ -95,33 +95,25 @@ def change_fields(
             raise Conflict(_("%(model)s has no form yet: give it a card first.") % {"model": model})
         form = GateForm.from_json(model.form.schema)
         texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
+        for role in sorted({one.role for one in choices.values() if one.role not in {"", "licence"}}):
+            holders = [key for key, choice in choices.items() if choice.role == role]
+            if len(holders) > 1:
+                raise Invalid(
+                    _("%(fields)s cannot both be the %(role)s: choose one of them.")
+                    % {"fields": _(" and ").join(holders), "role": role}
+                )
         try:
-            return set_form(model=model, form=_apply_choices(form, choices), actor=actor, texts=texts)
+            changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
+            for key in changed:  # all roles are removed first, so that two fields can swap theirs
+                form = with_role(form, key, "")
+            for key in (field.key for field in form.fields if field.key in changed):
+                form = with_role(form, key, choices[key].role)
+            for field in form.fields:
+                if field.key in choices and choices[field.key].required != field.required:
+                    form = with_required(form, field.key, choices[field.key].required)
+            return set_form(model=model, form=form, actor=actor, texts=texts)
         except FormChangeRefused as refused:
             raise Invalid(str(refused)) from refused
-
-
-def _apply_choices(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
-    """Return the form with the chosen roles; all roles are removed first, so that two fields can swap theirs.
-
-    Raise `FormChangeRefused` if two fields would have the same role.
-    """
-    for role in sorted({choice.role for choice in choices.values() if choice.role not in {"", "licence"}}):
-        holders = [key for key, choice in choices.items() if choice.role == role]
-        if len(holders) > 1:
-            raise FormChangeRefused(
-                _("%(fields)s cannot both be the %(role)s: choose one of them.")
-                % {"fields": _(" and ").join(holders), "role": role}
-            )
-    changed = {key for key, choice in choices.items() if form.field(key).role != choice.role}
-    for key in changed:
-        form = with_role(form, key, "")
-    for key in (field.key for field in form.fields if field.key in changed):
-        form = with_role(form, key, choices[key].role)
-    for field in form.fields:
-        if field.key in choices and choices[field.key].required != field.required:
-            form = with_required(form, field.key, choices[field.key].required)
-    return form
 
 
 def add_licence(
