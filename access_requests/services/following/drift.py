@@ -84,7 +84,8 @@ def plan_push(
     locked.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
     before = locked.pushes.filter(state=PushState.CLAIMED).order_by("-pk").first()
     expects, push = FarStatus(before.status if before else locked.far_status), None
-    # A push that was tried and replaced may have changed the state there; else it is news if it differs and they are there.
+    # A push that was tried and then replaced may have changed the state there: report again to be sure. Otherwise report
+    # what is news: the state differs, and the person is there.
     is_unsure = not anyway and before is None and unheard(locked).exists()
     no_one = before is None and expects == FarStatus.MISSING and status != FarStatus.ACCEPTED
     if anyway or is_unsure or (expects != status and not no_one):
