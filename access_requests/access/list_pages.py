@@ -49,11 +49,17 @@ def page_of(
     model: GatedModel, place: Place, wanted: Wanted = Wanted(), *, behind: Key | None = None, most: int
 ) -> list[ReviewEntry]:
     """Return the first entries of a list, the longest waiting first, or the entries after a key."""
-    ended = [
-        entry
-        for entry in _entries_just_ended(model, place, wanted)
-        if behind is None or order(entry) > behind
-    ]
+    ended = list[ReviewEntry]()
+    if place != Place.ACCEPTED:
+        # Access that has ended since a task looked (every minute) still counts as accepted: find its people here. If there
+        # are more than the task had time for, the first to end.
+        over = model.grants.filter(closed_at=None, ends_at__lte=timezone.now()).order_by("ends_at", "pk")
+        rows = wanted.among(
+            ListPlace.objects.filter(model=model, person__in=over.values("user")[:MOST_ENDED])
+        )
+        looked_at = review_entries(model, rows.values_list("person", flat=True))
+        fitting = [entry for entry in looked_at if entry.place == place and wanted.fits(entry)]
+        ended = [entry for entry in fitting if behind is None or order(entry) > behind]
     found, last = list[ReviewEntry](), behind
     while len(found) < most:
         keys = _first_keys(model, place, wanted, last, most)
@@ -97,16 +103,3 @@ def _first_keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | N
         rows = rows.filter(asked_at__lt=wanted.before)
     keys = rows.order_by("asked_at", "person").values_list("asked_at", "person")[:most]
     return [(at, person) for at, person in keys if at is not None]  # every place in a list has a date
-
-
-def _entries_just_ended(model: GatedModel, place: Place, wanted: Wanted) -> list[ReviewEntry]:
-    """Return the entries of people whose access has ended since a task looked: they still count as accepted.
-
-    The task runs every minute. If there are more than it had time for, the first to end are returned now.
-    """
-    if place == Place.ACCEPTED:
-        return []
-    over = model.grants.filter(closed_at=None, ends_at__lte=timezone.now()).order_by("ends_at", "pk")
-    rows = wanted.among(ListPlace.objects.filter(model=model, person__in=over.values("user")[:MOST_ENDED]))
-    entries = review_entries(model, rows.values_list("person", flat=True))
-    return [entry for entry in entries if entry.place == place and wanted.fits(entry)]

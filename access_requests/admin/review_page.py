@@ -13,7 +13,7 @@ from django_countries import countries
 
 from access_requests.access.permissions import decidable_models
 from access_requests.access.review_lists import review_entry
-from access_requests.cards import GateField, GateForm
+from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
@@ -44,23 +44,22 @@ class Answer:
 def answers_of(request: AccessRequest) -> list[Answer]:
     """In the form's order, in the words that the applicant saw."""
     form, texts = GateForm.from_json(request.form.schema), gate_texts_of(request.form)
-    return [_shown_answer(asked, texts.words.get(asked.key, ""), request) for asked in form.fields]
-
-
-def _shown_answer(asked: GateField, label: str, request: AccessRequest) -> Answer:
-    given = request.answers.get(asked.key)
-    if asked.type == "ip_location":
-        return Answer(label, request.address or _("not known"))
-    if isinstance(given, list):
-        return Answer(label, "" if given else _("none"), [publication(str(item)) for item in given])
-    if asked.type == "checkbox":
-        return Answer(label, _("yes") if given is True else _("no"))
-    shown = given or ""
-    if asked.type == "country":
-        shown = countries.name(given) or shown
-    if asked.type == "select":
-        shown = next((option.label for option in asked.options if option.value == given), shown)
-    return Answer(label, str(shown))
+    answers = []
+    for asked in form.fields:
+        given = request.answers.get(asked.key)
+        shown, links = given or "", list[Link]()
+        if asked.type == "ip_location":
+            shown = request.address or _("not known")
+        elif isinstance(given, list):
+            shown, links = "" if given else _("none"), [publication(str(item)) for item in given]
+        elif asked.type == "checkbox":
+            shown = _("yes") if given is True else _("no")
+        elif asked.type == "country":
+            shown = countries.name(given) or shown
+        elif asked.type == "select":
+            shown = next((option.label for option in asked.options if option.value == given), shown)
+        answers.append(Answer(texts.words.get(asked.key, ""), str(shown), links))
+    return answers
 
 
 def publication(text: str) -> Link:

@@ -124,7 +124,21 @@ def _lift_misplaced(entry: _Entry, warnings: list[str]) -> tuple[_Entry, list[_E
 
 
 def _read_field(key: str, entry: _Entry, warnings: list[str]) -> GateField:
-    parts = _read_parts(entry, warnings)
+    parts: dict[str, Node] = {}
+    if isinstance(entry.value, Scalar):
+        parts["type"] = entry.value
+    elif isinstance(entry.value, Items):
+        sentence = f"the field {shown(entry.label)} is a list; write `type: select` and `options`."
+        raise CardRefused(sentence, entry.line)
+    else:
+        for part, value in entry.value.pairs:
+            name = part.text.strip()
+            if name in _FIELD_KEYS:
+                parts[name] = value
+            else:
+                warnings.append(
+                    f"Line {part.line}: {shown(name)} of the field {shown(entry.label)} is not known, ignored."
+                )
     declared = _read_type(entry, parts, warnings)
     options: tuple[Option, ...] = ()
     if declared == "select":
@@ -143,25 +157,6 @@ def _read_field(key: str, entry: _Entry, warnings: list[str]) -> GateField:
         options=options,
         declared=declared,
     )
-
-
-def _read_parts(entry: _Entry, warnings: list[str]) -> dict[str, Node]:
-    """Return the field's value as a map of its known keys."""
-    if isinstance(entry.value, Scalar):
-        return {"type": entry.value}
-    if isinstance(entry.value, Items):
-        sentence = f"the field {shown(entry.label)} is a list; write `type: select` and `options`."
-        raise CardRefused(sentence, entry.line)
-    parts = {}
-    for key, value in entry.value.pairs:
-        name = key.text.strip()
-        if name in _FIELD_KEYS:
-            parts[name] = value
-        else:
-            warnings.append(
-                f"Line {key.line}: {shown(name)} of the field {shown(entry.label)} is not known, ignored."
-            )
-    return parts
 
 
 def _read_type(entry: _Entry, parts: dict[str, Node], warnings: list[str]) -> str:
@@ -201,6 +196,7 @@ def _read_required(entry: _Entry, declared: str, role: str, node: Node | None, w
 
 
 def _read_options(entry: _Entry, node: Node | None, warnings: list[str]) -> tuple[Option, ...]:
+    """Return a select's options: texts, or maps of `label` and `value` of which either may be missing."""
     if not isinstance(node, Items) or not node.nodes:
         sentence = f"the select {shown(entry.label)} needs `options`, a list of texts; add it."
         raise CardRefused(sentence, node.line if node else entry.line)
@@ -210,27 +206,22 @@ def _read_options(entry: _Entry, node: Node | None, warnings: list[str]) -> tupl
         )
     options: dict[str, Option] = {}
     for item in node.nodes:
-        option = _read_option(entry, item)
+        if isinstance(item, Scalar):
+            label = value = item.text.strip()
+        elif isinstance(item, Pairs) and {key.text.strip() for key, _ in item.pairs} <= {"label", "value"}:
+            parts = {key.text.strip(): read_text(part, "an option", MAX_LABEL) for key, part in item.pairs}
+            label = parts.get("label") or parts.get("value", "")
+            value = parts.get("value") or label
+        else:
+            sentence = f"an option of {shown(entry.label)} is neither text nor `label` and `value`; quote it."
+            raise CardRefused(sentence, item.line)
+        if not label or len(label) > MAX_LABEL or len(value) > MAX_LABEL:
+            sentence = f"an option of {shown(entry.label)} must have 1 to {MAX_LABEL:,} characters."
+            raise CardRefused(sentence, item.line)
+        option = Option(value=value, label=label)
         if options.setdefault(option.value, option) != option:
             sentence = f"the value {shown(option.value)} stands for two options; give each its own."
             raise CardRefused(sentence, item.line)
     if len(options) < len(node.nodes):
         warnings.append(f"Line {node.line}: {shown(entry.label)} has an option twice; it is shown once.")
     return tuple(options.values())
-
-
-def _read_option(entry: _Entry, node: Node) -> Option:
-    """Read one option: text, or a map of `label` and `value` of which either may be missing."""
-    if isinstance(node, Scalar):
-        label = value = node.text.strip()
-    elif isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= {"label", "value"}:
-        parts = {key.text.strip(): read_text(part, "an option", MAX_LABEL) for key, part in node.pairs}
-        label = parts.get("label") or parts.get("value", "")
-        value = parts.get("value") or label
-    else:
-        sentence = f"an option of {shown(entry.label)} is neither text nor `label` and `value`; quote it."
-        raise CardRefused(sentence, node.line)
-    if not label or len(label) > MAX_LABEL or len(value) > MAX_LABEL:
-        sentence = f"an option of {shown(entry.label)} must have 1 to {MAX_LABEL:,} characters."
-        raise CardRefused(sentence, node.line)
-    return Option(value=value, label=label)

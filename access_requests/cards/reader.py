@@ -9,7 +9,6 @@ from .fields import is_field_value, read_bool, read_fields, read_text
 from .form import GateForm
 from .frontmatter import (
     MAX_FRONT_CHARACTERS,
-    SplitCard,
     clean_text,
     split_card,
     stray_gate_line,
@@ -27,6 +26,7 @@ _TEXT_KEYS = {
 }
 _OTHER_KEYS = ("extra_gated_fields", "extra_gated_eu_disallowed")
 _MODELSCOPE_KEY = "extra-gated"
+_MODELSCOPE_PARTS = {"description", "link", "name"}  # of a text that is a map there; joined to one text
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: 
     """
     split = split_card(clean_text(text), most_front=most_front)
     warnings: list[str] = []
+    line = stray_gate_line(split.body, split.body_line)
     if split.front is None:
-        if line := stray_gate_line(split.body, split.body_line):
+        if line:
             raise CardRefused(why_unread(split.body), line)
         warnings.append(
             "The card has no front matter (`---` on its first line), so it has no form of its own."
@@ -62,7 +63,11 @@ def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: 
         raise CardRefused("the front matter must be `key: value` lines; correct it.", root.line)
     pairs = _by_name(root) if root else {}
     gate = _gate_pairs(pairs, warnings)
-    _check_stray_gate(split, bool(gate), warnings)
+    if line and not gate:
+        sentence = "an `extra_gated_` key stands below the front matter, where nothing reads it; move it up."
+        raise CardRefused(sentence, line)
+    if line:
+        warnings.append(f"Line {line}: an `extra_gated_` key stands below the front matter and is not read.")
     front = plain_data(root) if root else {}
     if not isinstance(front, dict):
         raise TypeError("a map of nodes gives a dict")
@@ -71,18 +76,6 @@ def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: 
 
 def _by_name(root: Pairs) -> dict[str, tuple[Scalar, Node]]:
     return {key.text.strip(): (key, value) for key, value in root.pairs}
-
-
-def _check_stray_gate(split: SplitCard, has_gate: bool, warnings: list[str]) -> None:
-    """Refuse a gate that stands in the body while the front matter has none; beside a real one, warn."""
-    line = stray_gate_line(split.body, split.body_line)
-    if line is None:
-        return
-    if has_gate:
-        warnings.append(f"Line {line}: an `extra_gated_` key stands below the front matter and is not read.")
-        return
-    sentence = "an `extra_gated_` key stands below the front matter, where nothing reads it; move it up."
-    raise CardRefused(sentence, line)
 
 
 def _gate_pairs(pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> dict[str, Node]:
@@ -101,13 +94,26 @@ def _gate_pairs(pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> d
 
 
 def _read_form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> GateForm:
-    texts = {
-        name: _read_gate_text(gate[name], name, limit) for name, limit in _TEXT_KEYS.items() if name in gate
-    }
+    texts: dict[str, str] = {}
+    for name, limit in _TEXT_KEYS.items():
+        node = gate.get(name)
+        if isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= _MODELSCOPE_PARTS:
+            parts = (read_text(value, f"`{name}`", limit) for _, value in node.pairs)
+            texts[name] = "\n\n".join(part for part in parts if part)
+        elif node is not None:
+            texts[name] = read_text(node, f"`{name}`", limit)
     eu, fields = gate.get("extra_gated_eu_disallowed"), gate.get("extra_gated_fields")
     eu_disallowed = read_bool(eu, "`extra_gated_eu_disallowed`") if eu else False
-    if fields:
-        _check_lost_indentation(pairs)
+    if fields and "extra_gated_fields" in pairs:
+        names = list(pairs)
+        for name in names[names.index("extra_gated_fields") + 1 :][:1]:
+            key, value = pairs[name]
+            if name not in _TEXT_KEYS and is_field_value(value):  # a field that lost its indentation
+                sentence = (
+                    f"the field {shown(name)} is not indented, so it does not belong to `extra_gated_fields`; "
+                    "put two blanks before it and the fields after it."
+                )
+                raise CardRefused(sentence, key.line)
     return GateForm(
         heading=texts.get("extra_gated_heading", ""),
         description=texts.get("extra_gated_description", ""),
@@ -116,30 +122,3 @@ def _read_form(gate: dict[str, Node], pairs: dict[str, tuple[Scalar, Node]], war
         eu_disallowed=eu_disallowed,
         fields=read_fields(fields, warnings) if fields else (),
     )
-
-
-def _read_gate_text(node: Node, name: str, limit: int) -> str:
-    """Read a text key; ModelScope's map of `description` and `link` is joined to one text."""
-    if isinstance(node, Pairs) and {key.text.strip() for key, _ in node.pairs} <= {
-        "description",
-        "link",
-        "name",
-    }:
-        parts = (read_text(value, f"`{name}`", limit) for _, value in node.pairs)
-        return "\n\n".join(part for part in parts if part)
-    return read_text(node, f"`{name}`", limit)
-
-
-def _check_lost_indentation(pairs: dict[str, tuple[Scalar, Node]]) -> None:
-    """Refuse a field that stands right after `extra_gated_fields` at top level: its indentation was lost."""
-    names = list(pairs)
-    if "extra_gated_fields" not in names:
-        return
-    for name in names[names.index("extra_gated_fields") + 1 :][:1]:
-        key, value = pairs[name]
-        if name not in _TEXT_KEYS and is_field_value(value):
-            sentence = (
-                f"the field {shown(name)} is not indented, so it does not belong to `extra_gated_fields`; "
-                "put two blanks before it and the fields after it."
-            )
-            raise CardRefused(sentence, key.line)

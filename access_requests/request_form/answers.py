@@ -65,27 +65,22 @@ def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
     """
     known: dict[str, Any] = {}
     for field in form.fields:
-        if field.role:
-            value = _typed_value(field, answers.get(field.key))
-            known[field.role] = known.get("licence", True) and value if field.role == "licence" else value
+        value = answers.get(field.key)
+        if field.role == "licence":
+            known["licence"] = known.get("licence", True) and value is True
+        elif field.role == "publications":
+            known["publications"] = [str(item) for item in value] if isinstance(value, list) else []
+        elif field.role:
+            text = str(value or "")
+            if field.type == "select":
+                text = next((option.label for option in field.options if option.value == text), "")
+            cut = text[: ROLE_LIMITS.get(field.role)]
+            known[field.role] = country_code(text) if field.role == "country" else cut
     if has_single_name_rule(form):
         known.setdefault(
             "full_name", f"{known['first_name']} {known['last_name']}".strip()[: ROLE_LIMITS["full_name"]]
         )
     return known
-
-
-def _typed_value(field: GateField, value: Any) -> Any:
-    if field.role == "licence":
-        return value is True
-    if field.role == "publications":
-        return [str(item) for item in value] if isinstance(value, list) else []
-    text = str(value or "")
-    if field.type == "select":
-        text = next((option.label for option in field.options if option.value == text), "")
-    if field.role == "country":
-        return country_code(text)
-    return text[: ROLE_LIMITS.get(field.role)]
 
 
 def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any]:

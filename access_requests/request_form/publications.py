@@ -55,10 +55,16 @@ def parse_publications(text: str) -> tuple[list[str], list[str]]:
     problems: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         entries = _publications_in_line(line)
-        if entries is None:
-            problems.append(_describe_bad_line(number, line))
-        else:
+        if entries is not None:
             found.update(dict.fromkeys(entries))
+            continue
+        shown = " ".join(line.split())
+        shown = f"{shown[:79]}…" if len(shown) > 80 else shown
+        sentence = _(
+            "Line %(number)d, “%(line)s”, is no DOI, arXiv id or link: "
+            "write it like 10.1000/xyz123, arXiv:2306.04751 or https://example.org/paper."
+        )
+        problems.append(sentence % {"number": number, "line": shown})
     if len(found) > MAX_PUBLICATIONS:
         problems.append(
             _(
@@ -108,12 +114,3 @@ def _read_publication(text: str) -> str | None:
         return None
     is_web_link = parts.scheme.lower() in {"http", "https"} and re.fullmatch(r"[^.@\s]+(?:\.[^.@\s]+)+", host)
     return text if is_web_link else None
-
-
-def _describe_bad_line(number: int, line: str) -> str:
-    shown = " ".join(line.split())
-    shown = f"{shown[:79]}…" if len(shown) > 80 else shown
-    return _(
-        "Line %(number)d, “%(line)s”, is no DOI, arXiv id or link: "
-        "write it like 10.1000/xyz123, arXiv:2306.04751 or https://example.org/paper."
-    ) % {"number": number, "line": shown}

@@ -98,7 +98,12 @@ def accept_licences(
             )
         if owed and not agreed:
             raise Invalid(_("Tick the box to agree. You cannot download until you do."), field="agree")
-        made = [_store_acceptance(licence, user) for licence in owed]
+        made = [
+            LicenceAcceptance.objects.create(
+                user=user, licence=one, language=one.language, sha256=LicenceVersion.digest(one.text)
+            )
+            for one in owed
+        ]
         if made:
             append_event(
                 kind="licence.accepted",
@@ -109,9 +114,3 @@ def accept_licences(
                 data={"licences": [licence.sha256 for licence in owed]},
             )
     return made
-
-
-def _store_acceptance(licence: LicenceVersion, user: User) -> LicenceAcceptance:
-    return LicenceAcceptance.objects.create(
-        user=user, licence=licence, language=licence.language, sha256=LicenceVersion.digest(licence.text)
-    )

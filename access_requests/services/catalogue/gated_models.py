@@ -291,7 +291,16 @@ def replace_licences(
         retired = [version for key, version in current.items() if key not in kept]
         LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
         fresh = [
-            _create_version(model, text, current.get(key)) for key, text in wanted.items() if key not in kept
+            LicenceVersion.objects.create(
+                model=model,
+                name=text.name,
+                language=text.language,
+                text=text.text,
+                sha256=LicenceVersion.digest(text.text),
+                must_accept_at=current[key].must_accept_at if key in current else None,
+            )
+            for key, text in wanted.items()
+            if key not in kept
         ]
         if fresh or retired:
             append_event(
@@ -302,17 +311,6 @@ def replace_licences(
                 data={"added": [v.sha256 for v in fresh], "retired": [v.sha256 for v in retired]},
             )
     return fresh
-
-
-def _create_version(model: GatedModel, text: LicenceText, replaced: LicenceVersion | None) -> LicenceVersion:
-    return LicenceVersion.objects.create(
-        model=model,
-        name=text.name,
-        language=text.language,
-        text=text.text,
-        sha256=LicenceVersion.digest(text.text),
-        must_accept_at=replaced.must_accept_at if replaced else None,
-    )
 
 
 def _check_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], LicenceText]:

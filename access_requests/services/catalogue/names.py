@@ -40,7 +40,16 @@ def rename_model(
         old = locked.repo_id
         if to == old:
             raise Conflict(_("%(id)s is already its name.") % {"id": old}, field="repo_id")
-        _check_owns_namespace(locked, to, actor)
+        namespace = to.partition("/")[0]
+        if actor is not None and not actor.is_superuser and namespace.lower() != locked.namespace.lower():
+            # Only superusers and operators may move a model to a namespace where its owner has none yet.
+            owned = ModelRole.objects.filter(user=actor, role=Role.OWNER)
+            if not owned.filter(model__repo_id__istartswith=f"{namespace}/").exists():
+                raise NotAllowed(
+                    _("You own no model of %(namespace)s: ask an administrator to move it there.")
+                    % {"namespace": namespace},
+                    field="repo_id",
+                )
         check_free(to, besides=locked, asker=actor)
         _former_ids(to).delete()
         if keep_old and to.lower() != old.lower():
@@ -81,20 +90,6 @@ def name_namespace(*, name: str, full_name: str) -> Namespace:
         found.full_name = full_name
         found.save()
     return found
-
-
-def _check_owns_namespace(model: GatedModel, to: str, actor: User | None) -> None:
-    """Refuse a move to a namespace where this owner has no model yet; superusers and operators may use any."""
-    namespace = to.partition("/")[0]
-    if actor is None or actor.is_superuser or namespace.lower() == model.namespace.lower():
-        return
-    owned = ModelRole.objects.filter(user=actor, role=Role.OWNER, model__repo_id__istartswith=f"{namespace}/")
-    if not owned.exists():
-        raise NotAllowed(
-            _("You own no model of %(namespace)s: ask an administrator to move it there.")
-            % {"namespace": namespace},
-            field="repo_id",
-        )
 
 
 def _former_ids(repo_id: str) -> QuerySet[FormerId]:

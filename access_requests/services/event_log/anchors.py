@@ -66,11 +66,13 @@ def write_anchor_if_due() -> str | None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:  # noqa: PTH123
         fcntl.flock(file, fcntl.LOCK_EX)
-        last, whole = _read_last_anchor(file.fileno())
+        size = os.fstat(file.fileno()).st_size
+        tail = os.pread(file.fileno(), 2 * LONGEST_LINE, max(size - 2 * LONGEST_LINE, 0))
+        anchors = [anchor for line in tail.splitlines() if (anchor := _parse_anchor(line, 0)) is not None]
         now = timezone.now()
-        if last is not None and timedelta(0) <= now - last.at < interval():
+        if anchors and timedelta(0) <= now - anchors[-1].at < interval():
             return None
-        line = signed_line(now)
+        line, whole = signed_line(now), not tail or tail.endswith(b"\n")
         # End a line that a full disk or a kill cut short, so that it does not damage the next one.
         os.write(file.fileno(), (b"" if whole else b"\n") + line.encode() + b"\n")
         os.fsync(file.fileno())
@@ -83,15 +85,6 @@ def write_anchor_if_due() -> str | None:
             context={"line": line, "number": content["number"], "hash": content["hash"], "at": now},
         )
     return line
-
-
-def _read_last_anchor(descriptor: int) -> tuple[Anchor | None, bool]:
-    """Return the last line's anchor, and whether the file ends with a complete line."""
-    size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, 2 * LONGEST_LINE, max(size - 2 * LONGEST_LINE, 0))
-    lines = tail.splitlines()
-    found = [anchor for line in lines if (anchor := _parse_anchor(line, 0)) is not None]
-    return (found[-1] if found else None), not tail or tail.endswith(b"\n")
 
 
 def signed_line(now: datetime) -> str:

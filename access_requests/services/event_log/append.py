@@ -244,12 +244,18 @@ def _verify_links(number: int, previous: str, erased: set[int], bad: list[int]) 
     rows = EventLink.objects.select_related("event").prefetch_related("event__texts").order_by("number")
     for link in rows.iterator(chunk_size=1000):
         event = link.event
+        texts = {row.name: row for row in event.texts.all()}
         well = (
             link.previous_hash == previous
             and link.hash == link_hash(link.number, previous, event.digest)
             and event.format == 2
             and event.digest == event_digest(event)
-            and _texts_are_whole(event, erased)
+            and texts.keys() == event.digests.keys()
+            # Each text is unchanged, or was erased with an event that says so.
+            and all(
+                text_digest(row) == event.digests[name] if row.text is not None else row.pk in erased
+                for name, row in texts.items()
+            )
         )
         if closed is not None:
             well = well and event.kind == "log.closed" and event.facts.get("head") == closed
@@ -265,12 +271,3 @@ def _verify_links(number: int, previous: str, erased: set[int], bad: list[int]) 
 def _note_bad(bad: list[int], number: int) -> None:
     if len(bad) < MOST_BAD:
         bad.append(number)
-
-
-def _texts_are_whole(event: Event, erased: set[int]) -> bool:
-    """Return whether each text is unchanged, or was erased with an event that says so."""
-    texts = {row.name: row for row in event.texts.all()}
-    return texts.keys() == event.digests.keys() and all(
-        text_digest(row) == event.digests[name] if row.text is not None else row.pk in erased
-        for name, row in texts.items()
-    )

@@ -51,7 +51,16 @@ def verify_log(*, expect: str = "") -> LogReport:
     problems += anchors.problems
     problems += licence_problems()
     if expected is not None:
-        problems += _check_expected_head(*expected)
+        number, hash = expected
+        known = hashes_of([number]).get(number) if number else FIRST_HASH
+        if known is None:
+            problems.append(
+                f"Event {number} is not in the log, and it is expected there: the log was cut or replaced."
+            )
+        elif known != hash:
+            problems.append(
+                f"Event {number} has another hash than the expected one: the log was rewritten at or before it."
+            )
     return LogReport(
         chain.events, chain.first_bad, chain.head, anchors.count, anchors.last_at, chain.erased, problems
     )
@@ -63,17 +72,6 @@ def parse_head(text: str) -> tuple[int, str]:
     if found is None:
         raise Invalid("--expect cannot be read: write NUMBER:HASH, as in the email of an anchor.")
     return int(found[1]), found[2].lower()
-
-
-def _check_expected_head(number: int, hash: str) -> list[str]:
-    known = hashes_of([number]).get(number) if number else FIRST_HASH
-    if known is None:
-        return [f"Event {number} is not in the log, and it is expected there: the log was cut or replaced."]
-    if known != hash:
-        return [
-            f"Event {number} has another hash than the expected one: the log was rewritten at or before it."
-        ]
-    return []
 
 
 def licence_problems() -> list[str]:

@@ -64,16 +64,13 @@ def check_endpoint(endpoint: str) -> str:
     address = f"{scheme}://{parts.netloc.lower()}{parts.path}"
     if address == settings.GATEHOUSE_URL:
         raise Invalid(_("That is this portal: its own requests need not be followed."))
-    if scheme == "http" and not _is_here(host):
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    if scheme == "http" and not is_here:
         raise Invalid(
             _("The token for %(host)s could be read on its way over plain http: write https://.")
             % {"host": host}
         )
     return address
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

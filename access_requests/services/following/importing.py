@@ -135,7 +135,17 @@ def _find_or_create_person(followed: FollowedRepo, item: FarItem) -> RemotePerso
     if known is None:
         try:
             with transaction.atomic():
-                return _create_person(followed, item)
+                user = import_string(settings.GATEHOUSE_IMPORT_PERSON)(
+                    name=item.name, full_name=item.full_name, host=followed.host
+                )
+                return RemotePerson.objects.create(
+                    endpoint=followed.endpoint,
+                    far_user_id=item.user_id,
+                    name=item.name,
+                    full_name=item.full_name,
+                    email=item.email,
+                    user=user,
+                )
         except IntegrityError:  # another poll was faster
             known = _known_person(followed.endpoint, item)
             if known is None:
@@ -143,20 +153,6 @@ def _find_or_create_person(followed: FollowedRepo, item: FarItem) -> RemotePerso
     lock_person(known.user_id)
     update_person(known, item)
     return known
-
-
-def _create_person(followed: FollowedRepo, item: FarItem) -> RemotePerson:
-    user = import_string(settings.GATEHOUSE_IMPORT_PERSON)(
-        name=item.name, full_name=item.full_name, host=followed.host
-    )
-    return RemotePerson.objects.create(
-        endpoint=followed.endpoint,
-        far_user_id=item.user_id,
-        name=item.name,
-        full_name=item.full_name,
-        email=item.email,
-        user=user,
-    )
 
 
 def _known_person(endpoint: str, item: FarItem) -> RemotePerson | None:

@@ -122,7 +122,14 @@ def _poll_lists(followed: FollowedRepo, held: QuerySet[FollowedRepo], longest: f
         problem = f"{followed.model} has no form here, so no request can be shown: give it a card."
         return refused(followed, token, problem)
     try:
-        seen, unread = _read_lists(followed, held, token)
+        seen, unread = Seen(), 0
+        with client_for(followed, token, urgent=False, before=partial(renew, held)) as client:
+            for status in LISTS:
+                entries = list(client.entries(status))
+                seen[status] = [entry for entry in entries if entry is not None]
+                unread += len(entries) - len(seen[status])
+        if unread:
+            note_trouble(followed, "Some entries were left out because they name no one.")
         failed, whole = _take_in_lists(followed, held, seen, started=now, longest=longest)
     except TokenRefused as error:
         return refused(followed, token, lost_right(followed, str(error)))
@@ -195,20 +202,6 @@ def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: part
         spend=spend,
         closed=partial(budget.close, followed.endpoint),
     )
-
-
-def _read_lists(followed: FollowedRepo, held: QuerySet[FollowedRepo], token: str) -> tuple[Seen, int]:
-    """Return all entries by list, and how many could not be understood."""
-    seen: Seen = {}
-    unread = 0
-    with client_for(followed, token, urgent=False, before=partial(renew, held)) as client:
-        for status in LISTS:
-            entries = list(client.entries(status))
-            seen[status] = [entry for entry in entries if entry is not None]
-            unread += len(entries) - len(seen[status])
-    if unread:
-        note_trouble(followed, "Some entries were left out because they name no one.")
-    return seen, unread
 
 
 class _Known:
@@ -358,7 +351,16 @@ def _record_observed(row: RemoteRequest, item: FarItem | None) -> None:
         row.far_status = FarStatus.MISSING
     row.drifted_at = (row.drifted_at or timezone.now()) if drifts(row) else None
     if item is not None:
-        _update_names(row, item)
+        name = row.person.name
+        update_person(row.person, item)
+        if name != row.person.name:
+            append_event(
+                kind="remote.renamed",
+                by=row.followed.host,
+                model=row.followed.model,
+                request=row.request,
+                data={"was": name, "is": row.person.name},
+            )
     if before == _noted_values(row):
         return
     row.save(update_fields=NOTED)
@@ -374,16 +376,3 @@ def _record_observed(row: RemoteRequest, item: FarItem | None) -> None:
 
 def _noted_values(row: RemoteRequest) -> list[object]:
     return [getattr(row, name) for name in NOTED]
-
-
-def _update_names(row: RemoteRequest, item: FarItem) -> None:
-    before = row.person.name
-    update_person(row.person, item)
-    if before != row.person.name:
-        append_event(
-            kind="remote.renamed",
-            by=row.followed.host,
-            model=row.followed.model,
-            request=row.request,
-            data={"was": before, "is": row.person.name},
-        )

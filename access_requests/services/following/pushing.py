@@ -85,7 +85,10 @@ def push(*, push_id: int) -> bool:
     except FarError as error:
         _record_failure(row, held, error)
         if isinstance(error, Away) and time.monotonic() - began > SLOW:
-            _let_others_go_first(row.remote.followed.endpoint)
+            # Postpone other pushes there: each would block a worker for as long, and other remotes would wait.
+            until, endpoint = timezone.now() + LEFT_ALONE, row.remote.followed.endpoint
+            waiting = RemotePush.objects.filter(state=PushState.DUE, next_try_at__lt=until)
+            waiting.filter(remote__followed__endpoint=endpoint).update(next_try_at=until)
     except Exception as error:
         if is_database_away(error):
             raise
@@ -115,7 +118,16 @@ def _report_state(row: RemotePush, held: QuerySet[RemotePush]) -> None:
             raise Drifted(f"someone changed it to {found.value} there, but we expected {row.expects}")
         RemoteRequest.objects.filter(pk=row.remote_id).update(wrote_at=timezone.now())
         try:
-            _write_state(client, row, item)
+            if item is not None:
+                client.handle(
+                    name=item.name, request_id=item.request_id, status=FarStatus(row.status), words=row.words
+                )
+            elif row.status == FarStatus.ACCEPTED and row.remote.person.name:
+                client.grant(name=row.remote.person.name)
+            else:
+                raise Refused(
+                    "no one with that name has a request there any more, so there is nothing to decide"
+                )
         except NotThere as error:  # it already has that state, or it disappeared after we looked
             if _find_entry(client, row)[0] != row.status:
                 raise Later(str(error)) from error
@@ -145,17 +157,6 @@ def _is_same(item: FarItem, person: RemotePerson, request_id: str) -> bool:
     if person.far_user_id and item.user_id:
         return item.user_id == person.far_user_id
     return bool(person.name) and item.name.lower() == person.name.lower()
-
-
-def _write_state(client: FarClient, row: RemotePush, item: FarItem | None) -> None:
-    if item is not None:
-        client.handle(
-            name=item.name, request_id=item.request_id, status=FarStatus(row.status), words=row.words
-        )
-    elif row.status == FarStatus.ACCEPTED and row.remote.person.name:
-        client.grant(name=row.remote.person.name)
-    else:
-        raise Refused("no one with that name has a request there any more, so there is nothing to decide")
 
 
 def _record_success(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
@@ -214,13 +215,6 @@ def _record_failure(row: RemotePush, held: QuerySet[RemotePush], error: FarError
                 data={"to": row.status, "why": str(error)[:300]},
             )
             settle(row.remote_id)
-
-
-def _let_others_go_first(endpoint: str) -> None:
-    """Postpone other pushes to this remote: each would block a worker for as long, and other remotes would wait."""
-    until = timezone.now() + LEFT_ALONE
-    waiting = RemotePush.objects.filter(state=PushState.DUE, next_try_at__lt=until)
-    waiting.filter(remote__followed__endpoint=endpoint).update(next_try_at=until)
 
 
 def _newer_pushes(row: RemotePush) -> QuerySet[RemotePush]:

@@ -122,22 +122,15 @@ def _read_answer(value: Any, room: int) -> Any:
         return texts
     if isinstance(value, str):
         return _cut_text(value, room)
-    return (
-        _cut_text(json.dumps(value, ensure_ascii=False), room) if _is_flat(value) else "(nested too deeply)"
-    )
-
-
-def _is_flat(value: Any) -> bool:
-    """Return whether nothing is nested deeper than `DEEPEST` levels; checked level by level, without recursion."""
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(DEEPEST):  # level by level, without recursion
         level = [
             inner
             for outer in level
             if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
-    return not level
+    return "(nested too deeply)" if level else _cut_text(json.dumps(value, ensure_ascii=False), room)
 
 
 def _cut_text(value: str, room: int) -> str:

@@ -48,8 +48,11 @@ def take_theirs(*, remote: RemoteRequest, actor: User, seen: str) -> None:
         row.pushes.filter(state=PushState.FAILED).update(state=PushState.REPLACED)
         if asked_again(row):
             _replace_request(row, actor)
+        elif there == FarStatus.MISSING and row.request.is_open:  # the person withdrew there or is gone
+            _withdraw_request(row, actor)
         elif there == FarStatus.MISSING:
-            _end_request(row, actor)
+            reason = f"{row.person} is in none of the lists of {row.followed.host} any more."
+            revoke_access(model=row.followed.model, user=row.person.user, reason=reason, actor=actor)
         else:
             change_place(
                 model=row.followed.model,
@@ -120,15 +123,6 @@ def _reason_for_remote(row: RemoteRequest, told: FarStatus) -> str:
     grants = Grant.objects.filter(user=row.person.user, model=row.followed.model)
     ended = grants.exclude(revoked_at=None).order_by("-revoked_at").first()
     return ended.revoke_reason if ended and told == FarStatus.RESET else ""
-
-
-def _end_request(row: RemoteRequest, actor: User) -> None:
-    """The person withdrew there or is gone: withdraw their open request here and end their access."""
-    if row.request.is_open:
-        _withdraw_request(row, actor)
-    else:
-        reason = f"{row.person} is in none of the lists of {row.followed.host} any more."
-        revoke_access(model=row.followed.model, user=row.person.user, reason=reason, actor=actor)
 
 
 def _withdraw_request(row: RemoteRequest, actor: User) -> None:

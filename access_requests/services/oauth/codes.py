@@ -176,7 +176,15 @@ def fetch_tokens(*, device_code: str, client_id: str) -> Pair:
     if code is None or code.client_id != client_id[:100]:
         raise OAuthError("invalid_grant", "This device code is not known: run 'hf auth login' again.")
     if code.state == DeviceState.WAITING:
-        raise _pending_error(code)
+        now = timezone.now()
+        if code.expires_at <= now:
+            raise OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
+        early = code.polled_at and (now - code.polled_at).total_seconds() < code.interval - TOLERANCE
+        interval = min(code.interval + SLOWER_BY, SLOWEST) if early else code.interval
+        DeviceCode.objects.filter(pk=code.pk).update(polled_at=now, interval=interval)
+        if early:
+            raise OAuthError("slow_down", f"Ask every {interval} seconds.")
+        raise OAuthError("authorization_pending", f"Waiting for a person to approve {shown(code.user_code)}.")
     if code.state == DeviceState.DENIED:
         raise OAuthError("access_denied", "The sign-in was denied in the browser.")
     if code.state == DeviceState.APPROVED:
@@ -219,15 +227,3 @@ def _no_tokens_error(code: DeviceCode) -> OAuthError:
         "invalid_grant" if used else "access_denied",
         f"This machine is signed out: {machine.signed_out_why}. Run 'hf auth login' again.",
     )
-
-
-def _pending_error(code: DeviceCode) -> OAuthError:
-    now = timezone.now()
-    if code.expires_at <= now:
-        return OAuthError("expired_token", "The code has expired: run 'hf auth login' again.")
-    early = code.polled_at and (now - code.polled_at).total_seconds() < code.interval - TOLERANCE
-    interval = min(code.interval + SLOWER_BY, SLOWEST) if early else code.interval
-    DeviceCode.objects.filter(pk=code.pk).update(polled_at=now, interval=interval)
-    if early:
-        return OAuthError("slow_down", f"Ask every {interval} seconds.")
-    return OAuthError("authorization_pending", f"Waiting for a person to approve {shown(code.user_code)}.")

@@ -42,7 +42,30 @@ def exchange_identity(*, identity: str, resource: str, address: str | None) -> t
         job = read_job(claims)
     except RuleError as error:
         raise OAuthError("invalid_grant", error.sentence) from error
-    issued = _issue_token(claims, job, resource=resource, address=address)
+    with recorded():
+        trusted, model = _trusted_for(claims["iss"], job, resource)
+        issued = _new_token(trusted, model, job)
+        digest = hashlib.sha256(f"{claims['iss']}\n{claims['jti']}".encode()).hexdigest()
+        try:
+            with transaction.atomic():
+                exchange = TokenExchange.objects.create(
+                    trusted=trusted, token=issued.token, identity=digest, address=address, claims=job.shown
+                )
+        except IntegrityError as error:
+            raise _identity_error(
+                "was exchanged before: do it once in a job and keep the token, "
+                "export HF_TOKEN=$(HF_OIDC_RESOURCE=... hf auth token)"
+            ) from error
+        TrustedRepository.objects.filter(pk=trusted.pk).update(
+            last_used_at=timezone.now(), repository_id=job.repository_id
+        )
+        append_event(
+            kind="trusted.exchanged",
+            actor=trusted.user,
+            model=model,
+            grant=issued.token.grant,
+            data={"trusted": trusted.pk, "exchange": exchange.pk, "token": issued.token.pk, **job.shown},
+        )
     limits.give_back(limits.FAILED_EXCHANGES_OF_ADDRESS, address)
     return issued
 
@@ -103,41 +126,18 @@ def _read_unverified(identity: str) -> tuple[str, str, str]:
     return issuer, kid, str(algorithm)
 
 
-def _issue_token(claims: dict[str, Any], job: Job, *, resource: str, address: str | None) -> tokens.Issued:
-    issuer = claims["iss"]
-    with recorded():
-        trusted, model = _trusted_for(issuer, job, resource)
-        issued = _new_token(trusted, model, job)
-        digest = hashlib.sha256(f"{issuer}\n{claims['jti']}".encode()).hexdigest()
-        try:
-            with transaction.atomic():
-                exchange = TokenExchange.objects.create(
-                    trusted=trusted, token=issued.token, identity=digest, address=address, claims=job.shown
-                )
-        except IntegrityError as error:
-            raise _identity_error(
-                "was exchanged before: do it once in a job and keep the token, "
-                "export HF_TOKEN=$(HF_OIDC_RESOURCE=... hf auth token)"
-            ) from error
-        TrustedRepository.objects.filter(pk=trusted.pk).update(
-            last_used_at=timezone.now(), repository_id=job.repository_id
-        )
-        append_event(
-            kind="trusted.exchanged",
-            actor=trusted.user,
-            model=model,
-            grant=issued.token.grant,
-            data={"trusted": trusted.pk, "exchange": exchange.pk, "token": issued.token.pk, **job.shown},
-        )
-    return issued
-
-
 def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepository, GatedModel | None]:
     """Return the trust that covers this job and resource, and the model to which the token is limited."""
     found = TrustedRepository.objects.select_for_update(no_key=True, of=("self",)).filter(
         issuer=issuer, repository__iexact=job.repository, removed_at=None, user__is_active=True
     )
-    rows = [row for row in found.select_related("user", "model").order_by("pk") if _covers_job(row, job)]
+    rows = [
+        row
+        for row in found.select_related("user", "model").order_by("pk")
+        if row.ref in {"", job.ref}
+        and row.environment in {"", job.environment}
+        and row.workflow in {"", job.workflow}
+    ]
     name = resource.removeprefix("models/")
     model = find_model(name) if "/" in name else None
     if "/" not in name:
@@ -148,7 +148,14 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
         rows = [row for row in rows if row.model_id in {None, model.pk} and live_grant(row.user, model)]
     if not rows:
         raise OAuthError("invalid_target", _why_not_trusted(job, resource))
-    rows = _check_repository_id(rows, job)
+    # The first exchange fixes the repository's number: a later repository with its name is another one.
+    rows = [row for row in rows if row.repository_id in {"", job.repository_id}]
+    if not rows:
+        raise OAuthError(
+            "invalid_target",
+            f"{job.repository} is another repository than the one that was trusted under this name: "
+            f"remove it and trust it again at {settings.GATEHOUSE_URL}/me/trusted",
+        )
     if model is None:
         rows = [row for row in rows if row.model_id is None] or rows
     if len({row.user_id for row in rows}) > 1:
@@ -163,11 +170,6 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
     return rows[0], model or rows[0].model
 
 
-def _covers_job(row: TrustedRepository, job: Job) -> bool:
-    wishes = [(row.ref, job.ref), (row.environment, job.environment), (row.workflow, job.workflow)]
-    return all(not wanted or wanted == given for wanted, given in wishes)
-
-
 def _why_not_trusted(job: Job, resource: str) -> str:
     facts = [("repository", job.repository), ("ref", job.ref), ("environment", job.environment)]
     facts.append(("workflow", job.workflow))
@@ -176,18 +178,6 @@ def _why_not_trusted(job: Job, resource: str) -> str:
         f"Nobody trusts this job for {resource[:100]!r} ({told}): "
         f"the person whose access it uses adds it at {settings.GATEHOUSE_URL}/me/trusted"
     )
-
-
-def _check_repository_id(rows: list[TrustedRepository], job: Job) -> list[TrustedRepository]:
-    """Check the repository's number, fixed by the first exchange: a later repository with its name is another one."""
-    same = [row for row in rows if row.repository_id in {"", job.repository_id}]
-    if not same:
-        raise OAuthError(
-            "invalid_target",
-            f"{job.repository} is another repository than the one that was trusted under this name: "
-            f"remove it and trust it again at {settings.GATEHOUSE_URL}/me/trusted",
-        )
-    return same
 
 
 def _new_token(trusted: TrustedRepository, model: GatedModel | None, job: Job) -> tokens.Issued:

@@ -44,7 +44,17 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
     If the owner has changed the form since, a draft moves to the new form with its answers.
     """
     if existing := open_request(applicant, model):
-        return _renew_draft(existing, model, applicant)
+        is_old_draft = existing.state == RequestState.DRAFT and existing.form_id != model.form_id
+        if not is_old_draft or model.form is None:
+            return existing
+        with transaction.atomic():
+            locked = _lock_own(existing, applicant)
+            if locked.state == RequestState.DRAFT:
+                answers = carried_answers(old=locked.form, new=model.form, answers=locked.answers)
+                locked.form = model.form
+                set_answers(locked, answers)
+                locked.save()
+        return locked
     if not model.is_gated or model.form is None:
         raise Invalid(_("%(model)s is not gated: download it without asking.") % {"model": model})
     if grant := live_grant(applicant, model):
@@ -65,19 +75,6 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
         request.save(force_insert=True)
         append_event(kind="request.started", actor=applicant, model=model, request=request)
     return request
-
-
-def _renew_draft(request: AccessRequest, model: GatedModel, applicant: User) -> AccessRequest:
-    if request.state != RequestState.DRAFT or request.form_id == model.form_id or model.form is None:
-        return request
-    with transaction.atomic():
-        locked = _lock_own(request, applicant)
-        if locked.state == RequestState.DRAFT:
-            answers = carried_answers(old=locked.form, new=model.form, answers=locked.answers)
-            locked.form = model.form
-            set_answers(locked, answers)
-            locked.save()
-    return locked
 
 
 def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
@@ -155,7 +152,15 @@ def submit_request(
         if locked.model.gate == Gate.AUTO:
             decide(locked, None, Outcome.APPROVED, "", "")
         else:
-            _tell_of_submission(locked)
+            # The keys name the time, so that a resubmission sends emails again.
+            moment = f"{locked.pk}:{locked.submitted_at:%Y%m%d%H%M%S%f}"
+            queue_mail(
+                key=f"received:{moment}",
+                to=locked.applicant.email,
+                template="mails/received.txt",
+                context={"person": locked.applicant, "request": locked, "model": locked.model},
+            )
+            _tell_reviewers(locked, f"new:{moment}", appealed=False)
     return locked
 
 
@@ -239,16 +244,6 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
         move(locked, RequestState.APPEALED, who="applicant", actor=applicant)
         _tell_reviewers(locked, f"appealed:{locked.pk}:{locked.appealed_at:%Y%m%d%H%M%S%f}", appealed=True)
     return locked
-
-
-def _tell_of_submission(request: AccessRequest) -> None:
-    """Email applicant and reviewers, keyed by the time, so that a resubmission sends emails again."""
-    moment = f"{request.pk}:{request.submitted_at:%Y%m%d%H%M%S%f}"
-    context = {"person": request.applicant, "request": request, "model": request.model}
-    queue_mail(
-        key=f"received:{moment}", to=request.applicant.email, template="mails/received.txt", context=context
-    )
-    _tell_reviewers(request, f"new:{moment}", appealed=False)
 
 
 def _tell_reviewers(request: AccessRequest, key: str, *, appealed: bool) -> None:

@@ -82,7 +82,16 @@ class Uses(Generic[Key]):
 
         Uses that cannot be written keep waiting.
         """
-        due = self._take_due(all_of_them)
+        with self._lock:
+            old = timezone.now() - self._every
+            self._written = {pk: use for pk, use in self._written.items() if use.at > old}
+            due = {
+                pk: use
+                for pk, use in self._waiting.items()
+                if all_of_them or pk not in self._written or self._written[pk].address != use.address
+            }
+            self._waiting = {pk: use for pk, use in self._waiting.items() if pk not in due}
+            self._written |= due
         done = 0
         try:
             for token_id, use in sorted(due.items()):
@@ -97,19 +106,6 @@ class Uses(Generic[Key]):
                 self._waiting = left | self._waiting
             raise
         return done
-
-    def _take_due(self, all_of_them: bool) -> dict[Key, Use]:
-        with self._lock:
-            old = timezone.now() - self._every
-            self._written = {pk: use for pk, use in self._written.items() if use.at > old}
-            due = {
-                pk: use
-                for pk, use in self._waiting.items()
-                if all_of_them or pk not in self._written or self._written[pk].address != use.address
-            }
-            self._waiting = {pk: use for pk, use in self._waiting.items() if pk not in due}
-            self._written |= due
-            return due
 
     def _write_now_and_then(self) -> None:
         while True:
