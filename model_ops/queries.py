@@ -88,7 +88,27 @@ def weights_state(model: GatedModel) -> WeightsState:
     if recovery is None:
         sentence = f"No weights have been added to {model.repo_id} yet: its owner must add them."
         return WeightsState(False, 0, "", sentence)
-    return WeightsState(False, recovery.percent, recovery.state, _unready_sentence(model, recovery))
+    if recovery.waiting_for:
+        sentence = (
+            f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
+            f"{model.address()}/access shows when it goes on, and you get an email when they are ready."
+        )
+    elif recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
+        sentence = (
+            f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
+            f"try again later; {model.address()}/access shows the progress, and you get an email when they are ready."
+        )
+    elif recovery.state == RecoveryState.CANCELLED:
+        sentence = (
+            f"The recovery of the weights of {model.repo_id} was cancelled: its owner can try again, "
+            f"and you get an email when they are ready; see {model.address()}/access"
+        )
+    else:
+        sentence = (
+            f"The weights of {model.repo_id} could not be made ({recovery.state}): "
+            f"its owner has been informed, and you get an email when they are ready; see {model.address()}/access"
+        )
+    return WeightsState(False, recovery.percent, recovery.state, sentence)
 
 
 # What everyone may know of why a recovery waits; owners also read what was seen.
@@ -124,25 +144,3 @@ def waiting_words(recovery: Recovery) -> str:
     else:
         then = _("The next try starts by itself.")
     return f"{why} {then}"
-
-
-def _unready_sentence(model: GatedModel, recovery: Recovery) -> str:
-    if recovery.waiting_for:
-        return (
-            f"The weights of {model.repo_id} are not ready: {waiting_words(recovery)} "
-            f"{model.address()}/access shows when it goes on, and you get an email when they are ready."
-        )
-    if recovery.state in {RecoveryState.PLANNED, RecoveryState.RUNNING, RecoveryState.READY}:
-        return (
-            f"The weights of {model.repo_id} are being recovered, {recovery.percent} %: "
-            f"try again later; {model.address()}/access shows the progress, and you get an email when they are ready."
-        )
-    if recovery.state == RecoveryState.CANCELLED:
-        return (
-            f"The recovery of the weights of {model.repo_id} was cancelled: its owner can try again, "
-            f"and you get an email when they are ready; see {model.address()}/access"
-        )
-    return (
-        f"The weights of {model.repo_id} could not be made ({recovery.state}): "
-        f"its owner has been informed, and you get an email when they are ready; see {model.address()}/access"
-    )
