@@ -95,8 +95,13 @@ class Places:
                 return Room.FULL
             self._taken.add(place)
         room = self._ask_server(place)
-        if room is None:
-            room = self._room_in_share(holder)
+        if room is None:  # this process goes by its own share; the new place is among those taken
+            with self._lock:
+                taken = Counter(place.holder for place in self._taken)
+            if taken.total() > _own_share(self.most()):
+                room = Room.FULL
+            else:
+                room = Room.PERSON_FULL if taken[holder] > _own_share(self.most_each()) else Room.FREE
         if room != Room.FREE:
             with self._lock:
                 self._taken.discard(place)
@@ -125,14 +130,6 @@ class Places:
             lambda server: server.eval(TAKE, 2, *self._place_keys(place.holder), place.name, *limits)
         )
         return None if answer is None else Room(answer)
-
-    def _room_in_share(self, holder: str) -> Room:
-        """Whether this process has room by itself; the new place is among those taken."""
-        with self._lock:
-            taken = Counter(place.holder for place in self._taken)
-        if taken.total() > _own_share(self.most()):
-            return Room.FULL
-        return Room.PERSON_FULL if taken[holder] > _own_share(self.most_each()) else Room.FREE
 
     def _place_keys(self, holder: str) -> list[str]:
         return [f"gatehouse:places:{self.kind}", f"gatehouse:places:{self.kind}:{holder}"]

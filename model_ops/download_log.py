@@ -94,9 +94,14 @@ def _day_start(day: date) -> datetime:
 
 def page_of(rows: Rows, *, before: str = "") -> Page:
     """The newest rows, or those before a page's end; by index, however many there are. Nonsense begins again."""
-    place = _parse_place(before)
-    if place:
-        rows = _rows_behind(rows, *place)
+    moment, _, number = before.partition("~")
+    try:
+        at, key = datetime.fromisoformat(moment), int(number)
+    except ValueError:
+        pass
+    else:
+        if at.tzinfo and 0 < key < 2**63:
+            rows = _rows_behind(rows, at, key)
     ordered = rows.order_by("-started_at", "-pk").select_related("model", "user", "token")
     found = list(ordered.defer("model__card", "model__card_data")[: PER_PAGE + 1])
     last = found[PER_PAGE - 1] if len(found) > PER_PAGE else None
@@ -106,15 +111,6 @@ def page_of(rows: Rows, *, before: str = "") -> Page:
 def _rows_behind(rows: Rows, moment: datetime, key: int) -> Rows:
     """Return the rows that follow one in the log's order, the newest first; the index begins there."""
     return rows.filter(started_at__lte=moment).exclude(started_at=moment, pk__gte=key)
-
-
-def _parse_place(text: str) -> tuple[datetime, int] | None:
-    moment, _, number = text.partition("~")
-    try:
-        place = datetime.fromisoformat(moment), int(number)
-    except ValueError:
-        return None
-    return place if place[0].tzinfo and 0 < place[1] < 2**63 else None
 
 
 def totals(rows: Rows) -> Totals:

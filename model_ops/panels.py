@@ -12,7 +12,7 @@ from django.utils import timezone
 from access_requests.access.permissions import is_owner, is_reviewer
 from access_requests.models import AccessRequest, GatedModel
 from model_ops.enums import RecoveryState
-from model_ops.models import Recovery, Revision
+from model_ops.models import Recovery
 from model_ops.queries import current_recovery, published, smoke_run, waiting_words
 from model_ops.recovery import MANIFEST
 from model_ops.recovery.inspection.reading import read_part
@@ -44,8 +44,11 @@ def _render_panel(template: str, model: GatedModel, http_request: HttpRequest) -
 def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, Any]:
     """What the panels' templates use."""
     recovery, revision = current_recovery(model), published(model)
-    facts = _published_facts(revision)
-    manifest = facts["manifest"]
+    size, manifest = 0, None
+    if revision is not None:
+        sha256 = Max("blob_id", filter=Q(path=MANIFEST))
+        facts = revision.files.aggregate(size=Sum("blob__size"), manifest=sha256)
+        size, manifest = facts["size"] or 0, facts["manifest"]
     granted = False
     if recovery and not revision:
         # A live grant: its message may still be on the way, or lost until the next look for such grants.
@@ -56,7 +59,7 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         "model": model,
         "recovery": recovery,
         "revision": revision,
-        "bytes_published": facts["size"] or 0,
+        "bytes_published": size,
         "is_diff": manifest is not None and is_diff(read_part(blob_path(manifest), 0, MANIFEST_HEAD)),
         "moving": is_moving(recovery),
         "waiting": waiting_words(recovery) if recovery else "",
@@ -66,14 +69,6 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         "shows_plan": reviewer,
         "shows_error": owner,
     }
-
-
-def _published_facts(revision: Revision | None) -> dict[str, Any]:
-    """Return the bytes of what is published, and the SHA-256 of its manifest."""
-    if revision is None:
-        return {"size": 0, "manifest": None}
-    manifest = Max("blob_id", filter=Q(path=MANIFEST))
-    return revision.files.aggregate(size=Sum("blob__size"), manifest=manifest)
 
 
 def is_moving(recovery: Recovery | None) -> bool:

@@ -79,25 +79,20 @@ def secret_key(state: Path) -> str:
         return given
     path = state / "secret_key"
     try:
-        return _read_or_make_key(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_name(f".secret_key.{os.getpid()}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(48))
+            with contextlib.suppress(FileExistsError):
+                # Atomic: of two first starts one key wins, and it is never read half written.
+                os.link(fresh, path)
+            fresh.unlink()
+        return path.read_text().strip()
     except OSError as error:
         raise refuse(
             "GATEHOUSE_STATE", f"names {state}, where no secret key can be kept: {error.strerror}."
         ) from error
-
-
-def _read_or_make_key(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        fresh = path.with_name(f".secret_key.{os.getpid()}")
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(48))
-        with contextlib.suppress(FileExistsError):
-            os.link(
-                fresh, path
-            )  # atomic: of two first starts one key wins, and it is never read half written
-        fresh.unlink()
-    return path.read_text().strip()
 
 
 def http_address(name: str, default: str = "") -> str:

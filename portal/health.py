@@ -27,7 +27,13 @@ def healthz(request: HttpRequest) -> JsonResponse:
     Workers and clock are known by a sign of the last 30 seconds. Email, remotes and recovery are named, and may be
     missing: pages and decisions do not need them.
     """
-    parts = {"database": pulse.beats(), "broker": _broker_answers(), **signs()}
+    database = pulse.beats()
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1) as client:
+            broker = bool(client.ping())
+    except redis.RedisError:
+        broker = False
+    parts = {"database": database, "broker": broker, **signs()}
     ok = all(parts[name] for name in NEEDED)
     answer = JsonResponse(
         {"ok": ok, **parts}, status=200 if ok else 503, headers={"Cache-Control": "no-store"}
@@ -72,11 +78,3 @@ def _database_lets_us_in() -> bool:
     except psycopg.Error:
         return False
     return True
-
-
-def _broker_answers() -> bool:
-    try:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False

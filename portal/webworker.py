@@ -175,8 +175,17 @@ class Worker(DrainingWorker):
         if force or now - self.looked > LOOK_EVERY:
             self.looked = now
             self._look_at_connections(now, force)
-        if self.alive and self.nr_conns >= self.worker_connections:
-            self._make_room()
+        if not self.alive or self.nr_conns < self.worker_connections:
+            return
+        for _ in range(1 + self.worker_connections // ROOM):  # places are made free
+            if self.keepalived_conns:
+                self._close_connection(self.keepalived_conns.popleft())
+            elif self.lingering:
+                self._end_lingering(min(self.lingering, key=lambda conn: conn.timeout))
+            elif self.unfinished:
+                self._close_connection(self.unfinished.oldest_of_the_most())
+            elif self.sending:
+                self._close_connection(self.sending.oldest_of_the_most())
 
     def _look_at_connections(self, now: float, force: bool) -> None:
         for conn in [conn for conn in self.lingering if force or conn.timeout <= now]:
@@ -338,17 +347,6 @@ class Worker(DrainingWorker):
     def _end_lingering(self, conn: TConn) -> None:
         self.lingering.discard(conn)
         self._close_connection(conn)
-
-    def _make_room(self) -> None:
-        for _ in range(1 + self.worker_connections // ROOM):
-            if self.keepalived_conns:
-                self._close_connection(self.keepalived_conns.popleft())
-            elif self.lingering:
-                self._end_lingering(min(self.lingering, key=lambda conn: conn.timeout))
-            elif self.unfinished:
-                self._close_connection(self.unfinished.oldest_of_the_most())
-            elif self.sending:
-                self._close_connection(self.sending.oldest_of_the_most())
 
     def _close_connection(self, conn: TConn) -> None:
         """Close a connection and give its place back. Idempotent."""

@@ -58,17 +58,6 @@ def answer(
     return response
 
 
-def _give_up_after(seconds: int, connected: socket.socket) -> None:
-    """Has the kernel close the connection of a client that takes nothing for so long.
-
-    A timeout of Python's own would have it wake this process for each bufferful, and the kernel sends faster undisturbed.
-    """
-    if hasattr(socket, "TCP_USER_TIMEOUT") and connected.family in (socket.AF_INET, socket.AF_INET6):
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * seconds)
-    else:
-        connected.settimeout(seconds)
-
-
 class Body:
     """An open part of a file: what the server sends, by sendfile or piece by piece, and then closes."""
 
@@ -87,28 +76,34 @@ class Body:
         if room != Room.FREE:
             raise Busy(NO_ROOM[room])
         try:
-            self._file = self._open_file(path)
-            self._request_id = self._log_begin(file, ticket, span)
+            self._file, self._request_id = self._open_and_log(path, file, ticket, span)
         except BaseException:
             running.leave(self)
             raise
         self._began, self._closed = time.monotonic(), False
-        if connected is not None:
-            _give_up_after(STALLED if self.counted else STALLED_SMALL, connected)
+        if connected is None:
+            return
+        # The kernel closes the connection of a client that takes nothing for so long. A timeout of Python's own would
+        # have it wake this process for each bufferful, and the kernel sends faster undisturbed.
+        seconds = STALLED if self.counted else STALLED_SMALL
+        if hasattr(socket, "TCP_USER_TIMEOUT") and connected.family in (socket.AF_INET, socket.AF_INET6):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * seconds)
+        else:
+            connected.settimeout(seconds)
 
-    def _open_file(self, path: Path) -> FileIO:
+    def _open_and_log(
+        self, path: Path, file: RepoFile, ticket: Ticket, span: Span | None
+    ) -> tuple[FileIO, str]:
+        """Return the file at the first byte asked for, and the id of its row in the download log."""
         try:
-            file = path.open("rb", buffering=0)
+            opened = path.open("rb", buffering=0)
         except OSError as error:
             raise Damaged(path.name) from error
-        file.seek(self.span.first)
-        return file
-
-    def _log_begin(self, file: RepoFile, ticket: Ticket, span: Span | None) -> str:
+        opened.seek(self.span.first)
         try:
-            return begin(file=file, ticket=ticket, span=span, mode=DownloadMode.OWN)
+            return opened, begin(file=file, ticket=ticket, span=span, mode=DownloadMode.OWN)
         except Busy:
-            self._file.close()
+            opened.close()
             raise
 
     def fileno(self) -> int:

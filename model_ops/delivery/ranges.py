@@ -35,7 +35,9 @@ def asked_span(header: str, size: int) -> Span | None:
     match = RANGE.fullmatch(header)
     if match is None or not any(match.groups()):
         return None
-    first, last = (_parse_number(digits) for digits in match.groups())
+    first, last = (
+        (int(digits) if len(digits) <= 20 else ENDLESS) if digits else None for digits in match.groups()
+    )
     if first is None:
         span = Span(max(0, size - (last or 0)), size)
     elif last is not None and last < first:
@@ -45,12 +47,6 @@ def asked_span(header: str, size: int) -> Span | None:
     if span.length <= 0:
         raise NotSatisfiable
     return span
-
-
-def _parse_number(digits: str) -> int | None:
-    if not digits:
-        return None
-    return int(digits) if len(digits) <= 20 else ENDLESS
 
 
 def span_of(request: HttpRequest, *, size: int, etag: str) -> Span | None:

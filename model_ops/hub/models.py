@@ -60,7 +60,15 @@ def list_models(request: HttpRequest) -> HttpResponseBase:
     The database filters, sorts and cuts the page out; what the fields need is read for the page's models alone.
     """
     expand, caller = asked_fields(request), caller_of(request)
-    found = _sorted_models(request, _matching_models(request.GET, visible_models(caller.user)))
+    found = _matching_models(request.GET, visible_models(caller.user))
+    sort = request.GET.get("sort", "trendingScore")
+    if sort not in SORTS:
+        raise bad_request(f"sort does not know {sort[:60]!r}; it knows {', '.join(SORTS)}.")
+    if (key := SORTS[sort]) is None:
+        found = found.order_by(BY_ID)
+    else:  # the most or newest first, and by id among equals
+        rising = request.GET.get("direction") == "1"
+        found = found.order_by(key.asc() if rising else key.desc(), BY_ID)
     models, following = page_of(request, found.defer("card"), size=PAGE)
     names = expand or IN_A_LIST + FULL * wants(request, "full") + ["cardData"] * wants(request, "cardData")
     names += ["config"] * wants(request, "config")
@@ -84,7 +92,14 @@ def _matching_models(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet
     words = search.split()
     if max(len(words), len(tags)) > MOST_WORDS:
         raise bad_request(f"A search takes {MOST_WORDS} words and {MOST_WORDS} tags at most.")
-    fits = [Q(repo_id__icontains=word) for word in words] + [_has_tag(tag) for tag in sorted(tags)]
+    fits = [Q(repo_id__icontains=word) for word in words]
+    for tag in sorted(tags):  # the cards that `fields.tags` makes it of: a key holds it alone or in a list
+        has_tag = Q()
+        for key, prefix in TAGGED.items():
+            text = tag.removeprefix(prefix)
+            if tag.startswith(prefix) and text:
+                has_tag |= Q(card_data__contains={key: text}) | Q(card_data__contains={key: [text]})
+        fits.append(has_tag)
     if author:
         fits.append(Q(repo_id__istartswith=f"{author}/"))
     found, gate = models.filter(*fits), query.get("gated", "")
@@ -93,28 +108,6 @@ def _matching_models(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet
     if gate.lower() in {"true", "false"}:
         return found.filter(gate=Gate.NONE) if gate.lower() == "false" else found.exclude(gate=Gate.NONE)
     return found.filter(gate=gate) if gate in {Gate.MANUAL, Gate.AUTO} else found.none()
-
-
-def _has_tag(tag: str) -> Q:
-    """Match the cards that `fields.tags` makes this tag of: a key holds it alone or in a list."""
-    fits = Q()
-    for key, prefix in TAGGED.items():
-        text = tag.removeprefix(prefix)
-        if tag.startswith(prefix) and text:
-            fits |= Q(card_data__contains={key: text}) | Q(card_data__contains={key: [text]})
-    return fits
-
-
-def _sorted_models(request: HttpRequest, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
-    """Return the models sorted by what is asked for, the most or newest first, and by id among equals."""
-    name = request.GET.get("sort", "trendingScore")
-    if name not in SORTS:
-        raise bad_request(f"sort does not know {name[:60]!r}; it knows {', '.join(SORTS)}.")
-    key = SORTS[name]
-    if key is None:
-        return models.order_by(BY_ID)
-    rising = request.GET.get("direction") == "1"
-    return models.order_by(key.asc() if rising else key.desc(), BY_ID)
 
 
 def _page_facts(models: list[GatedModel], names: list[str]) -> list[Facts]:

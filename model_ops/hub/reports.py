@@ -40,7 +40,15 @@ def report(request: HttpRequest) -> HttpResponseBase:
     it is.
     """
     _count_call(REPORTS, request)
-    found = _reported_tokens(_report_text(request))
+    text = _report_text(request)
+    try:
+        data = read_json(text, largest=LARGEST_REPORT)
+    except NotJson:
+        data = text
+    found: dict[str, Found] = {}  # by secret, each once, in their order; the first place that is told counts
+    _collect_tokens(data, "", found, DEEPEST)
+    if not found:  # deeper than we look, or split by escapes
+        _collect_tokens(text, "", found, DEEPEST)
     if not found:
         raise bad_request(
             "The report has no token in it: send what you found, as text or as a JSON list of {token, url}."
@@ -100,19 +108,6 @@ def _report_text(request: HttpRequest) -> str:
         sentence = f"The report is larger than {LARGEST_REPORT:,} bytes: send only the tokens."
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "TooLarge", sentence)
     return body.decode("utf-8", "replace")
-
-
-def _reported_tokens(body: str) -> dict[str, Found]:
-    """Every token in it by its secret, each once, in their order; the first place that is told of it counts."""
-    try:
-        data = read_json(body, largest=LARGEST_REPORT)
-    except NotJson:
-        data = body
-    found: dict[str, Found] = {}
-    _collect_tokens(data, "", found, DEEPEST)
-    if not found:  # deeper than we look, or split by escapes
-        _collect_tokens(body, "", found, DEEPEST)
-    return found
 
 
 def _collect_tokens(data: Any, place: str, found: dict[str, Found], depth: int) -> None:

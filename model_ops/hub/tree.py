@@ -56,32 +56,25 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _read_paths(request: HttpRequest) -> tuple[list[str], bool]:
+    """Return the paths that are asked for, and whether their last commits are."""
     content = small_body(request, most=LARGEST_PATHS)
+    unreadable = f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
     try:
         body = content.decode("utf-8")
         if request.content_type == "application/json":
-            return _read_json_paths(body)
-        form = parse_qs(body, max_num_fields=MOST_PATHS + 1)
+            data = read_json(body, largest=LARGEST_PATHS)
+        else:
+            form = parse_qs(body, max_num_fields=MOST_PATHS + 1)
+            expand = form.get("expand", [""])[0].lower() in {"true", "1"}
+            data = {"paths": form.get("paths", []), "expand": expand}
     except ValueError as error:
-        raise refusals.bad_request(
-            f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
-        ) from error
-    expand = form.get("expand", [""])[0].lower() in {"true", "1"}
-    return [checked(path) for path in _bounded_paths(form.get("paths", []))], expand
-
-
-def _read_json_paths(body: str) -> tuple[list[str], bool]:
-    data = read_json(body, largest=LARGEST_PATHS)
+        raise refusals.bad_request(unreadable) from error
     paths = data.get("paths", []) if isinstance(data, dict) else None
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise ValueError("paths is no list of names")
-    return [checked(path) for path in _bounded_paths(paths)], data.get("expand") is True
-
-
-def _bounded_paths(paths: list[str]) -> list[str]:
+        raise refusals.bad_request(unreadable)
     if len(paths) > MOST_PATHS:
         raise refusals.bad_request(
             f"The request names {len(paths)} paths: name at most {MOST_PATHS} at once."
         )
-    return paths
+    return [checked(path) for path in paths], data.get("expand") is True

@@ -28,7 +28,18 @@ def whoami(request: HttpRequest) -> HttpResponseBase:
         "fullname": person.get_full_name(),
         "isPro": False,
         "avatarUrl": "",
-        "orgs": [_organization(name, full, role) for name, (full, role) in namespaces_of(person).items()],
+        "orgs": [
+            {
+                "type": "org",
+                "id": name,
+                "name": name,
+                "fullname": full_name,
+                "isEnterprise": False,
+                "avatarUrl": "",
+                "roleInOrg": {"owner": "admin", "reviewer": "read"}[role],
+            }
+            for name, (full_name, role) in namespaces_of(person).items()
+        ],
     }
     if caller.token:
         token = {
@@ -40,18 +51,6 @@ def whoami(request: HttpRequest) -> HttpResponseBase:
         if caller.token.expires_at:
             answer["auth"]["expiresAt"] = moment(caller.token.expires_at)
     return json_answer(answer)
-
-
-def _organization(name: str, full_name: str, role: str) -> dict[str, Any]:
-    return {
-        "type": "org",
-        "id": name,
-        "name": name,
-        "fullname": full_name,
-        "isEnterprise": False,
-        "avatarUrl": "",
-        "roleInOrg": {"owner": "admin", "reviewer": "read"}[role],
-    }
 
 
 @hub_route("GET")

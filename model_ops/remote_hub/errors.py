@@ -65,10 +65,8 @@ def refused_because(
     call = _Call(error, repo_id, endpoint, revision, own, token, withheld)
     judges = (
         _led_elsewhere,
-        _rate_limited,
-        _token_refused,
-        _gated_repository,
-        _not_there,
+        _rate_or_token_refused,
+        _gated_or_not_there,
         _refused_with_status,
     )
     if sentence := next((words for judge in judges if (words := judge(call))), ""):
@@ -91,36 +89,24 @@ def _led_elsewhere(call: _Call) -> str:
     )
 
 
-def _rate_limited(call: _Call) -> str:
-    if _response_status(call.error) != 429:
-        return ""
-    seconds = wait_asked(call.error)
-    when = f"in {seconds} s" if seconds else "later"
-    return f"{call.endpoint} has reached its rate limit for us: try again {when}{call.said}."
+def _rate_or_token_refused(call: _Call) -> str:
+    status = _response_status(call.error)
+    if status == 429:
+        seconds = wait_asked(call.error)
+        when = f"in {seconds} s" if seconds else "later"
+        return f"{call.endpoint} has reached its rate limit for us: try again {when}{call.said}."
+    if status == 401 and call.token and "invalid" in _remote_words(call.error).lower():
+        return f"{call.endpoint} does not accept the token in GATEHOUSE_HUB_TOKEN{call.said}: give it a valid one."
+    return ""
 
 
-def _token_refused(call: _Call) -> str:
-    if (
-        _response_status(call.error) != 401
-        or not call.token
-        or "invalid" not in _remote_words(call.error).lower()
-    ):
-        return ""
-    return (
-        f"{call.endpoint} does not accept the token in GATEHOUSE_HUB_TOKEN{call.said}: give it a valid one."
-    )
-
-
-def _gated_repository(call: _Call) -> str:
-    if "GatedRepoError" not in _error_kinds(call.error):
-        return ""
-    if call.withheld:
-        return f"{call.name} is gated{call.said}: {WITHHELD}."
-    return f"{call.name} is gated{call.said}: ask for access there and {OWN_TOKEN if call.own else NO_TOKEN}."
-
-
-def _not_there(call: _Call) -> str:
+def _gated_or_not_there(call: _Call) -> str:
     kinds = _error_kinds(call.error)
+    if "GatedRepoError" in kinds:
+        if call.withheld:
+            return f"{call.name} is gated{call.said}: {WITHHELD}."
+        remedy = OWN_TOKEN if call.own else NO_TOKEN
+        return f"{call.name} is gated{call.said}: ask for access there and {remedy}."
     if "RevisionNotFoundError" in kinds:
         if call.revision:
             return f"{call.name} has no revision {call.revision}: check its name."

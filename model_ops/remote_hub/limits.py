@@ -151,8 +151,13 @@ class LimitedTransport(httpx2.BaseTransport):
             if not limits.is_hub(request.url):
                 for name in SECRETS:
                     request.headers.pop(name, None)
-        if proxy := _proxy_for(request.url):
-            answer = self._proxied_transport(proxy).handle_request(request)
+        proxies = urllib.request.getproxies_environment()
+        proxy = proxies.get(request.url.scheme) or proxies.get("all") or ""
+        if proxy and not urllib.request.proxy_bypass_environment(request.url.netloc.decode(), proxies):  # type: ignore[attr-defined]
+            with self._making:
+                if proxy not in self._proxied:
+                    self._proxied[proxy] = httpx2.HTTPTransport(proxy=proxy)
+            answer = self._proxied[proxy].handle_request(request)
         elif limits is not None:
             answer = _send_through(self._pool_for(limits), request)
         else:
@@ -164,12 +169,6 @@ class LimitedTransport(httpx2.BaseTransport):
                 answer.close()
                 raise
         return answer
-
-    def _proxied_transport(self, proxy: str) -> httpx2.HTTPTransport:
-        with self._making:
-            if proxy not in self._proxied:
-                self._proxied[proxy] = httpx2.HTTPTransport(proxy=proxy)
-            return self._proxied[proxy]
 
     def _pool_for(self, limits: Limits) -> httpcore2.ConnectionPool:
         with self._making:
@@ -252,13 +251,6 @@ def _is_public(address: str) -> bool:
         if ip in NAT64:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.is_global and not ip.is_multicast
-
-
-def _proxy_for(url: httpx2.URL) -> str:
-    """Return the proxy that the environment names for an address, else ""."""
-    proxies = urllib.request.getproxies_environment()
-    proxy = proxies.get(url.scheme) or proxies.get("all") or ""
-    return "" if not proxy or urllib.request.proxy_bypass_environment(url.netloc.decode(), proxies) else proxy  # type: ignore[attr-defined]
 
 
 class _Stream(httpx2.SyncByteStream):

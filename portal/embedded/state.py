@@ -117,11 +117,22 @@ def socket_folder(state: Path) -> Path:
 
 
 def _recorded_short_folder(state: Path) -> Path:
+    """The short folder that is recorded, or a new one."""
     known = short_socket_folder(state)
-    if known is None:
-        known = _make_short_folder()
-        write_private(state / "run" / "sockets.json", json.dumps({"folder": str(known)}))
-    return known
+    if known is not None:
+        return known
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it private
+        with suppress(OSError):
+            made = Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
+            if fits_socket(made):
+                break
+            made.rmdir()
+    else:
+        raise StartError(
+            "No temporary folder has a path short enough for sockets: set TMPDIR to a short one."
+        )
+    write_private(state / "run" / "sockets.json", json.dumps({"folder": str(made)}))
+    return made
 
 
 def short_socket_folder(state: Path) -> Path | None:
@@ -139,16 +150,6 @@ def fits_socket(folder: Path) -> bool:
     """Whether a socket in `folder` has a path that every part of the house can use."""
     path = f"{folder}{LONGEST_SOCKET_NAME}"
     return len(os.fsencode(path)) <= SOCKET_PATH_LIMIT and PLAIN_PATH.match(path) is not None
-
-
-def _make_short_folder() -> Path:
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it private
-        with suppress(OSError):
-            folder = Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
-            if fits_socket(folder):
-                return folder
-            folder.rmdir()
-    raise StartError("No temporary folder has a path short enough for sockets: set TMPDIR to a short one.")
 
 
 def write_private(path: Path, text: str) -> None:
@@ -181,7 +182,14 @@ class Running:
             holder = json.loads((state / "run" / "lock").read_text())
         except (OSError, ValueError, TypeError):
             return None
-        return running if holder["pid"] == running.pid and _lock_is_held(state) else None
+        if holder["pid"] != running.pid:
+            return None
+        with (state / "run" / "lock").open() as file:
+            try:  # a shared try disturbs nobody but a start in this very instant
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return running
+        return None
 
 
 class StateLock:
@@ -222,16 +230,6 @@ class StateLock:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-def _lock_is_held(state: Path) -> bool:
-    """Whether someone holds the lock; a shared try disturbs nobody but a start in this very instant."""
-    with (state / "run" / "lock").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def lock_holder(state: Path) -> str:

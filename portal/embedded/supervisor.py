@@ -85,10 +85,17 @@ class Supervisor:
             opened = self._stack.enter_context(listen(self.host, self.port))
             self.address = address_of(opened, self.host)
             self._start_servers()
-            # Only our own database can be trusted to be as we left it.
-            if self.servers.postgres is None or not migrated(self.state, self.servers.urls.dsn):
-                self._migrate_database()
-            self.parts = make_parts(opened.fileno(), self._open_lifeline(), self.state / "run")
+            # Only our own database can be trusted to be as we left it. The owner's address is read here alone.
+            if self.servers.postgres is None:
+                self.run_prepare("migrate", **{OWNER_DATABASE: self.given.get(OWNER_DATABASE, "")})
+            elif not migrated(self.state, self.servers.urls.dsn):
+                owner = {OWNER_DATABASE: self.servers.postgres.owner_url}
+                self.run_prepare("migrate", str(self.state), self.servers.urls.dsn, **owner)
+            # A pipe that nobody writes to: it ends when we do, however that is.
+            lifeline, writing = os.pipe()
+            self._stack.callback(os.close, writing)
+            self._stack.callback(os.close, lifeline)
+            self.parts = make_parts(opened.fileno(), lifeline, self.state / "run")
             # Pages do not wait for the others; their queues keep what comes meanwhile.
             first, last = self.parts[:3], self.parts[3:]
             for part in first:
@@ -109,7 +116,16 @@ class Supervisor:
     def stop(self) -> None:
         """Stops everything within ten seconds; a running recovery goes on at the next start."""
         children = [part.child for part in self.parts if part.child is not None]
-        _stop_together(children, [part.stop_signals for part in self.parts if part.child is not None])
+        signals = [part.stop_signals for part in self.parts if part.child is not None]
+        # All at once, round by round: two and a half seconds for each signal, then the kill.
+        for turn in range(max(map(len, signals), default=0)):
+            for child, numbers in zip(children, signals, strict=True):
+                child.ask_to_stop(numbers[min(turn, len(numbers) - 1)])
+            deadline = time.monotonic() + 2.5
+            for child in children:
+                child.wait(deadline - time.monotonic())
+        for child in children:
+            child.stop(patience=0)
         for part in self.parts:
             part.child = None
         self._kill_marked()
@@ -171,14 +187,6 @@ class Supervisor:
             raise StartError(f"{lines[-1]} (see {self.state}/logs/prepare.log)")
         return result.stdout.strip()
 
-    def _migrate_database(self) -> None:
-        """The only moment at which the owner's address is read."""
-        if self.servers.postgres is None:
-            self.run_prepare("migrate", **{OWNER_DATABASE: self.given.get(OWNER_DATABASE, "")})
-            return
-        owner = {OWNER_DATABASE: self.servers.postgres.owner_url}
-        self.run_prepare("migrate", str(self.state), self.servers.urls.dsn, **owner)
-
     def _start_servers(self) -> None:
         self.servers = EmbeddedServers(
             self.state,
@@ -202,13 +210,6 @@ class Supervisor:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), self.given.get("PYTHONPATH")])),
             RUN_MARK: self._run_id,
         }
-
-    def _open_lifeline(self) -> int:
-        """Return the end to read of a pipe that nobody writes to: it ends when we do, however that is."""
-        reading, writing = os.pipe()
-        self._stack.callback(os.close, writing)
-        self._stack.callback(os.close, reading)
-        return reading
 
     def _start_part(self, part: Part) -> None:
         part.count_start()
@@ -263,18 +264,6 @@ class Supervisor:
         """End what still runs, workers of the web server that drain too; all of it bears being killed."""
         if mark := getattr(self, "_run_id", ""):
             stop_leftovers(lambda: running_with(RUN_MARK, mark), signals=(), patience=3.0)
-
-
-def _stop_together(children: list[Child], signals: list[tuple[int, ...]]) -> None:
-    """Asks all at once, round by round: two and a half seconds for each signal, then the kill."""
-    for turn in range(max(map(len, signals), default=0)):
-        for child, numbers in zip(children, signals, strict=True):
-            child.ask_to_stop(numbers[min(turn, len(numbers) - 1)])
-        deadline = time.monotonic() + 2.5
-        for child in children:
-            child.wait(deadline - time.monotonic())
-    for child in children:
-        child.stop(patience=0)
 
 
 @contextmanager

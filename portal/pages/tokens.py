@@ -331,26 +331,21 @@ def back_to(token: AccessToken) -> str:
 def show_secret(request: HttpRequest, issued: Issued, *, replaces: AccessToken | None = None) -> HttpResponse:
     """The one answer that holds the secret, with commands that work as they are."""
     token = issued.token
+    if token.grant is not None:
+        commands = commands_for(token.grant.model.repo_id, token=issued.secret)
+    elif token.kind == TokenKind.REVIEWER:
+        model = decidable_models(token.user).filter(gate__in=["manual", "auto"]).first()
+        commands = deciding_commands(model.repo_id if model else PLACEHOLDER_ID, token=issued.secret)
+    else:
+        live = Grant.objects.filter(user=token.user, revoked_at=None, ends_at__gt=timezone.now())
+        grant = live.select_related("model").first()
+        commands = commands_for(grant.model.repo_id if grant else PLACEHOLDER_ID, token=issued.secret)
     context = {
         "issued": issued,
         "replaces": replaces,
         "row": Row(token, True),
         "model": token.grant.model if token.grant else None,
         "back": back_to(token),
-        "commands": _commands_with_secret(token, issued.secret),
+        "commands": commands,
     }
     return render(request, "portal/token.html", context)
-
-
-def _commands_with_secret(token: AccessToken, secret: str) -> list[Any]:
-    if token.grant is not None:
-        return commands_for(token.grant.model.repo_id, token=secret)
-    if token.kind == TokenKind.REVIEWER:
-        model = decidable_models(token.user).filter(gate__in=["manual", "auto"]).first()
-        return deciding_commands(model.repo_id if model else PLACEHOLDER_ID, token=secret)
-    grant = (
-        Grant.objects.filter(user=token.user, revoked_at=None, ends_at__gt=timezone.now())
-        .select_related("model")
-        .first()
-    )
-    return commands_for(grant.model.repo_id if grant else PLACEHOLDER_ID, token=secret)

@@ -56,7 +56,14 @@ def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     repo = open_repo(request, repo_id)
     person, given = _asking_person(repo), _read_answers(request)
     require_gate(repo.model)
-    if _may_ask(person, repo.model, given):
+    # As on the Hub nothing is changed while one waits, after a rejection, and with access. A request that the
+    # reviewer wants changed is handed in again when answers come with it.
+    entry = review_entry(person, repo.model)
+    if entry.place == Place.PENDING and entry.request is not None:
+        may_ask = entry.request.state == RequestState.CHANGES_REQUESTED and bool(given)
+    else:
+        may_ask = entry.place not in {Place.ACCEPTED, Place.REJECTED}
+    if may_ask:
         try:
             _submit_answers(repo, person, given)
         except Conflict:  # another call was faster
@@ -113,17 +120,6 @@ def _read_answers(request: HttpRequest) -> dict[str, Any]:
         raise bad_request("The form cannot be read: send label=answer, once for each field.") from error
 
 
-def _may_ask(person: User, model: GatedModel, given: dict[str, Any]) -> bool:
-    """Whether this changes anything: as on the Hub not while one waits, nor after a rejection, nor with access.
-
-    A request that the reviewer wants changed is handed in again when answers come with it.
-    """
-    entry = review_entry(person, model)
-    if entry.place == Place.PENDING and entry.request is not None:
-        return entry.request.state == RequestState.CHANGES_REQUESTED and bool(given)
-    return entry.place not in {Place.ACCEPTED, Place.REJECTED}
-
-
 def _submit_answers(repo: Repo, person: User, given: dict[str, Any]) -> None:
     """Keep what was given as the draft, then submit it if it is complete."""
     model = repo.model
@@ -138,7 +134,13 @@ def _submit_answers(repo: Repo, person: User, given: dict[str, Any]) -> None:
     save_draft(request=current, applicant=person, answers=draft.cleaned_answers())
     form = build_request_form(gate, texts=texts, data=posted)
     _check_answers(model, form, unknown, wrong)
-    _check_licence(model)
+    # A text must be seen to be agreed to: where the model has one, only the page can take the request.
+    if model.licence_versions.filter(retired_at__isnull=True).exists():
+        sentence = (
+            f"{model.repo_id} has a licence that must be read before it is agreed to: your answers are kept as a draft, "
+            f"read it and submit at {model.address()}/request"
+        )
+        raise Refused(HTTPStatus.BAD_REQUEST, "", sentence)
     try:
         submit_request(
             request=current, applicant=person, answers=form.cleaned_answers(), address=repo.caller.address
@@ -163,17 +165,6 @@ def _check_answers(
     if problems:
         lines = [f"{_quote_label(words[key])}: {sentence}" for key, sentence in problems.items()]
         raise _incomplete_answers(model, " ".join(lines[:MOST_NAMED]))
-
-
-def _check_licence(model: GatedModel) -> None:
-    """A text must be seen to be agreed to: where the model has one, only the page can take the request."""
-    if not model.licence_versions.filter(retired_at__isnull=True).exists():
-        return
-    sentence = (
-        f"{model.repo_id} has a licence that must be read before it is agreed to: your answers are kept as a draft, "
-        f"read it and submit at {model.address()}/request"
-    )
-    raise Refused(HTTPStatus.BAD_REQUEST, "", sentence)
 
 
 def _incomplete_answers(model: GatedModel, problem: str) -> Refused:

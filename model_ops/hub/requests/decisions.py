@@ -73,26 +73,22 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         raise bad_field("requests", f"must be a list of 1 to {MOST_AT_ONCE} people.")
     namers = [_read_namer(item) for item in requests]
     require_gate(repo.model)
-    return json_answer([_decide_in_batch(repo.model, reviewer, to, reason, *namer) for namer in namers])
-
-
-def _decide_in_batch(
-    model: GatedModel, reviewer: User, to: Place, reason: str, namer: str, value: str
-) -> dict[str, Any]:
-    """The same status is no error here, as on the Hub."""
-    told: dict[str, Any] = {namer: value, "ok": True}
-    try:
-        person = _find_person(model, namer, value)
-        seen = review_entry(person, model)
-        if seen.place != to:
-            change_place(model=model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
-    except Refused as refused:
-        code = "user_not_found" if namer != "requestId" else "request_not_found"
-        return told | {"ok": False, "error": code, "message": refused.message}
-    except RuleError as error:
-        code = "request_not_found" if isinstance(error, NotFound) else error.code
-        return told | {"ok": False, "error": code, "message": error.sentence}
-    return told
+    model, answers = repo.model, []
+    for namer, value in namers:
+        told: dict[str, Any] = {namer: value, "ok": True}
+        try:
+            person = _find_person(model, namer, value)
+            seen = review_entry(person, model)
+            if seen.place != to:  # the same status is no error here, as on the Hub
+                change_place(model=model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
+        except Refused as refused:
+            code = "user_not_found" if namer != "requestId" else "request_not_found"
+            told |= {"ok": False, "error": code, "message": refused.message}
+        except RuleError as error:
+            code = "request_not_found" if isinstance(error, NotFound) else error.code
+            told |= {"ok": False, "error": code, "message": error.sentence}
+        answers.append(told)
+    return json_answer(answers)
 
 
 def _as_refusal(error: RuleError, to: Place) -> Refused:

@@ -29,7 +29,16 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
     out when entries are decided about, and leave the list, while a script goes through it.
     """
     repo, _ = reviewed(request, repo_id)
-    limit, cursor = _read_limit(request), _read_cursor(request)
+    least, most = LIMITS
+    text = request.GET.get("limit", "") or str(most)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise bad_field("limit", f"must be a whole number from {least} to {most}.")
+    limit, cursor = int(text), None
+    if last := request.GET.get("cursor", ""):
+        when, _, number = last.rpartition("~")
+        if not (number.isascii() and number.isdigit() and len(number) < 19):
+            raise bad_field("cursor", "take it from the Link header of the previous page.")
+        cursor = _parse_moment(when, "cursor"), int(number)
     beginning = request.GET.get("q", "")
     if len(beginning) > LONGEST_NAME or not beginning.isprintable():
         raise bad_field("q", f"must be the beginning of a user name, at most {LONGEST_NAME} characters.")
@@ -42,10 +51,8 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
         query = request.GET.copy()
         at, person = order(page[-1])
         query["cursor"] = f"{at.isoformat()}~{person}"
-        link(
-            response,
-            request.build_absolute_uri(f"{request.get_full_path().partition('?')[0]}?{query.urlencode()}"),
-        )
+        path = request.get_full_path().partition("?")[0]
+        link(response, request.build_absolute_uri(f"{path}?{query.urlencode()}"))
     return response
 
 
@@ -64,14 +71,6 @@ def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     return response
 
 
-def _read_limit(request: HttpRequest) -> int:
-    least, most = LIMITS
-    text = request.GET.get("limit", "") or str(most)
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise bad_field("limit", f"must be a whole number from {least} to {most}.")
-    return int(text)
-
-
 def _read_moment(request: HttpRequest, name: str) -> datetime | None:
     text = request.GET.get(name, "")
     return _parse_moment(text, name) if text else None
@@ -83,13 +82,3 @@ def _parse_moment(text: str, name: str) -> datetime:
         return at if at.tzinfo else at.replace(tzinfo=UTC)
     except ValueError as error:
         raise bad_field(name, "must be a date and time such as 2026-01-31T12:00:00.000Z.") from error
-
-
-def _read_cursor(request: HttpRequest) -> tuple[datetime, int] | None:
-    text = request.GET.get("cursor", "")
-    if not text:
-        return None
-    at, _, person = text.rpartition("~")
-    if not (person.isascii() and person.isdigit() and len(person) < 19):
-        raise bad_field("cursor", "take it from the Link header of the previous page.")
-    return _parse_moment(at, "cursor"), int(person)

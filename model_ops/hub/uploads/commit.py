@@ -23,7 +23,6 @@ from model_ops.services.uploads import staging
 from model_ops.services.uploads.committing import (
     LONGEST_MESSAGE,
     LONGEST_TITLE,
-    Committed,
     commit_files,
     upload_head,
 )
@@ -68,15 +67,11 @@ def _receive_commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     if received != length:
         raise bad_request("The commit did not arrive completely, and nothing was kept: upload it again.")
     done = commit_files(model=repo.model, branch=branch, header=header, operations=operations, user=person)
-    return _commit_answer(request, repo.model.repo_id, done)
-
-
-def _commit_answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpResponseBase:
-    commit_id = done.revision.commit
+    known_id, commit_id = repo.model.repo_id, done.revision.commit
     response = json_answer(
         {
             "success": True,
-            "commitUrl": request.build_absolute_uri(f"/{repo_id}/commit/{commit_id}"),
+            "commitUrl": request.build_absolute_uri(f"/{known_id}/commit/{commit_id}"),
             "commitOid": commit_id,
             "pullRequestUrl": None,
             "hookOutput": "",
@@ -84,7 +79,7 @@ def _commit_answer(request: HttpRequest, repo_id: str, done: Committed) -> HttpR
     )
     notes = list(done.notes)
     if done.revision.held_at:
-        page = f"{done.revision.model.address().removesuffix(f'/{repo_id}')}/admin/model_ops/revision/"
+        page = f"{done.revision.model.address().removesuffix(f'/{known_id}')}/admin/model_ops/revision/"
         notes.append(f"{commit_id[:8]} is held until an owner publishes it: {page}{done.revision.pk}/change/")
     if notes:
         warn(response, "upload", one_line(" ".join(notes)))

@@ -14,7 +14,6 @@ from model_ops.hub.rights import owned_repo
 from model_ops.hub.route import hub_route, json_answer, warn
 from model_ops.hub.uploads.pull_requests import refuse_pull_request
 from model_ops.hub.uploads.xet import SENTENCE as XET
-from model_ops.models import RepoFile
 from model_ops.recovery.formats.git_ids import in_lfs
 from model_ops.services.revisions.publish import GITATTRIBUTES
 from model_ops.services.store.blobs import blob_path
@@ -44,7 +43,16 @@ def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         file = head.files.filter(path=GITIGNORE, blob__size__lte=LARGEST_GITIGNORE).first()
         rules = blob_path(file.blob_id).read_bytes().decode("utf-8", "replace") if file else ""
     ignored = Ignored(rules[:LARGEST_GITIGNORE])
-    files = [_file_answer(path, size, had.get(path), ignored) for path, size in asked]
+    files: list[dict[str, Any]] = []
+    for path, size in asked:
+        answer: dict[str, Any] = {
+            "path": path,
+            "uploadMode": "lfs" if in_lfs(path, size) else "regular",
+            "shouldIgnore": path == GITATTRIBUTES or path in ignored,
+        }
+        if (one := had.get(path)) is not None:
+            answer["oid"] = one.blob.sha256 if one.is_lfs else one.blob.git_oid
+        files.append(answer)
     response = json_answer({"files": files})
     if any(file["uploadMode"] == "lfs" for file in files):
         warn(response, "xet", BEFORE_XET)
@@ -63,14 +71,3 @@ def _asked_files(data: dict[str, Any]) -> list[tuple[str, int]]:
             raise bad_request("Each of files needs a path and a size.")
         asked.append((check_path(one.get("path")), size))
     return asked
-
-
-def _file_answer(path: str, size: int, had: RepoFile | None, ignored: Ignored) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "path": path,
-        "uploadMode": "lfs" if in_lfs(path, size) else "regular",
-        "shouldIgnore": path == GITATTRIBUTES or path in ignored,
-    }
-    if had is not None:
-        answer["oid"] = had.blob.sha256 if had.is_lfs else had.blob.git_oid
-    return answer
