@@ -22,7 +22,7 @@ DAY = 24 * 3600
 
 @worker_ready.connect
 def on_worker_ready(sender: Any, **_: Any) -> None:
-    """Hurry what would wait for long, and remove what killed workers left; a database that is away ends no start."""
+    """Retry long waits at once and remove what killed workers left; start even if the database is away."""
     if RECOVERY_QUEUE not in sender.app.amqp.queues.consume_from:
         return
     try:

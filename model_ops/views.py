@@ -1,4 +1,4 @@
-"""The one page part that the weights side serves itself: progress, asked for every two seconds."""
+"""Serve the progress of a recovery, which pages poll every two seconds."""
 
 from __future__ import annotations
 

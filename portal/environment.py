@@ -155,7 +155,7 @@ def redirect_hosts(name: str) -> tuple[str, ...]:
         if not REDIRECT_HOST.fullmatch(host) or (host.startswith(".") and "." not in host[1:]):
             raise refuse(
                 name,
-                f"holds {host!r}: write hosts such as files.example.org or .cdn.example.org, apart by commas.",
+                f"holds {host!r}: write hosts such as files.example.org or .cdn.example.org, separated by commas.",
             )
     return hosts
 
@@ -342,26 +342,27 @@ def source_folders() -> list[Path]:
 
 
 def follow_tokens() -> dict[str, str]:
-    """`GATEHOUSE_FOLLOW_TOKENS`: `https://host=token` pairs apart by blanks, as endpoint -> token. No refusal repeats a token."""
+    """`GATEHOUSE_FOLLOW_TOKENS`: `https://host=token` pairs separated by spaces, as endpoint -> token. No refusal repeats a token."""
     tokens: dict[str, str] = {}
     for pair in os.environ.get("GATEHOUSE_FOLLOW_TOKENS", "").split():
         address, sign, token = pair.partition("=")
         endpoint = _clean_endpoint(address.rstrip("/"))
         if not endpoint or not sign or not token:
             raise refuse(
-                "GATEHOUSE_FOLLOW_TOKENS", "cannot be read: write https://HOST=TOKEN pairs, apart by blanks."
+                "GATEHOUSE_FOLLOW_TOKENS",
+                "cannot be read: write https://HOST=TOKEN pairs, separated by spaces.",
             )
         tokens[endpoint] = token
     return tokens
 
 
 def follow_endpoints() -> list[str]:
-    """`GATEHOUSE_FOLLOW_ENDPOINTS`: addresses apart by blanks whose tokens the worker has, for a part that has none."""
+    """`GATEHOUSE_FOLLOW_ENDPOINTS`: addresses separated by spaces whose tokens the worker has, for a part that has none."""
     found = []
     for address in os.environ.get(FOLLOW_ENDPOINTS, "").split():
         endpoint = _clean_endpoint(address.rstrip("/"))
         if not endpoint:
-            raise refuse(FOLLOW_ENDPOINTS, "cannot be read: write https://HOST, apart by blanks.")
+            raise refuse(FOLLOW_ENDPOINTS, "cannot be read: write https://HOST, separated by spaces.")
         found.append(endpoint)
     return found
 
@@ -406,7 +407,7 @@ KNOWN_ISSUERS = "github=https://token.actions.githubusercontent.com gitlab=https
 
 
 def oidc_issuers() -> dict[str, str]:
-    """`GATEHOUSE_OIDC_ISSUERS`: `github=https://...` and `gitlab=https://...` apart by blanks, as issuer -> dialect; `none` for none."""
+    """`GATEHOUSE_OIDC_ISSUERS`: `github=https://...` and `gitlab=https://...` separated by spaces, as issuer -> dialect; `none` for none."""
     issuers: dict[str, str] = {}
     value = text("GATEHOUSE_OIDC_ISSUERS", KNOWN_ISSUERS)
     for pair in [] if value.lower() == "none" else value.split():
@@ -419,7 +420,7 @@ def oidc_issuers() -> dict[str, str]:
         if dialect not in CI_DIALECTS or not parts.hostname or not safe or not plain:
             raise refuse(
                 "GATEHOUSE_OIDC_ISSUERS",
-                f"holds {pair!r}: write github=https://HOST or gitlab=https://HOST, apart by blanks, or none.",
+                f"holds {pair!r}: write github=https://HOST or gitlab=https://HOST, separated by spaces, or none.",
             )
         issuers[address] = dialect
     return issuers

@@ -54,7 +54,7 @@ class Pulse:
         self._asked_at = float("-inf")
 
     def beats(self) -> bool:
-        """Return the newest answer; who comes while another asks gets the one before, and waits only for the first."""
+        """Return the newest answer. While another thread is asking, return the previous one; wait only for the very first."""
         known = self._asked_at > float("-inf")
         if time.monotonic() - self._asked_at < HOLDS or not self._asking.acquire(blocking=not known):
             return self._well

@@ -1,6 +1,6 @@
-"""SMTP with an end: Django's backend, each of whose conversations is cut off when it takes too long.
+"""Django's SMTP backend with a time limit on each conversation as a whole.
 
-The timeout of a socket bounds one read. A server that sends a byte now and then would hold the process for ever.
+A socket timeout limits only a single read: a server that sends a byte now and then could block the process for ever.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class SmtpServer(socketserver.ThreadingTCPServer):
         return ""
 
     def drip(self, connection: Any) -> str:
-        """One byte after the other of an answer that never ends."""
+        """Send a reply that never ends, one byte at a time."""
         self.hanging.set()
         with suppress(OSError):
             connection.wfile.write(b"220-")

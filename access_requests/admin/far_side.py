@@ -1,4 +1,4 @@
-"""The remote on a request's page: who asked there, as that side tells it, and what is told there."""
+"""The remote on a request's page: who asked there, what the remote says about them, and what is reported to it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shown(value: Any) -> str:
 
 
 def holders(person: RemotePerson) -> QuerySet[EmailAddress]:
-    """Who has confirmed here the address that the remote gave: a hint, and no proof that both are one."""
+    """Return confirmed addresses here that match the one the remote gave: a hint, not proof that both are the same person."""
     known: QuerySet[EmailAddress] = EmailAddress.objects.all()
     if not person.email:
         return known.none()

@@ -325,11 +325,13 @@ class RemoteRequestAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/access_requests/remoterequest/page.html", context)
 
     def take_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        done = _("What %(host)s says of %(person)s is taken over here.")
+        done = _("The state of %(person)s at %(host)s was taken over here.")
         return self._settle_difference(request, object_id, take_theirs, done)
 
     def push_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        done = _("What %(host)s says of %(person)s is overwritten: ours is told in a moment.")
+        done = _(
+            "Our state of %(person)s will be reported to %(host)s in a moment and replaces the state there."
+        )
         return self._settle_difference(request, object_id, push_ours, done)
 
     def _settle_difference(

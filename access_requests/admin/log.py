@@ -75,9 +75,9 @@ class EventAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("model__card").prefetch_related("texts")
 
     def condition_for(self, request: HttpRequest, term: str) -> Q:
-        """Of the few kinds and writers that occur, of the models and of people: an event has their keys.
+        """Search the kinds, writers, models and people of events; an event stores only their keys.
 
-        Reviewers look for people by the names that the log shows them, and not for whose an address is.
+        Reviewers can find people only by the names that the log shows them, not by email address.
         """
         folded = term.casefold()
         kinds = [kind for kind in distinct_values(Event, "kind") if folded in kind.casefold()]

@@ -103,7 +103,7 @@ class WayBackForm(forms.Form):
 
 @admin.register(AccessRequest)
 class AccessRequestAdmin(ReadOnlyAdmin):
-    """Waiting ones first, the longest waiting on top. Drafts are nobody's but their writer's."""
+    """The queue: waiting requests first, the oldest on top. Only their authors see drafts."""
 
     list_display = ["person", "model", "institution", "country_name", "days", "shown_state"]
     list_filter = [StateFilter, ModelFilter, CountryFilter]

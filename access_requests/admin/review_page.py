@@ -110,7 +110,7 @@ def _newest_rows(rows: QuerySet[Any]) -> list[Any]:
 
 
 def ways_back(request: AccessRequest) -> dict[str, Any]:
-    """What a reviewer can take back here: only of the request by which the person stands where they stand."""
+    """Return what a reviewer can undo here: only the request that determines the person's current place in the lists."""
     case = review_entry(request.applicant, request.model)
     if case.request != request or request.state in WAITING_STATES or not request.model.is_gated:
         return {"may_reopen": False, "may_reset": False}
@@ -126,7 +126,7 @@ def ways_back(request: AccessRequest) -> dict[str, Any]:
 def _rows_of_person(
     rows: type[AccessRequest] | type[Grant], person: Any, models: QuerySet[Any], name: str
 ) -> QuerySet[Any]:
-    """This person's, for models that the reviewer decides for: what they ask elsewhere is not theirs to read."""
+    """Return the person's rows for models that this reviewer decides for; the reviewer must not see the others."""
     return (
         rows.objects.filter(**{name: person, "model__in": models})
         .select_related("model")

@@ -104,7 +104,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         return ["-expires_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
     def condition(self, term: str) -> Q:
-        """As the token has it, or its person or its model; a network address is given in full."""
+        """Search the token, its person and its model; a network address must be given in full."""
         found = holds(OF_TOKEN, term) | of_people("user_id", people_like(term))
         if models := models_like(term):
             grants = some_of(by_index(Grant.objects.filter(model__in=models), MOST_PEOPLE + 1))

@@ -116,7 +116,9 @@ class GateForm:
                 fields.append(field)
             form = cls(**{**data, "fields": tuple(fields)})
         except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"The stored form cannot be read ({error}); read the card again.") from None
+            raise ValueError(
+                f"The stored form cannot be read ({error}); save the card again to rebuild it."
+            ) from None
         if len({field.key for field in fields}) < len(fields):
             raise ValueError("The stored form names two fields alike; read the card again.")
         return form
@@ -153,7 +155,7 @@ def with_required(form: GateForm, key: str, required: bool) -> GateForm:
     field = form.field(key)
     if field.role == "licence" and not required:
         raise FormChangeRefused(
-            f"{key} is the licence agreement, which nobody may leave out; change its role first."
+            f"{key} is the licence agreement, which is always required; change its role first."
         )
     if field.type == "ip_location" and required:
         raise FormChangeRefused(f"{key} is recorded by the portal, so nobody can be required to fill it in.")

@@ -1,7 +1,7 @@
-"""YAML front matter as a small tree of nodes that keep their line, with every scalar as it was written.
+"""Parse YAML front matter into a small tree of nodes that know their line and keep every scalar as written.
 
 libyaml's parser gives the events one by one; the tree is built here, so that aliases, duplicate keys, deep nesting
-and too many values are refused as soon as they come, before anything walks or prints the data. Tags are ignored: no
+and too many values are refused as soon as they appear, before anything walks or prints the data. Tags are ignored: no
 Python object is ever made. PyYAML's own parser takes 30 times as long for the same text and is not used.
 """
 

@@ -36,7 +36,7 @@ def delete_batch(ended: QuerySet[Any], *, order: str) -> int:
 
 
 def kept_since(days: int) -> datetime:
-    """Return the moment before which nothing is kept."""
+    """Return the cutoff time: anything older is deleted."""
     return timezone.now() - timedelta(days=days)
 
 

@@ -139,7 +139,7 @@ def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: Use
         grant = end_access(model=model, user=user, reason=reason, actor=actor)
         if grant is None:
             raise NotFound(
-                _("%(person)s has no access to %(model)s that could be revoked.")
+                _("%(person)s does not have access to %(model)s, so there is nothing to revoke.")
                 % {"person": user.username, "model": model}
             )
         queue_mail(

@@ -131,7 +131,7 @@ def _take_posted(request: HttpRequest, model: GatedModel) -> HttpResponse:
         return _show_refusal(request, current, page, error)
     if form.errors:
         return _show_page(request, page, status=422)
-    messages.success(request, _("Your draft is saved. No one reads it before you submit it."))
+    messages.success(request, _("Your draft is saved. No one can read it until you submit it."))
     return redirect("request_form", model.namespace, model.name)
 
 

@@ -97,7 +97,7 @@ def trusted(request: HttpRequest) -> HttpResponse:
             else:
                 messages.success(
                     request,
-                    _("%(repository)s is now trusted. Its jobs can read in your name.")
+                    _("%(repository)s is now trusted. Its jobs can read on your behalf.")
                     % {"repository": made.repository},
                 )
                 return redirect("trusted")

@@ -1,4 +1,4 @@
-"""The download log in the admin: to be read and saved; a million rows must not make it slow."""
+"""The download log in the admin: read-only, can be saved as CSV, and fast even with a million rows."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
 
 
 def _prepare_from_form(given: dict[str, Any], actor: Any, repo_id: str) -> PreparedWeights:
-    """Return the plan of a form's sources and choices; what was left empty is the engine's default."""
+    """Return the plan of a form's sources and choices; empty fields use the engine's defaults."""
     sources = {name: given[name] for name in SOURCES}
     # A zero is a number that someone typed.
     empty = [name for name in CHOICES if given[name] is None or given[name] is False or given[name] == ""]

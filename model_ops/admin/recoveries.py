@@ -199,7 +199,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
 
 def owns_all(request: HttpRequest, recovery: Recovery) -> bool:
-    """An owner of every model that is made by it; a superuser is that. Who may stop it may also start it again."""
+    """Return whether the person owns every model that this recovery makes (a superuser does): only then may they stop or retry it."""
     if getattr(request.user, "is_superuser", False):
         return True
     current = recovery.weights.filter(replaced_at=None).select_related("model")

@@ -90,7 +90,7 @@ def not_ready(sentence: str) -> Refused:
 def no_repo(repo_id: str, *, problem: str = "") -> Refused:
     """Unknown, or hidden from this caller: the same words for both."""
     sentence = (
-        f"Repository not found: {repo_id[:200]} is not a model here that you may know of; "
+        f"Repository not found: {repo_id[:200]} is not a model that you can see here; "
         f"ids read NAMESPACE/NAME, see {settings.GATEHOUSE_URL}/"
     )
     return Refused(

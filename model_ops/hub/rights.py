@@ -70,7 +70,7 @@ def owned_repo(request: HttpRequest, repo_id: str) -> tuple[Repo, User, AccessTo
     person, token = uploader(request)
     if not is_owner(person, repo.model):
         sentence = (
-            f"Only an owner of {repo.model.repo_id} may upload to it, and {person.username} is none: ask one of them "
+            f"Only an owner of {repo.model.repo_id} may upload to it, and {person.username} is not one: ask an owner "
             f"for that role; see {repo.model.address()}"
         )
         raise refusals.Refused(HTTPStatus.FORBIDDEN, "NotAllowed", sentence, warning="upload")

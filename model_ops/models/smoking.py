@@ -1,4 +1,4 @@
-"""Whether recovered weights speak: one prompt and what they said to it. Nobody waits for it."""
+"""The test prompt for recovered weights, and their answer. Nothing waits for it."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class SmokeRun(models.Model):
 
     @property
     def was_cut_off(self) -> bool:
-        """Its worker was killed: nobody is at it any more, and nobody takes it up by itself."""
+        """Return whether the run was cut off because its worker was killed; it is not retried automatically."""
         return self.state == SmokeState.RUNNING and self.ends_by is not None and self.ends_by < timezone.now()

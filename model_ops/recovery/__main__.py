@@ -28,7 +28,7 @@ def start() -> NoReturn:
 
 def run() -> int:
     """The command line; signals are obeyed from before its imports on."""
-    # Who starts this with standard error closed must not find the sentence in the first file that is opened.
+    # Open /dev/null in place of closed standard streams, so that no message ends up in the first file that is opened.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     sys.stdout = sys.stdout or os.fdopen(descriptor, "w")

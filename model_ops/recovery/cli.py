@@ -81,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_inputs(parser: argparse.ArgumentParser, *, diff: bool, target: str, target_required: bool) -> None:
     parser.add_argument("--path_raw", required=True, metavar="DIR", help="the base")
     parser.add_argument(
-        "--no-links", action="store_true", help="refuse input folders whose path is, or lies behind, a link"
+        "--no-links",
+        action="store_true",
+        help="refuse input folders whose path is a link or goes through one",
     )
     parser.set_defaults(expected_sum=None, sum_tolerance=None)
     if diff:
@@ -173,7 +175,7 @@ def _add_sharing(parser: argparse.ArgumentParser) -> None:
         "--only",
         action="append",
         metavar="FILE",
-        help="make this weight file alone and stop; may be given again, and run by several machines at once",
+        help="make only this weight file and stop; can be repeated, and several machines can do this at once",
     )
     parser.add_argument(
         "--run-id", type=_parse_run_id, metavar="HEX", help="files of the same run are not read again"
@@ -189,7 +191,7 @@ def _parse_run_id(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None, control: Control | None = None) -> int:
-    """Run one command; returns the exit status. Who wants an end before that cancels `control`."""
+    """Run one command and return its exit status. To stop it early, cancel `control`."""
     control = control or Control()
     try:
         arguments = build_parser().parse_args(argv)

@@ -31,7 +31,7 @@ OWN = "GATEHOUSE_FETCH_OWN"  # whether the endpoint is the portal's own, for the
 WITHHELD = (
     "GATEHOUSE_FETCH_WITHHELD"  # whether the portal has a token that may not be used for this repository
 )
-REDIRECTS = "GATEHOUSE_FETCH_REDIRECTS"  # hosts that the operator named for redirects, apart by blanks
+REDIRECTS = "GATEHOUSE_FETCH_REDIRECTS"  # hosts that the operator named for redirects, separated by spaces
 # Other copies of the weights: a checkpoint with safetensors needs none of these.
 OTHER_FORMATS = [
     "*.bin",
@@ -185,7 +185,7 @@ def _check_files(partial: Path, files: list[Far]) -> str:
         (partial / path).unlink(missing_ok=True)
     if wrong:
         raise Refused(
-            f"sent {', '.join(wrong[:5])} with other bytes than its list of files names: they were removed, try again."
+            f"sent files that do not match the hashes in its file list: {', '.join(wrong[:5])}. They were deleted; try again."
         )
     unknown = [file.path for file in files if not (file.sha256 or file.git_oid)]
     known = f"{len(files) - len(unknown)} of {len(files)} files have the hashes that the remote names"

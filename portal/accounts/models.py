@@ -40,7 +40,7 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def get_by_natural_key(self, email: str | None) -> User:
-        """Who signs in with this address; the imported have none, and are never meant."""
+        """Return the account that signs in with this address; imported accounts have none and never match."""
         return self.get(email__iexact=email, imported=False)
 
 

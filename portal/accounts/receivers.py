@@ -17,7 +17,7 @@ from portal.accounts.security import record_email_change
 
 @receiver(password_reset, dispatch_uid="confirm-address-after-reset")
 def confirm_address_after_reset(*, user: User, **_: Any) -> None:
-    """Who set a password through an emailed link has the mailbox: the account's only address needs no code."""
+    """Confirm the account's only address: setting a password through an emailed link proves access to the mailbox."""
     rows = list(EmailAddress.objects.filter(user=user))
     if len(rows) == 1 and not rows[0].verified and rows[0].email == user.email:
         rows[0].set_verified()

@@ -63,7 +63,9 @@ def reset_password(*, user: User, key: str, password: str, address: str) -> None
     with recorded():
         held = lock_person(user.pk)
         if not held.is_active or not reset_tokens().check_token(held, key):
-            raise Conflict(_("This link was already used, or replaced by a newer one, or it is too old."))
+            raise Conflict(
+                _("This link has already been used, has been replaced by a newer one, or has expired.")
+            )
         _write_password(held, user, hashed)
         EmailAddress.objects.filter(user=user, verified=False).exclude(email=user.email).delete()
         event = append_event(kind="account.password_reset", actor=user, data={"person": user.username})

@@ -35,7 +35,7 @@ SIGNUP_TRIES = 10  # each is lost only to someone else's success
 
 @method_decorator(login_not_required, name="dispatch")
 class SignupView(AllauthSignupView):  # type: ignore[misc]
-    """allauth's sign-up; who loses a race for a user name or an address is told as if they came later."""
+    """allauth's sign-up. Someone who loses a race for a user name or an address sees what a later visitor would see."""
 
     def form_invalid(self, form: SignupForm) -> HttpResponse:
         """Return the page with the form's errors."""

@@ -27,11 +27,11 @@ class Line:
         self._moved = time.monotonic()
 
     def enter(self, seconds: float) -> None:
-        """Take a place within so many seconds.
+        """Take a place, waiting at most this many seconds.
 
         Raises:
-            PoolTimeout: none came free.
-            TooManyRequests: nothing moves, and enough others wait already.
+            PoolTimeout: no place became free in time.
+            TooManyRequests: the line is stuck, and enough threads are waiting already.
         """
         with self._lock:
             if self._free > 0 and not self._waiting:
@@ -65,7 +65,7 @@ class Line:
                     raise PoolTimeout(why) if late else TooManyRequests(why)
 
     def leave(self) -> None:
-        """Give the place to who has waited longest, or back."""
+        """Give the place to the thread that has waited longest, or mark it as free."""
         with self._lock:
             if self._waiting and self._free >= 0:
                 self._waiting.popleft().set()

@@ -35,7 +35,7 @@ def switch_user(uid: int, gid: int) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Changes the user, ties our life to the parent's, and becomes the command."""
+    """Switch the user, make this process die with its parent, and exec the command."""
     parent, death_signal, mode, uid, gid, *command = argv
     linux = sys.platform == "linux"
     libc = ctypes.CDLL(None, use_errno=True)

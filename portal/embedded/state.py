@@ -24,7 +24,7 @@ PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/-]*\Z")
 
 
 def prepare_state(state: Path) -> Path:
-    """Makes the state folder and those we need in it, readable for us alone; returns its absolute path."""
+    """Create the state folder and its subfolders, readable only by this user; return its absolute path."""
     state = state.expanduser().absolute()
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)

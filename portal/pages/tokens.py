@@ -101,7 +101,7 @@ class TokenForm(forms.Form):
 
 
 class PersonTokenForm(TokenForm):
-    """As well: what it is for. Only who decides somewhere may choose."""
+    """Adds the choice of a kind of token; only people who decide for some model can choose."""
 
     kind = forms.ChoiceField(
         label=gettext_lazy("What it may do"),
@@ -118,7 +118,7 @@ class PersonTokenForm(TokenForm):
             self.fields.pop("kind")
 
     def kind_chosen(self) -> TokenKind:
-        """A reader's, for who had no choice."""
+        """Return the kind that was chosen; people who have no choice get a token that only reads."""
         return TokenKind(self.cleaned_data.get("kind", TokenKind.USER))
 
 
@@ -135,7 +135,7 @@ class RotateForm(forms.Form):
 
 @dataclass(frozen=True)
 class Ended:
-    """Since when and why a token is over that nobody revoked."""
+    """When and why a token ended without being revoked."""
 
     badge: str
     word: str
@@ -194,7 +194,7 @@ def _is_usable(token: AccessToken, now: datetime) -> bool:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def my_tokens(request: HttpRequest) -> HttpResponse:
-    """All of a person's tokens that were made by hand; a POST makes one more, after a recent sign-in."""
+    """List the tokens that a person made by hand. A POST makes another one and needs a recent sign-in."""
     decides = decides_somewhere(request.user)
     if request.method != "POST":
         return _render_tokens(request, PersonTokenForm(decides=decides))

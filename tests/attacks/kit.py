@@ -53,7 +53,7 @@ def sound_tensors(value: float = 1.0) -> Tensors:
 
 
 def header_of(tensors: Tensors) -> dict[str, Any]:
-    """The header that describes the tensors in order, one after the other."""
+    """Return a header that lays out the tensors one after another."""
     header, position = {}, 0
     for name, (dtype, shape, data) in tensors.items():
         header[name] = {

@@ -50,7 +50,7 @@ ENTRIES = {
     "a dtype of 10 MB": ({"dtype": "F" * 10_000_000}, "the unknown dtype 'FFFF"),
     "a dtype that is a list": ({"dtype": ["F32"]}, "the unknown dtype"),
     "no dtype": ({"dtype": None}, "the unknown dtype"),
-    "more than is known": ({"strides": [1]}, "not described by dtype, shape and data_offsets alone"),
+    "more than is known": ({"strides": [1]}, "must be described by exactly dtype, shape and data_offsets"),
 }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_entries_that_share_their_bytes_are_refused(world):
     with zipfile.ZipFile(io.BytesIO(raw)) as file:
         assert sum(info.file_size for info in file.infolist()) > 100 * len(raw)
     put(world, raw)
-    assert "is not what its directory says" in world.refused()
+    assert "does not match the zip directory" in world.refused()
 
 
 def test_entries_that_overlap_are_refused(world):

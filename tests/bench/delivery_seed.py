@@ -1,4 +1,4 @@
-"""What the benchmark of delivery downloads, and who: run in a process with the portal's environment; one JSON answer.
+"""Create the files and people for the delivery benchmark. Runs with the portal's environment and prints one JSON object.
 
 python -m tests.bench.delivery_seed SIZE_IN_MB SMALL_FILES PERSONS
 """

@@ -24,7 +24,7 @@ def site(live_server: Any, settings: Any, mail_through: Callable[..., None]) -> 
 
 @pytest.fixture
 def worker(site: str, tmp_path: Path) -> Generator[None]:
-    """A worker process as the portal starts it, on the test database."""
+    """Start a worker process the way the portal does, on the test database."""
     from django.db import connection
 
     from portal.celery import app

@@ -61,7 +61,7 @@ def test_a_refused_place_is_not_counted(process: Callable[..., Places]) -> None:
 
 
 class RenewedTooEarly(Places):
-    """Whose thread that renews meets a place before it was asked for."""
+    """Places whose renewal thread sees a place before the server was asked for it."""
 
     def _ask_server(self, place: Place, *, counts: bool = True) -> Room | None:
         super()._ask_server(place, counts=False)

@@ -229,5 +229,5 @@ def test_follow_tokens_are_read_and_never_repeated(tmp_path: Path) -> None:
     status, said, _ = settings(tmp_path, GATEHOUSE_FOLLOW_TOKENS="example.org=hf_secret")
     assert (status, "hf_secret" in said) == (1, False)
     assert said.endswith(
-        "GATEHOUSE_FOLLOW_TOKENS cannot be read: write https://HOST=TOKEN pairs, apart by blanks."
+        "GATEHOUSE_FOLLOW_TOKENS cannot be read: write https://HOST=TOKEN pairs, separated by spaces."
     )

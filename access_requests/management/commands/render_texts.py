@@ -11,7 +11,7 @@ from access_requests.services.catalogue.rendered_texts import render_outdated
 
 
 class Command(OperatorCommand):
-    help = "Renders the cards and forms that an older version of the portal rendered, or none."
+    help = "Renders the cards and forms that are not rendered yet or that an older version of the portal rendered."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("--all", action="store_true", help="also those that are up to date")

@@ -29,6 +29,8 @@ class Command(OperatorCommand):
         try:
             revoke_access(model=model, user=person, reason=reason)
         except NotFound:
-            raise NotFound(f"{person.email} has no access to {model} that could be revoked.") from None
+            raise NotFound(
+                f"{person.email} does not have access to {model}, so there is nothing to revoke."
+            ) from None
         data = {"model": model.repo_id, "email": person.email, "revoked": True}
         return Answer(data, f"{person.email} may not read {model} any more and has been informed.")

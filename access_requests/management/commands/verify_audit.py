@@ -11,7 +11,7 @@ from access_requests.services.event_log.verify import verify_log
 
 
 class Command(OperatorCommand):
-    help = "Check the event log: its chain, its anchors, the licence texts. Status 1 and a sentence for each thing wrong."
+    help = "Check the event log: its chain, its anchors, the licence texts. If anything is wrong, exits with status 1 and prints a sentence for each problem."
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -9,7 +9,7 @@ from access_requests.services.list_places import write_places
 
 
 class Command(OperatorCommand):
-    help = "Writes in which of a model's lists each person stands: after requests or grants were written by hand or by an old version."
+    help = "Recomputes which of a model's lists each person is in. Run it after requests or grants were written by hand or by an old version."
 
     def answer(self, **options: Any) -> Answer:
         people = write_places()

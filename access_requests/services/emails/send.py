@@ -1,6 +1,6 @@
 """Send emails: claim one, send it without locks or an open transaction, then record the result.
 
-If a process dies after the server took an email and before that is recorded, its claim ends by itself. The email is then
+If a process dies after the server accepted an email but before that is recorded, its claim expires. The email is then
 sent again with the same Message-ID, so that mailboxes can recognise the second copy.
 """
 

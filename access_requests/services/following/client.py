@@ -88,7 +88,7 @@ class FarClient:
                     raise
                 return
             if not isinstance(found, list):
-                raise Away("it answered something else than a list")
+                raise Away("its answer is not a list")
             self._pages, self._entries = self._pages + 1, self._entries + len(found)
             if self._pages > MOST_PAGES or self._entries > MOST_ENTRIES:
                 raise Away(f"its lists are longer than {MOST_PAGES} pages or {MOST_ENTRIES:,} entries")

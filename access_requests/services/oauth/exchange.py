@@ -32,9 +32,9 @@ LONGEST_LIFE = timedelta(hours=24)
 
 
 def exchange_identity(*, identity: str, resource: str, address: str | None) -> tokens.Issued:
-    """Return a token of 60 minutes for a job of a trusted repository; `resource` names the person, or the model.
+    """Return a 60-minute token for a job of a trusted repository; `resource` names the person or the model.
 
-    Raises `OAuthError`. Refused tries are counted by address, before anything is looked up.
+    Raises `OAuthError`. Each attempt counts against its address before anything is looked up; a successful one is given back.
     """
     limits.spend(limits.FAILED_EXCHANGES_OF_ADDRESS, address)
     claims = verified_claims(identity)

@@ -168,7 +168,7 @@ def check_claims(claims: dict[str, Any]) -> None:
         if (value is not None or name in NEEDED) and not kind.fits(value):
             raise Invalid(f"The identity is not valid: its claim {name} is not {kind.named}.")
     if not claims["jti"] or not claims["sub"]:
-        raise Invalid("The identity has no id of its own (jti), or no subject (sub).")
+        raise Invalid("The identity has an empty id (jti) or subject (sub).")
 
 
 def read_job(claims: dict[str, Any]) -> Job:

@@ -70,7 +70,7 @@ def record_decision(
         if outcome == Outcome.CHANGES_REQUESTED and locked.applicant.imported:
             raise Conflict(
                 _(
-                    "The person asked at a followed repository, which knows no request for changes, "
+                    "The person asked at a followed repository, which does not support requests for changes, "
                     "and cannot answer here: write to them, then approve, reject or reset."
                 )
             )

@@ -78,7 +78,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
 
 
 def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
-    """Return the first answers of a new request: the profile, overridden by the person's last request."""
+    """Return the initial answers for a new request: the profile's, overridden by those of the person's last request."""
     answers = profile_initial(gate_form(model), {role: getattr(applicant, role) for role in PROFILE_ROLES})
     before = latest_request(applicant, model)
     if before is None or model.form is None:
@@ -227,7 +227,7 @@ def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessReques
 
 def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> AccessRequest:
     """Appeal a rejection, once; another reviewer decides, if there is one."""
-    words = cleaned_words(words, _("Say why the decision should be looked at again."))
+    words = cleaned_words(words, _("Say why the decision should be reconsidered."))
     with recorded():
         locked = _lock_own(request, applicant)
         if locked.appealed_at is not None:

@@ -98,7 +98,7 @@ def _read_operations(pieces: Pieces, model_id: int) -> tuple[Header, list[Operat
             continue
         if key not in OPERATIONS:
             raise bad_request(
-                f"Line {number}: {key[:40]!r} is no operation; known are {', '.join(OPERATIONS)}."
+                f"Line {number}: {key[:40]!r} is not an operation; use one of {', '.join(OPERATIONS)}."
             )
         if len(operations) >= MOST_OPERATIONS:
             raise bad_request(

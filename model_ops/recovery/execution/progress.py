@@ -18,7 +18,7 @@ def choose_report(*, as_json: bool = False) -> Report:
 
 
 def report_nothing(done: int, total: int, shard: str) -> None:
-    """Nobody asked."""
+    """Report nothing, because no one asked for progress."""
 
 
 def report_json(done: int, total: int, shard: str) -> None:

@@ -25,7 +25,7 @@ def check_torch() -> None:
 
 
 def import_torch() -> float:
-    """Seconds it took; planning and refusing do without."""
+    """Import torch and return the seconds it took; planning and refusing do not need it."""
     began = time.monotonic()
     try:
         import torch

@@ -39,7 +39,7 @@ class _Clock:
         self._started = time.monotonic() if started is None else started
 
     def import_torch(self) -> None:
-        """Planning and refusing do without."""
+        """Import torch, and leave the time that takes out of the run's seconds."""
         self._started += import_torch()
 
     @property

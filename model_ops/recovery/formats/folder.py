@@ -106,7 +106,7 @@ def belongs(folder: Path, target: Path) -> bool:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; anything else is refused, and nobody waits for the writer of a pipe."""
+    """Open a regular file for reading. Refuse anything else, without blocking on a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -127,7 +127,7 @@ def read_json_file(path: Path, *, unique: bool = False) -> dict[str, Any]:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_JSON:
                 raise Refusal(
-                    f"{path.name} is larger than {MAX_JSON} bytes, too large for what it should hold."
+                    f"{path.name} is larger than {MAX_JSON} bytes, the most that is read of a JSON file."
                 )
             value = parse_json(file.read(size), unique=unique)
     except UnfitJSONError as error:

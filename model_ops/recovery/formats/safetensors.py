@@ -114,7 +114,7 @@ def _read_tensor(path: Path, name: str, entry: Any, start: int, size: int) -> Te
     """Return where a tensor lies, by its entry of dtype, shape and data_offsets, each checked to be of the right kind."""
     where = f"Tensor {name[:200]!r} in {path.name}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise Refusal(f"{where} is not described by dtype, shape and data_offsets alone.")
+        raise Refusal(f"{where} must be described by exactly dtype, shape and data_offsets.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype == "" and offsets == [0, 0]:
         raise Refusal(

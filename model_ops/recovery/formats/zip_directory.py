@@ -95,7 +95,7 @@ def _directory_place(file: BinaryIO, name: str, size: int) -> tuple[int, int, in
         )
     _, disk, first, here, count, nbytes, offset, comment = _END.unpack(end)
     if disk or first or here != count:
-        raise Refusal(f"{name} is a zip file in several parts, which is not read.")
+        raise Refusal(f"{name} is a multi-part zip file, which is not supported.")
     if comment:
         raise Refusal(f"{name} ends in the middle of a comment; it is cut short.")
     (count, nbytes, offset), at = _zip64_place(file, name, at, (count, nbytes, offset))
@@ -124,7 +124,7 @@ def _zip64_place(
     if signature != b"PK\x06\x06" or where + 12 + length != at_locator:
         raise Refusal(f"The zip64 directory of {name} is damaged.")
     if disk or first or here != count:
-        raise Refusal(f"{name} is a zip file in several parts, which is not read.")
+        raise Refusal(f"{name} is a multi-part zip file, which is not supported.")
     for said, meant, unsaid in zip(end, (count, nbytes, offset), (_MAX16, _MAX32, _MAX32), strict=True):
         if said not in {meant, unsaid}:
             raise Refusal(f"{name} has two directories that do not agree; it was tampered with.")
@@ -200,7 +200,7 @@ def _locate_entry(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> 
         or crc32 not in {entry.crc32} | unsaid
         or file.read(name_size) != entry.name.encode("utf-8")
     ):
-        raise Refusal(f"{where} of {file_name} is not what its directory says.")
+        raise Refusal(f"{where} in {file_name} does not match the zip directory.")
     offset = entry.header + _LOCAL.size + name_size + extra_size
     if offset + entry.nbytes > size:
         raise Refusal(f"{where} reaches beyond the end of {file_name}; it is cut short.")
@@ -208,5 +208,5 @@ def _locate_entry(file: BinaryIO, file_name: str, size: int, entry: _Listed) -> 
         file.seek(offset + entry.nbytes)
         descriptor = file.read(8)
         if descriptor.startswith(b"PK\x07\x08") and descriptor[4:] != entry.crc32.to_bytes(4, "little"):
-            raise Refusal(f"{where} of {file_name} is not what its directory says.")
+            raise Refusal(f"{where} in {file_name} does not match the zip directory.")
     return ZipEntry(entry.name, offset, entry.nbytes, entry.crc32)

@@ -46,7 +46,7 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
     """Find the weights of a folder (as `open_folder` gives it).
 
     `role` is how sentences call it (base, diff, tuned, result), `shown` the path as it was typed. Raises `Found` with one
-    or two sentences where the folder, or a file that would be read or copied, is something else than it should be.
+    or two sentences where the folder, or a file that would be read or copied, is not what it should be.
     """
     who = role_of(role)
     files, folders = entries_of(folder)

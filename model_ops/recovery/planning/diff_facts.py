@@ -61,7 +61,7 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
         return None
     options, tensors = manifest.get("options"), manifest.get("base_tensors")
     if not isinstance(options, dict) or not isinstance(tensors, dict):
-        raise Refusal(f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks.")
+        raise Refusal(f"{MANIFEST} in {folder.name} is damaged; remove it to continue without its checks.")
     _check_files(folder, manifest["files"])
     method = _known_choice(options, "method", METHODS)
     if method == "xor":
@@ -90,7 +90,7 @@ def _check_files(folder: Path, entries: list[Any]) -> None:
         name, size = (entry.get("path"), entry.get("size")) if isinstance(entry, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(size, int):
             raise Refusal(
-                f"{MANIFEST} in {folder.name} is damaged; take it away to go on without its checks."
+                f"{MANIFEST} in {folder.name} is damaged; remove it to continue without its checks."
             )
         if is_licence(name):
             continue  # a release may have another text under the name
@@ -128,7 +128,7 @@ def _tensor_facts(tensors: dict[str, Any], dtypes: tuple[str, ...]) -> dict[str,
         )
         if not sound:
             raise Refusal(
-                f"The diff's {MANIFEST} is damaged at the base tensor {name[:200]!r}; take it away to go on without "
+                f"The diff's {MANIFEST} is damaged at the base tensor {name[:200]!r}; remove it to continue without "
                 "its checks."
             )
         facts[name] = TensorFact(table["dtype"], tuple(table["shape"]), table["sha256"])

@@ -65,4 +65,4 @@ def find_expected_sum(diff: Path, options: Options) -> ExpectedSum | None:
     with contextlib.suppress(OSError, ValueError):
         if path.stat().st_size <= _LONGEST and math.isfinite(value := float(path.read_bytes())):
             return ExpectedSum(value, abs(value) * _RELATIVE, SUM_FILE)
-    raise Refusal(f"{path.name} beside the diff does not hold one number; mend it, or take it away.")
+    raise Refusal(f"{path.name} beside the diff does not hold one number; correct it or remove it.")

@@ -54,8 +54,8 @@ class Growing:
     def _choose_policy(self, shapes: str, old: int, new: int) -> str:
         if new < old and self.policy != "cut":
             raise Refusal(
-                f"{shapes}, {old - new} rows more, as a base has whose vocabulary is padded. If the"
-                f" {new} first rows were used to make the diff, pass --resize-policy cut."
+                f"{shapes}, {old - new} more rows, as in a base with a padded vocabulary. If the"
+                f" first {new} rows were used to make the diff, pass --resize-policy cut."
             )
         if new >= old and self.policy == "cut":
             raise Refusal(

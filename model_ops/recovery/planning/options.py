@@ -66,7 +66,7 @@ class Options:
 
     def _check_sum(self) -> None:
         if self.sum_tolerance is not None and self.expected_sum is None:
-            raise Refusal("--sum-tolerance says how far off --expected-sum may be; give that too.")
+            raise Refusal("--sum-tolerance has no effect without --expected-sum; give both.")
         if self.expected_sum is not None and not math.isfinite(self.expected_sum):
             raise Refusal(f"The expected sum {self.expected_sum} is not a finite number.")
         if self.sum_tolerance is not None and not 0 <= self.sum_tolerance < math.inf:

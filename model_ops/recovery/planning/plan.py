@@ -113,7 +113,7 @@ class Plan:
 
     @cached_property
     def strict_identity(self) -> str:
-        """As `identity`, and the input files were not even touched: what a resumed run asks for."""
+        """Like `identity`, but it also changes with the modification times of the inputs; a resumed run compares it."""
         times = [[file.mtime_ns for file in files] for files in self._all_files]
         return digest_of([self.identity, times])
 

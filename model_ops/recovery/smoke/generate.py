@@ -59,7 +59,7 @@ def quietly() -> Iterator[None]:
 
 
 def import_all() -> None:
-    """Seconds of it are nobody's answer."""
+    """Import everything up front, so that this time does not count as time for the answer."""
     import torch
     import transformers
 

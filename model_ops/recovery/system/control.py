@@ -47,7 +47,7 @@ class Control:
                 leave()
 
     def end_in_order(self) -> None:
-        """From now on an interrupt waits for the next block, and what is said is not said twice."""
+        """From now on, let an interrupt wait for the next block, so that no message is printed twice."""
         with self._ending:
             self._at_once = False
 

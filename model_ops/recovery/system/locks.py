@@ -32,7 +32,7 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def is_current(descriptor: int, path: Path) -> bool:
-    """Whether the path still names the locked file: who finished before us takes it away."""
+    """Return whether the path still names the locked file: a process that finished before us may have deleted it."""
     try:
         return path.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:

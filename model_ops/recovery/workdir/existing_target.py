@@ -44,7 +44,7 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
 
 
 def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> bool:
-    """The manifest may be a stranger's, who knew the plan."""
+    """Check that the target is complete; a stranger who knew the plan may have written its manifest."""
     count, trip = manifest.get("non_finite"), manifest.get("round_trip")
     if type(count) is not int or not isinstance(trip, dict | None):
         return False

@@ -139,11 +139,11 @@ class Partial:
         return total
 
     def note_checked(self) -> None:
-        """Room and base need not be looked at by those who join."""
+        """Record that disk space and base were checked, so that processes that join later skip the check."""
         self._write_json(_CHECKED, {})
 
     def is_checked(self) -> bool:
-        """Whether they were."""
+        """Return whether disk space and base were checked."""
         return (self.folder / _CHECKED).exists()
 
     def adopt(self, files: Collection[str]) -> int:

@@ -147,7 +147,7 @@ def _readable_ends(content: bytes) -> Iterator[End]:
             read = json.loads(line)
             request_id = read["id"]
             if request_id in {"", "-"}:
-                continue  # it is about something else than a download
+                continue  # this line is not about a download
             end = End(
                 request_id,
                 int(read["status"]),

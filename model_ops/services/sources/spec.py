@@ -191,7 +191,7 @@ def _split_address(text: str, address: str) -> tuple[str, str]:
     if not known:
         raise Invalid(
             _(
-                "The weight source %(source)r cannot be read: write a folder, %(hub)s, %(other_hub)s or %(upload)s."
+                "The weight source %(source)r is not valid: name a folder, %(hub)s, %(other_hub)s or %(upload)s."
             )
             % {"source": text, **WAYS}
         )

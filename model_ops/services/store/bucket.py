@@ -73,7 +73,7 @@ def in_use() -> bool:
 
 
 def place() -> str:
-    """Return bucket and prefix, as they are stored for a blob with a copy there."""
+    """Return the bucket and prefix as one string, as stored with each blob that was copied to it."""
     return f"s3://{settings.GATEHOUSE_S3_BUCKET}/{settings.GATEHOUSE_S3_PREFIX}".rstrip("/")
 
 

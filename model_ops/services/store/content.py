@@ -51,7 +51,7 @@ def _count_parameters(header: Mapping[str, Any]) -> dict[str, int]:
         if not isinstance(dtype, str) or not isinstance(shape, list):
             raise Unreadable("a tensor has no dtype and shape")
         if not all(type(length) is int and 0 <= length < 2**63 for length in shape) or len(shape) > 100:
-            raise Unreadable("a tensor's shape holds something else than sizes")
+            raise Unreadable("a tensor's shape contains something other than sizes")
         counts[dtype] = counts.get(dtype, 0) + prod(shape)
     return counts
 

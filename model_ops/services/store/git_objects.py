@@ -1,4 +1,4 @@
-"""Compute Git's view of a revision, as the Hub has it: attributes, and ids of trees and commits."""
+"""Compute Git's view of a revision as the Hub does: .gitattributes, tree ids and commit ids."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def is_lfs(file: StoredFile) -> bool:
 
 
 def gitattributes(files: Iterable[StoredFile]) -> bytes:
-    """Return the Hub's default file, and a line for each large file that its patterns do not match."""
+    """Return the Hub's default .gitattributes, plus a line for each large file that its patterns do not match."""
     own = sorted(file.path for file in files if file.size > LARGE and not matches_lfs(file.path))
     lines = [*LFS_PATTERNS, *(path.replace(" ", "[[:space:]]") for path in own)]
     return "".join(f"{pattern} {LFS}\n" for pattern in lines).encode()

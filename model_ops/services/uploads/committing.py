@@ -145,7 +145,9 @@ def _add_revision(
         own = with_own_files(model=model, files=files, attributes=GITATTRIBUTES in files)
         files = {file.path: file for file in own}
     if len(files) > MOST_FILES:
-        raise Invalid(f"The revision would hold {len(files):,} files: {MOST_FILES:,} are the most.")
+        raise Invalid(
+            f"The revision would have {len(files):,} files, but at most {MOST_FILES:,} are allowed."
+        )
     check_together(files)
     if _hashes_by_path(files) == _hashes_by_path(before):
         notes.append("Nothing was changed, so there is no new commit.")

@@ -230,7 +230,7 @@ def _why_outdated(revision: Revision, base: Revision | None, now: Revision | Non
     if base and now and (base == now or _only_own_files_moved(revision.model_id, base.pk, now.pk)):
         return ""
     return _(
-        "%(branch)s has other files by now than when %(commit)s was uploaded: upload again on top of it, and discard "
+        "The files on %(branch)s have changed since %(commit)s was uploaded: upload again on top of them, and discard "
         "this one."
     ) % {"branch": revision.branch, "commit": revision.commit[:8]}
 
@@ -275,7 +275,7 @@ def _take_texts(
     for path in licences:
         if path not in offered:
             raise Invalid(
-                _("%(path)r is no licence text of this upload that differs: leave it out.")
+                _("%(path)r is not a licence text that this upload changes: leave it out.")
                 % {"path": path[:200]}
             )
         current = LicenceVersion.objects.filter(model=model, name=path, retired_at=None).first()

@@ -35,7 +35,7 @@ class Wanted:
 
 
 def check_object(oid: object, size: object) -> tuple[str, int]:
-    """Check an object's SHA-256 and size as a client names them."""
+    """Check the SHA-256 and size that a client gives for an object, and return them."""
     if not isinstance(oid, str) or not SHA256.fullmatch(oid):
         raise Invalid(f"{str(oid)[:80]!r} is not a SHA-256: an object is named by 64 hexadecimal digits.")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -51,12 +51,10 @@ def plan_uploads(
     The number of parts in one answer is limited: the more there is to send, the larger the parts.
     """
     if len(objects) > MOST_OBJECTS:
-        raise Invalid(
-            f"{len(objects)} objects are too many for one question: ask for {MOST_OBJECTS} at once."
-        )
+        raise Invalid(f"{len(objects)} objects are too many for one request: send at most {MOST_OBJECTS}.")
     sizes = dict(objects)
     if changed := [sha256 for sha256, size in objects if sizes[sha256] != size]:
-        raise Invalid(f"{changed[0]} is named with two sizes: an object has one.")
+        raise Invalid(f"{changed[0]} is listed with two different sizes: send one size for each object.")
     held = contents_of(model, list(sizes))
     room = sum(size for sha256, size in sizes.items() if held.get(sha256) != size)
     return [_plan_object(model, token, sha256, size, held, in_parts, room) for sha256, size in sizes.items()]

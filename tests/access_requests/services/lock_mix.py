@@ -1,4 +1,4 @@
-"""Everything that changes something, as steps that threads draw at random: the same few people, the same two models."""
+"""Every service that changes data, as steps that threads pick at random for the same few people and two models."""
 
 from __future__ import annotations
 

@@ -72,11 +72,11 @@ def test_the_page_says_what_a_yes_would_give(
     assert (
         "every model that you may read: <code>ai/granted</code>, <code>ai/reviewed</code>, and those" in shown
     )
-    assert "At present that is none" not in shown
+    assert "At present there are none" not in shown
     root = browser_of(make_person("root", is_superuser=True))
     assert "every model of this portal: you are a superuser." in page(root.get(link(begun)))
     bob = browser_of(make_person("bob"))
-    assert "At present that is none" in page(bob.get(link(begun)))
+    assert "At present there are none" in page(bob.get(link(begun)))
     assert other.repo_id not in shown
 
 

@@ -238,7 +238,7 @@ def test_appeal_needs_words_and_works_once(people: Any) -> None:
     decide(people, Outcome.REJECTED, reason_code=ReasonCode.USE_UNCLEAR)
     empty = people.browser.post(f"{FORM}/appeal", {"words": "  "})
     assert empty.status_code == 400
-    assert "Say why the decision should be looked at again." in page(empty)
+    assert "Say why the decision should be reconsidered." in page(empty)
     assert people.browser.post(f"{FORM}/appeal", {"words": "It is clear."})["Location"] == "/ai/tulu"
     assert people.request().state == RequestState.APPEALED
     assert people.browser.post(f"{FORM}/appeal", {"words": "Again."})["Location"] == "/ai/tulu"

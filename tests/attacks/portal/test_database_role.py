@@ -146,7 +146,7 @@ def test_statements_in_the_name_of_the_owner_did_the_damage(
 
 
 def test_event_of_the_old_format_is_refused(recorded_facts: dict[str, Any]) -> None:
-    """One with a huge number would have kept the check from ever looking at the links again."""
+    """An event with a huge number would have stopped the check from ever looking at the links again."""
     statement = (
         f"INSERT INTO {EVENT} (format, at, kind, writer, facts, digests, digest, old_number, old_previous_hash, old_hash)"
         " VALUES (1, now(), 'x', 'x', '{}', '{}', '', 1000000000000, '', '')"

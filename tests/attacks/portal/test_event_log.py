@@ -78,7 +78,7 @@ def test_cut_tail_is_found(decided: Any, damage: Run) -> None:
 
 
 def test_rewritten_chain_is_found(decided: Any, damage: Run, make_person: Callable[..., Any]) -> None:
-    """Another person decided, as every row and hash of the log says now."""
+    """Every row and hash of the log now says that someone else decided."""
     mallory = make_person("mallory")
     damage(f"UPDATE access_requests_event SET actor_id = {mallory.pk} WHERE kind = 'request.approved'")
     rewrite_everything(damage)

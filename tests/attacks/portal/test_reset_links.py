@@ -55,7 +55,7 @@ def check_used_once(answers: list[Any], person: Any) -> None:
     person.refresh_from_db()
     assert person.check_password(NEW["password1"])
     assert Event.objects.filter(kind="account.password_reset").count() == 1
-    assert OutgoingMail.objects.filter(subject="Your password was set by a link").count() == 1
+    assert OutgoingMail.objects.filter(subject="Your password was set through an emailed link").count() == 1
 
 
 def test_reset_link_used_by_four_at_once_gives_one_session(make_person: Callable[..., Any]) -> None:

@@ -61,7 +61,7 @@ def test_page_of_an_upload_that_main_has_outrun_offers_to_discard_it_alone(
     uploads.commit({"other.txt": b"newer"})
     client.force_login(uploads.owner)
     page = client.get(f"{LIST}{revision.pk}/change/").text
-    assert f"main has other files by now than when {revision.commit[:8]} was uploaded" in page
+    assert f"The files on main have changed since {revision.commit[:8]} was uploaded" in page
     assert ("Publish on main" in page, "Discard" in page) == (False, True)
 
 
@@ -95,7 +95,7 @@ def test_refusal_is_shown_on_the_page(uploaded: tuple[Uploads, Revision], client
     uploads, revision = uploaded
     client.force_login(uploads.owner)
     page = client.post(f"{LIST}{revision.pk}/publish/", {"licence": "absent"}, follow=True).text
-    assert "is no licence text of this upload that differs" in page
+    assert "is not a licence text that this upload changes" in page
 
 
 def test_owner_sets_the_rule_for_own_models_alone(

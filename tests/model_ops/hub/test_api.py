@@ -163,7 +163,7 @@ def test_paths_info_takes_forms_and_json(portal: Portal) -> None:
 
 @pytest.mark.parametrize("expand", [False, True])
 def test_paths_info_takes_so_many_paths(portal: Portal, expand: bool) -> None:
-    """As many as the Hub takes: those who are not signed in ask as well."""
+    """Check the Hub's limit: clients that are not signed in send these requests too."""
     most = 1_000
     url = f"/api/models/{MODEL}/paths-info/main"
     for count, status in ((most, 200), (most + 1, 400)):

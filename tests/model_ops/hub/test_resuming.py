@@ -104,7 +104,7 @@ def test_curl_goes_on_after_twenty_breaks(
 def test_client_that_is_killed_twenty_times_goes_on(
     way: Portal, large: tuple[str, bytes], token: str, tmp_path: Path
 ) -> None:
-    """0.36 keeps what it has for the next process; each is killed once it has got further."""
+    """Each new process of 0.36 continues from the data of the last one, and is killed once it has downloaded more."""
     python = client("0.36.2")
     script = (
         "from huggingface_hub import constants, hf_hub_download\n"

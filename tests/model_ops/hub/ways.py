@@ -1,4 +1,4 @@
-"""A second web process beside the tests' portal, on its database and its files, with other settings; slow readers."""
+"""Start a second web process on the test portal's database and files with other settings, and download slowly from it."""
 
 from __future__ import annotations
 

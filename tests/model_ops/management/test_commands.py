@@ -261,7 +261,7 @@ def test_grant_and_revoke(manage: Callable[..., Said], add_files_model: Callable
 
     assert (again.status, set(again.json)) == (1, {"error"})
     assert gone.json == {"model": "ai/x", "email": grant.user.email, "revoked": True}
-    nothing = f"{grant.user.email} has no access to ai/x that could be revoked."
+    nothing = f"{grant.user.email} does not have access to ai/x, so there is nothing to revoke."
     assert (twice.status, twice.json) == (1, {"error": nothing})
     grant.refresh_from_db()
     assert grant.revoke_reason == "Left."

@@ -135,7 +135,7 @@ def test_the_admin_takes_the_same_choices(
     ("options", "sentence"),
     [
         (["--max-shard-size", "60GB"], "The shard size '60GB' is over 50GB, more than Hugging Face clients download."),
-        (["--sum-tolerance", "1"], "--sum-tolerance says how far off --expected-sum may be; give that too."),
+        (["--sum-tolerance", "1"], "--sum-tolerance has no effect without --expected-sum; give both."),
         (["--method", "xor", "--dtype", "float16"], "With --method xor files come back as they were; leave --dtype out."),
     ],
 )  # fmt: skip

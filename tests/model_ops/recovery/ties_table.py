@@ -1,10 +1,10 @@
-"""Write `model_ops/recovery/checkpoints/ties.json`: which names transformers makes one tensor, observed on its own models.
+"""Write `model_ops/recovery/checkpoints/ties.json`: which names transformers ties to one tensor, as observed on its own models.
 
     python -m tests.model_ops.recovery.ties_table
 
-For every class a tiny model is made on the meta device, with each switch for tying on alone and with all of them off;
-names of one parameter are a group. The names in files are those that saving would write. What a configuration's JSON
-says of a switch is read through transformers' own configuration class, for every combination of the outer and the
+For every class, build a tiny model on the meta device: with one tying switch on at a time, and with all of them off;
+names that share a parameter form a group. The names in files are those that saving would write. How a configuration's JSON
+sets a switch is read through transformers' own configuration class, for every combination of the outer and the
 inner `tie_word_embeddings`. Needs transformers; `checkpoints/test_tie_table.py` compares the table with the installed version.
 """
 
@@ -231,7 +231,7 @@ def _model(cls: type[PreTrainedModel], on: tuple[str, ...]) -> PreTrainedModel:
 
 
 def _switches(config: PretrainedConfig) -> dict[str, PretrainedConfig]:
-    """Return path -> configuration of all that have a switch for tying."""
+    """Return path -> configuration for each configuration that has a tying switch."""
     return {
         p: inner for p, inner in configs_in(config) if getattr(inner, "tie_word_embeddings", None) is not None
     }

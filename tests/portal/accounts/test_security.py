@@ -182,7 +182,7 @@ def test_staff_gives_nobody_the_address_of_another(ada: Any, root: Client) -> No
 
 @pytest.fixture
 def helper(make_person: Callable[..., Any], add_factor: Callable[[Any], None]) -> Any:
-    """A staff member who may change accounts and is no superuser."""
+    """A staff member who may change accounts but is not a superuser."""
     person = make_person("helper", is_staff=True)
     person.user_permissions.add(*Permission.objects.filter(content_type__app_label="account"))
     add_factor(person)

@@ -37,7 +37,7 @@ def server(mail_through: Callable[..., None]) -> Generator[SmtpServer]:
 
 
 def queue(name: str, **fields: Any) -> OutgoingMail:
-    """An email that became due after all that were queued before it."""
+    """Queue an email that is due after all those queued before it."""
     to = f"{name.partition(':')[0]}@example.org"
     mail = OutgoingMail.objects.create(key=name, to=to, subject=name, text="Text\n", **fields)
     mail.refresh_from_db()

@@ -98,7 +98,7 @@ def test_appeal_reaches_the_reviewers(people: Any, submit: Any) -> None:
             f"{PAGE}/request",
         ),
         ("rejected", Place.PENDING, "Your request for ai/tulu is open again", "waiting for a decision", PAGE),
-        ("approved", Place.PENDING, "Your request for ai/tulu is open again", "taken back your access", PAGE),
+        ("approved", Place.PENDING, "Your request for ai/tulu is open again", "revoked your access", PAGE),
         ("approved", Place.REJECTED, "Your request for ai/tulu was rejected", "Your access has ended", PAGE),
     ],
 )

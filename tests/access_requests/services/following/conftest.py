@@ -35,7 +35,7 @@ class FarPortal:
     log: Any
 
     def order(self, op: str, **arguments: Any) -> Any:
-        """An order to the seeder (`far_seeder.ORDERS`)."""
+        """Send an order (`far_seeder.ORDERS`) to the seeder and return its answer."""
         assert self.seeder.stdin
         assert self.seeder.stdout
         self.seeder.stdin.write(json.dumps({"op": op, **arguments}) + "\n")

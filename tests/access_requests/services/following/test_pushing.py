@@ -95,7 +95,7 @@ def test_rejection_is_told_with_its_words(sides: Sides) -> None:
 
 def test_request_for_changes_is_refused_and_stays_pending_on_both_sides(sides: Sides) -> None:
     name = imported(sides)
-    with pytest.raises(Conflict, match="knows no request for changes, and cannot answer here"):
+    with pytest.raises(Conflict, match="does not support requests for changes, and cannot answer here"):
         decide(sides, name, "changes_requested", "Say more.")
     assert sides.tell() == []
     in_step(sides, name, "pending")

@@ -160,7 +160,7 @@ def test_reopening_revokes_keeps_the_place_in_the_queue_and_says_so(people: Any,
         "from": "approved", "to": "in_review", "words": "The institute changed."
     }  # fmt: skip
     assert last_mail().subject == "Your request for ai/tulu is open again"
-    assert "taken back your access" in last_mail().text
+    assert "revoked your access" in last_mail().text
     assert "The institute changed." in last_mail().text
     record_decision(request=request, reviewer=people.olga, outcome=Outcome.APPROVED)
     assert place(people) == P.ACCEPTED
@@ -396,7 +396,7 @@ def test_access_is_given_to_somebody_who_never_asked(people: Any) -> None:
         P.ACCEPTED, GrantSource.OPERATOR, people.rita, None
     )  # fmt: skip
     assert (grant.ends_at - grant.starts_at).days == people.model.grant_days
-    assert last_mail().subject == "You may read ai/tulu"
+    assert last_mail().subject == "You now have access to ai/tulu"
     with pytest.raises(Invalid) as refused:
         give(people, by=people.olga)
     assert refused.value.field == "user"

@@ -1,4 +1,4 @@
-"""Which names are one tensor, as a checkpoint and its configuration say it; and what is refused where they do not."""
+"""Find tied names from a checkpoint and its configuration, and refuse checkpoints where these do not say enough."""
 
 import json
 from pathlib import Path

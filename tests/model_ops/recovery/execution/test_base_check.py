@@ -75,7 +75,7 @@ def test_damaged_fact_of_a_manifest_is_refused_by_name(made, tmp_path, fact):
         facts = manifest["base_tensors"]
         facts[NORM] = {**facts[NORM], **fact} if isinstance(fact, dict) and fact else fact
 
-    with pytest.raises(Refusal, match=r"is damaged at the base tensor 'model\.norm\.weight'; take it away"):
+    with pytest.raises(Refusal, match=r"is damaged at the base tensor 'model\.norm\.weight'; remove it"):
         make_plan(made[0], copy_with(made[1], tmp_path / "diff", change))
 
 
@@ -92,5 +92,5 @@ def test_manifest_with_unknown_options_is_refused(made, tmp_path, options):
 @pytest.mark.parametrize("damage", ["options", "base_tensors"])
 def test_manifest_without_its_tables_is_refused(made, tmp_path, damage):
     diff = copy_with(made[1], tmp_path / "diff", lambda manifest: manifest.update({damage: []}))
-    with pytest.raises(Refusal, match="is damaged; take it away"):
+    with pytest.raises(Refusal, match="is damaged; remove it"):
         make_plan(made[0], diff)

@@ -311,7 +311,7 @@ def test_checksum_of_0_in_the_directory_does_not_pass_for_none(pair):
         raw[position + 16 : position + 20] = bytes(4)
         position += 4
     path.write_bytes(raw)
-    with pytest.raises(Refusal, match=r"of pytorch_model\.bin is not what its directory says"):
+    with pytest.raises(Refusal, match=r"in pytorch_model\.bin does not match the zip directory"):
         make_plan(*pair)
 
 

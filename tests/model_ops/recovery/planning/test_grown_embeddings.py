@@ -37,8 +37,8 @@ def test_vocabularies_that_grow_apart_are_refused(tmp_path, embed, head, policy)
 def test_base_with_a_padded_vocabulary_names_the_policy(tmp_path):
     base, diff = write(tmp_path / "base", 1, embed=48, head=48), write(tmp_path / "diff", 2)
     assert refused(base, diff) == (
-        "lm_head.weight has shape [40, 8] in the diff but [48, 8] in the base, 8 rows more, as a base has whose"
-        " vocabulary is padded. If the 40 first rows were used to make the diff, pass --resize-policy cut."
+        "lm_head.weight has shape [40, 8] in the diff but [48, 8] in the base, 8 more rows, as in a base with a padded"
+        " vocabulary. If the first 40 rows were used to make the diff, pass --resize-policy cut."
     )
 
 

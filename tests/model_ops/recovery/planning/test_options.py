@@ -20,7 +20,7 @@ from model_ops.recovery.planning.options import Options
         ({"expected_sum": float("inf")}, "The expected sum inf is not a finite number."),
         ({"expected_sum": 1.0, "sum_tolerance": -1.0}, "The tolerance -1.0 of the sum is not a number from 0 on."),
         ({"expected_sum": 1.0, "sum_tolerance": float("nan")}, "The tolerance nan of the sum is not a number from 0 on."),
-        ({"sum_tolerance": 1.0}, "--sum-tolerance says how far off --expected-sum may be; give that too."),
+        ({"sum_tolerance": 1.0}, "--sum-tolerance has no effect without --expected-sum; give both."),
         ({"method": "xor", "dtype": "float16"}, "With --method xor files come back as they were; leave --dtype out."),
         ({"method": "xor", "expected_sum": 1.0}, "With --method xor no numbers are read; leave --expected-sum out."),
     ],

@@ -250,7 +250,7 @@ def test_shard_that_fails_ends_its_recovery_and_a_retry_keeps_what_is_made(
 def test_end_of_a_spread_recovery_keeps_the_progress_of_its_shards(
     spread: Callable[..., Recovery],
 ) -> None:
-    """What lies where the result goes ends it before the engine reports anything."""
+    """A file where the result should go ends the recovery before the engine reports anything."""
     recovery = spread()
     make_all(recovery)
     in_the_way = output_folder(recovery) / "mine.txt"

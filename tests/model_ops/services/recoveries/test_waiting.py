@@ -138,7 +138,10 @@ def test_a_full_disk_is_waited_for_and_the_weights_are_made_when_there_is_room(
     assert sha256(published_files(model)["model.safetensors"]) == tuned
     assert mails() == ["granted", "ready", "recovery-waits"]
     waits = OutgoingMail.objects.get(key__startswith="recovery-waits")
-    assert (waits.to, waits.subject) == (owner.email, "The weights of ai/tiny wait for room on the disk")
+    assert (waits.to, waits.subject) == (
+        owner.email,
+        "The weights of ai/tiny are waiting for room on the disk",
+    )
     assert Event.objects.filter(kind="recovery.waiting").count() == 1
 
 

@@ -61,7 +61,7 @@ def test_other_owners_get_one_mail_while_uploads_to_a_branch_are_held(
     held.commit({"c.txt": b"c"})  # comes on top of what they know to be held
     mail = OutgoingMail.objects.get(key__startswith="upload-held:")
     grace = held.model.roles.get(user__username="grace").user
-    assert (mail.to, mail.subject) == (grace.email, "An upload to ada/model waits to be published")
+    assert (mail.to, mail.subject) == (grace.email, "An upload to ada/model is waiting to be published")
     assert f"Add b & c (commit {revision.commit})" in mail.text
     assert f"/admin/model_ops/revision/{revision.pk}/change/" in mail.text
 

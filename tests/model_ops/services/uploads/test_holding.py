@@ -66,7 +66,7 @@ def test_upload_is_refused_where_main_has_other_files_by_now(held: Uploads) -> N
     )
     other.files.create(path="z.txt", blob=one.files.get(path="a.txt").blob, is_lfs=False)
     Ref.objects.filter(pk=ref.pk).update(revision=other)
-    with pytest.raises(Conflict, match="main has other files by now"):
+    with pytest.raises(Conflict, match="The files on main have changed"):
         publish_upload(revision=one)
     one.refresh_from_db()
     assert one.held_at is not None
@@ -83,7 +83,7 @@ def test_outrun_upload_is_told_so_and_later_ones_do_not_stand_on_it(held: Upload
     newer = held.commit({"c.txt": b"c"}).revision
     assert (new.parent, newer.parent) == (shown, new)
 
-    told = f"main has other files by now than when {old.commit[:8]} was uploaded"
+    told = f"The files on main have changed since {old.commit[:8]} was uploaded"
     assert (difference(old).outrun.startswith(told), difference(newer).outrun) == (True, "")
     with pytest.raises(Conflict, match=told):
         publish_upload(revision=old)
@@ -136,7 +136,7 @@ def test_licence_is_taken_only_where_it_is_named(held: Uploads) -> None:
     publish_revision(model=held.model)
     upload = held.commit({"LICENSE": b"Sei besser.\n", "COPYING.txt": b"New.\n", "a.txt": b"a"}).revision
     assert difference(upload).licences == ["COPYING.txt", "LICENSE"]
-    with pytest.raises(Invalid, match=r"'a\.txt' is no licence text"):
+    with pytest.raises(Invalid, match=r"'a\.txt' is not a licence text"):
         publish_upload(revision=upload, licences=["a.txt"])
     top = publish_upload(revision=upload)
     assert held.content(top)["LICENSE"] == b"Sei gut.\n"

@@ -24,7 +24,7 @@ def test_object_that_is_named_often_is_answered_once(held: Uploads) -> None:
 
 
 def test_object_with_two_sizes_is_refused(held: Uploads) -> None:
-    with pytest.raises(Invalid, match="named with two sizes"):
+    with pytest.raises(Invalid, match="listed with two different sizes"):
         plan(held, (A, 1), (B, 2), (A, 3))
 
 
