@@ -97,7 +97,7 @@ class Places:
         room = self._ask_server(place)
         if room is None:  # this process goes by its own share; the new place is among those taken
             with self._lock:
-                taken = Counter(place.holder for place in self._taken)
+                taken = Counter(one.holder for one in self._taken)
             if taken.total() > _own_share(self.most()):
                 room = Room.FULL
             else:

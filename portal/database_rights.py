@@ -76,12 +76,7 @@ def make_role(connection: BaseDatabaseWrapper, role: str) -> None:
         found = _read_value(cursor, attributes, role)
         if found is None:
             _may_or_refuse(may, role, f"CREATE ROLE {name} {NEW_ROLE} PASSWORD '...'")
-            password, clause = str(environment.database()["PASSWORD"] or ""), ""
-            if password:  # as a verifier, so that no log of the server shows it
-                pgconn = connection.connection.pgconn
-                made = pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
-                clause = f" PASSWORD '{made.decode()}'"
-            cursor.execute(f"CREATE ROLE {name} {NEW_ROLE}{clause}")
+            cursor.execute(f"CREATE ROLE {name} {NEW_ROLE}{_password_clause(connection, role)}")
             return
         excess = [word for word, has in zip(ATTRIBUTES.values(), found, strict=True) if has]
         if excess:
@@ -96,6 +91,15 @@ def _may_or_refuse(may: object, role: str, statement: str) -> None:
             f"The role in {OWNER_DATABASE} may not make or change the portal's role {role}: run this as a superuser"
             f" of the database server, then migrate again: {statement};"
         )
+
+
+def _password_clause(connection: BaseDatabaseWrapper, role: str) -> str:
+    """Return the password as a verifier, so that no log of the server shows it; "" if there is none."""
+    password = str(environment.database()["PASSWORD"] or "")
+    if not password:
+        return ""
+    made = connection.connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+    return f" PASSWORD '{made.decode()}'"
 
 
 def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:

@@ -177,17 +177,20 @@ def chat_format(body: str) -> str:
     """Return the first code block under a heading such as "Chat format" or "Input format"; "" when there is none."""
     end = 0
     while heading := CHAT_HEADING.search(body, end):
-        opened: re.Match[str] | None = None
-        end = len(body)
-        for found in HEADING_OR_FENCE.finditer(body, heading.end()):
-            if opened is None and found["heading"]:  # no code block under this heading
-                end = found.start()
-                break
-            if opened is None:
-                opened = found
-            elif found["fence"] and found["fence"].startswith(opened["fence"]):
-                if block := body[opened.end() + 1 : found.start()][:LONGEST_CHAT_FORMAT]:
-                    return block
-                end = found.end()
-                break
+        block, end = _find_first_block(body, heading.end())
+        if block:
+            return block
     return ""
+
+
+def _find_first_block(body: str, start: int) -> tuple[str, int]:
+    """Return the next code block, or "" and where the heading before it begins."""
+    opened: re.Match[str] | None = None
+    for found in HEADING_OR_FENCE.finditer(body, start):
+        if opened is None and found["heading"]:
+            return "", found.start()
+        if opened is None:
+            opened = found
+        elif found["fence"] and found["fence"].startswith(opened["fence"]):
+            return body[opened.end() + 1 : found.start()][:LONGEST_CHAT_FORMAT], found.end()
+    return "", len(body)

@@ -76,20 +76,8 @@ class RequestForm(forms.Form):
         self.draft = draft
         super().__init__(**options)
         for field in gate.fields:
-            if field.type == "ip_location":
-                continue
-            spared = has_single_name_rule(gate) and field.role in {"first_name", "last_name"}
-            self.fields[field.key] = made = _input_of_type(field, draft)
-            made.required = field.required and not draft and not spared
-            made.label = Truncator(texts.words.get(field.key, "")).chars(80)
-            hint = SINGLE_NAME if spared and field.role == "last_name" else ""
-            told = texts.help(field.key)
-            made.help_text = format_html("{} {}", told, hint) if told and hint else told or hint
-            made.widget.is_required = made.required
-            if field.required and not spared:
-                made.widget.attrs["aria-required"] = "true"
-            if autocomplete := AUTOCOMPLETE.get(field.role):
-                made.widget.attrs["autocomplete"] = autocomplete
+            if field.type != "ip_location":
+                self.fields[field.key] = _make_input(field, gate, texts, draft)
 
     def clean(self) -> dict[str, Any]:
         """Check what spans fields: one of two names, and the card's rule about the European Union."""
@@ -158,6 +146,23 @@ def build_request_form(
         else:
             shown[field.key] = "" if answer is None else str(answer)
     return RequestForm(form, texts=texts, draft=draft, initial=shown, data=data)
+
+
+def _make_input(field: GateField, gate: GateForm, texts: GateTexts, draft: bool) -> forms.Field:
+    """Return the Django field for one field of the card, with label, description and autocomplete."""
+    spared = has_single_name_rule(gate) and field.role in {"first_name", "last_name"}
+    made = _input_of_type(field, draft)
+    made.required = field.required and not draft and not spared
+    made.label = Truncator(texts.words.get(field.key, "")).chars(80)
+    hint = SINGLE_NAME if spared and field.role == "last_name" else ""
+    told = texts.help(field.key)
+    made.help_text = format_html("{} {}", told, hint) if told and hint else told or hint
+    made.widget.is_required = made.required
+    if field.required and not spared:
+        made.widget.attrs["aria-required"] = "true"
+    if autocomplete := AUTOCOMPLETE.get(field.role):
+        made.widget.attrs["autocomplete"] = autocomplete
+    return made
 
 
 def _input_of_type(field: GateField, draft: bool) -> forms.Field:

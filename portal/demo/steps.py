@@ -88,23 +88,25 @@ def sign_up(walk: Walk) -> str:
 
 
 def confirm_address(walk: Walk) -> str:
-    deadline, code = time.monotonic() + 30, ""
-    while not code and time.monotonic() < deadline:  # read where emails are without a mail server
+    code = _read_code_from_outbox(walk)
+    page = walk.researcher.get("/accounts/confirm-email/")
+    walk.researcher.send(page, page.form("code"), code=code)
+    walk.researcher.get("/me/").must_say("My requests")
+    return f"code {code} from the outbox"
+
+
+def _read_code_from_outbox(walk: Walk) -> str:
+    """The confirmation code, read where emails are read without a mail server."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         listing = walk.researcher.get("/outbox/")
         for path in re.findall(r'href="(/outbox/[^"]+)"', listing.html):
             mail = walk.researcher.get(path)
             found = re.search(r"^\s*([A-Z0-9]{3,4}-?[A-Z0-9]{3,4})\s*$", mail.text, re.MULTILINE)
             if RESEARCHER["email"] in mail.text and found:
-                code = found.group(1)
-                break
-        else:
-            time.sleep(0.3)
-    if not code:
-        raise WalkError("No email with a confirmation code came to the outbox.")
-    page = walk.researcher.get("/accounts/confirm-email/")
-    walk.researcher.send(page, page.form("code"), code=code)
-    walk.researcher.get("/me/").must_say("My requests")
-    return f"code {code} from the outbox"
+                return found.group(1)
+        time.sleep(0.3)
+    raise WalkError("No email with a confirmation code came to the outbox.")
 
 
 def try_without_grant(walk: Walk) -> str:

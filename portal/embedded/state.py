@@ -117,22 +117,11 @@ def socket_folder(state: Path) -> Path:
 
 
 def _recorded_short_folder(state: Path) -> Path:
-    """The short folder that is recorded, or a new one."""
     known = short_socket_folder(state)
-    if known is not None:
-        return known
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it private
-        with suppress(OSError):
-            made = Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
-            if fits_socket(made):
-                break
-            made.rmdir()
-    else:
-        raise StartError(
-            "No temporary folder has a path short enough for sockets: set TMPDIR to a short one."
-        )
-    write_private(state / "run" / "sockets.json", json.dumps({"folder": str(made)}))
-    return made
+    if known is None:
+        known = _make_short_folder()
+        write_private(state / "run" / "sockets.json", json.dumps({"folder": str(known)}))
+    return known
 
 
 def short_socket_folder(state: Path) -> Path | None:
@@ -150,6 +139,16 @@ def fits_socket(folder: Path) -> bool:
     """Whether a socket in `folder` has a path that every part of the house can use."""
     path = f"{folder}{LONGEST_SOCKET_NAME}"
     return len(os.fsencode(path)) <= SOCKET_PATH_LIMIT and PLAIN_PATH.match(path) is not None
+
+
+def _make_short_folder() -> Path:
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes it private
+        with suppress(OSError):
+            folder = Path(tempfile.mkdtemp(prefix="gatehouse-", dir=parent))
+            if fits_socket(folder):
+                return folder
+            folder.rmdir()
+    raise StartError("No temporary folder has a path short enough for sockets: set TMPDIR to a short one.")
 
 
 def write_private(path: Path, text: str) -> None:

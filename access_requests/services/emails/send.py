@@ -28,7 +28,7 @@ from access_requests.enums import MailState
 from access_requests.models import OutgoingMail
 from access_requests.services import leases
 from access_requests.services.emails import mail_server
-from access_requests.services.emails.mail_server import Blame, Unreachable, judge
+from access_requests.services.emails.mail_server import Blame, Unreachable, Verdict, judge
 from access_requests.services.emails.write import wake
 
 log = logging.getLogger(__name__)
@@ -108,20 +108,7 @@ def _send_claimed(mail: OutgoingMail, owner: str, *, server: Server, seen: int) 
     except Exception as error:  # whatever the mail server does, the email must stay
         verdict = judge(error)
         log.warning("Email %s was not sent: %s", mail.pk, verdict.sentence)
-        attempts, pause = mail.attempts + 1, timedelta(0)
-        if verdict.blame is Blame.SERVER:
-            pause = mail_server.note_failure(seen=seen, sentence=verdict.sentence)
-            attempts -= 1 if seen else 0  # while the server is known to fail, it is no attempt of the email
-        else:
-            mail_server.note_answer(seen=seen)
-        own = min(FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 20), LONGEST_PAUSE)
-        given_up = verdict.blame is Blame.NEVER or attempts >= MAX_ATTEMPTS
-        changes: dict[str, Any] = {
-            "attempts": attempts,
-            "last_error": verdict.sentence[:1000],
-            "next_try_at": timezone.now() + (pause if attempts == mail.attempts else max(pause, own)),
-            "state": MailState.FAILED if given_up else MailState.WAITING,
-        }
+        changes = _note_failed_send(mail, verdict, seen=seen)
         sent = False
     else:
         mail_server.note_answer(seen=seen)
@@ -131,6 +118,27 @@ def _send_claimed(mail: OutgoingMail, owner: str, *, server: Server, seen: int) 
     if not held.update(lease_owner="", **changes):
         log.warning("Email %s was claimed by another process meanwhile", mail.pk)
     return sent
+
+
+def _note_failed_send(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dict[str, Any]:
+    """Tell what is known of the mail server, and return the changes to store.
+
+    While the server is known to fail, a failure does not count as an attempt of the email.
+    """
+    attempts, pause = mail.attempts + 1, timedelta(0)
+    if verdict.blame is Blame.SERVER:
+        pause = mail_server.note_failure(seen=seen, sentence=verdict.sentence)
+        attempts -= 1 if seen else 0
+    else:
+        mail_server.note_answer(seen=seen)
+    own = min(FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 20), LONGEST_PAUSE)
+    given_up = verdict.blame is Blame.NEVER or attempts >= MAX_ATTEMPTS
+    return {
+        "attempts": attempts,
+        "last_error": verdict.sentence[:1000],
+        "next_try_at": timezone.now() + (pause if attempts == mail.attempts else max(pause, own)),
+        "state": MailState.FAILED if given_up else MailState.WAITING,
+    }
 
 
 def message_of(mail: OutgoingMail) -> EmailMessage:

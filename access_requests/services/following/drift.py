@@ -84,11 +84,7 @@ def plan_push(
     locked.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
     before = locked.pushes.filter(state=PushState.CLAIMED).order_by("-pk").first()
     expects, push = FarStatus(before.status if before else locked.far_status), None
-    # A push that was tried and then replaced may have changed the state there: report again to be sure. Otherwise report
-    # what is news: the state differs, and the person is there.
-    is_unsure = not anyway and before is None and unheard(locked).exists()
-    no_one = before is None and expects == FarStatus.MISSING and status != FarStatus.ACCEPTED
-    if anyway or is_unsure or (expects != status and not no_one):
+    if anyway or _is_news(locked, status, expects, in_hand=before is not None):
         push = RemotePush.objects.create(
             remote=locked,
             status=status,
@@ -99,6 +95,15 @@ def plan_push(
         enqueue_on_commit("access_requests.tasks.push_decision", push.pk)
     settle(locked.pk)
     return push
+
+
+def _is_news(remote: RemoteRequest, status: FarStatus, expects: FarStatus, *, in_hand: bool) -> bool:
+    """Return whether the state is news for the remote: it differs, and the person is there."""
+    if not in_hand and unheard(remote).exists():  # it may say either by now
+        return True
+    if not in_hand and expects == FarStatus.MISSING and status != FarStatus.ACCEPTED:
+        return False
+    return expects != status
 
 
 def unheard(remote: RemoteRequest) -> QuerySet[RemotePush]:

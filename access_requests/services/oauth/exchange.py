@@ -42,30 +42,7 @@ def exchange_identity(*, identity: str, resource: str, address: str | None) -> t
         job = read_job(claims)
     except RuleError as error:
         raise OAuthError("invalid_grant", error.sentence) from error
-    with recorded():
-        trusted, model = _trusted_for(claims["iss"], job, resource)
-        issued = _new_token(trusted, model, job)
-        digest = hashlib.sha256(f"{claims['iss']}\n{claims['jti']}".encode()).hexdigest()
-        try:
-            with transaction.atomic():
-                exchange = TokenExchange.objects.create(
-                    trusted=trusted, token=issued.token, identity=digest, address=address, claims=job.shown
-                )
-        except IntegrityError as error:
-            raise _identity_error(
-                "was exchanged before: do it once in a job and keep the token, "
-                "export HF_TOKEN=$(HF_OIDC_RESOURCE=... hf auth token)"
-            ) from error
-        TrustedRepository.objects.filter(pk=trusted.pk).update(
-            last_used_at=timezone.now(), repository_id=job.repository_id
-        )
-        append_event(
-            kind="trusted.exchanged",
-            actor=trusted.user,
-            model=model,
-            grant=issued.token.grant,
-            data={"trusted": trusted.pk, "exchange": exchange.pk, "token": issued.token.pk, **job.shown},
-        )
+    issued = _issue_token(claims, job, resource=resource, address=address)
     limits.give_back(limits.FAILED_EXCHANGES_OF_ADDRESS, address)
     return issued
 
@@ -124,6 +101,35 @@ def _read_unverified(identity: str) -> tuple[str, str, str]:
     if not isinstance(kid, str) or "crit" in header or "b64" in header:
         raise _identity_error("has a header that is not understood")
     return issuer, kid, str(algorithm)
+
+
+def _issue_token(claims: dict[str, Any], job: Job, *, resource: str, address: str | None) -> tokens.Issued:
+    issuer = claims["iss"]
+    with recorded():
+        trusted, model = _trusted_for(issuer, job, resource)
+        issued = _new_token(trusted, model, job)
+        digest = hashlib.sha256(f"{issuer}\n{claims['jti']}".encode()).hexdigest()
+        try:
+            with transaction.atomic():
+                exchange = TokenExchange.objects.create(
+                    trusted=trusted, token=issued.token, identity=digest, address=address, claims=job.shown
+                )
+        except IntegrityError as error:
+            raise _identity_error(
+                "was exchanged before: do it once in a job and keep the token, "
+                "export HF_TOKEN=$(HF_OIDC_RESOURCE=... hf auth token)"
+            ) from error
+        TrustedRepository.objects.filter(pk=trusted.pk).update(
+            last_used_at=timezone.now(), repository_id=job.repository_id
+        )
+        append_event(
+            kind="trusted.exchanged",
+            actor=trusted.user,
+            model=model,
+            grant=issued.token.grant,
+            data={"trusted": trusted.pk, "exchange": exchange.pk, "token": issued.token.pk, **job.shown},
+        )
+    return issued
 
 
 def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepository, GatedModel | None]:

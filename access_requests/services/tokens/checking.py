@@ -34,10 +34,20 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
     """
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")
+    token = _find_token(secret)
+    if token is None:
+        raise TokenRefused("This token is not known here: make a new one on the model's access page.")
+    if problem := _why_unusable(token, address):
+        raise TokenRefused(problem)
+    uses.note(token.pk, address=address, client=client)
+    return token
+
+
+def _find_token(secret: str) -> AccessToken | None:
     queries = _prepared_queries()
     rows = queries.by_digest(digest=digest(secret))
     if not rows:
-        raise TokenRefused("This token is not known here: make a new one on the model's access page.")
+        return None
     row = list(rows[0])
     token: AccessToken = instance(AccessToken, queries.of_token, _cut_columns(row, queries.of_token))
     token.user = instance(get_user_model(), queries.of_user, _cut_columns(row, queries.of_user))
@@ -45,9 +55,6 @@ def authenticate(secret: str, *, address: str | None = None, client: str = "") -
     if token.grant_id is not None:
         token.grant = instance(Grant, queries.of_grant, of_grant)
         token.grant.model = instance(GatedModel, queries.of_model, of_model)
-    if problem := _why_unusable(token, address):
-        raise TokenRefused(problem)
-    uses.note(token.pk, address=address, client=client)
     return token
 
 

@@ -216,13 +216,8 @@ def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
         return
     class_name = class_named(config)
     is_causal = not class_name or class_name.lower().endswith(("forcausallm", "lmheadmodel"))
-    pairs = usual_pairs()
     for name in filter(tied_names().__contains__, tensors):
-        # the embedding that the name is or is usually tied to, and its output, as far as they are in the files
-        source = name
-        if name not in pairs:
-            source = next((key for key, others in pairs.items() if name in others and key in tensors), "")
-        target = next((other for other in pairs.get(source, ()) if other in tensors), None)
+        source, target = _find_usual_pair(name, tensors)
         if source and target and not hold_the_same(tensors[source], tensors[target]):
             continue
         # anything else of the embedding's shape would be the output
@@ -232,8 +227,21 @@ def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
         if not (declared and is_causal and is_alone):
             raise _unknown_refusal(source or name, target, declared=declared)
         if name == source:
-            yield Tie((source, target or pairs[source][0]), source, source)
-    # An embedding without anything of its shape: an output that is tied to it, or none at all?
+            yield Tie((source, target or usual_pairs()[source][0]), source, source)
+    _refuse_lone_embedding(tensors, config)
+
+
+def _find_usual_pair(name: str, tensors: Tensors) -> tuple[str, str | None]:
+    """Return the embedding that a name is or is usually tied to, and its output, as far as they are in the files."""
+    pairs = usual_pairs()
+    source = name
+    if name not in pairs:
+        source = next((key for key, others in pairs.items() if name in others and key in tensors), "")
+    return source, next((other for other in pairs.get(source, ()) if other in tensors), None)
+
+
+def _refuse_lone_embedding(tensors: Tensors, config: Mapping[str, Any]) -> None:
+    """Refuse an embedding without anything of its shape: an output that is tied to it, or none at all?"""
     shapes = Counter(ref.shape for ref in tensors.values())
     sizes = set(_vocabulary_sizes(config, _DEEPEST))
     for ref in tensors.values():

@@ -248,25 +248,32 @@ class Combiner:
         so_far = self._as_float(first, self.scratch[0])
         if not piece.task.terms:
             total.copy_(so_far)
-        count, scratch = first.numel(), self.scratch[1]
-        existing = max(0, min(count, piece.from_base - start))
-        for number, ref in enumerate(piece.task.terms):
-            # the base's values as float32: its own, then those of the rows it does not have
-            own = _view_values(inputs, piece.inputs[number + 1], start, existing, ref.dtype)
-            term = self._as_float(own, scratch)
-            if existing < count:
-                scratch[:existing] = term
-                if piece.task.fill == "zero":
-                    scratch[existing:count] = 0.0
-                else:
-                    mean, begin = self.means[piece.task.name][number], piece.start + start
-                    elements = torch.arange(begin + existing, begin + count, device=self.device)
-                    scratch[existing:count] = mean[elements % mean.numel()]
-                term = scratch[:count]
+        for number in range(len(piece.task.terms)):
+            term = self._read_term_as_float(number, piece, start, first.numel(), inputs)
             torch.add(so_far, term, alpha=sign, out=total)
             if self.arithmetic.half_steps:
                 total.copy_(total.half())
             so_far = total
+
+    def _read_term_as_float(
+        self, number: int, piece: Piece, start: int, count: int, inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """The base's values as float32: its own, then those of the rows it does not have."""
+        existing = max(0, min(count, piece.from_base - start))
+        dtype = piece.task.terms[number].dtype
+        own = _view_values(inputs, piece.inputs[number + 1], start, existing, dtype)
+        scratch = self.scratch[1]
+        values = self._as_float(own, scratch)
+        if existing == count:
+            return values
+        scratch[:existing] = values
+        if piece.task.fill == "zero":
+            scratch[existing:count] = 0.0
+        else:
+            mean, begin = self.means[piece.task.name][number], piece.start + start
+            elements = torch.arange(begin + existing, begin + count, device=self.device)
+            scratch[existing:count] = mean[elements % mean.numel()]
+        return scratch[:count]
 
     def _as_float(self, values: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
         if self.arithmetic.half_steps and values.dtype is not torch.float16:

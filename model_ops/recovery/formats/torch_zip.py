@@ -25,12 +25,7 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
         raise Refusal(
             f"{path.name} holds {stranger[:200]!r} beside {prefix}, which torch.save does not write."
         )
-    # Every storage says 0 where torch.save wrote under `set_crc32_options(False)` and `skip_data`. A damaged file is not
-    # mistaken for one of these: what the directory says stands beside the storages a second time.
-    storages = [
-        entry for name, entry in entries.items() if name.startswith(f"{prefix}data/") and entry.nbytes
-    ]
-    checked = any(entry.crc32 for entry in storages) or not storages
+    checked = _has_checksums(entries, prefix)
     # Files from before PyTorch 2.1 carry no such entry; those were little-endian in practice.
     order = entries.get(f"{prefix}byteorder")
     if order is not None and _read_entry(path, order, checked) != b"little":
@@ -39,6 +34,17 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
     return {
         name: _locate_tensor(path, name, tensor, entries, prefix, checked) for name, tensor in stored.items()
     }
+
+
+def _has_checksums(entries: dict[str, ZipEntry], prefix: str) -> bool:
+    """Return False where every storage says 0: torch.save writes that under `set_crc32_options(False)` and `skip_data`.
+
+    A damaged file is not mistaken for one of these: what the directory says stands beside the storages a second time.
+    """
+    storages = [
+        entry for name, entry in entries.items() if name.startswith(f"{prefix}data/") and entry.nbytes
+    ]
+    return any(entry.crc32 for entry in storages) or not storages
 
 
 def _read_entry(path: Path, entry: ZipEntry, checked: bool) -> bytes:
@@ -77,11 +83,9 @@ def _locate_tensor(
         raise Refusal(
             f"{where} lies in a storage of {entry.nbytes} bytes that claims {tensor.storage.elements} values."
         )
-    elements, expected = math.prod(tensor.shape), 1
-    for count, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
-        if elements and count != 1 and stride != expected:
-            raise Refusal(f"{where} is not contiguous, which is not read; save it again after .contiguous().")
-        expected *= max(count, 1)
+    if not _is_contiguous(tensor):
+        raise Refusal(f"{where} is not contiguous, which is not read; save it again after .contiguous().")
+    elements = math.prod(tensor.shape)
     if tensor.offset + elements > tensor.storage.elements:
         raise Refusal(f"{where} reaches beyond the end of its storage.")
     return TensorRef(
@@ -93,3 +97,12 @@ def _locate_tensor(
         tensor.shape,
         entry=StoredEntry(entry.offset, entry.nbytes, entry.crc32) if checked else None,
     )
+
+
+def _is_contiguous(tensor: StoredTensor) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
+        if size != 1 and stride != expected:
+            return math.prod(tensor.shape) == 0
+        expected *= max(size, 1)
+    return True

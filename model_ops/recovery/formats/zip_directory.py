@@ -131,40 +131,45 @@ def _zip64_place(
     return (count, nbytes, offset), where
 
 
-def _read_directory(file: BinaryIO, file_name: str, count: int, size: int, offset: int) -> list[_Listed]:
+def _read_directory(file: BinaryIO, name: str, count: int, nbytes: int, offset: int) -> list[_Listed]:
     """Return each entry in the central directory, which holds nothing else."""
     file.seek(offset)
-    directory = file.read(size)
+    directory = file.read(nbytes)
     result: dict[str, _Listed] = {}
     at = 0
     for _ in range(count):
-        fields = _CENTRAL.unpack_from(directory, at)
-        signature, flags, method = fields[0], fields[3], fields[4]
-        crc32, packed, nbytes, name_size, extra_size, comment_size = fields[7:13]
-        header = fields[16]
-        if signature != b"PK\x01\x02":
-            raise Refusal(f"The directory of {file_name} is damaged.")
-        at += _CENTRAL.size
-        name = directory[at : at + name_size].decode("utf-8", "backslashreplace")
-        # an entry is never unpacked to its name; but a name made to climb out of a folder is no accident
-        parts = name.removesuffix("/").split("/")
-        if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
-            raise Refusal(f"{file_name} holds an entry with the unsafe name {name[:200]!r}.")
-        extra = directory[at + name_size : at + name_size + extra_size]
-        nbytes, packed, header = _zip64_sizes(extra, nbytes, packed, header)
-        if flags & _ENCRYPTED:
-            raise Refusal(f"{file_name} holds encrypted entries, which are not read.")
-        if method != 0 or packed != nbytes:
-            raise Refusal(
-                f"{file_name} holds compressed entries, which are not read; save it again with torch.save."
-            )
-        if name in result:
-            raise Refusal(f"{file_name} holds the entry {name[:200]!r} twice.")
-        result[name] = _Listed(name, header, nbytes, crc32, flags)
-        at += name_size + extra_size + comment_size
+        entry, at = _parse_entry(directory, at, name)
+        if entry.name in result:
+            raise Refusal(f"{name} holds the entry {entry.name[:200]!r} twice.")
+        result[entry.name] = entry
     if at != len(directory):
-        raise Refusal(f"The directory of {file_name} holds more than the {count} entries it counts.")
+        raise Refusal(f"The directory of {name} holds more than the {count} entries it counts.")
     return list(result.values())
+
+
+def _parse_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, int]:
+    """Return the entry that the central directory lists at a position, and the position after it."""
+    fields = _CENTRAL.unpack_from(directory, at)
+    signature, flags, method = fields[0], fields[3], fields[4]
+    crc32, packed, nbytes, name_size, extra_size, comment_size = fields[7:13]
+    header = fields[16]
+    if signature != b"PK\x01\x02":
+        raise Refusal(f"The directory of {file_name} is damaged.")
+    start = at + _CENTRAL.size
+    name = directory[start : start + name_size].decode("utf-8", "backslashreplace")
+    # an entry is never unpacked to its name; but a name made to climb out of a folder is no accident
+    parts = name.removesuffix("/").split("/")
+    if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
+        raise Refusal(f"{file_name} holds an entry with the unsafe name {name[:200]!r}.")
+    extra = directory[start + name_size : start + name_size + extra_size]
+    nbytes, packed, header = _zip64_sizes(extra, nbytes, packed, header)
+    if flags & _ENCRYPTED:
+        raise Refusal(f"{file_name} holds encrypted entries, which are not read.")
+    if method != 0 or packed != nbytes:
+        raise Refusal(
+            f"{file_name} holds compressed entries, which are not read; save it again with torch.save."
+        )
+    return _Listed(name, header, nbytes, crc32, flags), start + name_size + extra_size + comment_size
 
 
 def _zip64_sizes(extra: bytes, nbytes: int, packed: int, header: int) -> tuple[int, int, int]:

@@ -53,16 +53,7 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
     weights = find_weights([*files, *(name for name in folders if name.endswith(_LIKE_WEIGHTS))])
     if weights is None:
         raise Found(_why_no_weights(folder, who, files, folders, shown.rstrip("/") or str(folder)))
-    listed: dict[str, set[str] | None] = dict.fromkeys(weights.files)
-    if weights.index:
-        if why := _judge_used(folder, weights.index, role, who, is_weights=False):
-            raise Found(f"{who.whose} {weights.index} {why}")
-        table = read_json_file(inner_file(folder, weights.index), unique=True)
-        listed = {**files_of_index(weights.index, table.get("weight_map"))}
-        for name in listed:
-            check_plain(folder, name)
-        if found := judge_index(weights.index, listed, {*files, *folders}, who, or_else=_WITHOUT_INDEX):
-            raise Found(found.sentence)
+    listed = _read_listed_tensors(folder, weights, files, role, who)
     beside = READ_OF_BASE if role == "base" else [*names_to_copy(folder), MANIFEST]
     used = [*filter(None, [weights.index]), *listed, *(name for name in beside if name in files)]
     for name in used[:MOST_FILES]:
@@ -110,6 +101,24 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
         else contents.KINDS
     )
     return judge_content(folder, name, who, kinds, strict=True)
+
+
+def _read_listed_tensors(
+    folder: Path, weights: Weights, files: list[str], role: str, who: Role
+) -> dict[str, set[str] | None]:
+    """Return each weight file with the tensors that the index lists for it, after checking the index itself."""
+    if not weights.index:
+        return dict.fromkeys(weights.files)
+    if why := _judge_used(folder, weights.index, role, who, is_weights=False):
+        raise Found(f"{who.whose} {weights.index} {why}")
+    table = read_json_file(inner_file(folder, weights.index), unique=True)
+    listed: dict[str, set[str] | None] = {**files_of_index(weights.index, table.get("weight_map"))}
+    for name in listed:
+        check_plain(folder, name)
+    _, folders = entries_of(folder)
+    if found := judge_index(weights.index, listed, {*files, *folders}, who, or_else=_WITHOUT_INDEX):
+        raise Found(found.sentence)
+    return listed
 
 
 def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:

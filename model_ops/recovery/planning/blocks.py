@@ -130,29 +130,34 @@ def cut(
 ) -> list[Block]:
     """All blocks of a shard in file order; with `together`, tensors in a row that are made alike share a piece."""
     starts = [placed.offset for placed in shard.tensors]
-    blocks: list[Block] = []
-    for offset in range(0, shard.size, block_size):
-        size = min(block_size, shard.size - offset)
-        pieces: list[Piece] = []
-        members: list[Member] = []
-        place, position = 0, 0
-        first = max(0, bisect_right(starts, offset) - 1)
-        for placed in shard.tensors[first : bisect_left(starts, offset + size)]:
-            begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
-            if begin >= end:
-                continue
-            item = ITEM_SIZE[placed.task.whole] if placed.task.whole else item_size
-            member = Member(placed.task, (begin - placed.offset) // item, (end - begin) // item)
-            if members and not (together and _are_alike(members[-1].task, member.task)):
-                pieces.append(_build_piece(members, position, place))
-                place, members = _align_up(pieces[-1].inputs_end), []
-            if not members:
-                position = begin - offset
-            members.append(member)
-        if members:
+    return [
+        _cut_block(shard, starts, item_size, offset, min(block_size, shard.size - offset), together)
+        for offset in range(0, shard.size, block_size)
+    ]
+
+
+def _cut_block(
+    shard: ShardPlan, starts: list[int], item_size: int, offset: int, size: int, together: bool
+) -> Block:
+    pieces: list[Piece] = []
+    members: list[Member] = []
+    place, position = 0, 0
+    first = max(0, bisect_right(starts, offset) - 1)
+    for placed in shard.tensors[first : bisect_left(starts, offset + size)]:
+        begin, end = max(placed.offset, offset), min(placed.offset + placed.nbytes, offset + size)
+        if begin >= end:
+            continue
+        item = ITEM_SIZE[placed.task.whole] if placed.task.whole else item_size
+        member = Member(placed.task, (begin - placed.offset) // item, (end - begin) // item)
+        if members and not (together and _are_alike(members[-1].task, member.task)):
             pieces.append(_build_piece(members, position, place))
-        blocks.append(Block(offset, size, shard.header[offset : offset + size], tuple(pieces)))
-    return blocks
+            place, members = _align_up(pieces[-1].inputs_end), []
+        if not members:
+            position = begin - offset
+        members.append(member)
+    if members:
+        pieces.append(_build_piece(members, position, place))
+    return Block(offset, size, shard.header[offset : offset + size], tuple(pieces))
 
 
 def _are_alike(task: TensorTask, other: TensorTask) -> bool:

@@ -29,7 +29,7 @@ from model_ops.recovery.planning.memory import peak_memory
 from model_ops.recovery.planning.name_prefixes import with_names_of
 from model_ops.recovery.planning.options import DEFAULTS, Options
 from model_ops.recovery.planning.plan import Copy, Placed, Plan, ShardPlan
-from model_ops.recovery.planning.rules import Rules, match_tensors, times_of
+from model_ops.recovery.planning.rules import Rules, TensorTask, match_tensors, times_of
 from model_ops.recovery.planning.xor import plan_xor
 
 
@@ -197,22 +197,25 @@ def _plan_shards(rules: Rules, dtype: str, limit: int) -> tuple[ShardPlan, ...]:
     groups = layout.split_into_shards(
         tasks, lambda task: task.first.elements * ITEM_SIZE[task.whole or dtype], limit
     )
-    shards = []
-    for number, group in enumerate(groups):
-        file = layout.shard_name(number, len(groups))
-        ordered = sorted(group, key=lambda task: (FILE_ORDER.index(task.whole or dtype), task.name))
-        kinds = [task.whole or dtype for task in ordered]
-        sizes = [task.first.elements * ITEM_SIZE[kind] for task, kind in zip(ordered, kinds, strict=True)]
-        rows = zip(ordered, kinds, sizes, strict=True)
-        header = build_header([(task.name, kind, task.shape, size) for task, kind, size in rows])
-        placed, position = [], len(header)
-        for task, size in zip(ordered, sizes, strict=True):
-            placed.append(Placed(task, position, size))
-            position += size
-        if position > layout.CLIENT_LIMIT:
-            raise Refusal(f"{file} would be {position} bytes long, more than the 50GB that clients download.")
-        shards.append(ShardPlan(file, header, tuple(placed), position))
-    return tuple(shards)
+    return tuple(
+        _plan_shard(layout.shard_name(n, len(groups)), group, dtype) for n, group in enumerate(groups)
+    )
+
+
+def _plan_shard(file: str, tasks: list[TensorTask], dtype: str) -> ShardPlan:
+    ordered = sorted(tasks, key=lambda task: (FILE_ORDER.index(task.whole or dtype), task.name))
+    kinds = [task.whole or dtype for task in ordered]
+    sizes = [task.first.elements * ITEM_SIZE[kind] for task, kind in zip(ordered, kinds, strict=True)]
+    header = build_header(
+        [(task.name, kind, task.shape, size) for task, kind, size in zip(ordered, kinds, sizes, strict=True)]
+    )
+    placed, position = [], len(header)
+    for task, size in zip(ordered, sizes, strict=True):
+        placed.append(Placed(task, position, size))
+        position += size
+    if position > layout.CLIENT_LIMIT:
+        raise Refusal(f"{file} would be {position} bytes long, more than the 50GB that clients download.")
+    return ShardPlan(file, header, tuple(placed), position)
 
 
 def _build_index(shards: tuple[ShardPlan, ...], rules: Rules) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from model_ops.recovery.checkpoints.buffers import is_buffer, is_rotary
 from model_ops.recovery.checkpoints.checkpoint import Checkpoint
 from model_ops.recovery.checkpoints.tie_table import keeps_buffer
+from model_ops.recovery.checkpoints.ties import Tie
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.formats.dtypes import ADDABLE, INPUT_NAMES, WHOLE
 from model_ops.recovery.formats.tensors import TensorRef
@@ -114,13 +115,13 @@ class _Matcher:
         if tie is None and self.diff_only == "copy" and self.base.find(name) is None:
             self.notes.append(f"{name} is only in the {self.first.role} and is taken as it is.")
             self._add_task(name, "copy", ref, ())
-            return
-        if tie is None:
+        elif tie is None:
             self._add_task(name, "add", ref, (self._base_tensor(name, ref),))
-            return
-        if name != tie.stored:
-            return
-        # Each name reaches the one tensor, so the peers add (and subtract) once for each.
+        elif name == tie.stored:
+            self._add_tied_task(tie, ref)
+
+    def _add_tied_task(self, tie: Tie, ref: TensorRef) -> None:
+        """Each name reaches the one tensor, so the peers add (and subtract) once for each."""
         others = [name for name in tie.names if name != tie.written]
         if self.compat == "fastchat":
             raise Refusal(
@@ -134,12 +135,13 @@ class _Matcher:
                     f"The base has {terms[0].describe()} and {term.describe()}, yet they must be tied."
                 )
         self.others |= set(others) & (self.base.tensors.keys() | self.first.tensors.keys())
-        times = _TIMES.get(len(terms), f"{len(terms)} times")
+        count = len(terms)
+        times = _TIMES.get(count, f"{count} times")
         self.notes.append(
             f"{' and '.join([tie.written, *others])} are tied and written once, as {tie.written}; the base is "
             f"{'subtracted' if self.making else 'added'} {times}, as weight_diff does."
         )
-        rule = "add_twice" if len(terms) == 2 else f"add_{len(terms)}_times"
+        rule = "add_twice" if count == 2 else f"add_{count}_times"
         self._add_task(tie.written, rule, ref, terms)
 
     def keep(self, name: str) -> None:

@@ -34,19 +34,12 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
     role = "tuned" if action == "make_diff" else "diff"
     base_folder, first_folder = open_folder(base, "base"), open_folder(first, role)
     only_weights = action == "make_diff" or facts is not None
-    names = []
-    for path in paths_in(first_folder):
-        if path.name.startswith(".") or path.name.lower() in NOT_COPIED or path.is_dir():
-            continue
-        inner_file(first_folder, path.name)
-        names.append(path.name)
+    names = _list_files(first_folder)
     shards = _plan_shards(base_folder, first_folder, names, only_weights=only_weights)
     tasks = [task for shard in shards for task in shard.tasks]
     coded_refs = [task.first for task in tasks]
     base_refs = [term for task in tasks for term in task.terms]
     coded = [ref.name for ref in coded_refs]
-    alone = [task.first for task in tasks if not task.terms]
-    others = [name for name in names if name not in coded]
     return Plan(
         action=action,
         base=_as_checkpoint(base_folder, "base", base_refs),
@@ -55,17 +48,40 @@ def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts 
         dtype="U8",
         shards=shards,
         index=None,
-        copies=tuple(Copy(file, file.size) for file in identify(first_folder, others)),
+        copies=_identify_copies(first_folder, names, coded),
         base_files=identify(base_folder, [ref.name for ref in base_refs]),
         first_files=identify(first_folder, coded),
         base_tensors=facts.base_tensors if facts else {},
         dropped=(),
         resized=(),
-        notes=(
-            *(f"{ref.name} has no namesake in the base and is taken as it is." for ref in alone),
-            *(f"{ref.name} is compressed with gzip and is decoded." for ref in coded_refs if ref.packed),
-        ),
+        notes=_note_uncommon_files(tasks),
         peak_memory=peak_memory([shard.tasks for shard in shards], "U8"),
+    )
+
+
+def _list_files(folder: Path) -> list[str]:
+    """Return the names of the files that are used or copied."""
+    names = []
+    for path in paths_in(folder):
+        if path.name.startswith(".") or path.name.lower() in NOT_COPIED or path.is_dir():
+            continue
+        inner_file(folder, path.name)
+        names.append(path.name)
+    return names
+
+
+def _identify_copies(folder: Path, names: list[str], coded: list[str]) -> tuple[Copy, ...]:
+    others = [name for name in names if name not in coded]
+    return tuple(Copy(file, file.size) for file in identify(folder, others))
+
+
+def _note_uncommon_files(tasks: list[TensorTask]) -> tuple[str, ...]:
+    """Return a note on each file without a namesake in the base, and on each that is compressed."""
+    alone = [task.name for task in tasks if not task.terms]
+    packed = [task.name for task in tasks if task.first.packed]
+    return (
+        *(f"{name} has no namesake in the base and is taken as it is." for name in alone),
+        *(f"{name} is compressed with gzip and is decoded." for name in packed),
     )
 
 

@@ -118,17 +118,10 @@ def _read_file(file: Path, path: Path) -> int:
                 position, _ = LogPosition.objects.select_for_update(no_key=True).get_or_create(
                     path=str(path), defaults={"inode": os.fstat(opened.fileno()).st_ino, "offset": 0}
                 )
-                stat, head = os.fstat(opened.fileno()), _identify_content(opened)
-                is_same = position.inode == stat.st_ino and position.head in {"", head}
-                start = position.offset if is_same and position.offset <= stat.st_size else 0
-                opened.seek(start)
-                content = opened.read(CHUNK)
-                # Complete lines; a line longer than a chunk is not one of ours.
-                lines = content[: content.rfind(b"\n") + 1] or (content if len(content) == CHUNK else b"")
-                if not lines:
+                content = _read_next_lines(opened, position)
+                if not content:
                     return ended
-                position.inode, position.head, position.offset = stat.st_ino, head, start + len(lines)
-                ends = list(_readable_ends(lines))
+                ends = list(_readable_ends(content))
                 waiting = [end for end in ends if not _end_row(end)]
                 # Keep those whose rows do not exist yet. A row may appear between the two queries: its existence proves
                 # nothing, but its end does.
@@ -138,6 +131,18 @@ def _read_file(file: Path, path: Path) -> int:
                 UnjoinedEnd.objects.bulk_create(missing, ignore_conflicts=True)
                 ended += len(ends) - len(waiting)
                 position.save()
+
+
+def _read_next_lines(opened: IO[bytes], position: LogPosition) -> bytes:
+    """Return complete lines after the position and move it; a line longer than a chunk is not one of ours."""
+    stat, head = os.fstat(opened.fileno()), _identify_content(opened)
+    known = position.inode == stat.st_ino and position.head in {"", head} and position.offset <= stat.st_size
+    start = position.offset if known else 0
+    opened.seek(start)
+    content = opened.read(CHUNK)
+    lines = content[: content.rfind(b"\n") + 1] or (content if len(content) == CHUNK else b"")
+    position.inode, position.head, position.offset = stat.st_ino, head, start + len(lines)
+    return lines
 
 
 def _readable_ends(content: bytes) -> Iterator[End]:

@@ -71,17 +71,21 @@ def move(journals: Path) -> int:
             elif path.exists():  # an end must not be written before the begin that another process is moving
                 held.add(process)
     for alive in journals.glob("*.alive"):
-        process = alive.name.removesuffix(".alive")
-        with _left_alone(alive) as opened:
-            if opened is None or any(name == process for name, _ in _find_segments(journals)):
-                continue
-            # The process has died and all its lines are in rows: what it was sending was cut off.
-            running = Download.objects.filter(journal=process, state=DownloadState.RUNNING)
-            cut = running.update(state=DownloadState.CUT, journal="")
-            alive.unlink()
-            if cut:
-                log.warning("%d downloads were cut off: the process that sent them has died.", cut)
+        _cut_off_bodies_of_dead(alive)
     return moved
+
+
+def _cut_off_bodies_of_dead(alive: Path) -> None:
+    """Mark what a process was sending as cut off, once it has died and all its lines are in rows."""
+    process = alive.name.removesuffix(".alive")
+    with _left_alone(alive) as opened:
+        if opened is None or any(name == process for name, _ in _find_segments(alive.parent)):
+            return
+        running = Download.objects.filter(journal=process, state=DownloadState.RUNNING)
+        cut = running.update(state=DownloadState.CUT, journal="")
+        alive.unlink()
+        if cut:
+            log.warning("%d downloads were cut off: the process that sent them has died.", cut)
 
 
 def close_open_rows() -> None:

@@ -84,13 +84,11 @@ def run_shard(*, shard_id: int, worker: str = "") -> None:
         ),
     ):
         _make_shard(row, lease)
+        _mark_as_made(row, lease)
 
 
 def _make_shard(shard: RecoveryShard, lease: Lease) -> None:
-    """Make the shard with the engine in a child, and mark it as made; the last one wakes a worker for the end.
-
-    File and record stay in the partial folder until the recovery ends.
-    """
+    """Make the shard with the engine in a child; file and record stay in the partial folder until the recovery ends."""
     recovery, output = shard.recovery, output_folder(shard.recovery)
     if not is_store_here():
         raise RunWaits(WaitsFor.STORE)
@@ -104,6 +102,10 @@ def _make_shard(shard: RecoveryShard, lease: Lease) -> None:
             only=[shard.file],
         )
         run_engine(arguments, lease, lock=lock)
+
+
+def _mark_as_made(shard: RecoveryShard, lease: Lease) -> None:
+    """Mark the shard as made; the last one of a recovery wakes a worker for the end."""
 
     def write() -> bool:
         with transaction.atomic():

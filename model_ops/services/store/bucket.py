@@ -167,22 +167,11 @@ def copy_missing() -> int:
     """
     if not in_use():
         return 0
-    from botocore.exceptions import BotoCoreError, ClientError
-
     done, until = 0, time.monotonic() + TURN
     while ask_for_copies():
         continue
-    while in_use() and (copy := _claim_copy()):
-        try:
-            _send_copy(copy)
-            done += 1
-        except leases.Lost:
-            pass  # another worker has it
-        except (BotoCoreError, ClientError, Differs, OSError) as error:
-            sentence = " ".join(str(error).split()) or repr(error)
-            log.error("The copy of %s into %s failed: %s", copy.blob_id, copy.place, sentence)  # noqa: TRY400
-            pause = min(timedelta(seconds=30 * 2 ** min(copy.attempts, 10)), LONGEST_WAIT)
-            _claimed_row(copy).update(error=sentence, not_before=leases.from_now(pause), lease_until=None)
+    while in_use() and (claimed := _claim_copy()):
+        done += _try_copy(claimed)
         if time.monotonic() > until:
             expect_copies()
             break
@@ -214,6 +203,23 @@ def _claimed_row(copy: BucketCopy) -> QuerySet[BucketCopy]:
 
 def _renew_claim(copy: BucketCopy) -> None:
     leases.renew(_claimed_row(copy), length=LEASE, not_before=leases.from_now(LEASE))
+
+
+def _try_copy(copy: BucketCopy) -> bool:
+    """Make one copy and return whether it is in the bucket; record a failure on its row with the time of the next try."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        _send_copy(copy)
+    except leases.Lost:
+        return False
+    except (BotoCoreError, ClientError, Differs, OSError) as error:
+        sentence = " ".join(str(error).split()) or repr(error)
+        log.error("The copy of %s into %s failed: %s", copy.blob_id, copy.place, sentence)  # noqa: TRY400
+        pause = min(timedelta(seconds=30 * 2 ** min(copy.attempts, 10)), LONGEST_WAIT)
+        _claimed_row(copy).update(error=sentence, not_before=leases.from_now(pause), lease_until=None)
+        return False
+    return True
 
 
 def _send_copy(copy: BucketCopy) -> None:
@@ -270,18 +276,8 @@ def _place_of(blob: Blob) -> dict[str, Any]:
 
 def _send_parts(copy: BucketCopy, content: Content) -> None:
     """Send the parts that the bucket does not have yet, each with its SHA-256, and join them."""
-    from botocore.exceptions import ClientError
-
-    where, done = _place_of(copy.blob), []
-    sent: dict[int, Any] = {}
-    if copy.upload_id:
-        try:
-            pages = client().get_paginator("list_parts").paginate(**where, UploadId=copy.upload_id)
-            sent = {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchUpload":
-                raise
-            copy.upload_id = ""  # the bucket has dropped the interrupted upload
+    where, sent = _place_of(copy.blob), _list_sent_parts(copy)
+    done = []
     if not copy.upload_id:
         made = client().create_multipart_upload(**where, ChecksumAlgorithm="SHA256")
         copy.upload_id = made["UploadId"]
@@ -301,6 +297,22 @@ def _send_parts(copy: BucketCopy, content: Content) -> None:
             etag = str(answer["ETag"])
         done.append({"PartNumber": number, "ETag": etag, "ChecksumSHA256": _in_base64(digest)})
     client().complete_multipart_upload(**where, UploadId=copy.upload_id, MultipartUpload={"Parts": done})
+
+
+def _list_sent_parts(copy: BucketCopy) -> dict[int, Any]:
+    """Return the parts that an interrupted upload has sent, by number; none if the bucket has dropped it."""
+    from botocore.exceptions import ClientError
+
+    if not copy.upload_id:
+        return {}
+    try:
+        pages = client().get_paginator("list_parts").paginate(**_place_of(copy.blob), UploadId=copy.upload_id)
+        return {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchUpload":
+            raise
+        copy.upload_id = ""
+        return {}
 
 
 def _known_etag(sent: dict[str, Any] | None, part: bytes, digest: bytes) -> str:

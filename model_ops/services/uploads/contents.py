@@ -27,15 +27,7 @@ class Contents:
         large = [one for one in operations if isinstance(one, AddedLarge)]
         copied = [one for one in operations if isinstance(one, Copied) and one.commit]
         held = contents_of(model, sorted({one.sha256 for one in large}))
-        paths: dict[str, set[str]] = defaultdict(set)
-        for copy in copied:
-            paths[copy.commit].add(copy.source)
-        sources = {}
-        for commit, wanted in paths.items():
-            rows = RepoFile.objects.filter(revision__model=model, revision__commit=commit, path__in=wanted)
-            for row in rows.select_related("blob"):
-                file = StoredFile(row.path, row.blob_id, row.blob.git_oid, row.blob.size)
-                sources[commit, row.path] = file
+        sources = _find_copied_files(model, copied)
         self._known: dict[Operation, StoredFile] = {}
         for one in large:
             size = one.size if one.size is not None else held.get(one.sha256)
@@ -88,3 +80,17 @@ class Contents:
                 content = staged_path(self._model_id, sha256).read_bytes()
             self._git_ids[sha256] = blob_id(content)
         return StoredFile(path, sha256, self._git_ids[sha256], size)
+
+
+def _find_copied_files(model: GatedModel, copied: Sequence[Copied]) -> dict[tuple[str, str], StoredFile]:
+    """Return the files that are copied from commits, by commit and path."""
+    paths: dict[str, set[str]] = defaultdict(set)
+    for one in copied:
+        paths[one.commit].add(one.source)
+    found = {}
+    for commit, wanted in paths.items():
+        rows = RepoFile.objects.filter(revision__model=model, revision__commit=commit, path__in=wanted)
+        for row in rows.select_related("blob"):
+            file = StoredFile(row.path, row.blob_id, row.blob.git_oid, row.blob.size)
+            found[commit, row.path] = file
+    return found
