@@ -40,7 +40,7 @@ def waiting() -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_stat_clear_snapshot()"
-        )  # without this, a transaction always sees the same snapshot
+        )  # otherwise a transaction sees one snapshot for ever
         cursor.execute(WAITS)
         return cursor.fetchone()[0]
 
@@ -58,7 +58,7 @@ def test_mail_of_a_poll_whose_process_was_killed_goes_out_once(sides: Sides, set
     place = re.sub(r"[^a-z0-9]+", ".", sides.followed.host)
     FollowedRepo.objects.update(next_poll_at=timezone.now())
     arguments = [str(connection.settings_dict["NAME"]), json.dumps(settings.GATEHOUSE_FOLLOW_TOKENS)]
-    # Whichever person is written first, the second one has to wait for this name.
+    # Whether the list is read from its start or its end, the second person has to wait for this name.
     with transaction.atomic():
         get_user_model().objects.create(username=f"{names[1]}.{place}", email="taken@example.org")
         child = subprocess.Popen([sys.executable, "-c", POLLING, *arguments, str(sides.followed.pk)])

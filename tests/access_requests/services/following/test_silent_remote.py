@@ -36,7 +36,7 @@ PEOPLE = [{"user": {"user": f"zoe-{number}"}, **ASKED} for number in range(5)]
 
 
 class SilentRemote(HostileRemote):
-    """A remote that, once `silent`, does not answer until `speaks` is set; requests that wait are then dropped."""
+    """A remote that never answers while `silent`; requests that wait are dropped once `speaks` is set."""
 
     def __init__(self) -> None:
         super().__init__(self.reply)

@@ -124,7 +124,7 @@ def test_decision_that_was_taken_back_before_it_was_told_is_never_told(sides: Si
 
 @pytest.mark.slow
 def test_later_decision_waits_for_the_one_under_way_and_replaces_one_that_died(sides: Sides) -> None:
-    """The first decision's worker died before it sent anything: that decision is outdated and is never sent."""
+    """The first decision's worker died before it sent anything: that decision is outdated and never sent."""
     name = imported(sides)
     decide(sides, name, "approved")
     first = RemotePush.objects.get()
