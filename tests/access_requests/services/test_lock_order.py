@@ -163,7 +163,7 @@ def test_decisions_on_one_model_do_not_wait_for_each_other(
 
 
 def test_chain_is_not_held_while_a_foreign_key_waits_for_a_deleted_row(world: None) -> None:
-    """The deleting transaction waits for the chain, so a transaction that waits for its row must not hold it."""
+    """The deleting transaction waits for the chain; one that waits for the deleted row must not hold it."""
     model = GatedModel.objects.create(repo_id="ai/gone", card="")
     deleted, committing = threading.Event(), threading.Event()
 

@@ -164,7 +164,7 @@ def test_lost_answer_after_the_write_is_found_out_and_not_written_again(sides: S
 
 @pytest.mark.slow
 def test_lists_that_lag_behind_a_lost_answer_end_in_one_decision(sides: Sides) -> None:
-    """The lists still show it as pending, so it is sent again; the remote has nothing to do and it is done."""
+    """The lists still show it as pending, so it is sent again; the remote reports that it is already done."""
     name = imported(sides)
     decide(sides, name, "approved")
     old: list[list[Any]] = []
