@@ -54,7 +54,7 @@ def test_signup_in_a_browser_suggests_a_name_and_confirms_by_code(page: Page) ->
 
 @pytest.fixture
 def ada(make_person: Callable[..., Any]) -> Any:
-    """Create ada before the browser starts: in Playwright's loop Django would open a connection and never close it."""
+    """Create ada before the browser starts: in Playwright's loop, Django would leave a connection open."""
     return make_person("ada")
 
 

@@ -21,7 +21,7 @@ OwnerOf = Callable[..., psycopg.Connection[Any]]
 
 @pytest.fixture(scope="session")
 def stocked(bare_portal: Portal) -> Portal:
-    """Create a model with a file, one person with a grant, one with a request, and a reviewer with a token."""
+    """Create a model with a file, a person with a grant, one with a request, and a reviewer with a token."""
     bare_portal.order("model", repo_id=MODEL)
     bare_portal.commit = bare_portal.order("commit", repo_id=MODEL, add={"a.txt": "YQ=="})["commit"]
     for name, state in (("granted", "granted"), ("pending", "pending"), ("decider", "decider")):
@@ -32,7 +32,7 @@ def stocked(bare_portal: Portal) -> Portal:
 
 @pytest.fixture(scope="session")
 def impatient(stocked: Portal) -> Generator[Portal]:
-    """Start a portal with the fewest connections; statements end after two seconds, waits for a lock after one."""
+    """Start a portal with few connections; statements end after two seconds, waits for a lock after one."""
     connections = {"GATEHOUSE_DATABASE_CONNECTIONS": str(budget.FEWEST)}
     with beside(stocked, GATEHOUSE_STATEMENT_SECONDS="2", **connections) as portal:
         yield portal

@@ -1,4 +1,4 @@
-"""Interrupted migrations can be run again, after each step of those that are not one transaction."""
+"""A migration that is interrupted can be run again, after any step of those that are not atomic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAVED = """SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexreli
 
 @pytest.fixture
 def migrated(owner_of: Callable[..., Any], owner_url: Callable[[str], str]) -> Generator[str]:
-    """Create a separate database with all tables and return its URL."""
+    """Create a separate database with all tables and return its name."""
     name = f"migrated_{secrets.token_hex(4)}"
     with owner_of() as server:
         server.execute(f"CREATE DATABASE {name}")

@@ -51,7 +51,7 @@ def copy_state(made: Path, target: Path) -> Path:
 
 @pytest.fixture
 def python_process() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Return a call that runs Python code in its own process; processes still running at the end are killed."""
+    """Return a call that runs Python code in its own process; those still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(code: str, *arguments: object, **environment: str) -> "subprocess.Popen[str]":

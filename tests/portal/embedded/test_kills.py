@@ -1,4 +1,4 @@
-"""Processes of a live portal are killed; each is restarted without leftovers, and clients keep being served."""
+"""Killed processes of a live portal are restarted without leftovers, and clients do not notice the web server's."""
 
 from __future__ import annotations
 
