@@ -24,7 +24,7 @@ PICTURES = os.environ.get("GATEHOUSE_PICTURES", "")
 def session(
     site: str, make_person: Callable[..., Any], make_model: Callable[..., Any], client: Any, settings: Any
 ) -> str:
-    """Return the session of ada, who has a grant; made before the browser, whose loop has its own connections."""
+    """Return a session of ada, who has a grant; made before the browser starts its loop."""
     from access_requests.services.grants import grant_access
 
     ada = make_person("ada", first_name="Ada", last_name="Lovelace")

@@ -52,7 +52,7 @@ def weights(folder: Path) -> Path:
 
 @pytest.fixture
 def visit(browser: Any, site: str) -> Any:
-    """Return `visit()`, which opens a new person's page; policy violations and script errors fail the test."""
+    """Return `visit()`, which opens a new person's page; policy violations and script errors fail a test."""
     complaints: list[str] = []
 
     def enter() -> Any:

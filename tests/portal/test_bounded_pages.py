@@ -48,7 +48,7 @@ def visitor(make_person: Callable[..., Any], tulu: GatedModel, settings: Any) ->
 
 
 def add(tulu: GatedModel, first: int, last: int) -> None:
-    """Add models without a rendered card, which rita reviews, and requests and grants of new people for tulu."""
+    """Add models without a rendered card, reviewed by rita, and new people's requests and grants for tulu."""
     models = GatedModel.objects.bulk_create(
         GatedModel(repo_id=f"more/model-{number}", card="A model", listed=number % 3 > 0)
         for number in range(first, last)

@@ -1,4 +1,4 @@
-"""Opening a page takes no lock and writes nothing: every address is opened as everyone and its SQL checked."""
+"""Opening a page takes no lock and writes nothing: open every address as everyone and check the SQL."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def leaves(resolver: URLResolver, before: str = "") -> Iterator[tuple[str, URLPa
 
 
 def number_of(name: str, world: World) -> int | str:
-    """Return the id that an address with this name shows; for the admin, the last row of its table, if any."""
+    """Return the id that an address with this name shows; in the admin, the last row of its table, if any."""
     if name in world.numbers:
         return world.numbers[name]
     for model in apps.get_models():
@@ -114,7 +114,7 @@ def number_of(name: str, world: World) -> int | str:
 
 
 def pages(world: World) -> Iterator[tuple[str, str]]:
-    """Return (name, address) of every page; regular expressions belong to the protocol, with two exceptions."""
+    """Return (name, address) of every page; regular expressions are the protocol's, with two exceptions."""
     for pattern, leaf in leaves(get_resolver()):
         name = leaf.name or ""
         if name == "account_reset_password_from_key":

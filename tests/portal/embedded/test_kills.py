@@ -1,4 +1,4 @@
-"""Killed processes of a live portal are restarted without leftovers, and clients do not notice the web server's."""
+"""A live portal restarts killed processes without leftovers; clients do not notice a killed web server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`./dev.py up` and `./dev.py manage` as separate processes: starting, running and stopping a whole portal."""
+"""`./dev.py up` and `./dev.py manage` as separate processes: a whole portal starts, runs and stops."""
 
 import http.client
 import json

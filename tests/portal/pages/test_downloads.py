@@ -1,4 +1,4 @@
-"""The download log's pages and tables: people see only their own; a million rows or an odd name do no harm."""
+"""The download log's pages and tables: people see their own; a million rows or an odd name do no harm."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def download(db: None) -> Callable[..., Download]:
 def scene(
     make_model: Callable[..., Any], make_person: Callable[..., Any], download: Callable[..., Any]
 ) -> Any:
-    """Create downloads by ada and bob; rita reviews the model, olga owns it, sue reviews another, eve is a stranger."""
+    """Create downloads by ada and bob; rita reviews the model, olga owns it, sue reviews another."""
     model, other = make_model("ai/tulu"), make_model("ai/other")
     people = {name: make_person(name) for name in ("ada", "bob", "rita", "olga", "sue", "eve")}
     for name in ("ada", "bob"):
@@ -278,7 +278,7 @@ def test_admin_finds_people_and_models(scene: Any, make_person: Callable[..., An
 def test_table_of_many_rows_is_read_in_portions(
     make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of the same moment appear once each; a CSV reader gets quotes, line ends, formulas and blanks back."""
+    """Rows of one moment appear once each; a CSV reader gets quotes, line ends, formulas and blanks back."""
     monkeypatch.setattr(download_log, "AT_ONCE", 3)
     model, ada = make_model("ai/many"), make_person("many")
     paths = ["a.bin", "=1+1", "-x", "@y", "+z", 'say "hi", you', "two\nlines", "ÄÖ王.bin", "\tt", "last.bin"]
@@ -303,7 +303,7 @@ def test_table_of_many_rows_is_read_in_portions(
 def test_table_loses_no_row_while_downloads_are_written(
     make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New rows arrive between the statement that finds the end of a batch and the one that reads the batch."""
+    """New rows arrive between the statement that finds the end of a batch and the one that reads it."""
     monkeypatch.setattr(download_log, "AT_ONCE", 3)
     model, ada = make_model("ai/busy"), make_person("busy")
     start = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)

@@ -38,9 +38,7 @@ WAITS = (
 
 def waiting() -> int:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_stat_clear_snapshot()"
-        )  # otherwise a transaction sees one snapshot for ever
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # otherwise the snapshot never changes
         cursor.execute(WAITS)
         return cursor.fetchone()[0]
 
