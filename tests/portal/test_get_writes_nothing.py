@@ -36,8 +36,8 @@ WRITES = re.compile(
     r"|\bFOR (NO KEY )?UPDATE\b|\bFOR (KEY )?SHARE\b|\bpg_(try_)?advisory|\bnextval\b",
     re.IGNORECASE,
 )
-# The pages that write although they are only opened, each with its reason. Each writes only the session
-# of its own visitor, which no one else waits for.
+# The pages that write although they are only opened, each with its reason. Each writes only its own
+# visitor's session, which no one else waits for.
 IN_SESSION = {
     "mfa_activate_totp": ("ada", "the secret that is shown must be known when its first code comes back"),
     "mfa_add_webauthn": ("ada", "the challenge that a new passkey answers"),

@@ -1,4 +1,4 @@
-"""Expired rows are deleted when their time is over, in batches, by one job; everything else stays."""
+"""Rows that have ended are deleted after a fixed time, in batches, by one job; everything else stays."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ FOUND = [
 
 @pytest.fixture(params=["at the beginning", "by index"])
 def looked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a search both ways: through the beginning of the list, and by the indexes alone."""
+    """Make a search use either way: reading the beginning of the list, or the indexes alone."""
     if request.param == "by index":
         monkeypatch.setattr(lists, "LOOKED_THROUGH", 1)
     return str(request.param)

@@ -82,7 +82,7 @@ def test_text_as_written_cannot_run_anything() -> None:
 
 
 def test_child_ends_with_the_process_that_waits_for_it() -> None:
-    """A worker that is killed takes its child with it, which would otherwise run on for minutes here."""
+    """The child of a killed worker ends with it; with the limit set here it could run on for minutes."""
     code = (
         "from access_requests.rendering.process import Piece, render_all\n"
         "render_all([Piece('markdown', '![' * 1024 * 1024)], cpu=600)"

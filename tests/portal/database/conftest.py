@@ -55,7 +55,7 @@ def locked(owner: psycopg.Connection[Any], table: str) -> Iterator[None]:
 
 @contextmanager
 def slowed(owner: psycopg.Connection[Any], table: str, seconds: float = 600) -> Iterator[None]:
-    """Make each read of a row take this many seconds; cancel the statements that still run at the end."""
+    """Make statements that read a row sleep this many seconds; cancel those that still run at the end."""
     owner.execute(f"CREATE POLICY slow ON {table} USING (pg_sleep({seconds})::text = '')")
     owner.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     try:

@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture
 def pool(db: None) -> Generator[Pool]:
-    """Return a pool of four connections with an application name of its own."""
+    """Return a pool of four connections with its own application name."""
     parameters = connection.get_connection_params() | {"application_name": "shrinks", "autocommit": True}
     parameters.pop("cursor_factory", None)
     parameters.pop("context", None)

@@ -149,7 +149,7 @@ def test_later_decision_goes_over_an_earlier_one_whose_answer_was_lost(sides: Si
     decide(sides, name, "approved")
     first = RemotePush.objects.get()
     sides.proxy.lose("/handle")
-    assert push_now(sides) is False  # accepted there, without our knowing
+    assert push_now(sides) is False  # accepted there, but we do not know it
     revoke_access(model=sides.model, user=sides.remote(name).person.user, reason="Over.", actor=sides.rita)
     first.refresh_from_db()
     assert first.state == PushState.REPLACED
