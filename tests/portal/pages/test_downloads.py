@@ -278,7 +278,7 @@ def test_admin_finds_people_and_models(scene: Any, make_person: Callable[..., An
 def test_table_of_many_rows_is_read_in_portions(
     make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of one moment appear once each; quotes, line ends, formulas and empty values survive in the CSV."""
+    """Rows of one moment appear once each; quotes, line ends, formulas and empty values survive in CSV."""
     monkeypatch.setattr(download_log, "AT_ONCE", 3)
     model, ada = make_model("ai/many"), make_person("many")
     paths = ["a.bin", "=1+1", "-x", "@y", "+z", 'say "hi", you', "two\nlines", "ÄÖ王.bin", "\tt", "last.bin"]
