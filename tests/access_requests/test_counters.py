@@ -1,4 +1,4 @@
-"""Tries are counted in the cache, and a cache that is away keeps nobody out."""
+"""Attempts are counted in the cache, and a cache that is down locks no one out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of strangers on one line."""
+"""Untrusted text on one line."""
 
 from __future__ import annotations
 

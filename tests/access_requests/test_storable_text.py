@@ -1,4 +1,4 @@
-"""Which text the database takes: asked of PostgreSQL itself."""
+"""Which text the database accepts, checked against PostgreSQL itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON of strangers: bounded in size and nesting before it is parsed."""
+"""Untrusted JSON: its size and nesting are limited before it is parsed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def site(live_server: Any, settings: Any, mail_through: Callable[..., None]) -> str:
-    """The server's address, known to itself; emails go to the outbox, as they do without a mail server."""
+    """Return the server's address, which the portal uses; emails go to the outbox."""
     mail_through("portal.outbox.OutboxBackend")
     settings.GATEHOUSE_URL = live_server.url
     return str(live_server.url)

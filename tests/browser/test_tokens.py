@@ -1,4 +1,4 @@
-"""A person's tokens and a demanded licence, by keyboard alone."""
+"""A person's tokens and a licence that must be accepted, with the keyboard only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICTURES = os.environ.get("GATEHOUSE_PICTURES", "")
 def session(
     site: str, make_person: Callable[..., Any], make_model: Callable[..., Any], client: Any, settings: Any
 ) -> str:
-    """The session of ada, who has a grant; made before the browser starts, whose loop has connections of its own."""
+    """Return a session of ada, who has a grant; made before the browser starts its loop."""
     from access_requests.services.grants import grant_access
 
     ada = make_person("ada", first_name="Ada", last_name="Lovelace")
@@ -35,7 +35,7 @@ def session(
 
 @pytest.fixture
 def demanded(session: str) -> None:
-    """A new licence text that ada must agree to."""
+    """Add a new licence text that ada must accept."""
     from access_requests.models import GatedModel
     from access_requests.services.catalogue.edit import add_licence
     from access_requests.services.catalogue.gated_models import LicenceText
@@ -46,7 +46,7 @@ def demanded(session: str) -> None:
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest, site: str, session: str, settings: Any) -> Any:
-    """Ada's page, signed in; what the content policy or a script complains about fails the test."""
+    """Open a page as ada; violations of the content policy and script errors fail the test."""
     browser = request.getfixturevalue("browser")
     context = browser.new_context(base_url=site, viewport={"width": 1280, "height": 900})
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": site}])
@@ -61,13 +61,13 @@ def page(request: pytest.FixtureRequest, site: str, session: str, settings: Any)
 
 
 def picture(page: Any, name: str) -> None:
-    """Kept where GATEHOUSE_PICTURES names a folder: wide and light, narrow and dark."""
+    """Save screenshots to the folder in GATEHOUSE_PICTURES, if set: wide and light, narrow and dark."""
     if not PICTURES:
         return
     for scheme, width in (("light", 1280), ("dark", 390)):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_timeout(500)  # colours fade
+        page.wait_for_timeout(500)  # colours fade in
         page.screenshot(path=f"{PICTURES}/{name}-{scheme}.png", full_page=True)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="light")

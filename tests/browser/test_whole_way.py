@@ -1,4 +1,4 @@
-"""From signing up to the download page, by two people in two browsers; the form by keyboard alone."""
+"""From signing up to the download page, by two people in two browsers; the form with the keyboard only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 @pytest.fixture
 def model(make_person: Callable[..., Any], tmp_path: Path, site: str) -> Any:
-    """A model with weights to be published as they are, and rita, who reviews it with a second factor."""
+    """Return a model with weights to be published unchanged, and rita, its reviewer with a second factor."""
     from allauth.mfa.totp.internal.auth import TOTP
 
     from access_requests.services.catalogue.gated_models import LicenceText, assign_role
@@ -52,7 +52,7 @@ def weights(folder: Path) -> Path:
 
 @pytest.fixture
 def visit(browser: Any, site: str) -> Any:
-    """`visit()`: a new person's page; what the content policy or a script complains about fails the test."""
+    """Return `visit()`, which opens a new person's page; policy violations and script errors fail a test."""
     complaints: list[str] = []
 
     def enter() -> Any:
@@ -88,7 +88,7 @@ def sign_in(page: Any) -> None:
 
 
 def sign_up(page: Any, reviewer: Any) -> None:
-    """With the code from the outbox, which staff may read."""
+    """Sign up with the code from the outbox, which staff may read."""
     page.goto(f"/{MODEL}")
     page.click("main a.button:has-text('Sign up')")
     page.fill("input[name=first_name]", "Ada")
@@ -106,7 +106,7 @@ def sign_up(page: Any, reviewer: Any) -> None:
 
 
 def mail_text(page: Any, subject: str) -> str:
-    """The newest email with this in its subject, on the outbox page; "" when there is none yet."""
+    """Return the newest email on the outbox page with this subject, or "" if there is none yet."""
     page.goto("/outbox/")
     link = page.locator("main table a", has_text=subject).first
     if not link.count():
@@ -117,7 +117,7 @@ def mail_text(page: Any, subject: str) -> str:
 
 
 def ask_by_keyboard(page: Any) -> None:
-    """Not one click: the licence is scrolled, the form filled in and sent with the keys."""
+    """Scroll the licence, fill in the form and send it, without a single click."""
     tab_to(page, "main a.button[href$='/request']")
     page.keyboard.press("Enter")
     page.wait_for_url("**/request")
@@ -143,7 +143,7 @@ def ask_by_keyboard(page: Any) -> None:
 
 
 def tab_to(page: Any, selector: str) -> None:
-    """Presses Tab until the element has the focus, as a person without a mouse does."""
+    """Press Tab until the element has the focus, as a person without a mouse does."""
     for _ in range(MOST_TABS):
         if page.evaluate("s => document.activeElement.matches(s)", selector):
             assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
@@ -164,7 +164,7 @@ def approve(page: Any) -> None:
 
 
 def take_token(page: Any) -> str:
-    """Once the worker has published the weights."""
+    """Return the token once the worker has published the weights."""
 
     def ready() -> bool:
         page.goto(f"/{MODEL}/access")
@@ -182,7 +182,7 @@ def take_token(page: Any) -> str:
 
 
 def assert_shown_once(page: Any, secret: str) -> None:
-    """Neither reloading nor going back brings it again, and it opens the files."""
+    """Check that reloading or going back does not show the secret again, and that it opens the files."""
     page.reload()
     page.wait_for_selector("text=cannot be shown again")
     assert secret not in page.content()

@@ -22,7 +22,7 @@ def signed_in(person: Any) -> Client:
 def test_addresses_and_sessions_are_not_added_by_hand(
     make_person: Callable[..., Any], settings: Any, path: str
 ) -> None:
-    settings.GATEHOUSE_DEMO = True  # no second factor
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     root = signed_in(make_person("root", is_staff=True, is_superuser=True))
     page = root.get(f"/admin/{path}")
     assert page.status_code == 200

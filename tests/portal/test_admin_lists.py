@@ -1,4 +1,4 @@
-"""Every list of the admin asks the database as often for many rows as for one."""
+"""Every list of the admin needs as many queries for many rows as for one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LISTS = [
 def one_more(
     make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
 ) -> Any:
-    """`one_more(n, ada)`: the nth model, with a revision, decided requests, grants and tokens of ada and of others."""
+    """Return `one_more(n, ada)`, which adds the nth model with a revision, requests, grants and tokens."""
 
     def make(number: int, ada: Any) -> None:
         model, olga = make_model(f"ai/model-{number}"), make_person(f"olga-{number}")
@@ -60,7 +60,7 @@ def one_more(
 def test_list_of_many_takes_as_many_queries_as_of_few(
     name: str, make_person: Callable[..., Any], one_more: Callable[..., None], settings: Any
 ) -> None:
-    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     ada, client = make_person("ada"), Client()
     boss = make_person("boss", is_staff=True, is_superuser=True)
     client.force_login(boss, backend="django.contrib.auth.backends.ModelBackend")
@@ -74,7 +74,7 @@ def test_list_of_many_takes_as_many_queries_as_of_few(
 
     for number in range(2):
         one_more(number, ada)
-    queries()  # what is read once per process
+    queries()  # read once per process
     few = queries()
     for number in range(2, 6):
         one_more(number, ada)

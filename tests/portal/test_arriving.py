@@ -13,7 +13,7 @@ HEAD = b"POST /a HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\n"
 
 
 def begun(*pieces: bytes) -> Arriving:
-    """A request of which these pieces have come at moment 0."""
+    """Return a request of which these pieces have arrived at time 0."""
     request = Arriving(Config(), ("192.0.2.1", 1), now=0.0)
     for piece in pieces:
         request.feed(piece, now=0.0)
@@ -88,6 +88,6 @@ def test_stream_is_slow_below_its_floor_and_not_above(monkeypatch: pytest.Monkey
                 left -= len(line.chunk(min(left, 2**14)))
             found.append(line.is_slow(clock[0]))
         assert found == [False, True]
-        line.since = 0.0  # waits now, and has so for a window
+        line.since = 0.0  # is waiting now, and has been for a whole window
         clock[0] = WINDOW
         assert line.is_slow(clock[0])

@@ -1,4 +1,4 @@
-"""The catalogue and the admin's pages of models ask the database as often at a thousand rows as at ten."""
+"""The catalogue and the admin's pages of models need as many queries for a thousand rows as for ten."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def tulu(make_model: Callable[..., Any]) -> GatedModel:
 
 @pytest.fixture
 def visitor(make_person: Callable[..., Any], tulu: GatedModel, settings: Any) -> Callable[[str], Client]:
-    """`visitor("rita")`: a browser of nobody, a person, a reviewer of every model or a superuser."""
-    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    """Return `visitor("rita")`: the client of no one, a person, a reviewer of every model or a superuser."""
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     for name in VISITORS[1:]:
         make_person(name, is_staff=name != "ada", is_superuser=name == "boss")
 
@@ -48,7 +48,7 @@ def visitor(make_person: Callable[..., Any], tulu: GatedModel, settings: Any) ->
 
 
 def add(tulu: GatedModel, first: int, last: int) -> None:
-    """Models without a card's page, of which rita is a reviewer; and for tulu requests and grants of new people."""
+    """Add models without a rendered card, reviewed by rita, and new people's requests and grants for tulu."""
     models = GatedModel.objects.bulk_create(
         GatedModel(repo_id=f"more/model-{number}", card="A model", listed=number % 3 > 0)
         for number in range(first, last)
@@ -101,7 +101,7 @@ def test_gated_models_in_the_admin_take_as_many_queries_for_a_thousand_rows_as_f
     assign_role(model=tulu, user=get_user_model().objects.get(username="rita"), role="reviewer")
     page = f"/admin/access_requests/gatedmodel/{which.format(tulu.pk)}"
     add(tulu, 0, 10)
-    queries(client, page)  # what is read once per process
+    queries(client, page)  # read once per process
     few = queries(client, page)
     add(tulu, 10, 1000)
     assert queries(client, page) == few

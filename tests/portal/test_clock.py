@@ -1,4 +1,4 @@
-"""Beat's schedule: due at once, in memory, and harmless where two of them run."""
+"""Beat's schedule is due at once, kept in memory, and harmless if two of them run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def due(
     settings: Any,
     tmp_path: Path,
 ) -> None:
-    """Something for every periodic task."""
+    """Create something to do for every periodic task."""
     mail_through("portal.outbox.OutboxBackend")
     settings.GATEHOUSE_STATE = tmp_path / "state"
     settings.WEIGHTS_ROOT = tmp_path / "state" / "weights"

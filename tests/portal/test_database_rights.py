@@ -1,4 +1,4 @@
-"""Rights are applied after each migrate, to a database of one's own too; and what is unprotected is said."""
+"""Rights are applied after each migrate, to a separate database too, and missing protection is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REPORT = ("-P", "-m", "portal.embedded.prepare", "report")
 
 @pytest.fixture(scope="module")
 def own_database(owner_of: Callable[..., Any], owner_url: Callable[[str], str]) -> Generator[dict[str, str]]:
-    """The addresses of a database of one's own without tables, as its owner and as the portal."""
+    """Return the addresses, for owner and portal, of a separate database without tables."""
     name = f"own_{secrets.token_hex(4)}"
     with owner_of() as server:
         server.execute(f"CREATE DATABASE {name}")
@@ -104,7 +104,7 @@ def test_owners_address_gives_the_portals_role_its_rights_and_takes_the_rest(
 def test_other_roles_may_connect_and_look_as_before_and_make_nothing(
     own_database: dict[str, str], owner_of: Callable[..., Any]
 ) -> None:
-    """A role for back-ups or monitoring may have these rights through PUBLIC alone."""
+    """A role for backups or monitoring may have these rights only through PUBLIC."""
     watcher = f"watcher_{secrets.token_hex(4)}"
     both = {"DATABASE_URL": own_database["portal"], "GATEHOUSE_OWNER_DATABASE_URL": own_database["owner"]}
     question = (
@@ -142,7 +142,7 @@ def test_owners_address_that_makes_no_sense_is_one_sentence(portal: str, owner: 
 
 @pytest.fixture
 def owner_connection(as_owner: Any) -> Generator[Any]:
-    """Django's own connection as the owner, in a transaction that is rolled back."""
+    """Connect Django as the owner, in a transaction that is rolled back."""
     connect_as(OWNER, as_owner.info.password)
     try:
         with transaction.atomic():
@@ -226,7 +226,7 @@ HOLES = {
 def test_hole_in_the_protection_is_said_where_the_log_is_read(
     as_owner: Any, make_person: Callable[..., Any], client: Client, hole: str
 ) -> None:
-    """No matter who made it: the database is asked, not the settings."""
+    """The check asks the database, not the settings, so it does not matter who caused the gap."""
     root = make_person("root", is_staff=True, is_superuser=True)
     TOTP.activate(root, generate_totp_secret())
     client.force_login(root)

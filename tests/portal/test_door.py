@@ -27,7 +27,7 @@ SAMPLES = [
 
 
 def unbuffered() -> list[str]:
-    """The expressions of nginx's locations that hand a body on while it arrives."""
+    """Return the expressions of nginx's locations that pass a body on while it arrives."""
     text = NGINX.read_text()
     found = [
         expression for expression, inside in LOCATION.findall(text) if "proxy_request_buffering off" in inside
@@ -37,7 +37,7 @@ def unbuffered() -> list[str]:
 
 
 def marked(patterns: Iterable[Any], prefix: str = "") -> Iterator[str]:
-    """The routes whose views are marked as reading large bodies."""
+    """Return the routes whose views are marked as reading large bodies."""
     for pattern in patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
@@ -57,7 +57,7 @@ def test_marked_views_are_those_of_uploads_and_commits() -> None:
 def test_nginx_the_web_server_and_the_views_agree_on_large_bodies(path: str) -> None:
     try:
         view = resolve(path).func
-    except Resolver404:  # nobody reads it
+    except Resolver404:  # no view reads it
         view = None
     takes = getattr(view, "streams_body", False) or re.match(door.STAFF_FORMS, path) is not None
     assert Door(lambda environ, start: []).streams("POST", path) is takes
@@ -79,7 +79,7 @@ def test_other_methods_have_no_large_bodies(method: str) -> None:
 
 
 def passed(peer: str, **said: str) -> dict[str, str]:
-    """Return what of this WSGI environment reaches Django."""
+    """Return the part of this WSGI environment that reaches Django."""
     environ = {"REMOTE_ADDR": peer, "PATH_INFO": "/admin/", "wsgi.url_scheme": "http", **said}
     proxies.strip_forwarded(environ)
     return environ

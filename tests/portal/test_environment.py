@@ -1,4 +1,4 @@
-"""Each setting in a process of its own: a wrong value stops the start with one sentence that names it."""
+"""Each setting is read in a separate process; a wrong value stops the start with a sentence that names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD = {
 
 
 def settings(tmp_path: Path, show: str = "1", **changed: str) -> tuple[int, str, str]:
-    """Exit status, last line of standard error, and the value shown, with only these variables set."""
+    """Return exit status, last line of standard error and the value shown, with only these variables set."""
     variables = {"PATH": os.environ["PATH"], "GATEHOUSE_STATE": str(tmp_path), **GOOD, **changed}
     code = f"import json; from portal import settings; print(json.dumps({show}, default=str))"
     said = subprocess.run(

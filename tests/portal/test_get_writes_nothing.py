@@ -1,4 +1,4 @@
-"""Looking takes no lock and writes nothing: every address is opened as everyone, and what it asks the database is read."""
+"""Opening a page takes no lock and writes nothing: open every address as everyone and check the SQL."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ WRITES = re.compile(
     r"|\bFOR (NO KEY )?UPDATE\b|\bFOR (KEY )?SHARE\b|\bpg_(try_)?advisory|\bnextval\b",
     re.IGNORECASE,
 )
-# The pages that write although they are only opened, each with its reason. None of them writes more than the session
-# of its own visitor, which nobody else waits for.
+# The pages that write although they are only opened, each with its reason. Each writes only its own
+# visitor's session, which no one else waits for.
 IN_SESSION = {
     "mfa_activate_totp": ("ada", "the secret that is shown must be known when its first code comes back"),
     "mfa_add_webauthn": ("ada", "the challenge that a new passkey answers"),
@@ -50,7 +50,7 @@ PEOPLE = ["nobody", "stranger", "waiting", "ada", "olga", "root"]
 
 
 class World:
-    """One model and everyone's place with it."""
+    """One model and people in every relation to it."""
 
     model: Any
     people: dict[str, Any]
@@ -94,7 +94,7 @@ def world(make_person: Callable[..., Any], make_model: Callable[..., Any], submi
 
 
 def leaves(resolver: URLResolver, before: str = "") -> Iterator[tuple[str, URLPattern]]:
-    """Every address with the pattern that it belongs to."""
+    """Return every address with its pattern."""
     for one in resolver.url_patterns:
         if isinstance(one, URLResolver):
             yield from leaves(one, before + str(one.pattern))
@@ -103,7 +103,7 @@ def leaves(resolver: URLResolver, before: str = "") -> Iterator[tuple[str, URLPa
 
 
 def number_of(name: str, world: World) -> int | str:
-    """The object that an address with this name shows: of the admin's pages a row of their own table, where one is."""
+    """Return the id that an address with this name shows; in the admin, the last row of its table, if any."""
     if name in world.numbers:
         return world.numbers[name]
     for model in apps.get_models():
@@ -114,7 +114,7 @@ def number_of(name: str, world: World) -> int | str:
 
 
 def pages(world: World) -> Iterator[tuple[str, str]]:
-    """(name, address) of every page; addresses written as regular expressions are the protocol's, apart from two."""
+    """Return (name, address) of every page; regular expressions are the protocol's, with two exceptions."""
     for pattern, leaf in leaves(get_resolver()):
         name = leaf.name or ""
         if name == "account_reset_password_from_key":
@@ -131,7 +131,7 @@ def pages(world: World) -> Iterator[tuple[str, str]]:
 
 
 def routes(world: World) -> Iterator[tuple[str, str]]:
-    """The addresses of the Hub's protocol that are opened with GET."""
+    """Return the addresses of the Hub's protocol that are opened with GET."""
     names = dict.fromkeys(
         ("model", "open", "hidden", "renamed", "asked", "left", "absent"), world.model.repo_id
     )
@@ -143,11 +143,11 @@ def routes(world: World) -> Iterator[tuple[str, str]]:
 
 
 def written(client: Client, address: str, **headers: Any) -> list[str]:
-    """What opening the address did to the database beside reading."""
+    """Open the address and return the statements that did more than read."""
     with CaptureQueriesContext(connection) as seen:
         response = client.get(address, **headers)
         b"".join(response.streaming_content) if response.streaming else response.content
-    assert response.status_code < 500 or address == "/healthz", address  # no worker runs
+    assert response.status_code < 500 or address == "/healthz", address  # /healthz: no worker runs
     return [query["sql"] for query in seen if WRITES.search(query["sql"])]
 
 
@@ -159,7 +159,7 @@ def browser_of(world: World, name: str) -> Client:
     if name != "nobody":
         sign_in(
             client, world.people[name], confirmed=True
-        )  # pages that ask for the password again open at once
+        )  # so that pages that ask for the password again open at once
     return client
 
 

@@ -1,4 +1,4 @@
-"""What ended is deleted after its time, in batches, by one job; everything else stays."""
+"""Rows that have ended are deleted after a fixed time, in batches, by one job; everything else stays."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_much_is_deleted_in_batches_and_the_rest_goes_on(monkeypatch: pytest.Mon
     assert housekeeping.clear_ended(seconds=0)
     assert OutgoingMail.objects.count() == 5
     assert [delete_expired.clear_emails(), delete_expired.clear_emails()] == [2, 2]
-    assert OutgoingMail.objects.get().key == "4"  # the oldest row goes first
+    assert OutgoingMail.objects.get().key == "4"  # the oldest row is deleted first
     assert not housekeeping.clear_ended()
     assert not OutgoingMail.objects.exists()
 

@@ -1,4 +1,4 @@
-"""Lists and pages of the admin with many rows: as many queries as with few, capped counts, reachable pages, search."""
+"""The admin with many rows: no more queries than with few, capped counts, reachable pages, search."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FEW, MANY = 10, 1000
 
 @pytest.fixture
 def boss(make_person: Callable[..., Any], settings: Any) -> Client:
-    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     return signed_in(make_person("boss", is_staff=True, is_superuser=True))
 
 
@@ -142,7 +142,7 @@ def test_long_list_takes_as_many_queries_as_short_one(
 ) -> None:
     model = make_model()
     add_rows(model, FEW)
-    queries(boss, address)  # what is read once per process
+    queries(boss, address)  # read once per process
     few = queries(boss, address)
     add_rows(model, MANY - FEW)
     assert queries(boss, address) == few
@@ -166,7 +166,7 @@ def test_reviewer_of_several_models_takes_as_many_queries_for_many_rows(
     for model in models:
         add_rows(model, 330)
     assert queries(client, address) == few
-    assert client.get(f"{address}?model=no/such").status_code in {200, 400}  # 400: no filter of downloads
+    assert client.get(f"{address}?model=no/such").status_code in {200, 400}  # 400: not a filter of downloads
     shown = {row.model_id for row in client.get(f"{address}?p=2").context["cl"].result_list}
     assert shown <= {model.pk for model in models[:2]}
     assert client.get(address).context["cl"].result_count >= 2 * (FEW + 330)
@@ -264,7 +264,7 @@ FOUND = [
 
 @pytest.fixture(params=["at the beginning", "by index"])
 def looked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of a search: what the beginning of the list holds, and what only the indexes find."""
+    """Make a search use either way: reading the beginning of the list, or the indexes alone."""
     if request.param == "by index":
         monkeypatch.setattr(lists, "LOOKED_THROUGH", 1)
     return str(request.param)
@@ -487,7 +487,7 @@ def test_days_of_a_reviewer_begin_and_end_with_events_of_their_models(
         assign_role(model=model, user=rita, role="reviewer")
     page = signed_in(rita).get(EVENTS).content.decode()
     years = [year for year in range(now.year - 10, now.year + 1) if f'href="?day={year}"' in page]
-    assert years == list(range(now.year - (1, 3)[models - 1], now.year + 1))  # roles were given this year
+    assert years == list(range(now.year - (1, 3)[models - 1], now.year + 1))  # roles were assigned this year
 
 
 def test_page_of_a_person_takes_few_queries(boss: Client, make_person: Callable[..., Any]) -> None:

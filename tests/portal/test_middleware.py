@@ -14,7 +14,7 @@ from portal.middleware import ClientAddressMiddleware, NoBodyForHeadMiddleware, 
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """What a view behind the middleware sees."""
+    """Return the address that a view after the middleware sees."""
     ClientAddressMiddleware(lambda request: HttpResponse())(request)
     return request.client_address  # type: ignore[attr-defined,no-any-return]
 
@@ -63,7 +63,7 @@ FORM = "/admin/access_requests/gatedmodel/add/"
 
 
 def sent(path: str, size: int, client: Client) -> tuple[int, str]:
-    """What a form with a licence file of so many bytes gets: status and code."""
+    """Post a form with a licence file of this many bytes; return status and error code."""
     answer = client.post(path, {"licence_file": SimpleUploadedFile("LICENSE.txt", b"a" * size)})
     return answer.status_code, answer.headers.get("X-Error-Code", "")
 
@@ -71,7 +71,7 @@ def sent(path: str, size: int, client: Client) -> tuple[int, str]:
 def test_large_forms_are_for_staff_where_files_are_taken(
     make_person: Callable[..., Any], settings: Any
 ) -> None:
-    settings.GATEHOUSE_DEMO = True  # which asks staff for no second factor
+    settings.GATEHOUSE_DEMO = True  # so staff need no second factor
     boss = make_person("boss", is_staff=True, is_superuser=True)
     staff, person, anyone = Client(), Client(), Client(enforce_csrf_checks=True)
     staff.force_login(boss, backend="django.contrib.auth.backends.ModelBackend")
@@ -85,7 +85,7 @@ def test_large_forms_are_for_staff_where_files_are_taken(
 
 
 def rows(before: int) -> Iterator[bytes]:
-    """So many lines, and then a statement that reaches its limit."""
+    """Yield this many lines, then run a statement that reaches its time limit."""
     for _ in range(before):
         yield b"row\n"
     with connection.cursor() as cursor:

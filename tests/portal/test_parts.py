@@ -1,4 +1,4 @@
-"""The table of who gets which variable: complete, and what compose.yaml does."""
+"""The table of which part gets which variable is complete, and compose.yaml follows it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NOT_COMPOSED = {
 
 
 class Strict(yaml.SafeLoader):
-    """A loader that refuses a key that stands twice, as Docker does."""
+    """A loader that refuses duplicate keys, as Docker does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping; raises ConstructorError for a key of this very mapping that stands twice."""
+        """Return the mapping; raise ConstructorError if this mapping itself has a duplicate key."""
         names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         if twice := {name for name in names if names.count(name) > 1}:
             raise yaml.constructor.ConstructorError(None, None, f"{twice} stand twice", node.start_mark)
@@ -132,7 +132,7 @@ OF_DEV = {
 
 
 def documented() -> dict[str, str]:
-    """Each variable of the table in docs/operations.md, and what the table says of its default."""
+    """Return each variable of the table in docs/operations.md with the default that the table names."""
     found: dict[str, str] = {}
     section = (
         (CHECKOUT / "docs" / "operations.md").read_text().partition("## Environment")[2].partition("\n## ")[0]
@@ -147,7 +147,7 @@ def documented() -> dict[str, str]:
 
 def test_every_setting_is_in_the_docs_and_in_the_example() -> None:
     known = {name for name in (*SETTINGS, *SECRETS) if "*" not in name}
-    assert known - documented().keys() == {"GATEHOUSE_DEMO"}  # of `./dev.py demo` alone
+    assert known - documented().keys() == {"GATEHOUSE_DEMO"}  # used only by `./dev.py demo`
     assert documented().keys() - known - READ_ELSEWHERE - OF_DEV == set()
     example = (CHECKOUT / "docker" / "example.env").read_text()
     shown = set(re.findall(r"^#? ?([A-Z0-9_]+)=", example, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Commands of the image, of compose.yaml and of the documentation start from the checkout with an ordinary `python`."""
+"""Commands of the image, compose.yaml and the documentation start from the checkout with a plain `python`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = {
     "celery": "--help",
     "gunicorn": "--check-config",
     "migrate": "--version",
-}  # end before anything is opened
+}  # these end before anything is opened
 HARMLESS = {
     "PATH": os.environ["PATH"],
     "DATABASE_URL": "postgres://x@//nonexistent/x",

@@ -7,7 +7,7 @@ from portal.urls import urlpatterns
 
 
 def test_every_page_of_the_portal_has_a_reserved_namespace() -> None:
-    """No model can be added under the first part of an address that means something else."""
+    """No model can be added under a first path segment that means something else."""
     addresses = [str(pattern.pattern) for pattern in _leaves(urlpatterns)]
     words = {re.match(r"\^?\(?\??:?([a-z0-9.|-]*)", address)[1] for address in addresses}
     first = {word for several in words for word in several.split("|") if word}
@@ -16,7 +16,7 @@ def test_every_page_of_the_portal_has_a_reserved_namespace() -> None:
 
 
 def _leaves(patterns: list) -> list:
-    """Patterns as they stand at the root: those of an include without an address of its own as well."""
+    """Return the patterns at the root, including those of an include without a prefix."""
     found = []
     for pattern in patterns:
         included = getattr(pattern, "url_patterns", None)

@@ -1,4 +1,4 @@
-"""The web server under clients that are silent or do not close: a real gunicorn with few places, and a small application."""
+"""A real gunicorn with few places and a small application serves clients that are silent or do not close."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if "SERVER_SOFTWARE" in os.environ:  # in the server that the tests start
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PLACES = 40
-PAGE = 500_000  # bytes, which the web server keeps for a slow client
-LARGE = 8_000_000  # bytes: more than the sockets on both sides hold
-HUGE = outgoing.MOST + 8_000_000  # bytes: more than the web server and the sockets hold
+PAGE = 500_000  # bytes; the web server buffers this much for a slow client
+LARGE = 8_000_000  # bytes; more than the sockets on both sides can hold
+HUGE = outgoing.MOST + 8_000_000  # bytes; more than the web server and the sockets can hold
 WITHIN = (
-    30.0  # seconds until a client gives up, less than twenty lingering clients would cost one after another
+    30.0  # seconds until a client gives up; twenty lingering clients, one after another, would take longer
 )
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Reads the body and says which process answers; `/large` and others send many bytes."""
+    """Read the body and answer with the process id; `/large` and others send many bytes."""
     environ["wsgi.input"].read()
     sizes = {"/large": LARGE, "/page": PAGE, "/huge": HUGE}
     body = b"x" * sizes.get(environ["PATH_INFO"], 0) or str(os.getpid()).encode()
@@ -52,7 +52,7 @@ application.streams = lambda method, path: path == "/stream"  # type: ignore[att
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Path:
-    """What a worker writes that was not killed."""
+    """Return the file that a worker writes if it was not killed."""
     return tmp_path / "ended"
 
 
@@ -60,7 +60,7 @@ def ended(tmp_path: Path) -> Path:
 def port(ended: Path, request: pytest.FixtureRequest) -> Generator[int]:
     seconds = {"GRACE": "2", "TAKEN_WITHIN": "2", **getattr(request, "param", {})}
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # of the accepted sockets, too
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # accepted sockets inherit it
         server = subprocess.Popen(
             [
                 sys.executable, "-P", "-m", "gunicorn", "tests.portal.test_webworker:application",
@@ -89,7 +89,7 @@ def ask(port: int, path: str = "/") -> bytes:
 
 
 def hold(stack: ExitStack, port: int, *lines: str) -> socket.socket:
-    """A client that asks (where there are lines), reads its answer if one comes, and never closes."""
+    """Connect, send a request if there are lines, read the start of its answer, and never close."""
     held = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WITHIN))
     if lines:
         held.sendall("\r\n".join([*lines, "Host: here", "", ""]).encode())
@@ -140,7 +140,7 @@ def test_client_that_sends_no_body_or_takes_no_answer_is_cut(port: int, lines: t
 @pytest.mark.parametrize("port", [{"TAKEN_WITHIN": "120"}], indirect=True)
 @pytest.mark.parametrize("path", ["/large", "/huge"])
 def test_clients_that_take_a_large_answer_slowly_leave_the_threads_to_others(port: int, path: str) -> None:
-    """They take some of it all the time, so nothing but a floor ends them."""
+    """The clients keep reading a little, so only a minimum speed ends them."""
     with ExitStack() as stack:
         slow = [reader(stack, port, f"GET {path} HTTP/1.1") for _ in range(8)]  # two for each thread
         done = threading.Event()
@@ -178,7 +178,7 @@ def test_waiting_answers_are_bounded_at_the_cost_of_the_sender_with_most(port: i
 
 
 def reader(stack: ExitStack, port: int, *lines: str) -> socket.socket:
-    """A client that asks, and whose socket holds little of the answer."""
+    """Send a request from a socket that holds little of the answer."""
     client = stack.enter_context(socket.socket())
     client.settimeout(WITHIN)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -224,7 +224,7 @@ def test_client_that_drips_is_cut_as_one_that_is_silent(port: int, sent: str, an
 
 
 def test_streams_hold_a_part_of_the_threads_and_slow_ones_are_cut(port: int) -> None:
-    """Two of four threads; the third sender is refused at once, and pages answer."""
+    """Two of four threads serve streams; a third sender is refused at once, and pages are answered."""
     sent = f"POST /stream HTTP/1.1\r\nHost: here\r\nContent-Length: {2**21}\r\n\r\n".encode()
     with ExitStack() as stack:
         streams = [hold(stack, port) for _ in range(2)]
@@ -235,7 +235,7 @@ def test_streams_hold_a_part_of_the_threads_and_slow_ones_are_cut(port: int) -> 
         assert third.recv(12) == b"HTTP/1.1 503"
         assert ask(port).isdigit()
         for client in streams:
-            assert drip(client) == b"HTTP/1.1 200"  # of an application that takes what there is
+            assert drip(client) == b"HTTP/1.1 200"  # the application answers once the body is cut off
 
 
 def test_large_body_is_refused_unread_where_none_is_taken(port: int) -> None:
@@ -248,7 +248,7 @@ def test_large_body_is_refused_unread_where_none_is_taken(port: int) -> None:
 
 
 def drip(client: socket.socket) -> bytes:
-    """The beginning of what is answered to a client that sends a byte now and then, and is never silent for long."""
+    """Send a byte now and then, never silent for long, and return the beginning of the answer."""
     client.settimeout(0.1)
     for _ in range(600):
         with suppress(TimeoutError):
@@ -258,7 +258,7 @@ def drip(client: socket.socket) -> bytes:
 
 
 def test_client_that_takes_nothing_of_many_answers_holds_no_thread(port: int) -> None:
-    """Each asks for far more pages than its socket holds."""
+    """Each client requests far more pages than its socket can hold."""
     asked = b"GET /page HTTP/1.1\r\nHost: here\r\n\r\n" * 40
     with ExitStack() as stack:
         for _ in range(8):  # two for each thread
@@ -286,7 +286,7 @@ def test_slow_client_gets_all_answers_in_their_order(port: int) -> None:
 
 
 def test_connection_that_is_ended_while_its_bytes_are_waiting_does_not_end_the_worker(port: int) -> None:
-    """The worker finds the bytes of all of them in one turn: the new requests first, which cost the old ones their places."""
+    """The worker finds all these bytes in one turn; the new requests come first and push the old ones out."""
     drip = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\na"
     with ExitStack() as stack:
         old = [hold(stack, port) for _ in range(PLACES // webworker.UNFINISHED_SHARE)]

@@ -1,4 +1,4 @@
-"""Pages of the Hub's lists hold what the pure rule says of everyone, whatever their history."""
+"""Pages of the Hub's lists agree with the pure rule for every person, whatever their history."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOUR = timedelta(hours=1)
 
 
 def draw_history(luck: random.Random, model: GatedModel, person: Any) -> None:
-    """Some requests and grants of one person, as services could have left them; hours are few, so that many are equal."""
+    """Write a few requests and grants of one person, as services could; few hours, so that many are equal."""
     hours = sorted(luck.randrange(40) for _ in range(8))
     clock = iter([timezone.now() - timedelta(days=9) + HOUR * hour for hour in hours])
     for _ in range(luck.randrange(3)):
@@ -75,7 +75,7 @@ def newest_first(request: AccessRequest) -> tuple[bool, datetime, int]:
 
 
 def whole_list(model: GatedModel, place: Place) -> list[ReviewEntry]:
-    """The rule, applied to everyone in Python."""
+    """Apply the rule to everyone in Python and return the list."""
     asked = model.requests.filter(submitted_at__isnull=False).exclude(state__in=UNCOUNTED)
     requests = {row.applicant_id: row for row in sorted(asked, key=newest_first)}
     grants = {row.user_id: row for row in model.grants.order_by("pk").select_related("request")}
@@ -86,7 +86,7 @@ def whole_list(model: GatedModel, place: Place) -> list[ReviewEntry]:
 
 @pytest.fixture
 def histories(make_person: Callable[..., Any], make_model: Callable[..., Any], request: Any) -> GatedModel:
-    """A model with drawn histories, and another one of the same people, which must not matter."""
+    """Return a model with random histories; another one, with the same people, must not matter."""
     luck = random.Random(request.param)
     models = [make_model("ai/tulu"), make_model("ai/other")]
     for number in range(PEOPLE):
@@ -98,7 +98,7 @@ def histories(make_person: Callable[..., Any], make_model: Callable[..., Any], r
 
 
 def pages(model: GatedModel, place: Place, wanted: Wanted, most: int) -> list[ReviewEntry]:
-    """All pages of a list, one after the other."""
+    """Return the entries of all pages of a list, one page after another."""
     found: list[ReviewEntry] = []
     behind: Key | None = None
     while page := page_of(model, place, wanted, behind=behind, most=most):
@@ -125,14 +125,14 @@ def test_pages_hold_what_the_rule_says_of_everybody(histories: GatedModel) -> No
         assert pages(histories, place, Wanted(before=middle), 5) == [
             entry for entry in expected if order(entry)[0] < middle
         ]
-    assert min(sizes.values()) > 3  # each list has been put to the test
+    assert min(sizes.values()) > 3  # the histories fill each list
     together = sorted((entry for place in Place for entry in whole_list(histories, place)), key=order)
     assert list(everybody(histories)) == together
 
 
 @pytest.mark.parametrize("histories", [7], indirect=True)
 def test_page_is_right_also_where_places_are_written_late(histories: GatedModel) -> None:
-    """A row that is out of date is left out of its list, never shown in a wrong one."""
+    """An outdated row is left out of its list and never shown in a wrong one."""
     ListPlace.objects.filter(place=Place.PENDING).update(place=Place.REJECTED)
     rejected = whole_list(histories, Place.REJECTED)
     assert pages(histories, Place.REJECTED, Wanted(), 3) == rejected

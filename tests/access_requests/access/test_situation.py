@@ -1,4 +1,4 @@
-"""Every state of a request with every grant: what pages, the Hub's lists and followed repositories say of it."""
+"""Every state of a request with every grant: what pages, the Hub's lists and followed repositories report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = timezone.now()
 GRANTS = ["none", "live", "expired", "revoked", "not yet"]
 REQUESTS = [None, *((state, older) for state in RequestState for older in (True, False))]
 
-# What the three say alike, in the words of each. They differ, on purpose, in `DIFFERENT` alone.
+# What all three report, each in its own terms. They differ, on purpose, only in `DIFFERENT`.
 ALIKE = {
     AccessCode.GRANTED: (Place.ACCEPTED, FarStatus.ACCEPTED),
     AccessCode.PENDING: (Place.PENDING, FarStatus.PENDING),
@@ -32,16 +32,16 @@ ALIKE = {
     AccessCode.REVOKED: (Place.RESET, FarStatus.RESET),
 }
 DIFFERENT = {
-    Situation.NOTHING,  # a person who never asked is in no list
-    Situation.DRAFT,  # the lists pass in no drafts; a page asks the person to submit it
-    Situation.CHANGES_REQUESTED,  # the Hub has no such list: it still waits there, and a page says for whom
-    Situation.WITHDRAWN,  # it left the lists here, and nothing can be withdrawn at a followed repository
+    Situation.NOTHING,  # a person who never asked is not in any list
+    Situation.DRAFT,  # the lists leave out drafts; a page asks the person to submit it
+    Situation.CHANGES_REQUESTED,  # the Hub has no such list: it stays pending there, and a page says for whom
+    Situation.WITHDRAWN,  # it left the lists here, and a followed repository has no withdrawals
     Situation.APPROVED,  # without its grant: a page sends the person to the form
 }
 
 
 def request_of(state: RequestState, *, older: bool) -> AccessRequest:
-    """A request that ended before the grant began, or began after the grant was given."""
+    """Return a request that ended before the grant began, or one that was made after the grant."""
     at = NOW - (40 if older else 10) * HOUR
     is_open = state in OPEN_STATES
     return AccessRequest(
@@ -130,7 +130,7 @@ def _store_request(request: AccessRequest, model: Any, person: Any) -> None:
 
 
 def _remote(request: AccessRequest) -> RemoteRequest:
-    """The row of that request at a followed repository, as `status_here` reads it."""
+    """Return the request's row at a followed repository, as `status_here` reads it."""
     followed = FollowedRepo.objects.create(
         model=request.model, endpoint="https://hub.example.org", far_id="far/tulu"
     )

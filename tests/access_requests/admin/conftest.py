@@ -1,4 +1,4 @@
-"""People of the desk: staff with a second factor, as the admin wants them."""
+"""Fixtures for the admin: staff with a second factor, whom the admin lets in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from access_requests.services.catalogue.gated_models import assign_role
 
 @pytest.fixture
 def staff_browser() -> Callable[[Any], Client]:
-    """`staff_browser(person)`: signed in, with the staff flag and a second factor."""
+    """Return `staff_browser(person)`: the client of a signed-in staff member with a second factor."""
 
     def browser(person: Any) -> Client:
         person.is_staff = True
@@ -29,7 +29,7 @@ def staff_browser() -> Callable[[Any], Client]:
 
 @pytest.fixture
 def desk(make_person: Callable[..., Any], make_model: Callable[..., Any], staff_browser: Any) -> Any:
-    """Applicant ada; owner olga and reviewer rita of ai/tulu; sam, staff who reviews another model; superuser root."""
+    """Return ada, ai/tulu's owner olga and reviewer rita, sam, who owns another model, and superuser root."""
 
     class Desk:
         ada = make_person("ada", first_name="Ada", last_name="Lovelace", orcid="0000-0002-1825-0097")

@@ -1,4 +1,4 @@
-"""Models in the admin: services take or refuse what is typed, and a refusal changes nothing."""
+"""Models in the admin: services accept or refuse what is typed, and a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def page(response: Any) -> str:
 
 @pytest.fixture
 def sources(tmp_path: Path, settings: Any) -> Path:
-    """A folder of weights to be published as they are, where the admin may take it from."""
+    """Return a folder of weights to be published unchanged, in a place that the admin may read."""
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -149,7 +149,7 @@ def test_owner_renames_and_changes_the_card_at_once(desk: Any) -> None:
 
 
 def test_card_is_read_before_names_are_locked_for_a_rename(desk: Any) -> None:
-    """Of two refusals the page shows the card's: the rename's comes under the lock."""
+    """If the card and the new name are both refused, the page reports the card: it is checked first."""
     address = f"{MODELS}{desk.model.pk}/change/"
     other = GatedModel.objects.exclude(pk=desk.model.pk).earliest("pk")
     wrong = "---\nextra_gated_fields:\n  Name: textt\n---\n"

@@ -1,4 +1,4 @@
-"""What no page of the admin ever links to: made-up filters, ids and values, for each of its lists."""
+"""Addresses that no page of the admin links to: made-up filters, ids and values, for each of its lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from access_requests.models import Machine, OutgoingMail
 
-# Each statement that the database refuses would end the one transaction of an ordinary test.
+# In an ordinary test, a statement that the database refuses would abort the test's only transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
 LISTS = sorted(model._meta.label_lower for model in admin.site._registry)
 QUERIES = [
@@ -59,7 +59,7 @@ def test_filter_that_is_none_says_what_to_do(desk: Any, query: str) -> None:
 def test_table_of_downloads_with_a_filter_that_is_none_is_a_sentence(desk: Any, query: str) -> None:
     for browser in (desk.root_browser, desk.rita_browser):
         response = browser.get(f"{reverse('admin:model_ops_download_csv')}?{query}")
-        if response.status_code == 200:  # a regular expression is read where there is a row to try it on
+        if response.status_code == 200:  # a regular expression is compiled only if there is a row to match
             assert b"".join(response.streaming_content)
         else:
             assert response.status_code == 400
@@ -82,7 +82,7 @@ def test_rows_of_no_model_are_nobodys_but_a_superusers(desk: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "application/x-www-form-urlencoded; charset=utf-16"])
 def test_broken_body_to_an_address_that_leads_nowhere_is_not_found(kind: str) -> None:
-    """The page of the error once read the body, for a CSRF token, and failed over it."""
+    """The error page once read the body to find a CSRF token, and failed on it."""
     client = Client(enforce_csrf_checks=True)
     client.cookies["gatehouse_csrf"] = "a" * 32
     for address in ("/admin/nothing", "/nothing", "/%00"):

@@ -49,7 +49,7 @@ def test_grants_of_other_models_stay_out_of_reach(desk: Any) -> None:
     shown = page(desk.sam_browser.get(f"{BASE}/grant/"))
     assert "ada" not in re.sub(
         r'value="[A-Za-z0-9]{64}"', "", shown
-    )  # the form's random text may hold any word
+    )  # the form's random text may contain any word
     assert desk.sam_browser.get(f"{BASE}/grant/{grant.pk}/change/")["Location"] == "/admin/"
     assert desk.sam_browser.post(f"{BASE}/grant/{grant.pk}/revoke/", {"reason": "x"})["Location"] == "/admin/"
     grant.refresh_from_db()
@@ -182,7 +182,7 @@ def test_staff_is_told_while_the_mail_server_fails(desk: Any) -> None:
         assert f"{told} {now:%Y-%m-%d %H:%M} UTC (421 busy). Waiting emails: 1." in shown
     shown = page(desk.rita_browser.get("/admin/"))
     assert f"{told} {now:%Y-%m-%d %H:%M} UTC. Waiting emails: 1." in shown
-    assert "421 busy" not in shown  # an answer can hold the address of a person
+    assert "421 busy" not in shown  # the server's reply can contain a person's address
 
 
 def test_list_of_emails_shows_what_went_wrong_and_no_code(desk: Any) -> None:

@@ -1,4 +1,4 @@
-"""The queue and the page on which a request is decided."""
+"""The queue, and the page on which a request is decided."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PAGES = ["/admin/access_requests/machine/", "/admin/access_requests/trustedrepos
 
 @pytest.fixture
 def rows(make_person: Callable[..., Any], settings: Any) -> tuple[Machine, TrustedRepository]:
-    settings.GATEHOUSE_DEMO = True  # no second factor
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     cache.clear()
     ada = make_person("ada")
     begun = codes.begin_sign_in(client_id="x", client="curl", address="203.0.113.7")

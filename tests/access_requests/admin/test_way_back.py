@@ -1,4 +1,4 @@
-"""Taking a decision back on the request's page."""
+"""Taking back a decision on the request's page."""
 
 from __future__ import annotations
 

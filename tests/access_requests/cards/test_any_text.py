@@ -1,4 +1,4 @@
-"""Whatever stands in a file: it is read, or refused in one sentence, and nothing else happens."""
+"""Any text in a card is either read or refused with one sentence; nothing else happens."""
 
 import json
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A card's front matter is read in linear time, and no further than to the first thing that is too much."""
+"""A card's front matter is read in linear time, and reading stops at the first thing over a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY = "a: [" + "1," * 200_000 + "1]"
 
 
 class Counted(_Builder):
-    """A builder that counts the events it is given by the parser."""
+    """A builder that counts the events that it takes from the parser."""
 
     seen = 0
 
@@ -41,7 +41,7 @@ class Counted(_Builder):
     ],
 )
 def test_parsing_ends_where_something_is_too_much(front: str, most: int) -> None:
-    """However long the text, the parser is asked for no more than a few values beyond the bound."""
+    """However long the text, only a few values beyond the limit are taken from the parser."""
     builder = Counted(front, 2, 1000)
     with pytest.raises(CardRefused):
         builder.document()
@@ -106,5 +106,5 @@ def test_key_below_a_long_body_is_found() -> None:
     "label", ["ﷺ" * 1000, "[" * 1000, "(" * 1000, "a" * 1000, "agree a-" * 125, "a " * 500]
 )
 def test_label_that_looks_like_nothing_has_no_role(label: str) -> None:
-    """One sign may stand for 18; what is compared is cut before the patterns see it."""
+    """One character may become 18 when normalised, so the label is cut before the patterns are applied."""
     assert (role_of(label, "text"), role_of(label, "checkbox")) == ("", "")

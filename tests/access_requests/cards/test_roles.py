@@ -1,4 +1,4 @@
-"""Labels in the languages of cards, and checkboxes that are and are not the licence agreement."""
+"""Labels in the languages that cards use, and which checkboxes count as the licence agreement."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cards as they are in the wild: their labels, types and odd spellings, with prose of our own."""
+"""Cards with the labels, types and odd spellings of real ones; the prose is our own."""
 
 from dataclasses import dataclass, field
 
@@ -45,7 +45,7 @@ extra_gated_button_content: Submit
 
 @dataclass(frozen=True)
 class Shape:
-    """One card: its YAML, the fields expected as (label, type, role), those not required, a word of each warning."""
+    """One card: YAML, expected fields as (label, type, role), the optional ones, a word of each warning."""
 
     name: str
     yaml: str

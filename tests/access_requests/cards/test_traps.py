@@ -1,4 +1,4 @@
-"""What a YAML parser makes of cards that were written by hand: kept as written, or refused with line and reason."""
+"""Handwritten YAML that a parser would change: kept as written, or refused with line and reason."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from access_requests.cards import CardRefused, read_card
 
 
 def fields_card(lines: str) -> str:
-    """A card whose `extra_gated_fields` stand on line 3 and on."""
+    """Return a card whose `extra_gated_fields` start on line 3."""
     return f"---\nextra_gated_fields:\n{lines}\n---\n"
 
 
@@ -172,7 +172,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(
 )
 
 REFUSED = [
-    # (what it is, card, line, a word of the sentence)
+    # (what is wrong, card, line, a word of the error)
     ("label twice", fields_card("  Name: text\n  Email: text\n  Name: checkbox"), 5, "first on line 3"),
     ("label twice but for a blank", fields_card("  Name: text\n  'Name ': checkbox"), 4, "occurs twice"),
     ("label twice in a list", fields_card("- Name: text\n- Name: checkbox"), 4, "first on line 3"),

@@ -1,4 +1,4 @@
-"""The operator's way to rename."""
+"""The command with which an operator renames a model."""
 
 from __future__ import annotations
 

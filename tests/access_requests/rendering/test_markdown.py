@@ -1,4 +1,4 @@
-"""Markdown of cards: what stays, and that nothing active does."""
+"""Markdown of cards: what is kept, and that active content is removed."""
 
 from html.parser import HTMLParser
 
@@ -152,7 +152,7 @@ def test_nothing_active_is_left(text: str):
 
 
 def tags_of(html: str) -> set[tuple[str, str]]:
-    """Every (tag, attribute) of the HTML as a browser reads it, and (tag, "") for the tag itself."""
+    """Return every (tag, attribute) in the HTML as a browser reads it, and (tag, "") for the tag itself."""
     found: set[tuple[str, str]] = set()
 
     class Reader(HTMLParser):

@@ -1,4 +1,4 @@
-"""Markdown of strangers: rendered at a bounded cost, in a child that knows nothing, or shown as it was written."""
+"""Untrusted Markdown is rendered within limits, in a child without secrets, or shown as it was written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from access_requests.rendering.markdown import render_markdown
 from access_requests.rendering.process import CHILD, ROOT, SHORT, Piece, as_written, is_cheap, render_all
 
-SLOW = Piece("markdown", "![" * 128 * 1024)  # 7 s of a CPU, where nothing stops it
+SLOW = Piece("markdown", "![" * 128 * 1024)  # 7 s of CPU time without a limit
 LONG = Piece("markdown", "# A\n\nSome *words*.\n\n" * 1000, base="/a/b/")
 SHORT_ONE = Piece("inline", "I **agree**")
 
@@ -35,7 +35,7 @@ def test_text_that_reaches_the_limit_is_left_out_and_short_ones_are_not() -> Non
     "text",
     [
         "x" * (SHORT + 1),
-        "|" + "a|" * 200 + "\n|" + "-|" * 200 + "\n" + "a\n" * 100,  # markdown-it fills up 20,000 cells
+        "|" + "a|" * 200 + "\n|" + "-|" * 200 + "\n" + "a\n" * 100,  # markdown-it fills it up to 20,000 cells
     ],
 )
 def test_text_that_may_be_dear_goes_to_the_child(text: str) -> None:
@@ -50,13 +50,13 @@ def test_texts_are_counted_together() -> None:
 
 
 def test_html_that_is_too_large_is_left_out() -> None:
-    """References make a text of 60 kB one of several megabytes."""
+    """References turn a text of 60 kB into several megabytes."""
     many = Piece("markdown", f"[a]: /{'x' * 2000}\n\n" + "[a] " * 15_000)
     assert render_all([many]).texts == [None]
 
 
 def test_child_has_nothing_of_the_environment() -> None:
-    """What the child sees is what `render_all` gives: nothing; it can write to no file and starts with its limits."""
+    """The child has the (empty) environment of `render_all`, can write no file and starts with its limits."""
     look = CHILD.replace(
         "main()",
         "child._set_limits(5); import json, os, resource; "
@@ -82,7 +82,7 @@ def test_text_as_written_cannot_run_anything() -> None:
 
 
 def test_child_ends_with_the_process_that_waits_for_it() -> None:
-    """The worker is killed while a text is rendered; with the time that it has here the child would go on for long."""
+    """The child of a killed worker ends with it; with the limit set here it could run on for minutes."""
     code = (
         "from access_requests.rendering.process import Piece, render_all\n"
         "render_all([Piece('markdown', '![' * 1024 * 1024)], cpu=600)"
@@ -112,7 +112,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_limited(pid: int) -> bool:
-    """Return whether it has come as far as its own limits: it ties its life to ours before."""
+    """Return whether the child has set its limits; it ties its life to the parent's before that."""
     return any(
         line.split()[:4] == ["Max", "cpu", "time", "600"]
         for line in Path(f"/proc/{pid}/limits").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What the portal knows of a person, into the form and out of it."""
+"""Known facts about a person are filled into the form and saved from it."""
 
 import pytest
 

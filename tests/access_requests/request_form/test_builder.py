@@ -1,4 +1,4 @@
-"""The form that an applicant fills in: what it takes, what it says, how it is shown."""
+"""The form that an applicant fills in: what it accepts, what it reports, how it is shown."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Publications, one per line: what is taken, in which spelling, and which line is named."""
+"""Publications, one per line: which are accepted, how they are stored, and which line an error names."""
 
 import pytest
 from hypothesis import given, settings

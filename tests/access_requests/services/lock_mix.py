@@ -43,7 +43,7 @@ from tests.model_ops.uploads import Uploads
 Step = Callable[["Mix"], Any]
 STEPS: list[Step] = []
 ISSUER = "https://token.actions.githubusercontent.com"
-SECRETS: list[tuple[str, str]] = []  # (kind, secret) that any thread was given
+SECRETS: list[tuple[str, str]] = []  # (kind, secret) pairs given to any thread
 
 
 def step(function: Step) -> Step:
@@ -52,13 +52,13 @@ def step(function: Step) -> Step:
 
 
 class Mix:
-    """One thread's choices, the same for the same seed."""
+    """One thread's random choices, the same for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
     def run(self, times: int) -> int:
-        """Takes so many steps; returns how many were not refused by a rule."""
+        """Take this many steps; return how many were not refused by a rule."""
         done = 0
         for _ in range(times):
             try:
@@ -69,7 +69,7 @@ class Mix:
         return done
 
     def one(self, rows: Any) -> Any:
-        """Any of the rows; where there is none, the step is refused."""
+        """Return a random row; raise RuleError if there is none."""
         found = list(rows)
         if not found:
             raise RuleError("there is none")

@@ -1,4 +1,4 @@
-"""The end of grants: written into the log in turns, the earliest first."""
+"""Grants that end are recorded in the log in batches, the earliest first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from access_requests.services.grants import close_ended_grants
 
 @pytest.fixture
 def ended(make_model: Callable[..., Any], make_person: Callable[..., Any]) -> list[Grant]:
-    """Five grants that ended, the last one first."""
+    """Return five grants that have ended, the latest first."""
     model, now = make_model(), timezone.now()
     return [
         Grant.objects.create(

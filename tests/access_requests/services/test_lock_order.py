@@ -1,4 +1,4 @@
-"""Services side by side: whatever is drawn, nothing waits for ever, no rule is broken and the chain is one."""
+"""Services run at once: whatever is drawn, none waits for ever, no rule is broken and the chain is intact."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DECIDED = ("request.approved", "request.rejected", "request.changes_requested", 
 
 @pytest.fixture
 def world(transactional_db: None, make_person: Any, make_model: Any, settings: Any, tmp_path: Path) -> None:
-    """Two models, one of which follows a repository elsewhere; two owners who decide, two people who ask."""
+    """Create two models, one of which follows a remote repository, two owners, and two people who apply."""
     settings.WEIGHTS_ROOT = tmp_path / "weights"
     settings.WEIGHTS_ROOT.mkdir()
     people = {name: make_person(name) for name in ("ada", "bob", "olga", "rita")}
@@ -65,7 +65,7 @@ def test_services_drawn_at_random_neither_deadlock_nor_break_a_rule(world: None,
 
 
 def check_everything() -> None:
-    """Return what the first one holds."""
+    """Check the rules that must hold after any mix of steps."""
     asked = AccessRequest.objects.filter(state__in=OPEN_STATES).values("model", "applicant")
     assert not asked.annotate(open=Count("pk")).filter(open__gt=1).exists()
     live = Grant.objects.filter(closed_at=None).values("model", "user")
@@ -85,7 +85,7 @@ def check_everything() -> None:
 
 
 def check_list_places() -> None:
-    """Each event left its person in the right list; access that has just ended may not have been noticed yet."""
+    """Check that each event left its person in the right list; access that has just ended may be late."""
     ended = Grant.objects.filter(
         model=OuterRef("model"), user=OuterRef("person"), closed_at=None, ends_at__lte=timezone.now()
     )
@@ -100,7 +100,7 @@ def check_list_places() -> None:
 
 
 def moves_of(request: AccessRequest) -> str:
-    """The state that the moves in the log lead to, in the order of the chain; each begins where the last one ended."""
+    """Return the state that the logged moves lead to; check that each begins where the last one ended."""
     state = ""
     for event in Event.objects.filter(request=request, facts__has_key="to").order_by("link__number"):
         if event.kind.startswith("request."):
@@ -135,7 +135,7 @@ def test_of_eight_decisions_at_once_one_is_made(world: None, submit: Callable[..
 def test_decisions_on_one_model_do_not_wait_for_each_other(
     world: None, make_person: Any, submit: Callable[..., Any]
 ) -> None:
-    """One that has written everything but not committed holds back no other decision, and no event."""
+    """A decision that is written but not committed holds up no other decision and no event."""
     model = GatedModel.objects.order_by("pk")[0]
     olga = apps.get_model("accounts", "User").objects.get(username="olga")
     first, second = submit(make_person("cleo"), model), submit(make_person("dora"), model)
@@ -163,7 +163,7 @@ def test_decisions_on_one_model_do_not_wait_for_each_other(
 
 
 def test_chain_is_not_held_while_a_foreign_key_waits_for_a_deleted_row(world: None) -> None:
-    """The one who deletes waits for the chain, the one whose row needs the deleted one must not have it."""
+    """The deleting transaction waits for the chain; one that waits for the deleted row must not hold it."""
     model = GatedModel.objects.create(repo_id="ai/gone", card="")
     deleted, committing = threading.Event(), threading.Event()
 
@@ -203,23 +203,23 @@ def name_model(model: GatedModel, deleted: threading.Event, committing: threadin
 
 
 def someone_waits() -> bool:
-    """Whether another connection to this database waits for a lock."""
+    """Return whether another connection to this database waits for a lock."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
         (count,) = cursor.fetchone()
     return bool(count)
 
 
-# --- how rows are locked, in the source ---
+# --- how the source locks rows ---
 
-# (file, function) -> why a row is locked FOR UPDATE there, for which the foreign keys of new rows wait.
+# (file, function) -> why it locks a row FOR UPDATE, which makes the foreign keys of new rows wait.
 LOCKED_WHOLE = {("model_ops/services/uploads/holding.py", "_lock_to_delete"): "the rows are deleted"}
-# Django locks the row of `update_or_create` FOR UPDATE; so only rows that no other row refers to may be written so.
+# `update_or_create` locks its row FOR UPDATE, so it may write only rows that no other row refers to.
 WRITTEN_SO = {"Ref", "ModelRole", "UploadRule", "SmokeRun", "OwnerLink", "RenderedCard"}
 
 
 def calls(name: str) -> Iterator[tuple[str, str, ast.Call]]:
-    """(file, function around it, call) of every call of a method with this name."""
+    """Return (file, enclosing function, call) for every call of a method with this name."""
     for room in ROOMS:
         for file in sorted((CHECKOUT / room).rglob("*.py")):
             for outer in ast.walk(ast.parse(file.read_text())):

@@ -1,4 +1,4 @@
-"""What a client says of itself, in plain words."""
+"""What a client reports about itself, in plain words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approving a machine in Chromium, by the keyboard alone, under the real content security policy."""
+"""Approving a machine in Chromium, with the keyboard only, under the real content security policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 @pytest.fixture
 def begun(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> codes.Begun:
-    """Ada, with a grant, and a sign-in that waits for her."""
+    """Give ada a grant and start a sign-in that she can approve."""
     from access_requests.services.grants import grant_access
 
     cache.clear()
@@ -30,7 +30,7 @@ def begun(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> co
 
 @pytest.fixture
 def page(begun: Any, browser: Any, settings: Any, live_server: Any) -> Iterator[Page]:
-    """A page of a fresh browser; whatever it writes to its console as an error fails the test."""
+    """Open a page in a fresh browser; any error in its console fails the test."""
     settings.CSRF_TRUSTED_ORIGINS = [live_server.url]
     complaints: list[str] = []
     page = browser.new_page(base_url=live_server.url)
@@ -49,7 +49,7 @@ def shot(page: Page, name: str) -> None:
 
 
 def press_until(page: Page, key: str, name: str) -> None:
-    """Moves the focus by the keyboard to the control of that name."""
+    """Press a key until the control with this name has the focus."""
     for _ in range(40):
         page.keyboard.press(key)
         if page.evaluate("() => document.activeElement.innerText || ''").strip() == name:

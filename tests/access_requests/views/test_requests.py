@@ -1,4 +1,4 @@
-"""The request form over HTTP: drafts, gaps, changed licences and forms, sending twice, and the ways out."""
+"""The request form over HTTP: drafts, gaps, changed licences and forms, double submissions, ways out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TYPED = {
 
 @pytest.fixture
 def people(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any:
-    """Applicant ada with a browser, reviewers rita and olga, and a model."""
+    """Return applicant ada with a browser, reviewers rita and olga, and a model."""
 
     class People:
         ada, rita, olga = (
@@ -50,7 +50,7 @@ def people(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> A
 
         @classmethod
         def post(cls, action: str = "submit", **changes: Any) -> Any:
-            """What the browser sends from the form as it is shown now."""
+            """Send what the browser would send from the form as it is shown now."""
             form = open_form(cls.ada, cls.model)
             licences = list(cls.model.licence_versions.filter(retired_at=None).values_list("pk", flat=True))
             data = {"form": form, "licence": licences, "action": action, **TYPED, **changes}

@@ -37,7 +37,7 @@ def signed_in(make_person: Callable[..., Any]) -> Callable[..., Client]:
 
 @pytest.fixture
 def add_factor() -> Callable[[Any], None]:
-    """Gives a person an authenticator app."""
+    """Return a call that gives a person an authenticator app."""
     from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 
     def add(person: Any) -> None:

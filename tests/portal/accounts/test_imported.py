@@ -1,4 +1,4 @@
-"""People imported from a followed repository: nobody signs in as one of them, and nobody is taken for one."""
+"""People imported from a followed repository: no one can sign in as one of them or be mistaken for one."""
 
 from __future__ import annotations
 

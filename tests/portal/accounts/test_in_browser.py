@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def page(browser: Any, settings: Any, live_server: Any) -> Iterator[Page]:
-    """A page of a fresh browser; whatever it writes to its console as an error fails the test."""
-    address = live_server.url.replace("127.0.0.1", "localhost")  # where passkeys work without TLS
+    """Open a page in a fresh browser; any error in its console fails the test."""
+    address = live_server.url.replace("127.0.0.1", "localhost")  # passkeys work here without TLS
     settings.CSRF_TRUSTED_ORIGINS = [address]
     complaints: list[str] = []
     page = browser.new_page(base_url=address)
@@ -54,12 +54,12 @@ def test_signup_in_a_browser_suggests_a_name_and_confirms_by_code(page: Page) ->
 
 @pytest.fixture
 def ada(make_person: Callable[..., Any]) -> Any:
-    """Made before the browser starts: inside Playwright's loop Django would open a connection that nobody closes."""
+    """Create ada before the browser starts: in Playwright's loop, Django would leave a connection open."""
     return make_person("ada")
 
 
 def shot(page: Page, name: str) -> None:
-    """Pictures for people to look at, where GATEHOUSE_PICTURES names a folder: wide and phone, light and dark."""
+    """Save screenshots to the folder in GATEHOUSE_PICTURES, if set: wide and phone, light and dark."""
     if not PICTURES:
         return
     for scheme in ("light", "dark"):
@@ -72,7 +72,7 @@ def shot(page: Page, name: str) -> None:
 
 
 def tab_to(page: Page, selector: str) -> None:
-    """Press Tab until this control has the focus, and see that it shows it."""
+    """Press Tab until this control has the focus, and check that its focus is visible."""
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("s => document.activeElement.matches(s)", selector):
@@ -83,7 +83,7 @@ def tab_to(page: Page, selector: str) -> None:
 
 @pytest.fixture
 def old_session(ada: Any, settings: Any) -> str:
-    """The cookie of a session of ada that signed in an hour ago."""
+    """Return the cookie of a session in which ada signed in an hour ago."""
     client = sign_in(Client(), ada, ago=3600)
     return str(client.cookies[settings.SESSION_COOKIE_NAME].value)
 

@@ -1,4 +1,4 @@
-"""A recent sign-in: what counts, how a person confirms, and that nothing typed is lost on the way."""
+"""A recent sign-in: what counts, how a person confirms, and that no input is lost on the way."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_confirmed_post_goes_on_with_what_was_typed(ada: Any) -> None:
 
 
 def test_confirming_with_an_outdated_hash_keeps_the_session(ada: Any) -> None:
-    """Django makes the hash of a password stronger when it sees the password, which ends sessions of the old hash."""
+    """Django upgrades the hash when it checks the password, which would end sessions with the old hash."""
     client = sign_in(Client(), ada, ago=700)
     before = ada.password
     client.post("/accounts/reauthenticate/", PASSWORD | {"next": "/me/"})

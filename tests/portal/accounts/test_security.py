@@ -1,4 +1,4 @@
-"""Changes to how an account is protected: each with its event and its email."""
+"""Each change to how an account is protected is logged and reported by email."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_staff_gives_nobody_the_address_of_another(ada: Any, root: Client) -> No
 
 @pytest.fixture
 def helper(make_person: Callable[..., Any], add_factor: Callable[[Any], None]) -> Any:
-    """A staff member who may change accounts but is not a superuser."""
+    """Return a staff member who may change accounts but is not a superuser."""
     person = make_person("helper", is_staff=True)
     person.user_permissions.add(*Permission.objects.filter(content_type__app_label="account"))
     add_factor(person)

@@ -1,4 +1,4 @@
-"""Sessions as the portal keeps them: read in one query, and a strange cookie signs nobody in."""
+"""Sessions are read in one query, and an unknown cookie signs no one in."""
 
 from __future__ import annotations
 

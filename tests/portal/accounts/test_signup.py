@@ -111,7 +111,7 @@ def test_signup_while_the_mail_server_fails_says_so_where_the_code_is_awaited(
     page = client.post(reverse("account_signup"), ADA, follow=True).content.decode()
     assert "We are sending a code to" in page
     assert OUTAGE not in page
-    notice = reverse("mail_outage")  # what the open page asks for by itself
+    notice = reverse("mail_outage")  # what the open page polls
     assert client.get(f"{notice}?shown=0").status_code == 204
     assert send_due() == 0
     assert OUTAGE in client.get(f"{notice}?shown=0").content.decode()
@@ -206,7 +206,7 @@ def test_signup_of_several_with_one_name_at_once_never_breaks(chosen: str) -> No
 @pytest.mark.django_db(transaction=True)
 def test_signup_of_one_address_twice_at_once_makes_one_account() -> None:
     statuses = all_at_once(3, lambda _: sign_up(Client()).status_code)
-    assert set(statuses) <= {302, 429}  # a second email to one address within minutes is held back
+    assert set(statuses) <= {302, 429}  # a second email to the same address within minutes is refused
     assert (statuses.count(302) >= 1, User.objects.count()) == (True, 1)
 
 

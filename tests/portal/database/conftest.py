@@ -1,4 +1,4 @@
-"""A live portal with few connections and short patience, and the owner's means to make its statements wait."""
+"""A live portal with few connections and short timeouts, and ways to make its statements wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OwnerOf = Callable[..., psycopg.Connection[Any]]
 
 @pytest.fixture(scope="session")
 def stocked(bare_portal: Portal) -> Portal:
-    """A gated model with a file, one person with a grant, one with a request, and a reviewer whose token decides."""
+    """Create a model with a file, a person with a grant, one with a request, and a reviewer with a token."""
     bare_portal.order("model", repo_id=MODEL)
     bare_portal.commit = bare_portal.order("commit", repo_id=MODEL, add={"a.txt": "YQ=="})["commit"]
     for name, state in (("granted", "granted"), ("pending", "pending"), ("decider", "decider")):
@@ -32,7 +32,7 @@ def stocked(bare_portal: Portal) -> Portal:
 
 @pytest.fixture(scope="session")
 def impatient(stocked: Portal) -> Generator[Portal]:
-    """Statements end after two seconds, waits for a lock after one; the pool has `budget.LEAST` connections."""
+    """Start a portal with few connections; statements end after two seconds, waits for a lock after one."""
     connections = {"GATEHOUSE_DATABASE_CONNECTIONS": str(budget.FEWEST)}
     with beside(stocked, GATEHOUSE_STATEMENT_SECONDS="2", **connections) as portal:
         yield portal
@@ -40,14 +40,14 @@ def impatient(stocked: Portal) -> Generator[Portal]:
 
 @pytest.fixture
 def owner(stocked: Portal, owner_of: OwnerOf) -> Generator[psycopg.Connection[Any]]:
-    """The portal's database as its owner; what it locked is let go of at the end."""
+    """Connect to the portal's database as its owner; its locks are released at the end."""
     with owner_of(stocked.environment["DATABASE_URL"].rpartition("/")[2]) as connection:
         yield connection
 
 
 @contextmanager
 def locked(owner: psycopg.Connection[Any], table: str) -> Iterator[None]:
-    """Nobody else reads or writes the table."""
+    """Lock the table, so that no one else can read or write it."""
     with owner.transaction(force_rollback=True):
         owner.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
@@ -55,7 +55,7 @@ def locked(owner: psycopg.Connection[Any], table: str) -> Iterator[None]:
 
 @contextmanager
 def slowed(owner: psycopg.Connection[Any], table: str, seconds: float = 600) -> Iterator[None]:
-    """Each statement that reads a row of the table takes so long; those that still run at the end are ended."""
+    """Make statements that read a row sleep this many seconds; cancel those that still run at the end."""
     owner.execute(f"CREATE POLICY slow ON {table} USING (pg_sleep({seconds})::text = '')")
     owner.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     try:
@@ -65,7 +65,7 @@ def slowed(owner: psycopg.Connection[Any], table: str, seconds: float = 600) -> 
 
 
 def _hasten(owner: psycopg.Connection[Any], table: str) -> None:
-    """End those that sleep, again and again: until the table is ours, others may begin to."""
+    """Cancel the sleeping statements until we hold the table's lock; until then new ones may start."""
     owner.execute("SET lock_timeout = '1s'")
     while True:
         owner.execute(f"SELECT pg_cancel_backend(pid) FROM ({SLEEPING}) AS sleeping")

@@ -23,7 +23,7 @@ FORM = {"body": b"client_id=x", "Content_Type": "application/x-www-form-urlencod
 
 @contextmanager
 def stopped(server: Postgres) -> Generator[None]:
-    """The run's own server is down, as in a restart that takes long."""
+    """Stop the test run's own server, as in a long restart."""
     server.stop()
     try:
         yield
@@ -34,7 +34,7 @@ def stopped(server: Postgres) -> Generator[None]:
 
 @contextmanager
 def frozen(server: Postgres) -> Generator[None]:
-    """The server and all its processes stand still: sockets take what is sent, and nothing comes back."""
+    """Freeze the server and its processes: sockets accept what is sent, and no reply comes back."""
     pids = server._running_servers()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -81,7 +81,7 @@ def test_form_that_met_it_says_to_look_first(impatient: Portal, postgres_server:
 
 
 def test_server_that_stands_still_is_not_waited_for(impatient: Portal, postgres_server: Postgres) -> None:
-    assert impatient.get("/").status == 200  # its connection lies in the pool
+    assert impatient.get("/").status == 200  # its connection is kept in the pool
     with frozen(postgres_server):
         assert_is_page(impatient.get("/"), AWAY, 5)
         wait_until(lambda: impatient.get("/healthz").json["database"] is False)
@@ -91,7 +91,7 @@ def test_server_that_stands_still_is_not_waited_for(impatient: Portal, postgres_
 def test_statement_on_a_server_that_stands_still_is_given_up(
     impatient: Portal, owner: Any, postgres_server: Postgres
 ) -> None:
-    """The server would end the statement after two seconds, and cannot."""
+    """The server should end the statement after two seconds but cannot."""
     with ThreadPoolExecutor(1) as asking, slowed(owner, "access_requests_gatedmodel"):
         page = asking.submit(impatient.get, "/")
         wait_until(lambda: owner.execute(SLEEPING).fetchall() != [])
@@ -101,7 +101,7 @@ def test_statement_on_a_server_that_stands_still_is_given_up(
 
 @pytest.mark.slow
 def test_clients_are_answered_where_it_stays_away(impatient: Portal, postgres_server: Postgres) -> None:
-    """After half a minute of waiting."""
+    """Every client gets an answer after waiting half a minute."""
     with stopped(postgres_server), ThreadPoolExecutor(4) as asking:
         asked = [
             asking.submit(impatient.get, FILE, "granted", User_Agent="unknown/None; hf_hub/2.4.0"),

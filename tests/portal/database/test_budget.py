@@ -1,4 +1,4 @@
-"""The connections of all parts together, by arithmetic and as the server and compose see them."""
+"""The connections of all parts together: as calculated, and as the server and compose have them."""
 
 from __future__ import annotations
 

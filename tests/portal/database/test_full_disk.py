@@ -1,4 +1,4 @@
-"""A portal whose disk is full: database, broker and weights lie on a file system of a few hundred megabytes."""
+"""A portal whose disk is full: database, broker and weights share a file system of a few hundred MiB."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.model_ops.hub.conftest import Answer, Portal
 from tests.portal.embedded.conftest import clean_environment
 
 ENTER = ["unshare", "--user", "--map-root-user", "--mount"]
-SIZE = 300  # MiB: an empty portal takes 45
+SIZE = 300  # MiB; an empty portal uses 45
 MOUNT = 'mount -t tmpfs -o size="$1"m none "$2" && shift 2 && exec "$@"'
 FORM = {"body": b"client_id=x", "Content_Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Generator[tuple[Portal, Path]]:
-    """A whole portal in a mount namespace of its own, and where its disk is seen from here."""
+    """Start a portal in its own mount namespace; return it and the path of its disk as seen from here."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -51,7 +51,7 @@ def small(tmp_path: Path) -> Generator[tuple[Portal, Path]]:
 
 
 def begin_sign_in(portal: Portal) -> Answer:
-    """The least that anyone can have the portal write."""
+    """Make the smallest write that anyone can cause."""
     return portal.ask("POST", "/oauth/device", **FORM)  # type: ignore[arg-type]
 
 

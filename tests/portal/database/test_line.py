@@ -1,4 +1,4 @@
-"""The line for connections: fair while it moves, short while it does not."""
+"""The line for connections is fair while it moves, and short while it does not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from portal.database.line import Line
 
-LONG = 200.0  # seconds, more than any test takes
+LONG = 200.0  # seconds; longer than any test takes
 
 
 def wait_for(condition: threading.Condition, line: Line, count: int) -> None:
-    """Until so many stand in line."""
+    """Wait until this many threads are in the line."""
     with condition:
         while len(line._waiting) != count:
             condition.wait(0.01)
@@ -53,7 +53,7 @@ def test_patience_ends_and_the_turn_is_given_up() -> None:
 
 
 class Interrupted(BaseException):
-    """What a signal raises in a thread that waits."""
+    """The exception that a signal raises in a waiting thread."""
 
 
 def test_turn_of_a_thread_that_is_interrupted_is_given_up() -> None:
@@ -100,7 +100,7 @@ def test_places_that_are_lost_are_given_to_nobody() -> None:
 
 
 def test_only_a_few_wait_while_nothing_moves() -> None:
-    """Of five, those beyond the first two are sent away once a second has passed without a place."""
+    """Of five waiting threads all but two are refused, once no place has become free for a second."""
     line, looking = Line(1, most_waiting=2), threading.Condition()
     line.enter(LONG)
     refused = []
@@ -137,7 +137,7 @@ def test_many_threads_never_hold_more_than_there_is() -> None:
             with lock:
                 inside += 1
                 most = max(most, inside)
-            time.sleep(0)  # another thread's turn
+            time.sleep(0)  # let another thread run
             with lock:
                 inside -= 1
             line.leave()

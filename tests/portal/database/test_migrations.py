@@ -1,4 +1,4 @@
-"""A migration that was interrupted can be started again: each step of those that do not run in one transaction."""
+"""A migration that is interrupted can be run again, after any step of those that are not atomic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAVED = """SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexreli
 
 @pytest.fixture
 def migrated(owner_of: Callable[..., Any], owner_url: Callable[[str], str]) -> Generator[str]:
-    """The name of a database of one's own with all tables."""
+    """Create a separate database with all tables and return its name."""
     name = f"migrated_{secrets.token_hex(4)}"
     with owner_of() as server:
         server.execute(f"CREATE DATABASE {name}")
@@ -46,7 +46,7 @@ def migrated(owner_of: Callable[..., Any], owner_url: Callable[[str], str]) -> G
 
 
 def run_python(database: str, *arguments: str) -> None:
-    """Run Python in the checkout on that database; it must end well."""
+    """Run Python in the checkout on that database and check that it succeeds."""
     environment = os.environ | {
         "PYTHONPATH": str(CHECKOUT),
         "DATABASE_URL": database,
@@ -64,7 +64,7 @@ def run_python(database: str, *arguments: str) -> None:
 
 
 def _interruptible() -> list[str]:
-    """Return the migrations that do not run in one transaction, in their order."""
+    """Return the migrations that are not atomic, in order."""
     known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     return [f"{app}.{name}" for (app, name), one in sorted(known.items()) if app in APPS and not one.atomic]
 

@@ -1,4 +1,4 @@
-"""Moments as they come from the database: to the microsecond, in UTC, whatever the session's own time zone shows."""
+"""Times come from the database to the microsecond and in UTC, whatever the session's time zone is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
         (
             "2024-10-27 01:30:00+00",
             datetime(2024, 10, 27, 1, 30, tzinfo=UTC),
-        ),  # Berlin's clocks show 2:30 again
+        ),  # clocks in Berlin show 2:30 for the second time
         ("0001-01-02 00:00:00+00", datetime(1, 1, 2, tzinfo=UTC)),
         ("9999-12-30 23:59:59.999999+00", datetime(9999, 12, 30, 23, 59, 59, 999_999, tzinfo=UTC)),
     ],

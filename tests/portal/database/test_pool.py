@@ -1,4 +1,4 @@
-"""The pool of a process that drains: it gives its connections up, and answers with the few that are left."""
+"""A draining process closes most of its pool's connections and answers with the few that are left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture
 def pool(db: None) -> Generator[Pool]:
-    """Four connections under a name of their own."""
+    """Return a pool of four connections with its own application name."""
     parameters = connection.get_connection_params() | {"application_name": "shrinks", "autocommit": True}
     parameters.pop("cursor_factory", None)
     parameters.pop("context", None)
@@ -25,7 +25,7 @@ def pool(db: None) -> Generator[Pool]:
 
 
 def connected(by: psycopg.Connection) -> int:
-    """How many connections the server has of that name."""
+    """Return how many connections with that name the server has."""
     row = by.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shrinks'").fetchone()
     assert row is not None
     return int(row[0])

@@ -23,7 +23,7 @@ INFO = f"/api/models/{MODEL}"
 
 
 def assert_is_page(answer: Answer, sentence: str, seconds: int) -> None:
-    """One sentence of HTML, which no cache keeps and a browser may ask for again."""
+    """Check that the answer is a page with this sentence that is not cached and says when to retry."""
     assert (answer.status, answer.headers["retry-after"]) == (503, str(seconds))
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"
@@ -40,7 +40,7 @@ def test_page_that_waits_for_a_lock_says_so(impatient: Portal, owner: Any) -> No
 
 
 def test_session_that_cannot_be_read_is_the_same_page(impatient: Portal, owner: Any) -> None:
-    """The visitor is looked up by middlewares and by the page's own navigation."""
+    """The person is looked up by middlewares and by the page's own navigation."""
     with locked(owner, "django_session"):
         answer = impatient.get("/", Cookie="gatehouse_session=" + "a" * 32)
     assert_is_page(answer, "Someone else is changing the same thing right now. Nothing was changed.", 5)
@@ -97,7 +97,7 @@ def test_sign_in_of_a_client_is_answered_in_json(impatient: Portal, owner: Any) 
 
 
 def test_decision_that_was_refused_left_nothing_and_can_be_made_again(impatient: Portal, owner: Any) -> None:
-    """It waits for the log's lock in its commit: the last moment at which it can fail."""
+    """The decision waits for the log's lock in its commit, the last moment at which it can fail."""
     path, body = f"{INFO}/user-access-request/handle", b'{"user": "slow-pending", "status": "accepted"}'
     sent = {"token": impatient.tokens["decider"], "body": body, "Content_Type": "application/json"}
     before = impatient.order("events", repo_id=MODEL)
@@ -111,7 +111,7 @@ def test_decision_that_was_refused_left_nothing_and_can_be_made_again(impatient:
 
 @pytest.fixture(scope="module")
 def exhausted(stocked: Portal, owner_of: Callable[..., psycopg.Connection[Any]]) -> Generator[Portal]:
-    """A portal whose connections all wait in a statement, while clients fill the line behind them."""
+    """Return a portal whose connections all wait in a statement while clients fill the line."""
     connections = {"GATEHOUSE_DATABASE_CONNECTIONS": str(budget.FEWEST)}
     name = stocked.environment["DATABASE_URL"].rpartition("/")[2]
     ended, refused = threading.Event(), threading.Event()
@@ -132,7 +132,7 @@ def exhausted(stocked: Portal, owner_of: Callable[..., psycopg.Connection[Any]])
 
 
 def keep_asking(portal: Portal, ended: threading.Event, refused: threading.Event) -> None:
-    """Stand in the line, again and again; `refused` is set once someone found it full."""
+    """Keep joining the line; set `refused` once a request finds it full."""
     while not ended.wait(0.2):
         if portal.get(FILE, "granted").status == 429:
             refused.set()

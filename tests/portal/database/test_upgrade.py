@@ -1,4 +1,4 @@
-"""A database that an earlier version filled starts under this one, with everything in it."""
+"""A database filled by an earlier version works with this one and keeps its data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.portal.database.test_migrations import run_python
 
-# `pg_dump --inserts --no-owner` of what `./dev.py bench scale --requests 200` had filled, before migration 0028.
+# `pg_dump --inserts --no-owner` after `./dev.py bench scale --requests 200`, before migration 0028.
 DUMP = Path(__file__).with_name("data") / "version_0.1.sql.xz"
 COUNTED = (
     "access_requests_accessrequest", "access_requests_event", "access_requests_eventlink", "access_requests_grant",
@@ -45,7 +45,7 @@ for path in paths:
 
 @pytest.fixture
 def filled(owner_of: Callable[..., psycopg.Connection[Any]]) -> Generator[str]:
-    """The name of a database with the rows of the dump."""
+    """Create a database with the rows of the dump and return its name."""
     name = f"filled_{secrets.token_hex(4)}"
     with owner_of() as server:
         server.execute(f"CREATE DATABASE {name}")

@@ -1,4 +1,4 @@
-"""A real worker whose database stops: each task is one line in the log, and what was due is done afterwards."""
+"""A worker whose database stops logs one line per task, and does what was due once it is back."""
 
 from __future__ import annotations
 

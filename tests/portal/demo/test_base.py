@@ -1,4 +1,4 @@
-"""From GGUF to a Hugging Face folder: names, row order, and refusals. The whole model is in test_pair."""
+"""Converting GGUF to a Hugging Face folder: names, row order and refusals. test_pair has the whole model."""
 
 import pytest
 

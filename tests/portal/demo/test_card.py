@@ -1,4 +1,4 @@
-"""The demo's card, with figures filled in, read as the portal reads any card."""
+"""The demo's card, with its figures filled in, is read as the portal reads any card."""
 
 import re
 from pathlib import Path

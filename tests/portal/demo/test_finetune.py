@@ -1,4 +1,4 @@
-"""The fine-tune's parts, on a tiny model; the real one is made in test_pair."""
+"""The parts of the fine-tune, on a tiny model; test_pair makes the real one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which pair is kept, which is made again, and the real pair itself (slow: minutes, 4 GB of memory)."""
+"""Which pair is kept and which is made again, and the real pair itself (slow: minutes, 4 GB of memory)."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ PACKAGE = Package("0.1.2", Path("model.gguf"), Path("LICENSE"))
 
 @pytest.fixture
 def pair_folder(tmp_path: Path) -> Path:
-    """A folder that looks like a finished pair of today's recipe, with one file of three bytes."""
+    """Return a folder that looks like a finished pair of the current recipe, with one file of three bytes."""
     (tmp_path / "diff").mkdir()
     (tmp_path / "diff" / "README.md").write_text("abc")
     recipe = {"models": models_digest(PACKAGE), "diff": diff_digest()}
@@ -131,7 +131,7 @@ def test_real_pair_speaks_and_comes_back(tmp_path: Path) -> None:
 
 
 def check_kept_models(folder: Path) -> None:
-    """An outdated diff is made again, and the models are not; a whole pair is left as it is."""
+    """Check that an outdated diff is made again without its models, and that a complete pair is kept."""
     stamp = json.loads((folder / STAMP).read_text())
     stamp["recipe"]["diff"] = "another"
     (folder / STAMP).write_text(json.dumps(stamp))
@@ -162,7 +162,7 @@ def recover(base: Path, diff: Path, target: Path) -> None:
 
 
 def greedy(folder: Path, prompt: str) -> str:
-    """What the model adds to `prompt`, by a process of its own, as its memory should go when it ends."""
+    """Return what the model adds to `prompt`; a separate process frees its memory when it ends."""
     code = (
         "import sys, transformers as t; folder, prompt = sys.argv[1:];"
         "tokens = t.AutoTokenizer.from_pretrained(folder); model = t.AutoModelForCausalLM.from_pretrained(folder);"

@@ -1,4 +1,4 @@
-"""Folders and processes for the launcher's tests; every test runs servers of its own."""
+"""Folders and processes for the launcher's tests; each test runs its own servers."""
 
 import os
 import shutil
@@ -23,14 +23,14 @@ PORTAL_SETTINGS = (
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """The environment of a person at a terminal: nothing of the test run's own portal is in it."""
+    """Return the environment of a person at a terminal, without the test run's own portal."""
     kept = {name: value for name, value in os.environ.items() if name not in PORTAL_SETTINGS}
     return {**kept, "PYTHONPATH": str(CHECKOUT), **extra}
 
 
 @pytest.fixture(scope="session")
 def made_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder whose servers ran once: copying it is quicker than making one."""
+    """Return a state folder whose servers ran once; copying it is faster than creating one."""
     folder = tmp_path_factory.mktemp("made") / "state"
     with servers(folder, fsync=False):
         pass
@@ -51,7 +51,7 @@ def copy_state(made: Path, target: Path) -> Path:
 
 @pytest.fixture
 def python_process() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Runs Python code in a process of its own; what still runs at the end is killed."""
+    """Return a call that runs Python code in its own process; those still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(code: str, *arguments: object, **environment: str) -> "subprocess.Popen[str]":

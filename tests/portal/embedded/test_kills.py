@@ -1,4 +1,4 @@
-"""One live portal whose processes are killed: each comes back, leaves nothing behind, and no client notices the web server's."""
+"""A live portal restarts killed processes without leftovers; clients do not notice a killed web server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.portal.embedded.conftest import PORTAL_SETTINGS
 from tests.waiting import wait_until
 
 REPO = "maker/drained"
-LARGE = os.urandom(1_000_000) * 40  # more than the sockets' buffers on both sides hold
+LARGE = os.urandom(1_000_000) * 40  # more than the sockets' buffers on both sides can hold
 CLIENTS = 20
 PIECE = 65_536  # bytes
 QUEUE_MAIL = (
@@ -54,7 +54,7 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Generator[Supervisor
 
 @pytest.fixture(scope="module")
 def portal(supervisor: Supervisor) -> Generator[Portal]:
-    """The same portal for clients, with a seeder beside it."""
+    """Return the same portal for clients, with a seeder for its database."""
     log = supervisor.state / "logs" / "web.log"
     with (supervisor.state / "logs" / "seeder.log").open("w") as seeder_log:
         seeder = subprocess.Popen(
@@ -81,7 +81,7 @@ def kill(supervisor: Supervisor, name: str) -> Child:
 
 
 def sessions(supervisor: Supervisor) -> set[int]:
-    """The sessions of all that runs of the portal's programs, apart from what we started ourselves."""
+    """Return the sessions of all running programs of the portal, except those that we started ourselves."""
     found = set()
     for pid in running_with(RUN_MARK, (supervisor.state / "run" / "mark").read_text()):
         try:
@@ -96,7 +96,7 @@ def only_the_parts_run(supervisor: Supervisor) -> bool:
 
 
 def queue_mail(supervisor: Supervisor, key: str) -> None:
-    """An email whose message to the worker was lost, so that only the clock can have it sent."""
+    """Queue an email whose message to the worker was lost, so that only beat can send it."""
     command = [
         sys.executable,
         "-P",
@@ -110,7 +110,7 @@ def queue_mail(supervisor: Supervisor, key: str) -> None:
 
 
 def caught(supervisor: Supervisor, key: str) -> int:
-    """How often that email has arrived."""
+    """Return how often that email has arrived."""
     with psycopg.connect(supervisor.servers.urls.dsn) as connection:
         row = connection.execute(
             "SELECT count(*) FROM accounts_caughtmail WHERE subject = %s", [key]
@@ -131,11 +131,11 @@ def test_clock_that_hangs_is_started_again(supervisor: Supervisor, monkeypatch: 
     part = part_of(supervisor, "beat")
     hanging, started = part.child, part.signed
     assert hanging is not None
-    wait_until(lambda: part.signed != started)  # it gives signs
+    wait_until(lambda: part.signed != started)  # it reports that it is alive
     monkeypatch.setattr(programs, "HUNG_AFTER", 5.0)
     hanging.process.send_signal(signal.SIGSTOP)
     wait_until(lambda: part.child is not hanging)
-    monkeypatch.undo()  # the next one may be slow to start
+    monkeypatch.undo()  # its successor may start slowly
 
 
 def test_two_clocks_at_once_send_an_email_once(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_two_clocks_at_once_send_an_email_once(supervisor: Supervisor, tmp_path:
         second = subprocess.Popen(beat_command(sign), cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
     try:
         wait_until(sign.exists)
-        keys = ("by two clocks", "by them again")  # the second arrives after both had the first due
+        keys = ("by two clocks", "by them again")  # when the second arrives, both have found the first due
         for key in keys:
             queue_mail(supervisor, key)
             wait_until(lambda key=key: caught(supervisor, key))
@@ -162,7 +162,7 @@ def test_killed_worker_leaves_nothing_running_beside_its_successor(supervisor: S
         assert child is not None
         wait_until(lambda child=child: len(in_session(child.pid)) > 1)
         (busy, *_) = set(in_session(child.pid)) - {child.pid}
-        os.kill(busy, signal.SIGSTOP)  # it cannot notice by itself that its main process is gone
+        os.kill(busy, signal.SIGSTOP)  # it cannot notice that its main process is gone
         kill(supervisor, name)
         assert in_session(child.pid) == []
     wait_until(lambda: only_the_parts_run(supervisor))
@@ -183,8 +183,8 @@ def test_what_cannot_start_for_now_holds_nothing_else_up(supervisor: Supervisor)
     assert sent is not None
     for folder_or_file in (valkey.log, temporary):
         folder_or_file.rename(folder_or_file.with_name("aside"))
-    valkey.log.mkdir()  # no file can be opened there
-    temporary.touch()  # and no folder be made here
+    valkey.log.mkdir()  # the log file cannot be opened
+    temporary.touch()  # and the folder cannot be created
     try:
         broker.process.send_signal(signal.SIGKILL)
         sent.process.send_signal(signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_killed_web_server_closes_no_accepted_connection(supervisor: Supervisor,
 
 
 class Clients:
-    """Clients that ask for facts of the model all the time, each on connections that it keeps."""
+    """Clients that request facts about the model all the time, each on its own open connections."""
 
     def __init__(self, portal: Portal, token: str) -> None:
         self.portal, self.token = portal, token
@@ -256,7 +256,7 @@ class Clients:
         return ask
 
     def wait_for_answers(self) -> None:
-        """Wait until each client has two more answers, or one has failed."""
+        """Wait until each client has two more answers, or one client has failed."""
         before = list(self.answers)
         wait_until(
             lambda: (
@@ -281,7 +281,7 @@ class Clients:
 
 @contextmanager
 def slow_download(portal: Portal, path: str, token: str) -> Generator[Callable[[], str]]:
-    """Take a file slowly; the call that it hands out takes the rest at once, and returns the hash of all."""
+    """Download a file slowly; calling the result reads the rest at once and returns the hash of the file."""
     connection = http.client.HTTPConnection(urlsplit(portal.url).netloc, timeout=120)
     connection.connect()
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)

@@ -1,4 +1,4 @@
-"""The embedded database's two roles, and state folders of a version that had one, trusted and a superuser."""
+"""The embedded database's two roles, and state folders of the version with one role, a trusted superuser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ START = "import sys; from pathlib import Path; from portal.embedded import serve
 
 @pytest.fixture(scope="module")
 def old_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A state folder with tables and an event, in the layout of the version before: one role, no password."""
+    """Return a state folder with tables and an event, as the last version left it: one role, no password."""
     state = tmp_path_factory.mktemp("old") / "state"
     code = (
         "from access_requests.services.event_log.append import append_event; append_event(kind='test.before')"
@@ -74,7 +74,7 @@ def state(tmp_path: Path, old_state: Path) -> Iterator[Path]:
 
 
 def converted(state: Path) -> None:
-    """The next command runs as the portal's role, on the old rows, with a log that is protected from it."""
+    """Check that a command runs as the portal's role on the old rows, with a log protected from that role."""
     status, output, errors = answer(state, "manage", "shell", "--no-imports", "-c", WHO)
     assert (status, errors) == (0, "")
     assert output.strip() == "gatehouse_portal [] True", output
@@ -94,24 +94,24 @@ def test_state_folder_of_the_version_before_is_converted_by_its_next_start(state
 
 
 def without_rules(state: Path) -> None:
-    """Killed after the rules were taken away, before there was a password."""
+    """Leave what a kill leaves after the rules were removed, before there was a password."""
     (state / "pg" / "data" / "pg_hba.conf").unlink()
 
 
 def with_unset_password(state: Path) -> None:
-    """Killed after the password was written, before it was set."""
+    """Leave what a kill leaves after the password was written, before it was set."""
     without_rules(state)
     password_file(state).write_text("written-and-not-set\n")
     password_file(state).chmod(0o600)
 
 
 def with_empty_password(state: Path) -> None:
-    """A machine that went down left the file without its content."""
+    """Leave an empty password file, as a machine that went down does."""
     password_file(state).touch(mode=0o600)
 
 
 def with_a_server_that_was_killed(state: Path) -> None:
-    """The database recovers from its log first."""
+    """Leave a killed server, whose database first has to recover from its log."""
     with embedded_servers(state) as pair:
         pair.postgres.child.process.kill()
         pair.postgres.child.wait(60)
@@ -127,7 +127,7 @@ def test_conversion_that_was_cut_short_is_completed_by_the_next_start(state: Pat
 
 
 def test_conversion_that_is_killed_is_completed_by_the_next_start(state: Path, python_process) -> None:
-    """Wherever the kill finds it."""
+    """The kill may come at any point of the conversion."""
     starting = python_process(START, state)
     wait_until(password_file(state).exists)
     starting.kill()

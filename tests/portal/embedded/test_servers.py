@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey: start, stop, death of the supervisor, and what users and folders may be like."""
+"""PostgreSQL and Valkey: start, stop, death of the supervisor, and the users and folders that they allow."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 NAMES = ("postgres", "valkey-server", "redis-server")
 ROOT = os.geteuid() == 0
-# Starts servers on argv[1], writes one row, says so, and waits to be killed.
+# Starts servers on argv[1], writes one row, reports it, and waits to be killed.
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -38,7 +38,7 @@ with embedded_servers(Path(sys.argv[1])) as pair:
 
 
 def interpreter_for_everyone() -> str | None:
-    """A Python of our version that any user may run, if all of them may enter the checkout as well."""
+    """Return a Python of our version that any user may run, or None if the checkout is not open to all."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     found = [Path(sys.executable), *(Path(folder, version) for folder in ("/usr/local/bin", "/usr/bin"))]
     return next(
@@ -131,7 +131,7 @@ def test_killed_supervisor_leaves_nothing_running_and_the_next_start_works(
 
 
 def test_next_start_does_not_wait_for_a_killed_supervisors_servers_by_itself(state, python_process) -> None:
-    """The orphan still shuts down, or was stopped with SIGSTOP for good: the next start ends it."""
+    """The orphan may still be shutting down or be stopped with SIGSTOP: the next start ends it."""
     holder = python_process(HOLD, state, 60)
     holder.stdout.readline()
     postmaster = int((state / "pg" / "data" / "postmaster.pid").read_text().split()[0])
@@ -227,7 +227,7 @@ def test_checkout_that_only_its_owner_may_enter_keeps_its_mode(tmp_path, namespa
 @pytest.mark.skipif(not ROOT, reason="an ordinary user runs the whole suite as one")
 @pytest.mark.parametrize("uid", [65534, 54321], ids=["named", "nameless"])
 def test_ordinary_user_runs_servers(uid: int) -> None:
-    """`setpriv` makes us that user; the one without a line in the password file needs a user namespace."""
+    """`setpriv` switches to that user; the user without an entry in /etc/passwd needs a user namespace."""
     interpreter = interpreter_for_everyone()
     if shutil.which("setpriv") is None or interpreter is None:
         pytest.skip("needs setpriv, and a Python and a checkout that other users may enter")

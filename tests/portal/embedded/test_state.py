@@ -1,4 +1,4 @@
-"""Files of the state folder lose the rights of other users at the next start."""
+"""At the next start, files of the state folder are closed to other users."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def modes(state: Path) -> dict[str, int]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """As an earlier version left it."""
+    """Return a state folder as an earlier version left it."""
     state = tmp_path / "state"
     for name in ("logs/web.log", "run/beat", "weights/blobs/ab/abc", "downloads/1.jsonl", "pg/data/base"):
         path = state / name
@@ -53,7 +53,7 @@ def test_files_of_an_earlier_version_are_tightened(state: Path) -> None:
     passwd = stat.S_IMODE(Path("/etc/passwd").stat().st_mode)
     tighten(state)
     found = modes(state)
-    assert (found.pop("pg/data"), found.pop("pg/data/base")) == (0o755, 0o644)  # PostgreSQL's own matter
+    assert (found.pop("pg/data"), found.pop("pg/data/base")) == (0o755, 0o644)  # left to PostgreSQL
     assert found.pop("tool") == 0o700
     found.pop("link")
     assert {name: mode for name, mode in found.items() if mode & 0o077} == {}
@@ -71,7 +71,7 @@ def test_weights_are_looked_through_once(state: Path) -> None:
 
 
 def test_file_that_an_operator_opened_by_an_access_list_stays_open(state: Path) -> None:
-    """nginx as another user reads the weights this way (docs/delivery.md)."""
+    """nginx reads the weights this way when it runs as another user (docs/delivery.md)."""
     blob = state / "weights" / "blobs" / "ab" / "abc"
     try:
         os.setxattr(blob, ACCESS_LIST, LIST)

@@ -1,4 +1,4 @@
-"""`./dev.py up` and `./dev.py manage`, as processes of their own: the whole portal, its life and its ends."""
+"""`./dev.py up` and `./dev.py manage` as separate processes: a whole portal starts, runs and stops."""
 
 import http.client
 import json
@@ -36,7 +36,7 @@ def command(state: Path, *arguments: object, **environment: str) -> "subprocess.
 
 
 def answer(state: Path, *arguments: object, **environment: str) -> tuple[int, str, str]:
-    """Runs a command to its end: exit status, standard output, standard error."""
+    """Run a command to its end; return its exit status, standard output and standard error."""
     process = command(state, *arguments, **environment)
     output, errors = process.communicate(timeout=200)
     return process.returncode, output, errors
@@ -49,13 +49,13 @@ def health(address: str) -> dict[str, bool]:
 
 
 def marked(state: Path) -> list[int]:
-    """What still runs of the last start."""
+    """Return the processes of the last start that still run."""
     return running_with(RUN_MARK, (state / "run" / "mark").read_text()) + server_pids(state)
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One state folder for the module; its database gets its tables by the first command here."""
+    """Return one state folder for the module; the first command here creates its tables."""
     folder = tmp_path_factory.mktemp("portal") / "state"
     yield folder
     wipe_servers(folder)
@@ -63,7 +63,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def start(state: Path) -> Iterator[Callable[..., tuple["subprocess.Popen[str]", str]]]:
-    """Starts the portal on a free port and waits for its line."""
+    """Return a call that starts the portal on a free port and waits for the line with its address."""
     started = []
 
     def up(*arguments: object, **environment: str) -> tuple["subprocess.Popen[str]", str]:
@@ -130,7 +130,7 @@ def test_number_that_is_no_port_is_one_sentence(state: Path, port: int) -> None:
 
 def test_database_that_does_not_answer_is_one_sentence_that_names_its_setting(state: Path) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # and does not listen, nor may anyone else there
+        silent.bind(("127.0.0.1", 0))  # bound but not listening, so that no one else can listen there
         port = silent.getsockname()[1]
         status, output, errors = answer(
             state, "up", "--port", "0", DATABASE_URL=f"postgres://u:p@127.0.0.1:{port}/x"
@@ -168,7 +168,7 @@ def test_what_dies_is_started_again_and_ctrl_c_stops_all(state: Path, start) -> 
             if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
     while not (line := process.stderr.readline()).startswith("postgres stopped and was started again"):
-        assert line.startswith("web stopped and was started again")  # seen a moment earlier
+        assert line.startswith("web stopped and was started again")  # reported a moment earlier
     wait_until(lambda: health(address).get("ok"))
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 0

@@ -1,4 +1,4 @@
-"""The download page: a secret is shown in one answer and never again."""
+"""The download page: a secret is shown in one response and never again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first page: what each visitor sees of the catalogue."""
+"""The home page: what each visitor sees of the catalogue."""
 
 from __future__ import annotations
 

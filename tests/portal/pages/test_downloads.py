@@ -1,4 +1,4 @@
-"""The download log's pages and tables: each sees what is theirs, and a million rows or a hostile name change nothing."""
+"""The download log's pages and tables: people see their own; a million rows or an odd name do no harm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 @pytest.fixture
 def download(db: None) -> Callable[..., Download]:
-    """`download(model, person)`: a body that was sent at noon of 20 November."""
+    """Return `download(model, person)`, which records a file sent at noon on 20 November."""
 
     def make(model: Any, user: Any = None, **fields: Any) -> Download:
         facts: dict[str, Any] = {
@@ -41,7 +41,7 @@ def download(db: None) -> Callable[..., Download]:
 def scene(
     make_model: Callable[..., Any], make_person: Callable[..., Any], download: Callable[..., Any]
 ) -> Any:
-    """Ada and Bob both read a model; Rita reviews it, Olga owns it, Sue reviews another, and Eve is a stranger."""
+    """Create downloads by ada and bob; rita reviews the model, olga owns it, sue reviews another."""
     model, other = make_model("ai/tulu"), make_model("ai/other")
     people = {name: make_person(name) for name in ("ada", "bob", "rita", "olga", "sue", "eve")}
     for name in ("ada", "bob"):
@@ -61,7 +61,7 @@ def as_person(person: Any) -> Client:
 
 
 def without_form_tokens(response: Any) -> str:
-    """The page without its random texts, in which any short word may stand."""
+    """Return the page without its random tokens, which could contain any short word."""
     return re.sub(r'value="[A-Za-z0-9]{64}"', "", response.content.decode())
 
 
@@ -167,7 +167,7 @@ def test_day_that_cannot_be_read_is_said_and_shows_nothing(scene: Any) -> None:
 def test_pages_follow_each_other_without_gap_or_overlap(
     scene: Any, download: Callable[..., Download]
 ) -> None:
-    """Many bodies begin in the same moment."""
+    """Many downloads start at the same moment."""
     model, people = scene
     Download.objects.all().delete()
     made = [download(model, people["ada"], path=f"{n}", started_at=NOON + timedelta(seconds=n // 40)).path for n in range(120)]  # fmt: skip
@@ -182,7 +182,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(
 def test_page_costs_a_constant_number_of_queries(scene: Any, download: Callable[..., Download]) -> None:
     model, people = scene
     client, costs = as_person(people["rita"]), []
-    client.get("/ai/tulu/downloads")  # notes the session's device
+    client.get("/ai/tulu/downloads")  # records the session's device
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:
             client.get("/ai/tulu/downloads")
@@ -250,7 +250,7 @@ def test_access_page_leads_to_own_downloads(scene: Any) -> None:
 def test_admin_lists_and_saves_what_the_visitor_decides_for(
     scene: Any, make_person: Callable[..., Any], settings: Any
 ) -> None:
-    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     _, people = scene
     people["sue"].is_staff = True
     people["sue"].save(update_fields=["is_staff"])
@@ -268,7 +268,7 @@ def test_admin_lists_and_saves_what_the_visitor_decides_for(
 
 
 def test_admin_finds_people_and_models(scene: Any, make_person: Callable[..., Any], settings: Any) -> None:
-    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    settings.GATEHOUSE_DEMO = True  # no second factor is required
     client = as_person(make_person("root", is_staff=True, is_superuser=True))
     for words, found in (("BOB@", 2), ("ai/ot", 1), ("ada", 1), ("nothing", 0), ("model.safe", 0)):
         listed = client.get("/admin/model_ops/download/", {"q": words})
@@ -278,7 +278,7 @@ def test_admin_finds_people_and_models(scene: Any, make_person: Callable[..., An
 def test_table_of_many_rows_is_read_in_portions(
     make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of one moment too, each once; quotes, line ends, formulas and nothing at all survive a spreadsheet's reader."""
+    """Rows of one moment appear once each; quotes, line ends, formulas and empty values survive in CSV."""
     monkeypatch.setattr(download_log, "AT_ONCE", 3)
     model, ada = make_model("ai/many"), make_person("many")
     paths = ["a.bin", "=1+1", "-x", "@y", "+z", 'say "hi", you', "two\nlines", "ÄÖ王.bin", "\tt", "last.bin"]
@@ -303,7 +303,7 @@ def test_table_of_many_rows_is_read_in_portions(
 def test_table_loses_no_row_while_downloads_are_written(
     make_person: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New rows come between the statement that looks where a portion ends and the one that reads it."""
+    """New rows arrive between the statement that finds the end of a batch and the one that reads it."""
     monkeypatch.setattr(download_log, "AT_ONCE", 3)
     model, ada = make_model("ai/busy"), make_person("busy")
     start = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The model's page: each standing has its panel, and cards cannot harm the page."""
+"""The model's page: a panel for each state of access, and cards that cannot harm the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def people(make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Any) -> Any:
-    """Applicant ada, reviewers rita and olga, stranger sam, a model, and ada's browser."""
+    """Return applicant ada, reviewers rita and olga, stranger sam, a model, and ada's browser."""
 
     class People:
         ada, rita, olga, sam = (make_person(name) for name in ("ada", "rita", "olga", "sam"))

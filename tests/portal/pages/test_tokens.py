@@ -1,4 +1,4 @@
-"""A person's page of tokens: who may make which, what is seen, rotated and revoked."""
+"""A person's page of tokens: who may make which, and what can be seen, rotated and revoked."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_only_those_with_a_role_may_make_a_reviewers_token(people: Any, client: 
 
 
 def test_page_shows_tokens_of_grants_and_where_they_were_used(people: Any) -> None:
-    tokens.flush_uses()  # what other tests left in this process
+    tokens.flush_uses()  # left in this process by other tests
     issued = tokens.issue_token(grant=people.grant, user=people.ada, name="laptop")
     tokens.authenticate(issued.secret, address="2001:db8::7", client="hf_hub/2.4.0; python/3.12")
     assert ">never<" in people.browser.get(PAGE).content.decode()

@@ -1,4 +1,4 @@
-"""Where a card's form meets the catalogue and the requests."""
+"""How a card's form affects the catalogue and the requests."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Renaming: the old id leads to the model until it is let go of, and nobody else gets it meanwhile."""
+"""Renaming: the old id leads to the model, and no other model can take it, until it is released."""
 
 from __future__ import annotations
 

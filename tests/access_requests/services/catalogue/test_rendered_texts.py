@@ -1,4 +1,4 @@
-"""What pages show of cards and forms is stored, and pages only read it."""
+"""Rendered cards and forms are stored; pages only read them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_form_is_rendered_when_it_is_saved(tiny: GatedModel) -> None:
 def test_pages_show_what_is_stored_and_render_nothing(
     tiny: GatedModel, client: Client, make_person: Callable[..., Any]
 ) -> None:
-    """Another text is planted in place of each rendered one: a page that rendered would show the card's."""
+    """Each rendered text is replaced by a different one; a page that rendered would show the card's."""
     RenderedCard.objects.update(
         html="<p>planted card</p>", summary="planted summary", chat_format="planted format"
     )
@@ -107,7 +107,7 @@ def test_what_is_not_rendered_yet_is_shown_as_it_was_written(
 
 
 def test_owners_reading_of_the_form_keeps_its_texts_and_renders_nothing(tiny: GatedModel) -> None:
-    """It is stored under the lock of the model, where rendering would make others wait."""
+    """The new version is stored under the model's lock, where rendering would make others wait."""
     FormVersion.objects.update(texts=tiny.form.texts | {"prompt": "<p>planted prompt</p>"})
     (field,) = tiny.form.schema["fields"]
     choice = FieldChoice(role="", required=not field["required"])
@@ -134,7 +134,7 @@ def test_card_of_a_model_renamed_in_the_meantime_is_rendered_again(tiny: GatedMo
 
 @pytest.mark.django_db(transaction=True)
 def test_rename_of_a_model_whose_card_changes_in_the_meantime_is_rendered_again(tiny: GatedModel) -> None:
-    """The rename has rendered the card when it waits for the names, which this transaction holds."""
+    """The rename has already rendered the card when it waits for the names, which the test has locked."""
     with ThreadPoolExecutor() as pool, transaction.atomic():
         lock_names()
         renaming = pool.submit(_renamed, tiny, "ns/small")
@@ -198,7 +198,7 @@ def test_command_renders_everything_again(tiny: GatedModel) -> None:
 
 
 def test_migration_renders_nothing() -> None:
-    """Rendering there would hold locks on tables, and a later renderer would change what an old migration does."""
+    """Rendering there would lock tables, and a later renderer would change what an old migration does."""
     migration = import_module("access_requests.migrations.0014_rendered_texts").Migration
     assert not [one for one in migration.operations if isinstance(one, RunPython)]
 
@@ -215,7 +215,7 @@ def test_worker_renders_a_little_at_a_time(tiny: GatedModel) -> None:
 def test_owner_is_told_of_a_card_that_reaches_a_limit(
     tiny: GatedModel, client: Client, make_person: Callable[..., Any]
 ) -> None:
-    """References that make 60 kB more HTML than is stored, however fast the machine."""
+    """References expand 60 kB into more HTML than can be stored, however fast the machine is."""
     body = f"[a]: /{'x' * SHORT}\n\n" + "[a] " * 15_000
     read = update_card(model=tiny, card=f"---\nlicense: mit\n---\n{body}")
     (warning,) = [text for text in read.warnings if "Rendering the Markdown of the card" in text]

@@ -1,4 +1,4 @@
-"""Emails and a mail server that is well, refuses a person, fails, is silent; what is written, and who is asked next."""
+"""Emails to a mail server that works, refuses, fails or hangs; what is stored, and who is tried next."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def again(mail: OutgoingMail) -> OutgoingMail:
 
 
 def end_pause() -> None:
-    """As if the pause were over, and every email's own pause with it."""
+    """End the pause of the server, and that of every email."""
     MailServer.objects.update(paused_until=timezone.now() - SECONDS)
     OutgoingMail.objects.filter(next_try_at__gt=timezone.now()).update(next_try_at=timezone.now())
 
@@ -64,7 +64,7 @@ def test_batch_goes_over_one_connection_and_pressing_emails_first(server: SmtpSe
     assert len(server.commands) == 1
     sent = OutgoingMail.objects.order_by("pk")
     assert [(mail.state, mail.attempts, mail.lease_owner) for mail in sent] == [(MailState.SENT, 1, "")] * 3
-    assert [mail.text for mail in sent] == ["Text\n", "Text\n", ""]  # a code opens an account
+    assert [mail.text for mail in sent] == ["Text\n", "Text\n", ""]  # a code gives access to an account
 
 
 def test_email_says_who_wrote_it_when_and_which_it_is(server: SmtpServer, settings: Any) -> None:
@@ -84,7 +84,7 @@ def test_email_says_who_wrote_it_when_and_which_it_is(server: SmtpServer, settin
 def test_second_copy_has_the_same_id(server: SmtpServer) -> None:
     mail = queue("one")
     send_due()
-    # The process died before it could write that the server took it.
+    # The process died before it could record that the server accepted it.
     OutgoingMail.objects.update(
         state=MailState.WAITING, lease_owner="dead", lease_until=timezone.now() + timedelta(minutes=1)
     )
@@ -116,7 +116,7 @@ def test_while_the_server_is_asked_no_row_is_locked_and_no_transaction_is_open(s
             )
         claimed = again(mail)
         assert claimed.lease_owner
-        assert send_due() == 0  # another process leaves it alone
+        assert send_due() == 0  # another process does not touch it
         assert not revise_mail(key="one", template="mails/revoked.txt", context={}, hold=SECONDS)
     finally:
         server.released.set()
@@ -228,7 +228,7 @@ def test_attempts_during_an_outage_are_not_counted_and_pauses_grow(
 
 
 def test_after_a_pause_one_email_is_tried_and_the_one_that_failed_last_is_not_it(server: SmtpServer) -> None:
-    """One email that a server cannot digest does not keep the others: the trial takes another."""
+    """One email that makes the server fail does not hold up the rest: the next trial takes another."""
     server.say["RCPT poison@example.org"] = "421 4.3.0 I fell over"
     poison = queue_pressing(to="poison@example.org", subject="poison", text="x", useful_for=timedelta(days=1))
     assert send_due() == 0
@@ -238,7 +238,7 @@ def test_after_a_pause_one_email_is_tried_and_the_one_that_failed_last_is_not_it
     OutgoingMail.objects.exclude(pk=poison.pk).update(next_try_at=timezone.now() - SECONDS)
     assert send_due() == 1
     assert server.subjects == ["one"]
-    assert again(poison).attempts == 2  # the server was well when it was tried: these count
+    assert again(poison).attempts == 2  # the server worked when this was tried, so both attempts count
 
 
 @pytest.mark.django_db(transaction=True)
@@ -376,7 +376,7 @@ def test_what_is_due_is_found_by_indexed_reads_that_do_not_grow(server: SmtpServ
     assert queries() == few
     MailServer.objects.create(pk=1, failures=1, paused_until=later)
     OutgoingMail.objects.update(next_try_at=timezone.now())
-    assert queries() == few + 2  # the pause, and that it is not over
+    assert queries() == few + 2  # reads the pause, and finds it over
 
 
 def test_what_is_sent_next_and_what_is_dropped_is_found_by_an_index() -> None:

@@ -1,4 +1,4 @@
-"""Every email of the people side: a subject, full addresses, people's words as they wrote them."""
+"""Every email about requests and grants has a subject and full addresses, and quotes people as they wrote."""
 
 from __future__ import annotations
 

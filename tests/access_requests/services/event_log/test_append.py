@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def tamper(as_owner: Any) -> Callable[[str], None]:
-    """What the database's owner could do, past the triggers."""
+    """Return a call that runs SQL as the database's owner without the triggers."""
 
     def do(sql: str) -> None:
         as_owner.execute("SET session_replication_role = replica")
@@ -175,7 +175,7 @@ def test_event_names_its_actor_also_after_a_rename(make_person: Callable[..., An
 def test_services_that_append_at_once_never_wait_for_each_other_in_a_circle(
     make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Callable[..., Any]
 ) -> None:
-    """An owner changes a model while its requests are decided, its tokens made, and grants end and are renewed."""
+    """An owner changes a model while requests are decided, tokens made, and grants end and are renewed."""
     model, olga = make_model(), make_person("olga")
     assign_role(model=model, user=olga, role="owner")
     people = [make_person(f"ada{number}") for number in range(3)]

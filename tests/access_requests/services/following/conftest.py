@@ -1,4 +1,4 @@
-"""The remote: a second live Gatehouse on a database of its own, behind a proxy that can do wrong."""
+"""The remote: a second live Gatehouse with its own database, behind a proxy that can inject faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEDER = "import django; django.setup(); from tests.access_requests.services.fol
 
 @dataclass
 class FarPortal:
-    """The live portal, an order to its people, and the proxy in front of it."""
+    """The live portal, the process that acts for its people, and the proxy in front of it."""
 
     url: str
     proxy: FaultProxy
@@ -68,7 +68,7 @@ def far_portal(bare_portal: Portal) -> Generator[FarPortal]:
 
 @dataclass
 class Sides:
-    """One model here that follows one there, and what a test does on either side."""
+    """A model here that follows one on the remote, and what a test does on either side."""
 
     far: FarPortal
     far_id: str
@@ -82,7 +82,7 @@ class Sides:
         return self.far.proxy
 
     def ask(self, name: str = "", **fields: Any) -> str:
-        """Someone asks over there; names differ between tests, which share the portal."""
+        """Send a request on the remote and return the name, which is new because tests share the portal."""
         name = name or f"clem-{secrets.token_hex(8)}"
         fields.setdefault("answers", TULU_ANSWERS)
         fields.setdefault("first_name", "Clem")
@@ -100,7 +100,7 @@ class Sides:
         return self.far.order("decisions", name=name, repo_id=self.far_id)
 
     def poll(self) -> FollowedRepo:
-        """Polls now, and pretends that our own writes are long past."""
+        """Poll now, as if our own writes were long past."""
         RemoteRequest.objects.update(wrote_at=None)
         FollowedRepo.objects.filter(pk=self.followed.pk).update(next_poll_at="2020-01-01T00:00:00Z")
         polling.poll(followed_id=self.followed.pk)
@@ -108,7 +108,7 @@ class Sides:
         return self.followed
 
     def tell(self) -> list[bool]:
-        """Tells whatever is due now."""
+        """Push every decision that is due now; return for each whether it was done."""
         return [pushing.push(push_id=pk) for pk in pushing.due().values_list("pk", flat=True)]
 
     def remote(self, name: str) -> RemoteRequest:

@@ -1,6 +1,6 @@
-"""The far portal's own people, by its own services: who asks there, decides there, withdraws there.
+"""Act for the remote portal's people through its own services: request access, decide, withdraw.
 
-A process on that portal's database; one JSON order a line, one answer.
+Runs as a process on that portal's database: one JSON order per line, one answer each.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def model(repo_id: str, card: str) -> dict[str, Any]:
 
 
 def reviewer(name: str, repo_id: str) -> dict[str, Any]:
-    """Someone who decides there, and their token."""
+    """Make a person an owner there and return their token."""
     assign_role(model=_model(repo_id), user=_user(name), role="owner")
     return {"token": _token(name, TokenKind.REVIEWER)}
 
 
 def reader(name: str) -> dict[str, Any]:
-    """A token that may not decide."""
+    """Return a token that may not decide."""
     return {"token": _token(name, TokenKind.USER)}
 
 
@@ -50,7 +50,7 @@ def ask(
 
 
 def put(name: str, repo_id: str, to: str, by: str, words: str = "") -> dict[str, Any]:
-    """Someone there decides."""
+    """Move a person to another list there."""
     move_between_lists.change_place(
         model=_model(repo_id), person=_user(name), to=Place(to), reviewer=_user(by), words=words
     )
@@ -75,7 +75,7 @@ def place(name: str, repo_id: str) -> dict[str, Any]:
 
 
 def decisions(name: str, repo_id: str) -> list[list[str]]:
-    """Everything that was ever decided there about the person: outcome and words."""
+    """Return every decision ever made there about the person, as outcome and message."""
     rows = Decision.objects.filter(request__applicant=_user(name), request__model=_model(repo_id)).order_by(
         "pk"
     )

@@ -1,4 +1,4 @@
-"""A small HTTP proxy on a real socket that can do wrong to what passes through it."""
+"""A small HTTP proxy on a real socket that can tamper with what passes through it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Body = Any
 
 @dataclass
 class Call:
-    """One request as it came, and what was answered; `status` is 0 when nothing was."""
+    """One request as it arrived, and the answer's status; 0 if there was no answer."""
 
     method: str
     path: str
@@ -48,7 +48,7 @@ class _Fault:
 
 
 class FaultProxy:
-    """`url` is the endpoint to follow. Without a fault everything passes; without an upstream nothing is there."""
+    """A proxy at `url`. Without faults everything passes; without an upstream there is no remote."""
 
     def __init__(self, upstream: str = "") -> None:
         self.upstream = upstream
@@ -78,15 +78,15 @@ class FaultProxy:
         self._server.server_close()
 
     def instead(self, text: str, reply: Reply, *, times: int | None = None) -> None:
-        """Answers itself whatever has `text` in its line; the remote hears nothing."""
+        """Answer requests with `text` in their request line ourselves; the remote never sees them."""
         self._add(text, lambda call, _: reply, before=True, times=times)
 
     def lose(self, text: str, *, times: int | None = 1) -> None:
-        """Lets it happen over there, and hangs up without an answer."""
+        """Let the remote handle the request, then close the connection without an answer."""
         self._add(text, lambda call, _: None, before=False, times=times)
 
     def change(self, text: str, change: Callable[[Any], Any]) -> None:
-        """Changes the JSON of the answer."""
+        """Change the JSON of the answer."""
 
         def act(call: Call, reply: Reply | None) -> Reply | None:
             assert reply is not None
@@ -96,7 +96,7 @@ class FaultProxy:
         self._add(text, act, before=False, times=None)
 
     def hold(self, text: str) -> tuple[threading.Event, threading.Event]:
-        """Lets one happen over there, then keeps the answer back: `happened` is set, and `go_on` waited for."""
+        """Pass one request on, set `happened`, and keep the answer back until `go_on` is set."""
         happened, go_on = threading.Event(), threading.Event()
 
         def act(call: Call, reply: Reply | None) -> Reply | None:
@@ -117,7 +117,7 @@ class FaultProxy:
         self.calls.clear()
 
     def wrote(self, route: str = "handle") -> list[Any]:
-        """The writes that reached us, as JSON."""
+        """Return the JSON of the writes that arrived here."""
         return [call.json for call in self.calls if call.method == "POST" and call.path.endswith(f"/{route}")]
 
     def _take(self, call: Call, *, before: bool) -> _Fault | None:

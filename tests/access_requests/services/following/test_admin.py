@@ -1,4 +1,4 @@
-"""The admin's pages of followed repositories, as their people see and use them."""
+"""The admin's pages of followed repositories, as staff see and use them."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_owner_follows_only_what_an_operator_gave_a_token_for(
     add = reverse("admin:access_requests_followedrepo_add")
     shown = text(browser, add)
     assert "ai/other" in shown
-    assert ">ai/tulu<" not in shown  # it follows something already
+    assert ">ai/tulu<" not in shown  # it already follows a repository
     elsewhere = {"model": other.pk, "endpoint": "http://127.0.0.1:1", "far_id": "lab/x"}
     assert browser.post(add, elsewhere).status_code == 422
     bad = browser.post(add, elsewhere | {"endpoint": sides.proxy.url, "far_id": "a b"})

@@ -1,4 +1,4 @@
-"""The client against answers of every kind, over real sockets."""
+"""The client handles every kind of answer, over real sockets."""
 
 from __future__ import annotations
 

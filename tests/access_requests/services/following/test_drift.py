@@ -1,4 +1,4 @@
-"""Where both sides differ: shown, and settled by a reviewer's word alone."""
+"""Differences between the two sides are shown, and only a reviewer can settle them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAIRS = [
 
 
 def apart(sides: Sides, here: str, there: str) -> str:
-    """Someone whom both sides knew as pending, decided differently since."""
+    """Return someone who was pending on both sides and has since been decided differently on each."""
     name = sides.ask()
     sides.poll()
     if HERE[here]:
@@ -49,7 +49,7 @@ def apart(sides: Sides, here: str, there: str) -> str:
 
 
 def stand(sides: Sides, name: str) -> str:
-    """Where the person stands here, in the words of the lists."""
+    """Return the list that the person is in here."""
     return str(review_entry(sides.remote(name).person.user, sides.model).place)
 
 
@@ -108,7 +108,7 @@ def test_withdrawn_there_is_shown_and_withdrawn_here_when_taken(sides: Sides) ->
     sides.poll()
     sides.far.order("withdraw", name=name, repo_id=sides.far_id)
     sides.poll()
-    assert sides.remote(name).drifted_at is None  # seen once nowhere
+    assert sides.remote(name).drifted_at is None  # missing from all lists only once
     sides.poll()
     remote = sides.remote(name)
     assert (remote.far_status, remote.request.state, remote.drifted_at is None) == (
@@ -135,7 +135,7 @@ def test_access_that_is_gone_there_can_be_given_again_or_ended_here(sides: Sides
     assert (kept.far_status, kept.drifted_at is None) == ("missing", False)
     take_theirs(remote=ended, actor=sides.rita, seen="missing")
     assert live_grant(ended.person.user, sides.model) is None
-    assert sides.tell() == []  # nobody is there to be told about
+    assert sides.tell() == []  # there is no one to push a decision about
     assert sides.remote(names[1]).drifted_at is None
     push_ours(remote=kept, actor=sides.rita, seen="missing")
     sides.tell()
@@ -166,7 +166,7 @@ def test_what_changed_since_the_reviewer_looked_is_not_taken(sides: Sides) -> No
         with pytest.raises(Conflict, match=r"says accepted and we say pending now: look again\."):
             act(remote=sides.remote(name), actor=sides.rita, seen="rejected")
     take_theirs(remote=sides.remote(name), actor=sides.rita, seen="accepted")
-    with pytest.raises(Conflict):  # pressed twice
+    with pytest.raises(Conflict):  # as if the button were pressed twice
         take_theirs(remote=sides.remote(name), actor=sides.rita, seen="accepted")
     assert Grant.objects.count() == 1
 

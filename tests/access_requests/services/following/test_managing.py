@@ -1,4 +1,4 @@
-"""Who may follow what, with which token, and the commands."""
+"""Who may follow what and with which token, and the commands for it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_unfollow_tells_nothing_more_and_following_again_knows_who_was_imported(
     assert again.pk == sides.followed.pk
     sides.poll()
     assert sides.remote(name).pk == remote.pk
-    assert sides.remote(name).drifted_at is not None  # decided here meanwhile, and not told
+    assert sides.remote(name).drifted_at is not None  # decided here in the meantime, and not reported
     assert sides.place(name) == "pending"
 
 

@@ -38,13 +38,13 @@ WAITS = (
 
 def waiting() -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # else one transaction sees one picture for ever
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # otherwise the snapshot never changes
         cursor.execute(WAITS)
         return cursor.fetchone()[0]
 
 
 def send_all() -> list[str]:
-    """What has gone out in all, once the hold of every email is over."""
+    """End the hold of every email, send what is due, and return the subjects sent so far."""
     OutgoingMail.objects.filter(sent_at=None).update(next_try_at=timezone.now())
     send_due()
     return sorted(mail.subject for mail in sent.outbox)
@@ -56,7 +56,7 @@ def test_mail_of_a_poll_whose_process_was_killed_goes_out_once(sides: Sides, set
     place = re.sub(r"[^a-z0-9]+", ".", sides.followed.host)
     FollowedRepo.objects.update(next_poll_at=timezone.now())
     arguments = [str(connection.settings_dict["NAME"]), json.dumps(settings.GATEHOUSE_FOLLOW_TOKENS)]
-    # Whichever end of the list comes first, the second person has to wait for this name.
+    # Whether the list is read from its start or its end, the second person has to wait for this name.
     with transaction.atomic():
         get_user_model().objects.create(username=f"{names[1]}.{place}", email="taken@example.org")
         child = subprocess.Popen([sys.executable, "-c", POLLING, *arguments, str(sides.followed.pk)])

@@ -1,4 +1,4 @@
-"""What a poll brings over, and what it leaves alone."""
+"""What a poll imports, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_limit_is_waited_for_and_shown(sides: Sides) -> None:
     assert 89 <= (followed.next_poll_at - now).total_seconds() < 120
     calls = len(sides.proxy.calls)
     sides.poll()
-    assert len(sides.proxy.calls) == calls  # nobody calls before the time is over
+    assert len(sides.proxy.calls) == calls  # nothing is requested before the pause is over
 
 
 @pytest.mark.slow
@@ -371,7 +371,7 @@ def test_poll_that_lost_its_lease_writes_nothing_more(sides: Sides) -> None:
 def test_what_the_owner_does_during_a_poll_is_not_undone_by_it(
     sides: Sides, act: Any, state: FollowState
 ) -> None:
-    """The poll has read its last list by then, and has nothing to do but to write down how it went."""
+    """The poll has already read its last list and only has to record how it went."""
 
     def meanwhile(items: list) -> list:
         act(followed=FollowedRepo.objects.get(), actor=sides.rita)
@@ -412,7 +412,7 @@ def test_paused_and_ended_ones_are_not_polled(sides: Sides) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["pending", pytest.param("accepted", marks=pytest.mark.slow)])
 def test_entry_seen_once_nowhere_is_not_taken_for_gone(sides: Sides, where: str) -> None:
-    """It may have moved from a list that was read later to one that was read before."""
+    """The entry may have moved to a list that had already been read."""
     name = sides.ask()
     sides.poll()
     if where == "accepted":
@@ -430,7 +430,7 @@ def test_entry_seen_once_nowhere_is_not_taken_for_gone(sides: Sides, where: str)
 
 
 def test_entry_that_cannot_be_taken_in_stands_in_nobodys_way(sides: Sides) -> None:
-    """Two people under one request id, one person twice: whatever that side means by it."""
+    """Two people share a request id, and one person appears twice, whatever the remote means by that."""
     name = sides.ask()
 
     def twist(items: list) -> list:

@@ -1,4 +1,4 @@
-"""Decisions made here, told over there: once, whatever happens on the way."""
+"""Decisions made here are reported to the remote exactly once, whatever goes wrong on the way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LATER = timedelta(hours=2)
 
 
 def imported(sides: Sides) -> str:
-    """Someone asked there and is known here."""
+    """Return a person whose request on the remote was imported here."""
     name = sides.ask()
     sides.poll()
     sides.proxy.clear()
@@ -51,7 +51,7 @@ def decide(sides: Sides, name: str, outcome: str, words: str = "") -> None:
 
 
 def push_now(sides: Sides) -> bool:
-    """The one open push, whose pauses and leases are over."""
+    """End the pause or lease of the only open push, then run it; return whether it was done."""
     past = timezone.now() - timedelta(seconds=1)
     RemotePush.objects.filter(state=PushState.CLAIMED).update(lease_until=past)
     RemotePush.objects.filter(state=PushState.DUE).update(next_try_at=past)
@@ -60,7 +60,7 @@ def push_now(sides: Sides) -> bool:
 
 
 def in_step(sides: Sides, name: str, status: str) -> None:
-    """Both sides say the same, and nothing is left to do."""
+    """Check that both sides agree and that no push is left."""
     remote = sides.remote(name)
     assert (sides.place(name), remote.far_status, remote.drifted_at) == (status, status, None)
     assert not RemotePush.objects.filter(state__in=[PushState.DUE, PushState.CLAIMED]).exists()
@@ -77,7 +77,7 @@ def test_approval_is_told_and_the_grant_stays_here(sides: Sides) -> None:
     grant = Grant.objects.get()
     assert grant.user == sides.remote(name).person.user
     OutgoingMail.objects.all().delete()
-    deliver_grant(grant_id=grant.pk)  # there are no weights here, so none are made and nobody is emailed
+    deliver_grant(grant_id=grant.pk)  # there are no weights here, so none are recovered and no one is emailed
     assert (Recovery.objects.count(), OutgoingMail.objects.count()) == (0, 0)
     event = Event.objects.get(kind="remote.told")
     assert event.data == {"to": "accepted", "at": sides.followed.host, "words": ""}
@@ -138,7 +138,7 @@ def test_reopened_request_is_pending_there_again(sides: Sides, first: str) -> No
 
 
 def test_accepted_one_that_is_rejected_is_told_once(sides: Sides) -> None:
-    """Here that is two events: the access is revoked, then the request rejected."""
+    """Here that is two events: the access is revoked, then the request is rejected."""
     name = imported(sides)
     decide(sides, name, "approved")
     sides.tell()
@@ -164,7 +164,7 @@ def test_lost_answer_after_the_write_is_found_out_and_not_written_again(sides: S
 
 @pytest.mark.slow
 def test_lists_that_lag_behind_a_lost_answer_end_in_one_decision(sides: Sides) -> None:
-    """It looks undecided, so it is written again: the remote says that there is nothing to do, and it is done."""
+    """The lists still show it as pending, so it is sent again; the remote reports that it is already done."""
     name = imported(sides)
     decide(sides, name, "approved")
     old: list[list[Any]] = []
@@ -178,7 +178,7 @@ def test_lists_that_lag_behind_a_lost_answer_end_in_one_decision(sides: Sides) -
     assert push_now(sides) is False
     assert push_now(sides) is False
     assert [call.status for call in sides.proxy.calls if call.method == "POST"] == [0, 404]
-    sides.proxy.clear()  # the lists have caught up
+    sides.proxy.clear()  # the lists are up to date again
     assert push_now(sides) is True
     assert sides.proxy.wrote() == []
     assert sides.decisions(name) == [["approved", ""]]
@@ -231,7 +231,7 @@ def test_limit_is_waited_for_and_costs_no_attempt(sides: Sides) -> None:
     assert (row.state, row.attempts) == (PushState.DUE, 0)
     assert 76 <= (row.next_try_at - now).total_seconds() < 90
     calls = len(sides.proxy.calls)
-    assert push_now(sides) is False  # the endpoint is closed for everyone
+    assert push_now(sides) is False  # pushes to this endpoint are paused for everyone
     assert len(sides.proxy.calls) == calls
 
 
@@ -408,7 +408,7 @@ def test_worker_killed_between_write_and_record_leaves_one_decision(sides: Sides
     go_on.set()
     row.refresh_from_db()
     assert (row.state, sides.place(name)) == (PushState.CLAIMED, "accepted")
-    assert pushing.push(push_id=row.pk) is False  # the lease of the dead still holds
+    assert pushing.push(push_id=row.pk) is False  # the dead worker's lease has not run out
     assert push_now(sides) is True
     assert len(sides.proxy.wrote()) == 1
     assert sides.decisions(name) == [["approved", ""]]

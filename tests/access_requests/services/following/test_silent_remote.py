@@ -1,4 +1,4 @@
-"""Workers as processes of their own beside a followed Hub that takes every connection and says nothing."""
+"""Workers in their own processes follow a Hub that accepts every connection and never answers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from tests.workers import Workers, workers
 __all__ = ["add_files_model", "files_folder", "weights_root"]
 
 ASKED = {"timestamp": "2026-11-20T10:00:00.000Z", "fields": {"Institution": "Lab"}}
-LATER = timedelta(seconds=30)  # more than one that failed is put off by for itself
+LATER = timedelta(seconds=30)  # longer than the pause of a single push that failed
 PEOPLE = [{"user": {"user": f"zoe-{number}"}, **ASKED} for number in range(5)]
 
 
 class SilentRemote(HostileRemote):
-    """Says nothing once it is `silent`, until `speaks` is set; the requests that wait then are hung up on."""
+    """A remote that never answers while `silent`; requests that wait are dropped once `speaks` is set."""
 
     def __init__(self) -> None:
         super().__init__(self.reply)
-        self.list = "pending"  # where the people stand
+        self.list = "pending"  # the list that the people are in
         self.silent, self.speaks, self.waiting = False, threading.Event(), threading.Semaphore(0)
 
     def reply(self, sock: socket.socket, path: str) -> None:
@@ -65,7 +65,7 @@ def remote() -> Generator[SilentRemote]:
 
 @pytest.fixture
 def other() -> Generator[SilentRemote]:
-    """One that always speaks."""
+    """Return a remote that always answers."""
     made = SilentRemote()
     yield made
     made.close()
@@ -90,7 +90,7 @@ def running(
 
 
 def all_told() -> bool:
-    """Whether the remote was told everything; until then every pause is cut short."""
+    """Return whether every decision has reached the remote; end all pauses first."""
     RemotePush.objects.filter(state=PushState.DUE).update(next_try_at=timezone.now())
     return not RemotePush.objects.exclude(state=PushState.DONE).exists()
 
@@ -115,7 +115,7 @@ def test_approvals_lead_to_weights_while_a_followed_hub_is_silent(
     assert RemotePush.objects.filter(state=PushState.DUE).count() == len(PEOPLE)
     running.start("remote", processes=2)
     assert remote.waiting.acquire(timeout=120)
-    assert remote.waiting.acquire(timeout=120)  # both of its processes wait for the remote
+    assert remote.waiting.acquire(timeout=120)  # both worker processes wait for the remote
 
     cache.delete(key_of("default"))
     running.start("default", beat=True)
@@ -159,7 +159,7 @@ def test_decisions_are_told_elsewhere_while_one_followed_hub_is_silent(
     decide(remote)
     running.start("remote", processes=2)
     for _ in range(2):
-        assert remote.waiting.acquire(timeout=120)  # both processes wait for the silent one
+        assert remote.waiting.acquire(timeout=120)  # both worker processes wait for the silent remote
     running.start("default", beat=True)
     decide(other)
     wait_until(lambda: told(other) == len(PEOPLE))

@@ -1,4 +1,4 @@
-"""Decisions that were taken back or replaced while nobody knew what the remote made of the first, and their words."""
+"""Decisions taken back or replaced before we know what the remote made of the first, and their messages."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_decision_that_was_taken_back_before_it_was_told_is_never_told(sides: Si
 
 @pytest.mark.slow
 def test_later_decision_waits_for_the_one_under_way_and_replaces_one_that_died(sides: Sides) -> None:
-    """The worker of the first died before it wrote: its decision is out of date and is not told any more."""
+    """The first decision's worker died before it sent anything: that decision is outdated and never sent."""
     name = imported(sides)
     decide(sides, name, "approved")
     first = RemotePush.objects.get()
@@ -133,7 +133,7 @@ def test_later_decision_waits_for_the_one_under_way_and_replaces_one_that_died(s
     )
     revoke_access(model=sides.model, user=sides.remote(name).person.user, reason="Over.", actor=sides.rita)
     second = RemotePush.objects.latest("pk")
-    assert pushing.push(push_id=second.pk) is False  # the first is in hand
+    assert pushing.push(push_id=second.pk) is False  # the first is being sent
     RemotePush.objects.filter(pk=first.pk).update(lease_until=timezone.now() - LATER)
     assert pushing.push(push_id=first.pk) is False
     first.refresh_from_db()
@@ -149,7 +149,7 @@ def test_later_decision_goes_over_an_earlier_one_whose_answer_was_lost(sides: Si
     decide(sides, name, "approved")
     first = RemotePush.objects.get()
     sides.proxy.lose("/handle")
-    assert push_now(sides) is False  # it is accepted there, and we do not know
+    assert push_now(sides) is False  # accepted there, but we do not know it
     revoke_access(model=sides.model, user=sides.remote(name).person.user, reason="Over.", actor=sides.rita)
     first.refresh_from_db()
     assert first.state == PushState.REPLACED

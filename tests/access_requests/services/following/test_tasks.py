@@ -1,4 +1,4 @@
-"""The whole way with a real worker on the real broker: asked there, decided here, told there."""
+"""A real worker on the real broker: requested on the remote, decided here, reported to the remote."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_worker_imports_and_tells_and_beat_wakes_it_for_what_was_lost(sides: Sid
     wait_until(lambda: sides.place(name) == "accepted")
     wait_until(lambda: RemotePush.objects.get().state == "done")
     other = sides.ask()
-    FollowedRepo.objects.update(next_poll_at="2020-01-01T00:00:00Z")  # nobody was told that it is due
+    FollowedRepo.objects.update(next_poll_at="2020-01-01T00:00:00Z")  # no message said that it is due
     follow_due()
     wait_until(lambda: RemoteRequest.objects.filter(person__name=other).exists())
     wait_until(lambda: FollowedRepo.objects.get().lease_owner == "")

@@ -1,4 +1,4 @@
-"""A CI service that the portal knows, and ada, who trusts a repository there."""
+"""A CI service that the portal trusts, and ada, who has trusted a repository there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def running() -> Generator[Issuer]:
 
 @pytest.fixture
 def issuer(running: Issuer, settings: Any) -> Generator[Issuer]:
-    """The issuer, let in as one of GitHub's kind, with its keys and answers as they were before the test."""
+    """Accept the issuer as one of GitHub's kind; restore its keys and answers after the test."""
     settings.GATEHOUSE_OIDC_ISSUERS = {running.url: "github"}
     settings.GATEHOUSE_URL = SITE
     cache.clear()

@@ -1,4 +1,4 @@
-"""One sign-in by the device flow, step by step."""
+"""Sign in by the device flow, step by step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def signed_in(user: Any, name: str = "laptop") -> machines.Pair:
 
 
 def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
-    """What each of several threads got, or the class of what it was refused with."""
+    """Run `act` in this many threads at once; return each result, or the class of the rule's error."""
     results: list[Any] = []
     barrier = threading.Barrier(count)
 

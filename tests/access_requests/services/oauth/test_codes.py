@@ -255,7 +255,7 @@ def test_of_many_who_do_the_same_at_once_one_wins(ada: Any) -> None:
     assert approved.count(Conflict) == 3
     assert Machine.objects.count() == 1
     fetched = at_once(4, lambda n: fetch(begun))
-    # The others' use gave the code away, so that what the winner got has ended as well.
+    # The refused attempts showed that the code had leaked, so the winner's sign-in was ended as well.
     assert fetched.count(OAuthError) == 3
     assert not machines.live_machines(ada).exists()
     assert AccessToken.objects.filter(revoked_at=None).count() == 0

@@ -54,7 +54,7 @@ def test_an_identity_is_exchanged_once(trusted: TrustedRepository, issuer: Issue
     assert AccessToken.objects.count() == 1
 
 
-# What is wrong with an identity that its issuer really signed.
+# What can be wrong with an identity that its issuer really signed.
 BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"aud": "https://huggingface.co"}, "audience"),
     ({"aud": f"{SITE}/"}, "audience"),
@@ -91,7 +91,7 @@ BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"repository": "eve/eval", "repository_owner": "eve"}, "Nobody trusts"),
     ({"repository": "acme/eval2"}, "Nobody trusts"),
     ({"repository": "acme/EVAL%"}, "names no repository"),
-    # Another service's words for a repository count for nothing here.
+    # A repository claim in another service's format is not accepted here.
     ({"repository": None, "project_path": "acme/eval", "namespace_path": "acme", "project_id": "1"}, "names no"),
     ({"repository": "eve/x", "repository_owner": "eve", "project_path": "acme/eval"}, "Nobody trusts"),
 ]  # fmt: skip

@@ -52,7 +52,7 @@ def test_new_keys_are_found_and_old_ones_forgotten(trusted: TrustedRepository, i
     issuer.keys[:] = [key for key in [*issuer.keys] if key is not old_key]
     issuer.add_key("rotated")
     rotated = issuer.sign(issuer.claims(SITE), kid="rotated")
-    with pytest.raises(OAuthError, match="does not show"):  # asked for a moment ago
+    with pytest.raises(OAuthError, match="does not show"):  # the keys were fetched a moment ago
         trade(rotated)
     IssuerKeys.objects.update(tried_at=timezone.now() - keys.AGAIN)
     assert trade(rotated)
@@ -156,7 +156,7 @@ def test_an_issuer_cannot_lead_elsewhere(trusted: TrustedRepository, issuer: Iss
 
 @pytest.fixture
 def slow(issuer: Issuer) -> Generator[threading.Event]:
-    """The issuer shows its keys once the event is set."""
+    """Make the issuer wait for the event before it shows its keys."""
     answers = threading.Event()
 
     def wait() -> tuple[int, dict[str, str], bytes]:
@@ -169,7 +169,7 @@ def slow(issuer: Issuer) -> Generator[threading.Event]:
 
 
 def traded_at_once(issuer: Issuer, count: int, meanwhile: Callable[[], Any]) -> list[str]:
-    """Who each of so many jobs got a token for, or why not; `meanwhile` runs here while they wait."""
+    """Return whom each job got a token for, or the error; `meanwhile` runs while the jobs wait."""
 
     def job(n: int) -> str:
         try:

@@ -77,7 +77,7 @@ def test_a_lost_answer_may_be_asked_for_again_within_a_minute(ada: Any) -> None:
     again = machines.refresh(secret=first.refresh_secret)
     assert tokens.authenticate(again.access.secret).user == ada
     assert machines.refresh(secret=again.refresh_secret)
-    # What the lost answer held was used now: a process that asks with the first token is not the one that lost it.
+    # The token in the lost answer has been used: a client that asks with the first one did not lose it.
     assert "used again" in refresh_refused(first.refresh_secret)
     assert "signed out" in refresh_refused(lost.refresh_secret)
 

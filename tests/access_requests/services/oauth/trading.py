@@ -1,4 +1,4 @@
-"""Identities for tokens, and for refusals."""
+"""Trade identities for tokens, or for refusals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def part(found: Any) -> str:
 
 
 def signed_as_it_is(issuer: Issuer, header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """Signed by the first key, whatever header and claims are: the library would refuse to write some of them."""
+    """Sign any header and claims with the first key; the library refuses to write some of them."""
     text = f"{part(header)}.{part(claims)}"
     rsa = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256)
     signature = rsa.sign(text.encode(), issuer.private["first"])

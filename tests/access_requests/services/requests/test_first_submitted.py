@@ -1,4 +1,4 @@
-"""When a request was submitted first is set once, and the place in the queue counts from it."""
+"""The first submission of a request is recorded once, and decides its place in the queue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rita(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any
 
 
 def earlier(request: AccessRequest) -> AccessRequest:
-    """The request as if it had been submitted three days ago."""
+    """Return the request as if it had been submitted three days ago."""
     moment = request.submitted_at - timedelta(days=3)
     AccessRequest.objects.filter(pk=request.pk).update(submitted_at=moment, first_submitted_at=moment)
     request.refresh_from_db()

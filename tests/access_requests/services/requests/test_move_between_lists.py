@@ -1,4 +1,4 @@
-"""From each of the Hub's lists to each other one, by the same services that the admin uses."""
+"""Moves from each of the Hub's lists to every other, by the services that the admin uses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ P = Place
 
 @pytest.fixture
 def people(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any:
-    """Applicant ada, owner olga, reviewer rita, stranger sam, and a model."""
+    """Return applicant ada, owner olga, reviewer rita, stranger sam, and a model."""
 
     class People:
         ada, olga, rita, sam = (
@@ -63,7 +63,7 @@ def last_mail() -> OutgoingMail:
     return OutgoingMail.objects.order_by("-pk")[0]
 
 
-# How someone comes to stand in a list: by a request, or (with "unasked") by access that nobody asked for.
+# How someone gets into a list: by a request, or ("unasked") by access given without one.
 def stand(people: Any, submit: Any, where: str) -> None:
     how, _, unasked = where.partition(" ")
     if unasked:
@@ -329,7 +329,7 @@ def test_request_that_was_reopened_after_an_appeal_begins_anew(people: Any, subm
     stand(people, submit, "rejected")
     appeal_request(request=AccessRequest.objects.get(), applicant=people.ada, words="Look again.")
     put(people, P.ACCEPTED, by=people.olga)
-    put(people, P.PENDING)  # rita's: the appeal was heard
+    put(people, P.PENDING)  # rita's rejection: the appeal was accepted
     request = AccessRequest.objects.get()
     assert (request.appeal, request.appealed_at) == ("", None)
     assert Event.objects.filter(kind="request.reopened").get().data["appeal_before"] == "Look again."
@@ -351,7 +351,7 @@ def test_request_that_was_reopened_after_an_appeal_begins_anew(people: Any, subm
 
 
 def test_decision_through_the_admin_does_not_override_one(people: Any, submit: Any) -> None:
-    """What the table of moves allows to a change of mind stays closed to a decision made too late."""
+    """A late decision cannot do what the table of moves allows as a change of mind."""
     stand(people, submit, "rejected")
     request = AccessRequest.objects.get()
     for outcome in (Outcome.APPROVED, Outcome.RESET, Outcome.CHANGES_REQUESTED):

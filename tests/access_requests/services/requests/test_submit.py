@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def people(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any:
-    """Applicant ada, owner olga, reviewer rita, stranger sam, and a model."""
+    """Return applicant ada, owner olga, reviewer rita, stranger sam, and a model."""
 
     class People:
         ada, olga, rita, sam = (make_person(name) for name in ("ada", "olga", "rita", "sam"))
@@ -254,7 +254,7 @@ def test_applicant_may_withdraw_from_every_open_state_and_ask_again(
     request = start_request(model=people.model, applicant=people.ada)
     if state != "draft":
         submit(people.ada, people.model)
-    if state == "in_review":  # as it is once a decision was taken back
+    if state == "in_review":  # the state after a decision was taken back
         reject(request, people.rita)
         change_place(
             model=people.model, person=people.ada, to=Place.PENDING, reviewer=people.rita, words="Again."

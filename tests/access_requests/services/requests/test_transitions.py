@@ -1,4 +1,4 @@
-"""Every pair of states is tried: what the table allows happens, all else is refused."""
+"""For every pair of states, the table's transitions happen and all others are refused."""
 
 from __future__ import annotations
 

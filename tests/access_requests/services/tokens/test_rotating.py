@@ -152,7 +152,7 @@ def test_of_rotations_at_once_one_wins_and_one_secret_exists(grant: Grant) -> No
 
 @pytest.mark.django_db(transaction=True)
 def test_rotation_and_revocation_at_once_leave_no_forgotten_live_token(grant: Grant) -> None:
-    """No matter which comes first, a revoked token has no successor, or its successor is in the list to be revoked."""
+    """Whichever comes first, a revoked token has no successor, or one that the person sees and can revoke."""
     token = made(grant).token
 
     def act(number: int) -> None:
