@@ -149,7 +149,7 @@ def _plant_following(model: GatedModel) -> None:
 
 
 def ids() -> dict[str, Any]:
-    """Return primary keys by model, as used in admin addresses: those of the hidden model's rows and all others."""
+    """Return up to 40 primary keys for each model of the admin, and the field names of every model."""
     found: dict[str, list[str]] = {}
     for model in admin.site._registry:
         rows = model._default_manager.order_by("pk").values_list("pk", flat=True)
