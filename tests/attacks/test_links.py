@@ -163,7 +163,7 @@ def test_snapshot_whose_blobs_are_a_link_out_is_refused(cached):
 
 
 def test_folder_that_is_only_called_like_a_snapshot_gains_nothing(world):
-    """Only a `blobs` folder two levels up may be linked to."""
+    """Only files inside a `blobs` folder two levels up may be linked to."""
     snapshot = world.root / "snapshots/x"
     snapshot.parent.mkdir()
     world.diff.rename(snapshot)

@@ -42,7 +42,7 @@ def model(bare_portal: Portal) -> str:
 
 @pytest.fixture(scope="module")
 def owner(bare_portal: Portal, model: str) -> str:
-    """A token with all rights to the model."""
+    """A token of the model's owner."""
     found: str = bare_portal.order("person", name="deep-owner", repo_id=model, state="owner")["token"]
     return found
 

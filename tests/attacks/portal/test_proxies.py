@@ -36,7 +36,7 @@ STAFF_PAGES = ["/admin/", "/outbox/", "/admin/access_requests/gatedmodel/", "/ad
 
 @pytest.fixture(scope="module")
 def cookie(bare_portal: Portal) -> str:
-    """The session of a staff member with a password and no second factor."""
+    """The Cookie header of a staff member's session, who has a password and no second factor."""
     made = subprocess.run(
         [sys.executable, "-c", STAFF],
         cwd=CHECKOUT,

@@ -375,7 +375,7 @@ def test_held_upload_is_not_found_by_anybody_else(holder: Maker, make_maker: Cal
 
 
 def test_sender_that_stands_still_is_cut(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch of the live portal runs with less patience here."""
+    """The check is the live portal's, with shorter limits."""
     from django.core.handlers.wsgi import WSGIRequest
 
     from model_ops.hub import receiving

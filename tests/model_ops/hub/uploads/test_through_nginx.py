@@ -48,7 +48,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def run(code: str, *arguments: Any, url: str, token: str, home: Path, **more: str) -> str:
-    """Run the client's program and return its last output."""
+    """Run the client's program and return the last word it prints."""
     environment = client_environment(
         endpoint=url, home=home, token=token, HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_PROGRESS_BARS="1", **more
     )

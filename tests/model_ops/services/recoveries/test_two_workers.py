@@ -235,6 +235,6 @@ def test_worker_killed_in_the_middle_of_a_shard_is_made_good_by_the_other(
 
 
 def past(shard: RecoveryShard) -> Any:
-    """Return the shard's lease start, as if the lease had expired."""
+    """Return a lease end in the past, one lease earlier than the current one."""
     assert shard.lease_until is not None
     return shard.lease_until - LEASE
