@@ -147,7 +147,7 @@ def state_pickle(tensors: Tensors) -> bytes:
 
 
 def bin_entries(tensors: Tensors, pickled: bytes | None = None) -> dict[str, bytes]:
-    """Return the zip entries of a `.bin` of float32 tensors, with `pickled` in place of its pickle if given."""
+    """Return the zip entries of a `.bin` of float32 tensors, with `pickled`, if given, as its pickle."""
     return {
         "archive/data.pkl": state_pickle(tensors) if pickled is None else pickled,
         "archive/byteorder": b"little",

@@ -39,7 +39,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def dumps(value: Any) -> str:
-    """Return JSON that may contain raw parts, and repeated names where a dictionary holds them (see `Twice`)."""
+    """Return JSON, with raw parts, and with repeated names where a dictionary holds them (see `Twice`)."""
     if isinstance(value, Raw):
         return value.raw
     if isinstance(value, dict):

@@ -116,7 +116,7 @@ def test_name_filled_in_twice_by_a_pickle_is_refused(world):
 
 
 def test_one_file_beside_an_index_is_the_one_that_is_read_and_the_other_is_not_copied(sharded):
-    """The single file is read, as transformers does. The shard is not copied, since another reader might prefer it."""
+    """Like transformers, read the single file. The shard is not copied: another reader might prefer it."""
     write_tensors(sharded.weights, sound_tensors(0.25))
     made = sharded.made()
     length = int.from_bytes(made["model.safetensors"][:8], "little")

@@ -174,7 +174,7 @@ def test_folder_that_is_only_called_like_a_snapshot_gains_nothing(world):
 
 
 def test_hard_link_is_the_file_itself(world):
-    """A hard link looks like any other file, and only users who can already write next to the secret can create one."""
+    """A hard link looks like any file, and only users who can write next to the secret can create one."""
     world.weights.unlink()
     os.link(world.secret, world.weights)
     assert "model.safetensors" in world.made()

@@ -154,7 +154,7 @@ def test_sum_of_another_model_fails_and_leaves_nothing(world):
 
 
 def test_identity_of_a_plan_does_not_depend_on_what_strangers_call_themselves(world):
-    """Two folders with the same content: the identity compared with a manifest contains no path and no time."""
+    """Two folders with the same content: the identity compared with a manifest has no path and no time."""
     first = make_plan(world.base, world.diff).identity
     moved = world.root / "moved"
     world.diff.rename(moved)

@@ -15,7 +15,7 @@ SHARD = "model.safetensors"
 
 @pytest.fixture
 def planted(world):
-    """Unfinished work that the next run takes for its own, and a file elsewhere that must not be written to."""
+    """Unfinished work that the next run takes for its own, and a file elsewhere that must not change."""
     world.partial = world.root / "out.partial"
     (world.partial / "result").mkdir(parents=True)
     identity = make_plan(world.base, world.diff).strict_identity

@@ -136,10 +136,7 @@ def test_file_quoted_in_an_entry_is_no_second_file(world):
 
 
 def test_many_names_on_one_storage_are_counted_before_the_disk_fills(world):
-    """Tied names are allowed, so a small diff can mean much output.
-
-    The plan gives its size, and free space is checked.
-    """
+    """A small diff with many tied names can mean much output; the plan gives its size for the space check."""
     tensors = {f"model.layers.{n}.weight": ("F32", (100, 100), bytes(40_000)) for n in range(50)}
     one = state_pickle(dict.fromkeys(tensors, ("F32", (100, 100), b"")))
     for key in range(1, 50):

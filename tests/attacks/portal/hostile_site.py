@@ -88,7 +88,7 @@ BODIES: list[tuple[str, bytes]] = [
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; `who` names a role, and `token`, if set, names the bearer token sent instead of a session."""
+    """One request; `who` names a role, and `token`, if set, a bearer token sent instead of a session."""
 
     who: str
     method: str

@@ -47,10 +47,7 @@ def issuer(running: Issuer, settings: Any) -> Generator[Issuer]:
 
 @pytest.fixture
 def send(client: Client, issuer: Issuer) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """`send(workflow_ref="...")`: send the job's identity with these claims, signed by its issuer.
-
-    Returns the status and the answer.
-    """
+    """`send(workflow_ref="...")`: send the job's signed identity with these claims; return status and answer."""
 
     def post(
         header: dict[str, Any] | None = None, raw: str = "", **changes: Any

@@ -1,4 +1,4 @@
-"""Calls that were once not counted: POSTs without a token, from one or many addresses, or with made-up tokens."""
+"""Calls that were once not counted: POSTs without a token, from one or many addresses, or with fake tokens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def counting(bare_portal: Portal) -> Generator[Portal]:
 
 
 def in_one_minute(ask: Callable[[int], list[Answer]]) -> list[Answer]:
-    """Return the answers of an attempt within one minute of the clock, so that its calls were counted together."""
+    """Return the answers of an attempt within one minute of the clock, whose calls were counted together."""
     for number in range(5):
         before = int(time.time()) // 60
         answers = ask(number)

@@ -1,4 +1,4 @@
-"""What the portal's own database role once could do to the log, and may not do any more.
+"""What the portal's own database role could once do to the log, and can no longer do.
 
 The role owned its tables (embedded: it was a superuser without a password). It could switch off triggers and
 delete the last events, change an actor and rebuild all hashes, or change licence texts, and `verify_audit`

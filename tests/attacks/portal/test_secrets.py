@@ -238,7 +238,7 @@ child.kill()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_process_of_the_same_user_cannot_read_a_parts_environment() -> None:
-    """Without `portal/private.py` it can: the engine's child could have read the environment of its worker."""
+    """Without `portal/private.py` it can: the engine's child could have read its worker's environment."""
     interpreter = interpreter_for_everyone() if ROOT else sys.executable
     if interpreter is None or (ROOT and shutil.which("setpriv") is None):
         pytest.skip("needs setpriv, and a Python and a checkout that other users may enter")

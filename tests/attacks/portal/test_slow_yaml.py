@@ -80,7 +80,7 @@ def test_each_shape_is_refused_with_its_reason(fresh: Portal, name: str) -> None
 
 
 def within_a_minute(ask: Callable[[int], list[Answer]]) -> list[Answer]:
-    """Return the answers of an attempt that took less than the minute in which its calls are counted together."""
+    """Return the answers of an attempt that took less than the minute over which calls are counted."""
     for number in range(5):
         before = time.monotonic()
         answers = ask(number)

@@ -216,7 +216,7 @@ class Behind:
 
 @pytest.fixture(scope="session")
 def behind(portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Behind]:
-    """A second web process that lets nginx send the bytes, and nginx with the configuration of docker/nginx."""
+    """A second web process that lets nginx send the bytes, and nginx configured as in docker/nginx."""
     from tests.model_ops.hub.ways import behind_nginx
     from tests.nginx import require_nginx
 
@@ -262,7 +262,7 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_call_home() -> None:
-    """Stop the client from asking its default endpoint for a list of coding tools, as it does once per process."""
+    """Stop the client from asking its default endpoint for a list of coding tools, once per process."""
     from huggingface_hub.utils import _detect_agent
 
     _detect_agent._registry = _detect_agent._EMPTY_REGISTRY

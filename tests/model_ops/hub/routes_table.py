@@ -68,7 +68,7 @@ def instead(answers: Answers, was: str, now: str) -> Answers:
 
 @dataclass(frozen=True)
 class Route:
-    """One route. `body` is sent as JSON, as a form (`form`) or unchanged; `{who}` in it is the person's name."""
+    """One route. `body` is sent as JSON, as a form (`form`) or unchanged; `{who}` stands for the name."""
 
     method: str
     path: str

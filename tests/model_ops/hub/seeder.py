@@ -357,7 +357,7 @@ def namespace(name: str, full_name: str) -> dict[str, Any]:
 
 
 def stand(name: str, repo_id: str, state: str) -> dict[str, Any]:
-    """Bring a person, who may be new, into that state or role towards a model, without creating extra tokens."""
+    """Bring a new or known person into that state or role towards a model, without creating extra tokens."""
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
     towards = GatedModel.objects.get(repo_id=repo_id)
     if state in Role.values:

@@ -94,7 +94,7 @@ def test_web_server_killed_in_mid_transfer_leaves_one_cut_row(
     connection.close()
 
     def moved() -> bool:
-        """Move the downloads until it works: the kernel may still be ending the processes that lock their journal."""
+        """Try to move the row, which fails while the kernel is still ending the killed processes."""
         portal.order("move_downloads")
         return [row[0] for row in rows(portal, "large.bin")] == ["cut"]
 

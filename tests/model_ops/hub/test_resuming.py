@@ -1,4 +1,4 @@
-"""Ranges and resumed downloads: whatever is asked for, and however often a connection breaks, the file is complete."""
+"""Ranges and resumed downloads: the file is complete for any range, however often a connection breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a token allows over HTTP: its kind, networks and expiry, and licence texts demanded since it was issued."""
+"""What a token allows over HTTP: its kind, networks and expiry, and licence texts added since its issue."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ WHOLE = {"Why": "To test.", "Country": "France", "Kind of use": "Something else"
 
 
 class Desk:
-    """Calls of the API: `api("ada", "POST", "/ai/tulu/ask-access", {...})` sends one with that person's token."""
+    """API calls: `api("ada", "POST", "/ai/tulu/ask-access", {...})` sends one with that person's token."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, str] = {}

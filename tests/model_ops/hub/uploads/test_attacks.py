@@ -66,7 +66,7 @@ def put(portal: Portal, path: str, body: bytes) -> Answer:
 
 
 def refused(answer: Answer, status: int, words: str) -> None:
-    """Check that the answer is a refusal with a code and a sentence in its headers, and is not an HTML page."""
+    """Check that the answer is a refusal with a code and a sentence in its headers, not an HTML page."""
     assert (answer.status, words in answer.headers["x-error-message"]) == (status, True), answer.text
     assert answer.headers["x-error-code"]
     assert "<html" not in answer.text.lower()

@@ -41,7 +41,7 @@ def switched_on(settings: Any) -> None:
 def made(
     add_pair_model: Callable[..., Any], weights_root: Path, tiny_pair: Path, tmp_path: Path
 ) -> Callable[..., Recovery]:
-    """`made(without="tokenizer.json")`: return a recovery as the worker leaves it, with its files in the store."""
+    """`made(without="tokenizer.json")`: return a recovery as a worker leaves it, its files in the store."""
 
     def make(without: str = "") -> Recovery:
         recovery = current_recovery(add_pair_model())

@@ -1,4 +1,4 @@
-"""A real worker with beat in its own process loses nothing if it is killed or loses its broker or database."""
+"""A real worker process with beat loses nothing if it is killed or loses its broker or database."""
 
 from __future__ import annotations
 
