@@ -1,4 +1,4 @@
-"""Calls that were once not counted: POSTs without a token, from one or many addresses, or with fake tokens."""
+"""Calls that once were not counted: POSTs without a token, from one or many addresses, with fake tokens."""
 
 from __future__ import annotations
 
