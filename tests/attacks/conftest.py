@@ -1,4 +1,4 @@
-"""The attacks' one fixture."""
+"""The fixture shared by the attacks."""
 
 from tests.attacks.kit import world
 

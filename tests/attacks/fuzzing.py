@@ -1,8 +1,9 @@
-"""The fuzz run's child: `python -m tests.attacks.fuzzing FOLDER COUNT SEED`, under a limit of memory.
+"""The child process of the fuzz run, under a memory limit: `python -m tests.attacks.fuzzing FOLDER COUNT SEED`.
 
-Every input is a pair of folders drawn by chance, most of them spoiled. Planning answers with a plan or a refusal of
-one line within a second of processor time; of the plans some are carried out, and nothing is written but the target.
-The last line of output is what came of them, as JSON; a finding is an error, with the input left in FOLDER/finding.
+Each input is a random pair of folders, most of them damaged. Within one second of processor time, planning
+must return a plan or refuse in one line. Some of the plans are carried out, and nothing but the target may be
+written. The last line of output is a JSON summary. A finding is raised as an error, and its input is kept in
+FOLDER/finding.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from tests.attacks.pairs import draw_shapes, draw_side, files_of, spoil
 from tests.attacks.watch import Watch
 
 PROCESSOR_SECONDS = 1.0
-WALL_SECONDS = 60.0  # a wait for ever is found too; a busy machine is not
-MORE_MEMORY = 1 << 30  # bytes of address space beside what torch and this program take
-CARRIED_OUT = 0.1  # of the plans
+WALL_SECONDS = 60.0  # catches an endless wait, but allows for a busy machine
+MORE_MEMORY = 1 << 30  # bytes of address space, in addition to what torch and this program use
+CARRIED_OUT = 0.1  # the share of the plans that is carried out
 
 
 class World:
-    """Two folders that are written again for each input, and a place for the result."""
+    """Two folders that are rewritten for each input, and a path for the result."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.base, self.diff, self.out = root, root / "base", root / "diff", root / "out"
@@ -73,7 +74,7 @@ def draw_options(chance: Random) -> Options:
 
 
 def check(world: World, chance: Random) -> None:
-    """One input."""
+    """Draw one input and check it; keep it as a finding if a check fails."""
     shapes = draw_shapes(chance)
     base = draw_side(chance, shapes, 0)
     diff = draw_side(chance, shapes, 1 if chance.random() < 0.3 else 0)
@@ -138,7 +139,7 @@ def planned(world: World, options: Options, *, making: bool) -> Plan | None:
 
 
 def check_places(checkpoint: Checkpoint) -> None:
-    """Every tensor lies in its file; in safetensors no two share a byte."""
+    """Check that every tensor lies inside its file, and that no two share a byte in safetensors."""
     refs = sorted(checkpoint.tensors.values(), key=lambda ref: (ref.path, ref.offset, ref.nbytes))
     for ref in refs:
         assert 0 <= ref.offset <= ref.offset + ref.nbytes <= Path(ref.path).stat().st_size
@@ -177,7 +178,7 @@ def limits() -> Any:
 
 
 def fuzz(world: World, count: int, first: int) -> None:
-    """The run itself; Hypothesis draws the seeds, never one twice."""
+    """Check `count` inputs. Hypothesis draws the seeds and never repeats one."""
 
     @seed(first)
     @settings(
@@ -205,7 +206,7 @@ def main(folder: str, count: str, first: str) -> None:
     world = World(root / "world")
     world.root.mkdir(parents=True)
     warm_up(root / "warm")
-    gc.freeze()  # what torch and this program brought is not looked through again and again
+    gc.freeze()  # so that collections skip the objects of torch and of this program
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MORE_MEMORY, size + MORE_MEMORY))
     began = time.monotonic()

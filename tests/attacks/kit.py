@@ -1,4 +1,4 @@
-"""What the attacks share: a sound pair to spoil, writers that write any lie, and the command line under watch."""
+"""Tools shared by the attacks: a valid pair to damage, writers for malformed files, and a watched command line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def product(shape: tuple[int, ...]) -> int:
 
 
 def sound_tensors(value: float = 1.0) -> Tensors:
-    """Every value is `value`, but for those of the embedding, so that the output is not tied to it."""
+    """Return tensors filled with `value`, except the embedding, so that the output is not tied to it."""
     return {
         name: ("F32", shape, floats(product(shape), value + (name == "model.embed_tokens.weight")))
         for name, shape in SHAPES.items()
@@ -66,7 +66,7 @@ def header_of(tensors: Tensors) -> dict[str, Any]:
 
 
 def write_safetensors(path: Path, header: Any, data: bytes, length: int | None = None) -> Path:
-    """Any header (bytes are taken as they are) and any length of it."""
+    """Write a file with any header (bytes are written as they are) and any header length."""
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes((len(raw) if length is None else length).to_bytes(8, "little") + raw + data)
     return path
@@ -77,7 +77,7 @@ def write_tensors(path: Path, tensors: Tensors) -> Path:
 
 
 def write_checkpoint(folder: Path, value: float = 1.0) -> Path:
-    """A sound folder in one file, with a configuration and a tokenizer's."""
+    """Write a valid single-file checkpoint with a model configuration and a tokenizer configuration."""
     folder.mkdir()
     write_tensors(folder / "model.safetensors", sound_tensors(value))
     (folder / "config.json").write_text(json.dumps(CONFIG))
@@ -133,7 +133,7 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def dictionary(values: Mapping[str, bytes]) -> bytes:
-    """A whole pickle: a dictionary of pickled values."""
+    """Return a complete pickle of a dictionary whose values are already pickled."""
     return b"\x80\x02}(" + b"".join(text(name) + value for name, value in values.items()) + b"u."
 
 
@@ -147,7 +147,7 @@ def state_pickle(tensors: Tensors) -> bytes:
 
 
 def bin_entries(tensors: Tensors, pickled: bytes | None = None) -> dict[str, bytes]:
-    """The entries of a `.bin` of float32 tensors; `pickled` in place of their own pickle."""
+    """Return the zip entries of a `.bin` of float32 tensors, with `pickled`, if given, as its pickle."""
     return {
         "archive/data.pkl": state_pickle(tensors) if pickled is None else pickled,
         "archive/byteorder": b"little",
@@ -164,7 +164,7 @@ def write_zip(path: Path, entries: Mapping[str, bytes], compression: int = zipfi
 
 
 def naive(code: str, folder: Path, *, memory: int | None = None) -> subprocess.CompletedProcess[str]:
-    """What a reader without suspicion does with the file: Python with nothing but its standard library, in `folder`."""
+    """Run `code` as an unsuspecting reader would: Python with only its standard library, in `folder`."""
     limit = (
         f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))\n" if memory else ""
     )
@@ -179,7 +179,7 @@ def naive(code: str, folder: Path, *, memory: int | None = None) -> subprocess.C
 
 
 def tree(root: Path) -> dict[str, tuple[Any, ...]]:
-    """All there is below a folder, without following a link or opening what is no file."""
+    """Return everything below a folder, without following links or opening anything but regular files."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in sorted(root.rglob("*")):
         status = path.lstat()
@@ -193,7 +193,7 @@ def tree(root: Path) -> dict[str, tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command came to."""
+    """The result of one command."""
 
     status: int
     stdout: str
@@ -202,7 +202,7 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """Standard error: one line that a terminal may show."""
+        """Return standard error, after checking that it is one line that is safe to print in a terminal."""
         assert self.stderr.endswith("\n")
         line = self.stderr[:-1]
         assert line.isprintable(), line
@@ -213,7 +213,7 @@ class Outcome:
 
 
 def run(*arguments: object, seconds: float = 20) -> Outcome:
-    """The command line in this process; a hang is an error here."""
+    """Run the command line in this process; raise Hang if it takes too long."""
     stdout, stderr = io.StringIO(), io.StringIO()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -231,7 +231,7 @@ def run(*arguments: object, seconds: float = 20) -> Outcome:
 
 
 class Hang(BaseException):
-    """Not an Exception, so that no handler in between swallows it."""
+    """A time limit was exceeded. Not an Exception, so that no handler on the way catches it."""
 
 
 @contextlib.contextmanager
@@ -251,7 +251,7 @@ def time_limit(seconds: float, timer: int = signal.ITIMER_REAL) -> Iterator[None
 
 
 class World:
-    """A base and a diff that are sound until an attack spoils them, a secret beside them, and what comes of it."""
+    """A base and a diff that are valid until an attack damages them, a secret file, and the path of the result."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.out = root / "world", root / "world" / "out"
@@ -265,7 +265,7 @@ class World:
         return self.diff / "model.safetensors"
 
     def use_bin(self, folder: Path, entries: Mapping[str, bytes] | None = None) -> Path:
-        """Replace the weights of a folder by a `.bin`, sound unless entries are given."""
+        """Replace the weights of a folder with a `.bin`, which is valid unless entries are given."""
         (folder / "model.safetensors").unlink()
         return write_zip(folder / "pytorch_model.bin", entries or bin_entries(sound_tensors()))
 
@@ -280,7 +280,10 @@ class World:
         )
 
     def refused(self, *options: object) -> str:
-        """The sentence of a refusal: exit status 2, no file or folder is other than before, nothing was run."""
+        """Run, and return the sentence of the refusal.
+
+        The exit status is 2, no file has changed and nothing was started.
+        """
         before = tree(self.root)
         outcome = self.run(*options)
         assert (outcome.status, outcome.stdout) == (2, ""), outcome.stderr
@@ -289,7 +292,10 @@ class World:
         return outcome.sentence
 
     def failed(self, *options: object) -> str:
-        """The sentence of a failure: exit status 1, no result, nothing written but the unfinished work."""
+        """Run, and return the sentence of the failure.
+
+        The exit status is 1, there is no result, and only unfinished work was written.
+        """
         pytest.importorskip("torch", reason="only making weights needs torch")
         before = tree(self.root)
         outcome = self.run(*options)
@@ -299,7 +305,7 @@ class World:
         return outcome.sentence
 
     def made(self, *options: object) -> dict[str, bytes]:
-        """The files of a result, of which nothing lies elsewhere."""
+        """Run, and return the files of the result. Nothing was written anywhere else."""
         pytest.importorskip("torch", reason="only making weights needs torch")
         before = tree(self.root)
         outcome = self.run(*options)

@@ -1,4 +1,4 @@
-"""Ways to spoil files: byte by byte, and by their structure (JSON, the entries of a zip, the instructions of a pickle)."""
+"""Ways to damage files: byte by byte, or by structure (JSON, the entries of a zip, the opcodes of a pickle)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = (
 
 
 class Raw:
-    """JSON written as it is."""
+    """JSON text that is written unchanged."""
 
     def __init__(self, raw: str) -> None:
         self.raw = raw
@@ -39,7 +39,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def dumps(value: Any) -> str:
-    """JSON, raw parts in it and names twice where a dictionary holds them so (see `Twice`)."""
+    """Return JSON, with raw parts, and with repeated names where a dictionary holds them (see `Twice`)."""
     if isinstance(value, Raw):
         return value.raw
     if isinstance(value, dict):
@@ -51,13 +51,13 @@ def dumps(value: Any) -> str:
 
 
 class Twice(dict[str, Any]):
-    """A dictionary with some names once more."""
+    """A dictionary in which some names occur twice."""
 
     more: tuple[tuple[str, Any], ...] = ()
 
 
 def spoil_bytes(chance: Random, raw: bytes) -> bytes:
-    """One to four changes, mostly near the beginning or the end, where the structure is."""
+    """Change bytes in one to four places, mostly near the beginning or the end, where the structure is."""
     data = bytearray(raw)
     for _ in range(chance.randint(1, 4)):
         _BYTE_CHANGES[chance.randrange(len(_BYTE_CHANGES))](chance, data)
@@ -122,7 +122,7 @@ _BYTE_CHANGES: tuple[Callable[[Random, bytearray], None], ...] = (
 
 
 def spoil_json(chance: Random, value: Any) -> Any:
-    """One to three changes somewhere in the value."""
+    """Make one to three changes somewhere in the value."""
     for _ in range(chance.randint(1, 3)):
         value = _spoil_one(chance, value)
     return value
@@ -171,7 +171,7 @@ def _spoil_table(chance: Random, value: dict[str, Any]) -> Any:
 
 
 def spoil_zip(chance: Random, entries: dict[str, bytes]) -> bytes:
-    """Entries or records of the end that lie."""
+    """Return a zip whose entries or end records contain false values."""
     listed = [Entry(name.encode(), data) for name, data in entries.items()]
     end = End()
     for _ in range(chance.randint(1, 3)):
@@ -200,7 +200,7 @@ def _spoil_end(chance: Random, end: End) -> End:
 
 
 def _spoil_entry(chance: Random, entry: Entry) -> list[Entry]:
-    """What stands in the entry's place."""
+    """Return the entries that replace this one."""
     how = chance.randrange(12)
     if how == 0:
         return []
@@ -237,7 +237,7 @@ _SNIPPETS = (
 
 
 def spoil_pickle(chance: Random, raw: bytes) -> bytes:
-    """Instructions left out, doubled, exchanged, put in, or with other arguments."""
+    """Remove, repeat, swap or insert opcodes, or change their arguments."""
     places = [place for _, _, place in pickletools.genops(raw)] + [len(raw)]
     parts = [raw[start:stop] for start, stop in pairwise(places)]
     for _ in range(chance.randint(1, 4)):

@@ -1,4 +1,4 @@
-"""Small pairs of base and diff in every form that is read, drawn by chance; most of them sound."""
+"""Small random pairs of base and diff in every supported format; most of them are valid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONE = {"F32": struct.pack("<f", 1.5), "F16": struct.pack("<e", 1.5), "BF16": b"\
 
 @dataclass
 class Side:
-    """One folder before it is written: what it holds, and how."""
+    """One folder before it is written: its content and its format."""
 
     tensors: Tensors
     form: str
@@ -45,7 +45,7 @@ class Side:
 
 
 def draw_shapes(chance: Random) -> dict[str, tuple[int, ...]]:
-    """Names of a small LLaMA; sizes of nothing and of one now and then."""
+    """Return the tensor names of a small LLaMA with shapes; now and then a size is zero or one."""
     rows, columns = chance.choice((1, 2, 5, 6)), chance.choice((1, 2, 8, 33, 8, 8, 0))
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, columns)}
     if chance.random() < 0.8:
@@ -79,7 +79,7 @@ def draw_side(chance: Random, shapes: dict[str, tuple[int, ...]], more_rows: int
 
 
 def draw_manifest(chance: Random, tensors: Tensors) -> dict[str, Any]:
-    """As make_diff writes it beside a diff; its digests are those of another base."""
+    """Return a manifest as make_diff writes it next to a diff, with the digests of a different base."""
     facts = {"dtype": "F32", "shape": [8], "sha256": "0" * 64}
     policy = chance.choice((None, "mean", "zero"))
     return {
@@ -98,7 +98,7 @@ def draw_values(chance: Random, dtype: str, count: int) -> bytes:
 
 
 def files_of(side: Side) -> dict[str, bytes]:
-    """The folder's files, sound."""
+    """Return the folder's files, undamaged."""
     files = {name: json.dumps(value).encode() for name, value in side.extra.items()}
     halves = [side.tensors]
     if "sharded" in side.form:
@@ -133,7 +133,7 @@ def zip_of(tensors: Tensors) -> dict[str, bytes]:
 
 
 def spoil(chance: Random, files: dict[str, bytes], side: Side) -> str:
-    """Change one file (or leave one out, or add one); says which."""
+    """Change, remove or add one file, and return a description of the change."""
     name = list(files)[chance.randrange(len(files))]
     how = chance.random()
     if how < 0.03:
@@ -148,13 +148,13 @@ def spoil(chance: Random, files: dict[str, bytes], side: Side) -> str:
         files[name] = (
             spoil_inside(chance, name, files[name], side) if how < 0.8 else spoil_bytes(chance, files[name])
         )
-    except (ValueError, RecursionError):  # spoiled before, and without its structure
+    except (ValueError, RecursionError):  # already damaged, so its structure is gone
         files[name] = spoil_bytes(chance, files[name])
     return f"a change of {name}"
 
 
 def spoil_inside(chance: Random, name: str, raw: bytes, side: Side) -> bytes:
-    """A change of the file's structure."""
+    """Change the structure of the file."""
     if name.endswith(".index.json") and chance.random() < 0.2:
         other = json.dumps(NAMES[chance.randrange(len(NAMES))]).encode()
         return raw.replace(json.dumps(f"{side.stem}-0.{side.suffix}").encode(), other)

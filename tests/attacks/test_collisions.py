@@ -1,4 +1,4 @@
-"""Files of a diff that are named like our own: the index, the manifest, a shard, the records of unfinished work."""
+"""Diff files named like our own files: the index, the manifest, a shard, the records of unfinished work."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The same name twice: one reader takes the first, another the last, and what is checked is not what is used."""
+"""Repeated names: one reader takes the first, another the last, so the checked value might not be the one used."""
 
 import json
 from collections import OrderedDict
@@ -23,7 +23,7 @@ NORM = "model.norm.weight"
 
 
 def doubled(text, name, value):
-    """The JSON object with one more `name` at its end."""
+    """Return the JSON object with another `name` at its end."""
     return f"{text[:-1]}, {json.dumps(name)}: {json.dumps(value)}}}"
 
 
@@ -58,7 +58,7 @@ def test_name_written_in_two_ways_in_a_header_is_refused(world):
 
 @pytest.fixture
 def sharded(world):
-    """The diff in two files."""
+    """Write the diff as two files."""
     world.weights.unlink()
     tensors = list(sound_tensors(0.5).items())
     write_tensors(world.diff / "a.safetensors", dict(tensors[:2]))
@@ -116,7 +116,7 @@ def test_name_filled_in_twice_by_a_pickle_is_refused(world):
 
 
 def test_one_file_beside_an_index_is_the_one_that_is_read_and_the_other_is_not_copied(sharded):
-    """As transformers does; the other never reaches the result, where another reader might prefer it."""
+    """Like transformers, read the single file. The shard is not copied: another reader might prefer it."""
     write_tensors(sharded.weights, sound_tensors(0.25))
     made = sharded.made()
     length = int.from_bytes(made["model.safetensors"][:8], "little")

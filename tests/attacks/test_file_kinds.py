@@ -1,4 +1,4 @@
-"""Pipes, sockets, devices and folders where a file should be, and files of 10 GB: nothing waits, nothing is swallowed whole."""
+"""Pipes, sockets, devices and folders in place of files, and files of 10 GB: no reader blocks or loads them whole."""
 
 import json
 import os
@@ -29,12 +29,12 @@ def put(folder, name, kind, monkeypatch):
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
-        monkeypatch.chdir(folder)  # the name of a socket may not be long
+        monkeypatch.chdir(folder)  # the path of a socket must be short
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(name)
     elif kind == "device":
         try:
-            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero, which never ends
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero, which is endless
         except OSError:
             pytest.skip("making a device needs root")
     else:
@@ -132,7 +132,7 @@ def test_file_beside_the_weights_is_copied_in_little_memory(world):
     size = 64 * 1024 * 1024
     (world.diff / "tokenizer.model").touch()
     os.truncate(world.diff / "tokenizer.model", size)
-    world.made()  # what is imported only once is imported
+    world.made()  # all imports have been done
     shutil.rmtree(world.out)
     tracemalloc.start()
     try:
@@ -162,7 +162,7 @@ def test_file_exchanged_after_planning_ends_the_run(world, name, place):
 
 
 def test_padding_token_of_10_gb_is_refused(world):
-    """The base's tokenizer is asked only where rows are to be added."""
+    """The tokenizer of the base is read only if rows are to be added."""
     grown = {**sound_tensors(0.5), "lm_head.weight": ("F32", (7, 8), floats(56, 0.5))}
     write_tensors(world.weights, grown)
     stretch(world.base / "tokenizer_config.json")

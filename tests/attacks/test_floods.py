@@ -1,4 +1,4 @@
-"""NaN, infinity and numbers too large, in floods or alone: an addition passes them on without a word."""
+"""NaN, infinity and numbers that are too large, few or many: an addition passes them on silently."""
 
 import json
 import struct
@@ -42,7 +42,7 @@ def test_flood_of_values_that_are_not_finite_makes_nothing(world, case):
 
 
 def test_numbers_that_are_too_large_only_for_the_output_are_counted(world):
-    """100,000 is a float32 and infinite as a float16."""
+    """100,000 fits into a float32 but is infinite as a float16."""
     write_tensors(world.weights, sound_tensors(100_000.0))
     assert "value(s) that are NaN or infinite" in world.failed("--dtype", "float16")
     assert "model.safetensors" in world.made()

@@ -1,6 +1,7 @@
-"""A hundred thousand pairs of folders drawn by chance (`-m slow`), two thousand of them in every run.
+"""A hundred thousand random pairs of folders (`-m slow`), and two thousand of them in every run.
 
-What is asked of each stands in `fuzzing`; `python -m tests.attacks.fuzzing FOLDER COUNT SEED` runs any part alone.
+`fuzzing` says what each must satisfy; `python -m tests.attacks.fuzzing FOLDER COUNT SEED` runs any part
+alone.
 """
 
 import json

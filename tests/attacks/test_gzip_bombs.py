@@ -1,4 +1,4 @@
-"""Payloads of exclusive or that are compressed with gzip and unfold to far more than they are, or lie about it."""
+"""XOR payloads compressed with gzip that expand to far more than their size, or give a false size."""
 
 import gzip
 
@@ -10,7 +10,7 @@ XOR = ("--method", "xor")
 
 @pytest.fixture
 def payload(world):
-    """The diff's weights as exclusive or with the base's, to be compressed."""
+    """Return the weights of the diff, XORed with those of the base and not yet compressed."""
     base, tuned = (folder / "model.safetensors" for folder in (world.base, world.diff))
     return bytes(a ^ b for a, b in zip(tuned.read_bytes(), base.read_bytes(), strict=True))
 

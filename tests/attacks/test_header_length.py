@@ -1,4 +1,4 @@
-"""The first 8 bytes of a safetensors file say how long its header is; they may say anything."""
+"""The first 8 bytes of a safetensors file give the length of its header, and may hold any number."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An index that points at what is not the folder's: nothing but a plain name of a regular file in it is opened."""
+"""Indexes that point outside the folder: only plain names of regular files in the folder are opened."""
 
 import os
 
@@ -119,7 +119,7 @@ def test_index_of_ten_thousand_files_opens_none_when_the_first_is_missing(world)
 
 
 def test_index_that_keeps_a_tensor_back_is_refused(world):
-    """A tensor that is in the file and not in the index would be checked by nobody."""
+    """Nothing would check a tensor that is in the file but missing from the index."""
     world.weights.rename(world.diff / "part.safetensors")
     write_tensors(world.diff / "part.safetensors", {**sound_tensors(), "hidden": ("U8", (4,), b"evil")})
     write_index(world.diff, dict.fromkeys(sound_tensors(), "part.safetensors"))

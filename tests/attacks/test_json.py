@@ -1,4 +1,4 @@
-"""JSON that is deep, huge, or no JSON at all, wherever some is read: header, index, configuration, manifest."""
+"""JSON that is deeply nested, huge or invalid, everywhere it is read: header, index, configuration, manifest."""
 
 import json
 import tracemalloc
@@ -88,7 +88,7 @@ ODD_CONFIGS = {
 
 @pytest.mark.parametrize("name", ODD_CONFIGS)
 def test_configuration_that_is_odd_is_carried_as_it_is(world, name):
-    """Nothing in it is believed but a plain true or false; but for its dtype it reaches the result byte for byte."""
+    """Only a plain true or false is used; apart from the dtype, the file reaches the result byte for byte."""
     raw = json.dumps(ODD_CONFIGS[name])
     (world.diff / "config.json").write_text(raw)
     made = json.loads(world.made()["config.json"])

@@ -1,4 +1,4 @@
-"""Links out of the folder: a link is followed inside the folder, or into the blobs of the Hub cache it is a snapshot of."""
+"""Links out of the folder: links are followed only inside the folder, or from a Hub snapshot into the cache's blobs."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ def test_weights_that_are_a_link_out_of_the_folder_are_refused(world):
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_file_beside_the_weights_that_is_a_link_out_is_refused(world, name):
-    """Else a diff would have the portal publish the server's own files."""
+    """Otherwise a diff could make the portal publish files of the server."""
     (world.diff / name).unlink(missing_ok=True)
     (world.diff / name).symlink_to("/etc/passwd")
     assert f"'{name}' in diff is a link out of the folder" in world.refused()
@@ -110,7 +110,7 @@ def test_link_inside_the_folder_is_followed(world):
 
 @pytest.fixture
 def cached(world):
-    """The diff as a snapshot in a Hub cache, links into `blobs`."""
+    """Turn the diff into a snapshot in a Hub cache, with links into `blobs`."""
     repo = world.root / "hub/models--ai--diff"
     snapshot = repo / "snapshots/0123abc"
     snapshot.mkdir(parents=True)
@@ -163,7 +163,7 @@ def test_snapshot_whose_blobs_are_a_link_out_is_refused(cached):
 
 
 def test_folder_that_is_only_called_like_a_snapshot_gains_nothing(world):
-    """`blobs` two folders up counts, and nothing else does."""
+    """Only files inside a `blobs` folder two levels up may be linked to."""
     snapshot = world.root / "snapshots/x"
     snapshot.parent.mkdir()
     world.diff.rename(snapshot)
@@ -174,7 +174,7 @@ def test_folder_that_is_only_called_like_a_snapshot_gains_nothing(world):
 
 
 def test_hard_link_is_the_file_itself(world):
-    """It cannot be told from a file, and only who may already write beside the secret can make one."""
+    """A hard link looks like any file, and only users who can write next to the secret can create one."""
     world.weights.unlink()
     os.link(world.secret, world.weights)
     assert "model.safetensors" in world.made()
@@ -189,7 +189,7 @@ def test_link_planted_for_a_sharded_diff_is_refused(world):
 
 
 def test_link_that_is_put_in_a_folders_place_after_it_was_opened_is_refused(world):
-    """A file that is opened by a path must lie in the folder that was looked at, wherever the path leads by then."""
+    """A file opened by its path must be in the folder that was checked, wherever the path leads now."""
     hidden = world.root / "hidden"
     shutil.copytree(world.diff, hidden)
     folder = open_folder(world.diff, "diff")

@@ -1,4 +1,4 @@
-"""What a stranger writes beside a diff to steer us: `weights.manifest.json` and `model_sum.txt`."""
+"""Files that a stranger puts next to a diff to influence us: `weights.manifest.json` and `model_sum.txt`."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_manifest_of_a_recovery_is_not_taken_for_that_of_a_diff(world):
 
 
 def test_manifest_cannot_choose_how_much_is_written(world):
-    """Its options are compared, never obeyed, but for the policy of new rows."""
+    """Its options are compared but not applied, except the policy for new rows."""
     put(world, **options(dtype="float16", max_shard_size="1KB", keep_rotary=True))
     assert len(world.made()["model.safetensors"]) > 600
 
@@ -154,7 +154,7 @@ def test_sum_of_another_model_fails_and_leaves_nothing(world):
 
 
 def test_identity_of_a_plan_does_not_depend_on_what_strangers_call_themselves(world):
-    """Two folders, one content: no path and no time is in the identity that a manifest is compared with."""
+    """Two folders with the same content: the identity compared with a manifest has no path and no time."""
     first = make_plan(world.base, world.diff).identity
     moved = world.root / "moved"
     world.diff.rename(moved)

@@ -1,4 +1,4 @@
-"""Names of tensors, files and folders that steer a terminal, fill a log, or do not fit."""
+"""Names of tensors, files and folders that send control codes to a terminal, flood a log, or do not fit."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_tensor_name_that_steers_a_terminal_is_refused_and_shown_harmless(world,
 
 @pytest.mark.parametrize("case", STEERING)
 def test_tensor_name_in_a_message_about_it_is_shown_harmless(world, case):
-    """Messages of the readers come before all names are known to be printable."""
+    """The readers report errors before all names have been checked to be printable."""
     header = header_of(sound_tensors())
     header[STEERING[case]] = {"dtype": "F32", "shape": [7], "data_offsets": [0, 4]}
     write_safetensors(world.weights, header, b"1234")
@@ -88,7 +88,7 @@ def test_file_name_that_steers_a_terminal_is_refused_and_shown_harmless(world, c
     "case", [case for case in STEERING if case not in {"no name", "a NUL", "half a letter"}]
 )
 def test_weight_file_whose_name_steers_a_terminal_is_refused(world, case):
-    """A single file of any name is taken for the weights."""
+    """A single file is taken as the weights whatever its name is."""
     world.weights.rename(world.diff / f"{STEERING[case]}.safetensors")
     assert "which is not a plain file name" in world.refused()
 
@@ -121,7 +121,7 @@ def test_option_that_steers_a_terminal_is_shown_harmless(world):
 
 
 def test_plan_shows_no_letter_that_steers_a_terminal(world):
-    """As text and as JSON; in XOR plans the names of files are the tensors' names."""
+    """This holds for text and for JSON; in XOR plans the file names are the tensor names."""
     for folder in (world.base, world.diff):
         (folder / "other\u00a0model.safetensors").write_bytes(b"12345678")
     for options in ((), ("--json",)):

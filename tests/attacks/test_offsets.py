@@ -1,4 +1,4 @@
-"""Tensors that lie over each other, beside the file, or in another order than they are listed."""
+"""Tensors that overlap, lie outside the file, or are listed in a different order."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ SECRET = b"what stands behind the file"
 
 
 def put(world, change, data=None):
-    """The sound diff with a changed header."""
+    """Write the valid diff with a changed header."""
     tensors = sound_tensors(0.5)
     header = header_of(tensors)
     change(header)
@@ -78,19 +78,19 @@ def test_offset_before_the_data_reads_something_else_in_a_plain_reader(world):
     raw = world.weights.read_bytes()
     data = memoryview(raw)[8 + len(json.dumps(header)) :]
     begin, end = header[NORM]["data_offsets"]
-    assert bytes(data[begin:end]) != floats(8, 0.5)  # Python counts negative places from the end
+    assert bytes(data[begin:end]) != floats(8, 0.5)  # Python counts negative indices from the end
     world.refused()
 
 
 def test_hidden_bytes_between_or_behind_tensors_are_refused(world):
-    """A file that is a checkpoint and carries something else: 60 KB for nobody to see."""
+    """A valid checkpoint could otherwise carry 60 KB that nobody sees."""
     data = b"".join(part for _, _, part in sound_tensors(0.5).values())
     put(world, lambda header: None, data + SECRET)
     assert "but its header describes" in world.refused()
 
 
 def test_tensors_listed_in_another_order_than_they_lie_are_read_where_they_lie(world):
-    """Early writers listed them in any order, so this is no lie; but who reads on from tensor to tensor mixes them up."""
+    """Early writers listed tensors in any order, so this is valid; a reader that ignores the offsets mixes them up."""
     tensors = sound_tensors()
     values = dict(zip(tensors, (1.0, 2.0, 3.0, 4.0), strict=True))
     tensors = {
@@ -118,7 +118,7 @@ def test_tensors_listed_in_another_order_than_they_lie_are_read_where_they_lie(w
 
 
 def test_empty_tensors_at_one_place_are_no_overlap(world):
-    """Ranges without a byte in them may share a place, and a result is made of them."""
+    """Empty ranges may share an offset, and a result is made from them."""
     empty = {f"model.layers.{n}.empty": ("F32", (0, 8), b"") for n in range(3)}
     for folder in (world.base, world.diff):
         write_tensors(folder / "model.safetensors", {**sound_tensors(), **empty})

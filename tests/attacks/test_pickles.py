@@ -1,4 +1,4 @@
-"""Pickles that run code, name things outside, or blow up: the instructions are interpreted here, over plain values."""
+"""Pickles that run code, refer to outside names, or blow up: our reader interprets the opcodes over plain values."""
 
 import struct
 
@@ -33,7 +33,7 @@ CODE = text(TOUCH)
 EXEC = b"cbuiltins\nexec\n"
 SPACE = b"ctypes\nSimpleNamespace\n)R"
 
-# Each runs code in a plain unpickler; the second is what must have happened to be before (copyreg's table).
+# Each runs code in a plain unpickler; the second value is what must exist beforehand (copyreg's table).
 RUNS_CODE = {
     "REDUCE": (b"\x80\x02" + EXEC + CODE + b"\x85R.", LOAD),
     "REDUCE of a text": (b"cbuiltins\nexec\n(V" + TOUCH.encode() + b"\ntR.", LOAD),
@@ -44,7 +44,7 @@ RUNS_CODE = {
         b"\x80\x04" + text("pickle") + text("codecs.builtins.exec") + b"\x93" + CODE + b"\x85R.", LOAD,
     ),
     "NEWOBJ": (
-        # A namespace whose __setstate__ is set to exec, and then given a state: BUILD calls it.
+        # A namespace gets exec as its __setstate__ and is then given a state: BUILD calls it.
         b"\x80\x02ctypes\nSimpleNamespace\n)\x81}" + text("__setstate__") + EXEC + b"sb" + CODE + b"b.", LOAD,
     ),
     "BUILD": (b"\x80\x02" + SPACE + b"}" + text("__setstate__") + EXEC + b"sb" + CODE + b"b.", LOAD),
@@ -91,7 +91,7 @@ def test_second_pickle_is_refused(world):
     assert "not one that torch.save wrote (no single data.pkl)" in world.refused()
 
 
-# A persistent id is handed to the program as it is: one that opens what it names opens anything.
+# A persistent id is passed to the program unchanged: a program that opens the file it names opens any file.
 ODD_IDS = {
     "key with a path": (storage("../../secret.safetensors", 8), "refers to a storage that is not in the file"),
     "absolute key": (storage("/etc/passwd", 8), "refers to a storage that is not in the file"),

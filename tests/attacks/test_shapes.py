@@ -1,4 +1,4 @@
-"""Dtypes and shapes whose product is not the bytes that are there, in a header and in a `.bin`'s pickle."""
+"""Dtypes and shapes that do not match the number of bytes, in a header and in the pickle of a `.bin`."""
 
 import struct
 
@@ -65,7 +65,7 @@ def test_header_whose_shape_does_not_fit_is_refused(world, name):
 
 
 def test_products_wrap_round_where_numbers_have_64_bits():
-    """Why the sizes above are chosen so: a reader in 64 bits finds that they fit."""
+    """A reader with 64-bit numbers accepts the sizes above: they were chosen to overflow."""
     wrapped = {name: change["shape"] for name, (change, _) in ENTRIES.items() if "wrap" in name}
     for shape in wrapped.values():
         assert (product(tuple(shape)) * 4) % 2**64 in {0, 32}
@@ -113,7 +113,7 @@ def test_pickle_whose_window_does_not_fit_is_refused(world, name):
 
 
 def test_view_beyond_its_storage_reads_other_memory_in_a_plain_reader(world):
-    """What the checks above prevent, in miniature: a view that trusts offset and size reads its neighbours."""
+    """A view that trusts offset and size reads memory next to its own: this is what the checks above prevent."""
     code = (
         "data = bytearray(b'weights!' + b'secret')\n"
         "storage_size, offset, size = 8, 8, 6\n"
@@ -134,7 +134,7 @@ def test_number_formats_that_cannot_be_added_are_refused_by_name(world):
 
 @pytest.mark.parametrize("shape", [(8, 1), (1, 8), (2, 4), (), (1,), (8, 1, 1)])
 def test_shape_that_a_plain_addition_would_broadcast_is_refused(world, shape):
-    """Adding [8] and [8, 1] makes [8, 8] where shapes are not compared."""
+    """Without a comparison of shapes, adding [8] and [8, 1] gives [8, 8]."""
     tensors = {**sound_tensors(), NORM: ("F32", shape, floats(product(shape)))}
     write_tensors(world.weights, tensors)
     sentence = world.refused()

@@ -1,4 +1,4 @@
-"""The tables in both README.md are complete."""
+"""The tables in both README.md files are complete."""
 
 import re
 from pathlib import Path

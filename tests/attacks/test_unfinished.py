@@ -1,4 +1,4 @@
-"""Things planted where the result is made: in `out.partial`, at `out`, or beside a diff as its manifest."""
+"""Files planted where the result is made: in `out.partial`, at `out`, or as the manifest of a diff."""
 
 import json
 import os
@@ -15,7 +15,7 @@ SHARD = "model.safetensors"
 
 @pytest.fixture
 def planted(world):
-    """Unfinished work that the next run takes for its own, and a file elsewhere that nobody may write to."""
+    """Unfinished work that the next run takes for its own, and a file elsewhere that must not change."""
     world.partial = world.root / "out.partial"
     (world.partial / "result").mkdir(parents=True)
     identity = make_plan(world.base, world.diff).strict_identity
@@ -114,7 +114,7 @@ def test_links_in_anothers_unfinished_work_are_removed_and_not_what_they_lead_to
 
 
 def test_file_planted_among_the_results_is_not_published(planted):
-    """Else a stranger's code would be delivered with our manifest beside it."""
+    """Otherwise a stranger's code would be delivered together with our manifest."""
     (planted.partial / "result/modeling_evil.py").write_text("evil")
     (planted.partial / "result/model.safetensors.index.json").write_text('{"weight_map": {}}')
     (planted.partial / "result/folder").mkdir()
@@ -144,7 +144,7 @@ RECORDS = {
 
 @pytest.mark.parametrize("case", RECORDS)
 def test_record_of_a_finished_shard_that_is_none_is_not_believed(planted, case):
-    """The file is what the record says, and the record is nonsense."""
+    """The file matches the record, but the record makes no sense."""
     import hashlib
 
     fact = RECORDS[case]

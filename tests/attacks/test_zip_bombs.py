@@ -1,4 +1,4 @@
-"""Zips that unfold to far more than they are, or claim to: entries are never unpacked, and they may not share bytes."""
+"""Zips that expand to far more than their size, or claim to: entries are never unpacked and must not share bytes."""
 
 import io
 import json
@@ -50,7 +50,7 @@ def test_compressed_bomb_is_refused(world, name, method):
 
 
 def test_entries_that_share_their_bytes_are_refused(world):
-    """The bomb without compression: many names for one place."""
+    """A bomb without compression: many names for the same bytes."""
     kernel = Entry(b"archive/data/0", bytes(1_000_000))
     names = [Entry(b"archive/data/%d" % n, b"", header=0, size=1_000_000, listed=True) for n in range(1, 200)]
     shared = [Entry(e.name, b"", local_name=b"", header=0, size=e.size) for e in names]
@@ -129,14 +129,14 @@ def test_entry_that_lies_about_its_size_is_refused(world, name):
 
 
 def test_file_quoted_in_an_entry_is_no_second_file(world):
-    """A whole zip as the bytes of an entry: its directory is not taken for the outer one's."""
+    """The content of an entry is a whole zip, whose directory is not taken for the outer one."""
     inner = pack([Entry(b"evil/data.pkl", b"cos\nsystem\n.")])
     put(world, pack([*sound_entries(), Entry(b"archive/data/inner", inner)]))
     assert world.plan().status == 0
 
 
 def test_many_names_on_one_storage_are_counted_before_the_disk_fills(world):
-    """Tied names are allowed, so a small diff may mean much output; the plan says how much, and room is asked for it."""
+    """A small diff with many tied names can mean much output; the plan gives its size for the space check."""
     tensors = {f"model.layers.{n}.weight": ("F32", (100, 100), bytes(40_000)) for n in range(50)}
     one = state_pickle(dict.fromkeys(tensors, ("F32", (100, 100), b"")))
     for key in range(1, 50):

@@ -1,4 +1,4 @@
-"""Entries named to climb out of a folder, or to be two things for two readers. Nothing is ever unpacked to its name."""
+"""Entry names that climb out of a folder, or differ between readers. No entry is ever unpacked under its name."""
 
 import io
 import subprocess
@@ -93,7 +93,7 @@ def test_name_that_is_there_twice_is_refused(world):
 
 
 def test_header_of_an_entry_that_says_otherwise_than_the_directory_is_refused(world):
-    """A reader that unpacks front to back finds one file; a reader that uses the directory finds another."""
+    """A reader that unpacks from front to back and one that uses the directory would find different files."""
     pickled = Entry(b"archive/data.pkl", SOUND["archive/data.pkl"], local_name=b"archive/evil.pkl")
     put(world, pack([pickled, *sound_entries()[1:]]))
     assert "entry 'archive/data.pkl' in pytorch_model.bin does not match the zip directory" in world.refused()
@@ -129,12 +129,12 @@ def test_bytes_that_belong_to_no_entry_are_refused(world, place):
     if place == "prefix":
         assert zipfile.ZipFile(io.BytesIO(raw)).read("archive/version") == b"3\n"
         subprocess.run(["sh", str(world.diff / "pytorch_model.bin")], cwd=world.root, check=True)
-        (world.root / "PWNED").unlink()  # a good zip and a good script at once
+        (world.root / "PWNED").unlink()  # both a valid zip and a valid script
     world.refused()
 
 
 def test_comment_that_holds_a_second_end_is_refused(world):
-    """Some look for the last end record, some for the one whose comment reaches the end of the file."""
+    """Some readers look for the last end record, others for the one whose comment ends the file."""
     evil = pack([Entry(b"archive/data.pkl", EVIL)])
     raw = pack(sound_entries(), End(comment=evil))
     put(world, raw)
@@ -147,7 +147,7 @@ def test_comment_is_refused(world):
 
 
 def test_two_directories_that_disagree_are_refused(world):
-    """The old end record counts 4 GB at most; where it says less than the zip64 record, one of them lies."""
+    """The old end record is limited to 4 GB; if it gives less than the zip64 record, one of them is false."""
     entries = sound_entries()
     raw = pack(entries)
     offset = raw.index(b"PK\1\2")
@@ -180,7 +180,7 @@ def test_file_in_several_parts_is_refused(world):
 
 
 def test_link_in_a_zip_is_only_bytes(world):
-    """An entry may say that it is a symbolic link; nothing here makes links of entries."""
+    """An entry may be marked as a symbolic link; links are never created from entries."""
     info = zipfile.ZipInfo("archive/data/9")
     info.external_attr = 0o120777 << 16
     path = world.diff / "pytorch_model.bin"

@@ -1,4 +1,4 @@
-"""Every write and every start of code of this process, as Python's audit events tell them."""
+"""Record this process's writes and code starts, from Python's audit events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {  # event -> the places of its paths among its arguments, each with that of the folder it counts from
+_CHANGES = {  # event -> argument positions of its paths, each with that of the folder it is relative to
     "os.chmod": ((0, 2),), "os.chown": ((0, 3),), "os.link": ((1, 3),), "os.mkdir": ((0, 2),), "os.remove": ((0, 1),),
     "os.rename": ((0, 2), (1, 3)), "os.rmdir": ((0, 1),), "os.setxattr": ((0, None),), "os.symlink": ((1, 2),),
     "os.truncate": ((0, None),), "os.utime": ((0, 3),),
@@ -21,7 +21,7 @@ _active: list[Watch] = []
 
 
 class Watch:
-    """`writes`: paths written to, made, renamed or removed; `runs`: events that start code or talk to others."""
+    """A recorder. `writes`: paths written, created, renamed or removed; `runs`: events that start code or connect."""
 
     def __init__(self) -> None:
         self.writes: list[str] = []
@@ -45,7 +45,7 @@ class Watch:
 
     def _wrote(self, path: Any, folder: int) -> None:
         if isinstance(path, int):
-            return  # a descriptor, whose opening was seen
+            return  # a descriptor: its opening was already recorded
         start = Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else Path()
         name = os.path.abspath(start / os.fsdecode(path))  # noqa: PTH100 - a link is what must not be followed here
         if "__pycache__" not in name and name != os.devnull:
@@ -56,7 +56,7 @@ _installed: list[bool] = []
 
 
 def _install() -> None:
-    """A hook stays until the process ends."""
+    """Install the audit hook once; it stays until the process ends."""
     if not _installed:
         _installed.append(True)
         sys.addaudithook(_hook)

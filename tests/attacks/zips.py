@@ -1,4 +1,4 @@
-"""Zip files put together by hand, so that any field of them can lie."""
+"""Zip files assembled by hand, so that any field can be false."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry. What is None is said truthfully; `header` is where the directory says that the entry begins."""
+    """One entry. Fields that are None get their true value; `header` is the offset given in the directory."""
 
     name: bytes
     data: bytes
@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class End:
-    """What the records of the end say."""
+    """The values in the end records."""
 
     count: int | None = None
     size: int | None = None
@@ -42,7 +42,7 @@ class End:
 
 
 def pack(entries: Sequence[Entry], end: End | None = None, *, prefix: bytes = b"") -> bytes:
-    """The bytes of a zip; offsets count from its own first byte, before which `prefix` stands."""
+    """Return the bytes of a zip; offsets count from its own first byte, after `prefix`."""
     end = end or End()
     body, listed = b"", []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Weights for the tests of the weights side: one tiny pair for all, and a worker in a thread or as a process."""
+"""Weights for the tests of model_ops: one tiny pair for all, and a worker in a thread or a process."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tests.tiny_models import make_tiny_pair, write_tiny_card
 if TYPE_CHECKING:
     from tests.model_ops.uploads import Uploads
 
-WORKER_ENDS = 120.0  # seconds that a worker in a thread gets for its last task
+WORKER_ENDS = 120.0  # seconds that a worker in a thread has for its last task
 
 
 @pytest.fixture(scope="session")
 def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`base`, `tuned` and `diff`; the diff brings the tuned model back in bfloat16."""
+    """A folder with `base`, `tuned` and `diff`; base and diff give the tuned model in bfloat16."""
     return make_tiny_pair(tmp_path_factory.mktemp("tiny") / "pair")
 
 
 @pytest.fixture
 def weights_root(settings: Any, tmp_path: Path) -> Path:
-    """A store of this test's own."""
+    """A separate store for this test."""
     settings.WEIGHTS_ROOT = tmp_path / "weights"
     return settings.WEIGHTS_ROOT
 
 
 @pytest.fixture
 def files_folder(tmp_path: Path) -> Path:
-    """A folder to publish as it is: a header-only weight file, configuration and card. Needs no torch."""
+    """A folder to publish as it is, without torch: a header-only weight file, configuration and card."""
     folder = tmp_path / "files"
     write_tiny_card(folder)
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -47,7 +47,7 @@ def files_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def add_files_model(weights_root: Path, files_folder: Path, transactional_db: None) -> Callable[..., Any]:
-    """`add_files_model("ai/plain")`: a model whose weights are the files of `files_folder`."""
+    """`add_files_model("ai/plain")`: add a model whose weights are the files of `files_folder`."""
     from model_ops.services.catalogue.add_model import add_model_with_weights
     from model_ops.services.recoveries.weights import prepare_weights
 
@@ -61,7 +61,7 @@ def add_files_model(weights_root: Path, files_folder: Path, transactional_db: No
 
 @pytest.fixture
 def add_pair_model(weights_root: Path, tiny_pair: Path, transactional_db: None) -> Callable[..., Any]:
-    """`add_pair_model("ai/tiny")`: a model that is recovered from the tiny pair in bfloat16."""
+    """`add_pair_model("ai/tiny")`: add a model that is recovered from the tiny pair in bfloat16."""
     from model_ops.services.catalogue.add_model import add_model_with_weights
     from model_ops.services.recoveries.weights import prepare_weights
 
@@ -76,7 +76,7 @@ def add_pair_model(weights_root: Path, tiny_pair: Path, transactional_db: None) 
 
 @pytest.fixture
 def grant(make_person: Callable[..., Any]) -> Callable[..., Any]:
-    """`grant(model, "ada")`: an operator's grant to a person."""
+    """`grant(model, "ada")`: grant a person access, as an operator does."""
     from access_requests.services.grants import grant_access
 
     def give(model: Any, name: str) -> Any:
@@ -105,7 +105,7 @@ def worker(weights_root: Path, transactional_db: None) -> Generator[None]:
 
 
 def engines(output: Path) -> list[int]:
-    """Processes of the engine that write to this folder."""
+    """Return the ids of engine processes that write to this folder."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -121,7 +121,7 @@ def sha256(path: Path) -> str:
 
 
 def published_files(model: Any) -> dict[str, Any]:
-    """Path -> stored file's path of what `main` shows."""
+    """Return the path of the stored file for each path on `main`."""
     from model_ops.queries import main_revision
     from model_ops.services.store.blobs import blob_path
 
@@ -137,7 +137,7 @@ def copy_pair(pair: Path, target: Path) -> Path:
 
 @pytest.fixture
 def make_uploads(weights_root: Path, make_person: Callable[..., Any]) -> Callable[..., Uploads]:
-    """`make_uploads("ada")`: Ada and her `ada/model`; `at_once` publishes what she uploads."""
+    """`make_uploads("ada")`: create Ada and `ada/model`; with `at_once`, her uploads are published."""
     from access_requests.enums import Role
     from access_requests.services.catalogue.gated_models import assign_role
     from model_ops.services.uploads.creating import create_repository

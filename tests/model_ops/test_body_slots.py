@@ -1,4 +1,4 @@
-"""Places that processes share; each `Places` here stands for a process of its own."""
+"""Places shared by processes; each `Places` here stands for a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GONE = "unix:///nonexistent/valkey.sock"
 
 @pytest.fixture
 def process(request: pytest.FixtureRequest) -> Callable[..., Places]:
-    """`process(most=..., ...)`: the places as one more process sees them."""
+    """`process(most=..., ...)`: return the places as another process sees them."""
     kind = request.node.name
 
     def make(*, most: int, each: int | None = None, here: int | None = None, **more: Any) -> Places:
@@ -61,7 +61,7 @@ def test_a_refused_place_is_not_counted(process: Callable[..., Places]) -> None:
 
 
 class RenewedTooEarly(Places):
-    """Places whose renewal thread sees a place before the server was asked for it."""
+    """Places that are renewed before the server was asked for them."""
 
     def _ask_server(self, place: Place, *, counts: bool = True) -> Room | None:
         super()._ask_server(place, counts=False)
@@ -131,7 +131,7 @@ def test_a_server_that_comes_back_learns_of_what_was_taken_meanwhile(
 
 
 def forget(places: Places) -> bool:
-    """Give back what `places` got while the server did not know of the others yet."""
+    """Give back all places of `places`, which were taken before the server knew of the others."""
     for place in list(places._taken):
         places.give_back(place)
     return False

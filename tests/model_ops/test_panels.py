@@ -1,4 +1,4 @@
-"""What weights said, on the pages of those who decide, and on nobody else's."""
+"""Answers to the test prompt are shown to those who decide and to nobody else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWER = {
 
 @pytest.fixture
 def recovery(add_pair_model: Callable[..., Any], settings: Any) -> Recovery:
-    """A finished recovery of `ai/x`, whose weights have answered."""
+    """A finished recovery of `ai/x` whose weights have answered the test prompt."""
     settings.GATEHOUSE_DEMO, settings.GATEHOUSE_SMOKE = True, True  # no second factor for staff
     add_pair_model("ai/x", card=TULU_CARD)
     Recovery.objects.update(state=RecoveryState.READY, finished_at=timezone.now())
@@ -48,7 +48,7 @@ def recovery(add_pair_model: Callable[..., Any], settings: Any) -> Recovery:
 
 @pytest.fixture
 def person(recovery: Recovery, make_person: Callable[..., Any]) -> Callable[[str], Any]:
-    """`person("owner")`, `person("reviewer")`, or of another model, `person("elsewhere")`."""
+    """`person("owner")`, `person("reviewer")`: create one; `person("elsewhere")` owns another model."""
 
     def make(role: str) -> Any:
         found, model = make_person(role, is_staff=True), GatedModel.objects.get(repo_id="ai/x")

@@ -1,4 +1,4 @@
-"""Progress and panels: what each person sees of a model's weights."""
+"""Progress and panels: what different people see of a model's weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model(add_files_model: Callable[..., Any]) -> Any:
 
 
 def running(model: Any) -> Recovery:
-    """A recovery at 42 %, held by nobody."""
+    """A running recovery at 42 % whose lease has just expired."""
     recovery = current_recovery(model)
     assert recovery is not None
     Recovery.objects.filter(pk=recovery.pk).update(
@@ -79,7 +79,7 @@ def test_progress_shows_bytes_speed_and_time_left(model: Any, grant: Callable[..
 
     speed = re.search(r"42 %, 4\.20 GB of 10\.00 GB, (\d\d\.\d) MB/s, 2 min \d+ s left\s*</p>", shown)
     assert speed is not None
-    slowest = 4200 / (timezone.now() - began).total_seconds()  # the page was made between then and now
+    slowest = 4200 / (timezone.now() - began).total_seconds()  # the page was rendered between then and now
     assert round(slowest, 1) <= float(speed[1]) <= 42.0
     Recovery.objects.filter(pk=recovery.pk).update(bytes_done=10_000_000_000, stage="publishing")
     assert re.search(r"99 %, 10\.00 GB of 10\.00 GB\s*</p>", client.get("/ai/x/access/progress").text)

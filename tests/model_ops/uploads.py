@@ -1,4 +1,4 @@
-"""A person with an empty repository of their own, and commits to it without a client."""
+"""A person with an empty repository, and commits to it without a client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WEIGHTS = b"\x08\0\0\0\0\0\0\0{}      "
 
 @dataclass
 class Uploads:
-    """One model and its maker."""
+    """A model and the owner who uploads to it."""
 
     model: GatedModel
     owner: Any
 
     def stage(self, content: bytes) -> str:
-        """As if a client had sent the object."""
+        """Stage the content as if a client had sent the object, and return its SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
         staging.receive_object(
             model_id=self.model.pk, sha256=sha256, size=len(content), pieces=iter([content])
@@ -41,7 +41,7 @@ class Uploads:
         parent: str = "",
         title: str = "Upload",
     ) -> Committed:
-        """Small files within the commit, the rest as large objects."""
+        """Commit small files inline and the rest as large objects."""
         operations: list[Any] = [Deleted(path.rstrip("/"), path.endswith("/")) for path in delete]
         for path, content in (add or {}).items():
             if in_lfs(path, len(content)) and content:
@@ -58,6 +58,6 @@ class Uploads:
         )
 
     def content(self, revision: Revision) -> dict[str, bytes]:
-        """The revision's files but `.gitattributes`, as they lie in the store."""
+        """Return the revision's files as stored, except `.gitattributes`."""
         files = revision.files.exclude(path=".gitattributes")
         return {file.path: blob_path(file.blob_id).read_bytes() for file in files}

@@ -1,1 +1,1 @@
-"""Attacks on the portal: by anonymous senders, signed-in people, proxies, remote servers, the database's own users."""
+"""Attacks on the portal: by anonymous senders, signed-in people, proxies, remote servers and database roles."""

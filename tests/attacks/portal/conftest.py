@@ -1,4 +1,4 @@
-"""A live portal, straight and behind the shipped nginx."""
+"""A live portal, reached directly and through the shipped nginx."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["bare_portal", "hub_environment"]
 
 @pytest.fixture(scope="session")
 def behind(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Portal, Portal]]:
-    """The portal as seen through nginx, and the same web process straight."""
+    """The portal reached through nginx, and the same web process reached directly."""
     require_nginx()
     with behind_nginx(bare_portal, tmp_path_factory.mktemp("attacked")) as through_and_straight:
         yield through_and_straight
@@ -23,7 +23,7 @@ def behind(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Gen
 
 @pytest.fixture(params=["own", "nginx"])
 def attacked(request: pytest.FixtureRequest) -> Portal:
-    """The portal as strangers reach it: its own web server, and nginx in front."""
+    """The portal as strangers reach it: its own web server with nginx in front."""
     if request.param == "own":
         portal: Portal = request.getfixturevalue("bare_portal")
         return portal

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-TLS = b"\x16"  # how a handshake begins
+TLS = b"\x16"  # how a TLS handshake begins
 Send = Callable[[socket.socket, str], None]
 
 
 def answer(body: Any = b"", *, status: str = "200 OK", headers: str = "", length: int | None = None) -> bytes:
-    """One HTTP answer; `headers` are whole lines, `length` may lie."""
+    """Return an HTTP response; `headers` are whole lines, and `length` may be false."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     size = len(content) if length is None else length
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {size}\r\nConnection: close\r\n"
@@ -22,7 +22,7 @@ def answer(body: Any = b"", *, status: str = "200 OK", headers: str = "", length
 
 
 class HostileRemote:
-    """Answers each request with `send`, and counts what reaches it."""
+    """A server that answers each request with `send` and records the requests."""
 
     def __init__(self, send: Send | bytes = b"") -> None:
         self.send: Send | bytes = send
@@ -39,7 +39,7 @@ class HostileRemote:
         self._listening.close()
 
     def drip(self, sock: socket.socket, content: bytes) -> None:
-        """Sends one byte at a time, for ever again, until the other side or the test has enough."""
+        """Send one byte at a time, endlessly, until the other side disconnects or the test is over."""
         while not self._ends.wait(0.02):
             for byte in content:
                 sock.sendall(bytes([byte]))

@@ -1,4 +1,4 @@
-"""Every route of the site as addresses that can be asked, hostile parts for them, and a client that sends both as they are."""
+"""Every route of the site as an address, hostile values for its parts, and a client that sends both unchanged."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ BODIES: list[tuple[str, bytes]] = [
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; `who` names a role, `token` whether it comes with a bearer token instead of a session."""
+    """One request; `who` names a role, and `token`, if set, a bearer token sent instead of a session."""
 
     who: str
     method: str
@@ -109,7 +109,7 @@ class Got:
 
 
 def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
-    """Every pattern of the URL configuration as it is written; two patterns may be written alike."""
+    """Yield every pattern of the URL configuration as it is written; duplicates are possible."""
     for one in resolver.url_patterns:
         place = prefix + str(one.pattern)
         if isinstance(one, URLPattern):
@@ -119,7 +119,10 @@ def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 
 def template(route: str) -> tuple[str, list[str]]:
-    """The route as a format string, and the names of what is to be filled in; `rest` and `kind` are what a regex leaves open."""
+    """Return the route as a format string and the names of its fields.
+
+    `rest` and `kind` stand for what a regular expression leaves open.
+    """
     text = re.sub(r"<(?:\w+:)?(\w+)>", r"(?P<\1>x)", route) if "(?P" not in route else route
     text = text.replace("(?:/[\\s\\S]*)?", "/(?P<rest>x)").replace("[\\s\\S]*", "(?P<rest>x)")
     text = re.sub(r"\((\?:|\?P<\w+>)([\w|]+\|[\w]+)\)", lambda found: found[2].split("|")[0], text)
@@ -129,7 +132,7 @@ def template(route: str) -> tuple[str, list[str]]:
 
 
 def pretty(route: str, values: dict[str, str]) -> str:
-    """The address with these values; what is not named in them is `x`."""
+    """Return the address with these values; fields without a value become `x`."""
     made, names = template(route)
     for name in names:
         made = made.replace(f"%({name})s", values.get(name, "x"))
@@ -137,7 +140,7 @@ def pretty(route: str, values: dict[str, str]) -> str:
 
 
 class Drawer:
-    """Draws hostile requests from a seed: the same seed, the same requests."""
+    """Draws hostile requests from a seed: the same seed gives the same requests."""
 
     def __init__(self, seed: int, planted: dict[str, Any], all_routes: list[str], who: list[str]) -> None:
         self.random = random.Random(seed)
@@ -145,7 +148,7 @@ class Drawer:
         self._turn = 0
 
     def draw(self) -> Asked:
-        """The next one; every route has its turn before one is drawn again."""
+        """Return the next request; every route is used once before any is repeated."""
         if self._turn % len(self.routes) == 0:
             self.random.shuffle(self.routes)
         route = self.routes[self._turn % len(self.routes)]
@@ -167,7 +170,7 @@ class Drawer:
         return Asked(who, method, path, headers, kind, body, self._token(who, route))
 
     def _token(self, who: str, route: str) -> str:
-        """Mostly where tokens count: elsewhere they are nobody's."""
+        """Return the name of a token, or "" for none; on routes that ignore tokens it is mostly ""."""
         chosen = self.random.choice(
             ["", who, f"{who}-person"] if "repo_id" in route or "api/" in route else ["", "", "", "", "", who]
         )
@@ -218,7 +221,7 @@ class Drawer:
 
 
 class Browser:
-    """Sends requests byte for byte; one for each thread."""
+    """Sends requests byte for byte; each thread needs its own."""
 
     def __init__(self, url: str, planted: dict[str, Any]) -> None:
         parts = urlsplit(url)
@@ -245,7 +248,7 @@ class Browser:
             connection.close()
 
     def _own(self, asked: Asked) -> list[tuple[str, str]]:
-        """Who it comes from, with a CSRF token that holds, so that views are reached."""
+        """Return the sender's headers, with a valid CSRF token so that the request reaches the view."""
         csrf = "a" * 32
         cookies = [f"gatehouse_csrf={csrf}"]
         own = [("X-CSRFToken", csrf)]

@@ -1,4 +1,4 @@
-"""Sockets that send what they like: half a head, a body a byte at a time, more than was asked for."""
+"""Sockets that send anything: half a head, a body one byte at a time, more than the announced length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 PAGES = ("/", "/accounts/login/", "/robots.txt", "/api/models", "/accounts/signup/")
-TOGETHER = 4  # visitors at once
+TOGETHER = 4  # concurrent visitors
 WITHIN = 60  # seconds until a visitor gives up
 
 
@@ -22,26 +22,26 @@ def place(url: str) -> tuple[str, int]:
 
 
 def head(method: str, path: str, *headers: str) -> bytes:
-    """A request's head, with such headers."""
+    """Return a request's head with these headers."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: portal", *headers, "", ""]).encode()
 
 
 def connect(stack: ExitStack, url: str, sent: bytes = b"") -> socket.socket:
-    """A client that has sent `sent`, open until the stack ends."""
+    """Open a connection that has sent `sent`; it is closed with the stack."""
     opened = stack.enter_context(socket.create_connection(place(url), timeout=WITHIN))
     opened.sendall(sent)
     return opened
 
 
 def ended(opened: socket.socket) -> bool:
-    """Whether the other side has answered or closed."""
+    """Return whether the other side has answered or closed the connection."""
     watched = select.poll()
     watched.register(opened, select.POLLIN)
     return bool(watched.poll(0))
 
 
 def answer(opened: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers in lower case, and body."""
+    """Return the status, the headers with lower-case names, and the body."""
     response = http.client.HTTPResponse(opened)
     response.begin()
     return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
@@ -49,7 +49,7 @@ def answer(opened: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 @contextlib.contextmanager
 def dripping(sockets: Iterable[socket.socket], pieces: Iterator[bytes]) -> Generator[None]:
-    """Each socket sends one piece after another while the block runs, never pausing long; those that are answered stop."""
+    """While the block runs, send one piece after another on each socket, without long pauses, until it is answered."""
     done, alive = threading.Event(), list(sockets)
 
     def drip() -> None:
@@ -74,7 +74,7 @@ def dripping(sockets: Iterable[socket.socket], pieces: Iterator[bytes]) -> Gener
 
 
 def statuses(url: str, *, rounds: int = 5) -> list[int]:
-    """What visitors get who look at pages, several at once and one after another, each page on a new connection."""
+    """Return the statuses of pages that several visitors open at once, each page on a new connection."""
     found: list[int] = []
 
     def visit() -> None:
@@ -91,7 +91,7 @@ def statuses(url: str, *, rounds: int = 5) -> list[int]:
 
 
 def look(url: str, path: str) -> int:
-    """The status of one page, 0 where none came."""
+    """Return the status of a page, or 0 if there was no response."""
     connection = http.client.HTTPConnection(*place(url), timeout=WITHIN)
     try:
         connection.request("GET", path)

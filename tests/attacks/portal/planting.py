@@ -1,6 +1,7 @@
-"""Plants a hidden model full of marked data into a live portal's database, and people in every role beside it.
+"""Plant a hidden model full of marked data in a live portal's database, and create people in every role.
 
-Runs as a process of its own with the portal's environment (`hostile_site.SEEDER`): one JSON order a line, one answer.
+Runs as its own process with the portal's environment (`hostile_site.SEEDER`): one JSON order a line, one
+answer.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from portal.accounts.models import User
 from tests.model_ops.hub import seeder, seeding_tokens
 
 OPEN, HIDDEN = "maker/open", "vault/hidden"
-MARK = "zq9x"  # each planted value holds it, and no request does
+MARK = "zq9x"  # in every planted value, and in no request
 STAFF = ("reviewer", "owner", "hand", "root")
 DECIDE = ("reviewer", "owner", "keeper", "root")
 ROLES = ("stranger", "pending", "granted", "expired", "reviewer", "owner", "hand", "keeper", "root")
@@ -51,7 +52,7 @@ CARD = f"---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Card {MAR
 
 
 def plant() -> dict[str, Any]:
-    """Everything at once: people, sessions, tokens, the marked values and the rows that hold them."""
+    """Create people, sessions, tokens, the marked values and the rows that hold them."""
     seeder.model(OPEN)
     seeder.commit(OPEN, {"config.json": "e30=", "model.safetensors": "AgAAAAAAAAB7fQ=="})
     tokens = {
@@ -148,7 +149,7 @@ def _plant_following(model: GatedModel) -> None:
 
 
 def ids() -> dict[str, Any]:
-    """Primary keys by model, those of the hidden model's rows and all others, as the admin's addresses name them."""
+    """Return up to 40 primary keys for each model of the admin, and the field names of every model."""
     found: dict[str, list[str]] = {}
     for model in admin.site._registry:
         rows = model._default_manager.order_by("pk").values_list("pk", flat=True)
@@ -161,7 +162,7 @@ def ids() -> dict[str, Any]:
 
 
 def heal() -> dict[str, Any]:
-    """Everyone is again what the requests before may have changed: staff, active, with role and second factor."""
+    """Undo what earlier requests may have changed about people: staff, active, role and second factor."""
     for role in ROLES:
         User.objects.filter(username=role).update(
             is_active=True, is_staff=role in STAFF or role == "keeper", is_superuser=role == "root"
@@ -179,7 +180,7 @@ def heal() -> dict[str, Any]:
 
 
 def sessions() -> dict[str, Any]:
-    """A session for each role that has none by now."""
+    """Restore the people, and return a new session for each role."""
     heal()
     made = {}
     for role in ROLES:

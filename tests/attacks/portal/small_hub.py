@@ -1,4 +1,4 @@
-"""A Hub of a few repositories over real HTTP on loopback, which notes who asks and redirects where the test says."""
+"""A small Hub over real HTTP on loopback that records its callers and redirects where the test says."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def weights(fill: int = 0) -> bytes:
-    """A safetensors file of one small tensor."""
+    """Return a safetensors file of one small tensor."""
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + bytes([fill]) * 8
 
 
 def write_weights(folder: Path, fill: int = 0) -> Path:
-    """A folder that can be published as it is."""
+    """Write a folder that can be published unchanged."""
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(weights(fill))
     (folder / "config.json").write_text('{"model_type": "llama"}\n')
@@ -31,7 +31,7 @@ def write_weights(folder: Path, fill: int = 0) -> Path:
 
 
 class SmallHub:
-    """`asked` holds (path, Authorization); `redirects` maps the end of a path to an address, for GET and HEAD."""
+    """The Hub's state. `asked` holds (path, Authorization); `redirects` maps path endings to addresses."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -43,7 +43,7 @@ class SmallHub:
 
     @property
     def tokens(self) -> set[str]:
-        """What was sent as Authorization, over all requests."""
+        """Return all Authorization headers that were sent."""
         return {sent for _, sent in self.asked if sent}
 
     def answer(self, path: str, sent: str) -> tuple[int, dict[str, str], bytes]:
@@ -84,7 +84,7 @@ class SmallHub:
         return 200, self._named(path), data
 
     def _named(self, path: str) -> dict[str, str]:
-        """What the Hub says of a file, on its redirects to where the file is kept too."""
+        """Return the headers that the Hub sends about a file, also on redirects to a copy of it."""
         data = self.files.get(path)
         if data is None:
             return {}
@@ -102,7 +102,7 @@ def _json(found: Any) -> tuple[int, dict[str, str], bytes]:
 
 @contextmanager
 def running_hub() -> Iterator[SmallHub]:
-    """A Hub that answers until the block ends."""
+    """Run a Hub until the block ends."""
     hubs: list[SmallHub] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -120,7 +120,7 @@ def running_hub() -> Iterator[SmallHub]:
         do_HEAD = do_GET
 
         def log_message(self, *_: Any) -> None:
-            """Silent."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hubs.append(SmallHub(f"http://127.0.0.1:{server.server_address[1]}"))

@@ -1,4 +1,4 @@
-"""CI jobs that want to look like another workflow, and signed identities whose claims are of the wrong kind."""
+"""CI jobs that pose as another workflow, and signed identities whose claims have the wrong type."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def issuer(running: Issuer, settings: Any) -> Generator[Issuer]:
 
 @pytest.fixture
 def send(client: Client, issuer: Issuer) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """`send(workflow_ref="...")`: the job's identity with these claims, signed by its issuer; status and answer."""
+    """`send(workflow_ref="...")`: send the job's signed identity with these claims; return status and answer."""
 
     def post(
         header: dict[str, Any] | None = None, raw: str = "", **changes: Any
     ) -> tuple[int, dict[str, Any]]:
-        cache.clear()  # how often an address may fail is another test's
+        cache.clear()  # the limit on failures is tested elsewhere
         claims = {name: value for name, value in (issuer.claims(SITE) | changes).items() if value is not None}
         identity = raw or signed_as_it_is(issuer, header or {"alg": "RS256", "kid": "first"}, claims)
         asked = {
@@ -74,7 +74,7 @@ def ada(make_person: Callable[..., Any]) -> Any:
 
 
 def is_refused(answer: tuple[int, dict[str, Any]]) -> bool:
-    """With a code of RFC 6749 or 8693 and a sentence, and without a token."""
+    """Return whether the answer has a code of RFC 6749 or 8693 and a sentence, and no token."""
     status, body = answer
     coded = body.get("error") in {
         "invalid_grant",
@@ -227,14 +227,14 @@ def test_table_of_claims_takes_no_wrong_kind() -> None:
 def test_claims_of_a_wrong_kind_are_refused_with_a_code(
     ada: Any, issuer: Issuer, send: Callable[..., Any], claim: str
 ) -> None:
-    """Signed by the issuer all the same. What is text may be any text that is not too long."""
+    """The issuer signs them all the same. A text claim may hold any text that is not too long."""
     trusted = trust_repository(user=ada, issuer=issuer.url, repository="acme/eval")
     kind = issuers.CLAIMS[claim]
     for value in WRONG:
         if kind.fits(value) and claim not in {
             "iss",
             "aud",
-        }:  # text, or a number: nothing is wrong with its kind
+        }:  # text or a number: its type is valid
             assert isinstance(value, str | int)
             continue
         status, body = send(**{claim: value})
@@ -316,7 +316,7 @@ def test_ten_thousand_keys_and_odd_ones_are_bounded(
 
 
 def test_issuer_that_drips_its_headers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte came within the time for one step, so that a fetch took as long as the issuer liked."""
+    """Each byte came within the time limit of one step, so a fetch took as long as the issuer wanted."""
     monkeypatch.setattr(keys, "PATIENCE", 1.0)
     listening = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Calls that were never counted: POSTs without a token, from one address, from many, with made-up tokens."""
+"""Calls that once were not counted: POSTs without a token, from one or many addresses, with fake tokens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.model_ops.hub.ways import beside
 MODEL = "ns/counted"
 PATHS = f"/api/models/{MODEL}/paths-info/main"
 ADDRESS_RATE, ANONYMOUS_RATE, TOKEN_RATE = 20, 30, 30
-SHARE = 1  # of so few, what an address has when the others have used all
+SHARE = 1  # what each address may still send when the others have used up a limit this small
 
 
 @pytest.fixture(scope="module")
 def counting(bare_portal: Portal) -> Generator[Portal]:
-    """A web process with low limits and its own corner of the cache, and a model."""
+    """A web process with low limits and its own cache database, and a model."""
     bare_portal.order("model", repo_id=MODEL)
     settings = {
         "GATEHOUSE_ADDRESS_RATE": str(ADDRESS_RATE),
@@ -32,7 +32,7 @@ def counting(bare_portal: Portal) -> Generator[Portal]:
 
 
 def in_one_minute(ask: Callable[[int], list[Answer]]) -> list[Answer]:
-    """The answers of a try that no minute of the clock ended in: what it asked was counted together."""
+    """Return the answers of an attempt within one minute of the clock, whose calls were counted together."""
     for number in range(5):
         before = int(time.time()) // 60
         answers = ask(number)
@@ -43,7 +43,7 @@ def in_one_minute(ask: Callable[[int], list[Answer]]) -> list[Answer]:
 
 
 def _next_minute() -> None:
-    """What was counted before does not count any more."""
+    """Wait until earlier calls do not count any more."""
     time.sleep(60 - time.time() % 60 + 0.1)
 
 
@@ -94,12 +94,12 @@ def test_addresses_of_one_network_are_one(counting: Portal) -> None:
 
 
 def from_two(number: int, ask: Callable[[str, int], Answer]) -> list[Answer]:
-    """Two addresses in turn, each below its own limit, until each has used its share as well, and once more."""
+    """Call from two addresses in turn, each below its limit, until both used up their share, and once more each."""
     return [ask(f"10.{number}.0.{n % 2}", n) for n in range(ANONYMOUS_RATE + 2 * SHARE + 2)]
 
 
 def test_callers_without_a_token_are_counted_together_and_people_are_not(counting: Portal) -> None:
-    """Two busy addresses use up what all have together; a third one is still served, and so are people."""
+    """Two busy addresses use up the common limit; a third address and signed-in people are still served."""
     token = counting.order("person", name="counted-one", repo_id=MODEL, state="granted")["token"]
     _next_minute()
 

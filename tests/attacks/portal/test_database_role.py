@@ -1,7 +1,8 @@
-"""The database as the portal's own role sees it: what was once done to the log as that role, and what it may not do.
+"""What the portal's own database role could once do to the log, and can no longer do.
 
-The role owned its tables (embedded: it was a superuser, and no password was asked). Triggers were switched off and the
-last events deleted, an actor changed and all hashes made again, licence texts changed; `verify_audit` found nothing.
+The role owned its tables (embedded: it was a superuser without a password). It could switch off triggers and
+delete the last events, change an actor and rebuild all hashes, or change licence texts, and `verify_audit`
+found nothing.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ REFUSED = {psycopg.errors.InsufficientPrivilege.sqlstate}
 def recorded_facts(
     make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Any
 ) -> dict[str, Any]:
-    """A log, a licence and an acceptance that someone might want to change."""
+    """The rows of a log, a licence and an acceptance that an attacker might want to change."""
     submit(make_person("ada"), make_model())
     return facts()
 
@@ -134,7 +135,7 @@ def test_statement_of_the_portals_role_is_refused_by_the_database(
 def test_statements_in_the_name_of_the_owner_did_the_damage(
     recorded_facts: dict[str, Any], as_owner: Any
 ) -> None:
-    """What the portal's role was before: the same statements, and the rows are others."""
+    """The portal's role used to be the owner: run as owner, the same statements change the rows."""
     for statement in (
         "SET session_replication_role = replica",
         f"UPDATE {EVENT} SET writer = 'policy'",
@@ -158,7 +159,7 @@ def test_event_of_the_old_format_is_refused(recorded_facts: dict[str, Any]) -> N
 
 
 def test_text_for_an_earlier_event_is_refused(recorded_facts: dict[str, Any]) -> None:
-    """A stray one would have made the check call the event changed."""
+    """An additional text would have made the check report the event as changed."""
     statement = f"INSERT INTO {TEXT} (event_id, name, salt, text) SELECT max(id), 'x', 'x', 'x' FROM {EVENT}"
     with pytest.raises(DatabaseError, match="append-only"), connection.cursor() as cursor:
         cursor.execute(statement)
@@ -167,7 +168,7 @@ def test_text_for_an_earlier_event_is_refused(recorded_facts: dict[str, Any]) ->
 
 
 def test_event_with_a_wrong_digest_hides_nothing_after_it(recorded_facts: dict[str, Any]) -> None:
-    """The portal's role may insert one; the check names it, and goes on."""
+    """The portal's role may insert an event like this; the check reports it and continues."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {EVENT} (format, at, kind, writer, facts, digests, digest, old_previous_hash, old_hash)"
@@ -180,7 +181,7 @@ def test_event_with_a_wrong_digest_hides_nothing_after_it(recorded_facts: dict[s
 
 @pytest.mark.parametrize("right", ["UPDATE, DELETE", "ALL"])
 def test_right_that_the_role_gives_itself_is_none(recorded_facts: dict[str, Any], right: str) -> None:
-    """PostgreSQL only warns of it: there is nothing that the role may hand on."""
+    """PostgreSQL only warns about it, since the role has nothing to grant."""
     with connection.cursor() as cursor:
         cursor.execute(f"GRANT {right} ON {EVENT} TO gatehouse_portal, PUBLIC")
     with pytest.raises(ProgrammingError, match="permission denied"), connection.cursor() as cursor:
@@ -190,7 +191,7 @@ def test_right_that_the_role_gives_itself_is_none(recorded_facts: dict[str, Any]
 
 @pytest.mark.parametrize("extension", ["hstore", "cube", "pg_freespacemap"])
 def test_extension_is_not_made(recorded_facts: dict[str, Any], extension: str) -> None:
-    """Not even one that anyone with CREATE may make: where the server has it, the right is what is missing."""
+    """This holds even for trusted extensions: where the server has one, the right to create it is missing."""
     with pytest.raises(DatabaseError), connection.cursor() as cursor:
         cursor.execute(f"CREATE EXTENSION {extension}")
     with connection.cursor() as cursor:
@@ -210,7 +211,7 @@ def test_portals_role_owns_nothing_and_is_nobody_elses_member(db: None) -> None:
         " (has_table_privilege(oid, 'TRUNCATE') OR has_table_privilege(oid, 'TRIGGER') OR has_table_privilege(oid, 'REFERENCES'))",
         "public functions": "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
         " AND has_function_privilege(oid, 'EXECUTE') AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid"
-        " AND deptype = 'e')",  # those of an extension: pg_trgm's compare texts
+        " AND deptype = 'e')",  # functions of an extension: those of pg_trgm compare texts
     }
     with connection.cursor() as cursor:
         found = {}
@@ -252,7 +253,7 @@ def test_portals_role_enters_no_other_database_of_the_server(postgres_server: An
 
 
 def test_refusal_of_the_database_is_no_way_to_break_the_portal(recorded_facts: dict[str, Any]) -> None:
-    """A refused statement ends its transaction and leaves nothing behind."""
+    """A refused statement ends its transaction and has no lasting effect."""
     with pytest.raises(ProgrammingError), transaction.atomic():
         LicenceVersion.objects.update(retired_at=None, text="Be bad.")
     assert facts() == recorded_facts

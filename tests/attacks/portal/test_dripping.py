@@ -1,4 +1,4 @@
-"""Requests that never end: half a head, or a body a byte at a time."""
+"""Requests that never end: half a head, or a body sent one byte at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.model_ops.hub.ways import behind_nginx
 from tests.nginx import require_nginx
 from tests.waiting import wait_until
 
-NGINX_EACH = 32  # requests with a body of one sender at once
+NGINX_EACH = 32  # concurrent requests with a body from one sender
 SOCKETS = 85  # more than the web server has threads
 HALF_HEADS = 400
 CSRF = "Cookie: gatehouse_csrf=" + "a" * 32
@@ -27,17 +27,17 @@ PATHS = ["/oauth/token", "/x/y/request", "/x/y.git/request", "/accounts/login/",
 
 
 def own_address(number: int) -> str:
-    return f"X-Forwarded-For: 198.51.100.{number}"  # believed of this machine, as a proxy here would say it
+    return f"X-Forwarded-For: 198.51.100.{number}"  # believed from this machine, as if from a proxy
 
 
 def web_processes(portal: Portal) -> set[int]:
-    """gunicorn's processes for a portal."""
+    """Return the ids of a portal's gunicorn processes."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
             command = (folder / "cmdline").read_bytes()
-        except OSError:  # another user's, or gone
+        except OSError:  # another user's process, or it has ended
             continue
         if f"GATEHOUSE_URL={portal.url}".encode() in environment and b"gunicorn" in command:
             found.add(int(folder.name))
@@ -46,7 +46,7 @@ def web_processes(portal: Portal) -> set[int]:
 
 @contextmanager
 def stopped(processes: set[int]) -> Generator[None]:
-    """Whatever is sent inside the block, the processes find at once when it ends."""
+    """Stop the processes during the block, so that everything sent in it reaches them at once."""
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -87,7 +87,7 @@ def test_bodies_that_drip_from_one_address_are_counted_and_its_pages_are_not(att
 
 
 def test_bodies_that_crowd_out_others_do_not_end_the_web_process(bare_portal: Portal) -> None:
-    """The new ones cost the old ones their places while a further byte of each old one is waiting to be read."""
+    """New bodies take the places of old ones while another byte of each old one is waiting to be read."""
     sent = head("POST", "/oauth/token", FORM, "Content-Length: 60000") + b"a"
     with ExitStack() as stack:
         old = [connect(stack, bare_portal.url, sent) for _ in range(webworker.BODIES_EACH)]
@@ -106,7 +106,7 @@ def test_bodies_that_crowd_out_others_do_not_end_the_web_process(bare_portal: Po
 
 @pytest.fixture(scope="module")
 def named(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Portal]:
-    """The portal through an nginx that believes this machine's X-Forwarded-For."""
+    """The portal through an nginx that trusts X-Forwarded-For from this machine."""
     require_nginx()
     folder = tmp_path_factory.mktemp("named")
     with behind_nginx(bare_portal, folder, before="127.0.0.1/32") as (through, _):
@@ -122,7 +122,7 @@ SENDERS = {
 
 @pytest.mark.parametrize("counted", SENDERS)
 def test_nginx_counts_bodies_that_drip_for_their_sender(named: Portal, counted: str) -> None:
-    """An IPv6 sender has a whole /64."""
+    """An IPv6 sender is a whole /64."""
     addresses, other = SENDERS[counted]
     with ExitStack() as stack:
         held = [
@@ -139,7 +139,7 @@ def test_nginx_counts_bodies_that_drip_for_their_sender(named: Portal, counted: 
 
 
 def test_bodies_that_drip_from_many_addresses_through_nginx_leave_others_their_place(named: Portal) -> None:
-    """More than 1,024 at once, which was a bound for all senders together."""
+    """There are more than 1,024 at once, which used to be the limit for all senders together."""
     with ExitStack() as stack:
         held = [
             connect(stack, named.url, form_from(f"198.51.100.{number // NGINX_EACH}"))
@@ -237,7 +237,7 @@ def test_large_body_of_an_anonymous_sender_is_refused_unread_where_uploads_go(
             404,
             413,
             429,
-        }  # and nginx counts those that are still to read their answer
+        }  # and nginx counts those whose answer has not been read yet
         assert statuses(attacked.url, rounds=1) == all_well(rounds=1)
 
 

@@ -1,4 +1,4 @@
-"""What the owner of the database can do to the log: cut it, rewrite it, change a licence text. Each is found."""
+"""The database owner can cut or rewrite the log and change licence texts. Each of these is found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[[str], None]
 
 @pytest.fixture
 def damage(as_owner: Any) -> Run:
-    """`damage(sql)`: the statements, run by the owner of the tables with every trigger switched off."""
+    """`damage(sql)`: run the statements as the owner of the tables, with all triggers switched off."""
     as_owner.execute("SET session_replication_role = replica")
     return lambda sql: as_owner.execute(sql)
 
@@ -42,7 +42,7 @@ def anchors(tmp_path: Path, settings: Any) -> Path:
 def decided(
     make_person: Callable[..., Any], make_model: Callable[..., Any], submit: Any, anchors: Path
 ) -> Any:
-    """A request that was approved, in a log that was anchored afterwards."""
+    """An approved request in a log that was anchored afterwards."""
     model, olga = make_model(), make_person("olga")
     assign_role(model=model, user=olga, role="owner")
     request = submit(make_person("ada"), model)
@@ -53,7 +53,7 @@ def decided(
 
 
 def rewrite_everything(damage: Run) -> None:
-    """Makes every digest and link again, from the first event on, as the events are now."""
+    """Recompute every digest and link from the first event on, from the events as they are now."""
     previous = "0" * 64
     for link in EventLink.objects.select_related("event").order_by("number"):
         digest = event_digest(link.event)
@@ -67,7 +67,7 @@ def rewrite_everything(damage: Run) -> None:
 
 
 def test_cut_tail_is_found(decided: Any, damage: Run) -> None:
-    """The chain alone cannot tell: what is left of it is whole."""
+    """The chain alone cannot show it: the rest of it is intact."""
     last = [link.event_id for link in EventLink.objects.order_by("-number")[:5]]
     ids = ",".join(map(str, last))
     for table, column in [("eventlink", "event_id"), ("eventtext", "event_id"), ("event", "id")]:
@@ -125,7 +125,7 @@ def test_text_that_was_erased_by_the_function_is_accepted(decided: Any, as_owner
 def test_head_that_was_kept_elsewhere_finds_what_the_anchors_cannot(
     decided: Any, damage: Run, anchors: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file of anchors is gone as well, and the clean log is young."""
+    """The file of anchors is gone as well, and an undamaged log may be too young to have one."""
     number, hash = head()
     call_command("verify_audit", "--expect", f"{number}:{hash}")
     rewritten = "UPDATE access_requests_event SET kind = 'request.rejected' WHERE kind = 'request.approved'"
@@ -159,7 +159,7 @@ def test_changed_file_of_anchors_is_found(
     long_ago = timezone.now() - timedelta(days=2)
     first = Event.objects.order_by("pk")[0]
     if sentence == "There is no anchor":
-        assert verify_log().ok  # a young portal has none
+        assert verify_log().ok  # a young portal has no anchors
         damage(f"UPDATE access_requests_event SET at = '{long_ago.isoformat()}' WHERE id = {first.pk}")
         rewrite_everything(damage)
     assert sentence in verify_log().problems[0]

@@ -1,4 +1,4 @@
-"""Someone else holds the log's lock, or has decided and does not commit: pages and other decisions go on."""
+"""A held log lock or an uncommitted decision does not block pages and other decisions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @contextmanager
 def log_held() -> Generator[None]:
-    """Another connection holds the log's lock, as the one that commits does."""
+    """Hold the log's lock on another connection, as a transaction that commits does."""
     settings = {**connection.get_connection_params()}
     names = ("dbname", "user", "password", "host", "port")
     with psycopg.connect(**{name: settings[name] for name in names if settings.get(name)}) as other:

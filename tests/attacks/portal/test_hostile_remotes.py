@@ -1,4 +1,4 @@
-"""Remotes that send anything at all: each failure is an entry that the owner sees, and other repositories go on."""
+"""Remotes that send anything: each failure is an entry that the owner sees, and other repositories go on."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def other() -> Generator[HostileRemote]:
 def followed(
     remote: HostileRemote, other: HostileRemote, make_model: Any, make_person: Any, settings: Any
 ) -> FollowedRepo:
-    """A model of rita's that follows the hostile remote; `ai/second` follows one that behaves."""
+    """Rita's model, which follows the hostile remote; `ai/second` follows a well-behaved one."""
     settings.GATEHOUSE_FOLLOW_TOKENS = {remote.url: "hf_secret", other.url: "hf_other"}
     model, rita = make_model("ai/tulu"), make_person("rita")
     assign_role(model=model, user=rita, role="owner")
@@ -75,7 +75,7 @@ def followed(
 
 
 def polled(followed: FollowedRepo) -> FollowedRepo:
-    """Polls now, whatever waits."""
+    """Poll now, whether or not a poll is due, and return the row."""
     FarSide.objects.all().delete()
     FollowedRepo.objects.filter(pk=followed.pk).update(next_poll_at="2020-01-01T00:00:00Z")
     assert poll(followed_id=followed.pk)
@@ -225,7 +225,7 @@ def test_bad_entry_stands_in_no_other_entrys_way(
 
 
 def test_numbers_beyond_all_spoil_no_page(followed: FollowedRepo, remote: HostileRemote) -> None:
-    """Python refuses to read a number of more than 4,300 digits, and with it the page that holds it."""
+    """Python refuses to parse a number of more than 4,300 digits, and with it the page of requests."""
     huge = (
         b'[{"requestId": %b, "user": {"user": "big"}, "fields": {"n": %b, "x": NaN, "y": -Infinity}}, %b]'
         % (b"9" * 5000, b"9" * 5000, json.dumps(RIGHT).encode())
@@ -252,7 +252,7 @@ def test_pages_without_end_are_an_entry(followed: FollowedRepo, remote: HostileR
     "before", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"]
 )
 def test_dripping_answer_ends_as_a_whole(remote: HostileRemote, before: bytes) -> None:
-    """One byte after the other, each well within the time for a read."""
+    """The answer comes one byte at a time, each well within the read timeout."""
 
     def send(sock: socket.socket, path: str) -> None:
         sock.sendall(before)
@@ -294,14 +294,14 @@ def test_cookies_are_not_kept(remote: HostileRemote) -> None:
 def test_error_that_nobody_foresaw_is_an_entry_with_a_mark(
     followed: FollowedRepo, remote: HostileRemote, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.GATEHOUSE_FOLLOW_TOKENS = {remote.url: "hf_\u2603"}  # no header can hold it
+    settings.GATEHOUSE_FOLLOW_TOKENS = {remote.url: "hf_\u2603"}  # cannot be sent in a header
     row = polled(followed)
     assert (row.failures, remote.requests) == (1, [])
     assert "not foreseen (UnicodeEncodeError, marked " in row.problem
     mark = row.problem.partition("marked ")[2][:8]
     assert [mark in record.getMessage() for record in caplog.records if record.exc_info] == [True]
     polled(followed)
-    assert FollowTrouble.objects.get().times == 2  # the same fault, the same mark
+    assert FollowTrouble.objects.get().times == 2  # the same fault is one entry
 
 
 def test_entry_that_leads_to_an_unforeseen_error_is_left_out_and_shown(
@@ -317,7 +317,7 @@ def test_entry_that_leads_to_an_unforeseen_error_is_left_out_and_shown(
 
 
 def test_worker_that_dies_over_an_answer_is_an_entry(followed: FollowedRepo, remote: HostileRemote) -> None:
-    """As when it is killed for its memory: nobody is left to write anything."""
+    """The worker is killed, for example for its memory use, and cannot record anything itself."""
     remote.send = answer([])
     dead = {"lease_owner": "dead", "lease_until": timezone.now() - timedelta(minutes=1)}
     FollowedRepo.objects.filter(pk=followed.pk).update(failures=2, **dead)

@@ -1,8 +1,8 @@
-"""Hostile requests over every route of a live portal: no answer is a 5xx, and nothing of a hidden model is in one.
+"""Hostile requests to every route of a live portal: no answer is a 5xx or contains data of a hidden model.
 
-The routes come from the URL configuration, so a new one is asked by itself. An ordinary run draws some hundreds of
-requests from the seeded tables of `hostile_site`; the whole ten thousand, and every route for every role and method, are
-slow: `./dev.py test -m slow tests/attacks/portal/test_hostile_requests.py`.
+The routes come from the URL configuration, so new ones are included automatically. A normal run draws some
+hundreds of requests from the seeded tables of `hostile_site`. The full ten thousand, and every route for
+every role and method, are slow: `./dev.py test -m slow tests/attacks/portal/test_hostile_requests.py`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tests.model_ops.hub.conftest import CHECKOUT, Portal, bare_portal, hub_envi
 __all__ = ["bare_portal", "hub_environment"]
 
 SEED = 20261130
-AT_ONCE = 4  # threads that ask
-BATCH = 400  # requests before everyone is signed in again: some of them sign people out
+AT_ONCE = 4  # threads that send requests
+BATCH = 400  # requests until everyone is signed in again, because some of them sign people out
 BLIND = ("anonymous", "stranger", "pending", "granted", "expired", "reviewer", "owner", "hand")
 SERVED = ("GET", "HEAD", "POST", "PUT", "DELETE")
 SEEING = ("keeper", "root")
@@ -41,7 +41,7 @@ SEEDER = "import django; django.setup(); from tests.attacks.portal import planti
 
 @dataclass
 class Site:
-    """The live portal with what was planted, and what came of the requests so far."""
+    """The live portal with the planted data, and the results of the requests so far."""
 
     portal: Portal
     seeder: subprocess.Popen[str]
@@ -58,7 +58,7 @@ class Site:
         return json.loads(line)
 
     def ask_all(self, asked: Iterable[Asked]) -> list[str]:
-        """Sends them, several at once; what is wrong with the answers."""
+        """Send the requests, several at once, and return the faults of the answers."""
         wrong: list[str] = []
         waiting = iter(asked)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -87,7 +87,7 @@ class Site:
         return found
 
     def log_faults(self) -> list[str]:
-        """What the server itself says of errors; the lines of Django that name the address."""
+        """Return the lines of the server's log in which Django reports an error at an address."""
         lines = self.portal.log.read_text(errors="replace").splitlines()
         return [line for line in lines if "Internal Server Error" in line or "Error handling request" in line]
 
@@ -112,8 +112,9 @@ def site(bare_portal: Portal) -> Generator[Site]:
 
 
 def matrix(site: Site) -> Iterator[Asked]:
-    """Every route for every role and method, its parts those of the hidden model's rows; of the methods that nobody
-    serves three roles are enough.
+    """Yield every route for every role and method, with the hidden model's values in its parts.
+
+    For methods that no route serves, three roles are enough.
     """
     for route in ALL_ROUTES:
         for who, method in itertools.product((*BLIND, *SEEING), METHODS):
@@ -131,7 +132,7 @@ def hidden_address(site: Site, route: str) -> str:
 
 
 def pages_of_rows(site: Site) -> Iterator[str]:
-    """Every row's page of the admin, its history and its list; the lists by each filter that joins."""
+    """Yield the admin's list, search, change and history addresses of the planted rows."""
     for label, numbers in site.planted["ids"].items():
         base = f"/admin/{label.replace('.', '/')}/"
         yield base
@@ -155,7 +156,7 @@ def told(site: Site, wrong: list[str]) -> str:
 
 
 def test_planted_data_is_seen_by_those_who_may(site: Site) -> None:
-    """So that a leak would be found: each of these pages shows marked data to the hidden model's owner or a superuser."""
+    """Each of these pages shows marked data to the hidden model's owner or to a superuser, so a leak would be found."""
     for path in pages_of_rows(site):
         if path.endswith("/"):
             assert site.ask(Asked("root", "GET", path)).status in {200, 302}, path
@@ -180,7 +181,7 @@ def test_every_route_has_an_address_that_leads_to_it() -> None:
     found = {resolve(pretty(route, values)).route.replace("^", "") for route in ALL_ROUTES}
     missed = {route for route in ALL_ROUTES if route.replace("^", "") not in found}
     assert len(found) > 200
-    # What is written alike for ids of one part has them; ids of two parts go to the routes above.
+    # Duplicate patterns are for ids of one part; ids of two parts match the routes above.
     assert missed == {r"^api/models/(?P<repo_id>[^/]+)$", r"^(?P<repo_id>[^/]+)/(?:resolve|raw)/[\s\S]*$"}
 
 

@@ -1,4 +1,4 @@
-"""Brackets by the hundred thousand, at every address that takes JSON."""
+"""Brackets nested hundreds of thousands deep, sent to every address that takes JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model(bare_portal: Portal) -> str:
 
 @pytest.fixture(scope="module")
 def owner(bare_portal: Portal, model: str) -> str:
-    """A token that may do all there is to do with the model."""
+    """A token of the model's owner."""
     found: str = bare_portal.order("person", name="deep-owner", repo_id=model, state="owner")["token"]
     return found
 
@@ -56,7 +56,7 @@ def test_deep_json_is_a_refusal_and_no_error(
     path, method = ROUTES[name].format(id=model), "PUT" if name == "settings" else "POST"
     for what, body in DEEP.items():
         answer = bare_portal.ask(method, path, token=token, body=body, content_type="application/json")
-        least = 200 if what == "half pairs" else 400  # where nobody asks for the field that holds them
+        least = 200 if what == "half pairs" else 400  # where the field that contains them is ignored
         assert least <= answer.status < 500, (name, what, answer.status)
         assert answer.status < 300 or "x-error-message" in answer.headers, (name, what)
         assert "<html" not in answer.text.lower()

@@ -1,4 +1,4 @@
-"""Strangers who try wrong passwords and codes, or ask for emails: its person still gets in, and is not flooded."""
+"""Strangers guess passwords and codes or request emails: the account's person still gets in and is not flooded."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_guesses_at_the_same_moment_do_not_slip_past_the_bound(ada: Any) -> None
 
 
 def worn_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many addresses guess until the account as a whole takes no more from strangers."""
+    """Let many addresses guess until the whole account accepts no more attempts from strangers."""
     small = guessing.Limit(guessing.ANYWHERE.name, 8, 3600, guessing.ANYWHERE.sentence)
     monkeypatch.setattr(guessing, "ANYWHERE", small)
     for number in range(10):
@@ -97,7 +97,7 @@ def test_guesses_from_very_many_addresses_end_and_spare_known_browsers_and_place
     worn_out(monkeypatch)
     refused = sign_in_from("192.0.2.66", PASSWORD).content.decode()
     assert "Many wrong passwords or codes were tried for this account" in refused
-    assert sign_in_from(OWN, PASSWORD)["Location"] == "/me/"  # a place where a session lives
+    assert sign_in_from(OWN, PASSWORD)["Location"] == "/me/"  # an address that has a session
 
     travelling = Client(REMOTE_ADDR="192.0.2.99")
     travelling.cookies[guessing.COOKIE] = known.cookies[guessing.COOKIE].value
@@ -178,7 +178,7 @@ def test_reset_mails_to_one_mailbox_end_and_its_owner_still_gets_in(ada: Any) ->
     assert link
     owner = Client(REMOTE_ADDR=OWN)
     assert owner.get(link.group(1), follow=True).redirect_chain[-1][0].endswith("set-password/")
-    assert sign_in_from(OWN, PASSWORD)["Location"] == "/me/"  # which ends these links
+    assert sign_in_from(OWN, PASSWORD)["Location"] == "/me/"  # signing in ends these links
     owner.post("/accounts/password/reset/", {"email": ada.email})
     assert len(pressing()) == 6
 

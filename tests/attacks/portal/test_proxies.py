@@ -1,4 +1,4 @@
-"""Headers that say where a request came from, or which page it is for, from those who may not say so."""
+"""Headers about a request's origin or target page, from senders who are not trusted to set them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STAFF_PAGES = ["/admin/", "/outbox/", "/admin/access_requests/gatedmodel/", "/ad
 
 @pytest.fixture(scope="module")
 def cookie(bare_portal: Portal) -> str:
-    """A session of staff who has a password and no second factor."""
+    """The Cookie header of a staff member's session, who has a password and no second factor."""
     made = subprocess.run(
         [sys.executable, "-c", STAFF],
         cwd=CHECKOUT,
@@ -49,7 +49,7 @@ def cookie(bare_portal: Portal) -> str:
 
 
 def ask(portal: Portal, path: str, *headers: str) -> Answer:
-    """One GET on a line of its own, headers as they stand."""
+    """Send a GET on its own connection, with the headers unchanged."""
     with ExitStack() as stack:
         sent = head("GET", path, *headers, "Connection: close")
         return Answer(*answer(connect(stack, portal.url, sent)))
@@ -77,7 +77,7 @@ def test_path_is_the_one_that_was_sent_whoever_names_another(attacked: Portal) -
 
 @pytest.fixture(scope="module")
 def paged(bare_portal: Portal) -> str:
-    """A page of a list, whose answer names the next one by its address."""
+    """The address of a list's page; the answer contains the address of the next page."""
     for number in range(3):
         bare_portal.order("model", repo_id=f"maker/listed{number}")
     return "/api/models?limit=1"

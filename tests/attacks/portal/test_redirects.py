@@ -1,4 +1,4 @@
-"""A Hub that redirects elsewhere: to another port of this machine, another host, a private network, without end."""
+"""A Hub that redirects to another port of this machine, another host, a private network, or endlessly."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def hub(settings: Any) -> Generator[SmallHub]:
 
 @pytest.fixture
 def inside() -> Generator[SmallHub]:
-    """A service of the same machine, which no Hub has business with."""
+    """A service on this machine that no Hub should reach."""
     with running_hub() as hub:
         yield hub
 
 
 def fetched(hub: SmallHub, folder: Path, redirects: str = "") -> subprocess.CompletedProcess[str]:
-    """The child process by itself, as the worker starts it."""
+    """Run the child process alone, as the worker starts it."""
     environment = {
         **os.environ,
         fetch_repository.OWN: "1",
@@ -177,7 +177,7 @@ def test_address_of_the_table_is_taken(endpoint: str, target: str, named: str) -
 def test_name_that_leads_into_a_private_network_is_not_connected_to(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host of the table whose name is answered with another address by now; the Hub itself has a public one."""
+    """A host of the table now resolves to another address; the Hub itself has a public one."""
     found = {"cdn-lfs.hf.co": ["93.184.215.14", address], "huggingface.co": ["93.184.215.14"]}
     monkeypatch.setattr(
         socket,

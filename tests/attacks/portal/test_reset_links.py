@@ -1,4 +1,4 @@
-"""What is good once, used by several at the same time: reset and invitation links, codes by email, codes of a factor."""
+"""Single-use secrets used several times at once: reset and invitation links, email codes, second-factor codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def no_limits_from_other_tests(db: None) -> None:
 
 
 def sessions_of(user: Any) -> int:
-    """How many stored sessions are signed in as this person."""
+    """Return how many stored sessions are signed in as this person."""
     return sum(row.get_decoded().get(SESSION_KEY) == str(user.pk) for row in Session.objects.all())
 
 
@@ -41,7 +41,7 @@ def mailed_link() -> str:
 
 
 def used_at_once(link: str) -> list[Any]:
-    """The answers to one link followed in several browsers, whose forms are sent at the same moment."""
+    """Open one link in several browsers, send their forms at the same moment, and return the answers."""
     browsers = [Client(REMOTE_ADDR=f"198.51.100.{n + 1}") for n in range(AT_ONCE)]
     forms = [browser.get(link, follow=True).redirect_chain[-1][0] for browser in browsers]
     return all_at_once(AT_ONCE, lambda n: browsers[n].post(forms[n], NEW))

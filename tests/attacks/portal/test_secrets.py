@@ -1,6 +1,7 @@
-"""Who could read which secret: each part's environment, the engine's child, and the files of the state folder.
+"""Who could read which secrets: each part's environment, the engine's child, and the files of the state folder.
 
-Every part once had every variable of `./dev.py up`, and so had whatever they started; files were 0644.
+Every part once had all variables of `./dev.py up`, and passed them on to whatever it started; files had mode
+0644.
 """
 
 from __future__ import annotations
@@ -49,26 +50,26 @@ SENT_ON = {
     "beat": set(),
     "worker-recovery": {"GATEHOUSE_HUB_TOKEN"},
 }
-# What may be there besides, as the machine, the checkout and the portal's address have it.
+# Other allowed variables, which depend on the machine, the checkout and the portal's address.
 PLAIN = {
     "PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DJANGO_SETTINGS_MODULE",
     "GATEHOUSE_RUN", "GATEHOUSE_STATE", "GATEHOUSE_URL", "GATEHOUSE_SMOKE", "GATEHOUSE_SOURCES", "HF_HOME",
     "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_DISABLE_TELEMETRY", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GATEHOUSE_FOLLOW_ENDPOINTS", "GATEHOUSE_WEB_PROCESSES", "GATEHOUSE_LIFELINE",
 }  # fmt: skip
-# The first two are what Celery tells what it starts.
+# Celery sets the first two for the processes it starts.
 BEGINNINGS = ("CELERY_LOG_", "_MP_FORK_", "PYTHON", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH_")
 as_root = pytest.mark.skipif(not ROOT, reason="only root may read the environment of a part")
 
 
 @pytest.fixture(scope="module")
 def portal(tmp_path_factory: pytest.TempPathFactory) -> Generator[Supervisor]:
-    """A whole portal, started with every secret there is in the environment."""
+    """A whole portal, started with every possible secret in its environment."""
     state = tmp_path_factory.mktemp("secrets") / "state"
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL", "GATEHOUSE_RUN"):
             patch.delenv(name, raising=False)
-        before = os.umask(0)  # the worst that a shell could have set
+        before = os.umask(0)  # the worst value that a shell could have set
         try:
             with run_portal(state, extra_env=SECRETS) as running:
                 yield running
@@ -78,7 +79,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Generator[Supervisor]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """What it was started with; nothing for a process that is gone."""
+    """Return the environment the process was started with; empty if the process is gone."""
     try:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
@@ -87,7 +88,7 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def family(pid: int) -> list[int]:
-    """The process and everything below it."""
+    """Return the ids of the process and all its descendants."""
     found = [pid]
     for parent in found:
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -148,7 +149,7 @@ def test_notes_for_other_commands_do_not_hold_the_owners_address(portal: Supervi
 def test_engines_child_has_nothing_of_the_portal_and_files_are_for_their_owner_alone(
     portal: Supervisor, tmp_path: Path
 ) -> None:
-    """A recovery as the portal makes it; the child is looked at while it runs."""
+    """The portal runs a recovery, and the engine's child process is inspected during the run."""
     pytest.importorskip("torch")
     pair = make_tiny_pair(tmp_path / "pair")
 
@@ -180,7 +181,7 @@ def test_engines_child_has_nothing_of_the_portal_and_files_are_for_their_owner_a
 
 
 def seen_below(pid: int, word: bytes) -> list[set[str]]:
-    """The names in the environments of the children of `pid` with this word on their command line, once there is one."""
+    """Wait for descendants of `pid` with this word on their command line; return their environments' names."""
 
     def look() -> list[set[str]]:
         found = []
@@ -196,7 +197,10 @@ def seen_below(pid: int, word: bytes) -> list[set[str]]:
 
 
 def open_to_others(state: Path) -> list[str]:
-    """Files and folders of the state folder with any right for group or others; sockets lie in a folder of their own."""
+    """Return the files and folders of the state folder that group or others have any right to.
+
+    Sockets are in a folder of their own.
+    """
     paths = [state, *state.rglob("*")]
     facts = [(path, path.lstat().st_mode) for path in paths if path.exists()]
     return [
@@ -234,7 +238,7 @@ child.kill()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_process_of_the_same_user_cannot_read_a_parts_environment() -> None:
-    """Without `portal/private.py` it can, which is how the engine's child could have read its worker's."""
+    """Without `portal/private.py` it can: the engine's child could have read its worker's environment."""
     interpreter = interpreter_for_everyone() if ROOT else sys.executable
     if interpreter is None or (ROOT and shutil.which("setpriv") is None):
         pytest.skip("needs setpriv, and a Python and a checkout that other users may enter")

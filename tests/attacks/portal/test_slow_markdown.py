@@ -1,4 +1,4 @@
-"""Cards whose Markdown once took 11 to 16 seconds for each reader: rendered once, within limits, and only read after that."""
+"""Cards whose Markdown once took 11 to 16 seconds for each reader are rendered once, within limits, and stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def visited(url: str, path: str) -> Callable[[list[int]], None]:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_card_is_saved_within_limits_and_readers_get_what_is_stored(bare_portal: Portal, name: str) -> None:
-    """An owner saves it (in a process beside the web server, as by command) while others read pages, then it."""
+    """An owner saves the card (in a process next to the web server, as a command does) while others read pages."""
     repo_id = f"slow/{name}"
     saved = threading.Thread(
         target=lambda: bare_portal.order("model", repo_id=repo_id, card=f"{FRONT}{SHAPES[name]}")
@@ -64,8 +64,8 @@ def test_card_is_saved_within_limits_and_readers_get_what_is_stored(bare_portal:
 
 
 def test_card_that_reaches_a_limit_is_shown_as_it_was_written(bare_portal: Portal) -> None:
-    """Its HTML would be gigabytes, so this does not depend on how fast the machine is."""
+    """Its HTML would be gigabytes, so the speed of the machine does not matter."""
     bare_portal.order("model", repo_id="slow/too-much", card=f"{FRONT}{SHAPES['references']}")
     shown = bare_portal.get("/slow/too-much").text
     assert "<pre>[a]: /xxx" in shown
-    assert "Rendering the Markdown" not in shown  # that is for its owner
+    assert "Rendering the Markdown" not in shown  # only the owner sees this

@@ -1,4 +1,4 @@
-"""Cards sent to be checked by callers without a token, each of which once held a CPU for ten seconds."""
+"""Cards sent for a check without a token, each of which once kept a CPU busy for ten seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.attacks.portal.lines import all_well, statuses
 from tests.model_ops.hub.conftest import Answer, Portal
 from tests.model_ops.hub.ways import beside
 
-SENDERS, EACH = 9, 10  # 47 MB in all, as it was done
+SENDERS, EACH = 9, 10  # 47 MB in all, as in the attack
 PATH = "/api/validate-yaml"
 
 
@@ -41,7 +41,7 @@ SHAPES = {
 
 @pytest.fixture(scope="module")
 def fresh(bare_portal: Portal) -> Generator[Portal]:
-    """A web process with its own corner of the cache, so that nobody else's calls are counted."""
+    """A web process with its own cache database, so that the calls of other tests are not counted."""
     with beside(bare_portal, REDIS_URL=bare_portal.environment["REDIS_URL"].replace("db=7", "db=9")) as web:
         yield web
 
@@ -80,7 +80,7 @@ def test_each_shape_is_refused_with_its_reason(fresh: Portal, name: str) -> None
 
 
 def within_a_minute(ask: Callable[[int], list[Answer]]) -> list[Answer]:
-    """The answers of a try that took less than the minute in which its calls are counted together."""
+    """Return the answers of an attempt that took less than the minute over which calls are counted."""
     for number in range(5):
         before = time.monotonic()
         answers = ask(number)
@@ -102,7 +102,7 @@ def test_calls_are_counted_before_the_card_is_read(fresh: Portal) -> None:
 
 
 def test_many_addresses_are_counted_together(bare_portal: Portal) -> None:
-    """A few busy addresses use up what all have together; others may still send two, and people are counted apart."""
+    """A few busy addresses use up the common limit; others may still send two, and people are counted separately."""
     with beside(bare_portal, REDIS_URL=bare_portal.environment["REDIS_URL"].replace("db=7", "db=10")) as web:
 
         def ask(number: int) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""An owner of one model who wants the weights of another: by its folder, by links, by the portal's Hub token."""
+"""An owner of one model tries to get another's weights: by its folder, by links, by the portal's Hub token."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from model_ops.services.store.blobs import blob_path
 from tests.attacks.portal.small_hub import COMMIT, SmallHub, running_hub, write_weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SECRET = 66  # what the hidden model's tensor is made of
+SECRET = 66  # the value of the hidden model's tensor
 TOKEN = "hf_the_portals_own"
 
 
 @pytest.fixture
 def disk(tmp_path: Path, settings: Any) -> Path:
-    """`disk/a` is assigned to namespace a; `disk/b/hidden` holds what model b/hidden is made of."""
+    """`disk/a` is assigned to namespace a; `disk/b/hidden` holds the source of model b/hidden."""
     disk = tmp_path / "disk"
     write_weights(disk / "a" / "model", 1)
     write_weights(disk / "b" / "hidden", SECRET)
     write_weights(disk / "a-secret" / "model", SECRET)
     settings.GATEHOUSE_SOURCES = [disk]
     settings.WEIGHTS_ROOT = tmp_path / "state" / "weights"
-    settings.GATEHOUSE_DEMO = True  # no second factor: it is not what is tested here
+    settings.GATEHOUSE_DEMO = True  # no second factor, which is not tested here
     return disk
 
 
 @pytest.fixture
 def eve(make_person: Callable[..., Any], disk: Path) -> Any:
-    """Owner of a/open, and nothing to b/hidden."""
+    """Owner of a/open, without any right to b/hidden."""
     eve, boss = make_person("eve", is_staff=True), make_person("boss", is_staff=True, is_superuser=True)
     add_model(repo_id="a/open", card="# A\n", owner=eve)
     hidden = weights.prepare_weights(files=str(disk / "b" / "hidden"))
@@ -61,7 +61,7 @@ def eve(make_person: Callable[..., Any], disk: Path) -> Any:
 
 @pytest.fixture
 def desk(eve: Any, client: Any) -> Callable[..., str]:
-    """`desk("/folder")`: eve sends the weights page of her model; what it says, "" where it takes the source."""
+    """`desk("/folder")`: send Eve's weights page; return its error, or "" if it accepts the source."""
     address = f"/admin/access_requests/gatedmodel/{GatedModel.objects.get(repo_id='a/open').pk}/weights/"
     client.force_login(eve)
 
@@ -79,7 +79,7 @@ def desk(eve: Any, client: Any) -> Callable[..., str]:
 
 
 def made() -> Recovery:
-    """What becomes of a/open's weights."""
+    """Run the recovery of a/open and return it."""
     recovery = current_recovery(GatedModel.objects.get(repo_id="a/open"))
     assert recovery is not None
     weights.want_recovery(recovery=recovery)
@@ -89,7 +89,7 @@ def made() -> Recovery:
 
 
 def served() -> bytes:
-    """The weights that a/open shows; b"" for none."""
+    """Return the weights that a/open serves, or b"" if there are none."""
     revision = published(GatedModel.objects.get(repo_id="a/open"))
     file = revision.files.filter(path="model.safetensors").first() if revision else None
     return blob_path(file.blob_id).read_bytes() if file else b""
@@ -201,7 +201,7 @@ def same_looks(real: Path, copy: Path) -> None:
 def test_link_that_is_put_in_the_way_after_naming_is_refused(
     desk: Callable[..., str], disk: Path, what: str
 ) -> None:
-    """The hidden files even have the sizes and times of those that were looked at."""
+    """The hidden files even have the sizes and times of the files that were checked."""
     same_looks(disk / "b" / "hidden", disk / "a" / "model")
     assert desk(disk / "a" / "model") == ""
     (disk / "b" / "model").symlink_to("hidden")
@@ -221,7 +221,7 @@ def test_link_that_is_put_in_the_way_after_naming_is_refused(
 def test_link_that_is_put_in_the_way_while_it_is_read_is_refused(
     desk: Callable[..., str], disk: Path
 ) -> None:
-    """After every look at the folder, and before its first file is opened."""
+    """The link appears after all checks of the folder, before its first file is opened."""
     assert desk(disk / "a" / "model") == ""
     recovery = current_recovery(GatedModel.objects.get(repo_id="a/open"))
     assert recovery is not None
@@ -318,7 +318,7 @@ def test_repository_allowed_for_another_namespace_is_not(desk: Callable[..., str
 def test_what_another_namespace_fetched_with_the_token_is_not_reached(
     desk: Callable[..., str], hub: SmallHub
 ) -> None:
-    """It lies in the store already, and the recovery with these very inputs is ready."""
+    """It is already in the store, and a recovery with exactly these inputs is ready."""
     operators = weights.prepare_weights(files="hf:maker/gated@main")
     _, attached = add_model_with_weights(repo_id="b/gated", prepared=operators, card="# G\n")
     weights.want_recovery(recovery=attached.recovery)
@@ -328,7 +328,7 @@ def test_what_another_namespace_fetched_with_the_token_is_not_reached(
     assert "a superuser must allow this repository" in desk("hf:maker/gated@main")
     assert "a superuser must allow this repository" in desk(f"hf:maker/gated@{COMMIT}")
 
-    hub.gated.clear()  # for a moment, so that naming it works
+    hub.gated.clear()  # for a moment, so that the source is accepted
     assert desk(f"hf:maker/gated@{COMMIT}") == ""
     hub.gated.add("maker/gated")
     hub.asked.clear()

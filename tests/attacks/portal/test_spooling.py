@@ -1,4 +1,4 @@
-"""Bodies without an end: what they leave on the disk and in memory."""
+"""Endless request bodies: how much disk and memory they use."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ FORMS = ["/admin/access_requests/gatedmodel/add/", "/admin/access_requests/gated
 
 
 class Watched:
-    """A portal whose temporary files are in a folder of its own."""
+    """A portal with its own folder for temporary files."""
 
     def __init__(self, portal: Portal, temporary: Path) -> None:
         self.portal, self.temporary = portal, temporary
 
     def on_disk(self) -> int:
-        """Bytes of temporary files, those included that have no name any more."""
+        """Return the bytes of its temporary files, including unlinked ones."""
         named = sum(path.stat().st_size for path in self.temporary.rglob("*") if path.is_file())
         return named + sum(size for path, size in self._open_files() if path.endswith(" (deleted)"))
 
     def resident(self) -> int:
-        """Bytes of memory of all processes of the web server."""
+        """Return the bytes of memory of all processes of the web server."""
         return sum(_resident(folder) for folder in self._processes())
 
     def _processes(self) -> list[Path]:
@@ -133,8 +133,8 @@ def test_small_file_where_none_is_taken_is_refused(watched: Watched, path: str) 
 
 
 def test_bodies_just_below_the_bound_stay_within_a_bound_together(watched: Watched) -> None:
-    """250 of them, a byte short of their end each, from as many addresses."""
-    assert statuses(watched.portal.url) == all_well()  # every thread has what it needs
+    """There are 250 of them, each one byte short of its end, from as many addresses."""
+    assert statuses(watched.portal.url) == all_well()  # every thread has allocated what it needs
     before = watched.resident()
     with ExitStack() as stack:
         held = []

@@ -1,4 +1,4 @@
-"""A copied session cookie: what it may look at, and that it takes the account over in no way."""
+"""A copied session cookie: what it may see, and that it can never take over the account."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def no_limits_from_other_tests(db: None, settings: Any) -> None:
 
 @pytest.fixture
 def ada(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any:
-    """Ada reads one model and reviews it, so that she may make every kind of token."""
+    """Ada is a reader of one model and a reviewer, so she may create every kind of token."""
     model, ada = make_model(), make_person("ada")
     grant_access(model=model, email=ada.email, days=30)
     assign_role(model=model, user=ada, role="reviewer")
@@ -151,11 +151,11 @@ def test_ending_other_sessions_and_tokens_asks_nothing(ada: Any, stolen: Client)
 
 
 def test_post_left_behind_is_not_run_when_the_owner_confirms_something_else(ada: Any, stolen: Client) -> None:
-    """A thief's unconfirmed POST lies in the session that they share with the owner."""
+    """A thief's unconfirmed POST is stored in the session shared with the owner."""
     Authenticator.objects.create(user=ada, type=Authenticator.Type.TOTP, data={"secret": "A" * 32})
     removal = "/accounts/2fa/totp/deactivate/"
     assert stolen.post(removal)["Location"].startswith(ASKED)
-    assert stolen.get(removal)["Location"].startswith(ASKED)  # now its owner looks at the page
+    assert stolen.get(removal)["Location"].startswith(ASKED)  # now the owner opens the page
     answer = stolen.post("/accounts/reauthenticate/", {"password": PASSWORD, "next": removal})
     assert (answer.status_code, answer["Location"]) == (302, removal)
     assert Authenticator.objects.filter(user=ada, type=Authenticator.Type.TOTP).exists()
@@ -181,7 +181,7 @@ def test_staffs_stolen_session_changes_nobody_in_the_admin(make_person: Callable
 def test_whole_takeover_by_email_change_leaves_traces_even_with_the_password(
     ada: Any, stolen: Client
 ) -> None:
-    """Who has the password as well can change the address; the old one hears of it twice, and the log keeps it."""
+    """A thief who also has the password can change the address; the old one gets two emails, and it is logged."""
     asked = stolen.post("/accounts/email/", {"action_add": "", "email": "thief@example.org"})
     done = stolen.post("/accounts/reauthenticate/", {"password": PASSWORD, "next": "/accounts/email/"})
     assert (asked.status_code, done["Location"]) == (302, "/accounts/confirm-email/")

@@ -1,4 +1,4 @@
-"""What comparing hashes after a fetch showed is on the recovery's page."""
+"""The result of comparing hashes after a fetch is on the recovery's page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_ops.models import Recovery, WeightSource
 def test_recovery_page_says_what_comparing_hashes_showed(
     settings: Any, client: Any, make_person: Callable[..., Any], add_files_model: Callable[..., Any]
 ) -> None:
-    settings.GATEHOUSE_DEMO = True  # no second factor to ask about
+    settings.GATEHOUSE_DEMO = True  # so that no second factor is required
     add_files_model("ai/x")
     client.force_login(make_person("root", is_staff=True, is_superuser=True))
     address = f"/admin/model_ops/recovery/{Recovery.objects.get().pk}/change/"

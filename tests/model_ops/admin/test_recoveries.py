@@ -1,4 +1,4 @@
-"""Weights in the admin: who sees them, who may try again, and sources as they are typed."""
+"""Weights in the admin: who sees them, who may try again, and sources typed into the form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHANGELIST = "/admin/model_ops/recovery/"
 
 @pytest.fixture
 def staff(settings: Any) -> None:
-    """Staff sign in without a second factor, as in the demo: it is not what is tested here."""
+    """Let staff sign in without a second factor, as in the demo, since it is not tested here."""
     settings.GATEHOUSE_DEMO = True
 
 
@@ -30,7 +30,7 @@ def staff(settings: Any) -> None:
 def people(
     staff: None, make_person: Callable[..., Any], add_files_model: Callable[..., Any]
 ) -> dict[str, Any]:
-    """A failed recovery of `ai/x`, its owner, its reviewer, another model's owner."""
+    """The owner and the reviewer of `ai/x`, which has a failed recovery, and another model's owner."""
     model, other = add_files_model("ai/x"), GatedModel.objects.create(repo_id="ai/other", card="")
     found = {name: make_person(name, is_staff=True) for name in ("owner", "reviewer", "elsewhere")}
     assign_role(model=model, user=found["owner"], role="owner")

@@ -1,4 +1,4 @@
-"""Held uploads in the admin: only their owners see them, publish them and discard them."""
+"""Held uploads in the admin: only owners see, publish and discard them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIST = "/admin/model_ops/revision/"
 
 @pytest.fixture
 def staff(settings: Any) -> None:
-    """Staff sign in without a second factor, as in the demo: it is not what is tested here."""
+    """Let staff sign in without a second factor, as in the demo, since it is not tested here."""
     settings.GATEHOUSE_DEMO = True
 
 

@@ -1,4 +1,4 @@
-"""Assigned folders and allowed repositories in the admin and by command."""
+"""Assigned folders and allowed repositories, in the admin and on the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPOSITORIES = "/admin/model_ops/allowedrepository/"
 def disk(tmp_path: Path, settings: Any) -> Path:
     (tmp_path / "disk" / "ours").mkdir(parents=True)
     settings.GATEHOUSE_SOURCES = [tmp_path / "disk"]
-    settings.GATEHOUSE_DEMO = True  # no second factor: it is not what is tested here
+    settings.GATEHOUSE_DEMO = True  # no second factor, which is not tested here
     return tmp_path / "disk"
 
 
@@ -131,7 +131,7 @@ def test_owner_is_shown_what_may_be_named(
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    """What the command prints as JSON; a refusal under `error`."""
+    """Run the command and return the JSON it prints; a refusal is under `error`."""
     try:
         call_command("source_rights", *words, "--json")
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""A live portal for the hub's tests: gunicorn as it is started for users, on a database of its own."""
+"""A live portal for the hub's tests: gunicorn started as in production, with its own database."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from portal.embedded.programs import web_command
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL = "maker/tiny"
-LARGE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
+LARGE = 40_000_000  # bytes: more than the socket buffers on both sides hold
 SEEDER = "import django; django.setup(); from tests.model_ops.hub import seeder; seeder.main()"
 STATES = ["stranger", "draft", "pending", "changes_requested", "rejected", "reset", "withdrawn", "expired", "revoked", "granted", "ends_soon", "reviewer", "decider", "owner", "ended_token", "disabled", "out_of_scope"]  # fmt: skip
 
 
 @dataclass
 class Answer:
-    """One answer as it came over the wire; header names in lower case."""
+    """One HTTP response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -47,7 +47,7 @@ class Answer:
 
 @dataclass
 class Portal:
-    """A live portal and the means to change what it shows."""
+    """A live portal and the means to change its content."""
 
     url: str
     environment: dict[str, str] = field(repr=False)
@@ -58,13 +58,13 @@ class Portal:
     commit: str = ""
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Hypothesis would write out every file."""
+        """Print only the address: Hypothesis would otherwise print every file."""
         printer.text(f"Portal({self.url!r})")
 
     def ask(
         self, method: str, path: str, *, token: str | None = None, body: bytes | None = None, **headers: str
     ) -> Answer:
-        """One request, its path sent as it stands; `user_agent="x"` is the header User-Agent."""
+        """Send one request with the path unchanged; `user_agent="x"` sends the header User-Agent."""
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -85,7 +85,7 @@ class Portal:
         return self.ask("HEAD", path, token=self.tokens[who], **headers)
 
     def order(self, op: str, **arguments: Any) -> Any:
-        """An order to the seeder (`seeder.ORDERS`)."""
+        """Send an order (`seeder.ORDERS`) to the seeder and return its answer."""
         assert self.seeder.stdin
         assert self.seeder.stdout
         self.seeder.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
@@ -95,7 +95,7 @@ class Portal:
         return json.loads(line)
 
     def finished_downloads(self, repo_id: str, at_least: int) -> list[dict[str, Any]]:
-        """The model's rows of bodies that have ended, once there are that many: they are written a moment later."""
+        """Return the model's log rows of finished bodies, waiting until there are enough of them."""
         deadline = time.monotonic() + 120
         while True:
             rows = [row for row in self.order("downloads", repo_id=repo_id) if row["state"] != "waiting"]
@@ -108,7 +108,7 @@ class Portal:
 def hub_environment(
     tmp_path_factory: pytest.TempPathFactory, owner_of: Callable[..., Any]
 ) -> Generator[dict[str, str]]:
-    """A portal's environment with an empty, migrated database, a state folder and a corner of the broker to itself."""
+    """A portal's environment with an empty database, a state folder and its own broker database."""
     name = f"hub_{secrets.token_hex(4)}"
     url = os.environ["DATABASE_URL"]
     folder, _, _ = url.rpartition("/")
@@ -116,7 +116,7 @@ def hub_environment(
     (state / "logs").mkdir()
 
     def on_server(statement: str) -> None:
-        """On a connection of its own: a test may restart the server meanwhile."""
+        """Run the statement on a new connection, because a test may have restarted the server."""
         with owner_of() as server:
             server.execute(statement)
 
@@ -128,7 +128,7 @@ def hub_environment(
         "GATEHOUSE_NGINX_LOG": str(state / "logs" / "nginx-downloads.log"),
         "GATEHOUSE_UPLOAD_PART": "1000000",
         "GATEHOUSE_LARGEST_UPLOAD": "30000000000",
-        "GATEHOUSE_ADDRESS_RATE": "100000",  # all tests have one address
+        "GATEHOUSE_ADDRESS_RATE": "100000",  # all tests use the same address
         "GATEHOUSE_WEB_PROCESSES": "1",  # quicker to start; tests/portal/embedded has several
         "PYTHONWARNINGS": "default",
     }
@@ -137,7 +137,7 @@ def hub_environment(
 
 @pytest.fixture(scope="session")
 def bare_portal(hub_environment: dict[str, str], owner_url: Callable[[str], str]) -> Generator[Portal]:
-    """gunicorn, just as the supervisor starts it, with nothing in the catalogue."""
+    """gunicorn as the supervisor starts it, with an empty catalogue."""
     state = Path(hub_environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -147,7 +147,7 @@ def bare_portal(hub_environment: dict[str, str], owner_url: Callable[[str], str]
 
 
 def migrate_hub(environment: dict[str, str], owner_url: Callable[[str], str]) -> None:
-    """Makes the tables as the database's owner; what is served afterwards runs as the portal's role."""
+    """Create the tables as the database's owner; the portal later runs as its own role."""
     owner = {"GATEHOUSE_OWNER_DATABASE_URL": owner_url(environment["DATABASE_URL"].rpartition("/")[2])}
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "-v0"], cwd=CHECKOUT, env=environment | owner, check=True
@@ -162,7 +162,7 @@ def served(
     *,
     seeder_code: str = SEEDER,
 ) -> Generator[Portal]:
-    """The web process and a seeder beside it, until the generator ends."""
+    """Run the web process and a seeder until the generator ends."""
     log = state / "logs" / "web.log"
     with log.open("w") as web_log, (state / "logs" / "seeder.log").open("w") as seeder_log:
         web = subprocess.Popen(
@@ -188,7 +188,7 @@ def served(
 
 @pytest.fixture(scope="session")
 def portal(bare_portal: Portal, tiny_repository: Path) -> Portal:
-    """A gated model with weights, and someone in every state towards it, each with a token."""
+    """A gated model with weights, and a person with a token in every state towards the model."""
     bare_portal.order("model", repo_id=MODEL)
     bare_portal.commit = bare_portal.order("folder", repo_id=MODEL, path=str(tiny_repository))["commit"]
     for state in STATES:
@@ -207,7 +207,7 @@ def portal(bare_portal: Portal, tiny_repository: Path) -> Portal:
 
 @dataclass
 class Behind:
-    """The portal as seen through nginx, and straight; `each` large bodies at once for one person."""
+    """The portal through nginx and directly; each person may download `each` large bodies at once."""
 
     portal: Portal
     straight: Portal
@@ -216,7 +216,7 @@ class Behind:
 
 @pytest.fixture(scope="session")
 def behind(portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Behind]:
-    """A second web process that hands its bytes to nginx, and nginx by the configuration of docker/nginx."""
+    """A second web process that lets nginx send the bytes, and nginx configured as in docker/nginx."""
     from tests.model_ops.hub.ways import behind_nginx
     from tests.nginx import require_nginx
 
@@ -227,7 +227,7 @@ def behind(portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generato
 
 @pytest.fixture(scope="session")
 def large(bare_portal: Portal) -> tuple[str, bytes]:
-    """`maker/large`, with a file that a client that does not read can't be done with; its path and content."""
+    """The path and content of a file of `maker/large` that is too large to be sent to a client that does not read."""
     content = os.urandom(1_000_000) * (LARGE // 1_000_000)
     bare_portal.order("model", repo_id="maker/large")
     add = {"large.bin": base64.b64encode(content).decode(), "small.json": "e30="}
@@ -237,7 +237,10 @@ def large(bare_portal: Portal) -> tuple[str, bytes]:
 
 @pytest.fixture(scope="session")
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny LLaMA where torch is there, else files of its names; a sub-folder, an empty file and an awkward name."""
+    """A tiny LLaMA, with a sub-folder, an empty file and an awkward name.
+
+    Without torch, files of the same names.
+    """
     path = tmp_path_factory.mktemp("tiny") / "repository"
     try:
         import torch  # noqa: F401
@@ -259,7 +262,7 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_call_home() -> None:
-    """The client asks its default endpoint, once per process, which coding tools exist: not from a test."""
+    """Stop the client from asking its default endpoint for a list of coding tools, once per process."""
     from huggingface_hub.utils import _detect_agent
 
     _detect_agent._registry = _detect_agent._EMPTY_REGISTRY

@@ -1,4 +1,4 @@
-"""The table of routes as a page of the docs."""
+"""Render the table of routes as a page of the docs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODES = {
 
 
 def as_markdown() -> str:
-    """The page; the docs hold exactly this."""
+    """Return the page; the file in the docs must be equal to it."""
     parts = [HEAD, _table(["person", "who that is"], [[f"**{who}**", what] for who, what in PEOPLE.items()])]
     parts.append("## Codes\n")
     codes = [[sign, f"`{code}`", error, what] for code, (sign, error, what) in CODES.items()]
@@ -52,7 +52,7 @@ def _cell(answer: str) -> str:
 
 
 def _place(path: str) -> str:
-    """The address with what stands for the model, and which kind of model is meant where that isn't a gated one."""
+    """Return the address with ID for the model, and the kind of model unless it is a gated one."""
     kind = next((name for name in MODELS if f"{{{name}}}" in path), "model")
     for name in MODELS:
         path = path.replace(f"{{{name}}}", "ID").replace(f"{{{name}_commit}}", "COMMIT")

@@ -1,7 +1,8 @@
-"""Every route of the protocol, and what each kind of person gets from it: the table that the tests ask and the docs show.
+"""Every route of the protocol and its answer to each kind of person: the table behind both the tests and the docs.
 
-An answer is a status, and the `X-Error-Code` where there is one. `{model}` is a gated, listed model; the other names
-in braces are in `MODELS`. `docs/hub-routes.md` is made from this: `python -m tests.model_ops.hub.routes_page`.
+An answer is a status, with the `X-Error-Code` if there is one. `{model}` is a gated, listed model; the other
+names in braces are in `MODELS`. `docs/hub-routes.md` is generated from this: `python -m
+tests.model_ops.hub.routes_page`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Answers = Mapping[str, str]
 
 
 def all_get(answer: str, **others: str) -> Answers:
-    """The same for everyone but those named."""
+    """Return answers in which everyone gets `answer`, except those named."""
     return {who: others.get(who, answer) for who in PEOPLE}
 
 
@@ -61,13 +62,13 @@ CHANGES = all_get("403 NotAllowed", **NO_TOKEN, owner="200")
 
 
 def instead(answers: Answers, was: str, now: str) -> Answers:
-    """Another answer where it was `was`."""
+    """Return the answers with `was` replaced by another answer."""
     return {who: now if answer == was else answer for who, answer in answers.items()}
 
 
 @dataclass(frozen=True)
 class Route:
-    """`body` is sent as JSON, as a form (`form`) or as it is; `{who}` in it is the person's name."""
+    """One route. `body` is sent as JSON, as a form (`form`) or unchanged; `{who}` stands for the name."""
 
     method: str
     path: str
@@ -78,7 +79,7 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def asked(self, who: str, names: Mapping[str, str]) -> tuple[str, bytes | None, dict[str, str]]:
-        """Path, body and headers for one person."""
+        """Return the path, body and headers for one person."""
         filled = {**names, "who": who}
         path = self.path
         for name, value in filled.items():

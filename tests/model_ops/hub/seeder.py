@@ -1,6 +1,7 @@
-"""A process with the portal's own services, on the database of a live portal: one JSON order a line, one answer.
+"""A process with the portal's services on a live portal's database: one JSON order a line, one answer.
 
-Started by `conftest.SEEDER` with the portal's environment. Used by the hub's tests, which talk HTTP to a gunicorn that they must not share a transaction with.
+Started by `conftest.SEEDER` with the portal's environment. The hub's tests use it because they talk HTTP to a
+gunicorn, which does not see their transactions.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from model_ops.services.store.git_objects import commit_id, is_lfs
 from portal.accounts.models import User
 from tests.model_ops.hub.seeding_tokens import TOKEN_ORDERS
 
-ELSEWHERE = "elsewhere/open-door"  # a model that everyone has a grant of, so that strangers have a token
+ELSEWHERE = "elsewhere/open-door"  # a model that everyone has a grant for, so that strangers have a token
 ANSWERS = {"f1": "To test."}
 CARD = "---\nlicense: other\ntags: [tiny]\nlibrary_name: transformers\npipeline_tag: text-generation\nextra_gated_fields:\n  Why: text\n---\n# Tiny\n"
 
 
 def model(repo_id: str, **options: Any) -> dict[str, Any]:
-    """A model with its card and licence published, and no weights."""
+    """Add a model with its card and licence published, and no weights."""
     texts = [
         gated_models.LicenceText(*text)
         for text in options.pop("licences", [("tiny_license.txt", "en", "Be kind.\n")])
@@ -55,7 +56,7 @@ def commit(
     author: str = "Gatehouse",
     weights: bool = True,
 ) -> dict[str, Any]:
-    """A revision with the branch's files, `add` (path: base64) over them, without `delete`."""
+    """Publish a revision: the branch's files without `delete`, and with `add` (path: base64)."""
     owner = GatedModel.objects.get(repo_id=repo_id)
     ref = Ref.objects.filter(model=owner, name=revision).select_related("revision").first()
     files = {
@@ -86,7 +87,7 @@ def commit(
 
 
 def folder(repo_id: str, path: str) -> dict[str, Any]:
-    """A revision made from a folder's files."""
+    """Publish a folder's files as a revision."""
     root = Path(path)
     found = [file for file in root.rglob("*") if file.is_file()]
     content = {str(file.relative_to(root)): base64.b64encode(file.read_bytes()).decode() for file in found}
@@ -97,7 +98,7 @@ def branch(repo_id: str, name: str, source: str = "main", tag: bool = False) -> 
     owner = GatedModel.objects.get(repo_id=repo_id)
     revision = Revision.objects.filter(model=owner, commit=source).first()
     revision = revision or Ref.objects.get(model=owner, name=source).revision
-    if not tag:  # as if it had been published there: an empty branch is its owners' alone
+    if not tag:  # as if it had been published there: only owners see an empty branch
         Revision.objects.filter(pk=revision.pk).update(branch=name)
     Ref.objects.update_or_create(model=owner, name=name, defaults={"revision": revision, "is_tag": tag})
     return {"commit": revision.commit}
@@ -106,7 +107,7 @@ def branch(repo_id: str, name: str, source: str = "main", tag: bool = False) -> 
 def recovery(
     repo_id: str, state: str = RecoveryState.PLANNED, done: int = 0, total: int = 100
 ) -> dict[str, Any]:
-    """Weights that are still to be made, without a worker that would make them."""
+    """Add a recovery that no worker will run."""
     sources = [
         WeightSource.objects.get_or_create(
             spec=f"/nowhere/{repo_id}/{part}", defaults={"kind": SourceKind.FOLDER}
@@ -130,7 +131,10 @@ def recovery(
 
 
 def person(name: str, repo_id: str, state: str) -> dict[str, Any]:
-    """A person in that state towards the model, and a token: of the model if there ever was a grant, else of another."""
+    """Bring a person into a state towards the model and return a token.
+
+    The token is for the model if there ever was a grant, otherwise for another model.
+    """
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
     towards = GatedModel.objects.get(repo_id=repo_id)
     secret = STATES[state](user, towards)
@@ -216,7 +220,7 @@ def _reviewer(user: User, towards: GatedModel) -> str:
 
 def _decides(role: Role) -> Callable[[User, GatedModel], str]:
     def assign(user: User, towards: GatedModel) -> str:
-        """A role, and a token that carries it."""
+        """Assign the role and return a token for it."""
         gated_models.assign_role(model=towards, user=user, role=role)
         return person_token(user, TokenKind.REVIEWER)
 
@@ -224,7 +228,7 @@ def _decides(role: Role) -> Callable[[User, GatedModel], str]:
 
 
 def _user_token(user: User, towards: GatedModel) -> str:
-    """A live grant, and a token that stands for its person."""
+    """Grant access and return a token of the person rather than of the grant."""
     _granted(user, towards)
     return person_token(user, TokenKind.USER)
 
@@ -236,7 +240,7 @@ def _superuser(user: User, towards: GatedModel) -> str:
 
 
 def _ended_token(user: User, towards: GatedModel) -> str:
-    """A live grant, and a token of it that was revoked."""
+    """Grant access and return a token that was revoked."""
     secret = _granted(user, towards)
     token = tokens.authenticate(secret)
     tokens.revoke_token(token=token, user=user)
@@ -250,7 +254,7 @@ def _disabled(user: User, towards: GatedModel) -> str:
 
 
 def _out_of_scope(user: User, towards: GatedModel) -> None:
-    """A live grant, and a token of another model."""
+    """Grant access; the token will be for another model."""
     _granted(user, towards)
 
 
@@ -283,7 +287,7 @@ def revoke(name: str, repo_id: str) -> dict[str, Any]:
 
 
 def end(name: str, repo_id: str, how: str) -> dict[str, Any]:
-    """Takes a person's right to a model away, in one of the ways of `ENDS`."""
+    """Remove a person's right to a model in one of the ways of `ENDS`."""
     user = User.objects.filter(username=name).first()
     ENDS[how](user, GatedModel.objects.get(repo_id=repo_id))
     return {}
@@ -313,7 +317,7 @@ ENDS: dict[str, Callable[[Any, GatedModel], object]] = {
 
 
 def downloads(repo_id: str) -> list[dict[str, Any]]:
-    """The model's rows of the download log whose bodies have ended, oldest first."""
+    """Return the model's download log rows of finished bodies, oldest first."""
     ended = Download.objects.filter(model__repo_id=repo_id).exclude(state=DownloadState.RUNNING)
     rows = ended.order_by("pk").select_related("user")
     names = (
@@ -337,13 +341,13 @@ def downloads(repo_id: str) -> list[dict[str, Any]]:
 
 
 def move_downloads() -> dict[str, Any]:
-    """What the scheduled job does for the download log."""
+    """Run the scheduled job of the download log."""
     tasks.move_downloads()
     return {}
 
 
 def blob(sha256: str) -> dict[str, Any]:
-    """Where that content lies."""
+    """Return where that content is stored."""
     return {"path": str(blob_path(sha256))}
 
 
@@ -353,7 +357,7 @@ def namespace(name: str, full_name: str) -> dict[str, Any]:
 
 
 def stand(name: str, repo_id: str, state: str) -> dict[str, Any]:
-    """A person, known or new, in that state or role towards one more model; no token but a grant's."""
+    """Bring a new or known person into that state or role towards a model, without creating extra tokens."""
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
     towards = GatedModel.objects.get(repo_id=repo_id)
     if state in Role.values:
@@ -373,7 +377,7 @@ def rename(repo_id: str, to: str) -> dict[str, Any]:
 
 
 def events(repo_id: str) -> list[list[Any]]:
-    """Kind, actor and data of what was recorded about the model, oldest first."""
+    """Return kind, actor and data of the model's events, oldest first."""
     rows = Event.objects.filter(model__repo_id=repo_id).order_by("pk")
     return [[event.kind, event.actor_name, event.data] for event in rows]
 

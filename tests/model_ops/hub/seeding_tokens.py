@@ -1,4 +1,4 @@
-"""Orders about tokens and licences for the seeder."""
+"""The seeder's orders for tokens and licences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def token(
     ended: bool = False,
     called: str = "made to order",
 ) -> dict[str, Any]:
-    """A token of a person, or of their grant of `repo_id`; `ended`: its end is past."""
+    """Issue a token for a person, or for their grant of `repo_id`; with `ended` it has already expired."""
     user = User.objects.get(username=name)
     wishes: dict[str, Any] = {"user": user, "name": called, "networks": networks or ()}
     if repo_id:
@@ -42,7 +42,7 @@ def last_use(pk: int) -> dict[str, Any]:
 
 
 def demand(repo_id: str, text: str) -> dict[str, Any]:
-    """A licence text that every holder must accept."""
+    """Add a licence text that every holder must accept."""
     model = GatedModel.objects.get(repo_id=repo_id)
     added = add_licence(model=model, licence=LicenceText("tiny_license.txt", "en", text), must_accept=True)
     return {"licence": added.licence.pk, "asked": added.asked}

@@ -1,4 +1,4 @@
-"""One reader of small bodies: what is no JSON object, what no database takes, what is too large or broke off."""
+"""The reader of small bodies: input that is not a JSON object, cannot be stored, is too large or breaks off."""
 
 from __future__ import annotations
 

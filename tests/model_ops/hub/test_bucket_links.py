@@ -1,4 +1,4 @@
-"""Bytes from a bucket: every client follows the link, none takes its token there."""
+"""Downloads from a bucket: every client follows the link, and none sends its token there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = "model.safetensors"
 
 @dataclass
 class Sending:
-    """A web process that sends clients on to a bucket, in which everything lies that was published so far."""
+    """A web process that redirects clients to a bucket, which contains everything published so far."""
 
     portal: Portal
     bucket: Bucket
@@ -35,7 +35,7 @@ class Sending:
         return f"/{MODEL}/resolve/{self.portal.commit}/{name}"
 
     def gets(self) -> list[dict[str, Any]]:
-        """What clients asked the bucket for, since this was last looked at."""
+        """Return the clients' requests to the bucket since the last call."""
         asked = [asked for asked in self.bucket.seen("GET") if "X-Amz-Signature" in asked["QUERY_STRING"]]
         self.bucket.asked.clear()
         return asked
@@ -63,7 +63,7 @@ def token(sending: Sending) -> str:
 
 def test_head_carries_the_contract_beside_the_link(sending: Sending, token: str) -> None:
     own = sending.portal.ask("HEAD", sending.path("config.json"), token=token)
-    assert (own.status, own.headers.get("location")) == (200, None)  # small files need no second host
+    assert (own.status, own.headers.get("location")) == (200, None)  # small files do not need a second host
     answer = sending.portal.ask("HEAD", sending.path(), token=token)
     content = sending.portal.files[FILE]
     assert answer.status == 302

@@ -1,4 +1,4 @@
-"""Ranges, the download log, the limit on bodies and the end of a right, through a live gunicorn."""
+"""Ranges, the download log, the limit on bodies and the end of a right, with a live gunicorn."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_running_transfer_ends_soon_after_its_grant(portal: Portal, large: tuple
 
 
 def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tuple[str, bytes]) -> None:
-    """Every place taken, by persons who may have so many each, and one of them asks for one more than that."""
+    """All places are taken, by people at their limits, and one of them asks for another download."""
     path, content = large
     most, each = HERE, settings.GATEHOUSE_MOST_BODIES_EACH
     crowd = [
@@ -125,7 +125,7 @@ def test_slow_downloads_leave_room_for_everything_else(portal: Portal, large: tu
         assert portal.ask("HEAD", path, token=crowd[0]).status == 200
         small = portal.ask("GET", path.replace("large.bin", "small.json"), token=crowd[0])
         assert (small.status, small.body) == (200, b"{}")
-        wait_until(lambda: connections_held(portal) <= 2)  # its threads use some now and then, for a moment
+        wait_until(lambda: connections_held(portal) <= 2)  # its threads use some briefly from time to time
         assert own[0].read() == content
     rows = portal.finished_downloads("maker/large", before + most + 1)
     assert len(rows) == before + most + 1
@@ -149,7 +149,7 @@ def test_downloads_are_counted_over_all_web_processes(portal: Portal, large: tup
 
 
 def connections_held(portal: Portal) -> int:
-    """How many connections to its database the portal uses or keeps, the seeder's included."""
+    """Return how many connections to its database the portal is using, including the seeder's."""
     import psycopg
 
     folder, _, name = portal.environment["DATABASE_URL"].rpartition("/")

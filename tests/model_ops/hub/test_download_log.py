@@ -1,4 +1,4 @@
-"""The download log of a live portal: a web server that is killed in mid-transfer, and one whose database is away."""
+"""The download log of a live portal when the web server is killed during a transfer or the database is down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.model_ops.hub.conftest import CHECKOUT, Portal
 from tests.waiting import wait_until
 
 REPO = "maker/killed"
-SIZE = 40_000_000  # bytes: more than the sockets' buffers on both sides hold
+SIZE = 40_000_000  # bytes: more than the socket buffers on both sides hold
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def token(portal: Portal, path: str) -> str:
 
 @pytest.fixture
 def other_web(portal: Portal) -> Generator[tuple[int, subprocess.Popen[bytes]]]:
-    """A second web server of the same portal, which a test may kill: its port and process group."""
+    """A second web server of the same portal that a test may kill: its port and process group."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         portal.log.with_name("other.log").open("w") as log,
@@ -94,7 +94,7 @@ def test_web_server_killed_in_mid_transfer_leaves_one_cut_row(
     connection.close()
 
     def moved() -> bool:
-        """The kernel may still be ending the killed processes, which lets go of their journal."""
+        """Try to move the row, which fails while the kernel is still ending the killed processes."""
         portal.order("move_downloads")
         return [row[0] for row in rows(portal, "large.bin")] == ["cut"]
 
@@ -123,7 +123,7 @@ def test_open_body_of_a_living_web_server_is_running_then_complete(
 def test_downloads_stay_in_the_journal_while_their_table_is_away(
     portal: Portal, path: str, token: str, owner_of: Callable[..., Any]
 ) -> None:
-    """The row comes when the table does; nobody who downloads notices."""
+    """The row appears once the table is back, and downloads are not affected."""
     with owner_of(portal.environment["DATABASE_URL"].rpartition("/")[2]) as server:
         server.execute("ALTER TABLE model_ops_download RENAME TO away")
         try:

@@ -1,4 +1,4 @@
-"""Weight sources fetched from another Hub: a second, live Gatehouse over HTTP, which refuses, stalls and lies."""
+"""Weight sources fetched from another Hub: a second, live Gatehouse over HTTP that refuses, stalls and lies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FAR = {
 
 @pytest.fixture(scope="session")
 def far(portal: Portal) -> dict[str, str]:
-    """A gated repository of its own on the remote: its commit, and the token of someone who may read it."""
+    """A separate gated repository on the remote: its commit, and the token of someone who may read it."""
     portal.order("model", repo_id=REPO)
     add = {path: base64.b64encode(data).decode() for path, data in FAR.items()}
     commit = portal.order("commit", repo_id=REPO, add=add)["commit"]
@@ -61,7 +61,7 @@ def far(portal: Portal) -> dict[str, str]:
 
 @pytest.fixture
 def hub(portal: Portal, settings: Any) -> Callable[[str], None]:
-    """`hub("granted")`: the remote is this portal's Hub, and that person's token is the portal's."""
+    """`hub("granted")`: make this portal the remote Hub, and use that person's token for it."""
     settings.GATEHOUSE_HUB_ENDPOINT = portal.url
 
     def choose(who: str) -> None:
@@ -72,7 +72,7 @@ def hub(portal: Portal, settings: Any) -> Callable[[str], None]:
 
 
 def fetched(repo_id: str, source: str, **fields: Any) -> Any:
-    """A model whose weights are the files of that source, made now; its recovery."""
+    """Add a model with the files of that source as its weights, run its recovery and return it."""
     prepared = prepare_weights(files=source)
     _, weights = add_model_with_weights(repo_id=repo_id, prepared=prepared, card=CARD, **fields)
     want_recovery(recovery=weights.recovery)
@@ -88,7 +88,7 @@ def refusal(text: str) -> str:
 
 
 def fetch(url: str, folder: Path, commit: str, token: str) -> subprocess.Popen[str]:
-    """The child process by itself."""
+    """Start the child process alone."""
     environment = {**os.environ, fetch_repository.OWN: "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(folder.parent / "home")}  # fmt: skip
     child = subprocess.Popen(
         [sys.executable, "-m", "model_ops.remote_hub.fetch_repository", url, REPO, commit, str(folder), "all"],
@@ -183,7 +183,7 @@ def test_plain_http_is_for_this_machine_and_the_command_line_alone(settings: Any
 
 
 class Stall:
-    """A line that carries everything but stops in the midst of a long answer, until it is let go."""
+    """A proxy that passes everything on but stops in the middle of a long answer until it is released."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -261,7 +261,7 @@ def test_fetch_that_was_killed_goes_on_and_asks_for_no_complete_file_again(
     lines = [json.loads(line) for line in out.splitlines()]
     assert lines[-1] == {"checked": "6 of 6 files have the hashes that the remote names."}
     assert lines[0]["bytes_total"] == told["bytes_total"]
-    assert lines[0]["bytes_done"] > 200_000  # what was there already counts
+    assert lines[0]["bytes_done"] > 200_000  # what was already there counts
     assert (folder / "model.safetensors").read_bytes() == FAR["model.safetensors"]
 
     def sent() -> list[dict[str, Any]]:
@@ -356,7 +356,7 @@ def test_masked_ids_are_no_ids() -> None:
 
 @pytest.fixture
 def rude() -> Generator[Any]:
-    """A remote that answers everything with what the test says."""
+    """A remote that gives the answers chosen by the test."""
 
     class Rude(http.server.BaseHTTPRequestHandler):
         answers: list[tuple[int, dict[str, str]]] = []
@@ -408,7 +408,7 @@ def test_answers_of_other_hubs_become_one_sentence(
 def test_fetch_waits_as_long_as_the_rate_limit_asks(rude: Any) -> None:
     rude.answers = [(429, {"Retry-After": "1"}), (200, {})]
     api = HfApi(endpoint=rude.url, token=False)
-    with suppress(KeyError, TypeError):  # the answer is no model's
+    with suppress(KeyError, TypeError):  # the answer does not describe a model
         fetch_repository._ask_patiently(lambda: api.model_info("a/b"))
     assert rude.asked == 2
     rude.answers, rude.asked = [(429, {"Retry-After": "301"})], 0
@@ -418,7 +418,7 @@ def test_fetch_waits_as_long_as_the_rate_limit_asks(rude: Any) -> None:
 
 
 def recovery_from(url: str) -> Recovery:
-    """A recovery of files of a repository there, run once."""
+    """Run a recovery of a repository's files at that address once, and return it."""
     source = WeightSource.objects.create(
         spec=f"hf+{url}/a/b@{'0' * 40}", kind=SourceKind.HUB, endpoint=url, repo_id="a/b", commit="0" * 40
     )

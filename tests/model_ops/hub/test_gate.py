@@ -17,7 +17,7 @@ LOG_IN = (
     "Please log in. "
 )
 AWAITING = f"Your request to access model {MODEL} is awaiting a review from the repo authors. "
-# Who is refused: status, the Hub's opening words, and how our sentence begins.
+# People who are refused: status, the Hub's opening words, and how our sentence begins.
 REFUSED = {
     "anonymous": (401, LOG_IN, "Sign in and ask for access at {page}"),
     "unknown": (401, LOG_IN, "This is not a Gatehouse token"),
@@ -86,7 +86,7 @@ def test_gated_content_is_refused_with_code_and_sentence(portal: Portal, who: st
 
 
 def secret_ids(portal: Portal) -> list[str]:
-    """Every id of a gated file's content, in hex."""
+    """Return every id, in hex, of the contents of gated files."""
     ids = []
     for path, content in portal.files.items():
         sha256 = hashlib.sha256(content).hexdigest()
@@ -96,7 +96,7 @@ def secret_ids(portal: Portal) -> list[str]:
 
 
 def test_ids_are_shown_to_those_with_access(portal: Portal) -> None:
-    """What the next test looks for is there to be found."""
+    """People with access see the ids that the next test looks for."""
     sha256 = hashlib.sha256(portal.files["model.safetensors"]).hexdigest()
     assert sha256 in portal.get(f"/api/models/{MODEL}/tree/main", "granted").text
     assert sha256 in portal.get(f"/api/models/{MODEL}?blobs=true", "granted").text

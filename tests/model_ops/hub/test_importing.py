@@ -32,7 +32,7 @@ THEIRS, MINE = "maker/carded", "ai/mine"
 
 @pytest.fixture(scope="session")
 def far(portal: Portal) -> str:
-    """A gated repository with a card, two licence files and weights that a stranger may not read; its commit."""
+    """The commit of a gated repository with a card, two licence files and weights that a stranger may not read."""
     portal.order("model", repo_id=THEIRS, card=CARD, licences=[("LICENSE", "en", "Be good.\n")])
     add = {"model.safetensors": b"secret weights", "NOTICE": b"no licence", "sub/LICENSE.txt": b"of a part"}
     return str(

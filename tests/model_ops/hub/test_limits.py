@@ -1,4 +1,4 @@
-"""Too many requests: said where clients wait and try again, and nowhere else."""
+"""Rate limits apply where clients wait and try again, and nowhere else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @pytest.fixture(scope="module")
 def strict(portal: Portal) -> Generator[Portal]:
-    """A web process with low limits and its own corner of the cache."""
+    """A web process with low limits and its own cache database."""
     settings = {
         "GATEHOUSE_ADDRESS_RATE": str(ADDRESS_RATE),
         "GATEHOUSE_TOKEN_RATE": str(TOKEN_RATE),
@@ -31,7 +31,7 @@ def strict(portal: Portal) -> Generator[Portal]:
 
 
 def within_a_minute(ask: Callable[[int], T]) -> T:
-    """The answer of a try that no minute ended in: what it asked was counted together."""
+    """Return the answer of an attempt within one minute of the clock, whose calls were counted together."""
     for number in range(5):
         before = int(time.time()) // 60
         answer = ask(number)
@@ -98,7 +98,7 @@ def test_address_is_counted_over_all_its_tokens_right_or_wrong(strict: Portal) -
 
 @pytest.mark.slow
 def test_client_waits_and_brings_the_whole_snapshot(strict: Portal, tmp_path: Path) -> None:
-    """More files than what is left of a minute allows: huggingface_hub waits as it is told."""
+    """There are more files than the rest of a minute allows; huggingface_hub waits as long as it is told."""
     token = strict.order("person", name="patient-one", repo_id=MODEL, state="granted")["token"]
     for _ in range(TOKEN_RATE - 2):
         assert strict.ask("GET", f"/api/models/{MODEL}/tree/main", token=token).status == 200

@@ -1,4 +1,4 @@
-"""The list of models is filtered and sorted by the database as the fields say it in Python."""
+"""The database filters and sorts the list of models in the same way as the fields' Python definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration in docker/nginx, in front of a live portal."""
+"""The configuration in docker/nginx in front of a live portal."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_file_system_reads_through_nginx(behind: Behind) -> None:
 def test_answer_through_nginx_is_the_portals_own(
     behind: Behind, who: str, method: str, name: str, headers: dict[str, str]
 ) -> None:
-    """Status, body and every header, whether the bytes come from nginx or, without it, from the portal itself."""
+    """Status, body and every header are the same, whether nginx or the portal sends the bytes."""
     path, token = f"/{MODEL}/resolve/{behind.portal.commit}/{name}", behind.portal.tokens[who]
     headers |= {"x_amzn_trace_id": "the-same"}
     through = behind.portal.ask(method, path, token=token, **headers)
@@ -119,7 +119,7 @@ def test_store_is_not_readable_without_the_portal(behind: Behind) -> None:
 
 
 def test_mark_of_the_front_counts_for_nothing_through_nginx(behind: Behind) -> None:
-    """A client that pretends to be another front still gets the file; one that asks gunicorn itself gets no bytes by it."""
+    """A client that names another front end still gets the file; on gunicorn itself, the header opens nothing."""
     path = f"/{MODEL}/resolve/{behind.portal.commit}/config.json"
     answer = behind.portal.get(path, "granted", x_gatehouse_front="none")
     assert (answer.status, answer.body) == (200, behind.portal.files["config.json"])
@@ -194,7 +194,7 @@ def test_person_has_so_many_large_bodies_at_once(
 def test_front_before_nginx_says_the_address_and_all_have_so_many_bodies(
     portal: Portal, large: tuple[str, bytes], tmp_path: Path
 ) -> None:
-    """Behind another server each client keeps its own address; what a client wrote before that is not believed."""
+    """Behind another proxy each client keeps its own address; addresses sent by the client itself are not believed."""
     require_nginx()
     path, _ = large
     names = ("first-of-all", "last-of-all")
@@ -225,7 +225,7 @@ def test_front_before_nginx_says_the_address_and_all_have_so_many_bodies(
 def test_portal_that_is_away_is_said_in_a_sentence(tmp_path: Path) -> None:
     require_nginx()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as away:
-        away.bind(("127.0.0.1", 0))  # and listens to nobody
+        away.bind(("127.0.0.1", 0))  # and accepts no connections
         environment = nginx_environment(
             tmp_path,
             port=listening.getsockname()[1],
@@ -262,8 +262,10 @@ def test_file_through_nginx_over_tls(portal: Portal, tmp_path: Path) -> None:
 
 
 def test_uploads_are_not_kept_back_by_nginx(behind: Behind) -> None:
-    """What is longer than a page may send reaches the portal on the routes of uploads; elsewhere nginx says so."""
-    headers = {"Content-Length": str(17 * 2**20)}  # and nothing of it: who reads answers before it comes
+    """Bodies above the page limit reach the portal on upload routes; elsewhere nginx refuses them."""
+    headers = {
+        "Content-Length": str(17 * 2**20)
+    }  # and none of the body: clients that read early get the answer first
     connection = http.client.HTTPConnection(urlsplit(behind.portal.url).netloc, timeout=60)
     connection.request("POST", "/accounts/login/", headers=headers)
     answer = connection.getresponse()
@@ -274,6 +276,6 @@ def test_uploads_are_not_kept_back_by_nginx(behind: Behind) -> None:
 
 
 def make_certificate(folder: Path) -> None:
-    """A certificate for 127.0.0.1 that signs itself."""
+    """Write a self-signed certificate for 127.0.0.1."""
     folder.mkdir(parents=True, exist_ok=True)
     write_certificate(folder / "fullchain.pem", folder / "privkey.pem")

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one of ours: coded, never a 500."""
+"""Every request, however odd, gets one of our own coded answers, never a 500."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_odd_requests_get_coded_answers(
     assert "x-injected" not in answered
     ours = (
         status != 414 and a and b
-    )  # gunicorn refuses an overlong line by itself; pages lie beside the routes
+    )  # gunicorn itself refuses an overlong line; pages are not part of the routes
     assert status < 400 or "x-error-code" in answered or not ours, (method, path)
 
 
@@ -94,7 +94,7 @@ def test_query_of_thousands_of_fields_is_a_bad_request(portal: Portal) -> None:
 def send(
     portal: Portal, method: str, path: str, headers: list[tuple[str, str]], token: str | None
 ) -> tuple[int, dict[str, str]]:
-    """A request line put on the wire as it is, without a client's own checks."""
+    """Send a request line unchanged, without a client's own checks."""
     parts = urlsplit(portal.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     try:

@@ -1,4 +1,4 @@
-"""The hub asks the database a constant number of questions, however many files or models there are."""
+"""The hub sends a constant number of database queries, however many files or models there are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.model_ops.hub import seeder
 def granted(
     make_person: Callable[..., Any], make_model: Callable[..., Any], settings: Settings, tmp_path: Path
 ) -> Client:
-    """A client with a token of `ai/tulu`, whose use was noted already."""
+    """A client with a token for `ai/tulu` whose use has already been recorded."""
     settings.WEIGHTS_ROOT = tmp_path
     model = make_model("ai/tulu")
     made = grant_access(model=model, email=make_person("ada").email, days=9, token_name="laptop")
@@ -75,7 +75,7 @@ def test_hub_route_asks_as_much_of_many_as_of_one(
 
 
 class Watched(list[Any]):
-    """A list that counts how often someone goes through it."""
+    """A list that counts how often it is iterated."""
 
     walks = 0
 
@@ -102,7 +102,7 @@ def test_last_commits_of_many_paths_go_through_the_files_as_often_as_of_one(
 
 
 def test_ids_of_many_folders_come_of_one_pass_over_the_files() -> None:
-    """Every folder of a deep chain holds all files: to hash them for each of the folders would take minutes."""
+    """Every folder of a deep chain contains all files: hashing them for each folder would take minutes."""
     deep = "/".join("d" * 240)
     files = [
         RepoFile(path=f"{deep}/{n}", blob=Blob(sha256=f"{n:064x}", git_oid=f"{n:040x}", size=1), is_lfs=False)

@@ -1,4 +1,4 @@
-"""A former id leads clients to the model, with their method, path and query, and tells nobody what is hidden from them."""
+"""A former id redirects clients with their method, path and query, and reveals nothing about hidden models."""
 
 from __future__ import annotations
 

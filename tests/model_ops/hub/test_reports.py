@@ -1,4 +1,4 @@
-"""The endpoint for leaked tokens: anyone may end one, and nobody learns whose it was."""
+"""The endpoint for leaked tokens: anyone may revoke one, and nobody learns whose it was."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_token_in_a_report_ends(leaked: list[str], shape: Callable[[list[s
 
 
 def test_answer_tells_nothing_of_the_person(leaked: list[str]) -> None:
-    """Nor does it hold the secret, which a log of answers would keep."""
+    """The answer does not contain the secret either, since answers may be logged."""
     unknown = tokens.make_secret()
     answer = send([leaked[0], unknown])
     assert answer.json() == {
@@ -148,7 +148,7 @@ def test_other_methods_are_refused_with_a_code(url: str) -> None:
 
 
 def test_revoke_ends_tokens_and_answers_the_same_for_all(leaked: list[str]) -> None:
-    """As the Hub does: 202 whether a token exists, has ended, or is no token at all."""
+    """The answer is 202, as on the Hub, whether a token exists, has ended, or is not a token at all."""
     answers = [
         send({"credentials": credentials}, REVOKE)
         for credentials in (leaked, leaked, [tokens.make_secret()], ["hf_other", "", "\ud800"], [])

@@ -1,4 +1,4 @@
-"""Ranges and resumes: whatever is asked for, and however often a line breaks, the file comes together."""
+"""Ranges and resumed downloads: the file is complete for any range, however often a connection breaks."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ CUTS = 20
 
 @pytest.fixture(params=["own", "nginx"])
 def way(request: pytest.FixtureRequest) -> Portal:
-    """A portal that sends by itself, and one behind nginx."""
+    """A portal that sends the bytes itself, and one behind nginx."""
     portal: Portal = request.getfixturevalue("portal")
     return portal if request.param == "own" else request.getfixturevalue("behind").portal
 
 
 @pytest.fixture
 def token(way: Portal, large: tuple[str, bytes], request: pytest.FixtureRequest) -> str:
-    """Of a person of this test's own, so that nobody else's bodies count."""
+    """A token of a person who is used only by this test, so that no other bodies count."""
     name = f"p-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]}"
     return str(way.order("person", name=name, repo_id="maker/large", state="granted")["token"])
 
 
 def random_range(chance: random.Random, size: int) -> tuple[str, int, int]:
-    """A header, and the first and last byte that it means."""
+    """Return a header and the first and last byte that it stands for."""
     first = chance.randrange(size)
     last = min(first + chance.choice([0, 1, 1000, 100_000, size]), size + 10)
     if chance.random() < 0.2:
@@ -49,7 +49,7 @@ def random_range(chance: random.Random, size: int) -> tuple[str, int, int]:
 
 @pytest.mark.parametrize("number", [100, pytest.param(500, marks=pytest.mark.slow)])
 def test_random_ranges_equal_the_file(way: Portal, number: int) -> None:
-    """On a connection that stays open, as clients ask."""
+    """The requests use one open connection, as clients do."""
     content, chance = way.files["model.safetensors"], random.Random(number)
     path = f"/{MODEL}/resolve/{way.commit}/model.safetensors"
     headers = {"Authorization": f"Bearer {way.tokens['granted']}"}
@@ -67,7 +67,7 @@ def test_random_ranges_equal_the_file(way: Portal, number: int) -> None:
 
 
 def breaks(seed: int) -> list[int]:
-    """After how many bytes each line breaks: all of them before the file is through."""
+    """Return after how many bytes each connection breaks; all of them break before the file is complete."""
     chance = random.Random(seed)
     return [chance.randrange(200_000, LARGE // CUTS) for _ in range(CUTS)]
 
@@ -75,7 +75,10 @@ def breaks(seed: int) -> list[int]:
 def test_huggingface_hub_goes_on_after_twenty_breaks(
     way: Portal, large: tuple[str, bytes], token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client's own resuming; its pieces are smaller than usual and it does not pause, so that this takes no minute."""
+    """The client resumes by itself.
+
+    Its chunks are small and it does not pause, so that this takes less than a minute.
+    """
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 65_536)
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None, time=time.time))
     with breaking_line(way.url, breaks(1)) as line:
@@ -94,7 +97,7 @@ def test_curl_goes_on_after_twenty_breaks(
             "-o", str(target), f"{line.url}/maker/large/resolve/main/large.bin",
         ]  # fmt: skip
         while (run := subprocess.run(command, capture_output=True, check=False, timeout=200)).returncode != 0:
-            assert (run.returncode, cut < CUTS) == (18, True), run.stderr  # 18: the end came too early
+            assert (run.returncode, cut < CUTS) == (18, True), run.stderr  # 18: the transfer ended too early
             cut += 1
         assert (cut, line.breaks) == (CUTS, CUTS)
     assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(large[1]).digest()
@@ -108,7 +111,7 @@ def test_client_that_is_killed_twenty_times_goes_on(
     python = client("0.36.2")
     script = (
         "from huggingface_hub import constants, hf_hub_download\n"
-        "constants.DOWNLOAD_CHUNK_SIZE = 65_536\n"  # what it has is on the disk sooner than with 10 MiB
+        "constants.DOWNLOAD_CHUNK_SIZE = 65_536\n"  # its data reaches the disk sooner than with 10 MiB
         "print(hf_hub_download('maker/large', 'large.bin'))"
     )
     chance, kept = random.Random(3), tmp_path / "hub"

@@ -1,4 +1,4 @@
-"""Running transfers end when the right to them ends, however it ends, and whatever token began them."""
+"""Running transfers end with the right to them, however it ends and whichever token started them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.model_ops.hub.conftest import Portal
 from tests.model_ops.hub.ways import slow_download
 
 WITHIN = 60  # seconds
-# What the person is towards the model, and how that ends.
+# The person's state towards the model, and how it ends.
 CASES = [
     ("granted", "grant revoked"),
     ("granted", "grant over"),
@@ -33,7 +33,7 @@ CASES = [
 
 
 def test_every_running_transfer_without_a_right_is_closed(portal: Portal, large: tuple[str, bytes]) -> None:
-    """All at once: those whose right ends are cut within a minute, sendfile included; the others end whole."""
+    """All run at once: those whose right ends are cut within a minute, including sendfile; the others finish."""
     path, content = large
     began = {}
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def test_every_running_transfer_without_a_right_is_closed(portal: Portal, large:
 def test_transfer_of_an_open_model_ends_when_its_gate_is_switched_on(
     portal: Portal, large: tuple[str, bytes]
 ) -> None:
-    """Anonymous and signed-in readers alike; an owner's goes on."""
+    """This holds for anonymous and signed-in readers; an owner's transfer continues."""
     content = large[1]
     portal.order("model", repo_id="maker/opened", gate="none")
     add = {"large.bin": base64.b64encode(content).decode()}
@@ -81,7 +81,7 @@ def test_transfer_of_an_open_model_ends_when_its_gate_is_switched_on(
 
 
 def wait_for_end(portal: Portal, repo_id: str, names: list[str | None]) -> None:
-    """Until the log has the end of a body of each of these people."""
+    """Wait until the log has a body of each of these people that was cut off."""
     deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
         ended = {row["user"]: row for row in portal.order("downloads", repo_id=repo_id)}

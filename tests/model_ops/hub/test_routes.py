@@ -1,4 +1,4 @@
-"""The table of routes is what a live portal answers, is whole, and is what the docs show."""
+"""The table of routes matches the answers of a live portal, is complete, and is the one in the docs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFIXES = ("api/", "oauth/", "resolve", "raw/", "blob", "ask-access", "user-acc
 
 @pytest.fixture(scope="module")
 def names(portal: Portal) -> dict[str, str]:
-    """Everyone in their state towards every model, each with a token that stands for the person."""
+    """The names of the table, with everyone in their state towards every model and with a personal token."""
     names = dict(MODELS)
     content = {"config.json": "e30=", "model.safetensors": "AgAAAAAAAAB7fQ=="}
     for name, repo_id in MODELS.items():
@@ -85,7 +85,7 @@ def test_everybody_has_an_answer_in_every_row() -> None:
 
 
 def test_no_address_of_the_protocol_is_without_a_row() -> None:
-    """Which addresses belong to the protocol is told by how their patterns are written."""
+    """The spelling of a pattern shows whether its address belongs to the protocol."""
     known = {pattern_of(route) for route in ROUTES}
     ours = [one for one in patterns(get_resolver()) if any(part in one for part in PREFIXES)]
     assert len(ours) > 40

@@ -1,4 +1,4 @@
-"""Headers of shards and facts of config.json: content, so they are gated, bounded, and refused when they are odd."""
+"""Headers of shards and facts from config.json are content: gated, bounded, and refused when malformed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_header_of_one_file_and_of_an_index_in_a_folder(sharded: Portal) -> None
 
 
 def test_numbers_are_counted_by_dtype_for_those_who_may_read_the_weights(sharded: Portal) -> None:
-    for _ in range(2):  # the second time out of the cache
+    for _ in range(2):  # the second time from the cache
         api = HfApi(sharded.url, token=sharded.tokens["sharded-granted"])
         found = api.model_info(REPO, expand=["safetensors"]).safetensors
         assert found is not None
@@ -170,7 +170,7 @@ def test_index_that_names_a_file_that_is_not_there_is_an_absent_entry(sharded: P
 
 
 def test_headers_of_one_answer_are_bounded_in_sum(sharded: Portal) -> None:
-    """Few bytes of an upload name one large header again and again."""
+    """A few bytes of an upload can name one large header many times."""
     large = (
         json.dumps({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode().ljust(9 * 2**20)
     )
@@ -213,7 +213,7 @@ def test_config_facts_are_shown_to_those_who_may_read_the_file(sharded: Portal) 
         assert sharded.get(f"/api/models/{REPO}", who).json["config"] == facts
         assert sharded.get(f"/api/models/{REPO}?expand=config", who).json["config"] == facts
         assert sharded.get("/api/models?search=sharded&config=true", who).json[0]["config"] == facts
-    # A token of another model's grant reads this one's config no more than its files.
+    # A token for another model's grant can read neither this model's config nor its files.
     elsewhere = sharded.get(f"/api/models?search={MODEL.partition('/')[2]}&config=true", "out_of_scope")
     assert [one["config"] for one in elsewhere.json if one["id"] == MODEL] == [{}]
     assert [

@@ -1,4 +1,4 @@
-"""`PUT /api/models/{id}/settings`: for owners with a token that carries their role."""
+"""`PUT /api/models/{id}/settings` is for owners with a token for their role."""
 
 from __future__ import annotations
 

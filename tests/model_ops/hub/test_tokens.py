@@ -1,4 +1,4 @@
-"""What a token proves over the wire: its kinds, its networks, its end, and texts that were demanded since."""
+"""What a token allows over HTTP: its kind, networks and expiry, and licence texts added since its issue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOG_IN = (
 
 @pytest.fixture(scope="session")
 def holder(portal: Portal) -> str:
-    """Someone with a live grant, of whom these tests make tokens."""
+    """A person with a live grant, for whom these tests issue tokens."""
     portal.order("person", name="holder", repo_id=MODEL, state="granted")
     return "holder"
 
@@ -62,7 +62,7 @@ def test_ended_token_says_when_and_where_to_make_another(portal: Portal, holder:
 
 
 def test_token_works_from_its_networks_alone(portal: Portal, holder: str, tmp_path: Any) -> None:
-    """The proxy here is this machine: the address that counts is the last one that it names."""
+    """This machine is the proxy here: the last address in its header counts."""
     order = {"name": holder, "repo_id": MODEL, "networks": ["192.0.2.0/24", "2001:db8::/32"]}
     token = portal.order("token", called="bound", **order)["token"]
     for inside in ("192.0.2.7", "2001:db8::7", "::ffff:192.0.2.7", "198.51.100.1, 192.0.2.9"):
@@ -85,7 +85,7 @@ def test_use_is_written_by_the_server_meanwhile(portal: Portal, holder: str) -> 
 
 
 def test_use_is_written_when_the_server_ends(portal: Portal, holder: str, tmp_path: Path) -> None:
-    """At once after the use: before the thread that writes has woken."""
+    """The server ends right after the use, before the writing thread wakes up."""
     made = portal.order("token", name=holder, called="last moment")
     with socket.create_server(("127.0.0.1", 0)) as listening, (tmp_path / "web.log").open("w") as log:
         web = subprocess.Popen(
@@ -141,7 +141,7 @@ def test_unknown_names_are_refused_with_a_page(portal: Portal) -> None:
         answer = portal.get(path, "granted")
         assert (answer.status, answer.headers["x-error-code"]) == (404, code)
         assert answer.headers["x-error-message"].endswith(page)
-        # Clients look for files that may be absent: a warning for each would be noise in every download.
+        # Clients look for files that may be absent: a warning for each would add noise to every download.
         assert ("x-hf-warning" in answer.headers) == (code != "EntryNotFound")
 
 
@@ -156,7 +156,7 @@ def test_no_secret_is_in_the_servers_logs(portal: Portal) -> None:
 def test_networks_are_not_bypassed_by_a_header_of_a_stranger(
     settings: Any, make_person: Callable[..., Any], make_model: Callable[..., Any]
 ) -> None:
-    """Without a proxy named, the peer's own address counts, whatever it says."""
+    """If no proxy is configured, the peer's own address counts, whatever the header contains."""
     settings.GATEHOUSE_PROXIES = ()
     ada, model = make_person("ada"), make_model()
     grant_access(model=model, email=ada.email, days=1)

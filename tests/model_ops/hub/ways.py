@@ -1,4 +1,4 @@
-"""Start a second web process on the test portal's database and files with other settings, and download slowly from it."""
+"""Run a second web process on the test portal's database and files with other settings, and download slowly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nginx import nginx_environment, running_nginx
 
 @contextmanager
 def beside(portal: Portal, *, url: str = "", **settings: str) -> Generator[Portal]:
-    """gunicorn once more; `url`: what people see, where that isn't its own address."""
+    """Run another gunicorn; `url` is the public address if it differs from its own."""
     state = Path(portal.environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -48,7 +48,7 @@ def behind_nginx(
     before: str = "",
     **settings: str,
 ) -> Generator[tuple[Portal, Portal]]:
-    """The portal as seen through nginx, and straight."""
+    """Run nginx and a web process behind it; yield the portal through nginx and directly."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listening.getsockname()[1]
@@ -72,7 +72,7 @@ def behind_nginx(
 
 @contextmanager
 def slow_download(portal: Portal, path: str, token: str | None) -> Generator[http.client.HTTPResponse]:
-    """A transfer whose client took the headers and reads no further by itself."""
+    """Start a download whose client has read the headers and does not read any further by itself."""
     parts = urlsplit(portal.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     connection.connect()

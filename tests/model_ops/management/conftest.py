@@ -1,4 +1,4 @@
-"""An operator at the command line."""
+"""Run management commands as an operator does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Said:
 
     @property
     def json(self) -> Any:
-        """The one line of standard output."""
+        """Return the object on the single line of standard output."""
         assert self.out.count("\n") == 1
         return json.loads(self.out)
 
@@ -33,7 +33,7 @@ def manage(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Said]:
-    """`manage("recoveries", "--json")`: as `manage.py` runs it, in this process."""
+    """`manage("recoveries", "--json")`: run a command as `manage.py` does, in this process."""
 
     def run(*words: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["manage.py", *words])

@@ -1,4 +1,4 @@
-"""The operator's commands as they are typed: one object on one line, or one sentence."""
+"""The operator's commands print one object on one line, or one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 
 def test_json_is_the_only_line_on_standard_output(transactional_db: None, tmp_path: Path) -> None:
-    """The whole process, warnings and log lines included."""
+    """This holds for the whole process, including warnings and log lines."""
     server = os.environ["DATABASE_URL"].rpartition("/")[0]
     database = f"{server}/{connection.settings_dict['NAME']}"
     environment = os.environ | {"DATABASE_URL": database, "GATEHOUSE_STATE": str(tmp_path / "state")}
@@ -344,12 +344,14 @@ def test_verify_audit_names_the_first_bad_event(
     settings: Any,
     tmp_path: Path,
 ) -> None:
-    settings.GATEHOUSE_ANCHOR_FILE = tmp_path / "anchors.log"  # workers of other tests add to the shared one
+    settings.GATEHOUSE_ANCHOR_FILE = (
+        tmp_path / "anchors.log"
+    )  # workers of other tests write to the shared file
     add_files_model("ai/x")
     events = Event.objects.count()
 
     whole = manage("verify_audit", "--json")
-    as_owner.execute("SET session_replication_role = replica")  # past the trigger, as its owner could go
+    as_owner.execute("SET session_replication_role = replica")  # bypass the trigger, as the owner could
     as_owner.execute(
         "UPDATE access_requests_event SET writer = 'policy' WHERE id ="
         " (SELECT event_id FROM access_requests_eventlink WHERE number = 2)"

@@ -1,4 +1,4 @@
-"""What an operator chooses about weights: kept with the recovery, shown, and given to the engine."""
+"""Weight options chosen by an operator are stored with the recovery, shown, and passed to the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ SIZES = {"vocab": 60, "hidden": 32, "layers": 1}
 
 @pytest.fixture
 def add(manage: Callable[..., Said], tmp_path: Path) -> Callable[..., Said]:
-    """`add("ai/x", diff, "--method", "xor")`: a base, and a diff made of a tuned model with one more row."""
+    """`add("ai/x", diff, "--method", "xor")`: add a model from a base and a diff.
+
+    The tuned model has one row more than the base.
+    """
     plain.write(tmp_path / "base", seed=1, **SIZES)
     plain.write(tmp_path / "tuned", seed=2, **{**SIZES, "vocab": 61})
     (tmp_path / "card.md").write_text("# X\n")
@@ -111,7 +114,7 @@ def test_the_admin_takes_the_same_choices(
     add: Callable[..., Said], tmp_path: Path, settings: Any, client: Any, make_person: Callable[..., Any]
 ) -> None:
     add("ai/x", tmp_path / "tuned")
-    settings.GATEHOUSE_DEMO = True  # no second factor: it is not what is tested here
+    settings.GATEHOUSE_DEMO = True  # no second factor, which is not tested here
     settings.GATEHOUSE_SOURCES = [tmp_path]
     client.force_login(make_person("boss", is_staff=True, is_superuser=True))
     address = f"/admin/access_requests/gatedmodel/{GatedModel.objects.get().pk}/weights/"

@@ -1,4 +1,4 @@
-"""What is removed from the store is what nothing uses, and nothing else."""
+"""Only unused files are removed from the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from model_ops.services.sources.spec import fetched_folder
 from model_ops.services.store.blobs import blob_path, store_bytes
 from tests.model_ops.conftest import published_files
 
-AT_ONCE = -10.0  # seconds: what was just made counts as old
+AT_ONCE = -10.0  # seconds: new files count as old
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def model(add_files_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
 
 
 def source(repo_id: str, *, state: str | None = None) -> Path:
-    """The folder of a fetched repository; with `state`, a recovery was made from it."""
+    """Create the folder of a fetched repository; with `state`, also a recovery made from it."""
     row = WeightSource.objects.create(
         spec=f"hf:{repo_id}@{'a' * 40}", kind=SourceKind.HUB, endpoint="https://hub.example.org", repo_id=repo_id, commit="a" * 40
     )  # fmt: skip
@@ -72,7 +72,7 @@ def test_unused_content_goes_and_used_content_stays(model: Any, weights_root: Pa
 
 
 def test_what_a_recovery_made_stays_though_no_revision_shows_it(model: Any) -> None:
-    """The same inputs chosen again are published from it."""
+    """If the same inputs are chosen again, its files are published."""
     stored = published_files(model)
     made = {file["path"] for file in Recovery.objects.get().manifest["files"]}
     RepoFile.objects.all().delete()

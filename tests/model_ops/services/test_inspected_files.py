@@ -1,4 +1,4 @@
-"""Files that are published as they are are looked at first, by command and in the admin alike."""
+"""Files to be published unchanged are inspected first, both by command and in the admin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def put(name: str, content: str | bytes) -> Build:
-    """A file with this content."""
+    """Return a function that writes a file with this content."""
 
     def build(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def test_hub_id_and_file_given_as_a_folder_are_refused_with_what_was_meant(
 
 @pytest.fixture
 def diff_folder(files_folder: Path) -> Path:
-    """As `make_diff` leaves it, with the manifest that recipients need."""
+    """A diff as `make_diff` writes it, with the manifest that recipients need."""
     files = [{"path": "model.safetensors", "size": 80, "sha256": "0" * 64, "git_sha1": "0" * 40}]
     (files_folder / "weights.manifest.json").write_bytes(
         build_manifest({"action": "make_diff", "files": files})
@@ -251,7 +251,7 @@ def test_diff_is_published_with_its_manifest_and_said_to_be_one(
 def test_recovered_weights_are_published_without_their_manifest_and_are_no_diff(
     add_files_model: Callable[..., Any], files_folder: Path, grant: Callable[..., Any]
 ) -> None:
-    """The card and licences of the portal are not in it, so it would not verify."""
+    """The manifest does not cover the portal's card and licences, so verifying against it would fail."""
     manifest = build_manifest({"action": "recover", "files": []})
     (files_folder / "weights.manifest.json").write_bytes(manifest)
     model = add_files_model("ai/whole")

@@ -1,4 +1,4 @@
-"""Workers as processes of their own beside a mail server that is silent, or that takes an email as its sender is killed."""
+"""Worker processes and a mail server that is silent, or accepts an email while its sender is killed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ def server() -> Generator[SmtpServer]:
 def start_worker(
     server: SmtpServer, weights_root: Path, tmp_path: Path, transactional_db: None
 ) -> Generator[Callable[..., subprocess.Popen[bytes]]]:
-    """`start_worker("mail")`: a worker of that queue on this test's database and mail server; `beat=True` gives it the clock."""
+    """`start_worker("mail")`: start a worker of that queue; with `beat=True` it also runs beat.
+
+    It uses this test's database and mail server.
+    """
     address = f"smtp://127.0.0.1:{server.port}"
     with workers(tmp_path, {"GATEHOUSE_STATE": str(weights_root.parent), "EMAIL_URL": address}) as running:
         yield running.start
 
 
 def all_sent() -> bool:
-    """Whether no email waits any more; until then every pause is cut short."""
+    """End all pauses and return whether no email is waiting any more."""
     now = timezone.now()
     MailServer.objects.filter(paused_until__gt=now).update(paused_until=now)
     OutgoingMail.objects.filter(next_try_at__gt=now).update(next_try_at=now)
@@ -80,7 +83,7 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
     wait_until(lambda: cache.get(key_of("default")))
     wait_until(mail_server.outage)
     assert not OutgoingMail.objects.exclude(state=MailState.WAITING).exists()
-    assert len(server.commands) < 10  # paused: not one connection for each of more than a hundred emails
+    assert len(server.commands) < 10  # paused: more than a hundred emails did not open a connection each
 
     server.say.clear()
     server.released.set()
@@ -96,7 +99,7 @@ def test_sender_killed_between_the_servers_yes_and_our_commit_sends_the_same_ema
     started = [start_worker("mail", beat=True)]
 
     def kill_first(conversation: Any) -> str:
-        """The email is taken; the process that waits for this answer never hears it."""
+        """Accept the email, but kill the process that waits for this answer."""
         if not server.emails:
             os.killpg(started[0].pid, signal.SIGKILL)
             started[0].wait()

@@ -1,4 +1,4 @@
-"""Sizes on pages are the plan's, powers of ten; times have two parts at most."""
+"""Sizes on pages use powers of ten, as in the plan; times have at most two parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People of a desk that is worked by API, each with the token that fits, and a way to ask without a browser."""
+"""A model's people, each with a suitable token, and calls of the API without a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WHOLE = {"Why": "To test.", "Country": "France", "Kind of use": "Something else"
 
 
 class Desk:
-    """`api("ada", "POST", "/ai/tulu/ask-access", {...})`: one call with that person's token."""
+    """API calls: `api("ada", "POST", "/ai/tulu/ask-access", {...})` sends one with that person's token."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, str] = {}
@@ -59,7 +59,7 @@ class Desk:
 
 @pytest.fixture
 def desk(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any:
-    """Applicant ada, owner olga, reviewer rita, stranger sam, all with tokens for themselves or their role."""
+    """Applicant ada, owner olga, reviewer rita and stranger sam, with personal tokens and tokens for their roles."""
     desk: Any = Desk()
     for name in ("ada", "olga", "rita", "sam"):
         setattr(desk, name, make_person(name, first_name=name.title(), last_name="X"))
@@ -83,7 +83,7 @@ def desk(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> Any
 
 @pytest.fixture
 def plain(desk: Any, make_model: Callable[..., Any]) -> Any:
-    """A model whose licence is its checkbox alone."""
+    """A model whose card has only a checkbox for its licence."""
     made = make_model("ai/plain", card=PLAIN_CARD, licences=())
     assign_role(model=made, user=desk.rita, role="reviewer")
     return made
@@ -91,7 +91,7 @@ def plain(desk: Any, make_model: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def stand(desk: Any, submit: Callable[..., Any]) -> Callable[..., Any]:
-    """`stand("rejected")`: puts ada there; returns her request."""
+    """`stand("rejected")`: bring Ada into that state and return her request."""
 
     def put(where: str) -> Any:
         if where == "granted":
@@ -109,7 +109,7 @@ def stand(desk: Any, submit: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def grant_token(desk: Any, make_model: Callable[..., Any]) -> str:
-    """A token of ada's for another model alone."""
+    """A token of Ada's that is valid only for another model."""
     other = make_model("ai/other", licences=[LicenceText("licence.txt", "en", "Other.\n")])
     grant = grant_access(model=other, email=desk.ada.email, days=3).grant
     secret: str = issue_token(grant=grant, user=desk.ada, name="cluster").secret

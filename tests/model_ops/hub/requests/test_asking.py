@@ -1,4 +1,4 @@
-"""The applicant's side: ask-access by label -> answer, and cancel."""
+"""The applicant's calls: ask-access with label -> answer, and cancel."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_agreement_of_a_draft_or_an_earlier_request_is_not_taken_for_this_one(de
 
 
 def test_licence_that_must_be_read_is_agreed_to_on_the_page(desk: Any) -> None:
-    """Everything is given, the agreement too: but the text was not seen."""
+    """All answers are given, including the agreement, but the text was not shown."""
     labels = {field["label"]: "x" for field in desk.model.form.schema["fields"]}
     given = {label: True if label.startswith("I agree") else text for label, text in labels.items()}
     given |= {"Country (where user is located)": "GB", "Previous Related Publications": "none"}

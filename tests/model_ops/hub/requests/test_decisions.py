@@ -1,4 +1,4 @@
-"""handle, grant and batch: status, words and codes as the Hub was recorded, rules as in the admin."""
+"""handle, grant and batch: statuses, messages and codes as recorded from the Hub, rules as in the admin."""
 
 from __future__ import annotations
 

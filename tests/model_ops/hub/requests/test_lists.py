@@ -1,4 +1,4 @@
-"""The four lists and the report, as the Hub was recorded."""
+"""The four lists and the report, as recorded from the Hub."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_expired_access_is_reset_at_its_end(desk: Any, stand: Any) -> None:
 
 
 def test_pages_follow_each_other_also_while_entries_leave(desk: Any, submit: Any, make_person: Any) -> None:
-    """What a script does that accepts whatever it reads, page by page."""
+    """A script may accept every request it reads, page by page."""
     names = [f"p{number:02}" for number in range(25)]
     for name in names:
         submit(make_person(name), desk.model)

@@ -1,4 +1,4 @@
-"""huggingface_hub's own calls against a live portal."""
+"""Calls of huggingface_hub against a live portal."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ NUMBER = itertools.count(1)
 
 @dataclass
 class Maker:
-    """Someone who owns `repo_id`, and the client with their token."""
+    """The owner of `repo_id`, with a client that uses their token."""
 
     portal: Portal
     repo_id: str
@@ -35,14 +35,14 @@ class Maker:
 
     @property
     def staged(self) -> list[str]:
-        """What lies in the model's staging folder."""
+        """The files in the model's staging folder."""
         root = Path(self.portal.environment["GATEHOUSE_STATE"]) / "weights" / "uploads" / str(self.pk)
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="session")
 def uploads_portal(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Portal]:
-    """The live portal, with a seeder that knows uploads."""
+    """The live portal, with a seeder that also has the orders for uploads."""
     log = tmp_path_factory.mktemp("uploads") / "seeder.log"
     with log.open("w") as lines:
         seeder = subprocess.Popen(
@@ -64,7 +64,7 @@ def uploads_portal(bare_portal: Portal, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def make_maker(uploads_portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Maker]:
-    """`make_maker(at_once=True)`: a fresh person with a fresh repository."""
+    """`make_maker(at_once=True)`: create a new person with a new repository."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -81,19 +81,19 @@ def make_maker(uploads_portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 @pytest.fixture
 def maker(make_maker: Callable[..., Maker]) -> Maker:
-    """Publishes at once."""
+    """A maker whose uploads are published at once."""
     return make_maker()
 
 
 @pytest.fixture
 def holder(make_maker: Callable[..., Maker]) -> Maker:
-    """Uploads are held."""
+    """A maker whose uploads are held."""
     return make_maker(at_once=False)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model of a small file, an LFS file below the size of a part, one above, an empty one and an awkward name."""
+    """A model with a small, an empty and an oddly named file, and LFS files smaller and larger than a part."""
     root = tmp_path / "made"
     (root / "extra").mkdir(parents=True)
     (root / "README.md").write_text("---\nlicense: mit\n---\n# Made\n")

@@ -1,4 +1,4 @@
-"""The hub's seeder, with the orders that uploads need besides."""
+"""The hub's seeder with additional orders for uploads."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.model_ops.hub import seeder
 
 
 def token(name: str, kind: str = TokenKind.REVIEWER) -> dict[str, Any]:
-    """A token of that kind of a person, who is made if need be."""
+    """Issue a token of that kind for a person, who is created if necessary."""
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
     return {"token": tokens.issue_person_token(user=user, kind=kind, name=f"to upload as {kind}").secret}
 
 
 def empty(repo_id: str, owner: str, at_once: bool = False) -> dict[str, Any]:
-    """An empty repository of that person's, and a token to upload; `at_once` publishes what is uploaded."""
+    """Create an empty repository and an upload token for a person; with `at_once`, uploads are published."""
     if not User.objects.filter(username=owner).exists():
         User.objects.create_user(f"{owner}@example.org", owner)
     root = User.objects.filter(is_superuser=True, username="root").first()
@@ -41,7 +41,7 @@ def rule(repo_id: str, at_once: bool) -> dict[str, Any]:
 
 
 def publish(commit: str, licences: list[str] | None = None) -> dict[str, Any]:
-    """As an operator does."""
+    """Publish a revision, as an operator does."""
     revision = publish_upload(revision=Revision.objects.get(commit=commit), licences=licences or ())
     return {"commit": revision.commit}
 
@@ -53,7 +53,7 @@ def role(repo_id: str, name: str, given: str) -> dict[str, Any]:
 
 
 def address(repo_id: str, secret: str, sha256: str, size: int, age: int = 0) -> dict[str, Any]:
-    """A signed address that was made `age` seconds ago."""
+    """Return a signed address that was created `age` seconds ago."""
     import time
 
     made = Address(tokens.authenticate(secret).pk, GatedModel.objects.get(repo_id=repo_id).pk, sha256, size)
@@ -61,7 +61,7 @@ def address(repo_id: str, secret: str, sha256: str, size: int, age: int = 0) -> 
 
 
 def facts(repo_id: str) -> dict[str, Any]:
-    """The model's settings, its revisions with their parents, and the kinds of its events, oldest first."""
+    """Return the model's settings, its revisions with parents, and the kinds of its events, oldest first."""
     model = GatedModel.objects.get(repo_id=repo_id)
     revisions = Revision.objects.filter(model=model).order_by("pk").select_related("parent")
     return {

@@ -1,4 +1,4 @@
-"""What may be tried against the write side, over real HTTP."""
+"""Attacks on the upload routes, over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 CONTENT = os.urandom(400_000)
 SHA256, SIZE = hashlib.sha256(CONTENT).hexdigest(), len(CONTENT)
-STREAM = CONTENT * 5  # more than the web server collects: read while it arrives
+STREAM = CONTENT * 5  # more than the web server buffers: read while it arrives
 HEADER = {"key": "header", "value": {"summary": "Attack"}}
 
 
@@ -49,14 +49,14 @@ def large(path: str, oid: Any = SHA256, size: Any = SIZE) -> dict[str, Any]:
 
 
 def address(maker: Maker, content: bytes = CONTENT) -> str:
-    """The path to send the object to, out of a batch answer."""
+    """Return the path for sending the object, from a batch answer."""
     answer = batch(maker, (hashlib.sha256(content).hexdigest(), len(content)))
     assert answer.status == 200, answer.text
     return urlsplit(answer.json["objects"][0]["actions"]["upload"]["href"]).path
 
 
 def stream_address(maker: Maker) -> str:
-    """The path to send STREAM to, in one piece."""
+    """Return the path for sending STREAM in one piece."""
     answer = batch(maker, (hashlib.sha256(STREAM).hexdigest(), len(STREAM)), transfers=["basic"])
     return urlsplit(answer.json["objects"][0]["actions"]["upload"]["href"]).path
 
@@ -66,7 +66,7 @@ def put(portal: Portal, path: str, body: bytes) -> Answer:
 
 
 def refused(answer: Answer, status: int, words: str) -> None:
-    """Coded, in one sentence, in header and body; never a page."""
+    """Check that the answer is a refusal with a code and a sentence in its headers, not an HTML page."""
     assert (answer.status, words in answer.headers["x-error-message"]) == (status, True), answer.text
     assert answer.headers["x-error-code"]
     assert "<html" not in answer.text.lower()
@@ -76,7 +76,7 @@ def test_right_bytes_are_kept_and_named_by_a_commit(maker: Maker) -> None:
     path = address(maker)
     assert put(maker.portal, path, CONTENT).status == 200
     assert post(maker, f"{path}/verify", {"oid": SHA256, "size": SIZE}).status == 200
-    assert "actions" not in batch(maker, (SHA256, SIZE)).json["objects"][0]  # a rerun goes on from here
+    assert "actions" not in batch(maker, (SHA256, SIZE)).json["objects"][0]  # a rerun continues from here
     done = commit(maker, large("model.safetensors")).json
     assert done["commitUrl"] == f"{maker.portal.url}/{maker.repo_id}/commit/{done['commitOid']}"
     assert (done["success"], done["pullRequestUrl"], maker.staged) == (True, None, [])
@@ -187,7 +187,7 @@ def test_only_owners_with_a_reviewer_token_write(maker: Maker, make_maker: Calla
         for path, data in bodies.items():
             answer = post(maker, path, data, token)
             status, words = WHO[who]
-            if who in {"anonymous", "unknown"}:  # an unlisted model is not found by nobody
+            if who in {"anonymous", "unknown"}:  # strangers cannot find an unlisted model
                 assert answer.status in {401, 404}, (who, path)
                 continue
             refused(answer, status, words)
@@ -311,7 +311,7 @@ def test_client_that_dies_leaves_nothing_and_holds_nobody_up(maker: Maker) -> No
 
 
 def test_more_uploads_than_fit_are_told_to_wait_and_pages_answer(maker: Maker) -> None:
-    """Slow senders take every place for uploads; the rest of the portal goes on."""
+    """Slow senders take every place for uploads; the rest of the portal keeps working."""
     parts = urlsplit(maker.portal.url)
     path = stream_address(maker)
     head = f"PUT {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(STREAM)}\r\n\r\n".encode()
@@ -334,7 +334,7 @@ def test_more_uploads_than_fit_are_told_to_wait_and_pages_answer(maker: Maker) -
 
 
 def test_two_commits_at_once_both_arrive(maker: Maker) -> None:
-    """Without a parent the second one comes on top of the first, as on the Hub."""
+    """Without a given parent, the second commit goes on top of the first, as on the Hub."""
     answers: list[Answer] = []
     threads = [
         threading.Thread(target=lambda n=n: answers.append(commit(maker, small(f"{n}.txt"))))
@@ -375,7 +375,7 @@ def test_held_upload_is_not_found_by_anybody_else(holder: Maker, make_maker: Cal
 
 
 def test_sender_that_stands_still_is_cut(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch of the live portal, with less patience."""
+    """The check is the live portal's, with shorter limits."""
     from django.core.handlers.wsgi import WSGIRequest
 
     from model_ops.hub import receiving

@@ -1,4 +1,4 @@
-"""Every route that takes JSON refuses what cannot be read in the same way, over real HTTP."""
+"""All routes that take JSON refuse unreadable bodies in the same way, over real HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.model_ops.hub.uploads.conftest import Maker
 from tests.model_ops.hub.uploads.test_attacks import CONTENT, address
 
 MOST = 2**20
-MOST_PARTS = 5 * 2**20  # of the list of an upload's parts, which may be long
+MOST_PARTS = 5 * 2**20  # for the list of an upload's parts, which may be long
 ROUTES = {
     "create": "/api/repos/create",
     "validate": "/api/validate-yaml",
@@ -30,7 +30,9 @@ ROUTES = {
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_unreadable_and_large_bodies_are_refused_alike(maker: Maker, name: str) -> None:
-    upload = address(maker, CONTENT * 3) if name in {"verify", "join"} else ""  # large enough for parts
+    upload = (
+        address(maker, CONTENT * 3) if name in {"verify", "join"} else ""
+    )  # large enough for a multipart upload
     path = ROUTES[name].format(id=maker.repo_id, address=upload)
     most = MOST_PARTS if name == "join" else MOST
     method = "PUT" if name == "settings" else "POST"

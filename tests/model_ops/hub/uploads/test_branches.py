@@ -1,4 +1,4 @@
-"""Branches as their owners and as others see them, and how they go."""
+"""Branches as owners and other people see them, and how they are deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotF
 from tests.model_ops.hub.uploads.conftest import Maker
 from tests.model_ops.hub.uploads.test_attacks import refused
 
-# What the client itself does with its HTTP library.
+# How the client itself uses its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 EMPTY = "work/diff"
 
@@ -28,7 +28,7 @@ def reader_of(holder: Maker, name: str, state: str = "granted") -> HfApi:
 
 @pytest.fixture
 def waiting(holder: Maker) -> Maker:
-    """A model that others read, with a branch that an upload broke off on, and another one with a held upload."""
+    """A model that others can read, with a branch left by a broken upload, and one with a held upload."""
     first = holder.api.upload_file(
         repo_id=holder.repo_id, path_or_fileobj=b"w", path_in_repo="model.safetensors"
     )

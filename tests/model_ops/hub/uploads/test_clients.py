@@ -1,4 +1,4 @@
-"""The client of this environment as a library; `tests/clients` has the commands and the other versions."""
+"""The installed client as a library; `tests/clients` covers the commands and other versions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNo
 from tests.model_ops.hub.test_clients import content_of
 from tests.model_ops.hub.uploads.conftest import Maker
 
-# What the client itself does with its HTTP library.
+# How the client itself uses its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 def downloaded(maker: Maker, folder: Path, **options: Any) -> dict[str, bytes]:
-    """What a download of the repository brings, but `.gitattributes`."""
+    """Download the repository and return its files, except `.gitattributes`."""
     path = snapshot_download(
         maker.repo_id, endpoint=maker.portal.url, token=maker.token, cache_dir=folder, **options
     )
@@ -26,7 +26,7 @@ def downloaded(maker: Maker, folder: Path, **options: Any) -> dict[str, bytes]:
 
 
 def test_uploaded_folder_comes_back_whole(maker: Maker, folder: Path, tmp_path: Path) -> None:
-    """A file in parts, one in one piece, small ones, an empty one: and their ids are the true ones."""
+    """A file in parts, one in a single piece, small ones and an empty one all come back, with correct ids."""
     info = maker.api.upload_folder(repo_id=maker.repo_id, folder_path=folder)
     assert info.oid == maker.api.model_info(maker.repo_id).sha
     assert downloaded(maker, tmp_path / "cache") == content_of(folder)
@@ -49,7 +49,7 @@ def test_second_upload_sends_and_commits_what_changed(maker: Maker, folder: Path
 
 
 def test_upload_that_broke_off_goes_on_where_it_was(maker: Maker, folder: Path) -> None:
-    """The large files of a first try have arrived; the second one sends no byte of them again."""
+    """The first attempt sent the large files; the second one does not send any of their bytes again."""
     large = folder / "model-1.safetensors"
     maker.api.preupload_lfs_files(maker.repo_id, [CommitOperationAdd("model-1.safetensors", large)])
     [staged] = maker.staged

@@ -1,4 +1,4 @@
-"""Uploads with nginx in front, by the configuration of docker/nginx and a client as a maker has it."""
+"""Uploads through nginx, with the configuration of docker/nginx and a client as a maker uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.model_ops.hub.uploads.test_attacks import HEADER, refused, small
 from tests.model_ops.hub.ways import behind_nginx
 from tests.nginx import require_nginx
 
-ELSEWHERE = 2**20  # bytes that nginx lets through to other addresses
+ELSEWHERE = 2**20  # bytes that nginx allows on other addresses
 LARGE = 17_777_217
 UPLOAD = """
 import sys
@@ -39,7 +39,7 @@ print(snapshot_download(sys.argv[1], revision=sys.argv[2], cache_dir=sys.argv[3]
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A folder of one file that nginx takes on routes of uploads alone, and a small one."""
+    """A folder with a small file, and one so large that nginx accepts it only on upload routes."""
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama"}\n')
@@ -48,7 +48,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def run(code: str, *arguments: Any, url: str, token: str, home: Path, **more: str) -> str:
-    """What the client's program printed last."""
+    """Run the client's program and return the last word it prints."""
     environment = client_environment(
         endpoint=url, home=home, token=token, HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_PROGRESS_BARS="1", **more
     )
@@ -69,7 +69,7 @@ def question(*, size: int, transfers: list[str]) -> bytes:
 
 
 def goes_through(maker: Maker, portal: Portal, weights: Path, tmp_path: Path, **more: str) -> None:
-    """Uploaded by one client, published by the owner, downloaded by another client: all of it through nginx."""
+    """Upload with one client, publish as the owner, and download with another client, all through nginx."""
     options: dict[str, Any] = {"url": portal.url, "token": maker.token, "home": tmp_path / "home", **more}
     commit = run(UPLOAD, maker.repo_id, weights, **options)
     held = maker.portal.order("facts", repo_id=maker.repo_id)["revisions"][-1]
@@ -95,7 +95,7 @@ def test_folder_in_parts_goes_through(behind: Behind, holder: Maker, weights: Pa
 
 
 def test_folder_in_one_piece_goes_through_tls(holder: Maker, weights: Path, tmp_path: Path) -> None:
-    """And the addresses that the portal names are nginx's, with https."""
+    """The addresses that the portal returns are those of nginx, with https."""
     require_nginx()
     certificates = tmp_path / "certificates"
     certificates.mkdir()
@@ -120,7 +120,7 @@ def test_folder_in_one_piece_goes_through_tls(holder: Maker, weights: Path, tmp_
 
 
 def test_commit_that_is_too_large_is_refused_by_the_portal_itself(behind: Behind, holder: Maker) -> None:
-    """By its announced length, and by one file in it: coded, with what to do."""
+    """The announced length or a single file is too large: a code and advice are returned."""
     path = f"/api/models/{holder.repo_id}/commit/main"
     connection = http.client.HTTPConnection(urlsplit(behind.portal.url).netloc, timeout=30)
     connection.putrequest("POST", path)
@@ -145,7 +145,7 @@ def test_commit_that_is_too_large_is_refused_by_the_portal_itself(behind: Behind
 
 @pytest.mark.parametrize("size", [2 * ELSEWHERE, ELSEWHERE + 1])
 def test_large_question_is_refused_with_a_code(behind: Behind, holder: Maker, size: int) -> None:
-    """By nginx, before it keeps any of it."""
+    """nginx refuses it before storing any of it."""
     for path in ("/api/validate-yaml", "/api/repos/create", f"/api/models/{holder.repo_id}/paths-info/main"):
         answer = behind.portal.ask("POST", path, token=holder.token, body=b"{}".ljust(size))
         refused(answer, 413, "send less at once")

@@ -1,4 +1,4 @@
-"""Downloads are counted with their rows, once each, and leave the recent number with their day."""
+"""Each download is counted once with its row, and leaves the recent count when its day does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 
 
 def rows_of(model: GatedModel, *ages: int, first: int = 0) -> list[Download]:
-    """Rows that are not written yet, one for each age in days."""
+    """Return unsaved rows, one for each age in days."""
     now = timezone.now()
     return [
         Download(
@@ -32,7 +32,7 @@ def rows_of(model: GatedModel, *ages: int, first: int = 0) -> list[Download]:
 
 
 def numbers(model: GatedModel) -> tuple[int, int]:
-    """Recent ones, and all."""
+    """Return the number of recent downloads and of all downloads."""
     return count_downloads([model]).get(model.pk, 0), count_downloads([model], all_time=True).get(model.pk, 0)
 
 

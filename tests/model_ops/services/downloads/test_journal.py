@@ -1,4 +1,4 @@
-"""The download log's journal: what is begun becomes a row, whatever happens to the process, the disk or the database."""
+"""Downloads in the journal become rows even if the process, the disk or the database fails."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def folder(settings: Any, tmp_path: Path) -> Path:
-    """Where this test's journals lie."""
+    """The folder of this test's journals."""
     settings.GATEHOUSE_STATE = tmp_path / "state"
     return tmp_path / "state" / "downloads"
 
 
 @pytest.fixture
 def begun(make_model: Callable[..., Any]) -> Callable[..., Begun]:
-    """`begun("a", path="x")`: a body of 100 bytes that someone without a name was given."""
+    """`begun("a", path="x")`: return the start of a 100-byte body sent to an anonymous person."""
     model = make_model()
 
     def make(request_id: str, **fields: Any) -> Begun:
@@ -50,7 +50,7 @@ def states() -> dict[str, tuple[str, int | None]]:
 
 
 def write_dead(folder: Path, lines: list[Any], process: str = "other-1-aa") -> Path:
-    """What a process that was killed has left: nobody holds a lock on it."""
+    """Write the journal of a killed process: nobody holds a lock on it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{process}.alive").touch()
     segment = folder / f"{process}.1.jsonl"
@@ -69,7 +69,7 @@ def as_line(entry: Begun, **changes: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def full_disk(at: int) -> Iterator[None]:
-    """No file of this process grows beyond `at` bytes."""
+    """Keep the files of this process from growing beyond `at` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (at, hard))
     try:
@@ -145,7 +145,7 @@ def test_row_that_was_moved_while_its_process_lived_is_cut_when_it_dies(
 def test_segment_that_comes_back_after_it_was_moved_makes_no_second_row(
     folder: Path, begun: Callable[..., Begun]
 ) -> None:
-    """A crash between the commit and the unlink."""
+    """This happens after a crash between the commit and the unlink."""
     lines = [as_line(begun("a")), {"end": {"request_id": "a", "bytes_sent": 60, "seconds": 1}}, as_line(begun("b"))]  # fmt: skip
     segment = write_dead(folder, lines)
     content = segment.read_bytes()

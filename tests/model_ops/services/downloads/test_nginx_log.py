@@ -1,4 +1,4 @@
-"""nginx's access log, as it is found in the world: rotated, truncated, torn, full of other things, early and late."""
+"""nginx's access log in all its states: rotated, truncated, cut off, with foreign lines, early and late."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def waiting(make_model: Callable[..., Any]) -> Callable[..., None]:
-    """`waiting("a", "b")`: rows of bodies that nginx was asked to send."""
+    """`waiting("a", "b")`: create rows for bodies that nginx was asked to send."""
     model = make_model()
 
     def make(*ids: str, mode: str = "nginx", state: str = "waiting") -> None:
@@ -57,7 +57,7 @@ def write(path: Path, *lines: str) -> None:
 
 
 def age(path: Path) -> None:
-    """As if nginx had let go of it some time ago."""
+    """Make the file look as if nginx had closed it some time ago."""
     long_ago = path.stat().st_mtime - 1000
     os.utime(path, (long_ago, long_ago))
 
@@ -155,7 +155,7 @@ def test_renamed_log_is_read_to_its_end_before_the_new_one(log: Path, waiting: C
     write(log, line("d"))
     assert read_log(log) == 1
     assert ends() == {"a": DONE, "b": DONE, "c": OPEN, "d": OPEN}
-    write(log.with_name("downloads.log.1"), line("c"))  # nginx opens its logs again a moment after the rename
+    write(log.with_name("downloads.log.1"), line("c"))  # nginx reopens its logs a moment after the rename
     assert read_log(log) == 1
     age(log.with_name("downloads.log.1"))
     assert read_log(log) == 1

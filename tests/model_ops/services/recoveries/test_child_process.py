@@ -26,7 +26,7 @@ def result(code: str, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def worker_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that has every secret, a way out and a device."""
+    """The environment of a worker with every secret, a proxy and a device."""
     for name in os.environ:
         monkeypatch.delenv(name)
     for name in (*SECRETS, "PATH", "HTTPS_PROXY", "no_proxy", "CUDA_VISIBLE_DEVICES", "LC_ALL"):
@@ -55,4 +55,4 @@ def test_child_has_no_open_file_of_ours() -> None:
     with open(os.devnull) as ours:  # noqa: PTH123 - any open file
         os.set_inheritable(ours.fileno(), True)
         said = result(FDS)
-    assert len(said["fds"]) == 4, said  # its three and the folder that it lists
+    assert len(said["fds"]) == 4, said  # the three standard ones and the folder that it lists

@@ -1,4 +1,4 @@
-"""Grants that wait for weights: each has its row from the start, and looking for lost messages costs the same however many wait."""
+"""Grants that wait for weights: each has its row from the start, and finding lost messages has a constant cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from model_ops.services.recoveries.run import run_recovery
 
 @pytest.fixture(autouse=True)
 def from_the_beginning(transactional_db: None) -> None:
-    """Where another test's look ended counts here no more."""
+    """Forget where another test's search ended."""
     cache.delete(LOOKED_AT)
 
 
@@ -98,7 +98,7 @@ def test_delivery_of_a_grant_that_has_ended_waits_no_more(
 def test_all_that_wait_are_looked_at_in_turn(
     add_files_model: Callable[..., Any], grant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "AT_ONCE", 2)  # of the 200 that one query takes at most
+    monkeypatch.setattr(deliver, "AT_ONCE", 2)  # instead of the 200 that one query may take
     model = add_files_model()
     Recovery.objects.update(wanted_at=timezone.now())
     grants = [grant(model, name) for name in ("ada", "grace", "edsger", "barbara", "tony")]
@@ -106,7 +106,7 @@ def test_all_that_wait_are_looked_at_in_turn(
     for _ in range(3):
         seen += [row[1] for row in deliver._next_waiting()]
     assert sorted({*seen}) == [given.pk for given in grants]
-    assert len(seen) == 6  # the third look begins again with the first
+    assert len(seen) == 6  # the third search starts again with the first
 
 
 def test_looking_costs_as_many_queries_for_a_thousand_as_for_ten(

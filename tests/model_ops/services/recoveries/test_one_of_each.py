@@ -1,4 +1,4 @@
-"""Six reviewers at once, with weights behind the gate: one decision, and one of everything that follows from it."""
+"""Six reviewers decide at once on a model with weights: one decision, and one of each of its effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 
 def decide_all_at_once(request: Any, reviewers: list[Any]) -> list[str]:
-    """Half approve, half reject; what each was told ("" for the winner)."""
+    """Let half approve and half reject; return the sentence each got ("" for the winner)."""
 
     def decide(number: int) -> str:
         against = {"reason_code": ReasonCode.OTHER, "words": "Not this time."} if number % 2 else {}

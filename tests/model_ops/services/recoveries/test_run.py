@@ -1,4 +1,4 @@
-"""From a grant to readable weights, by a real worker; and what happens when someone else is faster."""
+"""A real worker brings weights from grant to download, also when someone else is faster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 
 def run_now(model: Any) -> Recovery:
-    """Wants and runs the model's recovery in this process."""
+    """Run the model's recovery in this process and return it."""
     recovery = current_recovery(model)
     assert recovery is not None
     Recovery.objects.filter(pk=recovery.pk).update(wanted_at=timezone.now())
@@ -212,7 +212,7 @@ def test_a_retry_after_the_cause_is_gone_delivers(
 
 
 def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: Callable[..., Any]) -> None:
-    """It finds out by itself, without progress to report."""
+    """The worker notices by itself, without any progress to report."""
     model = add_files_model()
     recovery = current_recovery(model)
     assert recovery is not None
@@ -232,7 +232,7 @@ def test_a_worker_whose_recovery_was_cancelled_writes_nothing(add_files_model: C
 def test_publishing_interrupted_goes_on_where_it_stopped(
     add_pair_model: Callable[..., Any], tiny_pair: Path
 ) -> None:
-    """A worker died after the first file was moved: the next one finds it in the store and the rest in place."""
+    """A worker died after it moved the first file: the next one finds it in the store and the rest in the output."""
     model = add_pair_model()
     recovery = current_recovery(model)
     assert recovery is not None
@@ -254,7 +254,7 @@ def test_publishing_interrupted_goes_on_where_it_stopped(
 
 
 def leave_as_killed_while_publishing(recovery: Recovery, pair: Path) -> list[StoredFile]:
-    """The engine has finished and its row says what it made; the worker's lease has run out since."""
+    """Leave a recovery whose engine has finished, with the result in its row and an expired lease."""
     want_recovery(recovery=recovery)
     assert leases.claim(recovery_id=recovery.pk) is not None
     output = output_folder(recovery)
@@ -273,7 +273,7 @@ def leave_as_killed_while_publishing(recovery: Recovery, pair: Path) -> list[Sto
 def test_lost_messages_are_made_good_by_beat(
     add_files_model: Callable[..., Any], grant: Callable[..., Any], weights_root: Path
 ) -> None:
-    """Nobody listens while the grant is made and the queue is emptied: beat alone brings the weights."""
+    """No worker runs when access is granted, and the queue is emptied: beat alone delivers the weights."""
     from celery.contrib.testing.worker import start_worker
 
     from portal.celery import app

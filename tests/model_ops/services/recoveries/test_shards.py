@@ -1,4 +1,4 @@
-"""A recovery handed out shard by shard: rows, claims, progress, and what is left when something is lost."""
+"""A recovery split into shards: rows, claims, progress, and what remains after losses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shared(settings: Any) -> None:
 
 
 class Queue:
-    """The messages for workers on recoveries, which nobody takes in these tests."""
+    """The messages for workers on recoveries, which no worker takes in these tests."""
 
     def __len__(self) -> int:
         with current_app.connection_for_write() as broker:
@@ -50,7 +50,7 @@ class Queue:
 
 @pytest.fixture
 def queue(transactional_db: None) -> Generator[Queue]:
-    """Empty before the test and after it."""
+    """A queue that is empty before and after the test."""
     found = Queue()
     found.flush()
     yield found
@@ -59,7 +59,7 @@ def queue(transactional_db: None) -> Generator[Queue]:
 
 @pytest.fixture
 def spread(add_pair_model: Callable[..., Any], queue: Queue) -> Callable[..., Recovery]:
-    """`spread()`: a recovery whose three shards are handed out."""
+    """`spread()`: return a recovery whose three shards have been handed out."""
 
     def begin(**fields: Any) -> Recovery:
         recovery = current_recovery(add_pair_model(options=SMALL, **fields))
@@ -87,7 +87,7 @@ def test_shards_are_handed_out_and_nothing_is_made(spread: Callable[..., Recover
     assert {(shard.state, shard.worker, shard.bytes_done) for shard in shards} == {("planned", "", 0)}
     assert recovery.bytes_total == sum(shard.bytes_total for shard in shards)
     assert not output_folder(recovery).with_name(f"{recovery.pk}.partial").exists()
-    assert len(queue) == 1 + 3  # the recovery's own, which nobody took from the queue here
+    assert len(queue) == 1 + 3  # with the recovery's own message, which nobody took from the queue here
 
 
 def test_only_models_of_several_shards_are_spread_and_only_over_shared_folders(
@@ -267,7 +267,7 @@ def test_end_of_a_spread_recovery_keeps_the_progress_of_its_shards(
 def test_interrupted_shard_is_free_again_at_once(
     spread: Callable[..., Recovery],
 ) -> None:
-    """A shutdown reaches the worker while its engine runs: the next one need not wait for the lease to run out."""
+    """The worker is shut down while its engine runs; the next one need not wait for the lease to expire."""
     shard = spread().shards.earliest("pk")
     with once_main_thread_waits_in(run_child, _thread.interrupt_main), pytest.raises(KeyboardInterrupt):
         run_shard(shard_id=shard.pk)

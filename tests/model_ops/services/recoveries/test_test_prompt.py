@@ -1,4 +1,4 @@
-"""Recovered weights are asked something once they are out; whatever comes of it, they stay out."""
+"""A test prompt is run on published weights, and they stay published whatever the result is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def switched_on(settings: Any) -> None:
 def made(
     add_pair_model: Callable[..., Any], weights_root: Path, tiny_pair: Path, tmp_path: Path
 ) -> Callable[..., Recovery]:
-    """`made(without="tokenizer.json")`: a recovery as the worker leaves it, its files in the store."""
+    """`made(without="tokenizer.json")`: return a recovery as a worker leaves it, its files in the store."""
 
     def make(without: str = "") -> Recovery:
         recovery = current_recovery(add_pair_model())
@@ -208,7 +208,7 @@ def test_nothing_is_expected_where_it_cannot_or_shall_not_be(
 ) -> None:
     recovery = made()
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "transformers", None)  # as where it is not installed
+        patch.setitem(sys.modules, "transformers", None)  # as if it was not installed
         expect_answer(recovery=recovery)
         assert SmokeRun.objects.count() == 0
         ask_again(recovery=recovery)

@@ -1,4 +1,4 @@
-"""Two real workers, one database, one broker, one weights folder: together they make a model, whatever happens to one."""
+"""Two real workers with one database, broker and weights folder finish a model even if one of them fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = ("one@tests", "two@tests")
 
 
 class Workers:
-    """Processes by their name, all on one state folder."""
+    """Worker processes by name, all with the same state folder."""
 
     def __init__(self, state: Path) -> None:
         self.state, self.processes = state, dict[str, subprocess.Popen[bytes]]()
@@ -62,7 +62,7 @@ class Workers:
         wait_until(answer, seconds=200)
 
     def kill(self, name: str) -> None:
-        """The worker, its pool and its engine, as the machine's end would."""
+        """Kill the worker, its pool and its engine, as if the machine had failed."""
         process = self.processes.pop(name)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -73,7 +73,7 @@ class Workers:
 def workers(
     tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any
 ) -> Generator[Workers]:
-    """Both, for all tests here: starting them costs more than what they do."""
+    """Both workers, shared by all tests here because they start slowly."""
     current_app.control.purge()
     started = Workers(tmp_path_factory.mktemp("workers"))
     with django_db_blocker.unblock():
@@ -94,7 +94,7 @@ def weights_root(settings: Any, workers: Workers) -> Path:
 
 @pytest.fixture
 def add_model(add_pair_model: Callable[..., Any]) -> Callable[..., tuple[Any, Recovery]]:
-    """`add_model()`: a model of three shards, and its recovery."""
+    """`add_model()`: add a model of three shards; return it and its recovery."""
 
     def add(**fields: Any) -> tuple[Any, Recovery]:
         model = add_pair_model(options=SMALL, **fields)
@@ -111,7 +111,7 @@ def state_of(recovery: Recovery) -> str:
 
 
 def stop_engines(output: Path) -> str:
-    """Lets the engines that write there stand still; the file of one that does, empty where there is none."""
+    """Stop the engines that write there, and return the file that one is making, or "" for none."""
     file = ""
     for pid in engines(output):
         with contextlib.suppress(OSError):
@@ -128,7 +128,7 @@ def let_engines_go_on(output: Path) -> None:
 
 
 def made_by_one_process(pair: Path, target: Path) -> dict[str, str]:
-    """Name -> SHA-256 of what a plain `recover` writes."""
+    """Return name -> SHA-256 of the files that a plain `recover` writes."""
     folders = ["--path_raw", pair / "base", "--path_diff", pair / "diff", "--path_tuned", target]
     command = [
         "-m",
@@ -235,6 +235,6 @@ def test_worker_killed_in_the_middle_of_a_shard_is_made_good_by_the_other(
 
 
 def past(shard: RecoveryShard) -> Any:
-    """As if the lease's time had gone by."""
+    """Return a lease end in the past, one lease earlier than the current one."""
     assert shard.lease_until is not None
     return shard.lease_until - LEASE

@@ -1,4 +1,4 @@
-"""Recoveries that cannot go on for now: on a disk that is full, with engines that are killed, without their folders."""
+"""Recoveries that must wait because of a full disk, killed engines or missing folders."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ KILLED = "The system ended the run (signal 9), most likely because memory ran ou
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Generator[Path]:
-    """24 MiB and 400 names."""
+    """A disk of 24 MiB with 400 inodes."""
     with small_disk(tmp_path / "disk", "size=24m,nr_inodes=400") as path:
         yield path
 
 
 @pytest.fixture
 def weights_on(disk: Path, weights_root: Path) -> Path:
-    """The store lies on the small disk."""
+    """Put the store on the small disk and return the disk."""
     weights_root.symlink_to(disk)
     return disk
 
 
 @pytest.fixture
 def killer() -> Callable[[Recovery], contextlib.AbstractContextManager[set[int]]]:
-    """`with killer(recovery) as killed`: every engine of the recovery is killed as soon as it is seen."""
+    """`with killer(recovery) as killed`: kill every engine of the recovery as soon as it is seen."""
 
     @contextlib.contextmanager
     def kill(recovery: Recovery) -> Generator[set[int]]:
@@ -80,7 +80,7 @@ def killer() -> Callable[[Recovery], contextlib.AbstractContextManager[set[int]]
 
 
 def run(model: Any) -> Recovery:
-    """Want and run the model's recovery in this process."""
+    """Run the model's recovery in this process and return it."""
     recovery = current_recovery(model)
     assert recovery is not None
     want_recovery(recovery=recovery)
@@ -90,14 +90,14 @@ def run(model: Any) -> Recovery:
 
 
 def let_time_pass() -> int:
-    """What waits is due, and beat looks at it; returns how many may go on."""
+    """Make everything that waits due, run beat's check, and return how many recoveries may go on."""
     for rows in (Recovery, RecoveryShard):
         rows.objects.exclude(waiting_for="").update(retry_at=timezone.now())
     return go_on()
 
 
 def mails() -> list[str]:
-    """What was written to people, by its occasion."""
+    """Return the sorted kinds of emails that were queued."""
     return sorted(key.partition(":")[0] for key in OutgoingMail.objects.values_list("key", flat=True))
 
 
@@ -177,7 +177,7 @@ def test_two_that_wait_do_not_go_on_for_the_same_room(
 def test_a_disk_that_fills_on_the_way_is_waited_for(
     weights_on: Path, add_pair_model: Callable[..., Any], tiny_pair: Path, leave: int
 ) -> None:
-    """Without names for new files the disk is full wherever the run is, though it has free bytes."""
+    """Without inodes for new files the disk is full at any point of the run, though it has free bytes."""
     model = add_pair_model(options={"max_shard_size": "1MB"})
     take_names(weights_on, leave=leave)
 
@@ -200,7 +200,7 @@ def test_a_disk_that_fills_on_the_way_is_waited_for(
 def test_publishing_on_a_full_disk_waits_and_makes_nothing_again(
     weights_on: Path, add_files_model: Callable[..., Any]
 ) -> None:
-    """The copies are whole; the store has no name left for the folder of the last one."""
+    """The copies are complete, but the store has no inode left for the folder of the last one."""
     model = add_files_model()
     recovery = current_recovery(model)
     assert recovery is not None
@@ -264,7 +264,7 @@ def test_an_engine_that_is_killed_whenever_it_runs_fails_with_what_was_seen(
     assert recovery is not None
     Recovery.objects.update(
         tries=MOST_TRIES - 2, waiting_since=timezone.now(), wanted_at=timezone.now()
-    )  # tries of before
+    )  # from earlier tries
     since = Recovery.objects.get().waiting_since
 
     with killer(recovery):
@@ -285,7 +285,7 @@ def test_an_engine_that_is_killed_whenever_it_runs_fails_with_what_was_seen(
 def test_tries_that_get_further_are_not_counted(
     add_pair_model: Callable[..., Any], killer: Callable[..., Any]
 ) -> None:
-    """A shard was finished since the last try: the count begins again."""
+    """A shard was finished since the last try, so the count starts again."""
     model = add_pair_model(options={"max_shard_size": "1MB"})
     recovery = current_recovery(model)
     assert recovery is not None
@@ -415,7 +415,7 @@ def test_a_store_that_is_not_mounted_is_waited_for_and_not_written_to(
 def test_a_source_below_an_empty_folder_is_waited_for(
     add_files_model: Callable[..., Any], files_folder: Path, tmp_path: Path
 ) -> None:
-    """As where a disk is not mounted. A folder that is gone from among others is refused."""
+    """A disk may not be mounted. If other folders are there, a missing one is refused."""
     place = tmp_path / "nfs"
     place.mkdir()
     source = Path(shutil.copytree(files_folder, place / "files"))
@@ -520,7 +520,7 @@ def test_owners_of_what_lasts_are_informed_once(
             run(model)
         assert mails() == ["recovery-waits"]
 
-        OutgoingMail.objects.all().delete()  # as housekeeping does
+        OutgoingMail.objects.all().delete()  # as the clean-up job does
         Recovery.objects.update(waiting_since=since - timedelta(hours=2))
         let_time_pass()
         assert run(model).waiting_for == WaitsFor.AGAIN

@@ -1,4 +1,4 @@
-"""A recovery's row: cancelled, and planned again when its inputs are named again."""
+"""Recoveries are cancelled, and planned again when the same inputs are given again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_cancelling_what_neither_waits_nor_runs_is_refused(
 def test_the_same_inputs_again_are_planned_anew(
     add_files_model: Callable[..., Any], grant: Callable[..., Any], state: RecoveryState
 ) -> None:
-    """Adding another model with the inputs of a run that ended badly: old and new grants wait, and are served."""
+    """Another model is added with the inputs of a failed run: old and new grants wait and are served."""
     model = add_files_model("ai/one")
     early = grant(model, "ada")
     Recovery.objects.update(state=state, error="The disk is full.", attempts=1, wanted_at=timezone.now())

@@ -1,4 +1,4 @@
-"""A real worker with beat as its own process: killed, or without its broker or database, it loses nothing."""
+"""A real worker process with beat loses nothing if it is killed or loses its broker or database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture
 def weights_root(settings: Any, tmp_path: Path) -> Path:
-    """The store of the state folder that the worker's process is given."""
+    """The store in the state folder of the worker's process."""
     settings.WEIGHTS_ROOT = tmp_path / "state" / "weights"
     return settings.WEIGHTS_ROOT
 
@@ -42,7 +42,7 @@ def weights_root(settings: Any, tmp_path: Path) -> Path:
 def start_worker(
     weights_root: Path, tmp_path: Path, transactional_db: None
 ) -> Generator[Callable[[], subprocess.Popen[bytes]]]:
-    """`start_worker()`: a worker of both queues with beat, on this test's database and store."""
+    """`start_worker()`: start a worker of both queues with beat on this test's database and store."""
     from portal.celery import app
 
     app.control.purge()
@@ -77,7 +77,7 @@ def start_worker(
 
 
 def kill(worker: subprocess.Popen[bytes]) -> None:
-    """The worker and its pool at once, as the machine's end would; the engine must notice by itself."""
+    """Kill the worker and its pool, as if the machine had failed; the engine must notice by itself."""
     if worker.poll() is None:
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -97,7 +97,7 @@ def test_worker_killed_in_a_recovery_is_made_good(
     given = grant(model, "ada")
     wait_until(lambda: engines(output))
 
-    os.kill(worker.pid, signal.SIGSTOP)  # so that nobody tidies up while the rest is killed
+    os.kill(worker.pid, signal.SIGSTOP)  # so that nothing is cleaned up while the rest is killed
     kill(worker)
 
     wait_until(lambda: not engines(output))
@@ -133,7 +133,7 @@ def test_cancelled_in_mid_run_makes_nothing_until_it_is_tried_again(
     start_worker()
     given = grant(model, "ada")
     engine = wait_until(lambda: engines(output_folder(recovery)))
-    os.kill(engine[0], signal.SIGSTOP)  # so that it ends by the worker's hand, or never
+    os.kill(engine[0], signal.SIGSTOP)  # so that only the worker can end it
 
     cancelled = cancel_recovery(recovery=recovery, actor=boss)
 
@@ -228,7 +228,7 @@ def test_recovery_on_a_full_disk_goes_on_by_itself_when_there_is_room(
     client: Client,
     tmp_path: Path,
 ) -> None:
-    """From the grant to the email with nobody but the one who makes room."""
+    """From the grant to the email, nobody has to do anything except make room."""
     with small_disk(tmp_path / "disk", "size=24m") as disk:
         weights_root.parent.mkdir()
         weights_root.symlink_to(disk)
@@ -239,7 +239,7 @@ def test_recovery_on_a_full_disk_goes_on_by_itself_when_there_is_room(
         given = grant(model, "ada")
         wait_until(lambda: Recovery.objects.get().waiting_for == WaitsFor.ROOM)
         looked = Recovery.objects.get().retry_at
-        wait_until(lambda: Recovery.objects.get().retry_at > looked)  # beat has looked, and begun nothing
+        wait_until(lambda: Recovery.objects.get().retry_at > looked)  # beat has checked, and started nothing
         assert Recovery.objects.get().attempts == 1
         client.force_login(given.user)
         page = client.get("/ai/tiny/access").content.decode()

@@ -1,4 +1,4 @@
-"""Which texts an applicant agrees to."""
+"""Which licence texts an applicant agrees to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revisions: what changes is published, what does not stays, and content is stored once."""
+"""Revisions: changes are published, the rest stays, and content is stored once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may name which source: owners what their namespace was given, superusers and operators everything."""
+"""Which sources people may use: owners those assigned to their namespace, superusers and operators all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.model_ops.conftest import published_files
 
 
 def copy_of(folder: Path, to: Path) -> Path:
-    """The same files again, small enough to be read."""
+    """Copy a folder of small files and return the copy."""
     to.mkdir(parents=True)
     for path in folder.iterdir():
         (to / path.name).write_bytes(path.read_bytes())
@@ -43,7 +43,7 @@ def copy_of(folder: Path, to: Path) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path, files_folder: Path, settings: Any) -> Path:
-    """`disk/ours` is for namespace ai, `disk/theirs` for nobody; both hold the same kind of files."""
+    """`disk/ours` is assigned to namespace ai, `disk/theirs` to nobody; both hold the same kind of files."""
     disk = tmp_path / "disk"
     copy_of(files_folder, disk / "ours" / "one")
     copy_of(files_folder, disk / "theirs" / "secret")
@@ -194,7 +194,7 @@ def test_right_that_ended_is_refused_by_the_worker(
 
 
 def test_sources_that_were_there_before_stay(ada: Any, weights_root: Path) -> None:
-    """A row of before the rights has `by_owner` False, as the operator's have."""
+    """A row from before the rights has `by_owner` False, like those of operators."""
     weights = ModelWeights.objects.get()
     assert weights.by_owner is False
     want_recovery(recovery=weights.recovery)
@@ -205,7 +205,7 @@ def test_sources_that_were_there_before_stay(ada: Any, weights_root: Path) -> No
 
 
 def test_plan_of_an_operator_is_not_attached_by_an_owner(ada: Any, disk: Path, weights_root: Path) -> None:
-    """What was looked at without limits is no way round them."""
+    """An owner cannot use a source just because an operator checked it without limits."""
     from access_requests.access.catalogue import find_model
 
     prepared = prepare_weights(files=str(disk / "theirs" / "secret"))
@@ -240,7 +240,7 @@ def test_superuser_who_names_the_same_takes_the_sources_over(
 def test_namespace_of_others_is_not_joined_by_adding_a_model(
     ada: Any, boss: Any, disk: Path, make_person: Callable[..., Any]
 ) -> None:
-    """Its new owner could name what is assigned there."""
+    """Otherwise its new owner could use what is assigned to that namespace."""
     eve = make_person("eve", is_staff=True)
     prepared = prepare_weights(files=str(disk / "ours" / "one"))
     assign_folder(path=str(disk / "theirs"), namespace="quiet", actor=boss)

@@ -1,4 +1,4 @@
-"""Weight sources: what is taken, and the sentence for what is not."""
+"""Weight sources: which are accepted, and the sentences for those that are refused."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_unreachable_hub_is_one_sentence(db: None, settings: Any) -> None:
 
 @pytest.fixture
 def hub(add_files_model: Callable[..., Any], live_server: Any, settings: Any) -> Any:
-    """This portal as the Hub that others fetch from: an open model, and one that is gated."""
+    """This portal as a Hub that others fetch from: an open model and a gated one."""
     settings.GATEHOUSE_HUB_ENDPOINT = settings.GATEHOUSE_URL = live_server.url
     for repo_id, gate in [("hub/open", Gate.NONE), ("hub/gated", Gate.MANUAL)]:
         recovery = add_files_model(repo_id, gate=gate).weights.get().recovery
@@ -138,7 +138,7 @@ def hub(add_files_model: Callable[..., Any], live_server: Any, settings: Any) ->
 def test_hub_repository_is_resolved_to_its_commit_and_fetched(
     hub: Any, files_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its files come from the endpoint of the settings, whatever HF_ENDPOINT says."""
+    """Its files come from the endpoint in the settings, whatever HF_ENDPOINT says."""
     from access_requests.access.catalogue import find_model
 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

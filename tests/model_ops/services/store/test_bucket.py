@@ -1,4 +1,4 @@
-"""Copies of published files in a bucket, against moto's server."""
+"""Copies of published files in a bucket, tested against moto's server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server() -> Generator[Bucket]:
 def far(
     server: Bucket, settings: Any, weights_root: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> Generator[Bucket]:
-    """The bucket of the settings, and a prefix of this test's own; parts of S3's smallest size."""
+    """The bucket from the settings, with a prefix for this test and parts of S3's smallest size."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     settings.GATEHOUSE_DELIVERY = "s3"
@@ -48,7 +48,7 @@ def far(
 
 @pytest.fixture
 def publish(make_model: Callable[..., Any]) -> Callable[..., Blob]:
-    """`publish(content, is_lfs=True)`: a blob that a revision shows."""
+    """`publish(content, is_lfs=True)`: create a blob in a published revision."""
     model = make_model()
 
     def do(content: bytes, *, is_lfs: bool = True) -> Blob:
@@ -83,7 +83,7 @@ def test_copies_of_large_files_alone_are_made(far: Bucket, publish: Callable[...
 
 
 def test_copying_again_sends_nothing(far: Bucket, publish: Callable[..., Blob]) -> None:
-    """Also where the database has forgotten that the copy is there."""
+    """This holds even if the database has lost track of the copy."""
     blob = publish(os.urandom(6 * MIB))
     assert bucket.copy_missing() == 1
     far.asked.clear()
@@ -105,7 +105,7 @@ def test_interrupted_copy_goes_on_with_its_next_part(far: Bucket, publish: Calla
     copy = BucketCopy.objects.get()
     assert (copy.blob_id, copy.lease_until, bool(copy.upload_id)) == (blob.sha256, None, True)
     assert "Not now." in copy.error
-    assert bucket.copy_missing() == 0  # it waits before it tries again
+    assert bucket.copy_missing() == 0  # it waits before the next try
     BucketCopy.objects.update(not_before=timezone.now() - timedelta(seconds=1))
     far.refuses = lambda asked: False
     far.asked.clear()
@@ -238,7 +238,7 @@ def test_nothing_is_copied_where_no_bucket_is_used(
 def test_publishing_sends_the_copies_to_the_worker(
     far: Bucket, add_files_model: Callable[..., Any], worker: None
 ) -> None:
-    """From the model's files to the bucket, through the real broker and worker."""
+    """The model's files reach the bucket through the real broker and worker."""
     from model_ops.services.recoveries.weights import want_recovery
 
     recovery = add_files_model().weights.get().recovery
@@ -255,7 +255,7 @@ def test_link_needs_credentials(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    settings.GATEHOUSE_S3_REGION = "eu-north-1"  # another client than the one that has credentials
+    settings.GATEHOUSE_S3_REGION = "eu-north-1"  # a different client from the one that has credentials
     with pytest.raises(bucket.NoLink):
         bucket.link("0" * 64, seconds=60, disposition="inline", content_type="text/plain")
 

@@ -1,4 +1,4 @@
-"""Ids that git itself would give."""
+"""Ids are the same as git's own."""
 
 from __future__ import annotations
 

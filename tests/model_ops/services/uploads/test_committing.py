@@ -52,13 +52,15 @@ def test_other_owners_get_one_mail_while_uploads_to_a_branch_are_held(
 ) -> None:
     held.model.roles.exclude(user=held.owner).delete()
     first = held.commit({"a.txt": b"a"}).revision
-    assert not OutgoingMail.objects.filter(key__startswith="upload-held:").exists()  # the only owner knows
+    assert not OutgoingMail.objects.filter(
+        key__startswith="upload-held:"
+    ).exists()  # the only owner made the upload
     publish_upload(revision=first, actor=held.owner)
     for name, role in (("grace", Role.OWNER), ("rita", Role.REVIEWER)):
         assign_role(model=held.model, user=make_person(name), role=role)
     revision = held.commit({"b.txt": b"b"}, title="Add b & c").revision
-    held.commit({"b.txt": b"b"})  # changes nothing
-    held.commit({"c.txt": b"c"})  # comes on top of what they know to be held
+    held.commit({"b.txt": b"b"})  # no change
+    held.commit({"c.txt": b"c"})  # on top of an upload that they know is held
     mail = OutgoingMail.objects.get(key__startswith="upload-held:")
     grace = held.model.roles.get(user__username="grace").user
     assert (mail.to, mail.subject) == (grace.email, "An upload to ada/model is waiting to be published")
@@ -93,7 +95,7 @@ def test_ids_are_those_that_git_computes(at_once: Uploads, tmp_path: Path) -> No
 
 
 def _with_git(folder: Path, revision: Revision) -> str:
-    """The commit as git itself makes it of the same files, an LFS file as its pointer."""
+    """Return the commit that git itself makes from the same files, with LFS files as pointers."""
     who, at = revision.author, f"{int(revision.created_at.timestamp())} +0000"
     names = {f"GIT_{role}_{name}": value for role in ("AUTHOR", "COMMITTER") for name, value in (("NAME", who), ("EMAIL", ""), ("DATE", at))}  # fmt: skip
 
@@ -199,7 +201,9 @@ def test_large_file_that_was_not_sent_is_refused_whoever_else_has_it(
             )  # fmt: skip
         sentences.append(refused.value.sentence.replace(sha256, "HASH"))
     assert sentences[0] == sentences[1]
-    assert other.commit({"mine.safetensors": WEIGHTS}).revision.has_weights  # who has the bytes may
+    assert other.commit(
+        {"mine.safetensors": WEIGHTS}
+    ).revision.has_weights  # allowed for people who have the bytes
 
 
 @pytest.mark.parametrize("paths", [["a.txt", "A.TXT"], ["a", "a/b"]])

@@ -43,7 +43,7 @@ def test_files_come_and_go_between_folders() -> None:
 
 
 def test_many_folders_among_many_files_go_one_by_one() -> None:
-    """As many as one commit may name: looking at every file for each of them would take minutes."""
+    """These are as many as one commit may name: scanning every file for each would take minutes."""
     files = Files(named(*(f"{number % 25_000:05}/{number}" for number in range(100_000))))
     assert {files.delete_folder(f"{number:05}") for number in range(25_000)} == {4}
     assert len(files) == 0

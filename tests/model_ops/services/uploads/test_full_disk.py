@@ -1,4 +1,4 @@
-"""Commits and held revisions on a disk that is full: refused in one sentence, and nothing of them is half there."""
+"""Commits and held revisions on a full disk are refused in one sentence and leave nothing half-written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.small_disk import clear, small_disk, take_names
 
 @pytest.fixture
 def disk(tmp_path: Path, weights_root: Path) -> Generator[Path]:
-    """The store lies on it: room for bytes, and few names."""
+    """The disk that holds the store: room for bytes, but few inodes."""
     with small_disk(tmp_path / "disk", "size=600m,nr_inodes=300") as path:
         weights_root.symlink_to(path)
         yield path

@@ -30,7 +30,9 @@ def test_published_upload_is_main_with_its_own_commit(held: Uploads) -> None:
     second = held.commit({"README.md": CARD.encode(), "model.safetensors": WEIGHTS}).revision
     top = publish_upload(revision=second, actor=held.owner)
     assert (top, main_revision(held.model)) == (second, second)
-    assert not Revision.objects.filter(held_at__isnull=False).exists()  # the one below it is history
+    assert not Revision.objects.filter(
+        held_at__isnull=False
+    ).exists()  # the one below it is part of the history
     first.refresh_from_db()
     held.model.refresh_from_db()
     assert (first.held_at, held.model.card) == (None, CARD)
@@ -73,7 +75,7 @@ def test_upload_is_refused_where_main_has_other_files_by_now(held: Uploads) -> N
 
 
 def test_outrun_upload_is_told_so_and_later_ones_do_not_stand_on_it(held: Uploads) -> None:
-    """Held, then published at once past it, then held again."""
+    """One upload is held, the next is published at once and makes it outdated, later ones are held again."""
     old = held.commit({"old.txt": b"old"}).revision
     set_upload_rule(model=held.model, publish_uploads=True)
     shown = held.commit({"a.txt": b"a"}).revision
@@ -95,12 +97,12 @@ def test_outrun_upload_is_told_so_and_later_ones_do_not_stand_on_it(held: Upload
 
 
 def test_upload_that_was_held_first_is_published_where_main_has_not_moved(held: Uploads) -> None:
-    """Switching alone moves nothing; nor does a change of the portal's own files."""
+    """Changing the rule does not move main, and neither does a change of the portal's own files."""
     old = held.commit({"old.txt": b"old"}).revision
     set_upload_rule(model=held.model, publish_uploads=True)
     replace_licences(model=held.model, licences=[LicenceText("LICENSE", "en", "Be good.\n")])
     moved = publish_revision(model=held.model)
-    assert upload_head(held.model, "main") == moved  # what is held waits for its owner
+    assert upload_head(held.model, "main") == moved  # the held upload waits for its owner
     set_upload_rule(model=held.model, publish_uploads=False)
     assert (upload_head(held.model, "main"), difference(old).outrun) == (old, "")
     top = publish_upload(revision=old)
@@ -108,7 +110,7 @@ def test_upload_that_was_held_first_is_published_where_main_has_not_moved(held: 
 
 
 def test_upload_goes_on_top_of_weights_that_came_meanwhile(held: Uploads) -> None:
-    """Not on an upload that was held before them, which could only be discarded, and all on top of it with it."""
+    """An upload held before those weights could only be discarded, with everything on top of it."""
     old = held.commit({"old.txt": b"old"}).revision
     other = Revision.objects.create(
         model=held.model, commit="f" * 40, title="x", author="x", parent=old.parent
@@ -179,7 +181,7 @@ def test_discarding_a_source_of_weights_is_refused(held: Uploads) -> None:
     with pytest.raises(Conflict, match="is a source of weights"):
         discard_upload(revision=one)
     assert Revision.objects.filter(pk=one.pk, held_at__isnull=False).exists()
-    assert held.commit({"a.txt": b"a"}).revision.parent == one.parent  # put aside
+    assert held.commit({"a.txt": b"a"}).revision.parent == one.parent  # skipped as a parent
 
 
 def test_branch_moves_alone(held: Uploads) -> None:
@@ -205,7 +207,7 @@ def test_branch_is_deleted_once_nothing_is_held_on_it(held: Uploads) -> None:
     assert (event.kind, event.actor, event.data) == (
         "branch.deleted", owner, {"branch": "work/diff", "commit": upload.commit},
     )  # fmt: skip
-    assert Revision.objects.filter(pk=upload.pk).exists()  # by its commit it is still there
+    assert Revision.objects.filter(pk=upload.pk).exists()  # it still exists by its commit
     with pytest.raises(NotFound, match="has no branch of that name"):
         delete_branch(model=model, name="work/diff", user=owner)
 
@@ -233,7 +235,7 @@ def test_uploaded_weights_take_the_place_of_those_being_made(held: Uploads) -> N
     recovery = Recovery.objects.create(method=Method.COPY, files=source)
     ModelWeights.objects.create(model=held.model, recovery=recovery)
     publish_upload(revision=held.commit({"a.txt": b"a"}).revision)
-    assert current_weights(held.model) is not None  # nothing was said of weights
+    assert current_weights(held.model) is not None  # the upload did not change the weights
     upload = held.commit({"model.safetensors": WEIGHTS}).revision
     publish_upload(revision=upload)
     assert current_weights(held.model) is None
@@ -244,7 +246,7 @@ def test_uploaded_weights_take_the_place_of_those_being_made(held: Uploads) -> N
 def test_upload_below_a_revision_that_was_made_keeps_what_was_made(
     add_files_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
-    """A tokenizer uploaded beside recovered weights, then the card changed in the portal."""
+    """A tokenizer is uploaded next to recovered weights, then the card is changed in the portal."""
     from model_ops.services.recoveries.run import run_recovery
 
     model = add_files_model("ai/plain")

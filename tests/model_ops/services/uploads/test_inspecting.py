@@ -1,4 +1,4 @@
-"""Uploads that would be published, or used as a source, are looked at: pointers, pages, beginnings, other indexes."""
+"""Uploads to be published or used as a source are inspected: pointers, HTML pages, first bytes, indexes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_held_upload_is_refused_when_it_is_published(held: Uploads, name: str) -
 
 
 def test_upload_of_many_commits_may_bring_its_index_first(at_once: Uploads) -> None:
-    """As `upload_large_folder` sends it; what is missing may come with the next commit."""
+    """`upload_large_folder` does this; missing files may come with the next commit."""
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
     at_once.commit({INDEX: index(w=first, x=second)})
     at_once.commit({first: WHOLE})
@@ -93,7 +93,7 @@ def test_held_upload_without_all_files_of_its_index_is_refused_when_it_is_publis
 
 
 def test_what_is_published_already_is_not_looked_at_again(held: Uploads) -> None:
-    """A branch that holds a wrong file from before can be mended, in any order."""
+    """A branch that already contains a wrong file can be corrected in any order."""
     set_upload_rule(model=held.model, publish_uploads=False)
     broken = held.commit(
         {"model.safetensors": POINTER.encode(), "tokenizer.model": POINTER.encode()}

@@ -65,7 +65,7 @@ def part(number: int, chunk: int = 100_000) -> str:
 
 def test_parts_are_joined_in_their_order_whatever_order_they_came_in(root: Path) -> None:
     third, first, second = part(3), part(1), part(2)
-    for _ in range(2):  # a client that lost the answer asks again
+    for _ in range(2):  # a client that lost the answer sends its request again
         staging.complete_object(model_id=1, sha256=SHA256, size=len(CONTENT), digests=[first, second, third])
     assert left(root) == [f"1/{SHA256}"]
     assert staging.staged_path(1, SHA256).read_bytes() == CONTENT
@@ -124,7 +124,7 @@ def test_clean_takes_what_is_a_day_old_and_nothing_else(root: Path) -> None:
 def test_clean_keeps_the_first_files_of_an_upload_that_takes_days(root: Path) -> None:
     send()
     folder = root / "1"
-    older = {"a" * 64: 2, "b" * 64: 8, ".dead": 2}  # days
+    older = {"a" * 64: 2, "b" * 64: 8, ".dead": 2}  # age in days
     for name, days in older.items():
         (folder / name).write_bytes(b"x")
         past = time.time() - days * 24 * 3600 - 60
