@@ -1,7 +1,7 @@
-"""Places that all web processes and machines share: how many transfers run at once, in total and for each holder.
+"""Places that all web processes and machines share: how many transfers run at once, in total and per holder.
 
-Each place is a lease in Valkey, renewed by its process; the places of a process that was killed become free after
-`LEASE`. While Valkey does not answer, each process uses only its own share of the places.
+Each place is a lease in Valkey, renewed by its process; the places of a process that was killed become free
+after `LEASE`. While Valkey does not answer, each process uses only its own share of the places.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Place:
 
 
 class Places:
-    """At most `most()` places at once over all processes, `most_each()` per holder, and `here` in this process."""
+    """At most `most()` places at once over all processes, `most_each()` per holder, `here` in this process."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Choose the variables that a worker's child processes get: never the portal's secrets, whatever the worker has."""
+"""Choose the variables that a worker's child processes get: never the portal's secrets."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class SourcesForm(forms.Form):
 
 
 def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
-    """Say which sources this person may name for a model of the namespace (empty: for any of their models)."""
+    """Say which sources this person may name for a model of the namespace (empty: for any model of theirs)."""
     if user.is_superuser:
         roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
         if not roots:
@@ -148,7 +148,7 @@ class AddModelWithWeightsForm(SourcesForm, AddModelForm):
 
 @admin.register(GatedModel)
 class GatedModelWithWeightsAdmin(GatedModelAdmin):
-    """Gated models with their weights. Sending the form makes the plan: if that is refused, nothing is added."""
+    """Gated models with their weights. Sending the form makes the plan; if it is refused, nothing is added."""
 
     readonly_fields = [*GatedModelAdmin.readonly_fields, "weights", "plan"]
 
@@ -195,7 +195,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         return [own, *super().get_urls()]
 
     def weights_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Set new sources for an existing model; readers keep the old weights until the new ones are ready."""
+        """Set new sources for an existing model; readers keep the old weights until new ones are ready."""
         model = self._owned(request, object_id)
         if model is None:
             return self.not_there(request, object_id)

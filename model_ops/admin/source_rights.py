@@ -98,7 +98,7 @@ class RightAdmin(SuperuserAdmin):
     empty_value_display = gettext_lazy("an operator")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return every row to superusers and none to others, who have no model by which rows could be found."""
+        """Return every row to superusers and none to others, who have no model to find rows by."""
         rows = admin.ModelAdmin.get_queryset(self, request)
         return rows if self.has_module_permission(request) else rows.none()
 

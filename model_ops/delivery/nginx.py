@@ -27,7 +27,7 @@ def is_in_front(request: HttpRequest) -> bool:
 
 
 def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket, span: Span | None) -> HttpResponse:
-    """Return the path of the whole file, the id for nginx's log, and whose limit applies; raise `Damaged` or `Busy`."""
+    """Return the file's path, the id for nginx's log, and whose limit applies; raise `Damaged` or `Busy`."""
     whole_blob(file)
     response = HttpResponse()
     response["X-Gatehouse-Download"] = begin(file=file, ticket=ticket, span=span, mode=DownloadMode.NGINX)

@@ -43,7 +43,7 @@ NO_ROOM = {
 def answer(
     request: HttpRequest, file: RepoFile, *, ticket: Ticket, span: Span | None
 ) -> StreamingHttpResponse:
-    """Return a response with the file or the part of it; raise `Damaged` or `Busy` before anything is sent."""
+    """Return a response with the file or part of it; raise `Damaged` or `Busy` before anything is sent."""
     body = Body(file, ticket, span, request.META.get("gunicorn.socket"))
     request.META["gatehouse.counted"] = True  # `body_slots` limits their number, so the web server need not
     status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
@@ -54,7 +54,7 @@ def answer(
     if span:
         response["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.blob.size}"
     if not connection.in_atomic_block:
-        connection.close()  # a transfer may take hours, and its thread must not hold a pooled connection for that long
+        connection.close()  # a transfer may take hours: don't hold a pooled connection for it
     return response
 
 
@@ -94,7 +94,7 @@ class Body:
     def _open_and_log(
         self, path: Path, file: RepoFile, ticket: Ticket, span: Span | None
     ) -> tuple[FileIO, str]:
-        """Return the file, positioned at the first byte requested, and the id of its row in the download log."""
+        """Return the file, positioned at the first requested byte, and the id of its row in the download log."""
         try:
             opened = path.open("rb", buffering=0)
         except OSError as error:
@@ -139,6 +139,6 @@ class Body:
         journal.end(self._request_id, bytes_sent=self._sent, seconds=time.monotonic() - self._began)
 
     def __del__(self) -> None:
-        """Close a response that was never sent. Uses a thread, since this one may hold a lock that `close` needs."""
+        """Close a response that was never sent, in a thread: this one may hold a lock that `close` needs."""
         if not self._closed:
             threading.Thread(target=self.close, daemon=True).start()

@@ -28,9 +28,9 @@ class Span:
 
 
 def asked_span(header: str, size: int) -> Span | None:
-    """Return a single range, or None for the whole file: no header, several ranges, or an invalid one (RFC 9110).
+    """Return a single range, or None for the whole file: without a header, or for several or invalid ranges.
 
-    Raises `NotSatisfiable` for a range that has no byte of the file.
+    Follows RFC 9110. Raises `NotSatisfiable` for a range that has no byte of the file.
     """
     match = RANGE.fullmatch(header)
     if match is None or not any(match.groups()):

@@ -29,7 +29,7 @@ def has(file: RepoFile) -> bool:
 
 
 def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpResponse | None:
-    """Return a 302 to the link, also for HEAD, where clients look for the link; None if no link can be signed.
+    """Return a 302 to the link, also for HEAD, where clients look for it; None if no link can be signed.
 
     Raises `Busy` if the download log can't be written.
     """
