@@ -105,7 +105,7 @@ class SourcesForm(forms.Form):
 
 
 def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
-    """Say which sources this person may name for a model of the namespace (empty: for any model of theirs)."""
+    """Say which sources this person may name for a model of the namespace (empty: any model of theirs)."""
     if user.is_superuser:
         roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
         if not roots:

@@ -199,7 +199,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
 
 def owns_all(request: HttpRequest, recovery: Recovery) -> bool:
-    """Return whether the person may cancel or retry: an owner of every model of the recovery, or a superuser."""
+    """Return whether the person may stop or retry: as owner of every model of the recovery, or superuser."""
     if getattr(request.user, "is_superuser", False):
         return True
     current = recovery.weights.filter(replaced_at=None).select_related("model")
