@@ -28,8 +28,8 @@ RENEW_EVERY = 5.0  # seconds
 AWAY = 5.0  # seconds without asking Valkey again after it did not answer, so that requests don't wait for it
 ANSWER_WITHIN = 0.5  # seconds
 
-# KEYS: all places, and the holder's. ARGV: this place, lease in seconds, most in total, most per holder, whether limits
-# apply (0: a renewal). It uses the server's clock, so machines need not agree about the time.
+# KEYS: all places, the holder's. ARGV: this place, lease in seconds, most in total, most per holder, whether
+# limits apply (0: a renewal). It uses the server's clock, so machines need not agree about the time.
 TAKE = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000
@@ -65,7 +65,7 @@ class Place:
 
 
 class Places:
-    """At most `most()` places at once over all processes, `most_each()` per holder, `here` in this process."""
+    """At most `most()` places over all processes, `most_each()` per holder, and `here` in this process."""
 
     def __init__(
         self,

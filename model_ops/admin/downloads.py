@@ -59,7 +59,7 @@ class DownloadAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search all rows for the CSV table, but only the newest ones for the list."""
+        """Search all rows for the CSV table; the list only shows the first matches."""
         if getattr(request, WHOLE, False):
             return self.matching(request, queryset, search_term), False
         return super().get_search_results(request, queryset, search_term)
@@ -77,7 +77,7 @@ class DownloadAdmin(ReadOnlyAdmin):
         if not_all := getattr(request, PARTIAL, ""):
             return HttpResponse(f"{not_all}\n", content_type="text/plain; charset=utf-8", status=422)
         lines = as_csv(rows, people=True)
-        # Read some rows before the response starts: a filter that PostgreSQL refuses is a 400, not half a file.
+        # Read some rows before the response starts: a filter that fails then becomes a 400, not half a file.
         begun = list(islice(lines, 2))
         response = StreamingHttpResponse(chain(begun, lines), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="downloads.csv"'

@@ -148,7 +148,7 @@ class AddModelWithWeightsForm(SourcesForm, AddModelForm):
 
 @admin.register(GatedModel)
 class GatedModelWithWeightsAdmin(GatedModelAdmin):
-    """Gated models with their weights. Sending the form makes the plan; if it is refused, nothing is added."""
+    """Gated models with their weights. The form's sources are planned first; a refusal adds nothing."""
 
     readonly_fields = [*GatedModelAdmin.readonly_fields, "weights", "plan"]
 

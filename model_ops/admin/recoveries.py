@@ -67,7 +67,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).distinct().prefetch_related(shown)
 
     def get_fields(self, request: HttpRequest, obj: Recovery | None = None) -> list[Any]:
-        """Put the fields that people ask about most at the top."""
+        """Put the fields that people look for most at the top."""
         spread = ["spread_over"] if obj and obj.shards.exists() else []
         waits = ["waiting"] if obj and obj.waiting_for else []
         first = ["models", "state", *waits, "percent_done", *spread, "error", "test_prompt"]

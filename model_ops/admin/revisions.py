@@ -154,7 +154,7 @@ class UploadRuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(UploadRule)
 class UploadRuleAdmin(ReadOnlyAdmin):
-    """Whether each model publishes or holds uploads, as its owners choose; without a row, uploads are held."""
+    """Whether a model publishes or holds uploads, as its owners choose; without a row they are held."""
 
     form = UploadRuleForm
     list_display = ["model", "publish_uploads"]

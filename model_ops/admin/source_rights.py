@@ -135,7 +135,7 @@ class AssignedFolderAdmin(RightAdmin):
     readonly_fields = ["assigned_by", "created_at"]
 
     def description(self) -> str:
-        """Name the folders of `GATEHOUSE_SOURCES`."""
+        """Return an explanation that lists the folders of `GATEHOUSE_SOURCES`."""
         about = _(
             "Owners of models in the namespace may then name this folder, and every folder below it, as a source of "
             "weights. Only superusers can name a folder that is not assigned."

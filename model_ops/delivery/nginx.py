@@ -1,6 +1,6 @@
 """Let nginx send files: we answer with the file's path, and nginx handles ranges and sends it.
 
-docker/nginx/nginx.conf.template is the counterpart: it marks its requests, keeps our headers in the location that
+docker/nginx/nginx.conf.template is the counterpart: it marks requests, keeps our headers in the location that
 serves the store, applies each person's limit there, and logs how each download ended for the download log.
 """
 

@@ -83,7 +83,7 @@ class Body:
         self._began, self._closed = time.monotonic(), False
         if connected is None:
             return
-        # The kernel closes the connection of a client that reads nothing for this long. A timeout in Python would
+        # The kernel closes the connection of a client that reads nothing for this long. A timeout here would
         # wake this process for each buffer, which slows down the transfer.
         seconds = STALLED if self.counted else STALLED_SMALL
         if hasattr(socket, "TCP_USER_TIMEOUT") and connected.family in (socket.AF_INET, socket.AF_INET6):
@@ -94,7 +94,7 @@ class Body:
     def _open_and_log(
         self, path: Path, file: RepoFile, ticket: Ticket, span: Span | None
     ) -> tuple[FileIO, str]:
-        """Return the file, positioned at the first requested byte, and the id of its row in the download log."""
+        """Return the file, positioned at the first requested byte, and the id of its download log row."""
         try:
             opened = path.open("rb", buffering=0)
         except OSError as error:

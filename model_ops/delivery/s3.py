@@ -1,7 +1,7 @@
 """Deliver from a bucket: redirect the client to a signed link, for which it needs no other right.
 
-Only large files go this way; for the card, configuration and the like a direct answer saves a round trip. Until a
-file's copy is in the bucket, or if no link can be signed, this process sends it.
+Only large files go this way; for the card, configuration and the like a direct answer saves a round trip.
+Until a file's copy is in the bucket, or if no link can be signed, this process sends it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def gated(model: GatedModel) -> str | bool:
 
 
 def tags(card: Mapping[str, Any]) -> list[str]:
-    """Return the card's tags and those the Hub adds: library, task, languages, data sets, base models, licence."""
+    """Return the card's tags with the Hub's: library, task, languages, data sets, base models, licence."""
 
     def texts(key: str) -> list[str]:
         value = card.get(key)

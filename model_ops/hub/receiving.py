@@ -63,7 +63,7 @@ class Bodies:
 
     @contextlib.contextmanager
     def room(self, request: HttpRequest, *, wanted: bool = True) -> Iterator[Receiving]:
-        """Hold a place for a body, or raise a 503 that makes clients wait; drained ones have their own places."""
+        """Hold a place for a body, or raise a 503 so that the client waits; drained ones count separately."""
         body = Receiving(request, wanted=wanted)
         place = self._places.take("") if wanted else None
         if isinstance(place, Room):

@@ -184,7 +184,7 @@ class Recovery(models.Model):
 
     @property
     def written_as(self) -> str:
-        """Describe how base and diff are combined; once there is a plan, with the options that it decided."""
+        """Describe how base and diff are combined; with a plan, include the options that it decided."""
         if self.method == Method.COPY:
             return gettext("as they are")
         chosen = Options(**self.options)

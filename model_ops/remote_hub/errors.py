@@ -28,7 +28,7 @@ NO_TOKEN = "the token is sent only to the Hub of GATEHOUSE_HUB_ENDPOINT, so fetc
 
 @dataclass(frozen=True)
 class _Call:
-    """A failed call: the Hub, what it was asked for, and the error."""
+    """A failed call: the Hub, the request and the error."""
 
     error: BaseException
     repo_id: str

@@ -24,7 +24,7 @@ NOT_GATED = "Repo is not gated"
 
 
 def reviewed(request: HttpRequest, repo_id: str) -> tuple[Repo, User]:
-    """Return the model and the reviewer: 401 without a token, 404 for an unknown or hidden model, else 403."""
+    """Return the model and the reviewer; raise a 401 without a token, a 404 if it is hidden, else a 403."""
     repo = open_repo(request, repo_id)
     person_of(repo)
     try:

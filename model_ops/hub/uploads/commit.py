@@ -1,4 +1,4 @@
-"""Receive a commit as lines of JSON: a header, then one operation per line. Small files are sent inside, in Base64."""
+"""Receive a commit as lines of JSON: a header, then one operation per line, with small files in Base64."""
 
 from __future__ import annotations
 

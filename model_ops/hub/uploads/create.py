@@ -91,7 +91,7 @@ def _add_error_headers(response: JsonResponse, code: str, sentence: str) -> Json
 
 @hub_route("POST", "DELETE")
 def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /api/models/{id}/branch/{name}` creates a branch for `hf upload --revision`; `DELETE` deletes it."""
+    """`POST /api/models/{id}/branch/{name}` creates it, for `hf upload --revision`; `DELETE` deletes it."""
     first, more = revision_and_path(request, skip=5)
     name = f"{first}/{more}" if more else first
     repo, person, _ = owned_repo(request, repo_id)

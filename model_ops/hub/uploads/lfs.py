@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/vnd.git-lfs+json"
 
 @hub_route("POST")
 def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /{id}.git/info/lfs/objects/batch`: basic, or in parts if the client can and the object is large."""
+    """`POST /{id}.git/info/lfs/objects/batch`: basic, or in parts if the client can and it is large."""
     repo, _, token = owned_repo(request, repo_id)
     data = json_object(request)
     if data.get("operation") != "upload":
@@ -68,7 +68,7 @@ def _object_answer(request: HttpRequest, wanted: Wanted, model_id: int) -> dict[
 
 
 def _signed_url(request: HttpRequest, signed: str) -> str:
-    """Return the URL on the origin that the client used, so that its token only goes where its owner sent it."""
+    """Return the URL on the origin that the client used: its token only goes where its owner sent it."""
     return request.build_absolute_uri(reverse("upload", args=[signed]))
 
 
