@@ -49,7 +49,7 @@ return 0
 
 
 class Room(Enum):
-    """Whether another place is free, and if not, which limit is reached."""
+    """The answer to a request for a place: free, or the limit that is reached."""
 
     FREE = 0
     FULL = 1

@@ -20,7 +20,7 @@ from model_ops.models import RepoFile
 from model_ops.services.store import bucket
 
 SLOW_LINE = 250_000  # bytes a second: a link must outlive the slowest transfer of its file
-SHORTEST, LONGEST = 3600, 7 * 24 * 3600  # seconds; the second is S3's own limit
+SHORTEST, LONGEST = 3600, 7 * 24 * 3600  # seconds; LONGEST is S3's own limit
 
 
 def has(file: RepoFile) -> bool:

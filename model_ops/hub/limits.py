@@ -1,7 +1,6 @@
-"""Limit the requests per minute of a token, an address, and all callers without a token, counted in the
-cache.
+"""Limit requests per minute of a token, of an address, and of all callers without a token.
 
-Every request of the protocol is counted; pages for people are not. While the cache is unavailable, nothing is
+The cache counts every request of the protocol, but not pages for people. While it is unavailable, nothing is
 counted.
 """
 
@@ -30,12 +29,11 @@ _away_until = 0.0
 
 
 def check(request: HttpRequest, *, waits: bool) -> None:
-    """Count one request before any work is done for it; raise a 429 with the whole seconds until the minute
-    ends.
+    """Count one request before any work is done for it; raise a 429 if there are too many in this minute.
 
-    It counts for its address, and for its token or for all callers without one. `waits`: clients wait and
-    retry after a 429 here. Those requests are counted separately, so that a client that waits for files is
-    not refused where it would give up.
+    The 429 has the whole seconds until the minute ends. A request counts for its address, and for its token
+    or for all callers without one. `waits`: clients wait and retry after a 429 here. Those requests are
+    counted separately, so that a client that waits for files is not refused where it would give up.
 
     A token is counted as sent, so a flood of wrong ones costs no query. Text that cannot be a token of this
     portal counts as no token: otherwise each new value would have its own count.

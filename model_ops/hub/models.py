@@ -55,11 +55,10 @@ TAGGED = {
 
 @hub_route("GET", limited=True)
 def list_models(request: HttpRequest) -> HttpResponseBase:
-    """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`; a constant number of
-    queries.
+    """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`.
 
-    The database filters, sorts and selects the page; the data for fields is read only for the models on the
-    page.
+    The database filters, sorts and selects the page, in a constant number of queries; the data for fields is
+    read only for the models on the page.
     """
     expand, caller = asked_fields(request), caller_of(request)
     found = _matching_models(request.GET, visible_models(caller.user))

@@ -78,7 +78,7 @@ def gated(model: GatedModel, access: AccessDecision, *, problem: str = "") -> Re
 
 
 def with_page(sentence: str, page: str) -> str:
-    """Add the address of this page, unless the sentence already has an address of the portal."""
+    """Return the sentence with the page's address, unless it already has an address of the portal."""
     return sentence if settings.GATEHOUSE_URL in sentence else f"{sentence} See {page}"
 
 

@@ -35,10 +35,9 @@ WARN_BEFORE_END = timedelta(days=7)
 
 
 def open_repo(request: HttpRequest, repo_id: str) -> Repo:
-    """Return the model with this id for this caller; refuse unknown and hidden ones alike, redirect former
-    ids.
+    """Return the model with this id for this caller; one query if the caller may read it.
 
-    One query if the caller may read it.
+    Unknown and hidden models are refused alike. A former id is a redirect.
     """
     caller = caller_of(request)
     is_id = REPO_ID.fullmatch(repo_id) is not None

@@ -66,8 +66,7 @@ def report(request: HttpRequest) -> HttpResponseBase:
 
 @hub_route("POST")
 def revoke(request: HttpRequest) -> HttpResponseBase:
-    """`POST /api/credentials/revoke`: `{"credentials": [TOKEN, ...]}`, as `hf auth revoke` sends it to the
-    Hub.
+    """`POST /api/credentials/revoke`: `{"credentials": [TOKEN, ...]}`, as sent by `hf auth revoke`.
 
     The answer is always the same 202, so that it does not show which of the tokens exist. `report` does show
     it.
