@@ -77,7 +77,7 @@ class DownloadAdmin(ReadOnlyAdmin):
         if not_all := getattr(request, PARTIAL, ""):
             return HttpResponse(f"{not_all}\n", content_type="text/plain; charset=utf-8", status=422)
         lines = as_csv(rows, people=True)
-        # Read some rows before the response starts: a filter that fails then becomes a 400, not half a file.
+        # Read some rows before the response starts: a filter that fails becomes a 400, not half a file.
         begun = list(islice(lines, 2))
         response = StreamingHttpResponse(chain(begun, lines), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="downloads.csv"'

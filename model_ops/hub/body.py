@@ -27,7 +27,7 @@ TOO_LARGE = "The request is larger than {most:,} bytes: send less at once."
 
 
 def json_object(request: HttpRequest, *, empty: bool = False, most: int | None = None) -> dict[str, Any]:
-    """Return the body's JSON object; with `empty`, no body counts as `{}`. Over `most` bytes are a 413."""
+    """Return the body's JSON object; with `empty`, no body counts as `{}`. More than `most` bytes: 413."""
     body = small_body(request, most=most)
     if empty and not body.strip():
         return {}

@@ -15,10 +15,9 @@ SAMPLE_NAME = "the sample of a name"
 
 
 def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> tuple[RepoFile, bool] | None:
-    """Return the file at a commit, branch or tag, with its revision and content, and whether the name is a
-    tag.
+    """Return the file at a commit, branch or tag, and whether the name is a tag.
 
-    Includes held revisions. One query.
+    The file has its revision and content. Includes held revisions. One query.
     """
     of_file, of_revision, of_blob, ask = _prepared_query(is_commit)
     rows = ask(model_id=model_id, name=name, path=path)

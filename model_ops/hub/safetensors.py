@@ -55,8 +55,7 @@ def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
-    """Return `{parameters: {dtype: count}, total}` for the weights in the root: one file, or all in the
-    index.
+    """Return `{parameters: {dtype: count}, total}` for the weights in the root: one file, or all of an index.
 
     Empty if there are none, a file is invalid, or the headers are larger than one response allows.
     """

@@ -1,4 +1,4 @@
-"""Sources that owners in a namespace may name: assigned folders, and repositories for the portal's token."""
+"""Sources that owners in a namespace may name: folders, and repositories for the portal's Hub token."""
 
 from __future__ import annotations
 
