@@ -3,7 +3,7 @@
 `python -m model_ops.remote_hub.fetch_repository ENDPOINT REPO_ID COMMIT FOLDER ALL` reads the token, or
 nothing, from standard input, so that neither a process list nor /proc/PID/environ shows it. It writes
 progress to standard output as lines of JSON, and at the end the result of comparing the hashes
-(`{"checked": "..."}`). If it fails, it writes one sentence to standard error and exits with status 1; if waiting
+(`{"checked": "..."}`). On failure it writes a sentence to standard error and exits with status 1; if waiting
 may help, it writes what is missing to standard output (`{"lacks": "room", "bytes_needed": 5}`,
 `{"lacks": "remote", "seconds": 55}`).
 """

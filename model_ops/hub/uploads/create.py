@@ -31,7 +31,7 @@ CARDS_OF_ANYBODY = Limit(
     60,
     "Too many cards are being checked for callers without a token: send one, or wait a minute.",
 )
-CARDS_OF_NEWCOMER = Limit("cards-newcomer", 2, 60, CARDS_OF_ANYBODY.sentence)  # once others have sent 120
+CARDS_OF_NEWCOMER = Limit("cards-newcomer", 2, 60, CARDS_OF_ANYBODY.sentence)  # after the limit above
 VISIBILITIES = {"public": True, "private": False, "": False}
 LONGEST_NAME = 200
 
