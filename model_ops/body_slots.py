@@ -1,7 +1,7 @@
-"""Places that all web processes and machines share: how many bodies run at once, in all and for one holder.
+"""Places that all web processes and machines share: how many transfers run at once, in total and per holder.
 
-Each place is a lease in Valkey, renewed by its process; the places of a process that was killed are free again after
-`LEASE`. While Valkey does not answer, each process keeps to its own share of the places.
+Each place is a lease in Valkey, renewed by its process; the places of a process that was killed become free
+after `LEASE`. While Valkey does not answer, each process uses only its own share of the places.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Answer = TypeVar("Answer")
 
 LEASE = 30.0  # seconds
 RENEW_EVERY = 5.0  # seconds
-AWAY = 5.0  # seconds that Valkey is left alone after it did not answer, so that nobody waits for it
+AWAY = 5.0  # seconds without asking Valkey again after it did not answer, so that requests don't wait for it
 ANSWER_WITHIN = 0.5  # seconds
 
-# KEYS: all places, and the holder's. ARGV: this place, lease in seconds, most in all, most for one holder, whether they
-# count (0: a renewal). The clock is the server's, so machines need not agree about the time.
+# KEYS: all places, the holder's. ARGV: this place, lease in seconds, most in total, most per holder, whether
+# limits apply (0: a renewal). It uses the server's clock, so machines need not agree about the time.
 TAKE = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000
@@ -49,7 +49,7 @@ return 0
 
 
 class Room(Enum):
-    """Whether one more place was free."""
+    """The answer to a request for a place: free, or the limit that is reached."""
 
     FREE = 0
     FULL = 1
@@ -58,14 +58,14 @@ class Room(Enum):
 
 @dataclass(frozen=True)
 class Place:
-    """One place that is taken, and by whom."""
+    """One taken place and its holder."""
 
     holder: str
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Places:
-    """At most `most()` places at once over all processes, `most_each()` for one holder, and `here` in this process."""
+    """At most `most()` places over all processes, `most_each()` per holder, and `here` in this process."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class Places:
         self._pid = 0
 
     def take(self, holder: str) -> Place | Room:
-        """Return a place for `holder`, to be given back; or why there is none."""
+        """Return a place for `holder`, to be given back later; or the reason why there is none."""
         place = Place(holder)
         with self._lock:
             if len(self._taken) >= self.here():
                 return Room.FULL
             self._taken.add(place)
         room = self._ask_server(place)
-        if room is None:  # this process goes by its own share; the new place is among those taken
+        if room is None:  # use this process's own share; `_taken` includes the new place
             with self._lock:
                 taken = Counter(one.holder for one in self._taken)
             if taken.total() > _own_share(self.most()):
@@ -105,7 +105,7 @@ class Places:
         if room != Room.FREE:
             with self._lock:
                 self._taken.discard(place)
-            self._free_place(place)  # a renewal may have come before the question
+            self._free_place(place)  # a renewal may have run before the request
             return room
         self._start_renewing()
         return place
@@ -124,7 +124,7 @@ class Places:
         )
 
     def _ask_server(self, place: Place, *, counts: bool = True) -> Room | None:
-        """Take the place at the server, or renew it; None while it does not answer."""
+        """Take or renew the place on the server; return None while it does not answer."""
         limits = [self.lease, self.most(), self.most_each(), int(counts)]
         answer = self._call_server(
             lambda server: server.eval(TAKE, 2, *self._place_keys(place.holder), place.name, *limits)
@@ -135,7 +135,7 @@ class Places:
         return [f"gatehouse:places:{self.kind}", f"gatehouse:places:{self.kind}:{holder}"]
 
     def _start_renewing(self) -> None:
-        """Start the thread that renews the places, unless it runs."""
+        """Start the thread that renews the places, unless it already runs."""
         with self._lock:
             if self._renewing:
                 return
@@ -143,7 +143,7 @@ class Places:
         threading.Thread(target=self._renew_places, name=f"places-{self.kind}", daemon=True).start()
 
     def _renew_places(self) -> None:
-        """Renew what is taken, also at a server that has forgotten it; ends when nothing is taken any more."""
+        """Renew the taken places until there are none, also on a server that has lost them."""
         while True:
             time.sleep(self.renew_every)
             with self._lock:
@@ -153,11 +153,11 @@ class Places:
                     return
             for place in taken:
                 self._ask_server(place, counts=False)
-                if place not in self._taken:  # given back meanwhile
+                if place not in self._taken:  # given back in the meantime
                     self._free_place(place)
 
     def _call_server(self, question: Callable[[Any], Answer]) -> Answer | None:
-        """Return the server's answer, or None while it is away."""
+        """Return the server's answer, or None while it is unavailable."""
         if time.monotonic() < self._away_until:
             return None
         try:
@@ -174,5 +174,5 @@ class Places:
 
 
 def _own_share(most: int) -> int:
-    """Return how many places one web process may use by itself."""
+    """Return how many places a single web process may use without the server."""
     return max(1, most // settings.GATEHOUSE_WEB_PROCESSES)

@@ -1,4 +1,4 @@
-"""The download log as it is read: whose rows, in what span of time, a page at a time, in sum and as a table for spreadsheets."""
+"""Read the download log: the rows of a person or model in a time span, by page, as totals, and as CSV."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 PER_PAGE = 50
-MOST_SUMMED = 10_000  # rows that are counted and summed for a page
-AT_ONCE = 10_000  # rows of a table that are in memory at once, and that one statement reads
+MOST_SUMMED = 10_000  # rows counted and summed for a page
+AT_ONCE = 10_000  # rows of a table in memory at once, read by one statement
 TEXTS = frozenset(
     {"model__repo_id", "user__username", "user__email", "path", "client", "token__name", "request_id"}
 )
@@ -44,7 +44,7 @@ Rows = QuerySet[Download]
 
 @dataclass(frozen=True)
 class Page:
-    """`following` is the place where the next page begins, empty on the last."""
+    """One page of rows; `following` is where the next page begins, empty on the last one."""
 
     rows: list[Download]
     following: str
@@ -52,9 +52,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the newest `MOST_SUMMED` rows; `more` says that there are older ones.
+    """Totals of the newest `MOST_SUMMED` rows; `more` is set if there are older ones.
 
-    `bytes_sent` counts what is known: bodies that were cut off or handed over are not in it.
+    `bytes_sent` only counts known sizes: bodies that were cut off or handed over are not included.
     """
 
     bodies: int
@@ -73,17 +73,17 @@ def of_model(model: GatedModel) -> Rows:
 def narrowed(
     rows: Rows, *, model: str = "", person: str = "", since: date | None = None, until: date | None = None
 ) -> Rows:
-    """By a model's id, a person's name or address, and the days (UTC, both included) on which bodies began."""
+    """Filter by a model's id, a person's name or address, and the days (UTC, inclusive) when bodies began."""
     if model:
         rows = rows.filter(model__in=list(models_named(model).values_list("pk", flat=True)))
     if person:
-        # The keys of those who have this user name or address, as the unique indexes have them.
+        # The keys of people with this user name or address, compared as in the unique indexes.
         name, email = Exact(Lower("username"), person.lower()), Exact(Lower("email"), person.lower())
         people = get_user_model().objects.filter(Q(name) | Q(email, ~Q(email="")))
         rows = rows.filter(user__in=list(people.values_list("pk", flat=True)))
     if since:
         rows = rows.filter(started_at__gte=_day_start(since))
-    if until and until < date.max:  # behind the last day there is none
+    if until and until < date.max:  # there is no day after the last one
         rows = rows.filter(started_at__lt=_day_start(until) + timedelta(days=1))
     return rows
 
@@ -93,7 +93,10 @@ def _day_start(day: date) -> datetime:
 
 
 def page_of(rows: Rows, *, before: str = "") -> Page:
-    """The newest rows, or those before a page's end; by index, however many there are. Nonsense begins again."""
+    """Return the newest rows, or those after the page that ended at `before`; an invalid value starts again.
+
+    Reads by index, however many rows there are.
+    """
     moment, _, number = before.partition("~")
     try:
         at, key = datetime.fromisoformat(moment), int(number)
@@ -109,12 +112,12 @@ def page_of(rows: Rows, *, before: str = "") -> Page:
 
 
 def _rows_behind(rows: Rows, moment: datetime, key: int) -> Rows:
-    """Return the rows that follow one in the log's order, the newest first; the index begins there."""
+    """Return the rows after this one in the log's order (newest first); the index scan starts there."""
     return rows.filter(started_at__lte=moment).exclude(started_at=moment, pk__gte=key)
 
 
 def totals(rows: Rows) -> Totals:
-    """Return how many bodies there are and what was sent with them, read from the index alone."""
+    """Return the number of bodies and the bytes sent, read from the index only."""
     newest = rows.order_by("-started_at", "-pk").values("pk", "bytes_sent")
     found = newest[:MOST_SUMMED].aggregate(bodies=Count("pk"), sent=Sum("bytes_sent"))
     more = found["bodies"] == MOST_SUMMED and newest[MOST_SUMMED : MOST_SUMMED + 1].exists()
@@ -122,11 +125,11 @@ def totals(rows: Rows) -> Totals:
 
 
 def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
-    """Newest first, a header before them, many lines at a time.
+    """Yield the rows as CSV, newest first, with a header line, many lines at a time.
 
-    Each portion is a short statement of its own that begins where the last one ended: millions of rows need no memory,
-    and no statement runs long enough to be ended by a timeout. A portion ends at a row, not at a number of rows: what is
-    written meanwhile pushes none out of it. A slow reader holds no connection.
+    Each portion is a separate short statement that begins where the last one ended: millions of rows need no
+    memory, and no statement runs into a timeout. A portion ends at a given row, not after a number of rows,
+    so that new rows push none out of it. A slow reader holds no connection.
     """
     names = [name for name in COLUMNS if people or name not in PEOPLE]
     _let_go()
@@ -135,7 +138,7 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
     while True:
         last = rest.values_list("started_at", "pk")[AT_ONCE - 1 : AT_ONCE].first()
         portion = rest
-        if last is not None:  # down to the last row, that one included
+        if last is not None:  # down to and including the last row
             portion = rest.filter(started_at__gte=last[0]).exclude(started_at=last[0], pk__lt=last[1])
         lines = _copy_lines(portion, names)
         _let_go()
@@ -147,21 +150,21 @@ def as_csv(rows: Rows, *, people: bool) -> Iterator[str]:
 
 
 def _let_go() -> None:
-    """Give the connection back to the pool; the next statement takes one again."""
+    """Return the connection to the pool; the next statement takes one again."""
     if not connection.in_atomic_block:
         connection.close()
 
 
 def _copy_lines(rows: Rows, names: list[str]) -> str:
-    """Return the rows as PostgreSQL writes them, several times as fast as Python does.
+    """Return the rows as CSV written by PostgreSQL, which is several times as fast as Python.
 
-    Moments are in UTC, and no text is one that a spreadsheet would take for a formula.
+    Times are in UTC, and no text looks like a formula to a spreadsheet.
     """
     kinds: dict[str, Any] = {"started_at": Moment} | dict.fromkeys(TEXTS, Harmless)
     cells = {f"cell_{n}": kinds.get(name, F)(name) for n, name in enumerate(names)}
     try:
         sql, values = rows.annotate(**cells).values_list(*cells).query.sql_with_params()
-    except EmptyResultSet:  # a filter that no row can pass
+    except EmptyResultSet:  # a filter that no row can match
         return ""
     command = f"COPY ({sql}) TO STDOUT (FORMAT csv)"
     with connection.cursor() as wrapped, wrapped.cursor.copy(command, values) as portion:
@@ -175,7 +178,7 @@ class Moment(Func):
 
 
 class Harmless(Func):
-    """A text that begins with an apostrophe if a spreadsheet would take it for a formula; null if it is empty."""
+    """A text, with an apostrophe in front if a spreadsheet would take it for a formula; null if empty."""
 
     template = r"regexp_replace(NULLIF(%(expressions)s, ''), '^(?=[-=+@\t\r])', '''')"
     output_field = TextField()

@@ -1,4 +1,4 @@
-"""The words of the weights side, as data."""
+"""States and kinds of weights, recoveries, deliveries and downloads."""
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -20,7 +20,7 @@ class RecoveryState(TextChoices):
 
 
 class WaitsFor(TextChoices):
-    """What a recovery cannot go on without for now; all of it may come by itself or by someone's hand."""
+    """What a recovery needs before it can continue; it may come by itself or need someone to act."""
 
     ROOM = "room", _("room on the disk")
     STORE = "store", _("the weights folder")

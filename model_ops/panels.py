@@ -1,4 +1,4 @@
-"""What the weights side shows on pages that other rooms own: plan, state and progress of a recovery."""
+"""Render the state of weights for pages of other apps: plan, state and progress of a recovery."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MOVING = (RecoveryState.PLANNED, RecoveryState.RUNNING)
 
 
 def case_panel(request: AccessRequest, http_request: HttpRequest) -> str:
-    """For the reviewer of a request: what approving will set going, and how far it is."""
+    """Show the reviewer of a request what approving it starts, and how far that is."""
     return _render_panel("model_ops/case_panel.html", request.model, http_request)
 
 
 def model_panel(model: GatedModel, http_request: HttpRequest) -> str:
-    """For everyone on the model's page: what is published; its owners also see the plan."""
+    """Show everyone on the model's page what is published; owners also see the plan."""
     return _render_panel("model_ops/model_panel.html", model, http_request)
 
 
 def access_panel(model: GatedModel, http_request: HttpRequest) -> str:
-    """For someone who may read the model: how far its weights are."""
+    """Show someone who may read the model how far its weights are."""
     return _render_panel("model_ops/access_panel.html", model, http_request)
 
 
@@ -42,7 +42,7 @@ def _render_panel(template: str, model: GatedModel, http_request: HttpRequest) -
 
 
 def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, Any]:
-    """What the panels' templates use."""
+    """Return the context for the panels' templates."""
     recovery, revision = current_recovery(model), published(model)
     size, manifest = 0, None
     if revision is not None:
@@ -51,7 +51,7 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
         size, manifest = facts["size"] or 0, facts["manifest"]
     granted = False
     if recovery and not revision:
-        # A live grant: its message may still be on the way, or lost until the next look for such grants.
+        # The message of a live grant may still be on the way, or lost until the next check for such grants.
         now = timezone.now()
         granted = model.grants.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now).exists()
     owner, reviewer = is_owner(http_request.user, model), is_reviewer(http_request.user, model)
@@ -72,5 +72,5 @@ def weights_context(model: GatedModel, http_request: HttpRequest) -> dict[str, A
 
 
 def is_moving(recovery: Recovery | None) -> bool:
-    """Worth asking again in a moment: wanted, and not at its end."""
+    """Return whether pages should keep polling: the recovery is wanted and has not ended."""
     return bool(recovery and recovery.state in MOVING and recovery.wanted_at)

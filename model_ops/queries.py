@@ -1,4 +1,4 @@
-"""What is published, and how far the rest is."""
+"""Return what is published for a model, and the state of its weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAIN = "main"
 
 
 def shown_refs(prefix: str = "", revision: str = "revision__") -> Q:
-    """Names that everyone who knows of the model may know: `main`, tags, and branches that something was published on.
+    """Return a filter for names that everyone sees: `main`, tags, and branches with a published revision.
 
-    Any other branch waits for its first upload, or one that broke off left it behind: its owners alone see it.
+    Any other branch waits for its first upload or is left from an interrupted one: only owners see it.
     """
     published = Q(**{f"{revision}branch": F(f"{prefix}name")})
     return Q(**{f"{prefix}name": MAIN}) | Q(**{f"{prefix}is_tag": True}) | published
@@ -27,7 +27,10 @@ def shown_refs(prefix: str = "", revision: str = "revision__") -> Q:
 
 @dataclass(frozen=True)
 class WeightsState:
-    """`state` is a recovery's state, or empty for a model without weights; `sentence` is one ASCII line."""
+    """The state of a model's weights.
+
+    `state` is the state of the recovery, or empty for a model without weights; `sentence` is one ASCII line.
+    """
 
     ready: bool
     percent: int
@@ -36,7 +39,7 @@ class WeightsState:
 
 
 def main_revision(model: GatedModel) -> Revision | None:
-    """What `main` points at, weights or not."""
+    """Return the revision that `main` points at, with or without weights."""
     ref = _main_ref.first(model=model.pk)
     return ref.revision if ref else None
 
@@ -48,13 +51,13 @@ _main_ref = CompiledQuery(
 
 
 def published(model: GatedModel) -> Revision | None:
-    """The revision that `main` points at, if it has the weights."""
+    """Return the revision that `main` points at, if it has weights."""
     revision = main_revision(model)
     return revision if revision and revision.has_weights else None
 
 
 def current_weights(model: GatedModel) -> ModelWeights | None:
-    """The newest choice of inputs, which `main` follows once they are recovered."""
+    """Return the newest choice of inputs, which `main` uses once they are recovered."""
     found: ModelWeights | None = _current.first(model=model.pk)
     return found
 
@@ -70,18 +73,18 @@ _current = CompiledQuery(
 
 
 def current_recovery(model: GatedModel) -> Recovery | None:
-    """The recovery that makes, or made, the model's current weights."""
+    """Return the recovery that makes or made the model's current weights."""
     weights = current_weights(model)
     return weights.recovery if weights else None
 
 
 def smoke_run(recovery: Recovery | None) -> SmokeRun | None:
-    """The newest try of the recovery's weights; for owners and reviewers alone."""
+    """Return the latest test of the recovery's weights, for owners and reviewers only."""
     return SmokeRun.objects.filter(recovery=recovery).first() if recovery else None
 
 
 def weights_state(model: GatedModel) -> WeightsState:
-    """Whether the weights can be read now; if not, the sentence says why and what comes next."""
+    """Return whether the weights can be read now; if not, the sentence says why and what comes next."""
     if published(model):
         return WeightsState(
             True,
@@ -98,7 +101,7 @@ def weights_state(model: GatedModel) -> WeightsState:
     return WeightsState(False, recovery.percent, recovery.state, _unready_sentence(model, recovery))
 
 
-# What everyone may know of why a recovery waits; owners also read what was seen.
+# Why a recovery waits, in words for everyone; owners also see the details.
 WAITING = {
     WaitsFor.ROOM: gettext_lazy("The portal's disk has no room for these weights at the moment."),
     WaitsFor.STORE: gettext_lazy("The disk that holds the portal's weights is not connected at the moment."),
@@ -114,7 +117,7 @@ WAITING = {
 
 
 def waiting_words(recovery: Recovery) -> str:
-    """Return why the recovery waits and what comes next, for everyone on a page; "" where it waits for nothing."""
+    """Return a text for everyone on why the recovery waits and what comes next; "" if it is not waiting."""
     if not recovery.waiting_for:
         return ""
     tries = max(1, recovery.tries)

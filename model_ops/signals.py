@@ -1,4 +1,4 @@
-"""Where a grant becomes a delivery."""
+"""Create a delivery for each grant."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from model_ops.services.recoveries.deliver import expect_delivery, note_delivery
 
 @receiver(access_recorded)
 def on_access_recorded(sender: Any, grant_id: int, **kwargs: Any) -> None:
-    """Sent in the grant's transaction, so that the grant and what it waits for are written together or not at all."""
+    """Record the delivery in the grant's transaction, so that both are written together or not at all."""
     note_delivery(grant_id=grant_id)
 
 
 @receiver(access_granted)
 def on_access_granted(sender: Any, grant_id: int, **kwargs: Any) -> None:
-    """Sent after the decision is committed; a message that is lost is made good by beat."""
+    """Wake a worker after the decision is committed; beat replaces a lost message."""
     expect_delivery(grant_id=grant_id)

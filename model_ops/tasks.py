@@ -1,4 +1,4 @@
-"""What workers do for the weights side. Messages carry ids; the rows say what there is to do."""
+"""Celery tasks of the weights side. Messages only carry ids; the rows say what to do."""
 
 from __future__ import annotations
 
@@ -36,43 +36,43 @@ def on_worker_ready(sender: Any, **_: Any) -> None:
 
 @shared_task(soft_time_limit=DAY, time_limit=DAY + 600)
 def run_recovery(recovery_id: int) -> None:
-    """Runs one recovery; a second delivery of the message finds it claimed."""
+    """Run one recovery; a message that is delivered twice finds it claimed."""
     run.run_recovery(recovery_id=recovery_id)
 
 
 @shared_task(bind=True, soft_time_limit=DAY, time_limit=DAY + 600)
 def run_shard(self: Any, shard_id: int) -> None:
-    """Makes one shard of a recovery that is spread over workers."""
+    """Make one shard of a recovery that is spread over workers."""
     shards.run_shard(shard_id=shard_id, worker=self.request.hostname or "")
 
 
 @shared_task(soft_time_limit=DAY, time_limit=DAY + 600)
 def finish_recovery(recovery_id: int) -> None:
-    """Publishes what several workers have made."""
+    """Publish the weights that several workers made."""
     run.finish_recovery(recovery_id=recovery_id)
 
 
 @shared_task(soft_time_limit=15 * 60, time_limit=16 * 60)
 def smoke_recovery(recovery_id: int) -> None:
-    """Asks recovered weights something; a second delivery of the message finds it asked."""
+    """Run the test prompt on recovered weights; a message that is delivered twice finds that done."""
     test_prompt.smoke_recovery(recovery_id=recovery_id)
 
 
 @shared_task(soft_time_limit=60, time_limit=90)
 def deliver_grant_task(grant_id: int) -> None:
-    """Brings one grant further on its way to readable weights."""
+    """Move one grant forward on its way to readable weights."""
     deliver.deliver_grant(grant_id=grant_id)
 
 
 @shared_task(soft_time_limit=60, time_limit=90)
 def resume_work() -> None:
-    """Hands out again what was lost: messages, workers, leases."""
+    """Hand out work again whose message, worker or lease was lost."""
     resume.resume_work()
 
 
 @shared_task(soft_time_limit=60, time_limit=90)
 def move_downloads() -> None:
-    """Brings the download log up to date: journals of processes that have died, and what nginx sent."""
+    """Update the download log from the journals of dead processes and from nginx's log."""
     journal.ingest()
     nginx_log.read_new()
     rows.close_open_rows()
@@ -80,18 +80,18 @@ def move_downloads() -> None:
 
 @shared_task(soft_time_limit=60, time_limit=90)
 def drop_old_download_days() -> None:
-    """Counts downloads of the last 30 days only."""
+    """Subtract downloads older than 30 days from the counts."""
     counts.drop_old_days()
 
 
 @shared_task(soft_time_limit=DAY, time_limit=DAY + 600)
 def copy_to_bucket() -> None:
-    """Copies published files into the bucket; a second message beside it finds it busy."""
+    """Copy published files to the bucket; a second task at the same time finds it busy."""
     bucket.copy_missing()
 
 
 @shared_task(soft_time_limit=600, time_limit=700)
 def clean_uploads() -> None:
-    """Removes what was uploaded and not committed for a day."""
+    """Delete uploads that were not committed within a day."""
     staging.clean()
     workspace.remove_leftovers()

@@ -1,4 +1,4 @@
-"""The Hub's addresses. No trailing slashes; anything under /api/ that is not served gets a coded answer."""
+"""The Hub's routes, without trailing slashes. Any other path under /api/ gets an error with a code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_ops.hub.requests.urls import request_urls
 from model_ops.hub.uploads.urls import upload_urls
 from model_ops.views import progress
 
-# `gpt2/tree/main` reads as a model `gpt2/tree`, which is unknown as well: clients send one-part ids, we have none.
+# `gpt2/tree/main` is read as model `gpt2/tree`, also unknown: clients send one-part ids, which we don't have.
 ID = r"(?P<repo_id>[^/]+/[^/]+)"
 ONE_PART = r"(?P<repo_id>[^/]+)"
 KIND = r"(?:datasets|spaces|kernels)"

@@ -16,7 +16,7 @@ from model_ops.panels import weights_context
 @never_cache
 @require_safe
 def progress(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """The progress of a model's weights, for those who may read it; at the end the page around it is loaded again."""
+    """Return the progress of a model's weights to people who may read it; at the end the page reloads."""
     model = find_model(f"{namespace}/{name}")
     if model is None or not access_of(request.user, model).allowed:
         raise Http404(_("There is no progress of %(model)s to show here.") % {"model": f"{namespace}/{name}"})

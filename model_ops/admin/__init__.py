@@ -1,9 +1,9 @@
-"""The weights side in the admin.
+"""Admin pages for weights, revisions and downloads.
 
 downloads      the download log
-models         a gated model with its weights: added in one step, changed together with what is published
-recoveries     recoveries: read, cancelled, tried again
-revisions      revisions, and whether a model publishes its uploads or holds them
+models         gated models with their weights: added in one step, changed together with what is published
+recoveries     recoveries: view, cancel, retry
+revisions      revisions, and whether a model publishes or holds its uploads
 source_rights  folders and repositories that a superuser assigned to a namespace
 """
 

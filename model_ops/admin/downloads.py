@@ -20,7 +20,7 @@ from access_requests.search import AnyOf, models_like, of_people, people_like
 from model_ops.download_log import as_csv
 from model_ops.models import Download
 
-WHOLE = "whole_table"  # an attribute of a request that asks for every row
+WHOLE = "whole_table"  # attribute of a request that wants every row
 
 
 @admin.register(Download)
@@ -36,7 +36,7 @@ class DownloadAdmin(ReadOnlyAdmin):
         "address",
     ]
     list_filter = ["state", "mode", "started_at"]
-    search_fields = ["request_id"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["request_id"]  # shows the search field; `condition` does the searching
     search_help_text = format_lazy(
         _(
             "A model, a person or a request's id. Pages show at most the newest {most} rows. The CSV has all of them."
@@ -52,14 +52,14 @@ class DownloadAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("model__card")
 
     def condition(self, term: str) -> Q:
-        """People and models are looked for in their own tables, so that the rows are found by index."""
+        """Search people and models in their own tables, so that the rows are found by an index."""
         found = of_people("user_id", people_like(term)) | Q(AnyOf(F("model_id"), models_like(term)))
         return found | Q(request_id=term)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """The table for spreadsheets has all rows; the list shows the first of them."""
+        """Search all rows for the CSV table; the list only shows the first matches."""
         if getattr(request, WHOLE, False):
             return self.matching(request, queryset, search_term), False
         return super().get_search_results(request, queryset, search_term)
@@ -69,7 +69,7 @@ class DownloadAdmin(ReadOnlyAdmin):
         return [path("csv/", table, name="model_ops_download_csv"), *super().get_urls()]
 
     def csv_view(self, request: HttpRequest) -> HttpResponseBase:
-        """What the list shows as it is filtered, all of it."""
+        """Send all rows that match the list's filters as CSV."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         setattr(request, WHOLE, True)
@@ -77,7 +77,7 @@ class DownloadAdmin(ReadOnlyAdmin):
         if not_all := getattr(request, PARTIAL, ""):
             return HttpResponse(f"{not_all}\n", content_type="text/plain; charset=utf-8", status=422)
         lines = as_csv(rows, people=True)
-        # The first rows are read before the answer begins: a filter that the database refuses is a 400, not half a file.
+        # Read some rows before the response starts: a filter that fails becomes a 400, not half a file.
         begun = list(islice(lines, 2))
         response = StreamingHttpResponse(chain(begun, lines), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="downloads.csv"'

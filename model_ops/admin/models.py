@@ -41,7 +41,7 @@ LINE = forms.TextInput(attrs={"class": "vLargeTextField"})
 
 
 class SourcesForm(forms.Form):
-    """Base and diff, or files that are published as they are."""
+    """The sources of weights: base and diff, or files that are published as they are."""
 
     base = forms.CharField(
         label=gettext_lazy("Base"), required=False, max_length=1000, help_text=SOURCE, widget=LINE
@@ -105,7 +105,7 @@ class SourcesForm(forms.Form):
 
 
 def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
-    """Say which sources this person may name, for a model of the namespace or (empty) for any of theirs."""
+    """Say which sources this person may name for a model of the namespace (empty: any model of theirs)."""
     if user.is_superuser:
         roots = ", ".join(str(root) for root in settings.GATEHOUSE_SOURCES)
         if not roots:
@@ -132,7 +132,7 @@ def what_may_be_named(user: Any, namespace: str = "") -> SafeString:
 def _prepare_from_form(given: dict[str, Any], actor: Any, repo_id: str) -> PreparedWeights:
     """Return the plan of a form's sources and choices; empty fields use the engine's defaults."""
     sources = {name: given[name] for name in SOURCES}
-    # A zero is a number that someone typed.
+    # A typed zero counts as a value.
     empty = [name for name in CHOICES if given[name] is None or given[name] is False or given[name] == ""]
     choices = {name: given[name] for name in CHOICES if name not in empty}
     namespace = repo_id.partition("/")[0]
@@ -140,7 +140,7 @@ def _prepare_from_form(given: dict[str, Any], actor: Any, repo_id: str) -> Prepa
 
 
 class AddModelWithWeightsForm(SourcesForm, AddModelForm):
-    """Django orders the fields by the admin's fieldsets."""
+    """The form that adds a model with its weights; the admin's fieldsets order its fields."""
 
     class Meta(AddModelForm.Meta):
         pass
@@ -148,7 +148,7 @@ class AddModelWithWeightsForm(SourcesForm, AddModelForm):
 
 @admin.register(GatedModel)
 class GatedModelWithWeightsAdmin(GatedModelAdmin):
-    """The plan is made when the form is sent: a refusal adds nothing and says why."""
+    """Gated models with their weights. The form's sources are planned first; a refusal adds nothing."""
 
     readonly_fields = [*GatedModelAdmin.readonly_fields, "weights", "plan"]
 
@@ -195,7 +195,7 @@ class GatedModelWithWeightsAdmin(GatedModelAdmin):
         return [own, *super().get_urls()]
 
     def weights_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """New sources for a model that is there; readers keep the old weights until the new ones are ready."""
+        """Set new sources for an existing model; readers keep the old weights until new ones are ready."""
         model = self._owned(request, object_id)
         if model is None:
             return self.not_there(request, object_id)

@@ -1,4 +1,4 @@
-"""Recoveries in the admin: to be read, cancelled and tried again."""
+"""Recoveries in the admin: view, cancel and retry them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
     actions = ["try_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:
-        """With the models that this visitor decides for: others may share the recovery and be hidden."""
+        """Return recoveries with only the models that this visitor decides for; others may share them."""
         theirs = ModelWeights.objects.filter(replaced_at=None, model__in=decidable_models(request.user))
         shown = Prefetch(
             "weights", theirs.select_related("model").order_by("model__repo_id"), to_attr="shown"
@@ -67,7 +67,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).distinct().prefetch_related(shown)
 
     def get_fields(self, request: HttpRequest, obj: Recovery | None = None) -> list[Any]:
-        """What is asked about first stands first."""
+        """Put the fields that people look for most at the top."""
         spread = ["spread_over"] if obj and obj.shards.exists() else []
         waits = ["waiting"] if obj and obj.waiting_for else []
         first = ["models", "state", *waits, "percent_done", *spread, "error", "test_prompt"]
@@ -127,7 +127,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         ]
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Tries one recovery again, from its own page."""
+        """Retry one recovery, from its page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
             raise Http404(_("There is no recovery %(number)s that you may try again.") % {"number": pk})
@@ -135,7 +135,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         return redirect("admin:model_ops_recovery_change", pk)
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Stops one recovery, from its own page."""
+        """Cancel one recovery, from its page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
             raise Http404(_("There is no recovery %(number)s that you may cancel.") % {"number": pk})
@@ -149,7 +149,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
         return redirect("admin:model_ops_recovery_change", pk)
 
     def ask_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Asks the weights of one recovery once more, from its own page."""
+        """Run the test prompt on one recovery's weights again, from its page."""
         recovery = self.get_queryset(request).filter(pk=pk).first()
         if recovery is None or not owns_all(request, recovery):
             raise Http404(_("There is no recovery %(number)s whose weights you may test.") % {"number": pk})
@@ -199,7 +199,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
 
 def owns_all(request: HttpRequest, recovery: Recovery) -> bool:
-    """Return whether the person owns every model that this recovery makes (a superuser does): only then may they stop or retry it."""
+    """Return whether the person may stop or retry: as owner of every model of the recovery, or superuser."""
     if getattr(request.user, "is_superuser", False):
         return True
     current = recovery.weights.filter(replaced_at=None).select_related("model")

@@ -1,4 +1,4 @@
-"""Revisions in the admin: to be read; an owner publishes or discards those that were uploaded and are held."""
+"""Revisions in the admin, read-only; owners publish or discard held uploads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from model_ops.services.uploads.rules import set_upload_rule
 
 
 def owned_models(user: Any) -> QuerySet[GatedModel]:
-    """Where this person may upload."""
+    """Return the models to which this person may upload."""
     if user.is_superuser:
         return GatedModel.objects.all()
     return GatedModel.objects.filter(roles__user=user, roles__role=Role.OWNER)
@@ -58,7 +58,7 @@ class RevisionAdmin(ReadOnlyAdmin):
     change_form_template = "admin/model_ops/revision/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Revision]:
-        """Held ones are their owners' alone."""
+        """Show held revisions only to the owners of their models."""
         return super().get_queryset(request).filter(Q(held_at=None) | Q(model__in=owned_models(request.user)))
 
     @admin.display(description=gettext_lazy("state"))
@@ -67,7 +67,7 @@ class RevisionAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("has weights"), boolean=True)
     def with_weights(self, revision: Revision) -> bool:
-        """Without the column's help text, which says what *no* means."""
+        """Return the field under a separate name, without its help text, which explains what *no* means."""
         return revision.has_weights
 
     @admin.display(description=gettext_lazy("as a weight source"))
@@ -118,7 +118,7 @@ class RevisionAdmin(ReadOnlyAdmin):
         return revision
 
     def publish_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Moves the branch to it; licence texts that were ticked are taken as well."""
+        """Move the branch to this revision; licence texts that were ticked become texts to accept."""
         revision = self._owned_revision(request, pk)
         try:
             top = publish_upload(
@@ -134,7 +134,7 @@ class RevisionAdmin(ReadOnlyAdmin):
         return redirect("admin:model_ops_revision_change", top.pk)
 
     def discard_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Deletes it, with what was uploaded on top of it."""
+        """Delete this revision and those uploaded on top of it."""
         revision = self._owned_revision(request, pk)
         try:
             gone = discard_upload(revision=revision, actor=signed_in(request))
@@ -154,7 +154,7 @@ class UploadRuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(UploadRule)
 class UploadRuleAdmin(ReadOnlyAdmin):
-    """An owner chooses for each model; without a row, uploads are held."""
+    """Whether a model publishes or holds uploads, as its owners choose; without a row they are held."""
 
     form = UploadRuleForm
     list_display = ["model", "publish_uploads"]

@@ -1,4 +1,4 @@
-"""Assigned folders and allowed repositories in the admin: a superuser adds and takes back, nobody else sees them."""
+"""Assigned folders and allowed repositories in the admin, which only superusers can see, add and withdraw."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ LINE = forms.TextInput(attrs={"class": "vLargeTextField"})
 
 
 class RightForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Asks the service whether it would take what was typed."""
+    """A form that asks the service whether it would accept the input."""
 
     def clean(self) -> dict[str, Any]:
-        """Return what would be stored, or show the service's refusal beside its field."""
+        """Return what would be stored, or show the service's refusal next to its field."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.errors:
             return cleaned
@@ -49,7 +49,7 @@ class RightForm(forms.ModelForm):  # type: ignore[type-arg]
         raise NotImplementedError
 
     def validate_constraints(self) -> None:
-        """Leave it to the service, which says what is there already in a sentence."""
+        """Skip the check here: the service explains in a sentence what already exists."""
 
 
 class AssignedFolderForm(RightForm):
@@ -92,13 +92,13 @@ class AllowedRepositoryForm(RightForm):
 
 
 class RightAdmin(SuperuserAdmin):
-    """Rows are added and deleted, and never changed."""
+    """Rows that can be added and deleted, but never changed."""
 
     list_per_page = 50
     empty_value_display = gettext_lazy("an operator")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return every row to a superuser, and none to others, who have no model to find rows by."""
+        """Return every row to superusers and none to others, who have no model to find rows by."""
         rows = admin.ModelAdmin.get_queryset(self, request)
         return rows if self.has_module_permission(request) else rows.none()
 
@@ -109,14 +109,14 @@ class RightAdmin(SuperuserAdmin):
         return self.has_module_permission(request)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Say what the row does where one is added."""
+        """Show on the add page what the row does."""
         fields = list(self.form.base_fields)
         if obj is None:
             return [(None, {"fields": fields, "description": self.description()})]
         return [(None, {"fields": [*fields, *self.readonly_fields]})]
 
     def description(self) -> str:
-        """Return what the add page says above its fields."""
+        """Return the text above the fields of the add page."""
         raise NotImplementedError
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -126,7 +126,7 @@ class RightAdmin(SuperuserAdmin):
 
 @admin.register(AssignedFolder)
 class AssignedFolderAdmin(RightAdmin):
-    """Which folders the owners in a namespace may name as weight sources."""
+    """Folders that owners in a namespace may name as weight sources."""
 
     form = AssignedFolderForm
     list_display = ["path", "namespace", "assigned_by", "created_at"]
@@ -135,7 +135,7 @@ class AssignedFolderAdmin(RightAdmin):
     readonly_fields = ["assigned_by", "created_at"]
 
     def description(self) -> str:
-        """Name the folders of `GATEHOUSE_SOURCES`."""
+        """Return an explanation that lists the folders of `GATEHOUSE_SOURCES`."""
         about = _(
             "Owners of models in the namespace may then name this folder, and every folder below it, as a source of "
             "weights. Only superusers can name a folder that is not assigned."
@@ -165,7 +165,7 @@ class AssignedFolderAdmin(RightAdmin):
 
 @admin.register(AllowedRepository)
 class AllowedRepositoryAdmin(RightAdmin):
-    """Which repositories of the Hub are fetched with the portal's token when an owner names them."""
+    """Hub repositories that are fetched with the portal's token when an owner names them."""
 
     form = AllowedRepositoryForm
     list_display = ["repo_id", "for_namespace", "endpoint", "allowed_by", "created_at"]
@@ -174,7 +174,7 @@ class AllowedRepositoryAdmin(RightAdmin):
     readonly_fields = ["endpoint", "allowed_by", "created_at"]
 
     def description(self) -> str:
-        """Say what the portal's token is used for."""
+        """Return the explanation of what the portal's token is used for."""
         return _(
             "When an owner names this repository as hf:REPO_ID@REVISION, it is fetched with the portal's own Hub token. "
             "Everything else that owners name is fetched without a token, so public repositories need no entry here."

@@ -1,13 +1,13 @@
-"""One way out for bytes, of three kinds, chosen by `GATEHOUSE_DELIVERY`.
+"""Deliver files in one of three ways, chosen by `GATEHOUSE_DELIVERY`.
 
-Every body is noted in the download log before its first byte. HEAD is always answered here.
+Every body is recorded in the download log before its first byte. HEAD is always answered here.
 
-headers  the type and name that a file is sent with
-nginx    nginx in front sends the file: we answer with its place (`X-Accel-Redirect`)
-own      this process answers ranges and the kernel sends the file
-ranges   `Range` as RFC 9110 has it, for single ranges
-s3       the client is sent on to a signed link into a bucket
-ticket   who gets the bytes, by which right, and what the download log notes
+headers  the type and file name in the response
+nginx    nginx in front of the portal sends the file: we answer with its path (`X-Accel-Redirect`)
+own      this process answers range requests and the kernel sends the file
+ranges   `Range` as defined in RFC 9110, for single ranges
+s3       the client is redirected to a signed link to a bucket
+ticket   who gets the bytes, with which right, and what the download log records
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Way = Callable[..., HttpResponseBase]
 
 
 def serve(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpResponseBase:
-    """The file, or the part of it that `Range` asks for, or where to get it; HEAD gets the headers alone.
+    """Return the file, the part of it that `Range` asks for, or a redirect to it; for HEAD only the headers.
 
     Raises `Damaged` or `Busy` before anything is sent.
     """

@@ -1,10 +1,10 @@
-"""What a file is called and taken for, whichever way it leaves."""
+"""Set the type and name of a file in the response, however it is delivered."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
-# Shown as text: a portal must never serve a stranger's file as HTML or script from its own origin.
+# Served as plain text: the portal must never serve an uploaded file as HTML or script from its own origin.
 TEXT_SUFFIXES = frozenset(
     [
         "cfg",
@@ -34,14 +34,14 @@ TEXT_SUFFIXES = frozenset(
 
 
 def content_type(path: str) -> str:
-    """Text, or bytes; nothing that a browser would run."""
+    """Return plain text or bytes, never a type that a browser would run."""
     name = path.rpartition("/")[2]
     is_text = name.rpartition(".")[2].lower() in TEXT_SUFFIXES or "." not in name
     return "text/plain; charset=utf-8" if is_text else "application/octet-stream"
 
 
 def disposition(path: str) -> str:
-    """Always `inline`, as on the Hub, with the name quoted so that it can't break out of the header."""
+    """Return `inline`, as the Hub does, with the name quoted so that it can't break out of the header."""
     name = path.rpartition("/")[2]
     plain = "".join(c if " " <= c <= "~" and c not in '"\\%;' else "_" for c in name)
     return f"inline; filename*=UTF-8''{quote(name, safe='')}; filename=\"{plain}\";"

@@ -1,7 +1,7 @@
-"""Bytes from nginx: we answer with the place of the file, and nginx does ranges and sends it.
+"""Let nginx send files: we answer with the file's path, and nginx handles ranges and sends it.
 
-docker/nginx/nginx.conf.template is the other half: it marks its requests, keeps our headers in the location that
-serves the store, limits each person there, and writes the line from which the download log learns the end.
+docker/nginx/nginx.conf.template is the counterpart: it marks requests, keeps our headers in the location that
+serves the store, applies each person's limit there, and logs how each download ended for the download log.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from model_ops.enums import DownloadMode
 from model_ops.models import RepoFile
 
 STORE = "/gatehouse-store/"  # nginx's internal location of WEIGHTS_ROOT
-MARK = "X-Gatehouse-Front"  # set by nginx on what it hands us
+MARK = "X-Gatehouse-Front"  # set by nginx on requests that it forwards
 
 
 def is_in_front(request: HttpRequest) -> bool:
-    """False for a request that came to us without nginx, which would be left with an empty answer."""
+    """Return False for a request that did not come through nginx: its answer would have an empty body."""
     return settings.GATEHOUSE_DELIVERY == "nginx" and request.headers.get(MARK) == "nginx"
 
 
 def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket, span: Span | None) -> HttpResponse:
-    """The place of the whole file, the id for nginx's log, and whose limit counts; raises `Damaged` or `Busy`."""
+    """Return the file's path, the id for nginx's log, and whose limit applies; raise `Damaged` or `Busy`."""
     whole_blob(file)
     response = HttpResponse()
     response["X-Gatehouse-Download"] = begin(file=file, ticket=ticket, span=span, mode=DownloadMode.NGINX)

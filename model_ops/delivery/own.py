@@ -1,6 +1,6 @@
-"""Bytes from this process: ranges are answered here, and the kernel sends the file (sendfile).
+"""Send files from this process: it answers range requests, and the kernel sends the bytes (sendfile).
 
-A body holds a thread, so bodies are counted, for each person and in all, and pages keep threads of their own.
+Each body holds a thread. So bodies are limited per person and in total, and some threads are kept for pages.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from model_ops.services.downloads.in_flight import running
 
 log = logging.getLogger(__name__)
 
-CHUNK = 2**20  # bytes, where the server has no sendfile
+CHUNK = 2**20  # bytes, if the server has no sendfile
 SMALL = (
     128 * 2**10
-)  # bytes; a body of this size fits into the socket's buffer and holds no thread, so it isn't counted
-STALLED = 120  # seconds without a byte taken: the connection is closed
-STALLED_SMALL = 20  # the same for a body that isn't counted
+)  # bytes; a body of this size fits in the socket's buffer and holds no thread, so it isn't counted
+STALLED = 120  # seconds without progress before the connection is closed
+STALLED_SMALL = 20  # the same, for a body that isn't counted
 NO_ROOM = {
     Room.FULL: "Too many downloads at once:",
     Room.PERSON_FULL: "You have reached the limit of downloads at the same time:",
@@ -43,23 +43,23 @@ NO_ROOM = {
 def answer(
     request: HttpRequest, file: RepoFile, *, ticket: Ticket, span: Span | None
 ) -> StreamingHttpResponse:
-    """The file, or the part of it; raises `Damaged` or `Busy` before anything is sent."""
+    """Return a response with the file or part of it; raise `Damaged` or `Busy` before anything is sent."""
     body = Body(file, ticket, span, request.META.get("gunicorn.socket"))
-    request.META["gatehouse.counted"] = True  # `body_slots` bounds their number, so the web server does not
+    request.META["gatehouse.counted"] = True  # `body_slots` limits their number, so the web server need not
     status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
     response = StreamingHttpResponse(body, status=status)
-    # As Django's FileResponse does it: its WSGI handler gives the body to the server's `wsgi.file_wrapper`.
+    # As in Django's FileResponse: its WSGI handler passes the body to the server's `wsgi.file_wrapper`.
     response.file_to_stream, response.block_size = body, CHUNK  # type: ignore[attr-defined]
     response["Content-Length"] = str(body.span.length)
     if span:
         response["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.blob.size}"
     if not connection.in_atomic_block:
-        connection.close()  # a transfer may take hours: its thread must not keep a connection of the pool meanwhile
+        connection.close()  # a transfer may take hours: don't hold a pooled connection for it
     return response
 
 
 class Body:
-    """An open part of a file: what the server sends, by sendfile or piece by piece, and then closes."""
+    """An open part of a file, which the server sends with sendfile or in pieces and then closes."""
 
     mode = "rb"
 
@@ -83,8 +83,8 @@ class Body:
         self._began, self._closed = time.monotonic(), False
         if connected is None:
             return
-        # The kernel closes the connection of a client that takes nothing for so long. A timeout of Python's own would
-        # have it wake this process for each bufferful, and the kernel sends faster undisturbed.
+        # The kernel closes the connection of a client that reads nothing for this long. A timeout here would
+        # wake this process for each buffer, which slows down the transfer.
         seconds = STALLED if self.counted else STALLED_SMALL
         if hasattr(socket, "TCP_USER_TIMEOUT") and connected.family in (socket.AF_INET, socket.AF_INET6):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * seconds)
@@ -94,7 +94,7 @@ class Body:
     def _open_and_log(
         self, path: Path, file: RepoFile, ticket: Ticket, span: Span | None
     ) -> tuple[FileIO, str]:
-        """Return the file at the first byte asked for, and the id of its row in the download log."""
+        """Return the file, positioned at the first requested byte, and the id of its download log row."""
         try:
             opened = path.open("rb", buffering=0)
         except OSError as error:
@@ -110,12 +110,12 @@ class Body:
         return self._file.fileno()
 
     def seek(self, position: int) -> None:
-        """`socket.sendfile` says here how far it came, also when the connection broke."""
+        """Record how far `socket.sendfile` got: it calls this at the end, even if the connection broke."""
         self._sent = position - self.span.first
         self._file.seek(position)
 
     def read(self, size: int = CHUNK) -> bytes:
-        """The next piece; that it is asked for means that the one before went out."""
+        """Return the next piece; the request for it shows that the previous one was sent."""
         self._sent = self._file.tell() - self.span.first
         return self._file.read(min(size, self.span.length - self._sent)) or b""
 
@@ -123,14 +123,14 @@ class Body:
         return iter(self.read, b"")
 
     def cut(self) -> None:
-        """Ends the transfer from another thread: the right to it is gone."""
+        """Stop the transfer from another thread, because the right to it has ended."""
         log.info("Closing a running download of %s: the right to it has ended.", self.name)
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Notes the end, once; the download log never breaks a transfer."""
+        """Log the end once; a failing download log never interrupts a transfer."""
         if self._closed:
             return
         self._closed = True
@@ -139,6 +139,6 @@ class Body:
         journal.end(self._request_id, bytes_sent=self._sent, seconds=time.monotonic() - self._began)
 
     def __del__(self) -> None:
-        """For a response that never reached the server; in a thread, since this one may hold a lock that `close` takes."""
+        """Close a response that was never sent, in a thread: this one may hold a lock that `close` needs."""
         if not self._closed:
             threading.Thread(target=self.close, daemon=True).start()

@@ -1,4 +1,4 @@
-"""`Range` as RFC 9110 has it, for single ranges; anything else asks for the whole file."""
+"""Read `Range` as defined in RFC 9110, for single ranges; anything else asks for the whole file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ENDLESS = 10**20  # larger than any file
 
 
 class NotSatisfiable(Exception):
-    """The range lies outside the file."""
+    """The range is outside the file."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes `first` up to, not including, `end`."""
+    """Bytes from `first` up to but not including `end`."""
 
     first: int
     end: int
@@ -28,9 +28,9 @@ class Span:
 
 
 def asked_span(header: str, size: int) -> Span | None:
-    """A single range, or None for the whole file: no header, several ranges, or one that makes no sense (RFC 9110).
+    """Return a single range, or None for the whole file: without a header, or for several or invalid ranges.
 
-    Raises `NotSatisfiable` for a range that holds no byte of the file.
+    Follows RFC 9110. Raises `NotSatisfiable` for a range that has no byte of the file.
     """
     match = RANGE.fullmatch(header)
     if match is None or not any(match.groups()):
@@ -50,13 +50,13 @@ def asked_span(header: str, size: int) -> Span | None:
 
 
 def span_of(request: HttpRequest, *, size: int, etag: str) -> Span | None:
-    """What the request asks for; `Range` counts for nothing where `If-Range` names other content."""
+    """Return the range that the request asks for; ignore `Range` if `If-Range` names other content."""
     condition = request.headers.get("If-Range", "")
     return asked_span(request.headers.get("Range", "") if condition in {"", f'"{etag}"'} else "", size)
 
 
 def not_satisfiable(size: int) -> HttpResponse:
-    """416, with the size, as clients that read to the end of a file expect it."""
+    """Return a 416 with the file's size, which clients that read to the end of a file expect."""
     sentence = f"The file has {size} bytes: the range asked for lies outside."
     response = HttpResponse(sentence, content_type="text/plain; charset=utf-8", status=416)
     response["X-Error-Code"] = "RangeNotSatisfiable"

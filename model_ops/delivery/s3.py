@@ -1,7 +1,7 @@
-"""Bytes from a bucket: the client is sent on to a signed link, which is all the right it needs there.
+"""Deliver from a bucket: redirect the client to a signed link, for which it needs no other right.
 
-Large files alone go this way; card, configuration and the like are a round trip shorter from here. Until a file's copy
-is in the bucket, and where no link can be signed, this process sends it.
+Only large files go this way; for the card, configuration and the like a direct answer saves a round trip.
+Until a file's copy is in the bucket, or if no link can be signed, this process sends it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from model_ops.models import RepoFile
 from model_ops.services.store import bucket
 
 SLOW_LINE = 250_000  # bytes a second: a link must outlive the slowest transfer of its file
-SHORTEST, LONGEST = 3600, 7 * 24 * 3600  # seconds; the latter is S3's own limit
+SHORTEST, LONGEST = 3600, 7 * 24 * 3600  # seconds; LONGEST is S3's own limit
 
 
 def has(file: RepoFile) -> bool:
-    """Whether a whole, checked copy is in the bucket of the settings."""
+    """Return whether a whole, checked copy is in the configured bucket."""
     return settings.GATEHOUSE_DELIVERY == "s3" and file.is_lfs and file.blob.bucket == bucket.place()
 
 
 def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpResponse | None:
-    """302 to the link, on HEAD too, since clients take the link from there; None where none can be signed.
+    """Return a 302 to the link, also for HEAD, where clients look for it; None if no link can be signed.
 
-    Raises `Busy` where the download log can't be written.
+    Raises `Busy` if the download log can't be written.
     """
     seconds = link_seconds(file.blob.size, ticket)
     try:
@@ -43,7 +43,7 @@ def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpRespo
         )
     except bucket.NoLink:
         return None
-    span: Span | None = None  # for the log alone: the bucket answers the range, also one that lies outside
+    span: Span | None = None  # only for the log: the bucket answers the range, even one outside the file
     with suppress(NotSatisfiable):
         span = span_of(request, size=file.blob.size, etag=file.etag)
     begin(file=file, ticket=ticket, span=span, mode=DownloadMode.S3, link_seconds=seconds)
@@ -53,7 +53,7 @@ def answer(request: HttpRequest, file: RepoFile, *, ticket: Ticket) -> HttpRespo
 
 
 def link_seconds(size: int, ticket: Ticket) -> int:
-    """An hour, and the time that the file takes on a slow line; beyond an hour never longer than the grant."""
+    """Return an hour plus the file's time on a slow line; beyond one hour, never longer than the grant."""
     wanted = SHORTEST + size // SLOW_LINE
     if ticket.grant is not None:
         wanted = min(wanted, int((ticket.grant.ends_at - timezone.now()).total_seconds()))

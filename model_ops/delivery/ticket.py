@@ -1,4 +1,4 @@
-"""Who gets the bytes, by which right, and what the download log is told of it."""
+"""Record who gets the bytes and with which right, for the download log."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ RETRY_AFTER = 30  # seconds; clients try five times
 
 
 class Damaged(Exception):
-    """The blob isn't in the store, or not whole."""
+    """The blob is missing from the store, or incomplete."""
 
 
 class Busy(Exception):
-    """No further body now; `sentence` says why."""
+    """No further transfer can start now; `sentence` says why."""
 
     seconds = RETRY_AFTER
 
@@ -43,7 +43,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Ticket:
-    """Who gets the bytes, and by which right. `open`: without one, since anyone may read the card and licences."""
+    """Who gets the bytes, and with which right. `open`: no right is needed, as for the card and licences."""
 
     model: GatedModel
     commit: str
@@ -64,16 +64,16 @@ class Ticket:
 
     @property
     def person(self) -> str:
-        """Whose bodies are counted together: a person's, or those of an address that nobody signed in from."""
+        """Return the key for counting bodies: the person, or the address if no one is signed in."""
         return f"user-{self.user.pk}" if self.user else f"address-{self.address}"
 
 
 def begin(
     *, file: RepoFile, ticket: Ticket, span: Span | None, mode: DownloadMode, link_seconds: int | None = None
 ) -> str:
-    """Notes a body before its first byte, and returns the id under which its end is noted.
+    """Log a body before its first byte, and return the id under which its end is logged.
 
-    Raises `Busy` where the log can't be written: nothing leaves unlogged.
+    Raises `Busy` if the log can't be written: nothing is sent without being logged.
     """
     link = link_seconds is not None
     entry = journal.Begun(
@@ -103,7 +103,7 @@ def begin(
 
 
 def whole_blob(file: RepoFile) -> Path:
-    """Where the content lies; raises `Damaged` where it is not, or not as long as it was."""
+    """Return the path of the content; raise `Damaged` if it is missing or its size is wrong."""
     path = Path(settings.WEIGHTS_ROOT) / file.blob.location
     try:
         size = path.stat().st_size

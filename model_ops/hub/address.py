@@ -1,6 +1,6 @@
-"""Revision and path out of the raw URL.
+"""Read revision and path from the raw URL.
 
-Clients send `refs%2Fpr%2F1` and `tree/main/a%2Fb`; the decoded path no longer says where the revision ends.
+Clients send `refs%2Fpr%2F1` and `tree/main/a%2Fb`; the decoded path no longer shows where the revision ends.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def revision_and_path(request: HttpRequest, *, skip: int) -> tuple[str, str]:
-    """The segments behind the first `skip`: one of revision, the rest of path (may be empty)."""
+    """Return the segments after the first `skip`: one for the revision, the rest as path (may be empty)."""
     segments = raw_path(request).split("/")[1 + skip :]
     revision = decoded(segments[0] if segments else "", LONGEST_REVISION)
     return revision, decoded("/".join(segments[1:]), LONGEST_PATH).strip("/")
 
 
 def path_after(request: HttpRequest, *, skip: int) -> str:
-    """The segments behind the first `skip`, all of them a path."""
+    """Return the segments after the first `skip` as a path."""
     return decoded("/".join(raw_path(request).split("/")[1 + skip :]), LONGEST_PATH).strip("/")
 
 
 def raw_path(request: HttpRequest) -> str:
-    """The path as it was sent (gunicorn's RAW_URI); under another server, re-encoded from the decoded one."""
+    """Return the path as sent (gunicorn's RAW_URI); on another server, re-encode the decoded path."""
     uri: str = request.META.get("RAW_URI") or ""
     if not uri:
         return quote(request.path_info)
@@ -40,7 +40,7 @@ def raw_path(request: HttpRequest) -> str:
 
 
 def decoded(text: str, longest: int) -> str:
-    """Percent-decoded once; refuses what can't be a name."""
+    """Percent-decode once; refuse what can't be a name."""
     try:
         name = unquote_to_bytes(text).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
-"""A request's small body: an object of JSON and the texts in it, or a refusal with a sentence.
+"""Read a request's small body: a JSON object and its texts, or a refusal with a sentence.
 
-The portal takes so many bytes (413), only UTF-8, and no text that a database does not take. Bodies that are read in
-pieces are `receiving`'s.
+The size is limited (413), and only UTF-8 and texts that a database can store are accepted. `receiving` reads
+large bodies in pieces.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from access_requests.strict_json import NotJson, read_json
 from model_ops.hub.receiving import drain
 from model_ops.hub.refusals import Refused, bad_request
 
-DRAINED = 16 * 2**20  # bytes, what docker/nginx lets through to these routes
+DRAINED = 16 * 2**20  # bytes that docker/nginx lets through to these routes
 NO_OBJECT = "The request is not a JSON object in UTF-8: send one, such as {}."
 BROKEN_OFF = "The request was cut off: send it again."
 TOO_LARGE = "The request is larger than {most:,} bytes: send less at once."
 
 
 def json_object(request: HttpRequest, *, empty: bool = False, most: int | None = None) -> dict[str, Any]:
-    """Return the body's JSON object; `empty`: no body at all counts as `{}`. More than `most` bytes are a 413."""
+    """Return the body's JSON object; with `empty`, no body counts as `{}`. More than `most` bytes: 413."""
     body = small_body(request, most=most)
     if empty and not body.strip():
         return {}
@@ -41,7 +41,7 @@ def json_object(request: HttpRequest, *, empty: bool = False, most: int | None =
 
 
 def small_body(request: HttpRequest, *, most: int | None = None) -> bytes:
-    """Return the whole body; one that is announced with more than `most` bytes is a 413 and not kept."""
+    """Return the whole body; one that announces more than `most` bytes is a 413 and is not kept."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if most is not None and length.isdecimal() and int(length) > most:
         drain(request, most=DRAINED)
@@ -55,7 +55,7 @@ def small_body(request: HttpRequest, *, most: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def reading(request: HttpRequest) -> Iterator[None]:
-    """Turns what Django raises where it reads a body into refusals; a large one is read to its end where that is near."""
+    """Turn Django's errors from reading a body into refusals; drain a large body if its end is near."""
     try:
         yield
     except RequestDataTooBig as error:
@@ -70,7 +70,7 @@ def too_large(sentence: str) -> Refused:
 
 
 def text(data: dict[str, Any], name: str, *, longest: int, default: str = "") -> str:
-    """A text of the object; one that is missing or null is the default."""
+    """Return a text of the object; the default if it is missing or null."""
     value = data.get(name)
     if value is None:
         return default
@@ -84,5 +84,5 @@ def is_text(value: object, *, longest: int) -> TypeGuard[str]:
 
 
 def wanted(longest: int) -> str:
-    """How a sentence about a wrong text ends."""
+    """Return the end of a sentence about an invalid text."""
     return f"must be a text of at most {longest:,} characters, without NULs and halves of character pairs."

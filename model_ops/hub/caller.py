@@ -1,4 +1,7 @@
-"""Who asks: a Bearer token names a person, else nobody. Cookies are not looked at, so a page can't make a browser download."""
+"""Identify the caller by Bearer token only.
+
+Cookies are ignored, so that another site can't make a browser download files.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Caller:
-    """`problem` says why a token that was sent is not accepted; its bearer then counts as nobody."""
+    """The sender of a request; anonymous if the token is not accepted, for which `problem` is the reason."""
 
     user: User | None = None
     token: AccessToken | None = None
@@ -30,14 +33,14 @@ class Caller:
     client: str = ""
 
     def person(self) -> User:
-        """The person, or a 401."""
+        """Return the person, or raise a 401."""
         if self.user is None:
             raise self.refusal()
         return self.user
 
     @property
     def decides(self) -> bool:
-        """Whether the token carries its person's roles: decisions, settings and uploads need that."""
+        """Return whether the token carries its person's roles, as decisions, settings and uploads require."""
         return self.token is not None and self.token.kind == TokenKind.REVIEWER
 
     def refusal(self) -> Refused:
@@ -48,7 +51,7 @@ class Caller:
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """Reads `Authorization`; a token that isn't accepted is no error yet, since much is public."""
+    """Read `Authorization`; a token that isn't accepted is not an error yet, since much is public."""
     address: str | None = getattr(request, "client_address", None)
     client = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())[:200]
     sent = request.headers.get("Authorization", "").strip()

@@ -1,4 +1,4 @@
-"""A model as the Hub's JSON: one function per field, so that `expand` is a look-up."""
+"""Build a model's JSON as the Hub does: one function per field, so that `expand` is a look-up."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OMIT = object()
 
 @dataclass
 class Facts:
-    """What the fields are made from; the lists are read only if a field asks."""
+    """What the fields are made from; the lists are only read if a field needs them."""
 
     model: GatedModel
     revision: Revision | None
     files: Callable[[], Sequence[RepoFile]]
     downloads: Mapping[int, int] = field(default_factory=dict)
     downloads_all_time: Mapping[int, int] = field(default_factory=dict)
-    config: Callable[[], Mapping[str, Any]] = dict  # read from config.json, for those who may read that
+    config: Callable[[], Mapping[str, Any]] = dict  # read from config.json, for callers who may read it
     safetensors: Callable[[], Mapping[str, Any]] = dict  # likewise, counted from the weights' headers
 
     def card(self, key: str) -> Any:
@@ -40,7 +40,7 @@ def gated(model: GatedModel) -> str | bool:
 
 
 def tags(card: Mapping[str, Any]) -> list[str]:
-    """The card's tags, with what the Hub adds: library, task, languages, data sets, base models, licence."""
+    """Return the card's tags with the Hub's: library, task, languages, data sets, base models, licence."""
 
     def texts(key: str) -> list[str]:
         value = card.get(key)
@@ -56,7 +56,7 @@ def tags(card: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-# `expand` takes these names (the client's own list) and nothing else.
+# `expand` only accepts these names (the client's own list).
 FIELDS: dict[str, Callable[[Facts], Any]] = {
     "author": lambda facts: facts.model.namespace,
     "baseModels": lambda facts: OMIT,
@@ -129,7 +129,7 @@ FULL = ["sha", "lastModified", "siblings"]
 
 
 def model_json(facts: Facts, names: Iterable[str], *, expanded: bool = False) -> Item:
-    """The fields by name; an expanded answer holds nothing but the id beside them."""
+    """Return the fields by name; an expanded answer has only these and the id."""
     repo_id = facts.model.repo_id
     answer: Item = {"_id": hashlib.sha256(str(facts.model.pk).encode()).hexdigest()[:24], "id": repo_id}
     if not expanded:
@@ -139,7 +139,7 @@ def model_json(facts: Facts, names: Iterable[str], *, expanded: bool = False) ->
 
 
 def asked_fields(request: HttpRequest) -> list[str]:
-    """`expand=` and `expand[]=`, repeated; an unknown name is refused with the list of the known."""
+    """Return the names in `expand=` and `expand[]=`; refuse an unknown name and list the known ones."""
     asked = [*request.GET.getlist("expand"), *request.GET.getlist("expand[]")]
     if unknown := [name for name in asked if name not in FIELDS]:
         raise bad_request(f"expand does not know {unknown[0][:60]!r}; it knows {', '.join(FIELDS)}.")
@@ -155,11 +155,11 @@ def sibling_with_blob(file: RepoFile, masked: bool) -> Item:
 
 
 def config_of(files: Iterable[RepoFile]) -> dict[str, Any]:
-    """What the Hub shows of the model's config.json; the caller must be allowed to read it."""
+    """Return what the Hub shows of the model's config.json; the caller must be allowed to read it."""
     return next((config_facts(file.blob) for file in files if file.path == "config.json"), {})
 
 
 def count_downloads(models: Iterable[GatedModel], *, all_time: bool = False) -> dict[int, int]:
-    """Return the bodies sent per model, all of them or those of the last 30 days; one query."""
+    """Return the bodies sent per model, all of them or those of the last 30 days, in one query."""
     rows = ModelDownloads.objects.filter(model__in=list(models))
     return dict(rows.values_list("model", "all_time" if all_time else "recent"))

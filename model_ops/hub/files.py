@@ -1,4 +1,4 @@
-"""The file behind an address, by a query that is compiled once: every download asks it."""
+"""Find the file at a URL with a query that is compiled once, since every download runs it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SAMPLE_NAME = "the sample of a name"
 
 
 def find_file(*, model_id: int, name: str, path: str, is_commit: bool) -> tuple[RepoFile, bool] | None:
-    """The file at a commit, or at a branch or tag, with its revision and its content, and whether a tag named it.
+    """Return the file at a commit, branch or tag, and whether the name is a tag.
 
-    Held revisions are included. One query.
+    The file has its revision and content. Includes held revisions. One query.
     """
     of_file, of_revision, of_blob, ask = _prepared_query(is_commit)
     rows = ask(model_id=model_id, name=name, path=path)

@@ -1,4 +1,4 @@
-"""Names and commits of a model: refs and commits. Public, like the tree."""
+"""List refs and commits of a model. Both are public, like the tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMITS_PAGE = 50  # as on the Hub
 
 @hub_route("GET")
 def refs(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}/refs`; branches that nothing was published on are their owners' alone."""
+    """`GET /api/models/{id}/refs`; only owners see branches without a published revision."""
     repo = open_repo(request, repo_id)
     seen = Q() if repo.sees_held else shown_refs()
     named = Ref.objects.filter(seen, model=repo.model).select_related("revision").order_by("name")
@@ -35,7 +35,7 @@ def refs(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("GET")
 def commits(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}/commits/{rev}`, newest first: the revision and its line of parents."""
+    """`GET /api/models/{id}/commits/{rev}`, newest first: the revision and its ancestors."""
     name, _ = revision_and_path(request, skip=5)
     repo = open_repo(request, repo_id)
     revision = repo.revision(name)

@@ -1,4 +1,4 @@
-"""One model: public, like on the Hub; ids of gated files are masked."""
+"""Describe one model: public, as on the Hub, with the ids of gated files masked."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from model_ops.queries import MAIN
 
 @hub_route("GET")
 def model_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}`: what `main` points at."""
+    """`GET /api/models/{id}`: the revision that `main` points at."""
     repo = open_repo(request, repo_id)
     return _answer_info(request, repo, repo.revision(MAIN))
 
 
 @hub_route("GET")
 def revision_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}/revision/{rev}`: where every download begins."""
+    """`GET /api/models/{id}/revision/{rev}`: the first request of every download."""
     name, _ = revision_and_path(request, skip=5)
     repo = open_repo(request, repo_id)
     return _answer_info(request, repo, repo.revision(name))
@@ -56,7 +56,7 @@ def _answer_info(request: HttpRequest, repo: Repo, revision: Revision) -> HttpRe
         is_masked = mask_for(repo)
         answer["siblings"] = [sibling_with_blob(file, is_masked(file)) for file in facts.files()]
     if wants(request, "securityStatus"):
-        answer["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}  # nothing is scanned here
+        answer["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}  # nothing is scanned
     response = json_answer(answer)
     response["X-Repo-Commit"] = revision.commit
     return repo.add_warning(response)

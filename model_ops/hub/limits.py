@@ -1,6 +1,7 @@
-"""How many requests a minute a token, an address and all callers without a token may make, counted in the cache.
+"""Limit requests per minute of a token, of an address, and of all callers without a token.
 
-Every request of the protocol is counted; pages for people are not. A cache that is away counts nothing.
+The cache counts every request of the protocol, but not pages for people. While it is unavailable, nothing is
+counted.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from access_requests.services import tokens
 from model_ops.hub.refusals import Refused, busy
 
 WINDOW = 60  # seconds
-SHARES = 200  # of 12,000 requests an address without a token has 60 when the others have used all of them
-AWAY = 10.0  # seconds that a cache is left alone after it did not answer, so that nobody waits for it
+SHARES = 200  # of 12,000 requests, an address without a token still gets 60 after others have used them all
+AWAY = 10.0  # seconds without asking the cache after it failed, so that requests don't wait for it
 WHOSE = {
     "token": "with this token",
     "address": "from your address",
@@ -28,14 +29,14 @@ _away_until = 0.0
 
 
 def check(request: HttpRequest, *, waits: bool) -> None:
-    """Count one request before any work is done for it; raise a 429 with the whole seconds until the minute ends.
+    """Count one request before any work is done for it; raise a 429 if there are too many in this minute.
 
-    It counts for its address, and for its token or for all callers without one. `waits`: clients wait and ask again
-    after a 429 here. Those requests are counted apart from the rest, so that a client that waits for files is not
-    refused where it would give up.
+    The 429 has the whole seconds until the minute ends. A request counts for its address, and for its token
+    or for all callers without one. `waits`: clients wait and retry after a 429 here. Those requests are
+    counted separately, so that a client that waits for files is not refused where it would give up.
 
-    A token counts as it was sent: a flood of wrong ones costs no query. What cannot be a token of this portal counts
-    as none, or each new value would have a count to itself.
+    A token is counted as sent, so a flood of wrong ones costs no query. Text that cannot be a token of this
+    portal counts as no token: otherwise each new value would have its own count.
     """
     kind = "files" if waits else "calls"
     _spend_one(kind, "address", _sender_network(request), settings.GATEHOUSE_ADDRESS_RATE)
@@ -48,13 +49,13 @@ def check(request: HttpRequest, *, waits: bool) -> None:
 
 
 def check_unknown(request: HttpRequest) -> None:
-    """Count a request whose token was not accepted among those without one: made-up tokens gain nothing."""
+    """Count a request with an unaccepted token among those without one: made-up tokens gain nothing."""
     if not getattr(request, "counted_as_anonymous", False):
         _spend_anonymous("calls", request)
 
 
 def secret_sent(request: HttpRequest) -> str:
-    """Return the secret of a Bearer header; "" for any other header and for none."""
+    """Return the secret of a Bearer header; "" without one."""
     scheme, _, secret = request.headers.get("Authorization", "").strip().partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else ""
 
@@ -64,9 +65,10 @@ def _sender_network(request: HttpRequest) -> str:
 
 
 def _spend_anonymous(kind: str, request: HttpRequest) -> None:
-    """Count a request without a token for all of them together.
+    """Count a request without a token in the count for all of them.
 
-    Once that count is used up, each address still has a small share of it: a few busy ones cannot shut out the rest.
+    Once that is used up, each address still has a small share, so that a few busy ones cannot lock out the
+    rest.
     """
     request.counted_as_anonymous = True  # type: ignore[attr-defined]
     most = settings.GATEHOUSE_ANONYMOUS_RATE
@@ -86,7 +88,7 @@ def _counter_key(kind: str, name: str, who: str) -> str:
 
 
 def _count_request(key: str) -> int:
-    """How often it was counted in this window, this time included; 0 while the cache is away."""
+    """Return the count in this window, including this request; 0 while the cache is unavailable."""
     global _away_until
     if time.monotonic() < _away_until:
         return 0

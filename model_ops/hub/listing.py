@@ -1,4 +1,4 @@
-"""Files as the tree shows them: git's ids, LFS pointers, folders; masked for those without access."""
+"""Show files as tree items: Git ids, LFS pointers and folders, masked for callers without access."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def stored(file: RepoFile) -> StoredFile:
 
 
 def git_oid(file: RepoFile) -> str:
-    """Git's id of what git holds: the content, or the pointer of an LFS file."""
+    """Return Git's id of its object: of the content, or of an LFS file's pointer."""
     return pointer_id(file.blob.sha256, file.blob.size) if file.is_lfs else file.blob.git_oid
 
 
 def mask_for(repo: Repo) -> Callable[[RepoFile], bool]:
-    """Whose ids this caller may not see. A pointer's id would confirm a guessed SHA-256, so it goes as well."""
+    """Return which files' ids to hide from this caller. A pointer's id would confirm a guessed SHA-256."""
     if repo.access.allowed:
         return lambda file: False
     return lambda file: not repo.is_public(file)
@@ -49,7 +49,7 @@ def file_item(file: RepoFile, masked: bool) -> Item:
 
 
 def folder_items(files: Iterable[RepoFile], masked: Mapping[str, bool]) -> dict[str, Item]:
-    """The items of these folders of the revision, by path; all ids come of one pass over its files."""
+    """Return the items of these folders by path; all ids come from one pass over the revision's files."""
     ids = {} if all(masked.values()) else tree_ids(map(stored, files))
     return {
         path: {"type": "directory", "oid": MASKED_SHA1 if hidden else ids[path], "size": 0, "path": path}
@@ -58,9 +58,9 @@ def folder_items(files: Iterable[RepoFile], masked: Mapping[str, bool]) -> dict[
 
 
 def _masked_folders(files: Iterable[RepoFile], is_masked: Callable[[RepoFile], bool]) -> dict[str, bool]:
-    """Return every folder by path, and whether anything in it is masked.
+    """Return every folder by path, and whether any file in it is masked.
 
-    The path is walked up once for each folder that holds files, not once for each file.
+    Walks up the path once per folder with files, not once per file.
     """
     direct: dict[str, bool] = {}
     for file in files:
@@ -77,7 +77,7 @@ def _masked_folders(files: Iterable[RepoFile], is_masked: Callable[[RepoFile], b
 def tree_items(
     files: Sequence[RepoFile], *, folder: str, recursive: bool, is_masked: Callable[[RepoFile], bool]
 ) -> list[Item]:
-    """The items in a folder (empty: the root) by path, its sub-folders as one item each or with all they hold."""
+    """Return the items in a folder (empty: the root) by path; with `recursive`, also in its subfolders."""
     prefix = f"{folder}/" if folder else ""
 
     def is_listed(path: str) -> bool:
@@ -92,7 +92,7 @@ def tree_items(
 def path_items(
     files: Sequence[RepoFile], paths: Iterable[str], *, is_masked: Callable[[RepoFile], bool]
 ) -> list[Item]:
-    """The items of the named paths, in their order; unknown ones are left out."""
+    """Return the items of the named paths in their order; leave out unknown ones."""
     by_path = {file.path: file for file in files}
     asked = dict.fromkeys(path.strip("/") for path in paths)
     masked = {path: hidden for path, hidden in _masked_folders(files, is_masked).items() if path in asked}
@@ -107,8 +107,8 @@ def path_items(
 
 
 def add_last_commits(items: Sequence[Item], files: Sequence[RepoFile], history: Sequence[int]) -> None:
-    """`lastCommit` of each item: the newest of the `history`'s commits that changed it; two queries."""
-    # A child's key is above its parent's, so a file got its content in the highest revision that changed it.
+    """Add `lastCommit` to each item: the newest commit of `history` that changed it, in two queries."""
+    # A child's key is higher than its parent's: the highest revision that changed a file set its content.
     before = Window(Lag("blob"), partition_by=F("path"), order_by=F("revision").asc())
     rows = RepoFile.objects.filter(revision__in=history, path__in=[file.path for file in files]).order_by()
     changes = rows.annotate(before=before).filter(Q(before=None) | ~Q(before=F("blob")))

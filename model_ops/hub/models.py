@@ -1,4 +1,4 @@
-"""The catalogue for clients: `list_models`, `hf models ls`."""
+"""Serve the catalogue to clients: `list_models`, `hf models ls`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from model_ops.hub.route import hub_route, json_answer, wants, warn
 from model_ops.models import Ref, RepoFile, Revision
 from model_ops.queries import MAIN
 
-MOST_WORDS = 20  # and as many tags: each is a condition on every model
+MOST_WORDS = 20  # and the same number of tags: each is a condition on every model
 PAGE = 100  # models; clients follow the link to the rest
 OF_MAIN = {"sha", "lastModified", "siblings", "usedStorage", "config"}  # fields that need the revision
 BY_ID = Lower("repo_id")
@@ -42,11 +42,11 @@ SORTS: dict[str, Any] = {
         F("created_at"),
     ),
     "downloads": DOWNLOADS,
-    "likes": None,  # nobody has any
+    "likes": None,  # no model has any
     "trendingScore": DOWNLOADS,
     "id": None,
 }
-# The keys of a card from which its tags are made, and the prefix of each tag.
+# The keys of a card that become tags, and the prefix of each tag.
 TAGGED = {
     "library_name": "", "tags": "", "pipeline_tag": "", "language": "",
     "datasets": "dataset:", "base_model": "base_model:", "license": "license:",
@@ -55,9 +55,10 @@ TAGGED = {
 
 @hub_route("GET", limited=True)
 def list_models(request: HttpRequest) -> HttpResponseBase:
-    """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`; a constant number of queries.
+    """`GET /api/models?search&author&filter&gated&sort&limit&full&cardData&expand`.
 
-    The database filters, sorts and cuts the page out; what the fields need is read for the page's models alone.
+    The database filters, sorts and selects the page, in a constant number of queries; the data for fields is
+    read only for the models on the page.
     """
     expand, caller = asked_fields(request), caller_of(request)
     found = _matching_models(request.GET, visible_models(caller.user))
@@ -66,7 +67,7 @@ def list_models(request: HttpRequest) -> HttpResponseBase:
         raise bad_request(f"sort does not know {sort[:60]!r}; it knows {', '.join(SORTS)}.")
     if (key := SORTS[sort]) is None:
         found = found.order_by(BY_ID)
-    else:  # the most or newest first, and by id among equals
+    else:  # highest or newest first, equal ones by id
         rising = request.GET.get("direction") == "1"
         found = found.order_by(key.asc() if rising else key.desc(), BY_ID)
     models, following = page_of(request, found.defer("card"), size=PAGE)
@@ -83,7 +84,7 @@ def list_models(request: HttpRequest) -> HttpResponseBase:
 
 
 def _matching_models(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet[GatedModel]:
-    """Return the models that fit the whole question; text that no row can hold fits none."""
+    """Return the models that match the whole query; text that no row can store matches none."""
     search, author = query.get("search", ""), query.get("author", "")
     wanted = {text for name in ("filter", "pipeline_tag", "library") for text in query.getlist(name)}
     tags = {tag for text in wanted for tag in text.split(",")}
@@ -93,7 +94,7 @@ def _matching_models(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet
     if max(len(words), len(tags)) > MOST_WORDS:
         raise bad_request(f"A search takes {MOST_WORDS} words and {MOST_WORDS} tags at most.")
     fits = [Q(repo_id__icontains=word) for word in words]
-    for tag in sorted(tags):  # the cards that `fields.tags` makes it of: a key holds it alone or in a list
+    for tag in sorted(tags):  # match cards from which `fields.tags` makes it: alone under a key or in a list
         has_tag = Q()
         for key, prefix in TAGGED.items():
             text = tag.removeprefix(prefix)
@@ -111,7 +112,7 @@ def _matching_models(query: QueryDict, models: QuerySet[GatedModel]) -> QuerySet
 
 
 def _page_facts(models: list[GatedModel], names: list[str]) -> list[Facts]:
-    """Return what the fields of one page's models are made from; nothing is read that no field needs."""
+    """Return the data for the fields of one page's models; read only what a field needs."""
     mains: dict[int, Revision] = {}
     if OF_MAIN & set(names):
         refs = Ref.objects.filter(model__in=models, name=MAIN).select_related("revision")
@@ -134,9 +135,9 @@ def _page_facts(models: list[GatedModel], names: list[str]) -> list[Facts]:
 
 
 def _read_configs(page: list[Facts], caller: Caller) -> None:
-    """Add the config of each model that this caller may read, with one query for every config.json.
+    """Add the config of each model that this caller may read, with one query for all config.json files.
 
-    Who may read is decided as in `access_of`: a grant's token reads its own model and the open ones.
+    The rule is the same as in `access_of`: a grant's token reads its own model and the open ones.
     """
     codes = codes_for(caller.user, [facts.model for facts in page])
     own = caller.token.grant.model_id if caller.token and caller.token.grant else None

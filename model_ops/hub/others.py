@@ -1,4 +1,4 @@
-"""Calls that clients make beside models: answered without noise, or refused with a code they understand."""
+"""Answer client calls that are not about models: quietly, or with a refusal code that clients understand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 @hub_route("GET")
 def agent_harnesses(request: HttpRequest) -> HttpResponseBase:
-    """Every client asks once a day which coding tools exist; the empty list is its own default."""
+    """Return an empty list of coding tools, the client's own default; every client asks once a day."""
     return json_answer({"standardEnvVars": [], "harnesses": {}})
 
 
 @hub_route("GET", "POST")
 def telemetry(request: HttpRequest) -> HttpResponseBase:
-    """Nothing is kept."""
+    """Accept telemetry and store nothing."""
     return HttpResponse()
 
 
@@ -36,19 +36,19 @@ def robots(request: HttpRequest) -> HttpResponseBase:
 
 @hub_route("GET")
 def nothing_of_that_kind(request: HttpRequest) -> HttpResponseBase:
-    """Lists of data sets, spaces and kernels: there are none."""
+    """Return an empty list of data sets, spaces or kernels."""
     return json_answer([])
 
 
 @hub_route(*ANY)
 def unknown_repo(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """One-part ids, and repositories of another kind."""
+    """Refuse one-part ids and repositories of other kinds."""
     raise refusals.no_repo(repo_id)
 
 
 @hub_route("GET", counted=False)
 def page_of_the_hub(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """Addresses of pages that clients print (`blob`, `tree`, `commit`): the model's page has what there is to see."""
+    """Redirect addresses of pages that clients print (`blob`, `tree`, `commit`) to the model's page."""
     if not REPO_ID.fullmatch(repo_id):
         raise refusals.no_repo(repo_id)
     return HttpResponseRedirect(f"/{repo_id}")

@@ -1,4 +1,4 @@
-"""Pages of a list, joined by `Link: <...>; rel="next"`."""
+"""Split lists into pages that are linked by `Link: <...>; rel="next"`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONGEST_PAGE = 1000
 def page_of(
     request: HttpRequest, items: Sequence[T] | QuerySet[Any, T], *, size: int = LONGEST_PAGE
 ) -> tuple[list[T], str]:
-    """The asked page, and the address of the next one or nothing. Of rows, one more than the page are read.
+    """Return the requested page and the address of the next one, or "". Reads one row more than the page.
 
-    The address is absolute, as clients need it, and on the origin that this client used: the portal may be
-    reached by several names, and a token goes only where its owner sent it before.
+    The address is absolute, as clients need it, and on the origin that this client used: the portal may have
+    several names, and a token is only sent where its owner sent it before.
     """
     start = _read_number(request, "cursor", 0, most=10**9)
     size = min(size, _read_number(request, "limit", size, most=10**9, least=1))

@@ -1,4 +1,4 @@
-"""Bodies read in pieces: counted, so that pages go on answering, and ended when nothing comes any more."""
+"""Read bodies in pieces: counted, so that pages keep working, and closed if they stall."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from django.http.response import HttpResponseBase
 from model_ops.body_slots import Places, Room
 from model_ops.hub.refusals import Refused
 
-PIECE = 2**16  # bytes; one piece must arrive within SLOWEST, or the body has ended
+PIECE = 2**16  # bytes; if no piece arrives within SLOWEST, the body is closed
 SLOWEST = 60.0  # seconds
 DRAIN_WITHIN = 3.0
 LOOK_EVERY = 5.0
-RETRY = 2  # seconds; clients try again by themselves after a 503
-DRAINED = 2**20  # bytes of a refused body that are read, so that the client reads the refusal
+RETRY = 2  # seconds; clients retry by themselves after a 503
+DRAINED = 2**20  # bytes read of a refused body, so that the client gets to read the refusal
 Pieces = Iterator[bytes]
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def streams(view: View) -> View:
-    """Mark a view that reads its body in pieces, after it has looked at who asks: the only ones with large bodies."""
+    """Mark a view that reads its body in pieces after checking the caller; only such bodies may be large."""
     view.streams_body = True  # type: ignore[attr-defined]
     return view
 
 
 class Receiving:
-    """One body. A thread closes the connection of one that has stood still."""
+    """One body that is being received. A thread closes its connection if it stalls."""
 
     def __init__(self, request: HttpRequest, *, wanted: bool = True) -> None:
         self.socket: socket.socket | None = request.META.get("gunicorn.socket")
@@ -43,7 +43,7 @@ class Receiving:
         self.wanted = wanted
 
     def stands_still(self) -> bool:
-        """A wanted body is given time for each piece, one that is only drained for all of them."""
+        """Return whether the body took too long: for a piece if it is wanted, else in total."""
         return time.monotonic() - self.moved > (SLOWEST if self.wanted else DRAIN_WITHIN)
 
     def cut(self) -> None:
@@ -53,7 +53,7 @@ class Receiving:
 
 
 class Bodies:
-    """Those that this process receives; the wanted ones are counted over all processes."""
+    """Bodies that this process receives; the wanted ones are counted over all processes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Bodies:
 
     @contextlib.contextmanager
     def room(self, request: HttpRequest, *, wanted: bool = True) -> Iterator[Receiving]:
-        """A place among those received at once, or a 503 that clients wait after; drained ones have their own."""
+        """Hold a place for a body, or raise a 503 so that the client waits; drained ones count separately."""
         body = Receiving(request, wanted=wanted)
         place = self._places.take("") if wanted else None
         if isinstance(place, Room):
@@ -79,7 +79,7 @@ class Bodies:
                 ).start()
         try:
             if not connection.in_atomic_block:
-                connection.close()  # a slow body holds none
+                connection.close()  # a slow body must not hold one
             yield body
         finally:
             with self._lock:
@@ -110,7 +110,7 @@ def busy() -> Refused:
 
 
 def length_of(request: HttpRequest) -> int:
-    """The announced length; a body without one is refused."""
+    """Return the announced length; refuse a body without one."""
     text = request.META.get("CONTENT_LENGTH") or ""
     if not (text.isascii() and text.isdigit()):
         raise Refused(
@@ -120,7 +120,7 @@ def length_of(request: HttpRequest) -> int:
 
 
 def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
-    """The body; it ends early where the client goes away or stands still."""
+    """Yield the body's pieces; end early if the client disconnects or stalls."""
     try:
         while piece := request.read(PIECE):
             if body.wanted:
@@ -131,9 +131,9 @@ def pieces_of(request: HttpRequest, body: Receiving) -> Pieces:
 
 
 def drain(request: HttpRequest, *, most: int = DRAINED) -> None:
-    """Reads a little of a body that is not wanted: a connection that is closed with unread bytes loses the answer."""
+    """Read a little of an unwanted body: closing a connection with unread bytes would lose the answer."""
     if request.META.get("gatehouse.lingers"):
-        return  # the web server lets the client read its answer, and holds no thread for it
+        return  # the web server gives the client time to read the answer, without holding a thread
     with contextlib.suppress(Refused), bodies.room(request, wanted=False) as body:
         left = most
         for piece in pieces_of(request, body):

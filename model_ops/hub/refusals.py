@@ -1,7 +1,7 @@
-"""Every refusal: a code that makes the right exception in the client, a status, and one line for the person.
+"""Refusals: a code that raises the right exception in the client, a status, and one line for the person.
 
-The Hub's own words come first, since clients and scripts match them; ours follow, with the address of the
-page that helps. `docs/clients.md` shows them all.
+The Hub's own message comes first, since clients and scripts match it; ours follows, with the address of a
+page that helps. `docs/clients.md` lists them all.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from access_requests.errors import Unavailable
 from access_requests.lines import ascii_line
 from access_requests.models import GatedModel
 
-LONGEST_LINE = 900  # characters: header limits of proxies start at 4 KiB, and the line is sent twice
+LONGEST_LINE = 900  # characters; header limits of proxies start at 4 KiB, and the line is sent twice
 
 NOT_LISTED = "Access to model {model} is restricted and you are not in the authorized list."
 AWAITING = "Your request to access model {model} is awaiting a review from the repo authors."
 RESET = "Your access to model {model} has been reset."
-RESTRICTED = "Access to model {model} is restricted."  # who has access, and lacks something else
+RESTRICTED = "Access to model {model} is restricted."  # for people who have access but lack something else
 GATE_OPENINGS: dict[AccessCode, str] = {
     AccessCode.ANONYMOUS: (
         "Access to model {model} is restricted. You must have access to it and be authenticated to access it. "
@@ -46,14 +46,14 @@ GATE_OPENINGS: dict[AccessCode, str] = {
 
 @dataclass
 class Refused(Exception):
-    """An answer that is an error; `route.hub_route` turns it into a response."""
+    """An error response; `route.hub_route` turns it into a response."""
 
     status: int
     code: str  # X-Error-Code, "" for none; the client knows GatedRepo, RepoNotFound, RevisionNotFound, EntryNotFound
     message: str
-    warning: str = ""  # X-HF-Warning's topic: `hf` prints the warning where it drops the message
+    warning: str = ""  # X-HF-Warning's topic: `hf` prints the warning if it drops the message
     headers: dict[str, str] = field(default_factory=dict)
-    text: str = ""  # the body, where it holds words in other scripts than a header can
+    text: str = ""  # the body, if it has text in scripts that a header cannot hold
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
@@ -64,12 +64,12 @@ class Refused(Exception):
 
 
 def one_line(text: str) -> str:
-    """Return the text as it fits into a header, whatever was quoted in it."""
+    """Return the text in a form that fits in a header, whatever it quotes."""
     return ascii_line(text, longest=LONGEST_LINE)
 
 
 def gated(model: GatedModel, access: AccessDecision, *, problem: str = "") -> Refused:
-    """The gate's refusal: 401 when no valid token names a person, else 403; `problem` is the token's own."""
+    """Return the gate's refusal: 401 without a valid token, else 403; `problem` says why one is invalid."""
     opening = GATE_OPENINGS.get(access.code, NOT_LISTED).format(model=model.repo_id)
     nobody = access.code == AccessCode.ANONYMOUS
     status = HTTPStatus.UNAUTHORIZED if nobody else HTTPStatus.FORBIDDEN
@@ -78,17 +78,17 @@ def gated(model: GatedModel, access: AccessDecision, *, problem: str = "") -> Re
 
 
 def with_page(sentence: str, page: str) -> str:
-    """With that page's address, unless it names one of ours already."""
+    """Return the sentence with the page's address, unless it already has an address of the portal."""
     return sentence if settings.GATEHOUSE_URL in sentence else f"{sentence} See {page}"
 
 
 def not_ready(sentence: str) -> Refused:
-    """The caller may read, the weights are still being made: a code that no client retries or mistakes for absence."""
+    """Return a refusal for weights still being made, which clients neither retry nor take for absence."""
     return Refused(HTTPStatus.FORBIDDEN, "GatedRepo", sentence, warning="access")
 
 
 def no_repo(repo_id: str, *, problem: str = "") -> Refused:
-    """Unknown, or hidden from this caller: the same words for both."""
+    """Return the refusal for a model that is unknown or hidden from this caller; both look the same."""
     sentence = (
         f"Repository not found: {repo_id[:200]} is not a model that you can see here; "
         f"ids read NAMESPACE/NAME, see {settings.GATEHOUSE_URL}/"
@@ -102,7 +102,7 @@ def no_repo(repo_id: str, *, problem: str = "") -> Refused:
 
 
 def renamed(asked: str, now: str, location: str) -> Refused:
-    """Not an error: the client goes on there, with its token and its method."""
+    """Return a redirect, not an error: the client repeats the request there, with its token and method."""
     sentence = f"{asked} is called {now} now: use that name."
     return Refused(
         HTTPStatus.TEMPORARY_REDIRECT,
@@ -122,7 +122,10 @@ def no_revision(repo_id: str, revision: str) -> Refused:
 
 
 def no_entry(repo_id: str, path: str, commit: str) -> Refused:
-    """With the commit, so that the client remembers the absence; without a warning, since clients look for many files that may be absent."""
+    """Return the refusal for an absent file, with the commit, so that the client remembers it.
+
+    It has no warning, since clients look for many files that may be absent.
+    """
     sentence = (
         f"Entry not found: {path[:300]} is not in {repo_id} at {commit[:8]}; "
         f"see {settings.GATEHOUSE_URL}/{repo_id}"
@@ -135,18 +138,18 @@ def bad_request(sentence: str) -> Refused:
 
 
 def bad_token(sentence: str) -> Refused:
-    """For routes about the person, where there is no repository to be gated."""
+    """Return the refusal for routes about the person, where no repository is involved."""
     opening = "Invalid username or password."
     return Refused(HTTPStatus.UNAUTHORIZED, "InvalidToken", f"{opening} {sentence}", warning="token")
 
 
 def forbidden(sentence: str) -> Refused:
-    """The token names a person, and is not one that may do this."""
+    """Return the refusal for a person who is not allowed to do this."""
     return Refused(HTTPStatus.FORBIDDEN, "NotAllowed", sentence, warning="access")
 
 
 def damaged(model: GatedModel, path: str) -> Refused:
-    """The row is there, the content is not: said so that it is neither retried nor taken for an absent file."""
+    """Return a refusal for a row without content, which clients neither retry nor take for an absent file."""
     sentence = (
         f"{path[:300]} of {model.repo_id} cannot be read on this server; tell the owner: {model.address()}"
     )
@@ -154,19 +157,22 @@ def damaged(model: GatedModel, path: str) -> Refused:
 
 
 def busy(sentence: str, seconds: int) -> Refused:
-    """Only on a body's GET and on paged lists, where clients wait and try again."""
+    """Return a 429. Use it only for GET of a body and for paged lists, where clients wait and retry."""
     told = f"{sentence} try again in {seconds} s (Hugging Face clients do so by themselves)."
     return Refused(
         HTTPStatus.TOO_MANY_REQUESTS, "TooManyDownloads", told, headers={"Retry-After": str(seconds)}
     )
 
 
-# Before 1.0, huggingface_hub tries a file again after a 503; since then after a 429 (its `utils/_http.py` and `file_download.py`).
+# huggingface_hub retries a file after a 503 before 1.0, then after a 429 (`_http.py`, `file_download.py`).
 FILES_AGAIN_AFTER_503 = re.compile(r"\bhf_hub/0\.")
 
 
 def unavailable(found: Unavailable, *, client: str, file: bool) -> Refused:
-    """What the portal needs is missing. `file`: on a file's GET, clients try again after another status than elsewhere."""
+    """Return the refusal for a part of the portal that is unavailable.
+
+    With `file`, for GET of a file, where clients retry after a different status than elsewhere.
+    """
     status = found.status
     if file and found.seconds and not FILES_AGAIN_AFTER_503.search(client):
         status = HTTPStatus.TOO_MANY_REQUESTS

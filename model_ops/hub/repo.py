@@ -1,4 +1,4 @@
-"""One model as one caller may see it."""
+"""One model as a caller may see it."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from model_ops.queries import MAIN, shown_refs, weights_state
 from model_ops.services.revisions.publish import in_language
 
 HEADS_AND_TAGS = re.compile(r"^refs/(heads|tags)/")
-# Readable by anyone on `resolve`, in the repository's root, in this spelling: the Hub's list.
+# The Hub's list of files that anyone may read with `resolve`, in the root and in this spelling.
 PUBLIC_NAMES = frozenset({"README.md", "LICENSE", "LICENSE.md", "LICENSE.txt"})
 WARN_BEFORE_END = timedelta(days=7)
 
 
 def open_repo(request: HttpRequest, repo_id: str) -> Repo:
-    """The model behind the id, for this caller; unknown and hidden look the same. A former id is a redirect.
+    """Return the model with this id for this caller; one query if the caller may read it.
 
-    One query where the caller may read.
+    Unknown and hidden models are refused alike. A former id is a redirect.
     """
     caller = caller_of(request)
     is_id = REPO_ID.fullmatch(repo_id) is not None
@@ -46,7 +46,7 @@ def open_repo(request: HttpRequest, repo_id: str) -> Repo:
         return Repo(found[0], caller, found[1])
     renamed = find_renamed(repo_id) if is_id else None
     if renamed and may_know_of(caller.user, renamed):
-        # The address that was asked for, with today's id in it: relative, which every client follows.
+        # The requested address with the current id, as a relative one, which every client follows.
         prefix = "/api/models/" if request.path_info.startswith("/api/models/") else "/"
         rest = raw_path(request).removeprefix(prefix).split("/", 2)[2:]
         query = request.META.get("QUERY_STRING", "")
@@ -69,10 +69,10 @@ class Repo:
         return refusals.gated(self.model, self.access, problem=self.caller.problem)
 
     def revision(self, name: str, *, path: str = "") -> Revision:
-        """A branch, tag or commit; one query.
+        """Return the revision of a branch, tag or commit; one query.
 
-        Those who may read are refused while there are no weights, since a client would take the card for the
-        model; `path` is the file that is asked for, and the card and licences are served all the same.
+        Callers who may read are refused while there are no weights, since a client would take the card for
+        the model. The card and licences are served anyway: `path` is the requested file.
         """
         named = Q(refs__name=re.sub(HEADS_AND_TAGS, "", name))
         if not self.sees_held:
@@ -89,7 +89,7 @@ class Repo:
         return found
 
     def file_at(self, name: str, path: str) -> tuple[Revision, RepoFile]:
-        """A file by revision and path, or why there is none; one query where there is."""
+        """Return a file by revision and path, or refuse and say why; one query if it exists."""
         is_commit = GIT_ID.fullmatch(name) is not None
         short = name if is_commit else re.sub(HEADS_AND_TAGS, "", name)
         found = find_file(model_id=self.model.pk, name=short, path=path, is_commit=is_commit)
@@ -107,17 +107,17 @@ class Repo:
         return revision, file
 
     def _visible_revisions(self) -> Q:
-        """The model's revisions; held ones only for those who may publish them."""
+        """Return a filter for the model's revisions; held ones only for callers who may publish them."""
         of_model = Q(model=self.model)
         return of_model if self.sees_held else of_model & Q(held_at=None)
 
     @property
     def sees_held(self) -> bool:
-        """Whether the caller may publish held revisions."""
+        """Return whether the caller may publish held revisions."""
         return self.access.allowed and self.access.role == Role.OWNER
 
     def history(self, revision: Revision) -> list[int]:
-        """The keys of the revision and of all before it, newest first; one query."""
+        """Return the keys of the revision and its ancestors, newest first; one query."""
         parents = dict(
             Revision.objects.filter(self._visible_revisions()).order_by().values_list("pk", "parent")
         )
@@ -129,11 +129,11 @@ class Repo:
         return line
 
     def files(self, revision: Revision) -> list[RepoFile]:
-        """Every file with its blob, by path in code-point order; one query."""
+        """Return every file with its blob, by path in code-point order; one query."""
         return sorted(revision.files.select_related("blob").order_by(), key=lambda file: file.path)
 
     def is_public_name(self, path: str) -> bool:
-        """Card and licence files; the model's own licences under the names they are published by."""
+        """Return whether the path is a card or licence, including licences under their published names."""
         return path in PUBLIC_NAMES or path in self._licence_names
 
     @cached_property
@@ -142,11 +142,11 @@ class Repo:
         return frozenset(name for text in texts for name in (text.name, in_language(text)))
 
     def is_public(self, file: RepoFile) -> bool:
-        """Whether anyone may read this file of a gated model; weights never, whatever their name."""
+        """Return whether anyone may read this file of a gated model; never weights, whatever their name."""
         return not file.is_lfs and self.is_public_name(file.path)
 
     def add_warning(self, response: HttpResponseBase) -> HttpResponseBase:
-        """What the person should know though nothing is refused: no access yet, or not for long; a useless token."""
+        """Warn about what is not refused: no access yet, access that ends soon, or a useless token."""
         if self.caller.problem:
             warn(
                 response,
@@ -167,7 +167,7 @@ class Repo:
 
 
 def no_such_route(request: HttpRequest, repo_id: str) -> Refused:
-    """A route that is not served, on a model that is known; else no such model."""
+    """Return the refusal for a route that is not served, if the caller sees the model; else for the model."""
     repo = open_repo(request, repo_id)
     sentence = f"Gatehouse does not serve {request.path_info[:200]} of {repo.model.repo_id}; see {repo.model.address()}"
     return Refused(HTTPStatus.NOT_FOUND, "NotServed", sentence)

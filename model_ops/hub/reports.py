@@ -1,4 +1,4 @@
-"""Leaked tokens: anyone who found one reports it here, without a sign-in, and it ends at once."""
+"""Receive reports of leaked tokens, from anyone and without sign-in; the tokens are revoked at once."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from access_requests.strict_json import NotJson, read_json
 from model_ops.hub.refusals import Refused, bad_request
 from model_ops.hub.route import hub_route, json_answer
 
-MOST_TOKENS = 100  # different ones in one report
-MOST_CREDENTIALS = 1000  # in one call of `revoke`; `hf auth revoke` sends as many
+MOST_TOKENS = 100  # distinct tokens in one report
+MOST_CREDENTIALS = 1000  # in one call of `revoke`, as many as `hf auth revoke` sends
 LARGEST_REPORT = 2**20  # bytes
-DEEPEST = 20  # lists and objects within each other
+DEEPEST = 20  # depth of nested lists and objects
 PLACES = (
     "url",
     "source",
     "location",
     "type",
-)  # which part of an item says where it was found, the first that does
+)  # the fields that may say where an item was found; the first one counts
 REPORTS = Limit("reports", 30, 60, "Too many reports from this address: wait a minute.")
 REVOCATIONS = Limit("revocations", 30, 60, "Too many revocations from this address: wait a minute.")
 
@@ -35,9 +35,9 @@ REVOCATIONS = Limit("revocations", 30, 60, "Too many revocations from this addre
 def report(request: HttpRequest) -> HttpResponseBase:
     """`POST /api/tokens/report`: JSON or any text with tokens in it.
 
-    A JSON item may say where its token was seen (`url`, `source` or `location`), as secret scanners do.
-    The answer tells of each token whether it was ended now, had ended before, or is none of ours: nothing of whose
-    it is.
+    A JSON item may say where its token was seen (`url`, `source` or `location`), as secret scanners do. The
+    answer says for each token whether it was revoked now, had ended before, or is not one of ours, but not
+    whose it is.
     """
     _count_call(REPORTS, request)
     text = _report_text(request)
@@ -45,9 +45,9 @@ def report(request: HttpRequest) -> HttpResponseBase:
         data = read_json(text, largest=LARGEST_REPORT)
     except NotJson:
         data = text
-    found: dict[str, Found] = {}  # by secret, each once, in their order; the first place that is told counts
+    found: dict[str, Found] = {}  # by secret, each once, in order; the first place named counts
     _collect_tokens(data, "", found, DEEPEST)
-    if not found:  # deeper than we look, or split by escapes
+    if not found:  # nested deeper than we look, or split by escapes
         _collect_tokens(text, "", found, DEEPEST)
     if not found:
         raise bad_request(
@@ -66,9 +66,10 @@ def report(request: HttpRequest) -> HttpResponseBase:
 
 @hub_route("POST")
 def revoke(request: HttpRequest) -> HttpResponseBase:
-    """`POST /api/credentials/revoke`: `{"credentials": [TOKEN, ...]}`, as `hf auth revoke` sends it to the Hub.
+    """`POST /api/credentials/revoke`: `{"credentials": [TOKEN, ...]}`, as sent by `hf auth revoke`.
 
-    The answer is always 202 and the same, so that it does not show which of the tokens exist. `report` does show it.
+    The answer is always the same 202, so that it does not show which of the tokens exist. `report` does show
+    it.
     """
     _count_call(REVOCATIONS, request)
     try:
@@ -117,7 +118,7 @@ def _collect_tokens(data: Any, place: str, found: dict[str, Found], depth: int) 
                 found[secret] = Found(secret, place)
     elif isinstance(data, dict | list) and depth:
         if isinstance(data, dict):
-            # The place that an object names, else that of the object around it.
+            # The place that the object names, else that of the enclosing object.
             place = next(
                 (data[name] for name in PLACES if isinstance(data.get(name), str) and data[name]), place
             )

@@ -1,4 +1,4 @@
-"""Files: `resolve` and `raw`. The gate comes before existence, except for the card and licence files."""
+"""Serve files: `resolve` and `raw`. Except for the card and licences, access is checked before existence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model_ops.services.store.git_objects import pointer
 
 @hub_route("GET", limited=True, file=True)
 def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`HEAD, GET /{id}/resolve/{rev}/{path}`; a branch or tag is pinned by a redirect to its commit."""
+    """`HEAD, GET /{id}/resolve/{rev}/{path}`; a branch or tag redirects to its commit."""
     name, path = revision_and_path(request, skip=3)
     repo = open_repo(request, repo_id)
     if not repo.access.allowed and not repo.is_public_name(path):
@@ -28,7 +28,7 @@ def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     if not repo.access.allowed and not repo.is_public(file):
         raise repo.refusal()
     if name != revision.commit:
-        # To the commit, so that a download does not change under way; relative, which every client follows.
+        # To the commit, so that files don't change during a download; relative, which every client follows.
         response = HttpResponse(status=307)
         query = request.META.get("QUERY_STRING", "")
         address = f"/{repo.model.repo_id}/resolve/{revision.commit}/{quote(file.path)}"
@@ -40,7 +40,7 @@ def resolve(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("GET", limited=True, file=True)
 def raw(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /{id}/raw/{rev}/{path}`: what git holds, so an LFS file's pointer; nothing is public here, as on the Hub."""
+    """`GET /{id}/raw/{rev}/{path}`: Git's object, so an LFS file's pointer; all gated here, as on the Hub."""
     name, path = revision_and_path(request, skip=3)
     repo = open_repo(request, repo_id)
     repo.require_access()
@@ -76,7 +76,7 @@ def _serve_file(request: HttpRequest, repo: Repo, revision: Revision, file: Repo
 
 
 def _describe_file(response: HttpResponseBase, revision: Revision, file: RepoFile) -> None:
-    """The contract of the HEAD answer: commit, content id and size."""
+    """Set the headers that clients expect from HEAD: commit, content id and size."""
     response["X-Repo-Commit"] = revision.commit
     response["ETag"] = response["X-Linked-Etag"] = f'"{file.etag}"'
     response["X-Linked-Size"] = str(file.blob.size)

@@ -1,4 +1,4 @@
-"""What takes a reviewer token: deciding, settings, uploads. First the token's kind is looked at, then its person's role."""
+"""Check who may decide, change settings and upload: first the token's kind, then its person's role."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def require_reviewer(repo: Repo) -> User:
-    """The person, who may decide for this model; else 401 or 403."""
+    """Return the person if they may decide for this model; else raise a 401 or 403."""
     person = require_deciding_token(repo.caller)
     if not repo.access.role:
         raise refusals.forbidden(
@@ -30,7 +30,7 @@ def require_reviewer(repo: Repo) -> User:
 
 
 def require_owner(repo: Repo) -> User:
-    """The person, who may change this model; else 401 or 403."""
+    """Return the person if they may change this model; else raise a 401 or 403."""
     person = require_deciding_token(repo.caller)
     if repo.access.role != Role.OWNER:
         raise refusals.forbidden(
@@ -40,7 +40,7 @@ def require_owner(repo: Repo) -> User:
 
 
 def require_deciding_token(caller: Caller) -> User:
-    """The person behind a reviewer token; nobody is 401, another kind of token 403."""
+    """Return the person of a reviewer token; raise a 401 without a token, a 403 for other kinds."""
     person = caller.person()
     if not caller.decides:
         page = f"{settings.GATEHOUSE_URL}/me/tokens"
@@ -51,7 +51,7 @@ def require_deciding_token(caller: Caller) -> User:
 
 
 def uploader(request: HttpRequest) -> tuple[User, AccessToken]:
-    """The person behind a token that may write; anonymous 401, another kind of token 403."""
+    """Return the person and token if the token may write; raise a 401 without one, a 403 for other kinds."""
     caller = caller_of(request)
     person = caller.person()
     if caller.token is None or not caller.decides:
@@ -65,7 +65,7 @@ def uploader(request: HttpRequest) -> tuple[User, AccessToken]:
 
 
 def owned_repo(request: HttpRequest, repo_id: str) -> tuple[Repo, User, AccessToken]:
-    """The model, if the caller may upload to it; what strangers may not know of is not found."""
+    """Return the model if the caller may upload to it; a model that they must not know of is not found."""
     repo = open_repo(request, repo_id)
     person, token = uploader(request)
     if not is_owner(person, repo.model):

@@ -1,4 +1,4 @@
-"""What every hub view has in common."""
+"""Handle what all views of the Hub's protocol share: methods, limits, refusals and headers."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ PATIENCE = 30.0  # seconds that a client's request waits for a connection to the
 def hub_route(
     *methods: str, limited: bool = False, counted: bool = True, file: bool = False
 ) -> Callable[[View], View]:
-    """A view without cookies, CSRF tokens and HTML errors: whatever it raises on purpose becomes a coded answer.
+    """Make a view without cookies, CSRF tokens and HTML errors: refusals become responses with a code.
 
-    Every call is counted before anything else is done for it. `limited`: its GET is a body or a paged list, which
-    clients ask for again after a 429. `counted`: false for what a browser shows to people, who may share an address. `file`: its GET is a file.
+    Every call is counted before any other work. `limited`: its GET returns a body or a paged list, which
+    clients retry after a 429. `counted`: false for what a browser shows to people, who may share an address.
+    `file`: its GET returns a file.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
@@ -46,7 +47,7 @@ def hub_route(
                 if counted:
                     limits.check(request, waits=limited and request.method == "GET")
                 _check_query(request)
-                with override("en"):  # sentences that pages share; clients and headers get English
+                with override("en"):  # for sentences shared with pages: clients and headers get English
                     response = view(request, **kwargs)
             except Refused as refused:
                 response = refusal(request, refused)
@@ -64,14 +65,14 @@ def hub_route(
 
 
 def _for_one(response: HttpResponseBase) -> HttpResponseBase:
-    """An answer that no cache gives to another caller."""
+    """Mark a response that caches must not give to another caller."""
     response.headers.setdefault("Cache-Control", "private, no-cache")
     response.headers["Vary"] = "Authorization"
     return response
 
 
 def unavailable(request: HttpRequest, found: Unavailable, *, file: bool) -> HttpResponseBase:
-    """Return the answer while the database, or room on the disk, is missing, with the status after which clients try again."""
+    """Return the response while the database or disk is unavailable, with a status that clients retry."""
     waits = file and request.method == "GET"
     client = request.headers.get("User-Agent", "")
     return _for_one(refusal(request, refusals.unavailable(found, client=client, file=waits)))
@@ -92,7 +93,7 @@ def _check_query(request: HttpRequest) -> None:
 
 
 def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
-    """The message four times: header, JSON or text body, and the warning that `hf` prints."""
+    """Return the message in a header, in the body (JSON or text), and in the warning that `hf` prints."""
     response: HttpResponse
     if request.path_info.startswith("/api/"):
         response = JsonResponse({"error": refused.text}, status=refused.status)
@@ -101,7 +102,7 @@ def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
     if refused.code:
         response["X-Error-Code"] = refused.code
     response["X-Error-Message"] = refused.message
-    # The client's own trace id, so that the log line it prints can be found in ours.
+    # Use the client's trace id, so that log lines can be matched with the client's.
     given = request.headers.get("X-Amzn-Trace-Id", "")
     response["X-Request-Id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
     if refused.warning:
@@ -112,7 +113,7 @@ def refusal(request: HttpRequest, refused: Refused) -> HttpResponse:
 
 
 def warn(response: HttpResponseBase, topic: str, sentence: str) -> None:
-    """`X-HF-Warning`: logged by the client once per topic and process, on any status."""
+    """Set `X-HF-Warning`, which the client logs once per topic and process, whatever the status."""
     response["X-HF-Warning"] = f"{topic}; {sentence}"
 
 
@@ -121,10 +122,10 @@ def json_answer(data: Any) -> JsonResponse:
 
 
 def moment(at: datetime) -> str:
-    """`2026-01-02T03:04:05.000Z`, the only form that every client reads."""
+    """Return a time as `2026-01-02T03:04:05.000Z`, the only form that every client reads."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def wants(request: HttpRequest, name: str) -> bool:
-    """A switch in the query: `true`, `True` or `1`."""
+    """Return whether a query switch is on: `true`, `True` or `1`."""
     return request.GET.get(name, "").lower() in {"true", "1"}

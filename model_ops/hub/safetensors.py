@@ -1,4 +1,4 @@
-"""The headers of all of a model's shards in one answer: `get_sharded_safetensors_metadata`."""
+"""Return the headers of all shards of a model in one response: `get_sharded_safetensors_metadata`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Found = TypeVar("Found")
 
 @hub_route("GET")
 def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`GET /api/models/{id}/safetensors-metadata/{file}` of `main`: content, so it is gated like the file itself."""
+    """`GET /api/models/{id}/safetensors-metadata/{file}` of `main`: content, so it is gated like the file."""
     path = path_after(request, skip=5)
     repo = open_repo(request, repo_id)
     repo.require_access()
@@ -55,9 +55,9 @@ def metadata(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
-    """`{parameters: {dtype: count}, total}` of the weights in the root, one file or all that the index names.
+    """Return `{parameters: {dtype: count}, total}` for the weights in the root: one file, or all of an index.
 
-    Nothing where there are none, where a file is odd, or where their headers are more than one answer may read.
+    Empty if there are none, a file is invalid, or the headers are larger than one response allows.
     """
     found = {file.path: file for file in files}
     try:
@@ -79,12 +79,12 @@ def parameters_of(files: Iterable[RepoFile]) -> dict[str, Any]:
 def _shard_headers(
     repo: Repo, revision: Revision, path: str, weight_map: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Each shard's header by its name in the index; one query for all of them, and each content read once."""
+    """Return each shard's header by its name in the index; one query, and each content is read once."""
     names = sorted(set(weight_map.values()))
     if len(names) > MOST_SHARDS:
         raise refusals.bad_request(f"{path[:300]} names {len(names)} files: read their headers one by one.")
     places = {name: normpath(join(dirname(path), name)) for name in names}
-    found = {file.path: file for file in repo.files(revision)}  # a name may be one that no database takes
+    found = {file.path: file for file in repo.files(revision)}  # names may be unstorable
     if missing := [place for place in places.values() if place not in found]:
         raise refusals.no_entry(repo.model.repo_id, missing[0], revision.commit)
     files = {name: found[place] for name, place in places.items()}

@@ -1,4 +1,4 @@
-"""What an owner changes by a script: `update_repo_settings`."""
+"""Let an owner change settings from a script: `update_repo_settings`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_ops.hub.repo import no_such_route, open_repo
 from model_ops.hub.rights import require_owner
 from model_ops.hub.route import hub_route, json_answer
 
-# What each setting may be, and what that is here; `private` is what older clients send for `visibility`.
+# The values of each setting, and their values here; older clients send `private` for `visibility`.
 GATED: dict[Any, Gate] = {"auto": Gate.AUTO, "manual": Gate.MANUAL, False: Gate.NONE}
 VISIBILITY = {"public": True, "private": False}
 PRIVATE = {False: True, True: False}
@@ -28,7 +28,7 @@ KNOWN: dict[str, tuple[str, dict[Any, Any]]] = {
 
 @hub_route("GET", "PUT")
 def change(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`PUT /api/models/{id}/settings`: takes `gated` and `visibility`, gives back what was sent."""
+    """`PUT /api/models/{id}/settings`: accepts `gated` and `visibility`, returns what was sent."""
     if request.method != "PUT":
         raise no_such_route(request, repo_id)
     repo = open_repo(request, repo_id)

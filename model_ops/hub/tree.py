@@ -1,4 +1,4 @@
-"""What is in a revision: tree and paths-info. Names and sizes are public."""
+"""List the files of a revision: tree and paths-info. Names and sizes are public."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model_ops.hub.repo import open_repo
 from model_ops.hub.route import hub_route, json_answer, wants
 
 EXPANDED_PAGE = 100  # with last commits, as on the Hub
-MOST_PATHS = 1_000  # of one paths-info, as on the Hub; its client asks for 500 at once
+MOST_PATHS = 1_000  # in one paths-info call, as on the Hub; its client sends 500 at once
 LARGEST_PATHS = 2**20  # bytes of a request
 
 
@@ -56,7 +56,7 @@ def paths_info(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _read_paths(request: HttpRequest) -> tuple[list[str], bool]:
-    """Return the paths that are asked for, and whether their last commits are."""
+    """Return the requested paths, and whether their last commits are requested too."""
     content = small_body(request, most=LARGEST_PATHS)
     unreadable = f"The request can't be read: send `paths` (at most {MOST_PATHS}) and `expand`."
     try:

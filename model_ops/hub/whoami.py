@@ -1,4 +1,4 @@
-"""Who a token is, and whether it may read: whoami-v2 and auth-check."""
+"""Identify a token, and check whether it may read: whoami-v2 and auth-check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from model_ops.hub.route import hub_route, json_answer, moment
 
 @hub_route("GET")
 def whoami(request: HttpRequest) -> HttpResponseBase:
-    """`GET /api/whoami-v2`: the public user name; the email address stays here."""
+    """`GET /api/whoami-v2`: the public user name, without the email address."""
     caller = caller_of(request)
     person = caller.person()
     answer: dict[str, Any] = {
@@ -55,13 +55,13 @@ def whoami(request: HttpRequest) -> HttpResponseBase:
 
 @hub_route("GET")
 def auth_check(request: HttpRequest, repo_id: str, write: bool = False) -> HttpResponseBase:
-    """`GET /api/models/{id}/auth-check[/write]`: 200 or why not."""
+    """`GET /api/models/{id}/auth-check[/write]`: 200, or a refusal that says why."""
     repo = open_repo(request, repo_id)
     repo.require_access()
     if write:
         try:
             require_owner(repo)
         except Refused as refused:
-            refused.code = "GatedRepo"  # for which `auth_check` has an error of its own
+            refused.code = "GatedRepo"  # for which `auth_check` has a separate error
             raise
     return HttpResponse("OK", content_type="text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""The options that name weights, for add_model and update_model."""
+"""Command-line options for weights, shared by add_model and update_model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHOICES = (
 
 
 def add_weight_options(parser: CommandParser) -> None:
-    """The sources, and the engine's options; what is not given is None, and the engine's default."""
+    """Add options for sources and the engine; one that is not given is None: the engine's default applies."""
     for name in SOURCES:
         parser.add_argument(f"--{name}", default="", metavar="SOURCE", help=SOURCE_HELP)
     parser.add_argument("--method", choices=DiffMethod.values, help="what the diff is (default: add)")
@@ -54,17 +54,17 @@ def add_weight_options(parser: CommandParser) -> None:
 
 
 def sources_from(given: dict[str, Any]) -> dict[str, str]:
-    """What the command line says about where weights come from."""
+    """Return the sources given on the command line."""
     return {name: given[name] for name in SOURCES}
 
 
 def weights_from(sources: dict[str, str], choices: dict[str, Any]) -> PreparedWeights:
-    """Looks at the sources."""
+    """Look at the given sources and prepare weights from them."""
     return prepare_weights(
         base=sources["base"], diff=sources["diff"], files=sources["files"], options=choices
     )
 
 
 def choices_from(given: dict[str, Any]) -> dict[str, Any]:
-    """What the command line says about how they are made; only what was given."""
+    """Return the engine options given on the command line, without those left out."""
     return {name: given[name] for name in CHOICES if given[name] is not None}

@@ -1,11 +1,11 @@
-"""The download log: a row begins before its first byte, is joined by an id, and says what became of it."""
+"""Change the download log: rows begin before the first byte, have an id, and record how the body ended."""
 
 from django.conf import settings
 from django.db import migrations, models
 
 import model_ops.models.downloads
 
-# Rows that were written when their body had ended: ids that no other row can have, and the state that their bytes show.
+# Rows written after their body ended get unique ids and the state that their bytes show.
 NAME_OLD_ROWS = """
 UPDATE model_ops_download SET request_id = 'before-' || id,
     state = CASE WHEN bytes_sent >= bytes_asked THEN 'complete' ELSE 'partial' END

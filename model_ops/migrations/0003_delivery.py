@@ -1,4 +1,4 @@
-"""Copies in a bucket: where each content lies, and the copying that is under way."""
+"""Add copies in a bucket: where each content is, and copies in progress."""
 
 import django.db.models.deletion
 from django.db import migrations, models

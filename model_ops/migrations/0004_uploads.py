@@ -6,7 +6,7 @@ from django.db.models import OuterRef, Subquery
 
 
 def fill_parents(apps, schema_editor):
-    """Until now a model's revisions were one line: each follows the one before."""
+    """Set parents: until now a model's revisions formed one line, each following the one before."""
     revisions = apps.get_model("model_ops", "Revision").objects
     before = revisions.filter(model=OuterRef("model"), pk__lt=OuterRef("pk")).order_by("-pk")
     revisions.update(parent=Subquery(before.values("pk")[:1]))

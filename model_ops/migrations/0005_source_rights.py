@@ -1,7 +1,7 @@
-"""Folders are assigned to namespaces, and repositories allowed for the portal's Hub token.
+"""Add folders assigned to namespaces, and repositories allowed for the portal's Hub token.
 
-Sources that models have already stay: `by_owner` is False as if an operator had named them, and `with_token` is True, so that
-what was fetched lies where it lay and is used as before.
+Sources that models already have stay: `by_owner` is False, as if an operator had named them, and `with_token`
+is True, so that fetched files stay where they are and are used as before.
 """
 
 import django.db.models.deletion

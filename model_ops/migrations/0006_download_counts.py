@@ -1,6 +1,7 @@
-"""Download counts beside the log, counted once from the rows that are there.
+"""Add download counts next to the log, computed once from its existing rows.
 
-The log takes no new rows while they are counted, which journals wait for; nobody who reads or downloads does.
+The log takes no new rows while they are counted: journals wait for that, but no one who reads or downloads
+does.
 """
 
 from typing import Any

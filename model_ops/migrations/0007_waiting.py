@@ -1,4 +1,4 @@
-"""What a recovery, a shard or a test prompt waits for. Defaults of the database: no row is written."""
+"""Record what a recovery, a shard or a test prompt waits for. Database defaults: no row is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indexes of what is due, each over the few rows that are, made while others write; and deliveries that are missing.
+"""Add partial indexes of what is due, without blocking writes, and missing deliveries.
 
 Until now a grant's delivery was written after the grant, and could be lost between the two.
 """

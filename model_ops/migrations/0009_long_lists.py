@@ -1,4 +1,4 @@
-"""Indexes for lists of millions of rows, made while the portal goes on."""
+"""Add indexes for lists of millions of rows, built while the portal keeps running."""
 
 from django.conf import settings
 from django.db import migrations, models
@@ -7,7 +7,7 @@ from access_requests.indexing import AddIndex
 
 
 class Migration(migrations.Migration):
-    atomic = False  # as PostgreSQL wants it for indexes made concurrently
+    atomic = False  # PostgreSQL requires this for indexes built concurrently
 
     dependencies = [
         ('access_requests', '0026_validate_first_submitted_at'),

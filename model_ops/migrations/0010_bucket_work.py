@@ -1,4 +1,4 @@
-"""Copies into a bucket are found by rows of what is still to be made: looking for what is missing reads every file."""
+"""Add rows for copies that are still to be made: searching for missing ones reads every file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index of the revisions for which copies in a bucket are still to be asked for, made while others write."""
+"""Add an index of revisions whose bucket copies are not requested yet, built without blocking writes."""
 
 from __future__ import annotations
 

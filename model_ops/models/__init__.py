@@ -1,12 +1,12 @@
 """The tables of the weights side; import the models from this package.
 
 buckets     copies of contents in a bucket
-downloads   the download log, counts per model and day, and what joins nginx's log to it
+downloads   the download log, counts per model and day, and the position in nginx's log
 recoveries  weight sources, recoveries, a model's weights, deliveries
 revisions   blobs, revisions, their files, refs
-rights      folders and repositories that a namespace's owners may name
-shards      the shards of a recovery that several workers make together
-smoking     test prompts and their answers
+rights      folders and repositories that owners in a namespace may name
+shards      shards of a recovery that several workers make together
+smoking     test prompts and the answers
 uploads     whether a model publishes its uploads at once
 """
 

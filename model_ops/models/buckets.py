@@ -1,4 +1,4 @@
-"""Copies of content in a bucket: one row for each that is still to be made."""
+"""Copies of content in a bucket: one row for each copy that is still to be made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from model_ops.models.revisions import Blob
 
 
 class BucketCopy(models.Model):
-    """The copying of one blob into the bucket of the settings, by whichever worker holds the lease.
+    """The copying of one blob to the configured bucket, by the worker that holds the lease.
 
-    The row is made for a published revision (`Revision.bucket`) and goes once `Blob.bucket` says that the copy is there.
+    The row is made for a published revision (`Revision.bucket`) and deleted once `Blob.bucket` records the
+    copy.
     """
 
     blob = models.OneToOneField(Blob, models.CASCADE, primary_key=True, related_name="bucket_copy")

@@ -1,4 +1,4 @@
-"""The download log: one row per body, and what is kept to join nginx's log to it."""
+"""The download log: one row per body, and the data needed to join nginx's log to it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ BADGES = {
 
 
 def new_request_id() -> str:
-    """Random; names one body from its first line in the journal to its row."""
+    """Return a random id for one body, from its first line in the journal to its row."""
     return uuid.uuid4().hex
 
 
 class Download(models.Model):
-    """One body: who was given which bytes of which file, and what became of it.
+    """One body: who was sent which bytes of which file, and how it ended.
 
-    Rows are written by `services.downloads.journal`, never while a body is being sent. Bytes and seconds that nobody can
-    know (the process was killed, the link leads to a bucket) are null, not 0.
+    Rows are written by `services.downloads.journal`, never while a body is being sent. Bytes and seconds that
+    cannot be known (the process was killed, the link leads to a bucket) are null, not 0.
     """
 
     request_id = models.CharField(max_length=64, unique=True, default=new_request_id)
@@ -88,12 +88,12 @@ class Download(models.Model):
 
     @property
     def badge(self) -> str:
-        """The state's colour on pages."""
+        """Return the colour of the state on pages."""
         return BADGES.get(DownloadState(self.state), "")
 
 
 class ModelDownloads(models.Model):
-    """How many bodies of a model were sent; `services.downloads.counts` counts each with its row in the log."""
+    """The number of bodies sent for a model; `services.downloads.counts` counts each with its log row."""
 
     model = models.OneToOneField(
         GatedModel, models.CASCADE, primary_key=True, related_name="download_numbers"
@@ -106,7 +106,7 @@ class ModelDownloads(models.Model):
 
 
 class DownloadDay(models.Model):
-    """How many bodies of a model began on one day (UTC); kept for as long as `recent` counts them."""
+    """The number of bodies of a model that began on one day (UTC); kept while `recent` includes the day."""
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="+", db_index=False)
     day = models.DateField(db_index=True)
@@ -120,7 +120,7 @@ class DownloadDay(models.Model):
 
 
 class LogPosition(models.Model):
-    """How far a log file of another program has been read; kept in the same transaction as what was read."""
+    """How far another program's log file has been read, stored in the same transaction as the lines."""
 
     path = models.CharField(max_length=500, unique=True)
     inode = models.BigIntegerField()
@@ -134,7 +134,7 @@ class LogPosition(models.Model):
 
 
 class UnjoinedEnd(models.Model):
-    """The end of a body as nginx told it, for a row that is not there yet."""
+    """The end of a body as nginx reported it, for a row that does not exist yet."""
 
     request_id = models.CharField(max_length=64, unique=True)
     status = models.PositiveSmallIntegerField()

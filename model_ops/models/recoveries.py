@@ -1,4 +1,4 @@
-"""Where weights come from, and the runs that make them. The row owns the job, not the broker."""
+"""Sources of weights, and the runs that make weights from them. The row owns the job, not the broker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_ops.recovery.planning.options import Options
 
 
 class WeightSource(models.Model):
-    """A folder as it was when looked at, or a Hub repository at a commit."""
+    """A folder as it was when it was checked, or a Hub repository at a commit."""
 
     spec = models.CharField(
         max_length=1000,
@@ -59,7 +59,7 @@ class WeightSource(models.Model):
 
 
 class Recovery(models.Model):
-    """One run of the engine, shared by every model with the same inputs: nothing is merged twice."""
+    """One run of the engine, shared by every model with the same inputs, so that nothing is merged twice."""
 
     method = models.CharField(max_length=10, choices=Method)
     base = models.ForeignKey(
@@ -163,14 +163,14 @@ class Recovery(models.Model):
 
     @property
     def percent(self) -> int:
-        """0 to 100; 100 only when ready."""
+        """Return 0 to 100; 100 only when ready."""
         if self.state == RecoveryState.READY:
             return 100
         return min(99, self.bytes_done * 100 // self.bytes_total) if self.bytes_total else 0
 
     @property
     def speed(self) -> float:
-        """Bytes a second since the stage began; 0 where nothing can be said of it."""
+        """Return bytes per second since the stage began; 0 if unknown."""
         if self.state != RecoveryState.RUNNING or not self.stage_started_at or not self.bytes_total:
             return 0
         seconds = (timezone.now() - self.stage_started_at).total_seconds()
@@ -178,13 +178,13 @@ class Recovery(models.Model):
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left of the stage at its speed so far; None where nothing can be said of it, or nothing is left."""
+        """Return the seconds left in the stage at its speed so far; None if unknown or nothing is left."""
         speed, left = self.speed, self.bytes_total - self.bytes_done
         return left / speed if speed and left > 0 else None
 
     @property
     def written_as(self) -> str:
-        """How base and diff are combined, for a person; what was left to the plan as it decided, once there is one."""
+        """Describe how base and diff are combined; with a plan, include the options that it decided."""
         if self.method == Method.COPY:
             return gettext("as they are")
         chosen = Options(**self.options)
@@ -204,7 +204,7 @@ class Recovery(models.Model):
 
 
 class ModelWeights(models.Model):
-    """Which recovery makes a model's weights; the current one is the newest without an end."""
+    """A model's choice of a recovery for its weights; the current one has no end date."""
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="weights")
     recovery = models.ForeignKey(Recovery, models.PROTECT, related_name="weights")
@@ -230,7 +230,7 @@ class ModelWeights(models.Model):
 
 
 class Delivery(models.Model):
-    """What a grant still waits for; the row makes each message go out once."""
+    """What a grant still waits for; the row ensures that each message is sent once."""
 
     grant = models.OneToOneField(Grant, models.PROTECT, related_name="delivery")
     state = models.CharField(max_length=10, choices=DeliveryState, default=DeliveryState.WAITING)

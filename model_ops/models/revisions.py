@@ -1,4 +1,4 @@
-"""What is published: immutable sets of files, and the names that point at them."""
+"""Published files: immutable sets of files, and the names that point at them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from model_ops.models.recoveries import Recovery
 class Blob(models.Model):
     """A file's content, stored once under its SHA-256 below `WEIGHTS_ROOT/blobs/`.
 
-    `git_oid` is the id of what git holds: the content, or its pointer where it is only published under LFS names.
+    `git_oid` is Git's id of its object: of the content, or of its pointer if it is only published under LFS
+    names.
     """
 
     sha256 = models.CharField(primary_key=True, max_length=64)
@@ -32,14 +33,15 @@ class Blob(models.Model):
 
     @property
     def location(self) -> str:
-        """Path below `WEIGHTS_ROOT`."""
+        """Return the path below `WEIGHTS_ROOT`."""
         return f"blobs/{self.sha256[:2]}/{self.sha256}"
 
 
 class Revision(models.Model):
     """An immutable set of files with a 40-hex commit id.
 
-    A held one was uploaded and is not published: the model's owners see it, to everyone else it is not found.
+    A held revision was uploaded but not published: the model's owners see it, for everyone else it does not
+    exist.
     """
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="revisions")

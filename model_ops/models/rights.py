@@ -1,4 +1,4 @@
-"""What owners of a namespace may name as weight sources: assigned folders, and repositories for the portal's Hub token."""
+"""Sources that owners in a namespace may name: folders, and repositories for the portal's Hub token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AssignedFolder(models.Model):
-    """A folder that owners in a namespace may name, with everything below it."""
+    """A folder that owners in a namespace may name, including everything below it."""
 
     path = models.CharField(
         max_length=1000, help_text=_("Absolute, at or below a folder of GATEHOUSE_SOURCES, without links.")
@@ -38,7 +38,7 @@ class AssignedFolder(models.Model):
 
 
 class AllowedRepository(models.Model):
-    """A Hub repository that may be fetched with the portal's own token when an owner names it."""
+    """A Hub repository that may be fetched with the portal's token when an owner names it."""
 
     endpoint = models.CharField(_("Hub"), max_length=300)
     repo_id = models.CharField(_("repository id"), max_length=193)

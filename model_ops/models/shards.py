@@ -1,4 +1,4 @@
-"""The shards of a recovery that several workers make together."""
+"""Shards of a recovery that several workers make together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_ops.models.recoveries import Recovery
 
 
 class RecoveryShard(models.Model):
-    """One file of weights, made by one worker at a time; a row of the recovery's latest attempt alone."""
+    """One file of weights, made by one worker at a time; only the recovery's latest attempt has rows."""
 
     recovery = models.ForeignKey(Recovery, models.CASCADE, related_name="shards")
     file = models.CharField(max_length=500)

@@ -1,4 +1,4 @@
-"""The test prompt for recovered weights, and their answer. Nothing waits for it."""
+"""Test prompts for recovered weights, and the answers. Nothing waits for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_ops.models.recoveries import Recovery
 
 
 class SmokeRun(models.Model):
-    """The newest try of a recovery's weights. It starts when they are published and changes nothing about them."""
+    """The latest test of a recovery's weights. It starts when they are published and does not change them."""
 
     recovery = models.OneToOneField(Recovery, models.PROTECT, related_name="smoke_run")
     state = models.CharField(max_length=10, choices=SmokeState, default=SmokeState.WAITING)

@@ -1,4 +1,4 @@
-"""How a model takes uploads."""
+"""Rules for uploads to a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from access_requests.models import GatedModel
 
 
 class UploadRule(models.Model):
-    """What happens to the uploads of one model's owners; a model without a row holds them."""
+    """Whether owners' uploads to a model are published at once; without a row they are held."""
 
     model = models.OneToOneField(GatedModel, models.CASCADE, related_name="upload_rule")
     publish_uploads = models.BooleanField(

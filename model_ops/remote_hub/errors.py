@@ -1,4 +1,4 @@
-"""What another Hub's refusals mean, in one sentence with what to do. Without Django: the child that fetches speaks so too."""
+"""Explain another Hub's refusals in one sentence with advice. No Django: the child that fetches uses it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST = 300  # characters that are taken of the remote's words
+LONGEST = 300  # characters of the remote's message that are kept
 RESETS_IN = re.compile(r"\bt=(\d{1,6})\b")  # `RateLimit: "api";r=0;t=55`
-# Errors without an answer: classes of httpx, requests and the standard library, by name.
+# Errors without a response: classes of httpx, requests and the standard library, by name.
 AWAY = {"TransportError", "ConnectionError", "Timeout", "TimeoutError", "ChunkedEncodingError", "gaierror"}
 LASTING = {
     "LedElsewhere",
@@ -28,7 +28,7 @@ NO_TOKEN = "the token is sent only to the Hub of GATEHOUSE_HUB_ENDPOINT, so fetc
 
 @dataclass(frozen=True)
 class _Call:
-    """What was asked of which Hub, and how that failed."""
+    """A failed call: the Hub, the request and the error."""
 
     error: BaseException
     repo_id: str
@@ -58,9 +58,10 @@ def refused_because(
     token: bool = False,
     withheld: bool = False,
 ) -> str:
-    """Return the sentence. `own`: the portal's token may be sent there; `token`: there is one, and it was.
+    """Return the sentence.
 
-    `withheld`: there is one, and it was not sent since no superuser allowed that repository.
+    `own`: the portal's token may be sent there; `token`: there is one, and it was sent; `withheld`: there is
+    one, but it was not sent because no superuser allowed it for that repository.
     """
     call = _Call(error, repo_id, endpoint, revision, own, token, withheld)
     judges = (
@@ -133,7 +134,7 @@ def _refused_with_status(call: _Call) -> str:
 
 
 def wait_asked(error: BaseException) -> int:
-    """Whole seconds until the remote answers again; 0 where it does not say."""
+    """Return the whole seconds until the remote answers again; 0 if it does not say."""
     headers = getattr(_remote_response(error), "headers", None) or {}
     after = str(headers.get("Retry-After") or "")
     if after.isascii() and after.isdigit() and len(after) <= 6:
@@ -147,9 +148,9 @@ def is_rate_limit(error: BaseException) -> bool:
 
 
 def what_lacks(error: BaseException) -> dict[str, Any]:
-    """Return what may be there later, as the child prints it: `room` here, or the `remote` (in `seconds`, where it says so).
+    """Return what may become available later: `room` here, or the `remote` (in `seconds`, if it says so).
 
-    Empty where waiting does not help: a refusal, a wrong name, a certificate that does not fit.
+    The child prints it. Empty if waiting does not help: a refusal, a wrong name, an invalid certificate.
     """
     if _is_full(error):
         return {"lacks": "room", "bytes_needed": 0}
@@ -161,7 +162,7 @@ def what_lacks(error: BaseException) -> dict[str, Any]:
 
 
 def _error_chain(error: BaseException) -> list[BaseException]:
-    """Return the error and those it was raised from: the client wraps what the network and the Hub said."""
+    """Return the error and its causes: the client wraps errors of the network and the Hub."""
     found: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in found and len(found) < 10:
@@ -189,7 +190,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _remote_words(error: BaseException) -> str:
-    """Return the remote's own sentence, made harmless for a terminal and a page."""
+    """Return the remote's own message, made safe for a terminal and a page."""
     headers = getattr(_remote_response(error), "headers", None) or {}
     message = headers.get("X-Error-Message") or next(
         (m for one in _error_chain(error) if (m := getattr(one, "server_message", None))), ""

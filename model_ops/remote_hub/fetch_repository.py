@@ -1,9 +1,11 @@
-"""Fetches one repository at a commit into a folder: a child process of the worker, without Django.
+"""Fetch one repository at a commit into a folder, as a child process of the worker, without Django.
 
-`python -m model_ops.remote_hub.fetch_repository ENDPOINT REPO_ID COMMIT FOLDER ALL`; the token, or nothing, comes by standard input, so
-that neither a process list nor /proc/PID/environ shows it. Progress goes to standard output as lines of JSON, and at the end what comparing the hashes showed
-(`{"checked": "..."}`); a failure goes to standard error as one sentence, status 1, and what may be there later to standard
-output (`{"lacks": "room", "bytes_needed": 5}`, `{"lacks": "remote", "seconds": 55}`).
+`python -m model_ops.remote_hub.fetch_repository ENDPOINT REPO_ID COMMIT FOLDER ALL` reads the token, or
+nothing, from standard input, so that neither a process list nor /proc/PID/environ shows it. It writes
+progress to standard output as lines of JSON, and at the end the result of comparing the hashes
+(`{"checked": "..."}`). On failure it writes a sentence to standard error and exits with status 1; if waiting
+may help, it writes what is missing to standard output (`{"lacks": "room", "bytes_needed": 5}`,
+`{"lacks": "remote", "seconds": 55}`).
 """
 
 from __future__ import annotations
@@ -27,12 +29,12 @@ from access_requests.ids import GIT_ID, SHA256
 from model_ops.recovery.planning.plan import human
 from model_ops.remote_hub import errors
 
-OWN = "GATEHOUSE_FETCH_OWN"  # whether the endpoint is the portal's own, for the words of a refusal
+OWN = "GATEHOUSE_FETCH_OWN"  # whether the endpoint is the portal's own, for the wording of a refusal
 WITHHELD = (
     "GATEHOUSE_FETCH_WITHHELD"  # whether the portal has a token that may not be used for this repository
 )
-REDIRECTS = "GATEHOUSE_FETCH_REDIRECTS"  # hosts that the operator named for redirects, separated by spaces
-# Other copies of the weights: a checkpoint with safetensors needs none of these.
+REDIRECTS = "GATEHOUSE_FETCH_REDIRECTS"  # hosts to which the operator allows redirects, separated by spaces
+# Other formats of the same weights: a checkpoint with safetensors needs none of these.
 OTHER_FORMATS = [
     "*.bin",
     "*.pt",
@@ -46,15 +48,13 @@ OTHER_FORMATS = [
     "original/*",
 ]
 CHUNK = 2**20
-READERS = 2  # files that are hashed at once
-LONGEST_WAIT = (
-    30  # seconds; where the remote asks for more the recovery waits, and its worker does something else
-)
-PATIENCE = 5  # waits
+READERS = 2  # files hashed at the same time
+LONGEST_WAIT = 30  # seconds; if the remote asks for more, the recovery waits and its worker does other work
+PATIENCE = 5  # number of waits
 
 
 class Refused(Exception):
-    """A sentence of our own; `lacks` is what may be there later."""
+    """A refusal in our own words; `lacks` is what may become available later."""
 
     def __init__(self, sentence: str, **lacks: Any) -> None:
         super().__init__(sentence)
@@ -63,7 +63,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Far:
-    """A file as the remote's tree names it; an id that is masked or missing is empty."""
+    """A file in the remote's tree; an id that is masked or missing is empty."""
 
     path: str
     size: int
@@ -72,7 +72,7 @@ class Far:
 
 
 def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str) -> int:
-    """Downloads into FOLDER.partial and renames it when all is there and right; a rerun goes on where it stopped."""
+    """Download into FOLDER.partial and rename it when everything is complete and correct; a rerun resumes."""
     target, partial, token = Path(folder), Path(f"{folder}.partial"), sys.stdin.read().strip()
     try:
         with Path(f"{folder}.lock").open("w") as lock:
@@ -81,13 +81,13 @@ def main(endpoint: str, repo_id: str, commit: str, folder: str, everything: str)
                 checked = _fetch_files(endpoint, repo_id, commit, partial, everything == "all", token)
                 os.sync()
                 partial.rename(target)
-                shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's notes for going on
+                shutil.rmtree(target / ".cache", ignore_errors=True)  # the client's data for resuming
                 _tell_worker({"checked": checked})
     except Refused as error:
         _tell_worker(error.lacks)
         sys.stderr.write(f"{repo_id} at {endpoint} {error}\n")
         return 1
-    except Exception as error:  # whatever the network does is told in one sentence
+    except Exception as error:  # every failure of the network becomes one sentence
         words = errors.refused_because(
             error,
             repo_id=repo_id,
@@ -112,7 +112,7 @@ def _fetch_files(
 
     limits.limit_process(endpoint, os.environ.get(REDIRECTS, "").split())
     api = HfApi(endpoint=endpoint, token=token or False)
-    # The client's lists sleep as long as a rate limit asks, without bound; this question is answered or refused at once.
+    # When listing, the client sleeps as long as a rate limit asks; this call is answered or refused at once.
     _ask_patiently(lambda: api.model_info(repo_id, revision=commit, timeout=20))
     tree: list[Any] = _ask_patiently(
         lambda: list(api.list_repo_tree(repo_id, revision=commit, recursive=True))
@@ -138,7 +138,7 @@ def _fetch_files(
 
 
 def _ask_patiently(ask: Callable[[], Any]) -> Any:
-    """Waits as long as the remote's rate limit asks, within reason; finished files are not asked for again."""
+    """Retry after the wait that the remote's rate limit asks for, within limits; finished files are kept."""
     for attempt in range(PATIENCE + 1):
         try:
             return ask()
@@ -151,7 +151,7 @@ def _ask_patiently(ask: Callable[[], Any]) -> Any:
 
 
 def _read_far_file(item: Any) -> Far | None:
-    """None for a folder. A path that leads out of the folder is never asked for."""
+    """Return the file, or None for a folder. Refuse a path that leads out of the folder."""
     if not hasattr(item, "blob_id"):
         return None
     path = PurePosixPath(item.path)
@@ -164,7 +164,7 @@ def _read_far_file(item: Any) -> Far | None:
 
 
 def _check_room(partial: Path, files: list[Far]) -> None:
-    """Before the first byte: what is missing must fit beside what is there."""
+    """Refuse to start unless the missing files fit on the disk."""
     have = sum(_file_size(path) for path in partial.rglob("*")) if partial.is_dir() else 0
     missing = max(0, sum(file.size for file in files) - have)
     free = shutil.disk_usage(partial.parent).free
@@ -178,7 +178,7 @@ def _check_room(partial: Path, files: list[Far]) -> None:
 
 
 def _check_files(partial: Path, files: list[Far]) -> str:
-    """Compares every file with the remote's tree; a file that differs is removed, so that a rerun fetches it again."""
+    """Compare every file with the remote's tree; delete those that differ: a rerun fetches them again."""
     with ThreadPoolExecutor(READERS) as pool:
         wrong = [file.path for file, fine in zip(files, pool.map(_is_right, [partial] * len(files), files), strict=True) if not fine]  # fmt: skip
     for path in wrong:

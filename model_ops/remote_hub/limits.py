@@ -1,8 +1,8 @@
-"""Where huggingface_hub's requests may go: the Hub itself, the hosts it keeps files on, and nowhere else.
+"""Limit where huggingface_hub's requests may go: the Hub itself and the hosts on which it keeps files.
 
-Without Django: the child process that fetches uses it too. A redirect is a request like any other here, since each one is
-checked as it is sent: its host against a table, the address behind the name before a connection is made, and the token
-goes to the Hub alone. Where a proxy makes the connections, the table counts and the proxy resolves names.
+No Django: the child process that fetches uses it too. A redirect is checked like any other request, as it is
+sent: its host against a table, and the address behind the name before connecting. The token goes only to the
+Hub. If a proxy makes the connections, only the table applies, since the proxy resolves names.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import httpcore2
 import httpx2
 
 MOST_REDIRECTS = 5
-MOST_POOLS = 8  # Hubs that connections are kept to
-# Where Hubs keep their files, as they redirect today: cdn-lfs*.huggingface.co, cas-bridge.xethub.hf.co and others.
+MOST_POOLS = 8  # Hubs to which connections are kept open
+# Where Hubs keep files, as seen in redirects: cdn-lfs*.huggingface.co, cas-bridge.xethub.hf.co and others.
 KNOWN_HOSTS = {"https://huggingface.co": (".huggingface.co", ".hf.co")}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 PORTS = {"http": 80, "https": 443}
@@ -31,22 +31,22 @@ SECRETS = ("authorization", "cookie", "proxy-authorization")
 
 
 class LedElsewhere(httpx2.UnsupportedProtocol):
-    """A request or redirect to where none may go; the message is the end of a sentence."""
+    """A request or redirect to a forbidden address; the message is the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The Hub's address, and the hosts that it may redirect to: `host`, `host:port`, or `.domain` for all below it."""
+    """The Hub's address and hosts it may redirect to: `host`, `host:port`, or `.domain` for all below it."""
 
     endpoint: httpx2.URL
     hosts: tuple[str, ...] = ()
 
     def is_hub(self, url: httpx2.URL) -> bool:
-        """Return whether an address is on the Hub: same scheme, host and port."""
+        """Return whether an address belongs to the Hub: same scheme, host and port."""
         return _url_origin(url) == _url_origin(self.endpoint)
 
     def check(self, url: httpx2.URL) -> None:
-        """Refuse an address that is neither the Hub's nor on a host that it may redirect to."""
+        """Refuse an address that is neither on the Hub nor on a host that it may redirect to."""
         if self.is_hub(url):
             return
         if url.scheme != "https" and not (url.scheme == "http" and self.endpoint.scheme == "http"):
@@ -62,7 +62,7 @@ _installing = threading.Lock()
 
 @contextlib.contextmanager
 def limited_to(endpoint: str, redirects: Iterable[str] = ()) -> Iterator[None]:
-    """Limit what huggingface_hub asks in this thread; `redirects` are further hosts, as the operator named them."""
+    """Limit huggingface_hub's requests in this thread; `redirects` are more hosts, named by the operator."""
     _install_client()
     token = _LIMITS.set(limits_of(endpoint, redirects))
     try:
@@ -72,7 +72,7 @@ def limited_to(endpoint: str, redirects: Iterable[str] = ()) -> Iterator[None]:
 
 
 def limit_process(endpoint: str, redirects: Iterable[str] = ()) -> None:
-    """Limit what huggingface_hub asks in every thread of this process, from now on."""
+    """Limit huggingface_hub's requests in every thread of this process from now on."""
     _install_client()
     _of_process[:] = [limits_of(endpoint, redirects)]
 
@@ -83,7 +83,7 @@ def limits_of(endpoint: str, redirects: Iterable[str] = ()) -> Limits:
 
 
 def _is_named_by(host: str, url: httpx2.URL) -> bool:
-    """Return whether an entry of the table names the address; labels are compared whole, and the port must fit too."""
+    """Return whether an entry of the table matches the address: whole labels are compared, and the port."""
     name, _, port = host.lower().partition(":")
     if url.port not in {None, int(port or PORTS[url.scheme])}:
         return False
@@ -94,7 +94,7 @@ def _is_named_by(host: str, url: httpx2.URL) -> bool:
 
 
 def _join_redirect(url: httpx2.URL, location: str) -> httpx2.URL:
-    """Return the address that a redirect names, which huggingface_hub may use later without following it now."""
+    """Return the address of a redirect, which huggingface_hub may use later instead of following it now."""
     try:
         return url.join(location)
     except (httpx2.InvalidURL, ValueError) as error:
@@ -111,7 +111,7 @@ def _shown_url(url: httpx2.URL) -> str:
 
 
 def _install_client() -> None:
-    """Have huggingface_hub send its requests through `LimitedTransport`; what is asked without limits goes as before."""
+    """Make huggingface_hub send its requests through `LimitedTransport`; without limits nothing changes."""
     import huggingface_hub
     from huggingface_hub import constants
     from huggingface_hub.utils import _http
@@ -119,7 +119,7 @@ def _install_client() -> None:
     with _installing:
         if _http._GLOBAL_CLIENT_FACTORY is not _make_client:
             huggingface_hub.set_client_factory(_make_client)
-    constants.HF_HUB_DISABLE_XET = True  # its own client in Rust knows nothing of these limits
+    constants.HF_HUB_DISABLE_XET = True  # its own Rust client does not apply these limits
 
 
 def _make_client() -> httpx2.Client:
@@ -135,7 +135,7 @@ def _make_client() -> httpx2.Client:
 
 
 class LimitedTransport(httpx2.BaseTransport):
-    """Sends each request if the limits of its thread, or of the process, allow where it goes."""
+    """A transport that sends a request only if the limits of its thread or process allow its address."""
 
     def __init__(self) -> None:
         self._plain = httpx2.HTTPTransport()
@@ -144,7 +144,7 @@ class LimitedTransport(httpx2.BaseTransport):
         self._making = threading.Lock()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request; raises `LedElsewhere` before anything leaves for another place."""
+        """Send one request; raise `LedElsewhere` before anything is sent to a forbidden address."""
         limits = _LIMITS.get() or next(iter(_of_process), None)
         if limits is not None:
             limits.check(request.url)
@@ -192,9 +192,10 @@ class LimitedTransport(httpx2.BaseTransport):
 
 
 class PublicOnly(httpcore2.NetworkBackend):
-    """Connects to another host than the Hub at public addresses alone, unless the Hub itself has a private one.
+    """A network backend that connects to hosts other than the Hub only at public addresses.
 
-    The address that was looked at is the one that is connected to: a name that changes meanwhile gains nothing.
+    If the Hub itself has a private address, all addresses are allowed. It connects to the very address that
+    it checked, so a name that changes in between gains nothing.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -209,7 +210,7 @@ class PublicOnly(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Open a connection to the first address that answers; `timeout` in seconds, for each."""
+        """Connect to the first address that answers; `timeout` is in seconds, for each address."""
         connect = partial(
             self._backend.connect_tcp,
             port=port,
@@ -234,7 +235,7 @@ class PublicOnly(httpcore2.NetworkBackend):
 
 
 def _find_addresses(host: str, port: int) -> list[str]:
-    """Return the IP addresses behind a name, without repetition."""
+    """Return the distinct IP addresses of a name."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -243,7 +244,7 @@ def _find_addresses(host: str, port: int) -> list[str]:
 
 
 def _is_public(address: str) -> bool:
-    """Return whether an address is on the internet; one that carries an IPv4 address is judged by that."""
+    """Return whether an address is on the internet; one that embeds an IPv4 address is judged by that."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         carried = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -254,7 +255,7 @@ def _is_public(address: str) -> bool:
 
 
 class _Stream(httpx2.SyncByteStream):
-    """The body of an answer, with errors of the client's own kind."""
+    """The body of a response, with errors of the client's own classes."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -288,7 +289,7 @@ def _send_through(pool: httpcore2.ConnectionPool, request: httpx2.Request) -> ht
 
 @contextlib.contextmanager
 def _as_client_errors() -> Iterator[None]:
-    """Raise errors of httpcore2 as those of the same name of httpx2, which huggingface_hub knows and tries again."""
+    """Convert errors of httpcore2 to those of httpx2 with the same name, which huggingface_hub retries."""
     try:
         yield
     except httpx2.HTTPError:

@@ -103,7 +103,7 @@ def _is_old(path: Path) -> bool:
 
 
 def _is_fetched_now(folder: Path) -> bool:
-    """Return whether a process is fetching the repository: it holds a lock beside the folder."""
+    """Return whether a process is fetching the repository: it holds a lock next to the folder."""
     lock = folder.with_name(f"{folder.name}.lock")
     if not lock.is_file():
         return False

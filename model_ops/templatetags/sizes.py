@@ -1,4 +1,4 @@
-"""Sizes and times on pages; sizes in the same powers of ten as plans, emails and the command line."""
+"""Format sizes and times on pages; sizes use the same powers of ten as plans, emails and the command line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ register = template.Library()
 
 @register.filter
 def bytes_shown(size: int | None) -> str:
-    """`8800000` as *8.8 MB*; nothing where there is no number."""
+    """Format `8800000` as *8.8 MB*; return nothing if there is no number."""
     return "" if size is None else human(size)
 
 
 @register.filter
 def time_shown(seconds: float | None) -> str:
-    """`75.2` as *1 min 15 s*; two parts at most, and nothing where there is no number."""
+    """Format `75.2` as *1 min 15 s*: at most two parts, and nothing if there is no number."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

@@ -1,9 +1,9 @@
-"""The Hub's access-request API: a translation of `access_requests.services`.
+"""The Hub's access-request API, mapped to `access_requests.services`.
 
 asking     the applicant's side: ask-access, cancel
 decisions  handle, grant, batch
-entries    one entry as the Hub's JSON
-lists      the four lists and the report
+entries    an entry as the Hub's JSON
+lists      the four lists of requests, and the report
 urls       the addresses
-words      what the Hub says when it refuses here; our sentence follows
+words      the Hub's messages for refusals; our sentence follows
 """

@@ -1,7 +1,7 @@
-"""The applicant's side: asking by label -> answer, and taking a waiting request back.
+"""Serve applicants: request access with label -> answer, and withdraw a waiting request.
 
-It takes a token that stands for its person: one that only reads a single model cannot ask, or agree to a licence,
-in that person's name.
+This needs a token that stands for its person: one that only reads a single model cannot request access or
+accept a licence on that person's behalf.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 ASKERS = {TokenKind.USER, TokenKind.REVIEWER}
-ONLY_READ = {TokenOrigin.DEVICE, TokenOrigin.OIDC}  # nobody agreed that these sign anything in their name
+ONLY_READ = {TokenOrigin.DEVICE, TokenOrigin.OIDC}  # no one agreed that these sign anything on their behalf
 LONGEST_LABEL = 80  # characters of a label in a sentence
 MOST_NAMED = 5
 KEPT = (
@@ -50,14 +50,14 @@ KEPT = (
 
 @hub_route("GET", "POST")
 def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /{id}/ask-access`: 303 to the model's page when it is in, and when there is nothing to ask for."""
+    """`POST /{id}/ask-access`: redirects (303) to the model's page, also if there is nothing to request."""
     if request.method != "POST":
         raise not_found("Page not found", "Ask by POST here, or on the model's page.")
     repo = open_repo(request, repo_id)
     person, given = _asking_person(repo), _read_answers(request)
     require_gate(repo.model)
-    # As on the Hub nothing is changed while one waits, after a rejection, and with access. A request that the
-    # reviewer wants changed is handed in again when answers come with it.
+    # As on the Hub, nothing changes for people who wait, were rejected, or have access. A request that the
+    # reviewer wants changed is submitted again if answers are sent.
     entry = review_entry(person, repo.model)
     if entry.place == Place.PENDING and entry.request is not None:
         may_ask = entry.request.state == RequestState.CHANGES_REQUESTED and bool(given)
@@ -77,7 +77,7 @@ def ask_access(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("POST")
 def cancel(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /api/models/{id}/user-access-request/cancel`: withdraws what waits for a decision."""
+    """`POST /api/models/{id}/user-access-request/cancel`: withdraws a request that waits for a decision."""
     repo = open_repo(request, repo_id)
     person = _asking_person(repo)
     current = open_request(person, repo.model)
@@ -85,7 +85,7 @@ def cancel(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         raise not_found(NOTHING_PENDING, access_of(person, repo.model).sentence)
     try:
         withdraw_request(request=current, applicant=person)
-    except Conflict as error:  # decided in this moment
+    except Conflict as error:  # just decided
         raise not_found(NOTHING_PENDING, error.sentence) from error
     return json_answer({"ok": True})
 
@@ -121,11 +121,11 @@ def _read_answers(request: HttpRequest) -> dict[str, Any]:
 
 
 def _submit_answers(repo: Repo, person: User, given: dict[str, Any]) -> None:
-    """Keep what was given as the draft, then submit it if it is complete."""
+    """Save the given answers as a draft, then submit it if it is complete."""
     model = repo.model
     current = start_request(model=model, applicant=person)
     gate = GateForm.from_json(current.form.schema)
-    # Earlier answers and the profile's are kept; the agreement to a licence must come with this call.
+    # Keep earlier answers and those from the profile; a licence must be accepted in this call.
     licence = {field.key for field in gate.fields_for("licence")}
     kept = by_label(gate, {key: answer for key, answer in current.answers.items() if key not in licence})
     posted, unknown, wrong = as_posted(gate, kept | given)
@@ -134,7 +134,7 @@ def _submit_answers(repo: Repo, person: User, given: dict[str, Any]) -> None:
     save_draft(request=current, applicant=person, answers=draft.cleaned_answers())
     form = build_request_form(gate, texts=texts, data=posted)
     _check_answers(model, form, unknown, wrong)
-    # A text must be seen to be agreed to: where the model has one, only the page can take the request.
+    # A licence must be shown before it is accepted, so with one only the page can submit the request.
     if model.licence_versions.filter(retired_at__isnull=True).exists():
         sentence = (
             f"{model.repo_id} has a licence that must be read before it is agreed to: your answers are kept as a draft, "
@@ -168,7 +168,11 @@ def _check_answers(
 
 
 def _incomplete_answers(model: GatedModel, problem: str) -> Refused:
-    """The page comes first, since a header is cut at its end; the body has the labels in their own script."""
+    """Return the refusal.
+
+    The page's address comes first, since the end of a long header is cut off; the body has the labels in
+    their own script.
+    """
     message = f"{KEPT.format(page=model.address())} {problem}"
     return Refused(HTTPStatus.BAD_REQUEST, "", message, text=message.encode(errors="replace").decode())
 

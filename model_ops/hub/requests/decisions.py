@@ -1,4 +1,7 @@
-"""Decisions: handle, grant, batch. What they mean is said by `access_requests.services.requests.move_between_lists`."""
+"""Decide about requests: handle, grant, batch.
+
+`access_requests.services.requests.move_between_lists` explains what the decisions mean.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 
 NAMERS = ("user", "userId", "requestId")
 LONGEST_NAME = 200
-LONGEST_REASON = 200  # as on the Hub; the admin takes more
+LONGEST_REASON = 200  # as on the Hub; the admin accepts more
 MOST_AT_ONCE = 100
 REASONS = {Place.REJECTED: "rejectionReason", Place.RESET: "resetReason"}
 
 
 @hub_route("POST")
 def handle(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST .../user-access-request/handle`: puts one person into another list."""
+    """`POST .../user-access-request/handle`: moves one person to another list."""
     repo, reviewer = reviewed(request, repo_id)
     body = json_object(request)
     namer, to, reason = _read_namer(body), _read_place(body), _read_reason(body)
@@ -48,7 +51,7 @@ def handle(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("POST")
 def grant(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST .../user-access-request/grant`: gives access, asked for or not."""
+    """`POST .../user-access-request/grant`: gives access, with or without a request."""
     repo, reviewer = reviewed(request, repo_id)
     namer = _read_namer(json_object(request), ("user", "userId"))
     require_gate(repo.model)
@@ -65,7 +68,7 @@ def grant(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 @hub_route("POST")
 def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST .../user-access-request/batch`: one status for up to 100 people, each told apart; each stands alone."""
+    """`POST .../user-access-request/batch`: sets one status for up to 100 people, with a result for each."""
     repo, reviewer = reviewed(request, repo_id)
     body = json_object(request)
     to, reason, requests = _read_place(body), _read_reason(body), body.get("requests")
@@ -79,7 +82,7 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         try:
             person = _find_person(model, namer, value)
             seen = review_entry(person, model)
-            if seen.place != to:  # the same status is no error here, as on the Hub
+            if seen.place != to:  # the same status is not an error here, as on the Hub
                 change_place(model=model, person=person, to=to, reviewer=reviewer, words=reason, seen=seen)
         except Refused as refused:
             code = "user_not_found" if namer != "requestId" else "request_not_found"
@@ -92,7 +95,7 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _as_refusal(error: RuleError, to: Place) -> Refused:
-    """A rule's sentence behind the Hub's words."""
+    """Return the refusal of a rule: the Hub's message, then the rule's sentence."""
     if isinstance(error, NotFound):
         return not_found(words.NO_REQUEST, error.sentence)
     if isinstance(error, NotAllowed):
@@ -110,7 +113,7 @@ def _read_place(body: dict[str, Any]) -> Place:
 
 
 def _read_reason(body: dict[str, Any]) -> str:
-    """The reason of this status; both are looked at, so that a wrong one is told whatever the status."""
+    """Return the reason for this status; check both reasons, so that an invalid one is always reported."""
     reasons = {}
     for place, name in REASONS.items():
         value = body.get(name)
@@ -123,7 +126,7 @@ def _read_reason(body: dict[str, Any]) -> str:
 
 
 def _read_namer(body: Any, names: tuple[str, ...] = NAMERS) -> tuple[str, str]:
-    """Return which field names the person, and the name; exactly one of the fields must be given."""
+    """Return the field that names the person and its value; exactly one of the fields must be given."""
     given = [name for name in names if isinstance(body, dict) and body.get(name) is not None]
     if len(given) != 1:
         raise bad_field(" or ".join(names), "exactly one of them must be given.")

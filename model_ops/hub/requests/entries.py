@@ -1,4 +1,4 @@
-"""One entry of the lists as the Hub's JSON. Reasons are in none of it, as there."""
+"""Convert entries of the lists to the Hub's JSON, which never includes reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = dict[str, Any]
 
 
 def list_item(listed: ListedEntry) -> Item:
-    """As `list_pending_access_requests` reads it; `state` and `appeal` are ours."""
+    """Return the entry as `list_pending_access_requests` reads it; `state` and `appeal` are our additions."""
     entry = listed.entry
     about = {
         "_id": str(listed.person.pk),
@@ -34,12 +34,12 @@ def list_item(listed: ListedEntry) -> Item:
 
 
 def report_item(listed: ListedEntry) -> Item:
-    """As the report has it."""
+    """Return the entry as it is in the report."""
     return {**_person_names(listed.person), **_given_email(listed), **_common_facts(listed, "time")}
 
 
 def _common_facts(listed: ListedEntry, asked: str) -> Item:
-    """Return what the list and the report name alike: the times, the status, who gave access."""
+    """Return what the list and the report share: the times, the status, who gave access."""
     entry = listed.entry
     item: Item = {}
     if entry.asked_at:
@@ -57,5 +57,5 @@ def _person_names(person: Named) -> Item:
 
 
 def _given_email(listed: ListedEntry) -> Item:
-    """Of someone who asked; those who were given access without asking never handed their address over."""
+    """Return the email of a person who asked; people who got access without asking never shared theirs."""
     return {"email": listed.person.email} if listed.asked and listed.person.email else {}

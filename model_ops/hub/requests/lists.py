@@ -1,4 +1,4 @@
-"""The four lists of a model's requests, and the report: read by owners and reviewers with a reviewer token."""
+"""Serve the four lists of a model's requests and the report to reviewers and owners with a reviewer token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model_ops.hub.requests.entries import list_item, report_item
 from model_ops.hub.requests.words import bad_field, reviewed
 from model_ops.hub.route import hub_route, json_answer
 
-LIMITS = (10, 1000)  # as on the Hub; without a limit the most
+LIMITS = (10, 1000)  # as on the Hub; the default is the maximum
 LONGEST_NAME = 250
 
 
@@ -25,8 +25,8 @@ LONGEST_NAME = 250
 def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponseBase:
     """`GET /api/models/{id}/user-access-request/{pending|accepted|rejected|reset}?limit&after&before&q`.
 
-    The longest waiting come first. The next page begins behind the last entry of this one, so that nothing is left
-    out when entries are decided about, and leave the list, while a script goes through it.
+    The longest waiting come first. The next page begins after the last entry of this one, so that nothing is
+    left out if entries are decided, and leave the list, while a script goes through it.
     """
     repo, _ = reviewed(request, repo_id)
     least, most = LIMITS
@@ -47,7 +47,7 @@ def request_list(request: HttpRequest, repo_id: str, place: str) -> HttpResponse
     page = found[:limit]
     response = json_answer([list_item(entry) for entry in listed_entries(page)])
     if len(found) > limit:
-        # Absolute, on the address that this client used, as for every paged list here.
+        # Absolute, on the origin that this client used, as for every paged list here.
         query = request.GET.copy()
         at, person = order(page[-1])
         query["cursor"] = f"{at.isoformat()}~{person}"
@@ -63,7 +63,7 @@ def report(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     people, lines = everybody(repo.model), []
     while page := list(
         islice(people, AT_ONCE)
-    ):  # requests and grants are in memory for one page of people at a time
+    ):  # keep requests and grants of only one page of people in memory
         lines += [json.dumps(report_item(entry)) for entry in listed_entries(page, answers=False)]
     response = HttpResponse(f"[{', '.join(lines)}]", content_type="application/json")
     name = f"user-access-report-{repo.model.namespace}-{repo.model.name}.json"

@@ -1,4 +1,4 @@
-"""The access-request API's addresses."""
+"""The routes of the access-request API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Hub says when it refuses here; ours comes after it. Most of it carries no code, as there."""
+"""The Hub's messages for refusals, followed by ours. Most have no error code, as on the Hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_GATED = "Repo is not gated"
 
 
 def reviewed(request: HttpRequest, repo_id: str) -> tuple[Repo, User]:
-    """The model and the reviewer: 401 for nobody, 404 for a model that is unknown or hidden, 403 without the right."""
+    """Return the model and the reviewer; raise a 401 without a token, a 404 if it is hidden, else a 403."""
     repo = open_repo(request, repo_id)
     person_of(repo)
     try:
@@ -34,7 +34,7 @@ def reviewed(request: HttpRequest, repo_id: str) -> tuple[Repo, User]:
 
 
 def person_of(repo: Repo) -> User:
-    """Who asks; nobody is a 401 without a code, as on the Hub."""
+    """Return the caller's person; without a token raise a 401 without a code, as on the Hub."""
     try:
         return repo.caller.person()
     except Refused as refused:

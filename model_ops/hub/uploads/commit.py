@@ -1,4 +1,4 @@
-"""A commit as lines of JSON: a header, then one operation a line. Small files come within it, in Base64."""
+"""Receive a commit as lines of JSON: a header, then one operation per line, with small files in Base64."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _receive_commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     branch = f"{name}/{more}" if more else name
     repo, person, _ = owned_repo(request, repo_id)
     refuse_pull_request(request)
-    upload_head(repo.model, branch)  # an unknown branch is refused before the files are read
+    upload_head(repo.model, branch)  # refuse an unknown branch before reading the files
     length = length_of(request)
     if length > LARGEST_BODY:
         raise too_large(f"The commit has {length:,} bytes and {LARGEST_BODY:,} fit: commit in several steps.")
@@ -87,7 +87,7 @@ def _receive_commit(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _read_operations(pieces: Pieces, model_id: int) -> tuple[Header, list[Operation], int]:
-    """Return the header, the operations and the bytes read; each small file is staged as its line arrives."""
+    """Return the header, the operations and the bytes read; stage each small file as its line arrives."""
     header: Header | None = None
     operations: list[Operation] = []
     counted = _Counted(pieces)

@@ -1,4 +1,4 @@
-"""Repositories and branches that a client makes; what the card reader says of a card."""
+"""Create repositories and branches for a client; validate cards."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CARDS_OF_ANYBODY = Limit(
     60,
     "Too many cards are being checked for callers without a token: send one, or wait a minute.",
 )
-CARDS_OF_NEWCOMER = Limit("cards-newcomer", 2, 60, CARDS_OF_ANYBODY.sentence)  # once others have sent 120
+CARDS_OF_NEWCOMER = Limit("cards-newcomer", 2, 60, CARDS_OF_ANYBODY.sentence)  # after the limit above
 VISIBILITIES = {"public": True, "private": False, "": False}
 LONGEST_NAME = 200
 
 
 @hub_route("POST")
 def create_repo(request: HttpRequest) -> HttpResponseBase:
-    """`POST /api/repos/create`; a known id is a 409 whose body has the address, for `exist_ok`."""
+    """`POST /api/repos/create`; an existing id is a 409 with the address in its body, for `exist_ok`."""
     person, _ = uploader(request)
     data = json_object(request)
     if (kind := text(data, "type", longest=20) or "model") != "model":
@@ -63,7 +63,7 @@ def create_repo(request: HttpRequest) -> HttpResponseBase:
     )
     warn(
         response,
-        "repository",  # the client prints one line for each topic, and the commit's is still to come
+        "repository",  # the client prints one line per topic, and the commit's is still to come
         one_line(
             f"{model.repo_id} is {'listed' if model.listed else 'not listed'} and a reviewer decides who reads it; "
             f"an owner changes that in the admin: {model.address()}"
@@ -73,7 +73,7 @@ def create_repo(request: HttpRequest) -> HttpResponseBase:
 
 
 def _is_listed(data: dict[str, Any]) -> bool:
-    """Only where it is said: `visibility` of today's clients, `private` of older ones."""
+    """Return True only if requested: by `visibility`, or by `private` in older clients."""
     visibility = text(data, "visibility", longest=20)
     if visibility not in VISIBILITIES:
         raise bad_request(f"visibility must be public or private, not {visibility!r}.")
@@ -91,7 +91,7 @@ def _add_error_headers(response: JsonResponse, code: str, sentence: str) -> Json
 
 @hub_route("POST", "DELETE")
 def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /api/models/{id}/branch/{name}`, which `hf upload --revision` needs for a new one; `DELETE` removes it."""
+    """`POST /api/models/{id}/branch/{name}` creates it, for `hf upload --revision`; `DELETE` deletes it."""
     first, more = revision_and_path(request, skip=5)
     name = f"{first}/{more}" if more else first
     repo, person, _ = owned_repo(request, repo_id)
@@ -107,8 +107,8 @@ def branch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 def validate_yaml(request: HttpRequest) -> HttpResponseBase:
     """`POST /api/validate-yaml`: the card reader's errors and warnings, before anything is sent.
 
-    Each call is counted for its person, or for its address and for everyone without a token; cards of callers
-    without a token may be smaller only.
+    Each call is counted for its person, or for its address and for all callers without a token, whose cards
+    must also be smaller.
     """
     caller = caller_of(request)
     bounds = SIGNED_IN if caller.user else ANONYMOUS
@@ -138,7 +138,7 @@ def _count_card(caller: Caller) -> None:
         spend(CARDS_OF_ADDRESS, address)
         try:
             spend(CARDS_OF_ANYBODY, "all")
-        except TooMany:  # a few busy addresses must not shut out the rest
+        except TooMany:  # a few busy addresses must not lock out the rest
             spend(CARDS_OF_NEWCOMER, address)
     except TooMany as error:
         headers = {"Retry-After": str(error.seconds)}

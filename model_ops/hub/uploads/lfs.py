@@ -1,4 +1,4 @@
-"""Large objects: where to send them, their bytes, parts and completion, and whether they have arrived."""
+"""Receive large objects: where to send them, their bytes, parts and completion, and whether they arrived."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/vnd.git-lfs+json"
 
 @hub_route("POST")
 def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
-    """`POST /{id}.git/info/lfs/objects/batch`: basic, or in parts where the client offers that and the object is large."""
+    """`POST /{id}.git/info/lfs/objects/batch`: basic, or in parts if the client can and it is large."""
     repo, _, token = owned_repo(request, repo_id)
     data = json_object(request)
     if data.get("operation") != "upload":
@@ -68,14 +68,14 @@ def _object_answer(request: HttpRequest, wanted: Wanted, model_id: int) -> dict[
 
 
 def _signed_url(request: HttpRequest, signed: str) -> str:
-    """On the origin that the client used, so that its token goes where its owner sent it."""
+    """Return the URL on the origin that the client used: its token only goes where its owner sent it."""
     return request.build_absolute_uri(reverse("upload", args=[signed]))
 
 
 @streams
 @hub_route("PUT", "POST")
 def content(request: HttpRequest, signed: str) -> HttpResponseBase:
-    """`PUT`: the bytes of an object or of one part. `POST`: all parts are there, join them."""
+    """`PUT`: the bytes of an object or of one part. `POST`: all parts have arrived, join them."""
     try:
         address = addresses.read(signed)
         addresses.check_right(address, client_address=getattr(request, "client_address", None))
@@ -141,7 +141,7 @@ def _join_parts(request: HttpRequest, address: Address) -> HttpResponseBase:
 
 @hub_route("POST")
 def verify(request: HttpRequest, signed: str) -> HttpResponseBase:
-    """`POST .../verify`: whether the object has arrived whole."""
+    """`POST .../verify`: whether the complete object has arrived."""
     address = addresses.read(signed)
     addresses.check_right(address, client_address=getattr(request, "client_address", None))
     sha256, size = check_object(*(json_object(request).get(name) for name in ("oid", "size")))

@@ -1,4 +1,4 @@
-"""How each file is to be sent: by name and size, as on the Hub; and what need not be sent."""
+"""Say how to send each file, by name and size as on the Hub, and which files need not be sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from model_ops.services.uploads.paths import Ignored, check_path
 MOST_FILES = 1000  # clients ask for 256 at once
 GITIGNORE = ".gitignore"
 LARGEST_GITIGNORE = 2**18
-# Said here already: a client with Xet switched on asks for its token next, through a library that hides error messages.
+# Warn here: a client with Xet enabled asks for its token next, through a library that hides errors.
 BEFORE_XET = f"If the upload stops at xet-write-token: {XET}"
 
 
@@ -38,7 +38,7 @@ def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
     head = upload_head(repo.model, f"{name}/{more}" if more else name)
     paths = [path for path, _ in asked]
     had = {file.path: file for file in head.files.select_related("blob").filter(path__in=paths)}
-    rules = data.get("gitIgnore")  # the one that comes with the upload, else the one that is there
+    rules = data.get("gitIgnore")  # the one sent with the upload, else the one in the repository
     if not isinstance(rules, str):
         file = head.files.filter(path=GITIGNORE, blob__size__lte=LARGEST_GITIGNORE).first()
         rules = blob_path(file.blob_id).read_bytes().decode("utf-8", "replace") if file else ""
@@ -60,7 +60,7 @@ def preupload(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 
 def _asked_files(data: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return the path and size of each file that the client is about to send."""
+    """Return the path and size of each file that the client wants to send."""
     files = data.get("files")
     if not isinstance(files, list) or len(files) > MOST_FILES:
         raise bad_request(f"files must be a list of at most {MOST_FILES} files.")

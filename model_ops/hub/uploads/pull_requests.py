@@ -1,4 +1,4 @@
-"""What the Hub does with pull requests, held revisions do here."""
+"""Refuse pull requests: held revisions replace them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_ops.hub.route import wants
 
 
 def refuse_pull_request(request: HttpRequest) -> None:
-    """Refuses `create_pr=1`."""
+    """Refuse `create_pr=1`."""
     if wants(request, "create_pr"):
         raise bad_request(
             "Gatehouse has no pull requests: upload without create_pr, and the revision is held until an owner publishes it."

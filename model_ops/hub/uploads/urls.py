@@ -1,4 +1,4 @@
-"""The write side's addresses; `model_ops.urls` puts them before those that answer for the rest."""
+"""Routes for uploads; `model_ops.urls` puts them before the catch-all routes."""
 
 from __future__ import annotations
 

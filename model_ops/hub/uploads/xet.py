@@ -1,4 +1,4 @@
-"""Xet is not offered: clients that have it installed ask for a token and do not fall back by themselves."""
+"""Refuse Xet: clients that have it installed ask for a token and do not fall back by themselves."""
 
 from __future__ import annotations
 

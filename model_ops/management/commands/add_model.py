@@ -83,7 +83,7 @@ class Command(OperatorCommand):
 
 
 def describe(repo_id: str, plan: dict[str, Any], licences: list[LicenceText]) -> str:
-    """The plan for a person at a terminal."""
+    """Return the plan as text for a terminal."""
     lines = [
         f"{repo_id} is in the catalogue. Its form was read like this:",
         *(f"  {line}" for line in plan["form"]),

@@ -1,4 +1,4 @@
-"""`manage.py copy_to_bucket`: what a worker does by itself, in front of the operator."""
+"""`manage.py copy_to_bucket`: do the workers' copying in the foreground."""
 
 from __future__ import annotations
 

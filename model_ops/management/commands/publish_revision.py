@@ -40,7 +40,7 @@ class Command(OperatorCommand):
 
 
 def held_revision(repo_id: str, commit: str) -> Revision:
-    """The one held revision of the model whose commit begins so."""
+    """Return the only held revision of the model whose commit starts with this prefix."""
     model = known_model(repo_id)
     held = Revision.objects.filter(model=model, held_at__isnull=False)
     found = list(held.filter(commit__startswith=commit)[:2]) if len(commit) >= 7 else []

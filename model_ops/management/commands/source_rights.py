@@ -68,7 +68,7 @@ class Command(OperatorCommand):
 
 
 def listed() -> Answer:
-    """Return everything that is assigned and allowed, and folders that models use without an assignment."""
+    """Return all assignments and allowances, and the folders that models use without an assignment."""
     folders, repositories = list(AssignedFolder.objects.all()), list(AllowedRepository.objects.all())
     without = assign.folders_without_assignment()
     data = {

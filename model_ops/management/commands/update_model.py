@@ -50,7 +50,7 @@ class Command(OperatorCommand):
         return Answer(data, "\n".join(lines))
 
     def _prepare_weights(self, model: GatedModel, options: dict[str, Any]) -> PreparedWeights | None:
-        """New sources or settings; what is not named stays as in the current recovery."""
+        """Prepare weights from the given sources and options; keep the current recovery's for the rest."""
         sources, chosen = sources_from(options), choices_from(options)
         if not any(sources.values()) and not chosen:
             return None

@@ -1,5 +1,5 @@
-"""A gated model together with its weights.
+"""Add and change gated models together with their weights.
 
-add_model    adds a model with its weights, and publishes what changed of it: all or nothing
-import_card  a card from another Hub, its licence files, and who decides there
+add_model    adding a model with its weights and publishing changes: all or nothing
+import_card  importing a card from another Hub, with its licence files and kind of gate
 """

@@ -111,7 +111,7 @@ def differences(*, model: GatedModel, imported: Imported, texts: Sequence[Licenc
 
 
 def texts_of(imported: Imported, *, prompt: str) -> list[LicenceText]:
-    """Return the licence texts: the files beside the card, or else the card's prompt above the form."""
+    """Return the licence texts: the files next to the card, or else the card's prompt above the form."""
     return imported.licences or licence_files.prompt_as_licence(prompt)
 
 

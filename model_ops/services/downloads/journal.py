@@ -119,7 +119,7 @@ class Journal:
         self._written.set()
 
     def owe(self, line: dict[str, object], *, close: bool = False) -> None:
-        """Write a line now or later; with `close`, no thread of ours moves it."""
+        """Write a line now or later; with `close`, no thread of this process moves it."""
         with self._lock:
             self._owed.append(line)
         self.settle(close=close)

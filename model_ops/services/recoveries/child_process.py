@@ -38,7 +38,9 @@ KEPT_LINES = 40
 
 @dataclass(frozen=True)
 class Ended:
-    """`status` is negative for a signal; `last_words` is the last line on its standard error, `result` the last
+    """How a child ended.
+
+    `status` is negative for a signal; `last_words` is the last line on its standard error, `result` the last
     object on its standard output that is not a progress report.
     """
 

@@ -1,4 +1,4 @@
-"""From a grant to readable weights: everyone who waits is informed once, whatever is lost on the way."""
+"""Take grants to readable weights: everyone who waits is informed once, even if messages are lost."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def _note_told(delivery: Delivery, state: DeliveryState) -> None:
 
 def resume_deliveries() -> int:
     """Move grants forward whose message was lost; return how many. A failing grant does not block others.
-    Raises if the database is away.
 
-    Looks at `AT_ONCE` waiting grants, and at the next ones the next time: most of them move forward by themselves.
+    Looks at `AT_ONCE` waiting grants, and at the next ones the next time: most of them move forward by
+    themselves. Raises if the database is unavailable.
     """
     waiting = _next_waiting()
     over = [pk for pk, _, _, closed_at in waiting if closed_at]

@@ -14,7 +14,7 @@ from model_ops.models import Blob, Recovery, RecoveryShard
 from model_ops.services.recoveries.workspace import output_folder
 from model_ops.services.sources.spec import fetched_folder
 
-DONE = ".done.json"  # beside each shard that the engine has finished
+DONE = ".done.json"  # next to each shard that the engine has finished
 BLOCK = 512  # bytes of `st_blocks`, whatever the file system's own are
 
 

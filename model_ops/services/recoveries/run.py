@@ -140,7 +140,7 @@ def _make_files(
             lease.report(done=done, total=total)
 
         folder = fetched_folder(recovery.files)
-        if recovery.files.kind != SourceKind.FOLDER:  # the portal's own store, which may lie behind a link
+        if recovery.files.kind != SourceKind.FOLDER:  # the portal's own store, which may be behind a link
             folder = folder.resolve()
         return copy_files(source=folder, target=output, on_bytes=on_bytes), {}
     assert recovery.base is not None and recovery.diff is not None  # noqa: S101, PT018 - the row's constraint says so

@@ -111,7 +111,7 @@ def _mark_as_made(shard: RecoveryShard, lease: Lease) -> None:
         with transaction.atomic():
             Recovery.objects.select_for_update(no_key=True).get(
                 pk=shard.recovery_id
-            )  # siblings end one after the other
+            )  # siblings end one after another
             if not lease.held().update(state=ShardState.DONE, bytes_done=F("bytes_total"), **FREE):
                 return False
             add_up(shard.recovery_id)

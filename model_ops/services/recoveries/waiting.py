@@ -224,7 +224,7 @@ def _split_fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def start_over() -> None:
-    """Try long waits at once when a worker starts, since it may have another machine or more memory.
+    """Retry long waits at once when a worker starts, since it may have another machine or more memory.
 
     The worker may also have crashed, so tries for `BOUNDED` reasons still count.
     """

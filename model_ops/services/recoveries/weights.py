@@ -172,7 +172,7 @@ def plan_copy(source: WeightSource) -> dict[str, Any]:
 
 
 def lock_shared_row(prepared: PreparedWeights) -> Recovery:
-    """The one row with these inputs, locked; its plan is renewed while nothing was made by it.
+    """Return the one row with these inputs, locked; renew its plan while nothing was made by it.
 
     A recovery that ended badly is planned again, since these inputs were checked again and accepted.
     """

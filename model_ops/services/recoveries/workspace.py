@@ -28,7 +28,7 @@ LOCK_PAUSE = 0.5  # seconds
 
 
 def output_folder(recovery: Recovery) -> Path:
-    """Return the folder for the engine's output; unfinished work is beside it, in `ID.partial`."""
+    """Return the folder for the engine's output; unfinished work is next to it, in `ID.partial`."""
     return Path(settings.WEIGHTS_ROOT) / "recoveries" / str(recovery.pk)
 
 

@@ -1,4 +1,4 @@
-"""Find the licence texts of an operator: named files, else those beside the card, else the card's prompt."""
+"""Find an operator's licence texts: named files, else those next to the card, else the card's prompt."""
 
 from __future__ import annotations
 

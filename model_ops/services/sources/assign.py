@@ -19,7 +19,7 @@ from model_ops.services.sources.rights import folders_of, is_listed, is_of_porta
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-SNAPSHOTS = "snapshots"  # of a Hub cache: links to files in `blobs` beside it
+SNAPSHOTS = "snapshots"  # of a Hub cache: links to files in `blobs` next to it
 
 
 def check_assignment(*, path: str, namespace: str) -> tuple[Path, str]:

@@ -89,7 +89,7 @@ def is_in_place(folder: Path) -> bool:
 
 
 def is_of_portal(folder: Path) -> bool:
-    """Return whether the portal's own state lies in the folder, or the folder in it."""
+    """Return whether the folder contains the portal's own state, or is inside it."""
     own = (Path(settings.GATEHOUSE_STATE).resolve(), Path(settings.WEIGHTS_ROOT).resolve())
     return any(folder.is_relative_to(one) or one.is_relative_to(folder) for one in own)
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?\Z")
-# How a source may be written, for sentences that name every way.
+# The ways to write a source, for sentences that list them.
 WAYS = {
     "hub": "hf:REPO_ID@REVISION",
     "other_hub": "hf+https://HOST/REPO_ID@REVISION",
@@ -262,7 +262,7 @@ def _check_entry(folder: Path, path: Path, name: str, *, bound: bool) -> None:
     if path.is_symlink():
         try:
             leads_out = not _is_inside(folder, path.resolve())
-        except (OSError, RuntimeError):  # the link leads in a circle
+        except (OSError, RuntimeError):  # the link leads back to itself
             leads_out = True
     if bound and leads_out:  # reveal nothing about the target, not even whether it exists
         raise Invalid(
@@ -292,7 +292,7 @@ def _is_inside(folder: Path, target: Path) -> bool:
 def check_inside(folder: Path, path: Path, descriptor: int) -> None:
     """Refuse an open file that is outside the folder (a real path), whatever its name pointed to before.
 
-    Linux tells where an open file is; on other systems the earlier check of links must be enough.
+    Linux shows where an open file is; elsewhere only the earlier check of links applies.
     """
     try:
         real = Path(f"/proc/self/fd/{descriptor}").readlink()

@@ -1,6 +1,6 @@
 """Read metadata of stored files: safetensors headers, an index of shards, a config.json.
 
-Only a bounded beginning is read. The result is cached by the content's SHA-256, so it never changes.
+Only a limited part at the start of a file is read. Results are cached by SHA-256, so they never change.
 """
 
 from __future__ import annotations

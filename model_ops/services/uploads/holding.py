@@ -58,7 +58,7 @@ class Difference:
     changed: Sequence[StoredFile]
     removed: Sequence[StoredFile]
     card: str  # a unified diff of README.md, empty if it is unchanged
-    form: str  # the same of the form's questions
+    form: str  # the same for the form's questions
     card_problem: str
     licences: Sequence[str]  # uploaded texts that are new or differ from those that people accept
     outrun: str  # why it cannot be published any more, empty if it can

@@ -27,7 +27,7 @@ def check_contents(*, model: GatedModel, files: Collection[StoredFile]) -> None:
 
 
 def check_indexes_of(*, model: GatedModel, files: Mapping[str, StoredFile], fresh: Collection[str]) -> None:
-    """Refuse an index that does not belong to the weights beside it. Missing files may come with the next commit."""
+    """Refuse an index that does not fit the weights next to it. The next commit may bring missing files."""
     with _wrong_files_refused():
         check_indexes(
             _file_sizes(files), partial(_read_bytes, model, files), role="upload", fresh=fresh, whole=False

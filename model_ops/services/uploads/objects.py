@@ -18,7 +18,7 @@ from model_ops.services.uploads import staging
 from model_ops.services.uploads.addresses import Address, sign
 from model_ops.services.uploads.errors import TooLarge
 
-MOST_OBJECTS = 1000  # of one question
+MOST_OBJECTS = 1000  # in one request
 MOST_PARTS = 10_000  # parts per answer, plus one for each object
 
 

@@ -69,7 +69,7 @@ class Ignored:
         parts = path.split("/")
         above = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
         for name in [*above, path]:
-            if name not in self._known:  # folders are asked again for each file in them
+            if name not in self._known:  # folders are checked again for each file in them
                 self._left -= len(name) * len(self._rules)
                 if self._left < 0:
                     raise Invalid(

@@ -1,6 +1,6 @@
 """Stage content that has arrived and is in no revision yet, below `WEIGHTS_ROOT/uploads/MODEL/`.
 
-    SHA256                     whole, its hash checked; nobody holds it open any more
+    SHA256                     complete, its hash checked; no process has it open any more
     SHA256.SIZE.parts/NUMBER-SHA256   parts of an object that arrives in several requests
     .RANDOM                    being written by one request
 
