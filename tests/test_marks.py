@@ -1,4 +1,4 @@
-"""The check that texts of templates are marked for translation, and that every template compiles."""
+"""All text in templates is marked for translation, and every template compiles."""
 
 import importlib.util
 from pathlib import Path
