@@ -20,7 +20,7 @@ REQUEST_SECRET = "the-runner's-own-secret"
 
 
 class Issuer:
-    """An issuer.
+    """An issuer that tests can make misbehave.
 
     `keys` are published as they are, `answers` overrides the answer at a path, `asked` lists the requests.
     """

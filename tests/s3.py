@@ -21,7 +21,7 @@ Refuses = Callable[[dict[str, Any]], bool]
 
 @dataclass
 class Bucket:
-    """A bucket.
+    """A bucket that records its requests.
 
     `asked` holds the WSGI environment of every request; `refuses` picks the requests that get a 400.
     """

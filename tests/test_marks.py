@@ -1,4 +1,4 @@
-"""All text in templates is marked for translation, and every template compiles."""
+"""The check for text in templates that is not marked for translation; every template compiles."""
 
 import importlib.util
 from pathlib import Path

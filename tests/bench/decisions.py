@@ -97,7 +97,7 @@ def rates(state: Path, count: int) -> dict[str, Any]:
 
 @contextmanager
 def database(state: Path) -> Iterator[dict[str, str]]:
-    """Start PostgreSQL and Valkey as users have them, migrated.
+    """Start migrated PostgreSQL and Valkey, as users have them.
 
     Yield the environment of a process that uses them.
     """

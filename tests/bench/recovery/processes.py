@@ -20,7 +20,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Watched:
-    """What a process left.
+    """The result of a watched process.
 
     `chars_read` counts bytes passed by read(), `disk_*` those that reached the disk.
     """

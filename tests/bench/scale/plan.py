@@ -99,7 +99,7 @@ def is_published(model: int) -> bool:
 
 
 def is_listed(model: int) -> bool:
-    """Whether the catalogue shows the model to everyone."""
+    """Return whether the catalogue shows the model to everyone."""
     return model % 25 != 24
 
 

@@ -60,7 +60,7 @@ def lost(out, tuned, dtype):
 
 
 def negative_zeros(folder):
-    """Count negative zeros: only two of them add up to one, so they are all that 16-bit weights lose."""
+    """Count negative zeros, which only -0 + -0 gives: they are all that 16-bit weights lose."""
     return sum(int(((values == 0) & values.signbit()).sum()) for values in plain.state_of(folder).values())
 
 

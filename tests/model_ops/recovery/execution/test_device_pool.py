@@ -52,7 +52,7 @@ class LateEvent:
 
 
 class LateDevice(Cpu):
-    """A staged device that is as late as allowed.
+    """A staged device that is as late as allowed, to reveal missing events.
 
     Its memory holds old values, and `room` bytes of it are free.
     """

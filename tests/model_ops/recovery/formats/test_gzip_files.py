@@ -68,7 +68,7 @@ def test_large_compressed_file_is_decoded_over_many_blocks(tmp_path):
 
 
 def test_long_run_of_zeros_is_decoded_in_bounded_pieces(tmp_path):
-    """Zeros are decoded in bounded pieces, although the decoder holds output back after the last input."""
+    """Zeros are decoded in bounded pieces, even if the decoder still holds output when its input ends."""
     base = save(tmp_path / "base", 1, vocab=200_000)
     payload = code(tmp_path / "payload", base, base)
     assert (payload / BIN).stat().st_size < 100_000

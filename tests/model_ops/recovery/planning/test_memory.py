@@ -14,7 +14,7 @@ from tests.model_ops.recovery import models
 
 LIMIT = 700 * 10**6
 ITEM = {"F16": 2, "F32": 4}
-# The embedding (35 MB in float16) is as much as a mean needs; each file of layers fills its slots.
+# The embedding (35 MB in float16) fills the buffers of a mean, and each file of layers its slots.
 SMALL = {"vocab": 16_000, "hidden": 1088, "layers": 8}
 
 

@@ -107,10 +107,7 @@ def test_base_without_a_namesake_is_refused(pair, tmp_path):
 
 @pytest.mark.parametrize("extra", ["training_args.bin", "legacy.bin"])
 def test_bin_files_that_are_no_checkpoints_are_restored_too(pair, tmp_path, extra):
-    """The first file has no counterpart in the base.
-
-    The second's is in the format from before PyTorch 1.6.
-    """
+    """Neither is a checkpoint in today's format, whether or not the base has a file of that name."""
     base, tuned = pair
     old = {"w": plain.torch.ones(3)}
     if extra == "legacy.bin":
