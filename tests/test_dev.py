@@ -162,7 +162,7 @@ def test_interrupted_set_up_is_repaired(checkout: Path) -> None:
 def test_state_is_taken_before_and_after_the_command(dev, checkout, arguments) -> None:
     """The state folder can be given before or after the command.
 
-    Python's error shows that dev.py got there.
+    Python's error about the missing portal shows that dev.py started it.
     """
     status, output, errors = dev(*arguments, GATEHOUSE_TORCH="none")
     assert (status, output) == (1, "")

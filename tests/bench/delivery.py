@@ -120,7 +120,7 @@ def site(state: Path, chosen: argparse.Namespace) -> Iterator[Site]:
 def web(state: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
     """Start gunicorn as the supervisor does.
 
-    Yield its address and its main process, whose children answer.
+    Yield its address and its main process, whose children answer requests.
     """
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,

@@ -28,7 +28,7 @@ COOKIE = "gatehouse_session"
 
 @dataclass(frozen=True)
 class Timed:
-    """How long answers took, in milliseconds; `status` is the one that was not 200, or 0 after a timeout."""
+    """How long answers took, in milliseconds; `status` is 200, the first error, or 0 after a timeout."""
 
     milliseconds: list[float] = field(default_factory=list)
     status: int = 200

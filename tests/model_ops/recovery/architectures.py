@@ -125,7 +125,7 @@ class CannotBuildError(Exception):
 def _working_attempt(cls: type[PreTrainedModel]) -> tuple[str, ...]:
     """Return the first attempt that builds a small model on the meta device.
 
-    Raise CannotBuildError with the reason.
+    Raise CannotBuildError with the reason if there is none.
     """
     reason, sizes = "", {}
     for left_out in _ATTEMPTS:

@@ -93,7 +93,7 @@ def test_new_rows_of_the_base_are_the_mean_of_its_rows(tmp_path):
 def test_base_with_a_padding_token_is_not_grown(tmp_path):
     """The plan refuses a base with a padding token, naming both shapes.
 
-    Weight_diff fails with a shape error.
+    In weight_diff it is a shape error.
     """
     base, diff = pair(tmp_path, diff=state(2, GROWN))
     (base / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}')
@@ -303,7 +303,7 @@ def test_no_tokenizer_is_needed(tmp_path):
 def test_nothing_is_seen_before_it_is_whole(tmp_path):
     """Results are visible only when complete.
 
-    Weight_diff writes into the target, so a crash leaves half a model.
+    In weight_diff a crash leaves half a model in the target folder.
     """
     base, diff = pair(tmp_path)
     plan = make_plan(base, diff)

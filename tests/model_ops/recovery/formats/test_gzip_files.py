@@ -143,7 +143,7 @@ def test_compressed_weights_without_a_namesake_are_refused(base, tmp_path):
 
 
 def padded(folder, length, value):
-    """Return a safetensors file whose header has this length."""
+    """Write a safetensors file whose header has this length; return its bytes."""
     header = json.dumps({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
     folder.mkdir()
     data = length.to_bytes(8, "little") + header.ljust(length) + bytes([value] * 4)

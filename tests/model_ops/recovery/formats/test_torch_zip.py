@@ -191,7 +191,7 @@ LAYOUTS = {
 def test_layout_of_any_release_is_read(saved, name, described_after):
     """Layouts of every PyTorch release are read.
 
-    Its own writer puts sizes after the bytes, others before them.
+    PyTorch's own writer puts sizes after the bytes, others before them.
     """
     folder, beside = LAYOUTS[name]
     with zipfile.ZipFile(saved) as file:
