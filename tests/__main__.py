@@ -1,7 +1,7 @@
-"""The whole suite as four runs at once, each with servers of its own, so nothing is shared.
+"""Run the whole suite as four parallel runs, each with its own servers, so that they share nothing.
 
-`./dev.py test` without arguments comes here. The first run prints as it goes, the others' output follows it, then all
-failures are repeated; the status is 0 only if all are well.
+This is what `./dev.py test` without arguments calls. The first run prints as it goes, followed by the output
+of the others and a summary of all failures. The exit status is 0 only if every run passed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ENGINE = ("tests/model_ops/recovery", "tests/attacks")
 ATTACKS = ("tests/attacks/portal",)  # they need servers
 WEIGHTS = ("tests/model_ops", "tests/clients", "tests/conformance")
-LINES = 60  # of a failure, from its end
-RUNS = {  # what each run takes, and what it leaves to others
+LINES = 60  # the last lines of a failure
+RUNS = {  # what each run takes, and what it leaves to the others
     "people and pages": (("tests",), (*ENGINE, *WEIGHTS)),
     "weights and clients": (WEIGHTS, ENGINE),
     "engine and attacks on it": (ENGINE, ATTACKS),
@@ -29,7 +29,7 @@ RUNS = {  # what each run takes, and what it leaves to others
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end ends them all
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopping this process stops all runs
     with ExitStack() as stack:
         outputs = [None, *(stack.enter_context(tempfile.TemporaryFile()) for _ in range(len(RUNS) - 1))]
         reports = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -62,7 +62,7 @@ def _pytest(
 
 
 def _print_failures(report: Path) -> None:
-    """Print what failed: a long output may be kept without its middle."""
+    """Print the failures again: the middle of a long output may be cut off."""
     try:
         tests = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - our own file
     except ElementTree.ParseError:

@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, for servers of tests."""
+"""Self-signed certificates for test servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def write_certificate(certificate: Path, key: Path) -> None:
-    """For 127.0.0.1 and localhost, good for a day; a client that trusts the file trusts the server."""
+    """Write a certificate for 127.0.0.1 and localhost that is valid for one day and is its own authority."""
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     names: list[x509.GeneralName] = [

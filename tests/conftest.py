@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite; servers come from tests/plugin_servers.py."""
+"""Fixtures for the whole suite. The servers are started by tests/plugin_servers.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.register_assert_rewrite("tests.attacks.kit")
 
 
 def pytest_configure() -> None:
-    """Restore signals that our parent process ignored (`&` in a script, nohup), for what tests start."""
+    """Restore signals that our parent process ignored (`&` in a script, nohup), for child processes."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             handler = signal.default_int_handler if number == signal.SIGINT else lambda *_: None
@@ -24,7 +24,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long suites run only where `-m` speaks of them: `-m slow`, or `-m "slow or not slow"` for all."""
+    """Run long suites only if `-m` mentions them: `-m slow`, or `-m "slow or not slow"` for everything."""
     if "slow" not in config.option.markexpr:
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(postgres_server: Any) -> None:
-    """The test database has the plain name with `test_` before it, and is made by its owner."""
+    """Create the test database as its owner, named as usual with `test_` in front."""
     connect_as(OWNER, owner_password(postgres_server.state))
 
 
@@ -41,7 +41,7 @@ def django_db_modify_db_settings(postgres_server: Any) -> None:
 def django_db_setup(
     django_db_setup: None, django_db_blocker: Any, owner_of: Callable[..., Any]
 ) -> Generator[None]:
-    """Tests run as the portal's role, so that each finds a missing right; the owner empties the tables after them."""
+    """Run tests as the portal's role, so that missing privileges show; the owner empties the tables later."""
     from django.db import connection
 
     name, owner = connection.settings_dict["NAME"], connection.settings_dict["PASSWORD"]
@@ -55,7 +55,7 @@ def django_db_setup(
 
 
 def connect_as(user: str, password: str) -> None:
-    """From the next connection on, in every thread: they share the settings and the pool."""
+    """Connect as this user from now on, in every thread, since threads share the settings and the pool."""
     from django.db import connection
 
     connection.close()
@@ -64,7 +64,7 @@ def connect_as(user: str, password: str) -> None:
 
 
 def _emptied_by(owner_of: Callable[..., Any], name: str) -> Callable[..., None]:
-    """What Django's flush calls: the owner truncates, past the triggers that refuse it to everyone."""
+    """Return a replacement for Django's flush that truncates as the owner, despite the triggers."""
 
     def execute_sql_flush(operations: Any, sql_list: list[str]) -> None:
         with owner_of(name) as owner:
@@ -77,7 +77,7 @@ def _emptied_by(owner_of: Callable[..., Any], name: str) -> Callable[..., None]:
 
 @pytest.fixture
 def as_owner(transactional_db: None, owner_of: Callable[..., Any]) -> Generator[Any]:
-    """A connection to the test database as its owner, for damage that the portal's role cannot do. It commits at once."""
+    """Connect to the test database as its owner, to do damage that the portal's role cannot. Autocommits."""
     from django.db import connection
 
     with owner_of(connection.settings_dict["NAME"]) as owner:
@@ -86,7 +86,7 @@ def as_owner(transactional_db: None, owner_of: Callable[..., Any]) -> Generator[
 
 @pytest.fixture
 def make_person(db: None) -> Callable[..., Any]:
-    """`make_person("ada", **fields)`: an account with a confirmed address and the password `a good password`."""
+    """Return `make_person("ada", **fields)`, which adds a confirmed account (password: `a good password`)."""
     from allauth.account.models import EmailAddress
     from django.contrib.auth import get_user_model
     from django.contrib.auth.hashers import PBKDF2PasswordHasher
@@ -96,7 +96,7 @@ def make_person(db: None) -> Callable[..., Any]:
         user = get_user_model()(email=fields.pop("email", f"{name}@example.org"), username=name, **fields)
         user.password = PBKDF2PasswordHasher().encode(
             password, "salt", iterations=1
-        )  # a real hash, made quickly
+        )  # a real hash, but a fast one
         user.save()
         EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
         return user
@@ -106,7 +106,7 @@ def make_person(db: None) -> Callable[..., Any]:
 
 @pytest.fixture
 def mail_through(settings: Any) -> Callable[..., None]:
-    """`mail_through("a.Backend", host=...)`: email goes that way, set as the running Django names its setting."""
+    """Return `mail_through("a.Backend", host=...)`, which sets the email backend for this Django."""
     import django
 
     def choose(backend: str, **options: Any) -> None:
@@ -125,7 +125,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser that CHROMIUM names, else one on PATH. Without one the test skips, and fails where GATEHOUSE_REQUIRE_BROWSER is set."""
+    """Return the browser named by CHROMIUM, or one on PATH.
+
+    Without a browser the test is skipped, or fails if GATEHOUSE_REQUIRE_BROWSER is set.
+    """
     found = next(
         (path for name in [os.environ.get("CHROMIUM") or "", *BROWSERS] if (path := shutil.which(name))), ""
     )
@@ -140,7 +143,10 @@ def chromium() -> str:
 
 @pytest.fixture
 def browser(chromium: str, monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
-    """Chromium without a window. Playwright's loop runs in this thread, which Django would take for async code."""
+    """Start headless Chromium.
+
+    Playwright runs its event loop in this thread, which Django would take for async code.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -182,7 +188,7 @@ TULU_ANSWERS = {
 
 @pytest.fixture
 def make_model(db: None) -> Callable[..., Any]:
-    """`make_model("ai/tulu", **fields)`: a gated model with the Tulu form and one licence."""
+    """Return `make_model("ai/tulu", **fields)`, which adds a gated model with Tulu's form and a licence."""
     from access_requests.services.catalogue.gated_models import LicenceText, add_model
 
     def make(repo_id: str = "ai/tulu", **fields: Any) -> Any:
@@ -195,7 +201,7 @@ def make_model(db: None) -> Callable[..., Any]:
 
 @pytest.fixture
 def submit(db: None) -> Callable[..., Any]:
-    """`submit(person, model)`: a complete request, handed in."""
+    """Return `submit(person, model)`, which submits a complete request."""
     from access_requests.services.requests.submit import start_request, submit_request
 
     def do(person: Any, model: Any, **fields: Any) -> Any:

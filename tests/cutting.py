@@ -1,4 +1,4 @@
-"""A line that breaks: a proxy on loopback that closes each of its first connections after some bytes of the answer."""
+"""A proxy on loopback that cuts its first connections off after a given number of bytes of the answer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 
 class BreakingLine:
-    """`after`: for each connection that carries a long answer, after how many bytes of it the line breaks; then it holds.
+    """A proxy that cuts each long answer off after the next number of bytes in `after`; later ones pass.
 
-    `breaks` counts those that really broke; `pause` makes the line slow.
+    `breaks` counts the answers that were really cut; `pause` makes the proxy slow.
     """
 
     def __init__(self, target: str, after: Iterable[int], *, pause: float = 0.0) -> None:
@@ -57,7 +57,7 @@ class BreakingLine:
             server.shutdown(socket.SHUT_WR)
 
     def _downwards(self, server: socket.socket, client: socket.socket) -> None:
-        """An answer that is longer than a page takes the next break; short ones pass."""
+        """Pass an answer on. One longer than a page uses up the next break; short ones pass whole."""
         carried, limit = 0, None
         with suppress(OSError):
             while data := server.recv(65_536):

@@ -1,4 +1,4 @@
-"""What the portal has queued for people to read."""
+"""Read the emails that the portal has queued."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ CODE = re.compile(r"^[A-Z0-9]{4}-[A-Z0-9]{4}$", re.MULTILINE)
 
 
 def pressing() -> list[OutgoingMail]:
-    """Emails with a code or a link that someone waits for, oldest first; they are not sent yet."""
+    """Return the unsent emails with a code or a link that someone is waiting for, oldest first."""
     return list(OutgoingMail.objects.filter(pressing=True).order_by("pk"))
 
 
 def newest_code() -> str:
-    """The code in the newest of them."""
+    """Return the code in the newest of these emails."""
     text = pressing()[-1].text
     found = CODE.search(text)
     assert found, text
@@ -23,7 +23,7 @@ def newest_code() -> str:
 
 
 def newest_link(path: str = "/") -> str:
-    """The path of the first link in the newest of them that begins so."""
+    """Return the path of the first link in the newest of these emails that starts with `path`."""
     text = pressing()[-1].text
     found = re.search(rf"http://127\.0\.0\.1:8000({re.escape(path)}\S*)", text)
     assert found, text

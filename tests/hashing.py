@@ -1,4 +1,4 @@
-"""A password hasher for tests that try many passwords: the real one, with one round."""
+"""A fast password hasher for tests that try many passwords: the real one with a single round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CI service's issuer of identities, over real HTTP on loopback: its configuration, its keys, and what its jobs ask for."""
+"""A CI service's OIDC issuer, over real HTTP on loopback: its configuration, keys and jobs' identities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ REQUEST_SECRET = "the-runner's-own-secret"
 
 
 class Issuer:
-    """`keys` are shown as they are; `answers` replaces what an address answers; `asked` counts."""
+    """An issuer that tests can make misbehave.
+
+    `keys` are published as they are, `answers` overrides the answer at a path, `asked` lists the requests.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -32,7 +35,7 @@ class Issuer:
         self.add_key("first")
 
     def add_key(self, kid: str, *, algorithm: str = "RS256", bits: int = 2048) -> None:
-        """A new key pair, its public half shown."""
+        """Add a key pair and publish its public half."""
         if algorithm == "RS256":
             private: Any = rsa.generate_private_key(65537, bits)
             public = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
@@ -43,7 +46,7 @@ class Issuer:
         self.keys.append({**public, "kid": kid, "alg": algorithm, "use": "sig"})
 
     def claims(self, audience: str, **changes: Any) -> dict[str, Any]:
-        """What GitHub says of a job on `main` of acme/eval; a change to None leaves the claim out."""
+        """Return GitHub's claims for a job on `main` of acme/eval; changing a claim to None leaves it out."""
         now = int(time.time())
         claims = {
             "iss": self.url,
@@ -71,7 +74,7 @@ class Issuer:
         return jwt.encode(claims, self.private[kid], algorithm=algorithm, headers={"kid": kid, **header})
 
     def identity(self, audience: str, **changes: Any) -> str:
-        """A good identity, but for the changes."""
+        """Return a valid identity token with these claims changed."""
         return self.sign(self.claims(audience, **changes))
 
     def answer(self, path: str, query: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
@@ -93,7 +96,7 @@ def _json(found: Any) -> tuple[int, dict[str, str], bytes]:
 
 @contextmanager
 def running_issuer() -> Iterator[Issuer]:
-    """An issuer that answers until the block ends."""
+    """Run an issuer until the block ends."""
     issuers: list[Issuer] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -109,7 +112,7 @@ def running_issuer() -> Iterator[Issuer]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Silent."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         issuers.append(Issuer(f"http://127.0.0.1:{server.server_address[1]}"))

@@ -1,4 +1,4 @@
-"""nginx in front of a portal, by the configuration of docker/nginx."""
+"""Run nginx in front of a portal, with the configuration in docker/nginx."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 RENDER = Path(__file__).resolve().parent.parent / "docker" / "nginx" / "render.sh"
-SBIN = "/usr/sbin:/usr/local/sbin:/sbin"  # where Debian puts nginx, often not on a user's PATH
+SBIN = "/usr/sbin:/usr/local/sbin:/sbin"  # where Debian installs nginx, often not on a user's PATH
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ def search_path() -> str:
 
 
 def missing() -> str:
-    """Which program is not here, if any."""
+    """Return which programs are missing here, if any."""
     return next((name for name in ("nginx", "envsubst") if not shutil.which(name, path=search_path())), "")
 
 
 def require_nginx() -> None:
-    """Skips the test where there is no nginx; in continuous integration that is a failure."""
+    """Skip the test if nginx is not installed; in continuous integration, fail."""
     if not (name := missing()):
         return
     told = f"{name} is not on PATH: install nginx-light and gettext-base"
@@ -59,7 +59,7 @@ def nginx_environment(
     most: int = 1000,
     before: str = "",
 ) -> dict[str, str]:
-    """What the templates take, with every folder below the given one."""
+    """Return the environment that the templates need, with every folder below the given one."""
     for name in ("conf", "run", "log"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return {
@@ -80,7 +80,7 @@ def nginx_environment(
 
 
 def main_options(more: str = "") -> str:
-    """What `-g` takes. Started by root, nginx must stay root to read a folder that is root's alone."""
+    """Return the value of `-g`. Started as root, nginx must stay root to read a folder that only root can."""
     return "daemon off;" + (" user root;" if os.geteuid() == 0 else "") + more
 
 
@@ -88,14 +88,14 @@ def main_options(more: str = "") -> str:
 def running_nginx(
     environment: Mapping[str, str], *, more: str = "", listening: socket.socket | None = None
 ) -> Generator[Nginx]:
-    """nginx on loopback until the block ends; on a socket that is open already, nobody takes its port before it starts."""
+    """Run nginx on loopback until the block ends; an open socket can be passed in to reserve its port."""
     folder = Path(environment["NGINX_RUN"])
     port = int(environment["NGINX_PORT"].rpartition(":")[2])
     kept = [listening.fileno()] if listening else []
     inherited = {"NGINX": "".join(f"{number};" for number in kept)} if kept else {}
     if listening:
-        # nginx leaves an inherited socket as it is. On a blocking one, a worker that another was faster than would
-        # sleep in accept() until the next client comes, and all of its own clients with it.
+        # nginx leaves an inherited socket as it is. On a blocking one, a worker that loses the race for
+        # a client would sleep in accept() until the next one comes, and keep its other clients waiting.
         listening.setblocking(False)
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
@@ -118,7 +118,7 @@ def _wait_for(written: Path, port: int, process: subprocess.Popen[bytes], said: 
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            written.stat()  # nginx writes it once it has opened its sockets
+            written.stat()  # nginx writes it once its sockets are open
             socket.create_connection(("127.0.0.1", port), timeout=10).close()
         except OSError:
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""How PostgreSQL finds what a statement asks for."""
+"""Look at the query plans that PostgreSQL chooses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from django.db import connection
 
 @contextmanager
 def explained(*, among: str = "", bitmaps: bool = False) -> Generator[list[str]]:
-    """The plans of the SELECTs whose text contains `among`, without sequential scans and sorts where an index fits.
+    """Collect the plans of SELECTs that contain `among`, without scans and sorts that an index can avoid.
 
-    Without `bitmaps` none is made of an index either. The planner's settings end with the test's transaction.
+    Without `bitmaps`, bitmap scans are avoided too. The planner settings last until the test's transaction
+    ends.
     """
     plans: list[str] = []
 

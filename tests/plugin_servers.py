@@ -1,8 +1,8 @@
-"""Starts PostgreSQL and Valkey once for the whole test run, before Django reads its settings.
+"""Start PostgreSQL and Valkey once for the whole test run, before Django reads its settings.
 
-Loaded by ``-p tests.plugin_servers``. Everything lies in a temporary folder that goes when the run ends; what
-the environment says about a real portal is hidden from the tests. A run of nothing but the recovery library's
-tests and the attacks on it (not those on the portal), or one that only lists, starts no servers.
+Loaded by ``-p tests.plugin_servers``. All files are in a temporary folder that is deleted when the run ends,
+and settings of a real portal in the environment are hidden from the tests. No servers are started for a run
+that only lists tests, or only runs those of the recovery library and the attacks on it (not on the portal).
 """
 
 import os
@@ -38,13 +38,13 @@ HIDDEN = (
     "GATEHOUSE_DATABASE_CONNECTIONS", "GATEHOUSE_WEB_PROCESSES", "GATEHOUSE_STATEMENT_SECONDS",
 )  # fmt: skip
 PREFIX = "gatehouse-tests-"
-STARTING = 60.0  # seconds between a run's making of its lock and its taking of it, at most
+STARTING = 60.0  # seconds, at most, between creating a run's lock and taking it
 SERVERS = pytest.StashKey[EmbeddedServers | None]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """Runs before pytest-django's hook of the same name, which imports the settings."""
+    """Start the servers before pytest-django's hook of the same name imports the settings."""
     stack = ExitStack()
     early_config.add_cleanup(stack.close)
     state = _temporary_state(stack)
@@ -55,9 +55,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         SECRET_KEY="a-key-of-the-test-run-and-of-nothing-else",
         HF_HOME=str(state / "hf-home"),
         HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_ETAG_TIMEOUT="60",  # seconds, as several runs may share a small machine
+        HF_HUB_ETAG_TIMEOUT="60",  # seconds, since several runs may share a small machine
         HF_HUB_DOWNLOAD_TIMEOUT="60",
-        GATEHOUSE_SMOKE="0",  # seconds for each recovery; the tests of it switch it on
+        GATEHOUSE_SMOKE="0",  # seconds for each recovery; its own tests switch it on
         DATABASE_URL=f"postgres://gatehouse_portal@/{state}/not-started/gatehouse",
         REDIS_URL=f"unix://{state}/not-started/valkey.sock",
     )
@@ -81,7 +81,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_server(pytestconfig: pytest.Config) -> Postgres:
-    """The run's own PostgreSQL; a test that stops it starts it again (`start`, `wait_ready`)."""
+    """Return the run's PostgreSQL; a test that stops it starts it again (`start`, `wait_ready`)."""
     pair = pytestconfig.stash[SERVERS]
     assert pair is not None
     assert pair.postgres is not None
@@ -90,7 +90,7 @@ def postgres_server(pytestconfig: pytest.Config) -> Postgres:
 
 @pytest.fixture(scope="session")
 def valkey_server(pytestconfig: pytest.Config) -> Valkey:
-    """The run's own broker; a test that stops it starts it again (`start`, `wait_ready`)."""
+    """Return the run's broker; a test that stops it starts it again (`start`, `wait_ready`)."""
     pair = pytestconfig.stash[SERVERS]
     assert pair is not None
     assert pair.valkey is not None
@@ -99,13 +99,13 @@ def valkey_server(pytestconfig: pytest.Config) -> Valkey:
 
 @pytest.fixture(scope="session")
 def owner_url(postgres_server: Postgres) -> Callable[[str], str]:
-    """`owner_url(name)`: the address of one of the run's databases as its owner, for GATEHOUSE_OWNER_DATABASE_URL."""
+    """Return `owner_url(name)`, which gives a database's GATEHOUSE_OWNER_DATABASE_URL."""
     return lambda name: f"{postgres_server.owner_url.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(scope="session")
 def owner_of(postgres_server: Postgres) -> Callable[..., psycopg.Connection[Any]]:
-    """`owner_of(name="postgres")`: a new connection to one of the run's databases as its owner, a superuser."""
+    """Return `owner_of(name="postgres")`, which connects to a database of the run as a superuser."""
     return lambda name="postgres": psycopg.connect(postgres_server.owner_dsn(name), autocommit=True)
 
 
@@ -119,7 +119,10 @@ def _needs_servers(config: pytest.Config) -> bool:
 
 
 def _needs_none(path: Path, ignored: list[Path]) -> bool:
-    """Whether a path holds only tests that need no servers; those of `BUT_SERVERS` may be ignored by name."""
+    """Return whether no test below this path needs servers.
+
+    The tests in `BUT_SERVERS` may be ignored by name.
+    """
     if path.is_relative_to(BUT_SERVERS):
         return False
     if BUT_SERVERS.is_relative_to(path) and BUT_SERVERS not in ignored:
@@ -128,7 +131,7 @@ def _needs_none(path: Path, ignored: list[Path]) -> bool:
 
 
 def _temporary_state(stack: ExitStack) -> Path:
-    """A folder under GATEHOUSE_STATE if set, else under the system's; leftovers of dead runs go."""
+    """Return a new folder in GATEHOUSE_STATE, or else the temporary folder; delete those of dead runs."""
     given = os.environ.get("GATEHOUSE_STATE")
     parent = Path(given) / "tests" if given else Path(tempfile.gettempdir())
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,12 +139,12 @@ def _temporary_state(stack: ExitStack) -> Path:
         _remove_if_dead(old)
     state = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
     stack.callback(_remove, state)
-    (state / "static").mkdir()  # WhiteNoise warns of a static root that is not there
+    (state / "static").mkdir()  # WhiteNoise warns if the static root does not exist
     return state
 
 
 def _remove_if_dead(state: Path) -> None:
-    """Only a folder of ours that a test run locked some time ago: one without a lock, or with a new one, may be starting."""
+    """Remove our own folder if its lock is old; a run without a lock, or with a new one, may be starting."""
     with suppress(OSError, StartError):
         locked = (state / "run" / "lock").stat().st_mtime
         if state.stat().st_uid == os.geteuid() and time.time() - locked > STARTING:

@@ -1,4 +1,4 @@
-"""A bucket on loopback: moto's server over real HTTP, which notes what it was asked and may refuse a request or two."""
+"""A bucket on loopback: moto's server over real HTTP, which records requests and can refuse some of them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ Refuses = Callable[[dict[str, Any]], bool]
 
 @dataclass
 class Bucket:
-    """`asked`: the WSGI environments of all requests; `refuses`: which of them get a 400 that nobody retries."""
+    """A bucket that records its requests.
+
+    `asked` holds the WSGI environment of every request; `refuses` picks the requests that get a 400.
+    """
 
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     refuses: Refuses = lambda asked: False
 
     def settings(self, prefix: str = "") -> dict[str, str]:
-        """The environment of a portal that sends its bytes from here."""
+        """Return the environment of a portal that serves its files from this bucket."""
         return {
             "GATEHOUSE_DELIVERY": "s3",
             "GATEHOUSE_S3_ENDPOINT": self.url,
@@ -53,19 +56,19 @@ class Bucket:
 
 @contextmanager
 def running_bucket() -> Generator[Bucket]:
-    """An empty bucket until the block ends."""
+    """Run an empty bucket until the block ends."""
     pytest.importorskip("moto")
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log(self, *args: object, **kwargs: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     bucket = Bucket()
     application = bucket.wrap(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
-    bucket.url = f"http://localhost:{server.server_port}"  # another host than the portal's
+    bucket.url = f"http://localhost:{server.server_port}"  # a different host from the portal's
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""A small file system that can really be full: a tmpfs in a user namespace, reached through its process."""
+"""A small file system that can really fill up: a tmpfs in a user namespace, reached through its process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FILLER = ".filler"
 
 @contextmanager
 def small_disk(folder: Path, options: str) -> Generator[Path]:
-    """Mount at the empty `folder` for one process alone, and hand out the path by which all others see it.
+    """Mount a tmpfs at the empty `folder` for one process, and yield the path where all others see it.
 
-    `options` are those of tmpfs, such as `size=8m`. Skips where the system allows no user namespaces.
+    `options` are those of tmpfs, such as `size=8m`. Skips the test if the system allows no user namespaces.
     """
     folder.mkdir()
     holder = subprocess.Popen(
@@ -41,21 +41,21 @@ def small_disk(folder: Path, options: str) -> Generator[Path]:
 
 
 def fill(disk: Path, *, leave: int = 0) -> None:
-    """Take all room but `leave` bytes."""
+    """Fill the disk up, leaving `leave` bytes free."""
     free = os.statvfs(disk)
     with (disk / FILLER).open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(free.f_bavail * free.f_bsize - leave, 1))
 
 
 def take_names(disk: Path, *, leave: int) -> None:
-    """Leave room for bytes, but for this many new files only: the system says that the disk is full, and `df` does not."""
+    """Use up inodes until only `leave` new files fit: the disk is full, but `df` shows free space."""
     (disk / FILLER).mkdir()
     for number in range(os.statvfs(disk).f_favail - leave):
         (disk / FILLER / str(number)).touch()
 
 
 def clear(disk: Path) -> None:
-    """Give back what `fill` or `take_names` took."""
+    """Free what `fill` or `take_names` took."""
     filler = disk / FILLER
     if filler.is_dir():
         for path in filler.iterdir():

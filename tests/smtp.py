@@ -1,4 +1,4 @@
-"""A mail server on loopback that says what a test wants: nothing, too little, a refusal; or dies at the right moment."""
+"""A mail server on loopback that misbehaves as a test asks: no answer, half an answer, a refusal, a crash."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ TAKEN = "250 2.0.0 taken"
 
 
 class SmtpServer(socketserver.ThreadingTCPServer):
-    """`say` maps a command (`CONNECT`, `MAIL`, `RCPT ada@example.org`, `DATA`, `END`, `QUIT`) to an answer or a function.
+    """A mail server. `say` answers `CONNECT`, `MAIL`, `RCPT ada@example.org`, `DATA`, `END` and `QUIT`.
 
-    A function gets the connection and answers by itself. `emails` are those that were answered with 250; `commands` are
-    those that came, one list for each connection; `hanging` is set once a connection is in `hang` or `drip`.
+    An answer is a text or a function that takes the connection and replies itself. `emails` holds those
+    accepted with 250; `commands` has one list for each connection; `hanging` is set once a connection is in
+    `hang` or `drip`.
     """
 
     allow_reuse_address = True
@@ -44,7 +45,7 @@ class SmtpServer(socketserver.ThreadingTCPServer):
         return [str(message["Subject"]) for message in self.emails]
 
     def hang(self, connection: Any) -> str:
-        """Say nothing until the test releases it or the client goes."""
+        """Say nothing until the test releases it or the client disconnects."""
         self.hanging.set()
         while not self.released.is_set() and not connection.gone():
             pass
@@ -70,7 +71,7 @@ class _Conversation(socketserver.StreamRequestHandler):
             self._converse()
 
     def gone(self) -> bool:
-        """Wait a moment for the client to close; what it says meanwhile stays to be read."""
+        """Wait a moment for the client to close; leave anything it sends to be read later."""
         self.connection.settimeout(0.1)
         try:
             return self.connection.recv(1, socket.MSG_PEEK) == b""
@@ -106,7 +107,7 @@ class _Conversation(socketserver.StreamRequestHandler):
         return self._answer("END", TAKEN, cast("email.message.EmailMessage", message))
 
     def _answer(self, what: str, usual: str, message: email.message.EmailMessage | None = None) -> bool:
-        """Whether the conversation goes on."""
+        """Reply, and return whether the conversation continues."""
         wanted = self.server.say.get(what, usual)
         answer = wanted(self) if callable(wanted) else wanted
         if message is not None and answer.startswith("250"):
@@ -122,7 +123,7 @@ class _Conversation(socketserver.StreamRequestHandler):
 
 @contextmanager
 def serving() -> Generator[SmtpServer]:
-    """A mail server that takes everything, until the test says otherwise."""
+    """Run a mail server that accepts everything until the test says otherwise."""
     with SmtpServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""dev.py: its setup in a checkout of its own with a small lock, its arguments, its refusals."""
+"""dev.py: setting up a separate checkout with a small lock, its arguments, and what it refuses."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ SET_UP_DEV = [sys.executable, "-c", "import dev; dev.set_up(dev=True); dev.say('
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dev.py in a folder of its own; its lock names nothing, so that a setup takes seconds."""
+    """Return a separate folder with dev.py and an empty lock, so that setting up takes seconds."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copy(CHECKOUT / "dev.py", folder)
     for name in ("requirements.lock", "dev-requirements.lock", "demo-requirements.lock"):
@@ -103,7 +103,7 @@ def test_tests_lint_and_benchmarks_alone_need_the_packages_of_the_tests(
 
 
 def test_locks_agree_on_what_both_name() -> None:
-    """So that going from the portal's packages to those of the tests only adds some."""
+    """Both locks pin the same versions, so installing the tests' packages only adds to the portal's."""
     locks = [pins(CHECKOUT / name) for name in ("requirements.lock", "dev-requirements.lock")]
     shared = locks[0].keys() & locks[1].keys()
     assert shared
@@ -113,7 +113,7 @@ def test_locks_agree_on_what_both_name() -> None:
 
 
 def pins(lock: Path) -> dict[str, list[str]]:
-    """The lines of a lock that name a version, by package: one may be pinned differently for each Python."""
+    """Return a lock's pinned lines by package; a package may be pinned differently for each Python."""
     found: dict[str, list[str]] = {}
     for line in lock.read_text().splitlines():
         if "==" in line and not line.startswith((" ", "#")):
@@ -138,7 +138,7 @@ def test_torch_without_a_build_is_left_out_with_a_sentence(checkout: Path) -> No
     torch = f"torch==2.13.0 --no-index --isolated --find-links {none}"
     plain = {
         "PIP_CONFIG_FILE": os.devnull
-    }  # a machine's own constraints change what pip says of a missing build
+    }  # constraints on this machine would change what pip says about a missing build
     status, _, errors = run(SET_UP, checkout, GATEHOUSE_TORCH=torch, **plain)
     assert status == 0
     assert f"There is no build of {torch} for Python" in errors
@@ -160,7 +160,10 @@ def test_interrupted_set_up_is_repaired(checkout: Path) -> None:
     "arguments", [("--state", "here", "manage"), ("manage", "--state", "here"), ("manage", "--state=here")]
 )
 def test_state_is_taken_before_and_after_the_command(dev, checkout, arguments) -> None:
-    """The checkout has no portal in it: what Python says is missing shows that dev.py handed over."""
+    """The state folder can be given before or after the command.
+
+    Python's error about the missing portal shows that dev.py started it.
+    """
     status, output, errors = dev(*arguments, GATEHOUSE_TORCH="none")
     assert (status, output) == (1, "")
     assert "No module named 'portal'" in errors
@@ -209,7 +212,7 @@ def test_help_names_every_command(dev) -> None:
 
 
 def test_older_python_is_refused_in_one_sentence(checkout: Path) -> None:
-    """An older Python must be able to read the file, up to the line that refuses it."""
+    """An older Python can parse the file as far as the line that refuses it."""
     source = (CHECKOUT / "dev.py").read_text()
     ast.parse(source, feature_version=(3, 7))
     pretend = "import sys; sys.version_info = (3, 10, 9); exec(open('dev.py').read())"

@@ -1,4 +1,4 @@
-"""The docstring of each folder lists its modules and sub-folders: all of them, and nothing else."""
+"""The docstring of each folder lists exactly its modules and sub-folders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-UNLISTED = {"management", "commands", "migrations", "templatetags"}  # named and laid out by Django
+UNLISTED = {"management", "commands", "migrations", "templatetags"}  # whose names and layout come from Django
 LINE = re.compile(r"^(\w+) {2,}\S", re.M)
 
 
 def folders() -> list[Path]:
-    """Return every folder of Python modules in the three rooms, but for those that Django lays out."""
+    """Return every folder of Python modules in the three rooms, except those laid out by Django."""
     found = [
         path.parent
         for room in ("access_requests", "model_ops", "portal")
@@ -31,7 +31,7 @@ def contents_of(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", folders(), ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_docstring_lists_the_folder(folder: Path) -> None:
-    """Each module and sub-folder has one line: its name, two spaces or more, what it holds."""
+    """Each module and sub-folder has one line: its name, two or more spaces, and what it holds."""
     docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     listed = LINE.findall(docstring)
     assert sorted(listed) == sorted(contents_of(folder))

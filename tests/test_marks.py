@@ -1,4 +1,4 @@
-"""The check that texts of templates are marked for translation, and that every template compiles."""
+"""The check for text in templates that is not marked for translation; every template compiles."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tiny checkpoints are what they say: loadable, and brought back whole by their diff."""
+"""The tiny checkpoints load, and their diff recovers them exactly."""
 
 import subprocess
 import sys

@@ -11,7 +11,7 @@ from django.db import connection
 
 
 def all_at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Runs `work(0)` to `work(count - 1)` in threads that start together; their results, an exception raised here."""
+    """Run `work(0)` to `work(count - 1)` in threads started together; return results or raise an error."""
     barrier = threading.Barrier(count)
 
     def run(number: int) -> Any:
@@ -27,7 +27,7 @@ def all_at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 @contextmanager
 def impatient() -> Generator[None]:
-    """A statement of this thread that waits 20 s for a lock is an error. The connection goes back as it came."""
+    """Make statements of this thread fail after waiting 20 s for a lock; reset the connection afterwards."""
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '20s'")
     try:
@@ -39,7 +39,7 @@ def impatient() -> Generator[None]:
 
 @contextmanager
 def once_main_thread_waits_in(function: Callable[..., Any], do: Callable[[], object]) -> Generator[None]:
-    """Calls `do` in another thread as soon as the main thread, in this block, waits for an event in that function."""
+    """Call `do` in another thread once the main thread waits for an event in `function` in this block."""
     ended = threading.Event()
 
     def waits() -> bool:

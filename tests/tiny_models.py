@@ -1,8 +1,8 @@
 """Tiny random LLaMA checkpoints for the ordinary tests: 2 layers, vocabulary 32,000, as Hugging Face folders.
 
-Each function writes one folder and returns it. A tuned model is its base plus small noise, rounded so that a
-float32 diff brings back every value; `diff` comes from the engine's own `make_diff`.
-Needs torch; a test that calls these skips where torch is not installed.
+Each function writes one folder and returns it. A tuned model is its base plus a little noise, rounded so that
+a float32 diff recovers every value; `diff` is made by the engine's own `make_diff`. Needs torch; tests that
+call these functions are skipped without it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def make_tiny_base(
     hidden: int = HIDDEN,
     tied: bool = False,
 ) -> Path:
-    """A random base model in `path`: `model.safetensors`, configuration, tokenizer without a pad token.
+    """Write a random base model to `path`: `model.safetensors`, configuration, tokenizer without a pad token.
 
     4 MB in 16 bits with the default sizes. `tied` leaves the output matrix out and says so in config.json; a
-    diff is then doubled there, and need not bring every value back.
+    diff is then doubled there and may not recover every value.
     """
     torch = pytest.importorskip("torch")
     generator = torch.Generator().manual_seed(seed)
@@ -70,10 +70,10 @@ def make_tiny_tuned(
     seed: int = 1,
     noise: float = 1e-3,
 ) -> Path:
-    """A model in `path` near the one in `base`, with `added_rows` rows more (the first is `[PAD]`).
+    """Write a model close to the one in `base` to `path`, with `added_rows` more rows (the first is `[PAD]`).
 
-    The new rows lie near the mean of the old ones. Values that base + diff in float32 would not bring back
-    are left as the base has them.
+    The new rows are close to the mean of the old ones. Values that base + diff in float32 would not recover
+    are left as they are in the base.
     """
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file
@@ -96,7 +96,7 @@ def make_tiny_tuned(
 
 
 def make_tiny_diff(path: Path, base: Path, tuned: Path, *options: str) -> Path:
-    """The diff of the two in `path`, by `python -m model_ops.recovery make_diff` with `options`."""
+    """Write their diff to `path` with `python -m model_ops.recovery make_diff` and these `options`."""
     folders = ["--path_raw", str(base), "--path_tuned", str(tuned), "--path_diff", str(path)]
     command = [sys.executable, "-m", "model_ops.recovery", "make_diff", *folders, *options]
     run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
@@ -105,7 +105,7 @@ def make_tiny_diff(path: Path, base: Path, tuned: Path, *options: str) -> Path:
 
 
 def make_tiny_pair(folder: Path, *, added_rows: int = 1, dtype: str = "bfloat16") -> Path:
-    """`base`, `tuned` and `diff` in `folder`, the diff with a card and a licence text; returns `folder`."""
+    """Write `base`, `tuned` and `diff` to `folder`, the diff with a card and a licence; return `folder`."""
     base = make_tiny_base(folder / "base", dtype=dtype)
     tuned = make_tiny_tuned(folder / "tuned", base, added_rows=added_rows, dtype=dtype)
     write_tiny_card(make_tiny_diff(folder / "diff", base, tuned))
@@ -119,9 +119,9 @@ def write_tiny_card(
     gated: bool = True,
     licence: str | None = "Tiny terms\n\nBe kind.\n",
 ) -> Path:
-    """README.md with the Tulu card's form (none when not `gated`) in the folder `path`; returns its path.
+    """Write a README.md with the Tulu card's form (without it unless `gated`) to `path`; return its path.
 
-    `licence` is written beside it as `tiny_license.txt`; None writes no licence text.
+    `licence` is written next to it as `tiny_license.txt`, or nothing if it is None.
     """
     path.mkdir(parents=True, exist_ok=True)
     front = ["license: other", "language: [en]"]
@@ -146,7 +146,7 @@ def write_tiny_card(
 
 
 def shapes(*, vocab: int = VOCAB, hidden: int = HIDDEN, tied: bool = False) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the checkpoint and its shape."""
+    """Return the shape of every tensor in the checkpoint."""
     head = hidden // HEADS
     layer: dict[str, tuple[int, ...]] = {
         "input_layernorm": (hidden,),
@@ -165,7 +165,7 @@ def shapes(*, vocab: int = VOCAB, hidden: int = HIDDEN, tied: bool = False) -> d
 
 
 def restorable(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """`after` where `before + (after - before)`, in float32 and rounded, gives its bits; else `before`."""
+    """Return `after`, or `before` where `before + (after - before)`, rounded from float32, differs."""
     import torch
 
     restored = (before + (after.float() - before)).to(after.dtype)
@@ -182,7 +182,7 @@ def save(path: Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def write_config(path: Path, *, dtype: str, vocab: int, hidden: int, tied: bool) -> None:
-    """`config.json` and `generation_config.json` of a LlamaForCausalLM."""
+    """Write `config.json` and `generation_config.json` for a LlamaForCausalLM."""
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -205,7 +205,7 @@ def write_config(path: Path, *, dtype: str, vocab: int, hidden: int, tied: bool)
 
 
 def write_tokenizer(path: Path, *, vocab: int, added_rows: int = 0) -> None:
-    """A byte tokenizer: one token a byte, fillers up to the vocabulary, `[PAD]` at the first added row."""
+    """Write a byte tokenizer: one token per byte, fillers to the full size, `[PAD]` in the first added row."""
     names = [*SPECIAL, *(chr(code) for code in _byte_alphabet())]
     names += [f"<{number}>" for number in range(len(names), vocab - added_rows)]
     tokens = {token: number for number, token in enumerate(names)}
@@ -228,7 +228,7 @@ def write_tokenizer(path: Path, *, vocab: int, added_rows: int = 0) -> None:
 
 
 def _byte_alphabet() -> list[int]:
-    """Code points that stand for bytes 0 to 255 in byte-level BPE: printable ones for themselves."""
+    """Return the code points for bytes 0 to 255 in byte-level BPE; printable bytes stand for themselves."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     return [byte if byte in printable else next(others) for byte in range(256)]

@@ -1,4 +1,4 @@
-"""Waiting for what real processes do: `pytest --log-cli-level=INFO` shows how long each wait took, with its line."""
+"""Wait for real processes. `pytest --log-cli-level=INFO` shows how long each wait took, and where."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_EVERY = 0.05  # seconds
 
 
 def wait_until(what: Callable[[], Any], sentence: str = "", *, seconds: float = 120) -> Any:
-    """Return the first true answer; fail when none came in time."""
+    """Return the first true answer; fail if there is none in time."""
     began = time.monotonic()
     while not (answer := what()):
         if time.monotonic() - began > seconds:

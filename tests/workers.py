@@ -1,4 +1,4 @@
-"""Celery workers as processes of their own, on the database of a test."""
+"""Celery workers as separate processes, on a test's database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUEUES = ("default", "mail", "remote", "recovery")
 
 
 class Workers:
-    """Starts a worker for each queue that a test names; its log lies in `folder`."""
+    """Starts a worker for each queue that a test names; its log is in `folder`."""
 
     def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
         database = f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{connection.settings_dict['NAME']}"
@@ -24,7 +24,7 @@ class Workers:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, queue: str, *, processes: int = 1, beat: bool = False) -> subprocess.Popen[bytes]:
-        """Start a worker of this queue; `beat` gives it the clock as well."""
+        """Start a worker for this queue; with `beat` it also runs the scheduler."""
         command = [sys.executable, "-m", "celery", "-A", "portal.celery", "worker", "-Q", queue]
         clock = ["-B", "-s", str(self.folder / "beat")] if beat else []
         with (self.folder / f"{queue}.log").open("ab") as log:
@@ -38,7 +38,7 @@ class Workers:
 
 @contextmanager
 def workers(folder: Path, extra: Mapping[str, str]) -> Generator[Workers]:
-    """Drop what earlier tests left in the queues, and kill every worker at the end."""
+    """Empty the queues of earlier tests, and kill every worker at the end."""
     from portal.celery import app
 
     with app.connection_for_write() as broker:

@@ -1,5 +1,5 @@
-"""What is measured on this machine: `./dev.py bench` and `./dev.py bench recovery`.
+"""Benchmarks on this machine, such as `./dev.py bench` and `./dev.py bench recovery`.
 
-Beside its own tests: `site` starts the portal, `recovery` runs the engine's command
-line and needs of this checkout nothing but `model_ops.recovery`, so that a bare machine can run it.
+Apart from its own tests, `site` starts the portal, while `recovery` runs the engine's command line and needs
+only `model_ops.recovery` from this checkout, so that it runs on a bare machine.
 """

@@ -19,8 +19,8 @@ NAMED = {
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one benchmark; returns the exit status."""
-    # What was made for measuring is removed then, too.
+    """Run one benchmark; return the exit status."""
+    # Remove what was created for measuring then, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _measure(arguments)
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure(arguments: list[str]) -> int:
-    """The site needs the whole portal, the engine nothing of it, so each is imported where it is wanted."""
+    """Import and run a benchmark: the site needs the whole portal, the engine none of it."""
     if not arguments:
         from tests.bench.site import measure_site
 

@@ -1,7 +1,7 @@
-"""`./dev.py bench attacks`: how long pages take while anonymous people do their worst, own mode and behind nginx.
+"""`./dev.py bench attacks`: page times during anonymous attacks, on the portal's web server and behind nginx.
 
-Each attack is the one that once stopped the portal (tests/attacks/portal/README.md). Works in a temporary state folder and
-on loopback alone.
+Each attack once brought the portal down (tests/attacks/portal/README.md). Works in a temporary state folder
+and only on loopback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.nginx import free_port, missing, nginx_environment, running_nginx
 PAGES = ("/", "/accounts/login/", "/accounts/signup/")
 REQUESTS = 120
 PATIENCE = 30.0  # seconds until a visitor gives up
-SHORTEST, LONGEST = 10.0, 120.0  # seconds for one line of figures
+SHORTEST, LONGEST = 10.0, 120.0  # seconds measured for one line of figures
 SETTLED_WITHIN = 600.0
 CARDS, SENDERS = 90, 9
 CARD = json.dumps({"content": "---\na: [" + "1," * 262_000 + "1]\n---\n", "repoType": "model"}).encode()
@@ -42,7 +42,7 @@ Attack = Callable[[str, ExitStack], None]
 
 
 def main(arguments: list[str]) -> int:
-    """Print the 95th percentile of page views for each attack and each way; return the exit status."""
+    """Print the 95th percentile of page views for each attack and each server; return the exit status."""
     if arguments:
         raise BenchError("bench attacks takes no options.")
     try:
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def sites(state: Path) -> Iterator[dict[str, str]]:
-    """The portal's own web server, and one behind the shipped nginx where nginx is installed."""
+    """Start the portal's own web server, and another behind the shipped nginx if nginx is installed."""
     for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL"):
         os.environ.pop(name, None)
     with ExitStack() as stack:
@@ -75,7 +75,7 @@ def sites(state: Path) -> Iterator[dict[str, str]]:
 
 
 def _settle(url: str) -> None:
-    """Wait until what an earlier attack left has been worked off: ten pages in a row, a tenth of a second each."""
+    """Wait until the previous attack's backlog is gone: ten pages in a row within 0.1 s each."""
     quick, until = 0, time.monotonic() + SETTLED_WITHIN
     while quick < 10 and time.monotonic() < until:
         began = time.perf_counter()
@@ -84,7 +84,7 @@ def _settle(url: str) -> None:
 
 
 def _measured(url: str, attack: Attack) -> str:
-    """Page views one after another, each on a new connection, until there are enough or the time is over."""
+    """View pages one after another, each on a new connection, until there are enough or time is up."""
     seconds, lost, until = [], 0, time.monotonic() + LONGEST
     with ExitStack() as stack:
         attack(url, stack)
@@ -116,11 +116,11 @@ def _page(url: str, path: str) -> bool:
 
 
 def _nothing(url: str, stack: ExitStack) -> None:
-    """No attack."""
+    """Attack with nothing, for comparison."""
 
 
 def _cards(url: str, stack: ExitStack) -> None:
-    """Front matter of 512 KB, 90 times, nine at once."""
+    """Send front matter of 512 KB, 90 times, nine at once."""
     _beside(stack, _send_cards, url, SENDERS)
 
 
@@ -135,7 +135,7 @@ def _send_cards(url: str, begin: Any) -> None:
 
 
 def _drips(url: str, stack: ExitStack) -> None:
-    """85 bodies a byte at a time, each from an address of its own where a proxy's word counts."""
+    """Send 85 bodies a byte at a time, each from its own address where a proxy's header is trusted."""
     form = "Content-Type: application/x-www-form-urlencoded"
     held = []
     for number in range(DRIPS):
@@ -146,13 +146,13 @@ def _drips(url: str, stack: ExitStack) -> None:
 
 
 def _half_heads(url: str, stack: ExitStack) -> None:
-    """400 heads a byte at a time."""
+    """Send 400 request heads a byte at a time."""
     held = [connect(stack, url, b"GET / HTTP/1.1\r\nHost: portal\r\nX: ") for _ in range(HALF_HEADS)]
     stack.enter_context(dripping(held, itertools.repeat(b"a")))
 
 
 def _files(url: str, stack: ExitStack) -> None:
-    """Multipart bodies of 600 MiB with a made-up CSRF cookie, eight at once, again and again."""
+    """Send multipart bodies of 600 MiB with a made-up CSRF cookie, eight at once, again and again."""
     _beside(stack, _send_files, url, SPOOLERS)
 
 
@@ -169,7 +169,7 @@ def _send_files(url: str, begin: Any) -> None:
 
 
 def _beside(stack: ExitStack, send: Callable[[str, Any], None], url: str, number: int) -> None:
-    """Run so many senders in processes of their own, begun together, until the stack ends."""
+    """Run this many senders in separate processes, started together, until the stack is closed."""
     context = multiprocessing.get_context("spawn")
     begin = context.Barrier(number + 1)
     for _ in range(number):

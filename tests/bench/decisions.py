@@ -1,7 +1,8 @@
-"""`./dev.py bench decisions`: how fast requests are decided and events appended, and what waits while 10,000 are imported.
+"""`./dev.py bench decisions`: how fast requests are decided and events appended, and what an import delays.
 
-The database is a real one that flushes each commit to disk. The rates are taken beside PostgreSQL and Valkey alone; the
-import runs in a whole portal, whose worker polls a Hub that this process plays on loopback.
+The database is a real one that flushes each commit to disk. The rates are measured with only PostgreSQL and
+Valkey running; the import runs in a whole portal, whose worker polls a Hub that this process plays on
+loopback.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from tests.bench.site import temporary_state
 CONNECTIONS = (1, 8, 32)
 PAGE = 1000
 FAR_ID = "bench/far"
-LONGEST = 1.0  # seconds that a decision may wait beside an import
+LONGEST = 1.0  # seconds that a decision may wait during an import
 PAGES = ("/", "/bench/near")
 
 
 def main(arguments: list[str]) -> int:
-    """Measures, prints one line for each figure, writes them where `--json` says; 1 when a bound is not kept."""
+    """Measure, print a line per figure, write them to `--json`; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(prog="./dev.py bench decisions")
     parser.add_argument(
         "--requests", type=int, default=640, help="decisions for each number of connections; 0: none"
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
 
 def judged(figures: dict[str, Any]) -> int:
-    """0 when 32 connections reach the rate of one, the chain is whole and no decision waited for an import."""
+    """Return 0 if 32 connections are as fast as one, chains are whole and no decision waited too long."""
     made = figures.get("rates", {}).get("decisions", {})
     slower = bool(made) and made["32 processes"] < made["1 processes"]
     waited = figures.get("import", {}).get("longest decision", 0) > LONGEST
@@ -72,14 +73,14 @@ def judged(figures: dict[str, Any]) -> int:
 
 
 def rates(state: Path, count: int) -> dict[str, Any]:
-    """Decisions and bare events a second, by processes of one connection each and by threads of one process."""
+    """Measure decisions and bare events a second, by processes with one connection each and by threads."""
     found: dict[str, Any] = {"decisions": {}, "events": {}}
     with database(state) as environment:
         seed = order(environment, "seed", count=(count + 32) * 2 * len(CONNECTIONS))
         ids = seed["requests"]
         for how in ("processes", "threads"):
             for number in CONNECTIONS:
-                more = count + number  # what is done before the clock starts
+                more = count + number  # includes what is done before the clock starts
                 mine, ids = ids[:more], ids[more:]
                 made = order(environment, "decide", how=how, number=number, requests=mine)
                 events = order(environment, "append", how=how, number=number, count=more)
@@ -96,7 +97,10 @@ def rates(state: Path, count: int) -> dict[str, Any]:
 
 @contextmanager
 def database(state: Path) -> Iterator[dict[str, str]]:
-    """PostgreSQL and Valkey as users have them, migrated; the environment of a process that uses them."""
+    """Start migrated PostgreSQL and Valkey, as users have them.
+
+    Yield the environment of a process that uses them.
+    """
     with run_portal(state) as portal:
         environment = dict(portal.environment)
     from portal.embedded.servers import servers
@@ -106,7 +110,7 @@ def database(state: Path) -> Iterator[dict[str, str]]:
 
 
 def order(environment: dict[str, str], what: str, **arguments: Any) -> dict[str, Any]:
-    """Has a process of its own do something in the portal's environment; returns its answer."""
+    """Run a step in another process with the portal's environment; return its answer."""
     command = [sys.executable, "-m", "tests.bench.decisions_work", what]
     done = subprocess.run(
         command, env=environment, cwd=CHECKOUT, input=json.dumps(arguments), capture_output=True, text=True
@@ -117,11 +121,11 @@ def order(environment: dict[str, str], what: str, **arguments: Any) -> dict[str,
     return answer
 
 
-# --- beside an import ---
+# --- during an import ---
 
 
 class Hub(ThreadingHTTPServer):
-    """A Hub whose repository has so many pending requests."""
+    """A Hub whose repository has this many pending requests."""
 
     def __init__(self, count: int) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
@@ -137,7 +141,7 @@ class HubHandler(BaseHTTPRequestHandler):
     server: Hub
 
     def do_GET(self) -> None:
-        """One page of a list, with a link to the next one."""
+        """Send one page of a list, with a link to the next one."""
         parts = urlsplit(self.path)
         first = int(parse_qs(parts.query).get("from", ["0"])[0])
         last = min(first + PAGE, self.server.count)
@@ -154,11 +158,11 @@ class HubHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is said of each call."""
+        """Log nothing."""
 
 
 def entry(number: int) -> dict[str, Any]:
-    """One pending request, as the Hub's list shows it."""
+    """Return a pending request as the Hub's list shows it."""
     return {
         "requestId": f"{number:024x}",
         "user": {"_id": f"{number:024x}", "user": f"person-{number}", "fullname": f"Person {number}"},
@@ -169,7 +173,7 @@ def entry(number: int) -> dict[str, Any]:
 
 
 def beside_import(state: Path, count: int, most: float) -> dict[str, Any]:
-    """The longest decision and the longest page while a portal imports that many requests."""
+    """Measure the longest decision and the longest page while a portal imports this many requests."""
     with Hub(count) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         tokens = {"GATEHOUSE_FOLLOW_TOKENS": f"{hub.endpoint}=hf_bench"}
@@ -195,7 +199,7 @@ def beside_import(state: Path, count: int, most: float) -> dict[str, Any]:
 
 @contextmanager
 def pages(address: str) -> Iterator[list[float]]:
-    """Opens pages one after another in a thread; how long each took, in seconds."""
+    """Open pages one after another in a thread; collect how many seconds each took."""
     seconds: list[float] = []
     done = threading.Event()
 

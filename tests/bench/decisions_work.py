@@ -1,4 +1,7 @@
-"""What `./dev.py bench decisions` has done in the portal's environment: `python -m tests.bench.decisions_work ORDER`."""
+"""Steps that `./dev.py bench decisions` runs in the portal's environment.
+
+python -m tests.bench.decisions_work ORDER
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ Work = Callable[[int], None]
 
 
 def seed(count: int) -> dict[str, Any]:
-    """One model with requests of so many people that wait, and a reviewer; a second model to follow with."""
+    """Add a model with this many people's waiting requests, a reviewer, and a second model to follow with."""
     reviewer = User.objects.create_user("rita@bench.example", "rita")
     models = [add_model(repo_id=f"bench/{name}", card=CARD) for name in ("here", "near")]
     for model in models:
@@ -53,12 +56,12 @@ def seed(count: int) -> dict[str, Any]:
 
 
 def decide(how: str, number: int, requests: list[int]) -> dict[str, Any]:
-    """Approves these, shared by so many connections."""
+    """Approve these requests, shared among this many connections."""
     return at_once(how, number, requests, _approve)
 
 
 def append(how: str, number: int, count: int) -> dict[str, Any]:
-    """Appends so many events that come alone, each in a transaction."""
+    """Append this many unrelated events, each in a transaction."""
     return at_once(how, number, list(range(count)), _append)
 
 
@@ -73,10 +76,10 @@ def _append(number: int) -> None:
 
 
 def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, Any]:
-    """Shares the items out to processes or threads that begin together; items a second, and the longest in seconds.
+    """Share the items among processes or threads; return items a second, and the longest in seconds.
 
-    Each does one item before, so that templates are read and connections made when the clock starts. This process itself
-    has asked the database nothing yet: a pool of connections does not outlive a fork.
+    All start together. Each does one item first, so that templates are loaded and connections open when the
+    clock starts. This process has made no query yet, because a pool of connections does not survive a fork.
     """
     warm, items = items[:number], items[number:]
     kind: Any = multiprocessing.get_context("fork") if how == "processes" else threading
@@ -95,7 +98,7 @@ def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, An
         for item in work_on:
             started = time.perf_counter()
             work(item)
-            connections.close_all()  # back to the pool, as after a request: threads are more than its connections
+            connections.close_all()  # back to the pool, as after a request: threads outnumber connections
             longest[place] = max(longest[place], time.perf_counter() - started)
         connections.close_all()
 
@@ -116,13 +119,13 @@ def at_once(how: str, number: int, items: list[int], work: Work) -> dict[str, An
 
 
 def follow(endpoint: str, far_id: str) -> dict[str, Any]:
-    """Follows the repository; the portal's worker polls it in a moment."""
+    """Follow the repository; the portal's worker polls it shortly."""
     begin_to_follow(model=GatedModel.objects.get(repo_id="bench/near"), endpoint=endpoint, far_id=far_id)
     return {}
 
 
 def decide_beside(requests: list[int], imported: int, most: float) -> dict[str, Any]:
-    """Decides one request after another, a few each second, until the import is through or the time is up."""
+    """Decide requests one after another, a few each second, until the import ends or time is up."""
     longest, made, until = 0.0, 0, time.monotonic() + most
     for pk in requests:
         started = time.perf_counter()
@@ -135,7 +138,7 @@ def decide_beside(requests: list[int], imported: int, most: float) -> dict[str, 
 
 
 def verify() -> dict[str, Any]:
-    """Whether the chain is whole."""
+    """Return whether the chain is whole."""
     report = verify_chain()
     return {"ok": report.ok, "events": report.events}
 

@@ -1,4 +1,4 @@
-"""`./dev.py bench delivery`: how fast bytes leave beside nginx alone, what the gate costs, and whether pages still answer.
+"""`./dev.py bench delivery`: throughput next to nginx alone, what the gate costs, and page times.
 
 All on loopback, with a portal in a temporary state folder; clients and servers share the machine's cores.
 """
@@ -34,7 +34,7 @@ from tests.bench.site import temporary_state
 from tests.nginx import free_port, main_options, missing, nginx_environment, running_nginx, search_path
 
 PAGES = ("/", "/bench/weights", "/api/models/bench/weights")
-SLOW_PIECE, SLOW_PAUSE = 16_384, 0.1  # bytes, seconds: what a slow client takes, and how often
+SLOW_PIECE, SLOW_PAUSE = 16_384, 0.1  # bytes and seconds: what a slow client takes, and how often
 PLAIN = """worker_processes auto; pid {run}/plain.pid; error_log stderr; events {{ worker_connections 1024; }}
 http {{ sendfile on; tcp_nopush on; access_log off; client_body_temp_path {run}/b; proxy_temp_path {run}/p;
 fastcgi_temp_path {run}/f; uwsgi_temp_path {run}/u; scgi_temp_path {run}/s;
@@ -44,7 +44,7 @@ server {{ listen 127.0.0.1:{port}; root {root}; }} }}
 
 @dataclass
 class Site:
-    """Where everything answers, and what there is to download."""
+    """Where the servers are, and what can be downloaded."""
 
     own: str
     nginx: str
@@ -62,7 +62,7 @@ class Site:
 
 
 def main(arguments: list[str]) -> int:
-    """Measures, prints one line for each figure, and writes them where `--json` says."""
+    """Measure, print one line for each figure, and write them to `--json`."""
     parser = argparse.ArgumentParser(prog="./dev.py bench delivery")
     parser.add_argument("--size", type=int, default=1024, help="the large file, in MiB")
     parser.add_argument("--rounds", type=int, default=7, help="whole downloads each way")
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def site(state: Path, chosen: argparse.Namespace) -> Iterator[Site]:
-    """Servers and workers as users have them, a web server for each mode, nginx in front, and nginx alone."""
+    """Start servers and workers as users have them, a web server per mode, nginx in front, and nginx alone."""
     for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL"):
         os.environ.pop(name, None)
     off = {"GATEHOUSE_TOKEN_RATE": "0", "GATEHOUSE_ADDRESS_RATE": "0", "GATEHOUSE_ANONYMOUS_RATE": "0"}
@@ -118,7 +118,10 @@ def site(state: Path, chosen: argparse.Namespace) -> Iterator[Site]:
 
 @contextmanager
 def web(state: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """gunicorn as the supervisor starts it: its address, and its main process, whose children answer."""
+    """Start gunicorn as the supervisor does.
+
+    Yield its address and its main process, whose children answer requests.
+    """
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         (state / "logs" / "bench.log").open("ab") as log,
@@ -138,7 +141,7 @@ def web(state: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def plain_nginx(folder: Path, root: Path) -> Iterator[str]:
-    """nginx that sends the same files and knows nothing of us."""
+    """Start an nginx that sends the same files without the gate."""
     port, conf = free_port(), folder / "plain.conf"
     conf.write_text(PLAIN.format(run=folder / "run", port=port, root=root))
     command = ["nginx", "-e", "stderr", "-c", str(conf), "-g", main_options()]
@@ -165,9 +168,9 @@ def asked(address: str, method: str, path: str, headers: dict[str, str] | None =
 
 
 def throughput(running: Site, *, rounds: int) -> dict[str, Any]:
-    """Whole files, read and thrown away, in turn; the first round, which fills the page cache, is not counted.
+    """Read whole files in turn and discard them; the first round, which fills the page cache, is not counted.
 
-    What share a way has of nginx alone is taken within each round, and the median of that told.
+    Each way's share of nginx alone is computed within each round, and the median reported.
     """
     blob = Path(running.seeded["blob"])
     ways = {
@@ -193,7 +196,7 @@ def throughput(running: Site, *, rounds: int) -> dict[str, Any]:
 
 
 def download(url: str, running: Site) -> float:
-    """Bytes a second, as curl saw it."""
+    """Return the bytes a second that curl measured."""
     header = f"Authorization: Bearer {running.seeded['tokens'][0]}"
     said = "%{http_code} %{size_download} %{time_total}"
     command = ["curl", "-sS", "-o", "/dev/null", "-w", said, "-H", header, url]
@@ -207,7 +210,7 @@ def download(url: str, running: Site) -> float:
 
 
 def gate(running: Site, *, requests: int) -> dict[str, Any]:
-    """Processor time of the web processes for one request, its share of the download log's thread included."""
+    """Measure the web processes' CPU time for one request, including the download log's thread."""
     path = f"{running.seeded['path']}/small/0000.json"
     measured = {
         "HEAD": (running.own, running.own_pid, "HEAD", path),
@@ -236,13 +239,13 @@ def processor_time(
             answer.read()
             if answer.status != 200:
                 raise BenchError(f"{method} {path} answered {answer.status}.")
-    time.sleep(2)  # the download log's thread is a second behind
+    time.sleep(2)  # the download log's thread is a second late
     connection.close()
     return (used(pid) - before) / requests
 
 
 def used(pid: int) -> float:
-    """Seconds of processor time of a process and its children, with all their threads."""
+    """Return the seconds of CPU time of a process and its children, with all their threads."""
     ticks = 0
     for one in [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]:
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
@@ -254,7 +257,7 @@ def used(pid: int) -> float:
 
 
 class SlowCrowd:
-    """Clients that take a little now and then, each of another person, all in one thread."""
+    """Clients that read a little at intervals, each as a different person, all in one thread."""
 
     def __init__(self, base: str, running: Site, number: int) -> None:
         self._base, self._running = base, running
@@ -297,7 +300,7 @@ class SlowCrowd:
 
 
 def slow_clients(running: Site, number: int = 50) -> dict[str, Any]:
-    """How long pages take while so many slow bodies run."""
+    """Measure how long pages take during this many slow downloads."""
     answers = {}
     for name, base in {"own": running.own, "nginx": running.nginx}.items():
         quiet = page_times(base)
@@ -312,7 +315,7 @@ def slow_clients(running: Site, number: int = 50) -> dict[str, Any]:
 
 
 def page_times(base: str, requests: int = 60) -> dict[str, float]:
-    """Milliseconds over three pages, each on a connection of its own."""
+    """Return the milliseconds of three pages, each on a new connection."""
     seconds = []
     for number in range(requests * len(PAGES)):
         started = time.perf_counter()
@@ -332,7 +335,7 @@ def page_times(base: str, requests: int = 60) -> dict[str, float]:
 
 
 def small_files(running: Site, *, each: int, clients: int = 200, processes: int = 4) -> dict[str, Any]:
-    """So many clients at once, each with HEAD and GET of its files, all files taken alike; errors are counted."""
+    """Run this many clients at once, each with HEAD and GET of its files; count the errors."""
     answers = {}
     for name, base in {"own": running.own, "nginx": running.nginx}.items():
         share = clients // processes
@@ -366,11 +369,11 @@ def small_files(running: Site, *, each: int, clients: int = 200, processes: int 
     return answers
 
 
-# --- telling --------------------------------------------------------------------------------------------
+# --- reporting ------------------------------------------------------------------------------------------
 
 
 def show(figures: dict[str, Any]) -> None:
-    """One line for each figure."""
+    """Print one line for each figure."""
     say: Callable[[str, object], None] = lambda what, figure: print(f"{what}: {figure}", flush=True)  # noqa: E731
     say("load of this machine before", ", ".join(f"{load:.2f}" for load in figures["machine"]["load"]))
     for name, found in figures["throughput"].items():

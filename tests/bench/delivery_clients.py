@@ -1,4 +1,4 @@
-"""Some of the clients of the benchmark of delivery: an order on standard input, what became of it on standard output."""
+"""Some clients of the delivery benchmark: read orders from standard input, write results to standard output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 def take(order: dict[str, Any], number: int, said: dict[str, int], lock: threading.Lock) -> None:
-    """One client: HEAD and GET of each of its files, on one connection that it opens again where it was closed."""
+    """Run one client: HEAD and GET of each of its files on one connection, reopened if it was closed."""
     seeded = order["seeded"]
     names, headers = sorted(seeded["small"]), {"Authorization": f"Bearer {seeded['tokens'][number]}"}
     files = errors = 0

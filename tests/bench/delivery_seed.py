@@ -34,7 +34,7 @@ BLOCK = 2**20
 
 
 def large_file(megabytes: int) -> StoredFile:
-    """Random bytes, said again and again, each time with its number."""
+    """Return random bytes, repeated with a different number each time."""
     path = Path(settings.WEIGHTS_ROOT) / "large"
     path.parent.mkdir(parents=True, exist_ok=True)
     block, whole = os.urandom(BLOCK - 8), hashlib.sha256()
@@ -50,7 +50,7 @@ def large_file(megabytes: int) -> StoredFile:
 
 
 def seed(megabytes: int, small: int, persons: int) -> dict[str, Any]:
-    """One model with a large file and many small ones, and persons with a token each."""
+    """Add a model with a large file and many small ones, and people with a token each."""
     model = add_model(repo_id=REPO, card="---\nlicense: other\n---\n# Bench\n")
     files = [large_file(megabytes)]
     files += [store_bytes(path=f"small/{n:04}.json", content=b'{"n": %d}\n' % n * 100) for n in range(small)]
@@ -82,7 +82,7 @@ def seed(megabytes: int, small: int, persons: int) -> dict[str, Any]:
 
 
 def queries(method: str, path: str, token: str) -> int:
-    """How many questions a request asks the database."""
+    """Return how many database queries a request makes."""
     client = Client(headers={"Authorization": f"Bearer {token}", "Host": "127.0.0.1"})
     with CaptureQueriesContext(connection) as asked:
         response = client.generic(method, path)

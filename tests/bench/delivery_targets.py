@@ -1,4 +1,4 @@
-"""What the figures of `./dev.py bench delivery` are held against."""
+"""The targets for the figures of `./dev.py bench delivery`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
-    """What, the figure, its target, and whether that is met."""
+    """Return each item with its figure, its target, and whether the target is met."""
     shares, gate = figures["throughput"], figures["gate"]
     least = {f"share of nginx alone, {way}": (shares[way]["of nginx alone"], target) for way, target in (("own", 0.8), ("nginx", 0.95))}  # fmt: skip
     most: dict[str, tuple[float, float]] = {}
@@ -24,7 +24,7 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
 
 
 def judged(figures: dict[str, Any]) -> int:
-    """Prints met or missed for each target; 1 where one is missed."""
+    """Print met or missed for each target; return 1 if one is missed."""
     found = rows(figures)
     for what, figure, target, met in found:
         print(f"{'met' if met else 'missed'}: {what}: {figure} (target {target})", flush=True)

@@ -1,5 +1,5 @@
-"""The one way a benchmark ends early."""
+"""The error that ends a benchmark early."""
 
 
 class BenchError(Exception):
-    """One sentence for the person: what, why, what to do."""
+    """One sentence for the reader: what happened, why, and what to do."""

@@ -1,7 +1,7 @@
 """`./dev.py bench`: start times, page times and the recovery engine's rate on this machine.
 
-Works in a temporary state folder and on loopback alone; a portal that runs meanwhile is left in peace, but it and
-everything else on the machine takes time from what is measured.
+Works in a temporary state folder and only on loopback. A running portal is not touched, but it and everything
+else on the machine affects the figures.
 """
 
 import http.client
@@ -26,7 +26,7 @@ REQUESTS = 200
 
 
 def measure_site() -> int:
-    """Prints one line per figure; returns the exit status."""
+    """Print one line per figure; return the exit status."""
     try:
         _measure()
     except StartError as error:
@@ -57,7 +57,7 @@ def temporary_state() -> Iterator[Path]:
 
 @contextmanager
 def _portal(state: Path, what: str) -> Iterator[str]:
-    """A portal on a free port; servers of the caller's environment are not used."""
+    """Run a portal on a free port, ignoring servers named in the caller's environment."""
     for name in ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL"):
         os.environ.pop(name, None)
     started = time.perf_counter()
@@ -67,7 +67,7 @@ def _portal(state: Path, what: str) -> Iterator[str]:
 
 
 def _page_times(address: str, path: str) -> str:
-    """One connection, one request after another."""
+    """Time pages one after another on one connection."""
     seconds = []
     with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)) as connection:
         for _ in range(REQUESTS):
@@ -81,7 +81,7 @@ def _page_times(address: str, path: str) -> str:
 
 
 def _engine(folder: Path) -> None:
-    """recover and make_diff on the small set; `./dev.py bench recovery` measures with more care."""
+    """Time recover and make_diff on the small set; `./dev.py bench recovery` measures more carefully."""
     weights = ensure_set(folder, "small")
     recovered = recover(weights)
     made = make_diff(weights, folder / "diff")

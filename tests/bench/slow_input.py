@@ -1,6 +1,7 @@
 """`./dev.py bench slow-input`: the CPU time that the worst known input of each kind costs now.
 
-Cards are read where they are sent; Markdown is rendered when it is saved, in the process that saves it and in a child.
+Cards are parsed where they are sent; Markdown is rendered on saving, in the process that saves and in a
+child.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from access_requests.rendering.process import SHORT, Piece, render_all
 from access_requests.strict_json import NotJson, read_json
 from tests.bench.errors import BenchError
 
-CARD = 2**19  # characters, the longest front matter that an owner may save
-MARKDOWN = 2**18  # characters; more is not read as Markdown
-JSON = 2**20  # bytes of a small body
+CARD = 2**19  # characters, the longest front matter that an owner can save
+MARKDOWN = 2**18  # characters; anything longer is not read as Markdown
+JSON = 2**20  # bytes, the size of a small body
 LABEL = 1024
 
 
@@ -86,7 +87,7 @@ def _documents() -> Iterator[tuple[str, float]]:
 
 
 def _markdown(size: int) -> None:
-    """Print the worst of what one save costs in the process that saves, and in its child."""
+    """Print the worst cost of one save, in the process that saves and in its child."""
     here, child = [], []
     for name, text in _shapes(size):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

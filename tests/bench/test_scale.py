@@ -1,4 +1,4 @@
-"""`./dev.py bench scale` fills a database that the portal accepts as its own, and leaves other folders alone."""
+"""`./dev.py bench scale` fills a database that the portal accepts, and leaves other folders alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADDRESSES = ("DATABASE_URL", "REDIS_URL", "GATEHOUSE_URL")
 
 @dataclass(frozen=True)
 class Filled:
-    """A state folder that was filled: what the run noted about it, and what it answered when it was asked again."""
+    """A filled state folder: the run's notes on it, and the output of a second run."""
 
     state: Path
     noted: dict[str, Any]
@@ -89,7 +89,7 @@ def count(owner: psycopg.Connection[Any], table: str) -> int:
 
 
 def foreign_keys_broken(owner: psycopg.Connection[Any]) -> list[str]:
-    """Every foreign key of which some row points at nothing: COPY ran without their triggers."""
+    """Return every foreign key with a row that points at nothing; COPY ran without the triggers."""
     keys = owner.execute(
         "SELECT c.conrelid::regclass::text, a.attname, c.confrelid::regclass::text, f.attname FROM pg_constraint c"
         " JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]"
@@ -107,7 +107,7 @@ def foreign_keys_broken(owner: psycopg.Connection[Any]) -> list[str]:
 
 
 def indexes_missing(owner: psycopg.Connection[Any]) -> list[str]:
-    """Those that were dropped for the load and are not there again."""
+    """Return the indexes that were dropped for the load and not rebuilt."""
     wanted = [
         "request_queue_order",
         "mail_next",

@@ -1,4 +1,4 @@
-"""Kills processes of a running portal at random, and looks for what is left of it."""
+"""Kill processes of a running portal at random, and find those that are left."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def processes(state: Path) -> dict[int, str]:
 
 
 def server_processes(state: Path) -> list[int]:
-    """Return what runs in the folders of the servers: PostgreSQL with its children, and Valkey."""
+    """Return the processes running in the servers' folders: PostgreSQL with its children, and Valkey."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
@@ -51,12 +51,12 @@ def command_line(pid: int) -> str:
 
 
 def kind_of(line: str) -> str:
-    """Return which part of the portal a command line belongs to; "other" for one in no list."""
+    """Return which part of the portal a command line belongs to, or "other"."""
     return next((kind for kind in KINDS if kind in line), "other")
 
 
 class Killer:
-    """Ends one process after another by SIGKILL, of a part drawn at random, until `stop`."""
+    """Kills one process after another with SIGKILL, from a part chosen at random, until `stop`."""
 
     def __init__(self, state: Path, *, seed: int, pauses: tuple[float, float] = (1.0, 6.0)) -> None:
         self.state, self.pauses, self.random = state, pauses, random.Random(seed)
@@ -76,7 +76,7 @@ class Killer:
             self.kill_one()
 
     def kill_one(self) -> None:
-        """Each part is as likely as the other, however many processes it has."""
+        """Kill a process; each part is equally likely, however many processes it has."""
         by_kind: dict[str, list[int]] = {}
         for pid, line in sorted(processes(self.state).items()):
             by_kind.setdefault(kind_of(line), []).append(pid)

@@ -1,6 +1,6 @@
 """One life: a person asks over HTTP, a reviewer approves, weights are made, the person downloads and compares.
 
-Both act as people do when a page does not come: they load it again, and do again what does not stand there.
+Both act as people do when a page fails to load: they reload it and repeat whatever was lost.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ NUMBER = re.compile(r"<span>#(\d+)</span>\s*<span>submitted")  # on My requests;
 
 
 class Stuck(Exception):
-    """A step did not succeed in the time of a life."""
+    """A step did not succeed within a life's time."""
 
 
 def browser(origin: str, session: str) -> Visitor:
-    """Return a browser that is signed in."""
+    """Return a signed-in browser."""
     visitor = Visitor(origin)
     host = urlsplit(origin).hostname or ""
     domain, path, forever = (host, False, False), ("/", True), (False, None, True, None, None, {})
@@ -47,7 +47,7 @@ def browser(origin: str, session: str) -> Visitor:
 
 @dataclass
 class Life:
-    """One person and one model; `retries` counts what had to be done again, by step."""
+    """One person and one model; `retries` counts the retries of each step."""
 
     origin: str
     model: str
@@ -60,7 +60,7 @@ class Life:
     retries: dict[str, int] = field(default_factory=dict)
 
     def live(self) -> None:
-        """Go all the way; raise `Stuck` with the step that did not succeed."""
+        """Go through every step; raise `Stuck` with the step that did not succeed."""
         self.deadline = time.monotonic() + self.seconds
         number = self.persist("submit", self.submit)
         self.persist("approve", lambda: self.approve(number))
@@ -69,7 +69,7 @@ class Life:
         self.persist("download", lambda: self.download(token))
 
     def persist(self, step: str, action: Callable[[], Result | None]) -> Result:
-        """Do it again until it succeeds."""
+        """Repeat a step until it succeeds."""
         last: object = "it is not so yet"
         while time.monotonic() < self.deadline:
             try:
@@ -98,7 +98,7 @@ class Life:
         return 'badge ready"' in self.person.get(f"/{self.model}/access").html or None
 
     def take_token(self) -> str:
-        """Show the first token; where its page was lost on the way, make another one."""
+        """Return the first token; create another if the page that showed it was lost."""
         page = self.person.get(f"/{self.model}/access")
         first = next((form for form in page.forms if form.action.endswith("/token")), None)
         if first is not None:
@@ -129,7 +129,7 @@ class Life:
         return (Path(said.stdout.strip().splitlines()[-1]) / "model.safetensors").read_bytes()
 
     def _in_ranges(self, token: str) -> bytes:
-        """What has come is kept; a cut goes on from there."""
+        """Download in ranges; after a cut, continue from what has arrived."""
         path = self.folder / "model.safetensors"
         path.touch()
         request = urllib.request.Request(f"{self.origin}/{self.model}/resolve/main/model.safetensors")
@@ -139,6 +139,6 @@ class Life:
             with urllib.request.urlopen(request, timeout=30) as answer, path.open("ab") as file:
                 shutil.copyfileobj(answer, file)
         except urllib.error.HTTPError as error:
-            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # which says that all of it is here
+            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # the file is complete
                 raise
         return path.read_bytes()

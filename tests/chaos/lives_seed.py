@@ -1,6 +1,6 @@
-"""What the lives need and what became of them, told by a process with the portal's environment.
+"""Create what the lives need and report what became of them, in a process with the portal's environment.
 
-python -m tests.chaos.lives_seed seed|report, with JSON on its standard input; the answer is one line of JSON.
+python -m tests.chaos.lives_seed seed|report, with JSON on standard input; the answer is one line of JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CARD = "---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Lives\n"
 
 
 def seed(pairs: list[str], people: int) -> dict[str, Any]:
-    """Add a model for each pair, and return the sessions of so many people and of a reviewer."""
+    """Add a model for each pair, and return the sessions of this many people and of a reviewer."""
     models = []
     for number, pair in enumerate(pairs):
         prepared = prepare_weights(base=f"{pair}/base", diff=f"{pair}/diff", options={"dtype": "bfloat16"})
@@ -58,7 +58,7 @@ def session_of(user: User) -> str:
 
 
 def report() -> dict[str, Any]:
-    """Count what there is of everything."""
+    """Count everything."""
     chain = verify_chain()
     blobs = {path for pk in Blob.objects.values_list("pk", flat=True) if (path := blob_path(pk))}
     return {
@@ -82,7 +82,7 @@ def report() -> dict[str, Any]:
 
 
 def clean() -> dict[str, Any]:
-    """Do what is done every hour, and whenever a worker for recoveries starts."""
+    """Clean up as the portal does every hour and when a recovery worker starts."""
     tasks.clean_uploads.run()
     return {}
 

@@ -1,4 +1,4 @@
-"""A mail server on loopback that keeps what it accepted."""
+"""A mail server on loopback that keeps the emails it accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from email.message import Message
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """Accepts every email; `accepted` has them in order, each only after the answer 250 was sent."""
+    """Accepts every email; `accepted` has them in order, each added only after 250 was sent."""
 
     allow_reuse_address = True
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""A hundred requests go their whole way while processes of every part are killed; afterwards everything is there, once."""
+"""A hundred requests complete while processes of every part are killed, and nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SEED = 10
 
 
 def order(portal: Supervisor, what: str, **arguments: Any) -> dict[str, Any]:
-    """Have a process in the portal's environment do something; return its answer."""
+    """Run a step in a process with the portal's environment; return its answer."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos.lives_seed", what],
         env=portal.environment, cwd=CHECKOUT, input=json.dumps(arguments), capture_output=True, text=True,
@@ -61,7 +61,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[Path]:
-    """Pairs in folders of their own, so that each is a recovery of its own."""
+    """Return copies of a pair in separate folders, so that each is a separate recovery."""
     first = make_tiny_pair(tmp_path / "pair-0")
     return [first, *(shutil.copytree(first, tmp_path / f"pair-{n}") for n in range(1, MODELS))]
 
@@ -108,7 +108,7 @@ def settled(portal: Supervisor) -> dict[str, Any] | None:
 def live_all(
     portal: Supervisor, seeded: dict[str, Any], pairs: list[Path], folder: Path
 ) -> tuple[list[Life], list[str]]:
-    """Live all lives, so many at once; return them and what got stuck."""
+    """Live all lives, this many at once; return them and the errors of those that got stuck."""
     wanted = hashlib.sha256((pairs[0] / "tuned" / "model.safetensors").read_bytes()).hexdigest()
     todo: Queue[Life] = Queue()
     lives = []
@@ -141,12 +141,12 @@ def live_all(
 
 
 def master_of(line: str) -> str:
-    """Return the part whose only process a command line is."""
+    """Return the part of the portal whose single main process has this command line."""
     return "beat" if " beat " in line else ""
 
 
 def check_once(report: dict[str, Any], mails: MailServer) -> None:
-    """Nothing lost, nothing twice."""
+    """Check that nothing is lost and nothing exists twice."""
     people = {f"p{n}": 1 for n in range(LIVES)}
     assert report["chain"] is True
     for what in ("requests each", "decisions each", "grants each"):
@@ -162,7 +162,7 @@ def check_once(report: dict[str, Any], mails: MailServer) -> None:
 
 
 def check_files(state: Path, report: dict[str, Any]) -> None:
-    """Every blob has its content, and nothing half done is left beside them."""
+    """Check that every blob has its content, and that no partial files are left."""
     for name in report["blobs"]:
         assert hashlib.sha256(Path(name).read_bytes()).hexdigest() == Path(name).name
     stored = {str(path) for path in (state / "weights" / "blobs").rglob("*") if path.is_file()}

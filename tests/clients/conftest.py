@@ -1,4 +1,4 @@
-"""A live portal, over http and over https, and each client as a process that waits for orders."""
+"""A live portal, over HTTP and HTTPS, and each client as a process that waits for orders."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.nginx import require_nginx
 
 SEEDER = "import django; django.setup(); from tests.clients import seeder; seeder.main()"
 VERSIONS = ["0.36.2", "1.33.0", "2.4.0"]
-NEW = ["1.33.0", "2.4.0"]  # those that know device login, OIDC and `cache verify`
+NEW = ["1.33.0", "2.4.0"]  # those that support device login, OIDC and `cache verify`
 
 
 @pytest.fixture(scope="session")
 def ci() -> Generator[Issuer]:
-    """A CI service whose identities the portal takes."""
+    """Return a CI service whose identities the portal accepts."""
     with running_issuer() as issuer:
         yield issuer
 
@@ -44,7 +44,7 @@ def bare_portal(
     ci: Issuer,
     owner_url: Callable[[str], str],
 ) -> Generator[Portal]:
-    """As the hub's tests have it, and it lets that CI service in."""
+    """Start the portal of the hub's tests, with that CI service accepted."""
     state = Path(hub_environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -58,7 +58,7 @@ def bare_portal(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that only clients which are given it trust, and its key."""
+    """Return a certificate and key for 127.0.0.1 that only clients trust that are given the certificate."""
     folder = tmp_path_factory.mktemp("https") / "certificates"
     folder.mkdir()
     write_certificate(folder / "fullchain.pem", folder / "privkey.pem")
@@ -70,7 +70,7 @@ def https_portal(
     portal: Portal,  # noqa: F811
     certificate: tuple[Path, Path],
 ) -> Generator[Portal]:
-    """The same portal behind nginx, which ends TLS."""
+    """Start nginx in front of the same portal, terminating TLS."""
     require_nginx()
     with behind_nginx(portal, certificate[0].parent.parent, scheme="https") as (through, _):
         yield through
@@ -81,7 +81,10 @@ def driver_of(
     tmp_path_factory: pytest.TempPathFactory,
     portal: Portal,  # noqa: F811
 ) -> Generator[Callable[..., Driver]]:
-    """`driver_of("2.4.0")`: that client towards the portal; with a key, one of its own, started with these variables."""
+    """Return `driver_of("2.4.0")`, which starts that client for the portal, or returns the running one.
+
+    With `key` the client is separate, and its process gets these environment variables.
+    """
     drivers: dict[tuple[str, str], Driver] = {}
     with ExitStack() as stack:
 
@@ -111,7 +114,7 @@ def new_driver(request: pytest.FixtureRequest, driver_of: Callable[..., Driver])
 
 
 def content_of(folder: str | os.PathLike[str]) -> dict[str, bytes]:
-    """Path -> content of every file of a folder, but for what the client keeps there about itself."""
+    """Return path -> content of every file in the folder, without the client's own metadata."""
     root = Path(folder)
     files = (path for path in root.rglob("*") if path.is_file() and ".cache" not in path.parts)
     return {str(path.relative_to(root)): path.read_bytes() for path in files}

@@ -1,8 +1,9 @@
-"""Runs inside a client's own environment: imports the client once, then forks a process for each order.
+"""Runs in a client's own environment: imports the client once, then forks a process for each order.
 
-An order is a line of JSON: `{"op": "start", "argv": [...]}` is the `hf` command, `{"op": "start", "code": "..."}` a program;
-`folder` is where `stdout` and `stderr` go, `environment` is set in the fork. `{"op": "wait", "pid": ...}` answers with
-the exit status. What a fork does is what the same command does in a terminal, less the second that the import takes.
+An order is a line of JSON: `{"op": "start", "argv": [...]}` runs the `hf` command, `{"op": "start", "code":
+"..."}` a program; `stdout` and `stderr` are written to `folder`, and `environment` is set in the fork.
+`{"op": "wait", "pid": ...}` answers with the exit status. A fork does what the command does in a terminal,
+but saves a second of imports.
 """
 
 import json

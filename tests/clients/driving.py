@@ -1,4 +1,4 @@
-"""The test's side of `driver.py`: one client, its home, and what it ran."""
+"""The test's side of `driver.py`: one client, its home, and its runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KEPT = (
     "LANG",
     "LC_ALL",
     "TMPDIR",
-)  # no agent's or terminal's variables: they change what `hf` prints
+)  # no variables set by an agent or a terminal: they change what `hf` prints
 
 
 @dataclass(frozen=True)
 class Run:
-    """A command or program that ended."""
+    """A command or program that has ended."""
 
     status: int
     stdout: str
@@ -32,17 +32,17 @@ class Run:
 
     @property
     def json(self) -> Any:
-        """What the program printed last."""
+        """Return the last line of output, parsed as JSON."""
         return json.loads(self.stdout.splitlines()[-1])
 
     @property
     def said(self) -> str:
-        """All that reached the terminal, on one line, since `hf` wraps its own."""
+        """Return all output on one line, since `hf` wraps its lines."""
         return " ".join((self.stdout + self.stderr).split())
 
 
 class Running:
-    """A command that goes on while the test does something else."""
+    """A command that runs while the test does something else."""
 
     def __init__(self, driver: Driver, pid: int, folder: Path) -> None:
         self.driver, self.pid, self.folder = driver, pid, folder
@@ -51,7 +51,7 @@ class Running:
         return (self.folder / "stdout").read_text() if (self.folder / "stdout").exists() else ""
 
     def until(self, what: Callable[[str], Any], seconds: float = 120) -> Any:
-        """The first true answer about what it has printed."""
+        """Return the first true answer of `what` about the output so far."""
         deadline = time.monotonic() + seconds
         while not (answer := what(self.stdout())):
             assert time.monotonic() < deadline, self.stdout() + (self.folder / "stderr").read_text()
@@ -98,7 +98,7 @@ class Driver:
         return json.loads(line)
 
     def start(self, *argv: str, code: str = "", token: str | None = None, **environment: str) -> Running:
-        """The `hf` command with these arguments, or a program; without a token nothing is set."""
+        """Start the `hf` command with these arguments, or a program; without a token none is set."""
         folder = self.folder / f"run-{next(self.numbers)}"
         folder.mkdir()
         what: dict[str, Any] = {"code": code} if code else {"argv": argv}

@@ -1,14 +1,15 @@
-"""Environments with one Hugging Face client each, as a researcher has them: made once, kept beside the checkout's state.
+"""Virtual environments with one Hugging Face client each, built once and kept in the checkout's state folder.
 
     client("2.4.0")         the python of an environment with huggingface_hub 2.4.0 (and pytest)
     client("transformers")  the newest transformers, without torch
 
-What goes in is pinned by hash in the requirement files beside this one. To make those files again:
+The requirement files in this folder pin every package by hash. To make them again:
 
     printf 'huggingface_hub==2.4.0\\npytest\\npytest-mock\\npytest-timeout\\n' | uv pip compile - --universal \\
       --generate-hashes --python-version 3.11 --no-header --no-annotate -o tests/clients/hub-2.4.0.txt
 
-and likewise 1.33.0; 0.36.2 without pytest; transformers with tokenizers, safetensors, numpy and sentencepiece.
+and likewise 1.33.0; 0.36.2 without pytest; transformers with tokenizers, safetensors, numpy and
+sentencepiece.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ NO_NETWORK = re.compile(
 
 
 def client(name: str) -> Path:
-    """The python of that client's environment; without a network to make it from, the test skips with the reason."""
+    """Return the python of that client's environment; skip the test if there is no network."""
     folder = CACHE / _digest(name)
     python = folder / "bin" / "python"
     with built_once(folder) as is_built:
@@ -52,20 +53,23 @@ def client(name: str) -> Path:
 
 
 def client_environment(*, endpoint: str, home: Path, token: str = "", **more: str) -> dict[str, str]:
-    """The environment of a client's process: this portal and this token, nothing of the person who runs the tests."""
+    """Return the environment of a client's process: this portal and this token, nothing of the user's own."""
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(("HF_", "HUGGING", "PYTHON", "DJANGO")) and "PROXY" not in name.upper()
     }
     ours = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    ours |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # a busy machine takes its time
+    ours |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # a busy machine is slow
     return inherited | ours | ({"HF_TOKEN": token} if token else {}) | more
 
 
 @contextmanager
 def built_once(folder: Path) -> Iterator[bool]:
-    """Whether the folder is built already. If not, the block builds it, alone: others wait, and a cut-off try is made again."""
+    """Yield whether the folder has been built; if not, the block builds it while other processes wait.
+
+    An interrupted build is started again.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
     done = folder.with_name(f"{folder.name}.done")
     if done.exists() and folder.exists():
@@ -82,7 +86,7 @@ def built_once(folder: Path) -> Iterator[bool]:
 
 
 def pip(*arguments: str) -> None:
-    """Runs this environment's pip; every file must have one of the hashes in the requirement file."""
+    """Run this environment's pip; every file must have one of the hashes in the requirement file."""
     command = [
         sys.executable,
         "-m",
@@ -105,12 +109,12 @@ def pip(*arguments: str) -> None:
 
 
 def _is_required() -> bool:
-    """In continuous integration what is missing is a failure."""
+    """Return whether something missing is a failure, as it is in continuous integration."""
     switches = (os.environ.get("GATEHOUSE_REQUIRE_BROWSER", ""), os.environ.get("CI", ""))
     return any(switch.lower() not in ("", "0", "false") for switch in switches)
 
 
 def _digest(name: str) -> str:
-    """Of what goes in, the interpreter and the place: scripts hold their interpreter's path."""
+    """Return a digest of requirements, interpreter and folder; scripts contain the paths of these."""
     content = REQUIREMENTS[name].read_bytes() + f"{sys.version_info[:2]} {sys.prefix} {CACHE}".encode()
     return f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""The hub's seeder, and what only these tests order: a person's tokens, their browser, their trusted repositories."""
+"""The hub's seeder, plus what only these tests need: a person's tokens, browser and trusted repositories."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.model_ops.hub.uploads import seeder as uploads_seeder
 
 
 def approve(name: str, user_code: str, machine: str) -> dict[str, Any]:
-    """What the person's click does."""
+    """Approve a device code, as the person's click does."""
     user = User.objects.get(username=name)
     code = codes.find_waiting(typed=user_code, user=user, address=None)
     return {"machine": codes.approve(code=code, user=user, name=machine).pk, "client": code.client}
@@ -34,7 +34,7 @@ def deny(name: str, user_code: str) -> dict[str, Any]:
 
 
 def machines(name: str) -> list[dict[str, Any]]:
-    """The person's machines, each with the names of its tokens."""
+    """Return the person's machines, each with its number of tokens."""
     return [
         {"name": machine.name, "live": machine.is_live(), "tokens": machine.refresh_tokens.count()}
         for machine in Machine.objects.filter(user__username=name).order_by("pk")
@@ -47,7 +47,7 @@ def trust(name: str, **fields: str) -> dict[str, Any]:
 
 
 def expire(secret: str) -> dict[str, Any]:
-    """The token has ended an hour ago."""
+    """Let the token have expired an hour ago."""
     found = AccessToken.objects.filter(digest=tokens.digest(secret))
     return {"tokens": found.update(expires_at=timezone.now() - timedelta(hours=1))}
 
@@ -62,7 +62,7 @@ def person_token(name: str, kind: str) -> dict[str, Any]:
 
 
 def demand_licence(repo_id: str) -> dict[str, Any]:
-    """A new text that holders must agree to before they download again."""
+    """Add a new text that holders must accept before they can download again."""
     text = LicenceText("tiny_license.txt", "en", "Be kinder.\n")
     model = GatedModel.objects.get(repo_id=repo_id)
     return {"asked": edit.add_licence(model=model, licence=text, must_accept=True).asked}

@@ -1,4 +1,4 @@
-"""What a researcher with access does, by each client."""
+"""What a researcher with access can do with each client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def granted(portal: Portal) -> str:
 
 
 def missing_from(portal: Portal, found: dict[str, bytes]) -> list[str]:
-    """The published files that are not there as they were published."""
+    """Return the published files that are missing or different in the folder."""
     return [path for path, content in portal.files.items() if found.get(path) != content]
 
 

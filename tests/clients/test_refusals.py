@@ -1,4 +1,4 @@
-"""Each refusal of the gate by each client: the exception, and the sentence that reaches the terminal."""
+"""Each refusal of the gate with each client: the exception, and the message that reaches the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ FETCH = "from huggingface_hub import hf_hub_download\nhf_hub_download({repo!r}, 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Who asks for what, the exception's class, and what its sentence says; `{page}` is the model's page."""
+    """A refused download: whose, of what, the exception's class and its message.
+
+    `{page}` is the model's page.
+    """
 
     who: str
     sentence: str
@@ -22,10 +25,10 @@ class Refusal:
     repo: str = MODEL
     path: str = "config.json"
     revision: str | None = None
-    by_command: str = ""  # where `hf` has words of its own for it instead
+    by_command: str = ""  # where `hf` prints its own message instead
 
 
-# The issue's Gate list, in its order.
+# In the order of the issue's Gate list.
 REFUSALS = {
     "anonymous": Refusal("anonymous", "Sign in and ask for access at {page}"),
     "not asked": Refusal("stranger", "Ask for access at {page}"),
@@ -53,7 +56,7 @@ REFUSALS = {
 
 @pytest.fixture(scope="session")
 def prepared(portal: Portal) -> Portal:
-    """The portal with what the hub's tests do not make."""
+    """Return the portal, with what the hub's tests do not set up."""
     portal.order("model", repo_id="maker/hidden", listed=False)
     portal.order("model", repo_id="maker/relicensed")
     portal.tokens["owing"] = portal.order(

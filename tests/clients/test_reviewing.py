@@ -1,4 +1,4 @@
-"""A reviewer's script, and a maker's upload, by each client."""
+"""A reviewer's script and a maker's upload, with each client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing in by each client: with a token, by the browser, by the identity of a CI job."""
+"""Signing in with each client: with a token, in the browser, with the identity of a CI job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FETCH = f"from huggingface_hub import hf_hub_download; print(hf_hub_download({MO
 
 @pytest.fixture
 def signed_out(driver_of: Callable[..., Driver], request: pytest.FixtureRequest) -> Generator[Driver]:
-    """A client with a home in which nothing is left of who signed in there before."""
+    """Return a client whose home has no trace of earlier sign-ins."""
     driver = driver_of(request.param)
     yield driver
     driver.hf("auth", "logout")
@@ -31,7 +31,7 @@ each_new = pytest.mark.parametrize("signed_out", NEW, indirect=True)
 
 
 def logged_in(driver: Driver, portal: Portal, *, name: str, machine: str) -> Run:
-    """`hf auth login`, and a person who clicks."""
+    """Run `hf auth login`, with a person who approves it."""
     run = driver.start("auth", "login")
     code = run.until(CODE.search)[1]
     portal.order("approve", name=name, user_code=code, machine=machine)
@@ -39,7 +39,7 @@ def logged_in(driver: Driver, portal: Portal, *, name: str, machine: str) -> Run
 
 
 def stored(driver: Driver) -> configparser.ConfigParser:
-    """The client's own file of tokens."""
+    """Read the client's own file of tokens."""
     found = configparser.ConfigParser(interpolation=None)
     found.read(driver.home / "stored_tokens")
     return found
@@ -137,7 +137,7 @@ def test_a_machine_that_was_signed_out_is_told(signed_out: Driver, portal: Porta
 
 
 def in_ci(ci: Issuer) -> dict[str, str]:
-    """What GitHub sets in a job that may ask for its identity."""
+    """Return the variables that GitHub sets in a job that may request its identity."""
     return {
         "GITHUB_ACTIONS": "true",
         "ACTIONS_ID_TOKEN_REQUEST_URL": f"{ci.url}/runner?api-version=1",
@@ -147,7 +147,7 @@ def in_ci(ci: Issuer) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def trusting(portal: Portal, ci: Issuer) -> str:
-    """A user name: someone with a grant who trusts acme/eval."""
+    """Return the name of a user with a grant who trusts acme/eval."""
     portal.order("trust", name="granted", issuer=ci.url, repository="acme/eval", ref="refs/heads/main")
     return "granted"
 

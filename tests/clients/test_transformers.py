@@ -1,4 +1,4 @@
-"""The newest transformers, as a researcher runs it."""
+"""The newest transformers, used as a researcher would."""
 
 from __future__ import annotations
 

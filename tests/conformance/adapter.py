@@ -1,13 +1,13 @@
-"""The conftest of huggingface_hub's own tests when they are pointed at a live Gatehouse.
+"""The conftest of huggingface_hub's own tests when they run against a live Gatehouse.
 
 Runs in a client's environment, so it imports nothing of ours. What it does:
 
-- both servers that the tests know become HF_ENDPOINT, and a look-up of any other host's name is an error;
-- what their setup code asks a server to make is made by a seeding process of ours (`seeding.py`), which holds two
-  pipes with this one: SEEDING has the numbers of the one to write to and the one to read from, a JSON object a line;
-- with UPLOADS=1 commits are not seeded but uploaded, through the client's own code (but for file names with a
-  backslash, which a portal takes from nobody: what clients do about those is tested all the same);
-- the repositories that the tests expect to exist are made before the first test;
+- both servers that the tests know become HF_ENDPOINT, and looking up any other host's name is an error;
+- what their setup code asks a server to create, our seeding process (`seeding.py`) creates, over two pipes:
+  SEEDING has the numbers of the one to write to and the one to read from, a JSON object per line;
+- with UPLOADS=1 commits are not seeded but uploaded with the client's own code (except file names with a
+  backslash, which a portal never accepts; what clients do with those is tested all the same);
+- the repositories that the tests expect to exist are created before the first test;
 - tests of what a portal of gated models does not offer are left out (`SELECTED`, `WORDS_OUT`, `OUT`).
 """
 
@@ -35,7 +35,7 @@ ENDPOINT = os.environ["HF_ENDPOINT"].rstrip("/")
 UPLOADS = os.environ.get("UPLOADS") == "1"
 assert constants.ENDPOINT == ENDPOINT, "HF_ENDPOINT must be set before Python starts"
 
-# Which classes of which files; all of a file where none is named.
+# The classes to run in each file; the whole file if none is named.
 SELECTED = {
     "test_file_download": {
         "TestStagingDownload",
@@ -81,7 +81,7 @@ OUT = {
     "test_list_models_num_parameters",
     "test_list_models_with_config",
     "test_model_info@TestHfApiPublicProduction",
-    # Tags made by the API.
+    # Tags created through the API.
     "test_create_tag_on_commit_oid",
     "test_invalid_tag_name",
     "test_create_tag_on_missing_revision",
@@ -108,7 +108,7 @@ def _is_selected(item: Any) -> bool:
     )
 
 
-# --- one server, and no other ---------------------------------------------------------------------------
+# --- one server and no other ----------------------------------------------------------------------------
 
 known.ENDPOINT_PRODUCTION = known.ENDPOINT_STAGING = ENDPOINT
 known.ENDPOINT_PRODUCTION_URL_SCHEME = ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
@@ -167,7 +167,7 @@ def create_commit(
     create_pr: bool | None = None,
     **rest: Any,
 ) -> CommitInfo:
-    """A commit; a pull request, which a portal has none of, leads nowhere."""
+    """Create a commit; one for a pull request, which a portal does not have, goes nowhere."""
     operations = list(operations)
     is_pull_request = create_pr or (revision or "").startswith("refs/pr/")
     odd = any("\\" in operation.path_in_repo for operation in operations)
@@ -254,7 +254,7 @@ def put(repo_id: str, files: dict[str, bytes], branch: str = "main") -> str:
 
 
 def make_dummy() -> None:
-    """A model whose config.json has another size in an older commit."""
+    """Create a model whose config.json has another size in an older commit."""
     OWNER.create_repo(known.DUMMY_MODEL_ID)
     known.DUMMY_MODEL_ID_REVISION_ONE_SPECIFIC_COMMIT = put(
         known.DUMMY_MODEL_ID,
@@ -273,7 +273,7 @@ def make_dummy() -> None:
 
 
 def make_cache_layout(repo_id: str) -> None:
-    """A model with a file more in each of two branches."""
+    """Create a model with one more file in each of two branches."""
     OWNER.create_repo(repo_id)
     put(repo_id, {"file_0.txt": b"File 0\n", "file_1.txt": b"File 1\n"})
     for number in (2, 3):
@@ -305,7 +305,7 @@ def isolated(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Caches and tokens of their own; no question which coding tools exist; no Xet."""
+    """Isolate caches and tokens; do not look for coding tools; switch Xet off."""
     home = str(tmp_path_factory.mktemp("hf"))
     folders = {
         "HF_HOME": "", "HF_HUB_CACHE": "/hub", "HUGGINGFACE_HUB_CACHE": "/hub", "HF_XET_CACHE": "/xet",

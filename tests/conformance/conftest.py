@@ -1,4 +1,4 @@
-"""A live portal for upstream's tests: gunicorn as it is started for users, with its limits off."""
+"""A live portal for upstream's tests: gunicorn as users run it, without limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ NO_LIMITS = {
 
 @pytest.fixture(scope="session")
 def seeded_portal(hub_environment: dict[str, str], owner_url: Callable[[str], str]) -> Generator[Portal]:
-    """An empty portal, and a process that makes what upstream's tests ask for; both serve every version in turn."""
+    """Start an empty portal and a process that creates what upstream's tests ask for.
+
+    Both serve every version in turn.
+    """
     state = Path(hub_environment["GATEHOUSE_STATE"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"

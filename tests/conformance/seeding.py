@@ -1,6 +1,7 @@
-"""A process with our own services, on a live portal's database, that makes what upstream's setup code asks for.
+"""A process with our services on a live portal's database that creates what upstream's setup code asks for.
 
-Started once with the portal's environment; one JSON order a line, one answer. Both versions' tests use it in turn.
+Started once with the portal's environment; one line of JSON per order and per answer. The tests of both
+versions use it in turn.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CARD = ""  # a new repository has none
 
 
 def user(name: str, full_name: str, org: str = "", org_name: str = "") -> dict[str, Any]:
-    """A person with a token that carries their roles; a hidden model gives them one, in the organization if there is one."""
+    """Add a person with a token and, through a hidden model, a role, in the organization if there is one."""
     first, _, last = full_name.partition(" ")
     person = User.objects.filter(username=name).first() or User.objects.create_user(
         f"{name.strip('_').lower()}@example.org", name, first_name=first, last_name=last
@@ -46,7 +47,7 @@ def user(name: str, full_name: str, org: str = "", org_name: str = "") -> dict[s
 
 
 def create_repo(repo_id: str, private: bool, author: str) -> dict[str, Any]:
-    """An open model as a new repository on the Hub: one commit that holds `.gitattributes`."""
+    """Add an open model as a new repository of the Hub: one commit that holds `.gitattributes`."""
     namespace = repo_id.partition("/")[0]
     owner = User.objects.filter(username=namespace).first() or User.objects.get(username=author)
     model = gated_models.add_model(
@@ -58,7 +59,10 @@ def create_repo(repo_id: str, private: bool, author: str) -> dict[str, Any]:
 
 
 def delete_repo(repo_id: str) -> dict[str, Any]:
-    """Out of sight and its name free: a portal deletes no model, since its requests and its log stay."""
+    """Hide the model and free its name.
+
+    A portal deletes no model, since its requests and its log are kept.
+    """
     if model := find_model(repo_id):
         names.rename_model(model=model, to=f"trash/{secrets.token_hex(8)}", keep_old=False)
         change_some_settings(model=model, gate=Gate.MANUAL, listed=False)

@@ -1,4 +1,4 @@
-"""huggingface_hub's own tests of downloads, gating, access requests, trees and file systems pass against a live portal."""
+"""huggingface_hub's own tests of downloads, gating, requests, trees and file systems pass on a live portal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SKIPPED = {  # both need Xet
 
 @dataclass(frozen=True)
 class Outcome:
-    """What upstream's run came to, by test name."""
+    """The outcome of upstream's tests, by test name."""
 
     passed: int
     failed: list[str]
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def run_upstream(version: str, portal: Portal, work: Path, *, uploads: bool = False) -> Outcome:
-    """Runs the selection in that client's own environment."""
+    """Run the selected tests in that client's own environment."""
     assert portal.seeder.stdin
     assert portal.seeder.stdout
     pipes = (portal.seeder.stdin.fileno(), portal.seeder.stdout.fileno())
@@ -64,7 +64,7 @@ def _outcome(report: Path, said: str) -> Outcome:
     names = {case: f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}" for case in cases}
     failed = [names[c] for c in cases if c.find("failure") is not None or c.find("error") is not None]
     if failed:
-        print(said)  # noqa: T201 - shown where this test fails
+        print(said)  # noqa: T201 - shown if this test fails
     skipped = {names[case] for case in cases if case.find("skipped") is not None}
     return Outcome(len(cases) - len(failed) - len(skipped), failed, skipped)
 

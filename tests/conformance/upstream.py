@@ -1,8 +1,8 @@
-"""huggingface_hub's own tests, made ready to be pointed at a portal.
+"""huggingface_hub's own tests, prepared to run against a portal.
 
-They come with its source package, which pip fetches by its SHA-256 when the tests run; nothing of it is kept in our
-repository. The package leaves out their conftest, so ours takes its place (`adapter.py`). In two places they use a
-data set for no reason of their own: there it becomes a model, which is all that a portal holds.
+They are part of its source package, which pip fetches by SHA-256 when the tests run; our repository keeps no
+copy. The package leaves out their conftest, so ours takes its place (`adapter.py`). Two tests use a data set
+although any repository would do; there we make it a model, which is all that a portal holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILES = (
     "test_file_download.py", "test_snapshot_download.py", "test_cache_layout.py", "test_cache_no_symlinks.py",
     "test_hf_api.py", "test_hf_file_system.py",
 )  # fmt: skip
-# File, class, and what in it becomes what.
+# File, class, and the replacements in that class.
 MODELS_ONLY = (
     ("test_hf_file_system.py", "TestHfFileSystemRepositoryRO", r'repo_type="dataset"', 'repo_type="model"'),
     ("test_hf_file_system.py", "TestHfFileSystemRepositoryRO", r'hf_path = f"datasets/\{repo_id\}"', "hf_path = repo_id"),
@@ -34,7 +34,7 @@ timeout = 200
 
 
 def upstream_tests(version: str, work: Path) -> Path:
-    """A folder below `work` to run that version's tests in: their files, our adapter as conftest, a pytest.ini."""
+    """Create a folder in `work` for that version's tests, with our adapter as conftest and a pytest.ini."""
     work.mkdir(parents=True)
     tests = work / "t"
     tests.mkdir()
@@ -49,7 +49,7 @@ def upstream_tests(version: str, work: Path) -> Path:
 
 
 def _source(version: str) -> Path:
-    """The `tests` folder of that version's source package, fetched once."""
+    """Return the `tests` folder of that version's source package, fetched once."""
     pinned = HERE / f"source-{version}.txt"
     folder = CACHE / f"source-{version}-{hashlib.sha256(pinned.read_bytes()).hexdigest()[:12]}"
     with built_once(folder) as is_built:
@@ -63,7 +63,7 @@ def _source(version: str) -> Path:
 
 
 def _replace_in_class(file: Path, group: str, old: str, new: str) -> None:
-    """Replaces within one class; that nothing matches means that the tests are not those that this was made for."""
+    """Replace text within one class; no match means that the tests have changed."""
     text = file.read_text()
     body = re.search(rf"^class {group}\b.*?(?=^class |\Z)", text, re.MULTILINE | re.DOTALL)
     assert body, f"{file.name} has no class {group}"

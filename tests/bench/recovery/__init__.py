@@ -1,16 +1,16 @@
-"""The recovery engine against the disk, and against the peer: `./dev.py bench recovery`.
+"""The recovery engine compared with the disk and with the peer: `./dev.py bench recovery`.
 
-    sets        the made-up checkpoints, kept and marked
+    sets        generated checkpoints, kept and marked
     page_cache  cold and warm inputs
     processes   a process watched from outside: time, memory, bytes
     copies      the fastest copy that this disk allows
-    engine      the engine's command line, and its output checked
-    race        rounds of copies and engine in turn
+    engine      the engine's command line, and a check of its output
+    race        alternating rounds of copies and engine
     memory      peak memory on larger sets
     rivals, peer    the peer's steps on the same set
     small, loop     many small tensors against a plain loop
     report      tables
-    cli         options, and the order of it all
+    cli         options, and the order of the parts
 
-Standard library, torch, numpy and safetensors alone; transformers for the peer.
+Needs only the standard library, torch, numpy and safetensors, and transformers for the peer.
 """

@@ -1,4 +1,4 @@
-"""What one row more costs: an embedding of 262,144 rows that grows by one, by the mean of its rows and by zeros."""
+"""The cost of growing an embedding of 262,144 rows by one, with the mean of its rows and with zeros."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class AddedRow:
 
     @property
     def embedding_bytes(self) -> int:
-        """The base's embedding as float16."""
+        """Return the bytes of the base's embedding in float16."""
         return 2 * self.shape.vocab * self.shape.hidden
 
     def heading(self) -> str:
-        """One line: what was grown, and what its inputs hold."""
+        """Return one line on what was grown and how large the inputs are."""
         peak = max(run.peak_rss for run in self.runs)
         return (
             f"One row added at vocabulary {self.shape.vocab:,} and hidden size {self.shape.hidden:,}: the embedding is "
@@ -59,7 +59,7 @@ class AddedRow:
         )
 
     def rows(self) -> list[list[str]]:
-        """A row of the table for each policy and state of the cache."""
+        """Return a row of the table for each policy and cache state."""
         return [self._row(policy, cache) for cache in PREPARE for policy in POLICIES]
 
     def _row(self, policy: str, cache: str) -> list[str]:
@@ -70,7 +70,7 @@ class AddedRow:
         return [policy, cache, *times, f"{read / 1e9:.2f}", f"{again:.2f}"]
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure."""
+        """Return every figure."""
         return {
             "embedding_bytes": self.embedding_bytes,
             "bytes_to_read": self.bytes_to_read,
@@ -79,7 +79,10 @@ class AddedRow:
 
 
 def add_row(folder: Path, name: str, *, rounds: int) -> AddedRow:
-    """Measure the set `name`: cold rounds, then warm ones. A set made for it alone is deleted at once."""
+    """Measure the set `name`: cold rounds, then warm ones.
+
+    Delete the set afterwards if it was made for this.
+    """
     there_before = (folder / name).exists()
     weights = ensure_set(folder, name)
     try:

@@ -23,7 +23,7 @@ from tests.bench.recovery.sets import MEMORY_SETS, ROW_SETS, SETS, WeightSet, en
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All options."""
+    """Return the parser with all options."""
     parser = argparse.ArgumentParser(
         prog="./dev.py bench recovery",
         description="The recovery engine against the fastest copy of the same bytes, on this machine.",
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and prints; returns the exit status."""
+    """Measure and print; return the exit status."""
     options = build_parser().parse_args(arguments)
     _check(options)
     folder = (options.folder or _default_folder()).absolute()
@@ -83,7 +83,7 @@ def _measure_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuses before anything is made."""
+    """Refuse impossible options before anything is created."""
     if options.rounds < 1:
         raise BenchError("--rounds needs a number of 1 or more.")
     if options.size in small.COUNTS and (options.device != "cpu" or options.peer):
@@ -101,7 +101,7 @@ def _default_folder() -> Path:
 
 
 def _measure(weights: WeightSet, options: argparse.Namespace) -> dict[str, Any]:
-    """Prints each part as soon as it is measured; returns all figures."""
+    """Print each part as soon as it is measured; return all figures."""
     if options.peer:
         check_peer(weights)
     facts = report.machine(options.device)

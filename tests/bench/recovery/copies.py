@@ -1,6 +1,6 @@
-"""What the disk allows: the diff copied into the output folder while the base is read beside it, synced.
+"""The disk's own speed: copy the diff to the output folder while reading the base, and sync.
 
-Three ways, because none is fastest everywhere; the fastest is what the engine is compared with.
+There are three ways because none is fastest everywhere; the engine is compared with the fastest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WAYS = {
 
 
 def time_copy(weights: WeightSet, way: str) -> float | None:
-    """Seconds, one process per file; None where the file system does not do it this way."""
+    """Return the seconds of a copy, one process per file, or None if the file system does not support it."""
     weights.out.mkdir()
     targets = [weights.out / path.name for path in weights.diff_files]
     started = time.monotonic()
@@ -48,7 +48,7 @@ def _start(command: tuple[str, ...]) -> subprocess.Popen[bytes]:
 
 
 def _sync(paths: list[Path]) -> None:
-    """Files, then their folder."""
+    """Sync the files, then their folder."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The engine's command line, watched, and a look at what it made."""
+"""Run the engine's command line, watch it, and check its output."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _MODULE = ("-m", "model_ops.recovery")
 
 @dataclass(frozen=True)
 class EngineRun:
-    """`said` is the engine's own last line, `process` what was seen from outside."""
+    """One run of the engine: `said` is its own last line, `process` what was seen from outside."""
 
     said: dict[str, Any]
     process: Watched
 
     @property
     def seconds(self) -> float:
-        """The engine part: planning to rename, without imports."""
+        """Return the engine's own time, from planning to renaming, without imports."""
         return float(self.said["seconds"])
 
     @property
     def peak_rss(self) -> int:
-        """The larger of what the engine says of itself and what was seen of it and its children."""
+        """Return the larger of the peak that the engine reports and the one seen for it and its children."""
         return max(int(self.said["peak_rss_bytes"]), self.process.peak_rss)
 
     @property
     def hashes(self) -> dict[str, str]:
-        """File name -> SHA-256 of the weights."""
+        """Return file name -> SHA-256 of the weights."""
         return {shard["file"]: shard["sha256"] for shard in self.said["shards"]}
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the process's texts."""
+        """Return everything but the process's output."""
         process = {name: value for name, value in asdict(self.process).items() if name not in _TEXTS}
         return {**self.said, "process": process, "peak_rss_bytes": self.peak_rss}
 
@@ -55,14 +55,14 @@ def recover(
     jobs: int | None = None,
     resize_policy: str = "mean",
 ) -> EngineRun:
-    """One recovery of the set into its output folder."""
+    """Recover the set into its output folder."""
     options = ["--device", device, "--max-shard-size", shard_size, *(["--jobs", str(jobs)] if jobs else [])]
     options += ["--resize-policy", resize_policy]
     return _run("recover", *_folders(weights), *options)
 
 
 def make_diff(weights: WeightSet, target: Path) -> EngineRun:
-    """The way back: what the output folder holds minus the base, into `target`."""
+    """Subtract the base from what is in the output folder, into `target`."""
     folders = {"--path_raw": weights.base, "--path_tuned": weights.out, "--path_diff": target}
     return _run("make_diff", *_arguments(folders))
 
@@ -75,7 +75,7 @@ def _run(*arguments: str) -> EngineRun:
 
 
 def plan(weights: WeightSet, *, shard_size: str = "2500MB") -> dict[str, Any]:
-    """What the engine says beforehand."""
+    """Return the engine's plan."""
     process = python(*_MODULE, "plan", *_folders(weights), "--max-shard-size", shard_size, "--json")
     if process.status != 0:
         raise BenchError(f"The engine could not plan: {process.complaint}")
@@ -91,7 +91,7 @@ def _arguments(named: dict[str, Path]) -> list[str]:
 
 
 def check_output(weights: WeightSet, run: EngineRun) -> int:
-    """Reads what a run left and compares it with its manifest and its last line; returns the files checked."""
+    """Compare what a run left with its manifest and its last line; return the files checked."""
     manifest = json.loads((weights.out / MANIFEST).read_text())
     listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     found = {path.name: sha256_of(path) for path in weights.out.iterdir() if path.name != MANIFEST}
@@ -104,6 +104,6 @@ def check_output(weights: WeightSet, run: EngineRun) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a whole file, read once."""
+    """Return the SHA-256 of a whole file, read once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

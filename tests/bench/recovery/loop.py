@@ -1,6 +1,6 @@
-"""`python -m tests.bench.recovery.loop BASE DIFF OUT`: what a few lines of safetensors and torch do to recover.
+"""`python -m tests.bench.recovery.loop BASE DIFF OUT`: recovery in a few lines of safetensors and torch.
 
-Both files are opened, each tensor of the diff is added to the base's in float32, and all is saved in one file.
+Opens both files, adds each tensor of the diff to the base's in float32, and saves everything in one file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FILE = "model.safetensors"
 
 
 def recover(base_folder: str, diff_folder: str, out: str) -> None:
-    """Base plus diff, in float32, into `out`."""
+    """Write base plus diff, in float32, to `out`."""
     torch.set_num_threads(1)
     result = {}
     with (

@@ -14,7 +14,7 @@ from tests.bench.recovery.sets import MEMORY_SETS, WeightSet, ensure_set
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes: what the plan says before, and what was seen."""
+    """Peak memory in bytes: as planned, and as measured."""
 
     name: str
     parameters: int
@@ -24,7 +24,7 @@ class Peak:
 
 
 def peaks(folder: Path, smallest: WeightSet) -> Iterator[Peak]:
-    """One cold recovery a set; sets made for it alone are deleted at once."""
+    """Recover each set once, cold; delete sets made only for this right away."""
     yield _peak(smallest)
     for name in MEMORY_SETS[smallest.name]:
         there_before = (folder / name).exists()

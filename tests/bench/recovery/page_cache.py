@@ -1,4 +1,4 @@
-"""Inputs cold or warm, the same for each program that is measured."""
+"""Make inputs cold or warm, in the same way for each program measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CHUNK = 8 * 1024 * 1024
 
 
 def sync_and_drop(files: Iterable[Path]) -> None:
-    """Cold: on the disk, and out of the page cache."""
+    """Make files cold: written to disk, and dropped from the page cache."""
     for path in files:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -21,7 +21,7 @@ def sync_and_drop(files: Iterable[Path]) -> None:
 
 
 def read_all(files: Iterable[Path]) -> None:
-    """Warm: every byte read just now."""
+    """Make files warm by reading every byte."""
     buffer = bytearray(_CHUNK)
     for path in files:
         with path.open("rb", buffering=0) as file:

@@ -1,8 +1,9 @@
-"""`python -m tests.bench.recovery.peer BASE DIFF OUT`: what open-instruct's weight_diff.py does to recover, in our words.
+"""`python -m tests.bench.recovery.peer BASE DIFF OUT`: recovery as open-instruct's weight_diff.py does it.
 
-A plain re-implementation of that tool's steps with transformers, for comparison: both models are loaded whole in
-float32, the base's embeddings grow by the mean of their rows, every tensor of the base is added to the diff's in
-place, and the result is saved. Its tokenizer and its test inference are left out; shapes decide how far it grows.
+A plain re-implementation of that tool's steps with transformers, for comparison: both models are loaded whole
+in float32, the base's embeddings grow by the mean of their rows, every tensor of the base is added to the
+diff's in place, and the result is saved. Its tokenizer and its test inference are left out; growth depends on
+the shapes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 
 def recover(base_folder: str, diff_folder: str, out: str) -> None:
-    """Base plus diff, in float32, into `out`."""
+    """Write base plus diff, in float32, to `out`."""
     base, diff = _load(base_folder), _load(diff_folder)
     if diff.config.vocab_size > base.config.vocab_size:
         _grow(base, diff.config.vocab_size)
@@ -30,7 +31,7 @@ def _load(folder: str) -> Any:
 
 
 def _grow(model: Any, rows: int) -> None:
-    """New rows of both embeddings are the mean of the old ones."""
+    """Add new rows to both embeddings, the mean of the old ones."""
     old = model.config.vocab_size
     model.resize_token_embeddings(rows)
     for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):

@@ -1,4 +1,4 @@
-"""A process and its children seen from outside, through /proc: how long, how much memory, how many bytes."""
+"""Watch a process and its children from outside, through /proc: time, memory, bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-_EVERY = 20  # milliseconds between two looks at the memory
+_EVERY = 20  # milliseconds between two readings of the memory
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a process left. `chars_read` counts what passed through read(), `disk_*` what reached the disk."""
+    """The result of a watched process.
+
+    `chars_read` counts bytes passed by read(), `disk_*` those that reached the disk.
+    """
 
     status: int
     output: str
@@ -35,27 +38,27 @@ class Watched:
 
     @property
     def cpu(self) -> float:
-        """Seconds of processor time, of user and system together."""
+        """Return the seconds of CPU time, user and system together."""
         return self.cpu_user + self.cpu_system
 
     @property
     def last_line(self) -> str:
-        """Of standard output, where the engine puts its JSON."""
+        """Return the last line of standard output, where the engine prints its JSON."""
         return (self.output.splitlines() or [""])[-1]
 
     @property
     def complaint(self) -> str:
-        """The last line of standard error."""
+        """Return the last line of standard error."""
         return (self.errors.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def python(*arguments: str) -> Watched:
-    """Runs this Python on a module of this checkout."""
+    """Run a module of this checkout with this Python."""
     return watch([sys.executable, *arguments])
 
 
 def watch(command: list[str]) -> Watched:
-    """Runs a command to its end. The counters of /proc are read before the ended process is reaped."""
+    """Run a command to its end. The counters in /proc are read before the ended process is reaped."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.monotonic()
@@ -89,7 +92,7 @@ def watch(command: list[str]) -> Watched:
 
 
 def _peak_until_end(pid: int) -> int:
-    """The most resident memory of the process and its descendants together, mapped files included."""
+    """Return the peak resident memory of the process and its descendants together, mapped files included."""
     peak = 0
     ended = select.poll()
     descriptor = os.pidfd_open(pid)
@@ -119,6 +122,6 @@ def _rss(pid: int) -> int:
 def _io_counters(pid: int) -> dict[str, int]:
     try:
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    except OSError:  # a kernel without them, or one that does not show them
+    except OSError:  # an old kernel, or one that hides them
         return {}
     return {name: int(value) for name, value in (line.split(":") for line in lines)}

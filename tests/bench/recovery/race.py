@@ -1,4 +1,4 @@
-"""Rounds of copies and engine in turn, so that whatever else the machine does falls on all of them alike."""
+"""Alternating rounds of copies and engine, so that other work on the machine affects both alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.bench.recovery.sets import WeightSet
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds of each copy (None: not possible here), and the engine's run on each device."""
+    """Seconds of each copy (None if not possible here), and the engine's run on each device."""
 
     cache: str
     copies: dict[str, float | None]
@@ -24,15 +24,15 @@ class Round:
 
     @property
     def fastest(self) -> float:
-        """The copy that counts."""
+        """Return the seconds of the fastest copy."""
         return min(seconds for seconds in self.copies.values() if seconds is not None)
 
     def ratio(self, device: str) -> float:
-        """The engine part over the fastest copy."""
+        """Return the engine's seconds divided by the fastest copy's."""
         return self.runs[device].seconds / self.fastest
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure of the round."""
+        """Return every figure of the round."""
         return {
             "cache": self.cache,
             "copies": self.copies,
@@ -43,7 +43,7 @@ class Round:
 
 
 def race(weights: WeightSet, *, rounds: int, devices: list[str]) -> Iterator[Round]:
-    """Cold rounds, then warm ones. The last output is read and compared with its manifest before it goes."""
+    """Run cold rounds, then warm ones. Compare the last output with its manifest before deleting it."""
     for cache in PREPARE:
         for number in range(1, rounds + 1):
             copies = {way: _copy(weights, way, cache) for way in WAYS}
@@ -65,13 +65,13 @@ def _recover(weights: WeightSet, device: str, cache: str) -> EngineRun:
 
 
 def prepare(weights: WeightSet, cache: str) -> None:
-    """No output, and the inputs cold or warm."""
+    """Delete the output, and make the inputs cold or warm."""
     weights.clear_output()
     PREPARE[cache](weights.inputs)
 
 
 def same_everywhere(rounds: list[Round]) -> dict[str, str]:
-    """The hashes that every run of every round gave. Raises BenchError where one differs."""
+    """Return the hashes that every run of every round gave; raise BenchError if one differs."""
     hashes = [run.hashes for each in rounds for run in each.runs.values()]
     if any(each != hashes[0] for each in hashes):
         raise BenchError("The engine did not give the same bytes in every run: it has a fault.")
@@ -79,7 +79,7 @@ def same_everywhere(rounds: list[Round]) -> dict[str, str]:
 
 
 def medians(rounds: list[Round], device: str) -> dict[str, float]:
-    """Of the fastest copies, of the engine's seconds, of its whole process, and of the rounds' ratios."""
+    """Return medians: the fastest copies, the engine's seconds, its whole process, the rounds' ratios."""
     return {
         "fastest_copy": median(each.fastest for each in rounds),
         "engine": median(each.runs[device].seconds for each in rounds),

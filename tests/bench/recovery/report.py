@@ -1,4 +1,4 @@
-"""Tables for a person."""
+"""The benchmark's tables, as text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.bench.recovery.race import Round, medians
 from tests.bench.recovery.rivals import Comparison
 from tests.bench.recovery.sets import WeightSet
 
-WANTED = {"cold": 1.4, "warm": 1.6}  # most that the engine may take of the fastest copy's time
+WANTED = {"cold": 1.4, "warm": 1.6}  # the engine's time may be at most this multiple of the fastest copy's
 MOST_MEMORY = 700e6
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What a figure is worth nothing without; the GPU only where one is measured."""
+    """Return the facts that make figures comparable; the GPU only if one is measured."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cores": len(os.sched_getaffinity(0)),
@@ -50,7 +50,7 @@ def _version(package: str) -> str:
 
 
 def _cuda_name() -> str:
-    """The first GPU that torch can use."""
+    """Return the name of the first GPU that torch can use."""
     import torch
 
     return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "no CUDA"
@@ -65,7 +65,7 @@ def machine_line(facts: dict[str, Any]) -> str:
 
 
 def heading(facts: dict[str, Any], weights: WeightSet) -> str:
-    """Two lines: the machine, the set."""
+    """Return two lines that describe the machine and the set."""
     shape = weights.shape
     return (
         f"{machine_line(facts)}\n"
@@ -88,7 +88,7 @@ COLUMNS = (
 
 
 def round_rows(each: Round, number: int) -> list[list[str]]:
-    """One row per device."""
+    """Return one row per device."""
     copies = ["-" if seconds is None else f"{seconds:.2f}" for seconds in each.copies.values()]
     return [
         [
@@ -101,7 +101,7 @@ def round_rows(each: Round, number: int) -> list[list[str]]:
 
 
 def median_row(rounds: list[Round], device: str) -> list[str]:
-    """The row that counts."""
+    """Return the row of medians, which is the one that counts."""
     found, run = medians(rounds, device), rounds[0].runs[device]
     peak = max(each.runs[device].peak_rss for each in rounds)
     return [
@@ -111,14 +111,14 @@ def median_row(rounds: list[Round], device: str) -> list[str]:
 
 
 def verdict(rounds: list[Round], device: str) -> str:
-    """One line for a cache state."""
+    """Return one line on whether the limit for this cache state is held."""
     ratio, cache = medians(rounds, device)["ratio"], rounds[0].cache
     held = "held" if ratio <= WANTED[cache] else "not held"
     return f"{cache}: {ratio:.2f} times the fastest copy, at most {WANTED[cache]} wanted: {held}."
 
 
 def bytes_lines(run: EngineRun, plan: dict[str, Any]) -> list[str]:
-    """What was read and written, by the plan, the engine and the kernel: hashing needs no reading of the output."""
+    """Return the bytes read and written, by plan, engine and kernel; hashing must not read the output."""
     said, process = run.said, run.process
     again = said["bytes_read"] - plan["bytes_to_read"]
     beside = process.chars_read - said["bytes_read"]
@@ -135,7 +135,7 @@ def bytes_lines(run: EngineRun, plan: dict[str, Any]) -> list[str]:
 
 
 def peak_rows(peaks: Sequence[Peak]) -> list[list[str]]:
-    """Each set's peak against the first one's."""
+    """Return each set's peak compared with the first one's."""
     return [
         [
             peak.name, f"{peak.parameters / 1e9:.3f}", f"{peak.largest_tensor / 1e6:.0f}",
@@ -149,7 +149,7 @@ PEAK_COLUMNS = ("set", "values (10^9)", "largest tensor MB", "planned MB", "seen
 
 
 def peer_lines(found: Comparison) -> list[str]:
-    """Whole processes, cold."""
+    """Return the times and peaks of peer and engine as whole processes, cold."""
     engine = found.engine
     return [
         f"peer:   {found.peer.wall:.1f} s, peak {found.peer.peak_rss / 1e6:.0f} MB (whole process, cold)",
@@ -159,12 +159,12 @@ def peer_lines(found: Comparison) -> list[str]:
 
 
 def rate_lines(found: dict[int, float]) -> list[str]:
-    """One line per number of jobs."""
+    """Return one line per number of jobs."""
     return [f"--jobs {jobs}: {rate / 1e9:.2f} GB of result a second, warm" for jobs, rate in found.items()]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, padded for reading as it is."""
+    """Return a Markdown table, padded so that it is readable as plain text."""
     lines = [columns, *rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     shown = [

@@ -20,7 +20,7 @@ _PEER_LAYOUT = "50GB"  # the largest file that the peer writes
 
 @dataclass(frozen=True)
 class Comparison:
-    """Peer and engine in turn, cold, the engine writing one file as the peer does."""
+    """Cold runs of peer and engine in turn, with the engine writing a single file as the peer does."""
 
     peer: Watched
     engine: EngineRun
@@ -28,11 +28,11 @@ class Comparison:
 
     @property
     def times_faster(self) -> float:
-        """Whole processes, imports included."""
+        """Return how many times faster the engine is, as whole processes including imports."""
         return self.peer.wall / self.engine.process.wall
 
     def to_json(self) -> dict[str, Any]:
-        """Both, and which files are the same byte for byte."""
+        """Return both runs, and which files are the same byte for byte."""
         return {
             "peer": {"wall": self.peer.wall, "peak_rss": self.peer.peak_rss},
             "engine": self.engine.to_json(),
@@ -42,7 +42,7 @@ class Comparison:
 
 
 def check_peer(weights: WeightSet) -> None:
-    """Raises BenchError where the peer cannot run: it holds both models in float32."""
+    """Raise BenchError if the peer cannot run; it holds both models in float32."""
     if find_spec("transformers") is None:
         raise BenchError("transformers is not installed here, and the peer needs it; leave --peer out.")
     needed = 8 * weights.shape.values() * 1.1 + 600e6
@@ -54,7 +54,7 @@ def check_peer(weights: WeightSet) -> None:
 
 
 def compare(weights: WeightSet) -> Comparison:
-    """Raises BenchError if a weight file of the peer's is not the engine's, byte for byte."""
+    """Run peer and engine; raise BenchError if any weight files differ by a byte."""
     prepare(weights, "cold")
     peer = python("-m", "tests.bench.recovery.peer", str(weights.base), str(weights.diff), str(weights.out))
     if peer.status != 0:
@@ -69,7 +69,7 @@ def compare(weights: WeightSet) -> Comparison:
 
 
 def rates(weights: WeightSet, *, rounds: int) -> dict[int, float]:
-    """Jobs -> bytes of result a second, warm, jobs in turn; the median of the rounds."""
+    """Return the bytes of result a second by number of jobs, warm, in turn; the median of the rounds."""
     seconds: dict[int, list[float]] = {jobs: [] for jobs in _JOBS}
     written = 0
     for _ in range(rounds):

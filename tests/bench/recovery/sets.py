@@ -1,6 +1,7 @@
-"""The sets: LLaMA-shaped checkpoints of random values, a base in float16 and a diff in float32 with one more row.
+"""LLaMA-shaped checkpoints of random values: a base in float16 and a diff in float32 with one more row.
 
-Made tensor by tensor in blocks of 16 MB from a fixed seed, kept, and told from a half-made one by their marker.
+Generated tensor by tensor in blocks of 16 MB from a fixed seed, and kept. A marker shows that a set is
+complete.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from tests.bench.errors import BenchError
 from tests.bench.recovery.page_cache import sync_and_drop
 
 MARKER = "set.json"
-MAKING = 1  # raise it when a set of the same shape would come out otherwise
-_BLOCK = 4 * 1024 * 1024  # values drawn at once
+MAKING = 1  # increase it when sets of the same shape would come out different
+_BLOCK = 4 * 1024 * 1024  # values generated at once
 _ITEM_SIZE = {"float16": 2, "float32": 4}
 _LABEL = {"float16": "F16", "float32": "F32"}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A LLaMA with untied embeddings. The diff has one row more than `vocab`, a padding token's."""
+    """A LLaMA with untied embeddings. The diff has one row more than `vocab`, for a padding token."""
 
     hidden: int
     layers: int
@@ -37,7 +38,7 @@ class Shape:
     base_shards: int = 3
 
     def tensors(self, *, rows: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes in the order in which a loaded model is saved."""
+        """Return names and shapes in the order in which a loaded model is saved."""
         wide, narrow = (self.intermediate, self.hidden), (self.hidden, self.intermediate)
         yield "lm_head.weight", (rows, self.hidden)
         yield "model.embed_tokens.weight", (rows, self.hidden)
@@ -52,25 +53,25 @@ class Shape:
         yield "model.norm.weight", (self.hidden,)
 
     def values(self, *, rows: int | None = None) -> int:
-        """How many values a checkpoint of this shape holds."""
+        """Return how many values a checkpoint of this shape holds."""
         return sum(prod(shape) for _, shape in self.tensors(rows=rows or self.vocab))
 
     @property
     def base_bytes(self) -> int:
-        """The base's values as float16."""
+        """Return the bytes of the base's values in float16."""
         return 2 * self.values()
 
     @property
     def diff_bytes(self) -> int:
-        """The diff's values as float32; the result is as large."""
+        """Return the bytes of the diff's values in float32; the result is as large."""
         return 4 * self.values(rows=self.vocab + 1)
 
 
 class EmbeddingShape(Shape):
-    """An embedding and a norm: what an added row costs, and little else."""
+    """An embedding and a norm, so that the cost is mostly that of the added row."""
 
     def tensors(self, *, rows: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes in the order in which a loaded model is saved."""
+        """Return names and shapes in the order in which a loaded model is saved."""
         yield "model.embed_tokens.weight", (rows, self.hidden)
         yield "model.norm.weight", (self.hidden,)
 
@@ -89,13 +90,13 @@ SETS = {
 
 # Twice as many values, and a largest tensor four times as large.
 MEMORY_SETS = {"tiny": ("tiny-2x", "tiny-vocab"), "1b": ("2b", "1b-vocab")}
-# An embedding to which one row is added.
+# An embedding that gets one more row.
 ROW_SETS = {"tiny": "tiny-row", "1b": "1b-row"}
 
 
 @dataclass(frozen=True)
 class WeightSet:
-    """A set that is there, and the folder beside its inputs where outputs go."""
+    """An existing set, and the folder for outputs next to its inputs."""
 
     name: str
     folder: Path
@@ -103,43 +104,46 @@ class WeightSet:
 
     @property
     def base(self) -> Path:
-        """The base's folder."""
+        """Return the base's folder."""
         return self.folder / "base"
 
     @property
     def diff(self) -> Path:
-        """The diff's folder."""
+        """Return the diff's folder."""
         return self.folder / "diff"
 
     @property
     def base_files(self) -> list[Path]:
-        """The base's weights."""
+        """Return the base's weight files."""
         return sorted(self.base.glob("*.safetensors"))
 
     @property
     def diff_files(self) -> list[Path]:
-        """The diff's weights."""
+        """Return the diff's weight files."""
         return sorted(self.diff.glob("*.safetensors"))
 
     @property
     def inputs(self) -> list[Path]:
-        """Every weight file that is read."""
+        """Return every weight file that is read."""
         return [*self.base_files, *self.diff_files]
 
     @property
     def out(self) -> Path:
-        """Where copies and results go; removed before and after each."""
+        """Return the folder for copies and results, which is removed before and after each of them."""
         return self.folder / "out"
 
     def clear_output(self) -> None:
-        """No output, on the disk either."""
+        """Delete the output, and sync."""
         for folder in (self.out, self.out.with_name("out.partial")):
             shutil.rmtree(folder, ignore_errors=True)
         os.sync()
 
 
 def ensure_set(folder: Path, name: str) -> WeightSet:
-    """The set `name` under `folder`, made now if it is not there. Raises BenchError where there is no room."""
+    """Return the set `name` in `folder`, generated if missing.
+
+    Raise BenchError if there is not enough room.
+    """
     shape = SETS[name]
     made = WeightSet(name, folder / name, shape)
     if _is_made(made):
@@ -182,7 +186,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 def write_checkpoint(folder: Path, shape: Shape, *, dtype: str, scale: float, rows: int, seed: int) -> None:
-    """One folder as `save_pretrained` would leave it, without a tokenizer."""
+    """Write one folder as `save_pretrained` would, without a tokenizer."""
     folder.mkdir(parents=True)
     tensors = list(shape.tensors(rows=rows))
     groups = _split(tensors, shape.base_shards) if dtype == "float16" else [tensors]
@@ -201,7 +205,7 @@ def write_checkpoint(folder: Path, shape: Shape, *, dtype: str, scale: float, ro
 
 
 def _split(tensors: list[tuple[str, tuple[int, ...]]], parts: int) -> list[list[tuple[str, tuple[int, ...]]]]:
-    """Neighbours together, parts about equal in bytes."""
+    """Split tensors into parts of about equal bytes, keeping neighbours together."""
     ends = list(accumulate(prod(shape) for _, shape in tensors))
     groups: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in range(parts)]
     for tensor, end in zip(tensors, ends, strict=True):
@@ -221,7 +225,7 @@ def _write_file(
 
 
 def _header(tensors: list[tuple[str, tuple[int, ...]]], dtype: str) -> bytes:
-    """A safetensors header, padded to a multiple of 8 bytes."""
+    """Return a safetensors header, padded to a multiple of 8 bytes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, shape in tensors:
@@ -234,7 +238,7 @@ def _header(tensors: list[tuple[str, tuple[int, ...]]], dtype: str) -> bytes:
 
 
 def _random(count: int, *, scale: float, seed: int) -> Iterator[Any]:
-    """Normal values as float32 arrays, a block at a time."""
+    """Yield normally distributed values as float32 arrays, a block at a time."""
     import numpy
 
     generator = numpy.random.default_rng(seed)

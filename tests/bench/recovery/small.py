@@ -1,6 +1,7 @@
-"""Many small tensors: the processor time of the engine's whole process against that of a plain loop.
+"""Many small tensors: the CPU time of the engine's whole process compared with a plain loop's.
 
-The set (100 MB for 50,000 tensors of 1 KB) takes seconds to make, so it is made for each run and deleted after it.
+The set (100 MB for 50,000 tensors of 1 KB) takes seconds to generate, so it is made for each run and then
+deleted.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from tests.bench.recovery.processes import Watched, python
 from tests.bench.recovery.race import prepare
 from tests.bench.recovery.sets import Shape, WeightSet, write_checkpoint
 
-COUNTS = {"small-tensors": 50_000, "few-small-tensors": 400}  # the second for a test
-VALUES = 256  # of a tensor: 1 KB of float32
-WANTED = 1.0  # most that the engine may take of the loop's processor time
+COUNTS = {"small-tensors": 50_000, "few-small-tensors": 400}  # the second one is for a test
+VALUES = 256  # per tensor: 1 KB of float32
+WANTED = 1.0  # the engine's CPU time may be at most this multiple of the loop's
 
 
 @dataclass(frozen=True)
 class SmallShape(Shape):
-    """Tensors that all have the same few values, as scales of experts do; no embeddings."""
+    """Tensors that all have the same few values, like the scales of experts; no embeddings."""
 
     count: int = 0
 
     def tensors(self, *, rows: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes."""
+        """Return names and shapes."""
         for number in range(self.count):
             yield f"model.layers.{number // 50}.mlp.experts.{number % 50}.scale.weight", (VALUES,)
 
 
 @dataclass(frozen=True)
 class SmallRound:
-    """Both whole processes, imports included, inputs in the page cache."""
+    """One round of both whole processes, imports included, with inputs in the page cache."""
 
     loop: Watched
     engine: Watched
@@ -45,16 +46,16 @@ class SmallRound:
 
     @property
     def ratio(self) -> float:
-        """The engine's processor time over the loop's."""
+        """Return the engine's CPU time divided by the loop's."""
         return self.engine.cpu / self.loop.cpu
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure of the round."""
+        """Return every figure of the round."""
         return {"loop": self.loop.cpu, "engine": self.engine.cpu, "ratio": self.ratio}
 
 
 def measure(folder: Path, name: str, rounds: int) -> Iterator[SmallRound]:
-    """Loop and engine in turn. Raises BenchError where they do not write the same file."""
+    """Run loop and engine in turn; raise BenchError if they do not write the same file."""
     weights = WeightSet(
         name, folder / name, SmallShape(hidden=0, layers=0, intermediate=0, vocab=0, count=COUNTS[name])
     )
@@ -92,7 +93,7 @@ COLUMNS = ("round", "loop CPU s", "engine CPU s", "engine/loop", "loop peak MB",
 
 
 def rows(rounds: list[SmallRound]) -> list[list[str]]:
-    """A row for each round, and their medians."""
+    """Return a row for each round, and one of medians."""
     found = [
         [each.loop.cpu, each.engine.cpu, each.ratio, each.loop.peak_rss / 1e6, each.peak_rss / 1e6]
         for each in rounds
@@ -106,7 +107,7 @@ def rows(rounds: list[SmallRound]) -> list[list[str]]:
 
 
 def verdict(rounds: list[SmallRound]) -> str:
-    """One line."""
+    """Return one line on whether the limit is held."""
     ratio = median(each.ratio for each in rounds)
     held = "held" if ratio <= WANTED else "not held"
     return f"{ratio:.2f} times the processor time of a plain loop, at most {WANTED} wanted: {held}."

@@ -1,4 +1,4 @@
-"""The whole benchmark on a tiny set, as a command. Nothing about time is asserted."""
+"""The whole benchmark runs as a command on a tiny set. No test depends on times."""
 
 import json
 import os
@@ -21,7 +21,7 @@ sys.exit(status)
 
 
 def bench(*arguments, **environment):
-    """The command; its last line of output names what it imported of a portal's packages."""
+    """Run the command; its last line of output names the portal packages that it imported."""
     return subprocess.run(
         [sys.executable, "-P", "-c", RUN, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
@@ -31,7 +31,7 @@ def bench(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """One run: its folder, its output, its figures."""
+    """Return one run: its folder, its output, its figures."""
     folder = tmp_path_factory.mktemp("bench")
     done = bench(
         "recovery", "--size", "tiny", "--rounds", 1, "--folder", folder, "--json", folder / "figures"
@@ -91,7 +91,7 @@ def test_nothing_but_the_set_is_left(measured):
 
 
 def test_bare_machine_is_enough(measured):
-    """Neither Django nor Celery nor anything else of the portal was imported."""
+    """Neither Django nor Celery nor anything else of the portal is imported."""
     _, output, _ = measured
     assert output.splitlines()[-1] == "[]"
 

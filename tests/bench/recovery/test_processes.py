@@ -1,4 +1,4 @@
-"""A process seen from outside: memory of children too, bytes read, and an output too long for a pipe."""
+"""Watching a process counts its children's memory and the bytes read, and long output does not block."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The sets: what they hold, that they come out alike, and when they are refused."""
+"""The sets: what they contain, that they are reproducible, and when they are refused."""
 
 import json
 import shutil

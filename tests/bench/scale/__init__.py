@@ -1,1 +1,1 @@
-"""`./dev.py bench scale`: a portal with very many requests, people and events, and how long its pages and lists take."""
+"""`./dev.py bench scale`: page and list times of a portal with very many requests, people and events."""

@@ -1,4 +1,4 @@
-"""One question after another over HTTP, timed; and the portal's processes with their memory."""
+"""Send timed requests over HTTP, one after another; list the portal's processes with their memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.bench.errors import BenchError
 
 LONGEST = 30.0  # seconds that one answer may take
 TIMES = 9
-SLOW = 2.0  # seconds; an answer that takes longer is asked for three times only
+SLOW = 2.0  # seconds; slower pages are only requested three times
 COOKIE = "gatehouse_session"
 
 
 @dataclass(frozen=True)
 class Timed:
-    """How long answers took, in milliseconds; `status` is the one that was not 200, or 0 where none came in time."""
+    """How long answers took, in milliseconds; `status` is 200, the first error, or 0 after a timeout."""
 
     milliseconds: list[float] = field(default_factory=list)
     status: int = 200
@@ -45,7 +45,7 @@ class Timed:
 
 
 def timed(address: str, method: str, path: str, headers: dict[str, str]) -> Timed:
-    """Ask once without counting, then several times; a wrong or a late answer ends it."""
+    """Send one uncounted request, then several timed ones; stop at an error or a timeout."""
     found: list[float] = []
     with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=LONGEST)) as connection:
         times = TIMES
@@ -66,7 +66,7 @@ def timed(address: str, method: str, path: str, headers: dict[str, str]) -> Time
 
 
 def session(cookie: str) -> dict[str, str]:
-    """Return the headers of a browser that is signed in."""
+    """Return the headers of a signed-in browser."""
     return {"Cookie": f"{COOKIE}={cookie}", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/145.0"}
 
 
@@ -76,9 +76,9 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def order(environment: dict[str, str], what: str, *, within: float = 900, **arguments: Any) -> dict[str, Any]:
-    """Have a process of its own do something in the portal's environment; return its answer.
+    """Run a step in another process with the portal's environment.
 
-    An answer that is not there `within` so many seconds is an empty map.
+    Return its answer, empty after `within` seconds.
     """
     command = [sys.executable, "-m", "tests.bench.scale.work", what]
     try:
@@ -95,7 +95,7 @@ def order(environment: dict[str, str], what: str, *, within: float = 900, **argu
 
 
 def end_statements(portal: Supervisor) -> None:
-    """End what the database still does for answers that nobody waits for any more."""
+    """Stop database statements whose answers no longer matter."""
     assert portal.servers.postgres is not None
     with psycopg.connect(portal.servers.postgres.owner_dsn(), autocommit=True) as owner:
         owner.execute(
@@ -106,7 +106,7 @@ def end_statements(portal: Supervisor) -> None:
 
 @dataclass(frozen=True)
 class Process:
-    """One process of the portal; sizes in MiB. `pss` is 0 where we may not read it."""
+    """One of the portal's processes, sizes in MiB; `pss` is 0 if we may not read it."""
 
     part: str
     pid: int
@@ -116,7 +116,7 @@ class Process:
 
 
 def processes(portal: Supervisor) -> list[Process]:
-    """Return every process of the portal with its memory."""
+    """Return all of the portal's processes with their memory."""
     children = _children()
     roots = [(part.name, part.child.pid) for part in portal.parts if part.child is not None]
     roots += [
@@ -160,7 +160,7 @@ def _process(part: str, pid: int) -> Process | None:
 
 
 def _fields(path: Path) -> dict[str, float]:
-    """The sizes that a file of `/proc` gives in kB, in MiB."""
+    """Return the sizes in a file of `/proc`, converted from kB to MiB."""
     found = {}
     for line in path.read_text().splitlines():
         name, _, value = line.partition(":")

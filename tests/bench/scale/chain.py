@@ -1,4 +1,4 @@
-"""The event log of the plan, chained: every hash is made here as `access_requests.services.event_log.append` makes it."""
+"""The planned event log as a chain, hashed as `access_requests.services.event_log.append` does it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.bench.scale.plan import (
     is_auto,
 )
 
-PIECE = 20_000  # events for each round of three COPYs
-STARTED, OPENED = 3, 4  # of a hundred requests, those whose start and opening are in the log
+PIECE = 20_000  # events in each round of three COPYs
+STARTED, OPENED = 3, 4  # of every hundred requests, those whose start and opening are logged
 CREATED, GONE, BEGAN, HANDED_IN, LOOKED_AT, MADE, CONTESTED = range(7)
 EVENT = ("id", "format", "at", "kind", "actor_id", "writer", "model_id", "request_id", "grant_id", "facts", "digests", "digest")  # fmt: skip
 KINDS = {
@@ -44,7 +44,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class First:
-    """Where the rows begin: the first free ids, and the head of the chain that is there."""
+    """Where the new rows begin: the first free ids, and the head of the existing chain."""
 
     event: int
     text: int
@@ -54,15 +54,15 @@ class First:
     models: list[int]  # ids in the plan's order
     number: int
     hash: str
-    sha256: str  # of the licence
+    sha256: str  # of the licence text
 
 
 class Happening(NamedTuple):
-    """One event before it has its place: `texts` by name, `facts` as canonical JSON."""
+    """One event that has no position yet: `texts` by name, `facts` as canonical JSON."""
 
     at: int
     kind: str
-    actor: int | None  # person
+    actor: int | None  # index of the person
     model: int
     request: int | None
     grant: int | None
@@ -71,7 +71,7 @@ class Happening(NamedTuple):
 
 
 def copy_chain(owner: psycopg.Connection[Any], plan: Plan, first: First) -> int:
-    """Write events, texts and links of the plan behind the chain that is there; return how many events."""
+    """Append the plan's events, texts and links to the existing chain; return the number of events."""
     count, chain = 0, _chained(plan, first)
     while piece := list(islice(chain, PIECE)):
         copy_rows(owner, Event, EVENT, (event for event, _, _ in piece))
@@ -89,7 +89,7 @@ def copy_chain(owner: psycopg.Connection[Any], plan: Plan, first: First) -> int:
 
 
 def _chained(plan: Plan, first: First) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield row, texts and link of each event, in the order of time."""
+    """Yield the row, texts and link of each event, in chronological order."""
     event, text, number, previous = first.event, first.text, first.number, first.hash
     salts = random.Random(2)
     names = [username_of(person) for person in range(plan.sizes.people)]
@@ -123,7 +123,7 @@ def _row(event: int, one: Happening, actor: int | None, texts: list[Any]) -> tup
 
 
 def is_auto_step(one: Happening) -> bool:
-    """Whether policy acted, and not the portal's clock."""
+    """Return whether the step was taken by policy rather than by the portal's clock."""
     return one.kind in ("request.approved", "grant.created")
 
 
@@ -132,7 +132,7 @@ def _id(value: int | None) -> str:
 
 
 def _in_order(plan: Plan) -> list[tuple[int, int, int]]:
-    """Return time, step and request (or grant) of everything that happened, sorted."""
+    """Return the time, step and request (or grant) of everything that happened, sorted."""
     found = [
         (plan.submitted[0] - 9000, step, model) for model in range(plan.sizes.models) for step in (-2, -1)
     ]

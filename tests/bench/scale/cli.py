@@ -26,11 +26,11 @@ from tests.bench.scale.table import as_text
 from tests.bench.site import temporary_state
 
 NO_RATES = {"GATEHOUSE_TOKEN_RATE": "0", "GATEHOUSE_ADDRESS_RATE": "0", "GATEHOUSE_ANONYMOUS_RATE": "0"}
-NOTE = "bench-scale.json"  # in a state folder that was filled: what is in it
+NOTE = "bench-scale.json"  # describes what a filled state folder contains
 
 
 def main(arguments: list[str]) -> int:
-    """Fill a database and measure; return 1 where a limit is missed."""
+    """Fill a database and measure; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(prog="./dev.py bench scale", description=__doc__)
     parser.add_argument(
         "--requests", type=int, default=1000, help="requests in the database, at least 200 (1000)"
@@ -80,7 +80,7 @@ def _measured(state: Path, chosen: argparse.Namespace) -> int:
 
 @contextmanager
 def _folder(chosen: argparse.Namespace) -> Iterator[Path]:
-    """The state folder: a filled one, an empty one that stays, or a temporary one."""
+    """Return the state folder: one already filled, an empty one that is kept, or a temporary one."""
     if chosen.seeded is not None:
         if not (chosen.seeded / NOTE).is_file():
             raise BenchError(f"{chosen.seeded} was not filled by bench scale: run it with --state first.")
@@ -93,7 +93,7 @@ def _folder(chosen: argparse.Namespace) -> Iterator[Path]:
 
 
 def empty_folder(folder: Path) -> Path:
-    """Return the folder if it is empty or not there; a portal, or anything else in it, is refused."""
+    """Return the folder if it is empty or missing; refuse one with a portal or anything else in it."""
     if folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is not a folder: name an empty one, or one that is not there.")
     if folder.is_dir() and any(folder.iterdir()):
@@ -103,7 +103,7 @@ def empty_folder(folder: Path) -> Path:
 
 
 def seed(state: Path, requests: int) -> dict[str, Any]:
-    """Make a portal in the folder and fill its database; return what is in it and how long that took."""
+    """Create a portal in the folder and fill its database; return its contents and how long that took."""
     began = time.perf_counter()
     environment = os.environ | {
         "GATEHOUSE_STATE": str(prepare_state(state)),

@@ -1,4 +1,4 @@
-"""Seconds since 1970 as text, quickly: as an event's digest writes a moment, which PostgreSQL reads as well."""
+"""Format seconds since 1970 as text, quickly: the form in an event's digest, which PostgreSQL reads too."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def moment(seconds: int) -> str:
 
 
 def maybe(seconds: int) -> str | None:
-    """The same; nothing for 0."""
+    """Return the same as `moment`, or an empty text for 0."""
     return moment(seconds) if seconds else None

@@ -1,4 +1,4 @@
-"""Rows into PostgreSQL with COPY, as the owner: triggers off, indexes made afterwards, sequences set."""
+"""Load rows into PostgreSQL with COPY as the owner: no triggers, indexes built afterwards, sequences set."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import psycopg
 from django.db import connection as django_connection
 from django.db.models import Field, Model
 
-PIECE = 2000  # rows for each write
-BUILDERS = 2  # indexes made at once
-# Columns that take another column's value where the model has them and the caller does not give them.
+PIECE = 2000  # rows in each write
+BUILDERS = 2  # indexes built at once
+# Columns that default to another column's value, if the model has them and the caller leaves them out.
 SAME_AS = {"first_submitted_at": "submitted_at"}
 
 
 def connect(dsn: str) -> psycopg.Connection[Any]:
-    """Return the owner's connection: no triggers, no foreign keys, no timeouts, each statement committed alone."""
+    """Return an autocommit connection as the owner, without triggers, foreign keys or timeouts."""
     opened = psycopg.connect(dsn, autocommit=True)
     for setting in (
         "session_replication_role = replica",
@@ -34,7 +34,7 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
 
 
 def cell(value: Any) -> str:
-    """Return the value as COPY's text format writes it; maps and lists as JSON."""
+    """Return the value in COPY's text format; maps and lists as JSON."""
     if value is None:
         return "\\N"
     kind = value.__class__
@@ -60,14 +60,14 @@ def _escaped(text: str) -> str:
 
 
 def columns_of(model: type[Model]) -> list[Field[Any, Any]]:
-    """Return the fields that a row can be given: generated ones are the database's own."""
+    """Return the fields that a row can set; the database fills the generated ones."""
     return [field for field in model._meta.concrete_fields if not getattr(field, "generated", False)]
 
 
 def copy_rows(
     owner: psycopg.Connection[Any], model: type[Model], names: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> int:
-    """Copy `rows`, whose values belong to the columns `names`, and return how many; other columns get their default."""
+    """Copy `rows`, with values for the columns in `names`; return how many. Others get their default."""
     table = model._meta.db_table
     given = list(names)
     others = [field for field in columns_of(model) if field.column not in given]
@@ -102,7 +102,7 @@ def _default(field: Field[Any, Any]) -> Any:
 
 
 def plain(field: Field[Any, Any], value: Any) -> Any:
-    """Return a value of this field as `cell` takes it."""
+    """Return a value of this field in a form that `cell` accepts."""
     if field.get_internal_type() == "JSONField" or value is None:
         return value
     if field.get_internal_type() == "BinaryField":
@@ -112,7 +112,7 @@ def plain(field: Field[Any, Any], value: Any) -> Any:
 
 
 def copies_of(row: Model, changes: Iterable[dict[str, Any]]) -> tuple[list[str], Iterator[list[Any]]]:
-    """Return the columns of a saved row and, for each map of changes by column, that row with them."""
+    """Return the columns of a saved row and, for each map of changes by column, a changed copy of it."""
     fields = columns_of(type(row))
     names = [field.column for field in fields]
     values = [plain(field, getattr(row, field.attname)) for field in fields]
@@ -124,7 +124,7 @@ def copies_of(row: Model, changes: Iterable[dict[str, Any]]) -> tuple[list[str],
 
 @contextmanager
 def without_indexes(dsn: str, tables: Iterable[str]) -> Iterator[None]:
-    """Drop the indexes that are no constraints while the block runs, and make them again afterwards, two at once."""
+    """Drop all indexes that are not constraints during the block, then rebuild them, two at once."""
     with connect(dsn) as owner:
         found = owner.execute(
             "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i"
@@ -139,7 +139,7 @@ def without_indexes(dsn: str, tables: Iterable[str]) -> Iterator[None]:
 
 
 def at_once(dsn: str, statements: list[str]) -> None:
-    """Run statements on `BUILDERS` connections; the first error is raised when all have ended."""
+    """Run statements on `BUILDERS` connections; raise the first error once all have ended."""
     todo, failed = list(reversed(statements)), []
 
     def build() -> None:
@@ -171,7 +171,7 @@ def next_id(owner: psycopg.Connection[Any], model: type[Model]) -> int:
 
 
 def set_sequences(owner: psycopg.Connection[Any], models: Iterable[type[Model]]) -> None:
-    """Let each table go on behind its last row."""
+    """Set each table's sequence to continue after its last row."""
     for model in models:
         primary = model._meta.pk
         assert primary is not None

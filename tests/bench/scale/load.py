@@ -1,6 +1,6 @@
-"""`./dev.py bench scale --people 200`: so many people at once, each a page every few seconds, with slow downloads beside.
+"""`./dev.py bench scale --people 200`: page times for that many people at once, during slow downloads.
 
-One process with one thread plays all of them, so that the client takes little of the processor's time.
+A single thread in one process plays all of them, so that the client uses little processor time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from portal.embedded.supervisor import Supervisor
 from tests.bench.scale.asking import Process, bearer, order, processes, session, timed
 
-PAUSE = (1.0, 5.0)  # seconds between two pages of one person
-DOWNLOADS, RATE, SIP = 50, 100_000, 16_384  # slow downloads, their bytes a second, and bytes taken at once
+PAUSE = (1.0, 5.0)  # seconds between two pages of the same person
+DOWNLOADS, RATE, SIP = 50, 100_000, 16_384  # slow downloads, their bytes a second, and bytes read at once
 STAFF_SHARE = 0.05
 WITHIN = 60.0  # seconds for one answer
 LIMIT = 500.0  # milliseconds, 95th percentile
@@ -38,7 +38,7 @@ STAFF = (("queue", 40), ("request in the admin", 40), ("catalogue", 20))
 
 @dataclass
 class Seen:
-    """What came back: milliseconds by kind of page, and everything that was no good answer."""
+    """The results: milliseconds by kind of page, and every bad answer."""
 
     milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     errors: Counter[str] = field(default_factory=Counter)
@@ -48,7 +48,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Site:
-    """Where to ask, and for what."""
+    """Where to send requests, and what to ask for."""
 
     host: str
     port: int
@@ -57,7 +57,10 @@ class Site:
 
 
 def under_load(portal: Supervisor, *, people: int, minutes: float) -> bool:
-    """Play the people for so long, print what they saw and how the processes grew; return whether the limit is kept."""
+    """Play the people for this long; print the times and the growth of the processes.
+
+    Return whether the limit is kept.
+    """
     made = order(portal.environment, "crowd", people=people, downloads=DOWNLOADS)
     where = urlsplit(portal.address)
     page = timed(portal.address, "GET", "/", {}).body.decode()
@@ -83,7 +86,7 @@ async def _play(
 
 
 async def _look(portal: Supervisor, until: float, memory: list[list[Process]]) -> None:
-    """Take the memory of each process every minute, and at the end."""
+    """Record the memory of each process every minute, and at the end."""
     while (left := until - time.monotonic()) > 0:
         await asyncio.sleep(min(60, left))
         memory.append(processes(portal))
@@ -97,7 +100,7 @@ async def _person(
     seen: Seen,
     number: int,
 ) -> None:
-    """One person with one browser, whose connection stays open between pages."""
+    """Play one person with one browser, whose connection stays open between pages."""
     chance, line = random.Random(number), _Line(site)
     kinds, weights = zip(*habits, strict=True)
     await asyncio.sleep(chance.uniform(0, PAUSE[1]))
@@ -131,14 +134,14 @@ def _path(kind: str, site: Site, person: dict[str, Any], chance: random.Random) 
 
 
 class _Line:
-    """A connection that is kept, and made again where the server has closed it."""
+    """A connection that is kept open, and reopened if the server has closed it."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, path: str, headers: dict[str, str]) -> str:
-        """Ask for one page, read it whole and return its status."""
+        """Request one page, read it completely and return its status."""
         if self._streams is None or self._streams[0].at_eof():
             self.close()
             self._streams = await asyncio.open_connection(self._site.host, self._site.port)
@@ -162,7 +165,7 @@ class _Line:
 
 
 def request_head(site: Site, path: str, headers: dict[str, str]) -> bytes:
-    """Return a GET as it goes over the line."""
+    """Return a GET request as bytes."""
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: {site.host}:{site.port}",
@@ -172,7 +175,7 @@ def request_head(site: Site, path: str, headers: dict[str, str]) -> bytes:
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
-    """Return the status and the headers, by their names in lower case."""
+    """Return the status and the headers, keyed by lower-case names."""
     first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in rest if line)
     return first.split(" ")[1], {name.strip().lower(): value.strip() for name, _, value in pairs}
@@ -191,7 +194,7 @@ async def _slow_download(site: Site, reader_of: dict[str, str], until: float, se
 
 
 async def _one_download(site: Site, reader_of: dict[str, str], until: float, seen: Seen) -> str:
-    """Return what was wrong, or nothing."""
+    """Return what was wrong, or an empty text."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * SIP)
     line.setblocking(False)
@@ -256,5 +259,5 @@ def _figures(found: list[float]) -> str:
 
 
 def percentile(found: list[float], percent: int) -> float:
-    """Return the value that so many percent of the others do not exceed."""
+    """Return the value that this percentage of the others does not exceed."""
     return sorted(found)[min(len(found) - 1, len(found) * percent // 100)]

@@ -1,4 +1,4 @@
-"""Ask a running portal for everything in the table, one after another, and judge what it answers."""
+"""Request everything in the table from a running portal, one after another, and judge the answers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.bench.scale.asking import (
 from tests.bench.scale.table import HUB, PLACES, ROWS_A_SECOND, ROWS_TO_JUDGE, TASK, Row, rows_for
 
 CSV = "/admin/model_ops/download/csv/"
-CSV_WITHIN = 120.0  # seconds; the rate is taken of what came until then
-WALK = 60.0  # seconds and pages that the way to the middle of a list may take
+CSV_WITHIN = 120.0  # seconds; the rate covers what arrived until then
+WALK = 60.0  # seconds and pages that it may take to reach the middle of a list
 PAGES = 25
 VERIFY_WITHIN = 1800.0
 PIECE = 2**16
@@ -52,7 +52,7 @@ def measure(portal: Supervisor, *, verify: bool = True) -> list[Row]:
 
 
 def say(row: Row) -> None:
-    """Show on standard error how far it is."""
+    """Print the progress to standard error."""
     print(f"{row.what}: {row.figure or f'{row.median:.1f} ms'} {row.note}", file=sys.stderr, flush=True)
 
 
@@ -61,7 +61,7 @@ def _asked(portal: Supervisor, row: Row) -> Row:
 
 
 def _filled(portal: Supervisor, row: Row, found: Timed) -> Row:
-    """Put what was measured into the row; what was not answered in time, or not well, is missed."""
+    """Fill the row in; a late or bad answer counts as missed."""
     if found.status == 0:
         end_statements(portal)
         return replace(row, figure=f"> {LONGEST:.0f} s", missed=True)
@@ -95,7 +95,7 @@ def _middle(portal: Supervisor, made: dict[str, Any], place: str) -> Row:
 
 
 def _counted(portal: Supervisor, rows: list[Row]) -> list[Row]:
-    """Put in how many queries each of those takes that were answered in time."""
+    """Add the number of queries to each row that was answered in time."""
     asked = [row for row in rows if row.median is not None]
     order_of = [{"method": row.method, "path": row.path, "headers": row.headers} for row in asked]
     counts = order(portal.environment, "queries", asked=order_of).get("counts", [])
@@ -119,7 +119,7 @@ def _tasks(portal: Supervisor) -> list[Row]:
 
 
 class _Peak:
-    """Look at the memory of the web processes now and then; remember the most."""
+    """Polls the memory of the web processes and keeps the peak."""
 
     def __init__(self, portal: Supervisor) -> None:
         self._portal, self._done = portal, threading.Event()
@@ -140,7 +140,7 @@ class _Peak:
 
 
 def _table_of_downloads(portal: Supervisor, made: dict[str, Any]) -> Row:
-    """Read the download log as CSV; rows a second, and how much memory the web process took for it."""
+    """Read the download log as CSV; return rows a second, and the web process's memory."""
     row = Row("downloads as CSV, all", CSV, session(made["sessions"]["superuser"]), 0)
     memory, count, first, status = _Peak(portal), 0, 0.0, 0
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The models of `bench scale`: a few are added as owners add them, and copied with other ids."""
+"""The models of `bench scale`: a few are added as owners would, then copied under other ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.bench.scale.copying import copies_of, copy_rows, next_id
 from tests.bench.scale.plan import Plan, has_licence, is_auto, is_listed, is_published
 
 NAMESPACES = 40
-LARGE = 64  # MiB of the one larger file
+LARGE = 64  # MiB of the larger file
 CARD = """---
 license: apache-2.0
 language: en
@@ -57,7 +57,7 @@ LICENCE = LicenceText(
 
 @dataclass(frozen=True)
 class Template:
-    """One model with everything that is copied with it."""
+    """One model with everything that is copied along with it."""
 
     model: GatedModel
     card: RenderedCard
@@ -76,17 +76,17 @@ class Catalogue:
 
 
 def repo_id_of(number: int) -> str:
-    """Return the id of the model with this number; the first one is the most popular."""
+    """Return the id of the model with this number; the first is the most popular."""
     return f"lab{number % NAMESPACES:02}/model-{number:04}"
 
 
 def commit_of(number: int) -> str:
-    """Return the commit that `main` of the model points at."""
+    """Return the commit of the model's `main`."""
     return hashlib.sha1(f"bench {number}".encode(), usedforsecurity=False).hexdigest()
 
 
 def add_templates() -> tuple[dict[str, Template], Revision]:
-    """Add three models and one published revision through the services, before anything is copied."""
+    """Add three models and a published revision through the services, before anything is copied."""
     found = {
         "licence": _template("templates/licence", licences=[LICENCE]),
         "plain": _template("templates/plain"),
@@ -117,7 +117,7 @@ def _template(repo_id: str, **options: Any) -> Template:
 
 
 def _large_file() -> StoredFile:
-    """Random bytes, said again and again, each time with its number."""
+    """Return random bytes, repeated with a different number each time."""
     path = Path(settings.WEIGHTS_ROOT) / "large"
     path.parent.mkdir(parents=True, exist_ok=True)
     block, whole = os.urandom(2**20 - 8), hashlib.sha256()
@@ -133,7 +133,7 @@ def _large_file() -> StoredFile:
 
 
 def template_of(number: int, templates: dict[str, Template]) -> Template:
-    """Return what the model with this number is copied from."""
+    """Return the template of the model with this number."""
     return templates["auto" if is_auto(number) else "licence" if has_licence(number) else "plain"]
 
 
@@ -211,7 +211,7 @@ def _copy_roles(owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue
 def _copy_revisions(
     owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, revision: Revision
 ) -> None:
-    """One revision for each published model; all of them share the blobs."""
+    """Write one revision for each published model; all of them share the blobs."""
     numbers = [number for number in range(plan.sizes.models) if is_published(number)]
     first, first_ref, first_file = (next_id(owner, kind) for kind in (Revision, Ref, RepoFile))
     names, rows = copies_of(

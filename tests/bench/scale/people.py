@@ -1,4 +1,4 @@
-"""The rows of people: accounts, addresses, second factors of staff, sessions that ended and that live."""
+"""The rows of people: accounts, addresses, second factors of staff, live and ended sessions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def copy_people(owner: psycopg.Connection[Any], plan: Plan, first_user: int) -> 
 
 
 def copy_sessions(owner: psycopg.Connection[Any], plan: Plan, first_user: int) -> dict[str, int]:
-    """Write a session for each person: nine of ten ended, the others live; each with allauth's row beside it."""
+    """Write a session for each person, nine in ten of them ended; each has allauth's row as well."""
     chance = random.Random(3)
     rows = list(_sessions(plan, chance))
     body = "".join(chance.choices(LETTERS, k=4000))

@@ -1,6 +1,7 @@
-"""What `bench scale` makes, decided before anything is written: who asks for which model, when, and what becomes of it.
+"""The plan of `bench scale`, made before anything is written: who asks for which model, and what happens.
 
-Everything follows from the number of requests and a seed, so that two processes that write different tables agree.
+The plan depends only on the number of requests and a seed, so that two processes that write different tables
+agree.
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 DAY = 86_400
-YEARS = 3.5 * 365 * DAY  # seconds from the first request until now
+YEARS = 3.5 * 365 * DAY  # seconds between the first request and now
 SHARE_OF_THE_LARGEST = 0.10
-FLATTEN = 6  # places that the other models' Zipf curve leaves out
+FLATTEN = 6  # ranks that the Zipf curve of the other models leaves out
 STATES = (
     "draft", "submitted", "in_review", "appealed", "changes_requested", "approved", "rejected", "withdrawn", "reset",
 )  # fmt: skip
 DRAFT, SUBMITTED, IN_REVIEW, APPEALED, CHANGES, APPROVED, REJECTED, WITHDRAWN, RESET = range(len(STATES))
 DECIDED = frozenset((CHANGES, APPROVED, REJECTED, RESET, APPEALED))
 CLOSED = frozenset((APPROVED, REJECTED, WITHDRAWN, RESET))
-# Of a hundred requests, by state: those of the last weeks, and older ones.
+# The states of each hundred requests: those of the last weeks, and older ones.
 RECENT = (4.0, 26.0, 6.0, 0.5, 4.0, 50.0, 6.0, 3.0, 0.5)
 OLDER = (3.0, 1.0, 0.4, 0.3, 2.0, 76.3, 12.0, 3.0, 2.0)
 RECENT_SHARE = 0.05
 BY_POLICY = (3.0, 0.0, 0.0, 0.0, 0.0, 97.0, 0.0, 0.0, 0.0)
-LENGTHS = (365, 365, 365, 730, 180, 90)  # days that grants of a model last
+LENGTHS = (365, 365, 365, 730, 180, 90)  # days that a model's grants last
 LIVE, ENDED, REVOKED = range(3)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many of everything there are for so many requests."""
+    """How many of everything this many requests need."""
 
     requests: int
 
@@ -46,7 +47,7 @@ class Sizes:
 
     @property
     def staff(self) -> int:
-        """Owners and reviewers, the first of the people."""
+        """Return the number of owners and reviewers, who come first among the people."""
         return min(300, max(8, self.models // 5), self.people // 4)
 
     @property
@@ -56,9 +57,10 @@ class Sizes:
 
 @dataclass
 class Plan:
-    """One place in each array for each request, in the order of submission; times are seconds since 1970.
+    """One entry in each array per request, in the order of submission; times are seconds since 1970.
 
-    A grant's number counts from 1; 0 is none. Person 0 is a superuser, 1 reviews most models, 2 asked for very many.
+    Grants are numbered from 1; 0 means no grant. Person 0 is a superuser, 1 reviews most models, 2 made very
+    many requests.
     """
 
     sizes: Sizes
@@ -70,39 +72,39 @@ class Plan:
     decided: array[int] = field(default_factory=lambda: array("q"))
     reviewer: array[int] = field(default_factory=lambda: array("i"))
     grant: array[int] = field(default_factory=lambda: array("i"))
-    # One place for each grant.
-    granted: array[int] = field(default_factory=lambda: array("i"))  # the request
+    # One entry per grant.
+    granted: array[int] = field(default_factory=lambda: array("i"))  # the grant's request
     ends: array[int] = field(default_factory=lambda: array("q"))
     fate: bytearray = field(default_factory=bytearray)
     closed: array[int] = field(default_factory=lambda: array("q"))
-    roles: list[list[int]] = field(default_factory=list)  # of each model: its owner, then reviewers
+    roles: list[list[int]] = field(default_factory=list)  # for each model: its owner, then its reviewers
 
 
-SUPERUSER, REVIEWER, BUSY = 0, 1, 2  # people
+SUPERUSER, REVIEWER, BUSY = 0, 1, 2  # indexes of people
 
 
 def is_auto(model: int) -> bool:
-    """Whether the model's gate is opened by policy."""
+    """Return whether policy opens the model's gate."""
     return model % 10 == 7
 
 
 def has_licence(model: int) -> bool:
-    """Whether a licence is accepted with each request."""
+    """Return whether each request accepts a licence."""
     return not is_auto(model) and model % 3 != 1
 
 
 def is_published(model: int) -> bool:
-    """Whether the model has weights; the others' grants wait for them."""
+    """Return whether the model has weights; grants of the others wait for them."""
     return model < 10 or model % 10 != 9
 
 
 def is_listed(model: int) -> bool:
-    """Whether the catalogue shows the model to everyone."""
+    """Return whether the catalogue shows the model to everyone."""
     return model % 25 != 24
 
 
 def make_plan(requests: int, *, now: int, seed: int = 1) -> Plan:
-    """Return the plan for so many requests."""
+    """Return the plan for this many requests."""
     chance = random.Random(seed)
     plan = Plan(Sizes(requests), now)
     plan.roles = [_roles(model, plan.sizes, chance) for model in range(plan.sizes.models)]
@@ -113,7 +115,7 @@ def make_plan(requests: int, *, now: int, seed: int = 1) -> Plan:
 
 
 def _roles(model: int, sizes: Sizes, chance: random.Random) -> list[int]:
-    """Return one owner and up to three reviewers; one person reviews three of four models."""
+    """Return one owner and up to three reviewers per model; one person reviews three in four models."""
     first = BUSY + 1
     named = [first + model % (sizes.staff - first), *chance.choices(range(first, sizes.staff), k=model % 3)]
     if model % 4 != 3:
@@ -122,7 +124,7 @@ def _roles(model: int, sizes: Sizes, chance: random.Random) -> list[int]:
 
 
 def _choose_pairs(plan: Plan, chance: random.Random) -> None:
-    """Choose who asks for which model; nobody asks twice for the same one, and one person asks for very many."""
+    """Choose who asks for which model, never the same one twice; one person asks for very many."""
     sizes = plan.sizes
     rest = [1 / (place + FLATTEN) for place in range(1, sizes.models)]
     scale = (1 - SHARE_OF_THE_LARGEST) / sum(rest)
@@ -146,12 +148,12 @@ def _choose_pairs(plan: Plan, chance: random.Random) -> None:
 
 
 def _decide(plan: Plan, number: int, chance: random.Random) -> None:
-    """Choose when one request was submitted and what became of it."""
+    """Choose when one request was submitted and how it ended."""
     requests, model = plan.sizes.requests, plan.model[number]
     place = number / requests
     submitted = int(plan.now - DAY - YEARS * (1 - place)) + chance.randrange(60)
     if plan.submitted and submitted <= plan.submitted[-1]:
-        submitted = plan.submitted[-1] + (number % 7 == 0)  # some at the same second
+        submitted = plan.submitted[-1] + (number % 7 == 0)  # some in the same second
     shares = BY_POLICY if is_auto(model) else RECENT if place > 1 - RECENT_SHARE else OLDER
     state = chance.choices(range(len(STATES)), shares)[0]
     waits = 0 if is_auto(model) else 3600 + int(chance.expovariate(1 / (4 * DAY)))

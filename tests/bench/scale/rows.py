@@ -1,4 +1,4 @@
-"""The rows that hang on requests: decisions, grants, deliveries, tokens, emails, downloads."""
+"""The rows that belong to requests: decisions, grants, deliveries, tokens, emails, downloads."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _requests(plan: Plan, catalogue: Catalogue, first_user: int, first: int) -> 
 def copy_acceptances(
     owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first: int
 ) -> int:
-    """Write who accepted the licence, with each request that was submitted where there is one."""
+    """Write a licence acceptance for each submitted request to a model with a licence."""
     rows = (
         (
             first + n,
@@ -124,7 +124,7 @@ def copy_acceptances(
 
 
 def copy_decisions(owner: psycopg.Connection[Any], plan: Plan, first_user: int, first: int) -> int:
-    """Write the decision of each request that was decided."""
+    """Write the decision on each decided request."""
     rows = (
         (
             first + n, None if is_auto(plan.model[n]) else first_user + plan.reviewer[n], OUTCOMES[state],
@@ -147,7 +147,7 @@ def copy_grants(
     first: int,
     first_grant: int,
 ) -> dict[str, int]:
-    """Write grants, what they wait for, and tokens of three in five."""
+    """Write the grants, what they wait for, and tokens for three in five of them."""
     names = (
         "id", "model_id", "user_id", "request_id", "source", "granted_by_id", "starts_at", "ends_at", "revoked_at", "revoked_by_id",
         "revoke_reason", "closed_at", "first_token_at",
@@ -185,12 +185,15 @@ def _grants(
 
 
 def has_token(grant: int) -> bool:
-    """Whether a token was made of the grant with this number, counted from 0."""
+    """Return whether the grant with this number, counted from 0, has a token."""
     return grant % 5 < 3
 
 
 def _deliveries(plan: Plan) -> Iterator[tuple[int, int, bool]]:
-    """Number, start and whether it is done: live grants of models without weights wait."""
+    """Yield the number, start and state of each delivery.
+
+    Live grants of models without weights are waiting.
+    """
     for grant, n in enumerate(plan.granted):
         yield grant, plan.decided[n], is_published(plan.model[n]) or plan.fate[grant] != LIVE
 
@@ -212,7 +215,7 @@ def _tokens(plan: Plan, first_user: int, first_grant: int, begin: int) -> Iterat
 
 
 def copy_mails(owner: psycopg.Connection[Any], plan: Plan, first: int, url: str) -> int:
-    """Write an email for each request that was handed in, sent long ago, and a few that wait for tomorrow."""
+    """Write an email for each submitted request, sent long ago, and a few that are due tomorrow."""
     names = (
         "id",
         "key",
@@ -246,7 +249,7 @@ def _mails(plan: Plan, first: int, begin: int, url: str) -> Iterator[tuple[Any, 
 def copy_downloads(
     owner: psycopg.Connection[Any], plan: Plan, catalogue: Catalogue, first_user: int, first_grant: int
 ) -> int:
-    """Write the download log in the order of time; popular models are downloaded more."""
+    """Write the download log in chronological order; popular models are downloaded more."""
     names = (
         "id", "request_id", "mode", "state", "model_id", "grant_id", "user_id", "commit", "path", "bytes_asked", "bytes_sent", "status",
         "seconds", "address", "client", "started_at",
@@ -259,7 +262,7 @@ def copy_downloads(
 def _downloads(
     plan: Plan, catalogue: Catalogue, first_user: int, first_grant: int, begin: int
 ) -> Iterator[tuple[Any, ...]]:
-    """Each by a grant that had begun, chosen among those of the last year before."""
+    """Yield downloads, each through a grant of the previous year that had already begun."""
     chance = random.Random(4)
     starts = sorted((plan.decided[n], grant) for grant, n in enumerate(plan.granted))
     if not starts:

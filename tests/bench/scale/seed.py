@@ -1,7 +1,9 @@
-"""Fill a migrated, empty database: `python -m tests.bench.scale.seed REQUESTS OWNER_DSN`, in the portal's environment.
+"""Fill a migrated, empty database, in the portal's environment.
 
-One process writes the event log and another everything else; both follow the same plan. The last line is JSON: how many
-rows of each kind there are, and how long each step took.
+python -m tests.bench.scale.seed REQUESTS OWNER_DSN
+
+One process writes the event log and another everything else, following the same plan. The last line of output
+is JSON: the number of rows of each kind, and how long each step took.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ Counts = dict[str, int]
 
 
 class Steps:
-    """How long each step took, in seconds; each is shown when it is done."""
+    """How long each step took, in seconds; each is printed when it is done."""
 
     def __init__(self) -> None:
         self.took: dict[str, float] = {}
@@ -55,7 +57,7 @@ class Steps:
 
 
 def seed(requests: int, dsn: str) -> dict[str, Any]:
-    """Write everything; return counts and seconds."""
+    """Write everything; return the counts and the seconds."""
     steps = Steps()
     templates, revision = add_templates()
     plan = make_plan(requests, now=int(time.time()))
@@ -83,7 +85,7 @@ def seed(requests: int, dsn: str) -> dict[str, Any]:
 
 
 def _count_beside(owner: Any) -> None:
-    """Write what services keep beside the rows, as the migrations do that found rows without it."""
+    """Write the counters that services keep next to the rows, as the migrations do if they are missing."""
     places = import_module("access_requests.migrations.0017_fill_list_places").FILL
     numbers = import_module("model_ops.migrations.0006_download_counts").COUNT
     owner.execute(places, [0, 2**62] * 4)
@@ -133,7 +135,7 @@ def _rest(owner: Any, plan: Plan, first: First, catalogue: Catalogue) -> Counts:
 
 
 def _both(other: Callable[[], Counts], here: Callable[[], Counts]) -> Counts:
-    """Run the first in a process of its own and the second in this one; return what both counted."""
+    """Run the first function in another process and the second in this one; return the counts of both."""
     fork = multiprocessing.get_context("fork")
     receiving, sending = fork.Pipe(duplex=False)
     child = fork.Process(target=lambda: sending.send(other()))
@@ -149,7 +151,7 @@ def _both(other: Callable[[], Counts], here: Callable[[], Counts]) -> Counts:
 
 
 def _by_size(dsn: str, tables: list[str]) -> list[str]:
-    """The tables that exist, the largest first."""
+    """Return the existing tables, the largest first."""
     with connect(dsn) as owner:
         found = owner.execute(
             "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r' ORDER BY pg_relation_size(oid) DESC",

@@ -1,4 +1,4 @@
-"""The rows of `bench scale`'s table: what is asked, by whom, and the limits that the portal keeps."""
+"""The rows of `bench scale`'s table: what is requested, by whom, and the portal's limits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.bench.scale.words import COMMON, NOTHING, RARE
 PAGE, LIST, HUB, TASK = 150.0, 50.0, 100.0, 5.0  # milliseconds
 PERSON_QUERIES, RESOLVE_QUERIES = 20, 3
 ROWS_A_SECOND = 50_000
-ROWS_TO_JUDGE = 20_000  # of fewer, the time to the first row is most
+ROWS_TO_JUDGE = 20_000  # with fewer, the time to the first row dominates
 PLACES = ("pending", "accepted", "rejected", "reset")
 ADMIN = "/admin/access_requests"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; a limit of 0 is none. `figure` and `note` are filled in when it was measured."""
+    """One line of the table; a limit of 0 means none. `figure` and `note` are filled in after measuring."""
 
     what: str
     path: str = ""
@@ -36,14 +36,14 @@ class Row:
     missed: bool = False
 
     def judged(self) -> Row:
-        """The same with `missed` where a limit is."""
+        """Return the row, with `missed` added if it breaks a limit."""
         slow = bool(self.limit) and self.median is not None and self.median > self.limit
         many = bool(self.most_queries) and (self.queries is None or self.queries > self.most_queries)
         return replace(self, missed=self.missed or slow or many)
 
 
 def rows_for(made: dict[str, Any]) -> list[Row]:
-    """Return every page and list that is asked for over HTTP."""
+    """Return every page and list that is requested over HTTP."""
     person, busy, reviewer, root = (
         session(made["sessions"][who]) for who in ("person", "busy", "reviewer", "superuser")
     )
@@ -146,7 +146,7 @@ def as_text(rows: list[Row]) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal it takes: letters of East Asia take two."""
+    """Return the text's width in terminal columns; East Asian letters take two."""
     return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 

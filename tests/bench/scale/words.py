@@ -1,4 +1,4 @@
-"""Names, institutions, countries and sentences of the people that `bench scale` makes, in several scripts."""
+"""Names, institutions, countries and sentences, in several scripts, for the people in `bench scale`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("محمد", "فاطمة", "أحمد", "ليلى", "يوسف", "مريم"), ("الحسن", "خان", "السيد", "العلي", "حداد", "منصور")),
     (("さくら", "健太", "陽子", "大輔", "美咲", "翔"), ("佐藤", "鈴木", "高橋", "田中", "伊藤", "渡辺")),
 )  # fmt: skip
-SCRIPTS = (0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 5)  # how often each of them is taken
+SCRIPTS = (0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 5)  # how often each of them is used
 COUNTRIES = (
     "US", "US", "US", "CN", "CN", "IN", "DE", "GB", "FR", "KR", "JP", "CA", "BR", "RU", "NL", "IT", "ES", "PL", "SE", "CH",
     "TR", "VN", "NG", "ZA", "EG", "SA", "IR", "PK", "MX", "AU", "SG", "DK", "NO", "FI", "UA", "CZ", "AT", "BE", "IL", "AR",
@@ -70,14 +70,14 @@ WORDS = (
 
 
 def name_of(number: int) -> tuple[str, str]:
-    """Return first and last name of the person with this number; the same number has the same name."""
+    """Return the first and last name of the person with this number, always the same."""
     firsts, lasts = NAMES[SCRIPTS[number % len(SCRIPTS)]]
     mixed = number * 2_654_435_761 % 2**32
     return firsts[mixed % len(firsts)], lasts[(mixed >> 12) % len(lasts)]
 
 
 def institution_of(number: int) -> str:
-    """Return the institution of the person with this number; a few are everywhere."""
+    """Return the institution of the person with this number; a few are very common."""
     mixed = number * 2_246_822_519 % 2**32
     return (
         INSTITUTIONS[-(mixed % len(FAMOUS)) - 1]
@@ -92,7 +92,7 @@ def country_of(number: int) -> str:
 
 
 def use_of(number: int) -> str:
-    """Return what the request with this number is for; one in 5,000 has a rare word."""
+    """Return the intended use of the request with this number; one in 5,000 contains a rare word."""
     if number % 5000 == 77:
         return RARE_USE
     mixed = number * 3_266_489_917 % 2**32

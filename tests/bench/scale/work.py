@@ -1,4 +1,7 @@
-"""What `bench scale` has done in the portal's environment: `python -m tests.bench.scale.work ORDER`, arguments as JSON."""
+"""Steps that `bench scale` runs in the portal's environment.
+
+python -m tests.bench.scale.work ORDER, with its arguments as JSON.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ from tests.bench.scale.plan import BUSY, REVIEWER, SUPERUSER  # noqa: E402
 from tests.sign_in import sign_in  # noqa: E402
 
 TIMES = 7
-LONGEST = "30s"  # of one statement
+LONGEST = "30s"  # for one statement
 TOKEN = "bench-scale"
 
 
 def prepare() -> dict[str, Any]:
-    """Sign people in and make tokens; return sessions, secrets and ids."""
+    """Sign people in and create tokens; return sessions, secrets and ids."""
     largest = GatedModel.objects.get(repo_id=repo_id_of(0))
     grant = Grant.objects.filter(model=largest, closed_at=None).select_related("user").order_by("-pk")[0]
     waits = AccessRequest.objects.filter(state__in=WAITING_STATES).order_by("-pk")
@@ -69,14 +72,14 @@ NAMED = {"superuser": SUPERUSER, "reviewer": REVIEWER, "busy": BUSY}
 
 
 def session_of(person: User) -> str:
-    """Return the session cookie of the person, signed in a moment ago."""
+    """Return a session cookie for the person, signed in a moment ago."""
     return str(sign_in(Client(), person, confirmed=True).cookies[settings.SESSION_COOKIE_NAME].value)
 
 
 def crowd(people: int, downloads: int) -> dict[str, Any]:
-    """Sign in people who wait for a decision or have access, and staff; make tokens for the file to read slowly.
+    """Sign in people who are waiting or have access, and staff; create tokens for slow downloads.
 
-    Of a small database there may be fewer than asked for: the caller goes round.
+    A small database may hold fewer people than asked for; the caller reuses them.
     """
     live = Grant.objects.filter(closed_at=None).select_related("user", "model").order_by("-pk")
     asked = AccessRequest.objects.select_related("applicant", "model").order_by("-pk")
@@ -99,7 +102,7 @@ def crowd(people: int, downloads: int) -> dict[str, Any]:
 
 
 def _staff(person: User) -> dict[str, Any]:
-    """Return the session of a reviewer, and pages of requests that wait for them."""
+    """Return a reviewer's session, and the pages of requests that are waiting for them."""
     waiting = AccessRequest.objects.filter(
         model__in=decidable_models(person).values("pk"), state__in=WAITING_STATES
     )
@@ -109,14 +112,14 @@ def _staff(person: User) -> dict[str, Any]:
 
 
 def _reader(grant: Grant, name: str) -> dict[str, str]:
-    """Return the path of the larger file of the grant's model, and a new token for it."""
+    """Return the path of the larger file in the grant's model, and a new token for it."""
     number = int(grant.model.repo_id.rpartition("-")[2])
     path = f"/{grant.model.repo_id}/resolve/{commit_of(number)}/model.safetensors"
     return {"path": path, "token": str(issue_token(grant=grant, user=grant.user, name=name).secret)}
 
 
 def queries(asked: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many queries each of these asks of the database; null where it is not answered well in time."""
+    """Return how many database queries each page makes; null if it was not answered properly in time."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET statement_timeout = '{LONGEST}'")
     return {"counts": [_count(**one) for one in asked]}
@@ -134,8 +137,8 @@ def _count(method: str, path: str, headers: dict[str, str]) -> int | None:
 
 
 def tasks() -> dict[str, Any]:
-    """Return how long periodic tasks that look through large tables take when there is nothing to do, in seconds."""
-    close_ended_grants()  # what ended since the database was filled
+    """Return how many seconds periodic tasks that search large tables take with nothing to do."""
+    close_ended_grants()  # items that ended since the database was filled
     resume_deliveries()
     render_outdated()
     return {
@@ -155,7 +158,7 @@ def _seconds(task: Callable[[], object]) -> list[float]:
 
 
 def verify() -> dict[str, Any]:
-    """Check the whole chain; return how long that took."""
+    """Verify the whole chain; return how long that took."""
     began = time.perf_counter()
     report = verify_chain()
     return {"ok": report.ok, "events": report.events, "seconds": time.perf_counter() - began}

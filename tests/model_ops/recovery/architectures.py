@@ -1,7 +1,7 @@
-"""Every architecture of the installed transformers, and a tiny random model of each that a small config can build.
+"""Every architecture of the installed transformers, and tiny random models of those that can be built.
 
-The sizes in a configuration are shrunk by their names; where a configuration does not accept that, fewer of them
-are. What no attempt builds is listed with the reason.
+Sizes in a configuration are shrunk by name; if the configuration does not accept that, fewer of them are
+shrunk. Architectures that no attempt can build are listed with the reason.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from transformers import models as families
 
 transformers.logging.set_verbosity_error()
 
-TINY = 20_000_000  # parameters: smaller is not looked for
-LARGEST = 120_000_000  # parameters of a model that is made if no attempt makes a smaller one
+TINY = 20_000_000  # parameters: no smaller model is looked for
+LARGEST = 120_000_000  # parameters that a model may have if no attempt makes a smaller one
 PATIENCE = 60  # seconds for one attempt
 VOCABULARY = 99
 
@@ -61,13 +61,13 @@ _RULES = {
     "patch": (r"(.*_)?patch_size", 8),
     "rank": (r"(.*_)?(q|kv)_lora_rank", 16),
 }
-# Rules left out, one attempt after another; "+head_dim" gives a head_dim to configurations that have none.
+# Rules left out in each attempt; "+head_dim" gives a head_dim to configurations that have none.
 _ATTEMPTS = (
     (), ("+head_dim",), ("head_dim",), ("layers",), ("width", "heads", "head_dim"), ("layers", "heads"), ("heads",),
     ("width",), ("positions",), ("width", "heads", "head_dim", "layers"), tuple(_RULES),
 )  # fmt: skip
 
-# What some configurations need besides smaller sizes, by the configuration's class.
+# What some configurations need in addition to smaller sizes, by the configuration's class.
 _NEEDED: dict[str, dict[str, object]] = {
     "ChameleonConfig": {"vocabulary_map": {"<image>": 4}},
     "Dots1Config": {"n_routed_experts": 4, "n_shared_experts": 1, "num_hidden_layers": 2},
@@ -83,7 +83,7 @@ _NEEDED: dict[str, dict[str, object]] = {
 
 
 def all_classes() -> dict[str, type[PreTrainedModel]]:
-    """Return class name -> class of every model class that transformers defines with a configuration."""
+    """Return class name -> class of every model class in transformers that has a configuration."""
     found: dict[str, type[PreTrainedModel]] = {}
     for family in pkgutil.iter_modules(families.__path__):
         for module in pkgutil.iter_modules([f"{families.__path__[0]}/{family.name}"]):
@@ -109,7 +109,7 @@ def _classes_in(name: str) -> dict[str, type[PreTrainedModel]]:
 
 
 def configs_in(config: PretrainedConfig, path: str = "") -> Iterator[tuple[str, PretrainedConfig]]:
-    """Yield (dotted path, configuration) of a configuration and of all inside it; its own path is empty."""
+    """Yield (dotted path, configuration) of a configuration, whose path is empty, and of all inside it."""
     yield path, config
     for name in type(config).sub_configs or {}:
         inner = getattr(config, name, None)
@@ -118,12 +118,15 @@ def configs_in(config: PretrainedConfig, path: str = "") -> Iterator[tuple[str, 
 
 
 class CannotBuildError(Exception):
-    """No attempt made a tiny model; the message is the reason."""
+    """No attempt could build a tiny model; the message is the reason."""
 
 
 @cache
 def _working_attempt(cls: type[PreTrainedModel]) -> tuple[str, ...]:
-    """Find the first attempt that makes a small model, on the meta device; raise CannotBuildError with the reason."""
+    """Return the first attempt that builds a small model on the meta device.
+
+    Raise CannotBuildError with the reason if there is none.
+    """
     reason, sizes = "", {}
     for left_out in _ATTEMPTS:
         try:
@@ -141,14 +144,14 @@ def _working_attempt(cls: type[PreTrainedModel]) -> tuple[str, ...]:
 
 
 def tiny_config(cls: type[PreTrainedModel]) -> PretrainedConfig:
-    """Return a small configuration that `cls` accepts; raise CannotBuildError where there is none."""
+    """Return a small configuration that `cls` accepts; raise CannotBuildError if there is none."""
     return _shrunk(cls.config_class, _working_attempt(cls))
 
 
 def tiny_model(
     cls: type[PreTrainedModel], seed: int, config: PretrainedConfig | None = None
 ) -> PreTrainedModel:
-    """Return a random model in float32 whose values, buffers apart, all differ from the initial ones."""
+    """Return a random model in float32 whose values, except buffers, all differ from the initial ones."""
     torch.manual_seed(seed)
     model = cls(config or tiny_config(cls)).float().eval()
     with torch.no_grad():
@@ -183,7 +186,7 @@ def _field_names(cls: type[PretrainedConfig]) -> list[str]:
 
 
 def _peek(config: PretrainedConfig | None, name: str) -> object:
-    """Return an attribute, None where the configuration refuses to name one value for all layers."""
+    """Return an attribute, or None if the configuration has no single value for all layers."""
     with suppress(Exception):
         return getattr(config, name, None)
     return None
@@ -204,7 +207,7 @@ def _small(name: str, value: object, left_out: tuple[str, ...]) -> object:
 
 @contextmanager
 def limited_time(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError in the main thread after so many seconds; elsewhere do nothing."""
+    """Raise TimeoutError in the main thread after this many seconds; do nothing in other threads."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Small checkpoints for every rule and dtype, planned; they need nothing but torch and safetensors."""
+"""Plans of small checkpoints for every rule and dtype, which need only torch and safetensors."""
 
 import json
 
@@ -12,7 +12,7 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F
 MIXES = [(base, first) for base in DTYPES for first in DTYPES]
 HIDDEN = 64
 
-# name -> (rows of the base, rows of the other side, what the plan is given)
+# name -> (rows of the base, rows of the other side, the plan's options)
 ADDED = {
     "plain": (301, 301, {}),
     "mean": (301, 304, {}),
@@ -46,7 +46,7 @@ CASES = ADDED | SUBTRACTED
 
 
 def plan_of(case, folder, base_dtype="F16", first_dtype="F32"):
-    """The plan of that case, its inputs below `folder`."""
+    """Return the plan of this case, with its inputs in `folder`."""
     base_rows, first_rows, options = CASES[case]
     tied, not_finite = "tied" in case, "not_finite" in case
     base = _write(folder / "base", _state(1, base_rows, base_dtype, tied, not_finite), tied)
@@ -59,7 +59,7 @@ def plan_of(case, folder, base_dtype="F16", first_dtype="F32"):
 
 
 def _code(path, base):
-    """Turn a file into its exclusive or with the base's."""
+    """Replace a file with its exclusive or with the base's."""
     mine = path.read_bytes()
     path.write_bytes(bytes(a ^ b for a, b in zip(mine, base.ljust(len(mine), b"\0"), strict=False)))
 
@@ -80,7 +80,7 @@ def _state(seed, rows, dtype, tied, not_finite):
 
 
 def _spoil(values, seed):
-    """NaNs of several payloads and signs, infinities that meet, sums that overflow; the two sides differ."""
+    """Add NaNs of several payloads and signs, opposite infinities, sums that overflow; the sides differ."""
     bits = {
         8: (torch.int64, (0x7FF8000000000001, 0x7FF0000012345678, -0x7FFFFFFFFFFFE)),
         4: (torch.int32, (0x7FC00001, 0x7F812345, -0x3FFFFE)),

@@ -1,4 +1,4 @@
-"""A disk that fails: answers in place of the operating system's calls, for chosen files and after a while."""
+"""A failing disk: replaces system calls on chosen files, if need be only after some calls."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ CALLS = ("preadv", "pwrite", "fsync", "fdatasync")
 
 
 class Disk:
-    """While installed, `fail` and `on` say what happens at a call on a file of that name."""
+    """Replaces system calls; `fail` and `on` set what happens at a call on files with a name."""
 
     def __init__(self, monkeypatch):
         self.calls = {}
@@ -16,7 +16,7 @@ class Disk:
             monkeypatch.setattr(os, call, self._answer(call, getattr(os, call)))
 
     def fail(self, call, name, error, *, after=0):
-        """From the call after `after` others on, `call` on files named `name` raises OSError(error)."""
+        """Make every `call` on files named `name` raise OSError(error) after the first `after` calls."""
 
         def refuse(*_):
             raise OSError(error, os.strerror(error))
@@ -24,7 +24,10 @@ class Disk:
         self.on(call, name, refuse, after=after)
 
     def on(self, call, name, action, *, after=0, times=None):
-        """`action(descriptor, *arguments)` goes first; unless it returns None, its answer is the call's."""
+        """Call `action(descriptor, *arguments)` first.
+
+        Any result other than None replaces the real call's.
+        """
         self._rules.append([call, name, action, after, times])
 
     def heal(self):

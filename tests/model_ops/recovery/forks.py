@@ -1,6 +1,6 @@
-"""Runs of the command line as real processes that can be killed, forked from one that has torch already.
+"""Command-line runs as real processes that can be killed, forked from one that has already imported torch.
 
-A run of its own would take a second for importing torch; fifty kills take as long as their work.
+A separate start would spend a second importing torch; this way, fifty kills take no longer than their work.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from pathlib import Path
 from model_ops.recovery import cli
 
 ROOT = Path(__file__).resolve().parents[3]
-# What a run asks of the file system; "open" counts only where the run has something to open.
+# The file system calls counted as steps; "open" counts only if the run opens a file.
 STEPS = frozenset(
     ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "os.scandir", "os.listdir", "fcntl.flock")
 )  # fmt: skip
 
 
 class Forks:
-    """One run at a time."""
+    """Runs the command line, one run at a time."""
 
     def __init__(self, folder):
         self.errors = folder / "errors"
@@ -34,7 +34,7 @@ class Forks:
         )
 
     def start(self, *arguments, step=0, error=0):
-        """The process id. At that step in the file system it kills itself, or the step fails with that error."""
+        """Start a run; return its process id. At `step` it kills itself, or the call fails with `error`."""
         order = {
             "arguments": [*map(str, arguments)],
             "errors": str(self.errors),
@@ -45,7 +45,7 @@ class Forks:
         return int(self._server.stdout.readline())
 
     def wait(self):
-        """(exit status, standard error) of the run; a signal that ended it as a negative number."""
+        """Return (exit status, standard error) of the run; the status is negative if a signal ended it."""
         self._server.stdout.readline()
         print(file=self._server.stdin, flush=True)
         return int(self._server.stdout.readline()), self.errors.read_text()
@@ -61,14 +61,14 @@ class Forks:
 
 
 def _serve():
-    import model_ops.recovery.execution.pipeline  # noqa: F401 - takes the second now
+    import model_ops.recovery.execution.pipeline  # noqa: F401 - spend the second now
 
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             _child(json.loads(line))
         _answer(pid)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # its id stays its own until the next line comes
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # its id is not reused until the next line arrives
         _answer("ended")
         sys.stdin.readline()
         _answer(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

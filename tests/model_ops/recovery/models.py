@@ -1,4 +1,4 @@
-"""Tiny LLaMA-shaped checkpoints for the tests, and the oracle: what weight_diff.py does, with transformers."""
+"""Tiny LLaMA-shaped checkpoints for tests, and the oracle: what weight_diff.py does, with transformers."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def make_model(seed=0, vocab=97, hidden=64, tied=False, layers=2):
 
 
 def tune(model, seed=1, new_rows=0):
-    """A changed copy of a model, with new rows where asked."""
+    """Return a changed copy of a model, with new rows if requested."""
     torch.manual_seed(seed)
     tuned = make_model(tied=model.config.tie_word_embeddings, vocab=model.config.vocab_size,
                        hidden=model.config.hidden_size, layers=model.config.num_hidden_layers)  # fmt: skip
@@ -44,7 +44,7 @@ def tune(model, seed=1, new_rows=0):
 
 
 def save(model, folder, dtype="F32", kind="safetensors", shard_size="5GB"):
-    """Write a checkpoint folder with a tokenizer-like file beside it."""
+    """Write a checkpoint folder with the model and a file that looks like a tokenizer."""
     model = model.to(DTYPES[dtype])
     model.config.dtype = DTYPES[dtype]
     model.save_pretrained(folder, max_shard_size=shard_size)
@@ -56,7 +56,7 @@ def save(model, folder, dtype="F32", kind="safetensors", shard_size="5GB"):
 
 
 def save_state(config, state, folder, kind="safetensors"):
-    """A checkpoint of given tensors, in whatever dtypes they have, with a model's configuration."""
+    """Write a checkpoint of the given tensors, in their own dtypes, with a model's configuration."""
     from safetensors.torch import save_file
 
     config.save_pretrained(folder)
@@ -68,7 +68,7 @@ def save_state(config, state, folder, kind="safetensors"):
 
 
 def safetensors_to_bin(folder, tied=False):
-    """Replace the safetensors of a folder by what torch.save writes, tied names on one storage."""
+    """Replace the safetensors in a folder with torch.save files, with tied names in one storage."""
     from safetensors.torch import load_file
 
     for path in sorted(folder.glob("*.safetensors")):
@@ -96,7 +96,7 @@ def load(folder):
 
 
 def grow_with_mean(model, rows):
-    """What the peers do to a base without padding token."""
+    """Grow a model as the peers grow a base without padding token: with the mean of its rows."""
     old = model.config.vocab_size
     model.resize_token_embeddings(rows, mean_resizing=False)
     for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -104,7 +104,7 @@ def grow_with_mean(model, rows):
 
 
 def grow_with_zero(model, rows):
-    """What several forks of FastChat do."""
+    """Grow a model as several forks of FastChat do: with rows of zeros."""
     old = model.config.vocab_size
     model.resize_token_embeddings(rows, mean_resizing=False)
     for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -112,9 +112,9 @@ def grow_with_zero(model, rows):
 
 
 def oracle_recover(base_folder, diff_folder, out, shard_size="5GB", *, grow=grow_with_mean, dtype="F32"):
-    """weight_diff.py's recover, line by line, without its tokenizer: shapes decide.
+    """Do what weight_diff.py's recover does, line by line, but without its tokenizer: shapes decide.
 
-    Without `grow`, tensors of different shapes are left as the diff has them, as alpaca_farm does.
+    Without `grow`, tensors of different shapes are left as the diff has them, as in alpaca_farm.
     """
     base, diff = load(base_folder), load(diff_folder)
     if grow and diff.config.vocab_size > base.config.vocab_size:
@@ -127,7 +127,7 @@ def oracle_recover(base_folder, diff_folder, out, shard_size="5GB", *, grow=grow
 
 
 def oracle_diff(base_folder, tuned, out, dtype="F32", kind="safetensors", shard_size="5GB"):
-    """tuned - base in float32, tied tensors twice, then saved in `dtype`."""
+    """Save tuned - base, computed in float32 with tied tensors twice, in `dtype`."""
     base = load(base_folder)
     if tuned.config.vocab_size > base.config.vocab_size:
         grow_with_mean(base, tuned.config.vocab_size)
@@ -138,7 +138,7 @@ def oracle_diff(base_folder, tuned, out, dtype="F32", kind="safetensors", shard_
 
 
 def weights_of(folder):
-    """File name -> bytes of every weight file and index."""
+    """Return file name -> bytes of every weight file and index."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors*"))}
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a given size without transformers: random tensors under LLaMA's names, and short ways to run."""
+"""Checkpoints of a given size without transformers: random tensors with LLaMA's names, and ways to run."""
 
 import json
 
@@ -30,7 +30,7 @@ def tensors(vocab, hidden, layers, seed, dtype):
 
 
 def random_state(seed, shapes, dtypes=(torch.float32,)):
-    """Normal values; the dtypes take turns."""
+    """Return normally distributed values, with the dtypes taking turns."""
     generator = torch.Generator().manual_seed(seed)
     values = (torch.randn(shape, generator=generator) for shape in shapes.values())
     return {
@@ -39,7 +39,7 @@ def random_state(seed, shapes, dtypes=(torch.float32,)):
 
 
 def write_state(folder, state, *, kind="safetensors"):
-    """One file of weights, and the configuration of a model that has no output which could be tied."""
+    """Write one file of weights, and the configuration of a model without an output that could be tied."""
     folder.mkdir(parents=True)
     if kind == "bin":
         torch.save(state, folder / "pytorch_model.bin")
@@ -50,7 +50,7 @@ def write_state(folder, state, *, kind="safetensors"):
 
 
 def state_of(folder):
-    """Every tensor of a folder of safetensors."""
+    """Return every tensor in a folder of safetensors."""
     return {name: v for path in sorted(folder.glob("*.safetensors")) for name, v in load_file(path).items()}
 
 
@@ -68,7 +68,7 @@ def make_diff(base, tuned, out, **choices):
 
 
 def _parted(choices):
-    """(how the work is done, what is made)."""
+    """Split the choices into (arguments of `execute`, options of the plan)."""
     work = {name: value for name, value in choices.items() if name in WORK}
     return work, Options(**{name: value for name, value in choices.items() if name not in WORK})
 
@@ -82,7 +82,7 @@ def write(folder, *, vocab=1000, hidden=256, layers=2, seed=0, dtype=torch.float
 
 
 def write_pair(folder, **sizes):
-    """(base in float16, diff in float32 with one more row)."""
+    """Write and return (base in float16, diff in float32 with one more row)."""
     base = write(folder / "base", seed=1, dtype=torch.float16, **sizes)
     return base, write(folder / "diff", seed=2, **{**sizes, "vocab": sizes.get("vocab", 1000) + 1})
 

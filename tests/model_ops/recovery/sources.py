@@ -1,4 +1,4 @@
-"""Sound pairs made into what people really have in their folders; each builder changes a `World` of tests/attacks."""
+"""Turn sound pairs into the folders people really have. Each builder changes a `World` of tests/attacks."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ WEIGHTS = "model.safetensors"
 
 
 def text(name, content, role="diff"):
-    """A file with this content, whatever was there before."""
+    """Write a file with this content, replacing any existing one."""
 
     def build(world):
         data = content if isinstance(content, bytes) else content.encode()
@@ -29,12 +29,12 @@ def text(name, content, role="diff"):
 
 
 def beside(name, role="diff", content=b"\0\1"):
-    """A file beside sound weights."""
+    """Add a file next to sound weights."""
     return text(name, content, role)
 
 
 def instead(name, role="diff", content=None):
-    """The weights under another name, or another file instead of them."""
+    """Rename the weights, or replace them with another file."""
 
     def build(world):
         path = world.root / role / WEIGHTS
@@ -48,7 +48,7 @@ def instead(name, role="diff", content=None):
 
 
 def packed(pack, name=WEIGHTS, role="diff"):
-    """The weights packed, under their own name."""
+    """Pack the weights, under their own name."""
 
     def build(world):
         path = world.root / role / WEIGHTS
@@ -80,7 +80,7 @@ def half(data):
 
 
 def shards(world, *, keep=SHARDS, index=True, weight_map=None, role="diff", extra=None):
-    """The weights in two files, some of them kept."""
+    """Split the weights into two files, keeping only some."""
     folder = world.root / role
     (folder / WEIGHTS).unlink()
     names = list(sound_tensors())
@@ -98,7 +98,7 @@ def sharded(**choices):
 
 
 def tensors(change, role="diff"):
-    """Other tensors in the same file."""
+    """Write other tensors to the same file."""
 
     def build(world):
         path = world.root / role / WEIGHTS
@@ -108,7 +108,7 @@ def tensors(change, role="diff"):
 
 
 def quantised(*suffixes, dtype="I32", role="base"):
-    """One matrix replaced by whole numbers and what goes with them."""
+    """Replace one matrix with integers and the tensors that belong to them."""
 
     def change(sound):
         name = "model.layers.0.mlp.up_proj"
@@ -121,7 +121,7 @@ def quantised(*suffixes, dtype="I32", role="base"):
 
 
 def moved(target, role="diff"):
-    """All files of a folder in one below it."""
+    """Move all files of a folder into a folder below it."""
 
     def build(world):
         folder = world.root / role
@@ -134,7 +134,7 @@ def moved(target, role="diff"):
 
 
 def folder_of(*names, role="base"):
-    """A folder with these files alone; those that end in a slash are folders."""
+    """Make a folder with only these files; names that end in a slash are folders."""
 
     def build(world):
         folder = world.root / role
@@ -159,7 +159,7 @@ def adapter(kind="LORA", role="diff"):
 
 
 def wrapped(world):
-    """`{"state_dict": {...}, "epoch": ...}`, as training frameworks save it."""
+    """Wrap tensors as `{"state_dict": {...}, "epoch": ...}`, as training frameworks save them."""
     from tests.attacks.kit import number, state_pickle
 
     inner = state_pickle(sound_tensors())[2:-1]
@@ -176,7 +176,7 @@ def linked_to_a_cache(world, *, is_there=True, role="base"):
 
 
 def cache_root(world, *, snapshots=("8416d3fe",)):
-    """The base named by its repository's folder in the Hub's cache."""
+    """Name the base by its repository's folder in the Hub's cache."""
     moved("blobs", "base")(world)
     for snapshot in snapshots:
         (world.base / "snapshots" / snapshot).mkdir(parents=True)
@@ -224,7 +224,7 @@ def without_data(world):
 
 
 def snapshot_without_weights(world):
-    """A snapshot in the Hub's cache of which only the configuration was downloaded."""
+    """Make a snapshot in the Hub's cache of which only the configuration was downloaded."""
     cache_root(world)
     target = world.root / "models--huggyllama--llama-7b"
     world.base.rename(target)

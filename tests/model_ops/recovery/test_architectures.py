@@ -1,7 +1,7 @@
 """Whole files of every architecture, as weight_diff makes them with plain transformers, in both directions.
 
-The ordinary run takes twelve, the slow one every class of the installed transformers that ties weights or generates
-text; what no small configuration builds is skipped with the reason.
+The ordinary run takes twelve architectures, the slow one every class of the installed transformers that ties
+weights or generates text; classes that no small configuration can build are skipped with the reason.
 """
 
 import copy
@@ -15,23 +15,23 @@ from model_ops.recovery.execution.run import execute  # noqa: E402
 from model_ops.recovery.planning.planner import make_diff_plan, make_plan  # noqa: E402
 from tests.model_ops.recovery import architectures  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # models warn about sizes that only tests have
+pytestmark = pytest.mark.filterwarnings("ignore")  # models warn about sizes that only occur in tests
 
 FEW = (
     "BartForConditionalGeneration",  # four names of one tensor
     "BertForMaskedLM",  # a bias is tied too
     "BloomForCausalLM",
     "GPT2LMHeadModel",
-    "GPTNeoXForCausalLM",  # not tied; files spell the output otherwise than the model
+    "GPTNeoXForCausalLM",  # not tied; files and model name the output differently
     "Gemma3ForConditionalGeneration",
     "GroundingDinoForObjectDetection",  # as many names as layers
     "LlavaForConditionalGeneration",  # not tied
     "MambaForCausalLM",
     "Qwen2VLForConditionalGeneration",
-    "SeamlessM4TForSpeechToText",  # holds whole numbers
+    "SeamlessM4TForSpeechToText",  # has integer tensors
     "ZambaForCausalLM",  # layers share a block
 )
-# What transformers itself does not bring back, so that there is nothing to compare with.
+# What transformers itself does not restore, so that there is nothing to compare with.
 UNFIT = {
     "ZayaForCausalLM": "loading resets balancing_biases, so there is no reference",
     "Qwen2_5OmniForConditionalGeneration": "transformers saves it without the file of speakers that it loads",
@@ -62,7 +62,7 @@ def check(name, folder):
 
 
 def by_peer(cls, first, base, sign):
-    """What weight_diff does: through the state dict, in place, tied names once each."""
+    """Do what weight_diff does: add through the state dict, in place, once for each tied name."""
     model, raw = (cls.from_pretrained(folder, dtype=torch.float32) for folder in (first, base))
     state, values = model.state_dict(), copy.copy(raw.state_dict())
     for key in state:

@@ -1,4 +1,4 @@
-"""A run that is told to end does so at the next block, whatever long thing it is at."""
+"""A cancelled run stops at the next block, whatever long task it is busy with."""
 
 import json
 import os
@@ -21,7 +21,7 @@ BLOCK = 4 * 1024 * 1024
 
 
 class CancelledAfter(Control):
-    """Cancelled as soon as so many bytes were read."""
+    """A control that cancels the run as soon as this many bytes have been read."""
 
     def __init__(self, limit):
         super().__init__()
@@ -35,7 +35,7 @@ class CancelledAfter(Control):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Embeddings of 32 MB in float16."""
+    """Return a pair with embeddings of 32 MB in float16."""
     return plain.write_pair(tmp_path_factory.mktemp("pair"), vocab=16_000, hidden=1024, layers=1)
 
 
@@ -84,7 +84,7 @@ def test_copy_of_a_large_file_is_left_after_the_part_in_work(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_while_torch_is_imported_ends_there(pair, tmp_path, number):
-    """Nobody waits for an import to end; here it would never."""
+    """A signal ends the process even during the import of torch, which here never finishes."""
     (tmp_path / "torch").mkdir()
     note = tmp_path / "importing"
     (tmp_path / "torch/__init__.py").write_text(f"open({str(note)!r}, 'w').close()\nwhile True: pass\n")

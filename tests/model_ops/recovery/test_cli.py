@@ -1,4 +1,4 @@
-"""The command line: options, exit statuses, one sentence on standard error, the last line of output."""
+"""The command line: options, exit statuses, one sentence on standard error, and the last line of output."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Fifty shards of about 1 MB."""
+    """Return a pair with fifty shards of about 1 MB."""
     return plain.write_pair(tmp_path_factory.mktemp("large"), vocab=2000, hidden=512, layers=16)
 
 
@@ -35,7 +35,7 @@ def command(name, pair, out, *options):
 
 
 def sentence(done):
-    """Standard error, which is one sentence and no traceback."""
+    """Return standard error, after checking that it is one sentence without a traceback."""
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     return done.stderr.strip()
@@ -259,7 +259,7 @@ def test_run_ends_when_its_parent_is_killed(large, tmp_path):
     parent.kill()
     parent.wait()
     with (tmp_path / "out.partial/lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # waits until the orphan has let go
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits until the orphan has released it
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,6 @@
-"""On CUDA: files byte for byte those of the CPU, through several devices and with little memory.
+"""Results on CUDA are byte for byte those of the CPU, also with several devices and with little memory.
 
-Needs nothing but torch, numpy, safetensors and pytest.
+Needs only torch, numpy, safetensors and pytest.
 """
 
 import pytest
@@ -24,7 +24,7 @@ TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA d
 
 
 def executed(plan, folder, device, **work):
-    """(file name -> bytes, the result)"""
+    """Run a plan and return (file name -> bytes, the result)."""
     result = execute(plan, folder, device=device, non_finite="report", **work)
     return plain.files_of(folder), result
 
@@ -48,7 +48,7 @@ def test_shards_of_many_blocks_made_on_cuda_equal_those_made_on_the_cpu(tmp_path
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Two shards of 100 MB with a grown embedding larger than any block."""
+    """Return a pair and its plan: two shards of 100 MB with a grown embedding larger than any block."""
     pair = plain.write_pair(tmp_path_factory.mktemp("large"), vocab=24000, hidden=1024)
     return pair, make_plan(*pair, plain.Options(max_shard_size="100MB"))
 

@@ -1,4 +1,4 @@
-"""Sentences hold what strangers wrote, and go to terminals, logs and pages."""
+"""Error messages escape text from strangers, since they reach terminals, logs and pages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whole files, and the index, byte for byte as weight_diff.py writes them."""
+"""Whole files, and the index, are byte for byte those that weight_diff.py writes."""
 
 import functools
 import itertools
@@ -32,7 +32,10 @@ class Checkpoints:
         return self._save("base", model, shape, dtype, kind)
 
     def _diff(self, shape, dtype, kind):
-        """A small change of every value; which base it was made from does not matter to the sum."""
+        """Return a model with every value changed a little.
+
+        The sum does not depend on the base it was made from.
+        """
         tuned = models.make_model(tied=SHAPES[shape].get("tied", False), seed=1)
         grown = models.tune(tuned, new_rows=SHAPES[shape].get("new_rows", 0))
         return self._save("diff", grown, shape, dtype, kind)
@@ -89,7 +92,7 @@ def test_format_of_one_side_does_not_matter_to_the_other(checkpoints, tmp_path, 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_files_of_many_blocks_equal_weight_diff(tmp_path, tied):
-    """Embeddings of 12 MB cross the engine's blocks."""
+    """Embeddings of 12 MB, which cross the engine's blocks, equal weight_diff's."""
     model = models.make_model(vocab=12_000, hidden=256, tied=tied, layers=1)
     base = models.save(model, tmp_path / "base", "BF16")
     diff = models.save(models.tune(model, new_rows=1), tmp_path / "diff", "F32")
@@ -109,7 +112,10 @@ EMBEDDING = "model.embed_tokens.weight"
     ],
 )  # fmt: skip
 def test_new_rows_of_a_large_vocabulary_have_the_bits_of_the_plain_mean(tmp_path, vocab, hidden, rows, dtype):
-    """`e.float()[:V].mean(0)`, by however many threads; the row count is one that blocks do not divide."""
+    """New rows equal `e.float()[:V].mean(0)` for any number of threads.
+
+    Blocks do not divide the row count.
+    """
     base = plain.random_state(1, {EMBEDDING: (vocab, hidden)}, (models.DTYPES[dtype],))
     diff = plain.random_state(2, {EMBEDDING: (vocab + rows, hidden)}, (torch.float16,))
     plain.recover(
@@ -149,7 +155,7 @@ ODD_SHAPES = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_tensors_of_odd_sizes_in_mixed_dtypes_are_the_plain_sum(tmp_path, dtype, kind):
-    """Scalars, empty tensors, odd counts and a tensor that ends one value before a block does."""
+    """Scalars, empty tensors, odd counts and one value less than a block are summed correctly."""
     dtypes = (torch.float16, torch.float32, torch.bfloat16)
     base = plain.random_state(1, ODD_SHAPES, dtypes)
     diff = plain.random_state(2, ODD_SHAPES, dtypes[1:])
@@ -164,7 +170,7 @@ def test_tensors_of_odd_sizes_in_mixed_dtypes_are_the_plain_sum(tmp_path, dtype,
 
 
 def every_bit_pattern(dtype):
-    """All 65,536 values of a 16-bit dtype: zeros, subnormals, infinities, every NaN."""
+    """Return all 65,536 values of a 16-bit dtype: zeros, subnormals, infinities, every NaN."""
     return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
 
 
@@ -190,5 +196,5 @@ def test_every_value_of_a_16_bit_dtype_adds_as_torch_adds_it(tmp_path, base_dtyp
     assert result.non_finite == int(expected.isfinite().logical_not().sum())
     if dtype == "float32":
         assert not differing.any()
-    else:  # which NaN it is depends on the processor, when 16-bit values are added in one step
+    else:  # the resulting NaN depends on the processor when 16-bit values are added in one step
         assert bool((made[differing].isnan() & expected[differing].isnan()).all())

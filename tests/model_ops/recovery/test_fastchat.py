@@ -1,4 +1,4 @@
-"""`--compat fastchat`: whole files as FastChat's apply_delta and make_delta write them, whose models are float16."""
+"""`--compat fastchat` writes the same files as FastChat's apply_delta and make_delta, in float16."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.model_ops.recovery import models, plain
 torch = models.torch
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# A LLaMA's names; odd sizes, and one tensor larger than a block of the engine.
+# LLaMA's tensor names with odd sizes, and one tensor larger than a block of the engine.
 SHAPES = {
     "lm_head.weight": (97, 65), "model.embed_tokens.weight": (97, 65), "model.layers.0.mlp.up_proj.weight": (3001, 1409),
     "model.norm.weight": (65,),
@@ -17,7 +17,7 @@ SHAPES = {
 
 
 def apply_delta(base, delta):
-    """apply_delta.py: both loaded in float16, `param.data += delta.state_dict()[name]`."""
+    """Do what apply_delta.py does: load both in float16, then `param.data += delta.state_dict()[name]`."""
     result = {name: values.to(torch.float16, copy=True) for name, values in base.items()}
     for name, values in result.items():
         values += delta[name].half()
@@ -25,7 +25,7 @@ def apply_delta(base, delta):
 
 
 def make_delta(base, target):
-    """make_delta.py: the same with `-=` on the target."""
+    """Do what make_delta.py does: the same, with `-=` on the target."""
     result = {name: values.to(torch.float16, copy=True) for name, values in target.items()}
     for name, values in result.items():
         values -= base[name].half()
@@ -76,7 +76,7 @@ def test_make_diff_equals_make_delta_and_counts_what_apply_delta_does_not_restor
 
 
 def test_new_rows_with_policy_zero_are_the_delta_s_as_in_the_forks_of_fastchat(tmp_path):
-    """Chimera: the base is resized, its new rows are zero; then all is float16."""
+    """As in Chimera: the base is resized with rows of zeros, then everything is float16."""
     grown = {**SHAPES, "lm_head.weight": (101, 65), "model.embed_tokens.weight": (101, 65)}
     base = plain.random_state(1, SHAPES, (torch.bfloat16,))
     delta = plain.random_state(2, grown, (torch.float16,))
@@ -90,7 +90,7 @@ def test_new_rows_with_policy_zero_are_the_delta_s_as_in_the_forks_of_fastchat(t
 
 
 def test_value_too_large_for_float16_is_found_although_the_sum_would_fit(tmp_path):
-    """70,000 - 10,000 is infinite in FastChat's float16, whatever is written."""
+    """70,000 - 10,000 would fit, but FastChat's float16 makes 70,000 infinite, whatever dtype is written."""
     base = {"w": torch.tensor([7e4, 1.0])}
     delta = {"w": torch.tensor([-1e4, 1.0])}
     inputs = folders(tmp_path, base=base, delta=delta)

@@ -1,4 +1,4 @@
-"""Disks that fill or fail, inputs that change: a clear failure, nothing visible, and the next run goes on."""
+"""Full or failing disks and changing inputs give a clear error and no output, and the next run resumes."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ FULL = "The disk is full; {} could not be written. Make room and run the same co
 
 @pytest.fixture
 def pair(tmp_path):
-    """A diff of 2.5 MB; its output is eight files of at most 1 MB."""
+    """Return a pair with a diff of 2.5 MB; its output is eight files of at most 1 MB."""
     return plain.write_pair(tmp_path / "inputs")
 
 
@@ -38,7 +38,7 @@ def disk(monkeypatch):
 
 
 def recover(pair, out):
-    """Exit status of the command, run in this process and so on a disk that fails."""
+    """Run the command in this process, so that the failing disk applies; return its exit status."""
     return main([
         "recover", "--path_raw", str(pair[0]), "--path_diff", str(pair[1]), "--path_tuned", str(out),
         "--max-shard-size", SHARDS, "--jobs", "1",
@@ -46,14 +46,14 @@ def recover(pair, out):
 
 
 def times(out):
-    """When each finished file was written."""
+    """Return when each finished file was written."""
     partial = out.with_name(out.name + ".partial")
     files = [path.name.removesuffix(".done.json") for path in partial.glob("*.done.json")]
     return {name: (partial / "result" / name).stat().st_mtime_ns for name in files}
 
 
 def assert_goes_on(pair, out, capsys):
-    """The same command takes up the finished files and ends well."""
+    """Check that the same command reuses the finished files and succeeds."""
     assert not out.exists()
     finished = times(out)
     assert recover(pair, out) == 0
@@ -105,7 +105,7 @@ def test_folder_that_cannot_be_synced_after_the_rename_shows_nothing(pair, tmp_p
 
 
 def under_way(disk, action):
-    """`action` once, after some blocks were read."""
+    """Call `action` once, after some blocks have been read."""
     disk.on("preadv", "model.safetensors", lambda *_: action(), after=12, times=1)
 
 
@@ -148,7 +148,7 @@ def test_input_changed_under_way_fails_and_the_next_run_begins_anew(pair, tmp_pa
 def test_file_beside_the_weights_that_changes_under_way_fails_and_the_next_run_goes_on(
     pair, tmp_path, disk, capsys, name, moment
 ):
-    """Its size stays; what was copied may be the one half or the other."""
+    """Its size stays the same; the copy may hold either version."""
     (pair[1] / "tokenizer_config.json").write_text('{"model_type": "llama"}')
     path = pair[1] / name
     changed = path.read_bytes().replace(b"llama", b"LLAMA")
@@ -166,7 +166,7 @@ def test_file_beside_the_weights_that_changes_under_way_fails_and_the_next_run_g
 def test_shard_made_of_a_changed_input_is_not_kept_for_a_run_after_it_was_put_back(
     pair, tmp_path, disk, capsys
 ):
-    """As `cp -p` from a backup does it, with the old time: nothing tells the file from the one that was planned."""
+    """The shard is discarded even if the input is restored with its old time, as `cp -p` does."""
     plain.recover(*pair, tmp_path / "whole", max_shard_size=SHARDS)
     path = pair[1] / "model.safetensors"
     before, status = path.read_bytes(), path.stat()
@@ -208,7 +208,7 @@ def test_real_limit_of_the_file_size_is_one_sentence_and_the_next_run_finishes(p
 
 
 def test_memory_that_cannot_be_had_is_one_sentence(tmp_path):
-    """The error is torch's own, met under a limit of what this process may take."""
+    """Running out of memory gives one sentence; the error is torch's own, under a limit on the process."""
     pair = plain.write_pair(tmp_path, vocab=16_000, hidden=1024, layers=1)
     arguments = ["recover", "--path_raw", pair[0], "--path_diff", pair[1], "--path_tuned", tmp_path / "out",
                  "--device", "cpu", "--jobs", "1"]  # fmt: skip
@@ -229,7 +229,7 @@ def test_memory_that_cannot_be_had_is_one_sentence(tmp_path):
 
 @pytest.fixture
 def mounted(tmp_path):
-    """`mounted(size, *options)`: a file system in memory of that size, mounted for this test."""
+    """Return `mounted(size, *options)`, which mounts a file system in memory of that size for this test."""
     folders = []
 
     def mount(size, *options):
@@ -258,7 +258,7 @@ def test_disk_without_room_is_refused_before_writing(pair, mounted):
 def test_disk_that_fills_up_under_way_is_one_sentence_and_goes_on_when_there_is_room(
     pair, mounted, disk, capsys
 ):
-    """Another takes all the room while the fourth file is written; the errors are the kernel's own."""
+    """Another process fills the disk during the fourth file; the errors are the kernel's own."""
     small = mounted("25m")
 
     def take_all(*_):
@@ -277,7 +277,7 @@ def test_disk_that_fills_up_under_way_is_one_sentence_and_goes_on_when_there_is_
 
 
 def test_mount_point_is_refused_before_the_work(pair, mounted, capsys):
-    """It cannot be renamed over: this would be found at the very end."""
+    """A mount point cannot be replaced by renaming, which would otherwise only fail at the very end."""
     target = mounted("25m")
     assert recover(pair, target) == 2
     assert capsys.readouterr().err == (
@@ -339,7 +339,7 @@ def test_unfinished_work_of_other_inputs_is_replaced(pair, tmp_path):
 
 
 def test_large_file_beside_the_weights_is_on_the_disk_as_it_goes(pair, tmp_path, disk):
-    """Else gigabytes of it would wait in the page cache."""
+    """The copy is flushed as it is written; otherwise gigabytes of it would wait in the page cache."""
     with (pair[1] / "tokens.txt").open("wb") as file:
         file.truncate(70 * 1024 * 1024)
     plain.recover(*pair, tmp_path / "out")

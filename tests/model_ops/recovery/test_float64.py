@@ -1,4 +1,4 @@
-"""float64 is read as transformers reads it: each value is rounded to the dtype the model is loaded in, then added."""
+"""float64 is read as in transformers: values are rounded to the dtype the model is loaded in, then added."""
 
 import json
 
@@ -19,7 +19,7 @@ MIXES = [("F64", dtype) for dtype in DTYPES] + [(dtype, "F64") for dtype in DTYP
 
 
 def state(seed, dtype, shapes=SHAPES):
-    """Values that only float64 holds; some lie halfway between two values of a smaller dtype."""
+    """Return values that only float64 can hold; some lie halfway between two values of a smaller dtype."""
     generator = torch.Generator().manual_seed(seed)
     made = {name: torch.randn(shape, generator=generator).double() for name, shape in shapes.items()}
     for values in made.values():
@@ -62,7 +62,7 @@ def test_recover_casts_the_float32_sum_once(tmp_path):
 
 
 def test_recover_equals_transformers(tmp_path):
-    """The reference itself: both models loaded in float32 by transformers, whatever is stored."""
+    """The result equals the reference itself: transformers loading both models in float32."""
     model = models.make_model()
     for role, each in (("base", model), ("diff", models.tune(model))):
         values = {name: value.double() * (1 + 2.0**-30) for name, value in each.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What people have in their folders instead of weights: each is one sentence, the same in `plan` and `recover`."""
+"""Folders that hold something other than weights get one sentence, the same in `plan` and `recover`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an inspection lets pass: notes, files that are left alone, payloads; and what it says of paths and to `verify`."""
+"""What an inspection accepts: notes, ignored files, payloads. How it shows paths, and what `verify` gets."""
 
 import json
 
@@ -19,7 +19,7 @@ def world(tmp_path):
 
 
 def notes(world):
-    """The notes of a plan that is not refused."""
+    """Return the notes of a plan, which must not be refused."""
     outcome = world.plan("--json")
     assert outcome.status == 0, outcome.stderr
     return json.loads(outcome.stdout)["notes"]
@@ -130,7 +130,7 @@ def test_model_with_lora_tensors_of_its_own_is_read(world):
 
 @pytest.mark.parametrize("length", [0x088B1F, 0x685A42])
 def test_header_whose_length_reads_like_an_archive_is_read(world, length):
-    """The first bytes of a safetensors file are a number; these are how gzip and bzip2 begin."""
+    """A safetensors file whose header length looks like the first bytes of gzip or bzip2 is read."""
     raw = world.weights.read_bytes()
     end = 8 + int.from_bytes(raw[:8], "little")
     world.weights.write_bytes(length.to_bytes(8, "little") + raw[8:end].ljust(length) + raw[end:])
@@ -138,7 +138,7 @@ def test_header_whose_length_reads_like_an_archive_is_read(world, length):
 
 
 def test_smaller_first_bytes_of_a_link_out_are_not_read(world):
-    """What a file outside holds must not come out by a sentence about it."""
+    """An error about a link that leads out of the folder shows nothing of that file's content."""
     (world.root / "secret.txt").write_text("the secret is 42")
     world.weights.unlink()
     world.weights.symlink_to("../secret.txt")

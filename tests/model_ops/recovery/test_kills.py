@@ -1,4 +1,4 @@
-"""`kill -9` at any moment: the same command again ends with the same files, and leaves nothing else."""
+"""After `kill -9` at any moment, the same command ends with the same files and leaves nothing else."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(pair, tmp_path_factory):
-    """Every file as an undisturbed run leaves it, hashes included: they stand in the manifest."""
+    """Return every file that an undisturbed run leaves, including the manifest with its hashes."""
     out = tmp_path_factory.mktemp("whole") / "out"
     plain.recover(*pair, out, max_shard_size=SHARDS)
     return plain.files_of(out)
@@ -43,7 +43,7 @@ def recover(pair, out, shards=SHARDS):
 
 
 def assert_ends_whole(forks, pair, out, whole, shards=SHARDS):
-    """Nothing but the whole was ever visible, and the same command brings it."""
+    """Check that nothing incomplete was visible, and that the same command completes it."""
     assert not out.exists() or plain.files_of(out) == whole
     assert forks.run(*recover(pair, out, shards)) == (0, "")
     assert plain.files_of(out) == whole
@@ -52,7 +52,7 @@ def assert_ends_whole(forks, pair, out, whole, shards=SHARDS):
 
 @pytest.fixture(scope="module")
 def seconds(forks, pair, tmp_path_factory):
-    """How long an undisturbed run takes."""
+    """Return how long an undisturbed run takes."""
     began = time.monotonic()
     assert forks.run(*recover(pair, tmp_path_factory.mktemp("undisturbed") / "out")) == (0, "")
     return time.monotonic() - began
@@ -73,7 +73,7 @@ def command(pair, out):
 
 @pytest.fixture(scope="module")
 def command_seconds(pair, tmp_path_factory):
-    """How long the command itself takes, and how long of that its work."""
+    """Return how long the command takes, and how much of that is its work."""
     arguments = command(pair, tmp_path_factory.mktemp("command") / "out")
     began = time.monotonic()
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=True)
@@ -83,7 +83,7 @@ def command_seconds(pair, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
 def test_kill_of_the_command_itself_at_a_random_moment(pair, whole, command_seconds, tmp_path, seed):
-    """Half of them anywhere from the start of Python on, half after the first finished file."""
+    """Half of the kills come at any time after Python starts, half after the first finished file."""
     out, chance = tmp_path / "out", random.Random(seed)
     child = subprocess.Popen(command(pair, out), cwd=ROOT, stdout=subprocess.DEVNULL)
     while seed % 2 and child.poll() is None and not list(tmp_path.glob("out.partial/*.done.json")):
@@ -99,7 +99,7 @@ def test_kill_of_the_command_itself_at_a_random_moment(pair, whole, command_seco
 
 @pytest.fixture(scope="module")
 def small_pair(tmp_path_factory):
-    """Three shards of a few kilobytes."""
+    """Return a pair that makes three shards of a few kilobytes."""
     return plain.write_pair(tmp_path_factory.mktemp("small"), vocab=300, hidden=64, layers=8)
 
 
@@ -111,7 +111,7 @@ def small_whole(small_pair, tmp_path_factory):
 
 
 def kill_at_step(forks, pair, whole, out, step):
-    """Whether the run came as far as that."""
+    """Kill a run at this step, and check the next run; return whether the run got that far."""
     status, errors = forks.run(*recover(pair, out, SMALL_SHARDS), step=step)
     assert (status, errors) in {(0, ""), (-signal.SIGKILL, "")}
     assert_ends_whole(forks, pair, out, whole, SMALL_SHARDS)
@@ -132,7 +132,7 @@ def test_kill_at_every_step_in_the_file_system(forks, small_pair, small_whole, t
 
 
 def fail_at_step(forks, pair, whole, out, step, error):
-    """Status and sentence; whatever it was, there is one of them for each run that did not end well."""
+    """Let this step of a run fail; check for one sentence or success, and that the next run completes it."""
     status, errors = forks.run(*recover(pair, out, SMALL_SHARDS), step=step, error=error)
     assert status in {0, 1, 2}
     assert errors.count("\n") == (status != 0)

@@ -1,4 +1,4 @@
-"""make_diff mirrors recover and says how many values would not come back."""
+"""make_diff is the inverse of recover and reports how many values would not be recovered."""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Other choices than weight_diff.py's own: the rows that a base lacks, and the dtype written; whole files."""
+"""Choices that differ from weight_diff.py's own: new rows, and the dtype written.
+
+Whole files are compared.
+"""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """The edge cases of released diffs under weight_diff: what is reproduced, and what is refused instead.
 
-Not here: weight_diff's random row that is overwritten at once, since there is nothing to reproduce; and that the mean is
-never taken on the device, which test_device_pool shows.
+Not here: weight_diff's random row, which is overwritten at once, so there is nothing to reproduce; and that
+the mean is never computed on the device, which test_device_pool shows.
 """
 
 import json
@@ -24,14 +24,14 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def state(seed, shapes=SHAPES, dtype="F32", **changes):
-    """Random tensors; `changes` replace those whose names are given with `__` for the dots, None takes them out."""
+    """Return random tensors; `changes` replace some (`__` stands for a dot), and None removes one."""
     made = plain.random_state(seed, shapes, (DTYPES[dtype],))
     made |= {name.replace("__", "."): values for name, values in changes.items()}
     return {name: values for name, values in made.items() if values is not None}
 
 
 def pair(folder, base=None, diff=None, *, tied=False):
-    """Two folders with these tensors, as float16 and float32 if not given."""
+    """Write two folders with these tensors, by default as float16 and float32."""
     folders = []
     for name, tensors in (("base", base or state(1, dtype="F16")), ("diff", diff or state(2))):
         folders.append(plain.write_state(folder / name, tensors))
@@ -55,7 +55,7 @@ def same_bits(made, wanted):
 @pytest.mark.parametrize("base_dtype", DTYPES)
 @pytest.mark.parametrize("diff_dtype", DTYPES)
 def test_sum_is_one_float32_addition_and_is_written_so(tmp_path, base_dtype, diff_dtype):
-    """Rows 1 and 2: float32(base) + float32(diff), rounded once; float32 out whatever came in."""
+    """Rows 1 and 2: the result is float32(base) + float32(diff), rounded once and written in float32."""
     base, diff = state(1, dtype=base_dtype), state(2, dtype=diff_dtype)
     folders = pair(tmp_path, base, diff)
     sums = {name: base[name].float() + diff[name].float() for name in SHAPES}
@@ -67,7 +67,7 @@ def test_sum_is_one_float32_addition_and_is_written_so(tmp_path, base_dtype, dif
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_another_dtype_is_one_cast_and_the_config_says_it(tmp_path, dtype):
-    """Half the size is a separate choice, rounded to nearest even from the float32 sum."""
+    """Writing a smaller dtype is a separate choice: one rounding of the float32 sum to nearest even."""
     base, diff = state(1, dtype="F16"), state(2)
     folders = pair(tmp_path, base, diff)
     (folders[1] / "config.json").write_text('{"model_type": "llama", "dtype": "float16"}')
@@ -80,7 +80,7 @@ def test_another_dtype_is_one_cast_and_the_config_says_it(tmp_path, dtype):
 
 
 def test_new_rows_of_the_base_are_the_mean_of_its_rows(tmp_path):
-    """The float32 mean over the old rows, in every new row, to the bit."""
+    """Every new row is the float32 mean of the old rows, to the bit."""
     base = state(1, dtype="BF16")
     diff = state(2, {**SHAPES, EMBED: (64, 64), HEAD: (64, 64)})
     plain.recover(*pair(tmp_path, base, diff), tmp_path / "out")
@@ -91,7 +91,10 @@ def test_new_rows_of_the_base_are_the_mean_of_its_rows(tmp_path):
 
 
 def test_base_with_a_padding_token_is_not_grown(tmp_path):
-    """weight_diff fails with a shape error there; so does the plan, with both shapes."""
+    """The plan refuses a base with a padding token, naming both shapes.
+
+    In weight_diff it is a shape error.
+    """
     base, diff = pair(tmp_path, diff=state(2, GROWN))
     (base / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}')
     assert refusal(base, diff) == (
@@ -101,7 +104,7 @@ def test_base_with_a_padding_token_is_not_grown(tmp_path):
 
 
 def test_shapes_decide_whether_the_base_grows(tmp_path):
-    """A base without padding token is left alone where the vocabulary is the same; growth is reported."""
+    """The base grows only if the vocabularies differ, even without a padding token; growth is reported."""
     same = make_plan(*pair(tmp_path / "same"))
     grown = make_plan(*pair(tmp_path / "grown", diff=state(2, GROWN)))
     assert same.resized == ()
@@ -112,7 +115,7 @@ def test_shapes_decide_whether_the_base_grows(tmp_path):
 
 @pytest.mark.parametrize("policy", ["mean", "zero", "skip", "error"])
 def test_every_policy_for_new_rows(tmp_path, policy):
-    """Mean, zero, the diff's tensor as it is, or a refusal."""
+    """New rows are the mean, zero, the diff's tensor as it is, or refused."""
     base, diff = state(1), state(2, GROWN)
     folders = pair(tmp_path, base, diff)
     if policy == "error":
@@ -127,7 +130,7 @@ def test_every_policy_for_new_rows(tmp_path, policy):
 
 
 def test_tied_embeddings_are_added_twice(tmp_path):
-    """Both names reach one tensor, so (diff + base) + base, each sum rounded."""
+    """Both names reach one tensor, so the result is (diff + base) + base, each sum rounded."""
     base, diff = state(1, TIED, "F16"), state(2, TIED)
     folders = pair(tmp_path, base, diff, tied=True)
     plain.recover(*folders, tmp_path / "out")
@@ -141,14 +144,14 @@ def test_tied_embeddings_are_added_twice(tmp_path):
 
 
 def test_tensor_missing_in_the_diff_is_refused(tmp_path):
-    """weight_diff adds the base to a fresh random tensor."""
+    """A tensor missing in the diff is refused; weight_diff adds the base to a fresh random tensor."""
     folders = pair(tmp_path, diff=state(2, model__norm__weight=None))
     assert refusal(*folders) == f"The base has {NORM} with shape [64], which is missing in the diff."
 
 
 @pytest.mark.parametrize("side", ["base", "diff"])
 def test_values_that_are_not_finite_are_refused_or_counted(tmp_path, side):
-    """weight_diff lets them pass."""
+    """Values that are not finite are refused or counted; weight_diff lets them pass."""
     bad = torch.ones(64)
     bad[3], bad[5], bad[7] = float("nan"), float("inf"), float("-inf")
     folders = pair(tmp_path, **{side: state(3, model__norm__weight=bad)})
@@ -159,7 +162,7 @@ def test_values_that_are_not_finite_are_refused_or_counted(tmp_path, side):
 
 
 def test_name_in_the_diff_alone_is_refused(tmp_path):
-    """A KeyError of weight_diff."""
+    """A name that only the diff has is refused; weight_diff raises a KeyError."""
     folders = pair(tmp_path, base=state(1, model__norm__weight=None))
     assert refusal(*folders) == (
         f"The diff has {NORM} with shape [64], but the base has no tensor {NORM}. If it was added to the model,"
@@ -168,13 +171,13 @@ def test_name_in_the_diff_alone_is_refused(tmp_path):
 
 
 def test_name_in_the_base_alone_is_refused(tmp_path):
-    """weight_diff ignores it."""
+    """A name that only the base has is refused; weight_diff ignores it."""
     folders = pair(tmp_path, base=state(1, more=torch.zeros(2)))
     assert refusal(*folders) == "The base has more with shape [2], which is missing in the diff."
 
 
 def test_rotary_buffers_and_the_tied_twin_of_the_base_alone_are_reported(tmp_path):
-    """The two kinds of names that only the base may hold; plan and manifest list them."""
+    """These are the two kinds of names that only the base may have; plan and manifest list them."""
     twin = torch.randn(60, 64)
     base = state(1, TIED, **{ROTARY.replace(".", "__"): torch.ones(8), HEAD.replace(".", "__"): twin})
     folders = pair(tmp_path, base, state(2, TIED), tied=True)
@@ -191,7 +194,7 @@ def test_rotary_buffers_and_the_tied_twin_of_the_base_alone_are_reported(tmp_pat
 
 @pytest.mark.parametrize("shape", [(1,), (1, 64), (64, 1), (65,), ()])
 def test_shapes_that_would_broadcast_are_refused(tmp_path, shape):
-    """An addition in place would repeat the smaller tensor."""
+    """Shapes that would broadcast are refused; an in-place addition would repeat the smaller tensor."""
     folders = pair(tmp_path, base=state(1, model__norm__weight=torch.ones(shape)))
     assert refusal(*folders) == (
         f"{NORM} has shape [64] in the diff but {list(shape)} in the base; they do not belong together."
@@ -199,7 +202,7 @@ def test_shapes_that_would_broadcast_are_refused(tmp_path, shape):
 
 
 def test_rotary_buffers_are_dropped_or_kept(tmp_path):
-    """Today's library drops them, that of 2023 kept 0 + base."""
+    """Rotary buffers are dropped, as today's library does, or kept as 0 + base, as that of 2023 did."""
     name = ROTARY.replace(".", "__")
     table = torch.arange(1.0, 9.0)
     folders = pair(tmp_path, state(1, **{name: table}), state(2, **{name: torch.zeros(8)}))
@@ -211,7 +214,7 @@ def test_rotary_buffers_are_dropped_or_kept(tmp_path):
 
 
 def test_bin_and_safetensors_give_the_same_files(tmp_path):
-    """Every mix of the two does so as well."""
+    """Every mix of the two formats gives the same files."""
     outputs = []
     for kinds in (("safetensors", "safetensors"), ("bin", "bin"), ("bin", "safetensors")):
         folder = tmp_path / "-".join(kinds)
@@ -226,7 +229,10 @@ def test_bin_and_safetensors_give_the_same_files(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"compat": "fastchat"}, {"dtype": "bfloat16"}])
 def test_shards_are_of_5_gb_unless_told_and_never_over_50(tmp_path, options):
-    """50GB is the layout of today's library, and the most that clients download."""
+    """Shards have 5 GB by default.
+
+    The limit of 50GB is today's default layout, and the most that clients download.
+    """
     folders = pair(tmp_path)
     default, largest = make_plan(*folders, Options(**options)), Options(**options, max_shard_size="50GB")
     assert default.options["max_shard_size"] == 5 * 10**9
@@ -235,7 +241,7 @@ def test_shards_are_of_5_gb_unless_told_and_never_over_50(tmp_path, options):
 
 
 def test_names_are_sorted_and_several_files_have_an_index(tmp_path):
-    """Rows 14 and 15: tensors by name in a file, files filled in natural order; the index only where there are several."""
+    """Rows 14 and 15: sorted names in a file, files filled in natural order; a single file has no index."""
     folders = pair(tmp_path)
     plain.recover(*folders, tmp_path / "one")
     plain.recover(*folders, tmp_path / "two", max_shard_size="32KB")
@@ -255,7 +261,7 @@ def test_names_are_sorted_and_several_files_have_an_index(tmp_path):
 
 
 def test_others_may_read_the_files(tmp_path):
-    """The library writes safetensors that only their owner can read."""
+    """The files are readable by others; the library writes safetensors that only their owner can read."""
     old = os.umask(0o077)
     try:
         plain.recover(*pair(tmp_path), tmp_path / "out")
@@ -266,7 +272,7 @@ def test_others_may_read_the_files(tmp_path):
 
 
 def test_small_files_are_the_diffs_own(tmp_path):
-    """Copied byte for byte, the configuration but for its dtype; none of the base's."""
+    """Small files are copied byte for byte from the diff, except the config's dtype; none from the base."""
     base, diff = pair(tmp_path)
     config = '{\n  "torch_dtype": "float16",   "vocab_size": 60, "tie_word_embeddings": false\n}'
     (diff / "config.json").write_text(config)
@@ -287,7 +293,7 @@ def test_small_files_are_the_diffs_own(tmp_path):
 
 
 def test_no_tokenizer_is_needed(tmp_path):
-    """Neither sentencepiece nor protobuf is needed; what lies there as a tokenizer is not opened as one."""
+    """Neither sentencepiece nor protobuf is needed, and the tokenizer's files are not opened."""
     base, diff = pair(tmp_path, diff=state(2, GROWN))
     (base / "tokenizer.model").write_bytes(b"\xff not a tokenizer")
     plain.recover(base, diff, tmp_path / "out")
@@ -295,7 +301,10 @@ def test_no_tokenizer_is_needed(tmp_path):
 
 
 def test_nothing_is_seen_before_it_is_whole(tmp_path):
-    """weight_diff writes into the target, and a crash leaves half a model."""
+    """Results are visible only when complete.
+
+    In weight_diff a crash leaves half a model in the target folder.
+    """
     base, diff = pair(tmp_path)
     plan = make_plan(base, diff)
     raw = (diff / "model.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""make_diff against the peer's subtraction, and what comes back: both methods, counted independently."""
+"""make_diff against the peer's subtraction, and what recovers: both methods, counted independently."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ SHAPES = {"plain": (False, 0), "grown": (False, 2), "tied": (True, 0), "tied and
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """(shape, base dtype, tuned dtype) -> folders of base and tuned."""
+    """Return a function that makes (shape, base dtype, tuned dtype) into folders of base and tuned."""
     folder, made = tmp_path_factory.mktemp("pairs"), {}
 
     def pair(shape, base_dtype, tuned_dtype):
@@ -53,14 +53,14 @@ def test_make_diff_equals_the_peer_and_counts_what_recover_does_not_bring_back(
 
 
 def lost(out, tuned, dtype):
-    """How many values differ, bit for bit."""
+    """Return how many values differ in any bit."""
     found, wanted = plain.state_of(out), plain.state_of(tuned)
     assert found.keys() == wanted.keys()
     return sum(int(found[name].view(BITS[dtype]).ne(wanted[name].view(BITS[dtype])).sum()) for name in wanted)
 
 
 def negative_zeros(folder):
-    """No sum gives one but that of two, so 16-bit weights come back but for these."""
+    """Count negative zeros, which only -0 + -0 gives: they are all that 16-bit weights lose."""
     return sum(int(((values == 0) & values.signbit()).sum()) for values in plain.state_of(folder).values())
 
 
@@ -80,7 +80,7 @@ def test_rounded_diff_equals_the_peers_and_counts_what_the_rounding_costs(pairs,
 
 
 def exclusive_or(payload, base):
-    """OpenAssistant's xor_codec on one file, on whole numbers instead of blocks."""
+    """Return what OpenAssistant's xor_codec does to one file, with big integers instead of blocks."""
     base = base[: len(payload)].ljust(len(payload), b"\0")
     whole = int.from_bytes(payload, "little") ^ int.from_bytes(base, "little")
     return whole.to_bytes(len(payload), "little")
@@ -90,7 +90,7 @@ def exclusive_or(payload, base):
     ("base_size", "tuned_size"), [(12_000_003, 11_000_001), (9_000_001, 12_000_007), (8_388_608, 8_388_609), (1, 5000)]
 )  # fmt: skip
 def test_xor_of_files_of_many_blocks_is_the_plain_one_both_ways(tmp_path, base_size, tuned_size):
-    """Lengths that end within, at and beyond a block of the engine; any bytes will do."""
+    """Any bytes come back, for lengths that end within, at and beyond a block of the engine."""
     generator = torch.Generator().manual_seed(1)
     data = {}
     for role, size in (("base", base_size), ("tuned", tuned_size)):

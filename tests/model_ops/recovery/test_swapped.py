@@ -1,4 +1,4 @@
-"""Folders that are named in the wrong place, or that are not whole: said while planning, by what manifests tell."""
+"""Planning refuses swapped or incomplete folders, which it recognises by their manifests."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.model_ops.recovery import plain
 
 @pytest.fixture
 def made(tmp_path):
-    """(base, tuned, the diff between them, the recovered weights)"""
+    """Return (base, tuned, the diff between them, the recovered weights)."""
     base = plain.write(tmp_path / "base", seed=1)
     tuned = plain.write(tmp_path / "tuned", seed=2)
     execute(make_diff_plan(base, tuned), tmp_path / "diff")

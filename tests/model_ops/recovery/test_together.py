@@ -1,4 +1,4 @@
-"""Many small tensors: made together or one by one, files and records are the same."""
+"""Small tensors give the same files and records, whether made together or one by one."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.model_ops.recovery.execution.test_device_pool import LateDevice, made
 
 torch = plain.torch
 
-# Lengths around nothing, one value, a block of 8192 bytes, and a part of 256 Ki values.
+# Lengths of nothing, about one value, a block of 8192 bytes, and a part of 256 Ki values.
 LENGTHS = [1, 3, 0, 64, 2047, 2048, 2049, 5, 5000, 7, 300_000, 2, 262_144, 9]
 SHAPES = {f"model.layers.{n // 4}.part{n % 4}.bias": (LENGTHS[n % len(LENGTHS)],) for n in range(60)}
 DTYPES = (torch.float32, torch.float32, torch.float32, torch.bfloat16, torch.bfloat16, torch.float64)

@@ -1,4 +1,4 @@
-"""A folder against its manifest, which anyone may have written."""
+"""Folders are checked against their manifest, which anyone could have written."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SIZE = 5_000_000  # more than a block
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three files and their manifest, as a run leaves them."""
+    """Return a folder with three files and their manifest, as a run leaves them."""
     out = tmp_path / "out"
     out.mkdir()
     contents = {"config.json": b"{}\n", "empty.txt": b"", "model.safetensors": os.urandom(SIZE)}
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 
 def change_manifest(folder, change):
-    """The manifest after `change(its files)`."""
+    """Rewrite the manifest after calling `change` on its files."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     manifest["files"] = change(manifest["files"]) or manifest["files"]
     (folder / MANIFEST).write_text(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""Counters and positions that a model saves: added as whole numbers, and laid out as the safetensors library does."""
+"""Saved counters and positions are added as integers, and laid out as the safetensors library does."""
 
 import json
 

@@ -50,7 +50,7 @@ _MODEL_KINDS = (
 
 # Classes with many groups whose number does not depend on the size.
 _FIXED = ("BarkFineModel", "BarkModel", "PPDocLayoutV3ForObjectDetection", "PPDocLayoutV3Model")
-# Classes whose groups do: (each, names with a star for the number), see `repeated_names.expanded`.
+# Classes where it does: (each, names with a star for the number), see `repeated_names.expanded`.
 _BOX = tuple(f"layers.{n}.{part}" for n in range(3) for part in ("weight", "bias"))
 _EACH_INDEX = tuple(
     ("index", (f"model.decoder.{name}", name))
@@ -75,11 +75,11 @@ _SIZED: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }
 
 
-UNCLEAR: list[Group] = []  # what `groups_of` returns where names are tied and nobody knows which
+UNCLEAR: list[Group] = []  # what `groups_of` returns if names are tied and nothing shows which
 _SHORT = {torch.bool: "BOOL", torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64"}
 
 
-# What no flag but a number decides, or a model that is not built here.
+# Ties that depend on a number rather than a flag, or a model that is not built here.
 _FLAGS: dict[str, dict[str, object]] = {
     "BarkFineModel": {"n_codes_given": 1},
     "GroundingDinoForObjectDetection": {"decoder_bbox_embed_share": True},
@@ -89,10 +89,11 @@ _FLAGS: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Group:
-    """Names of one parameter in the order of the state dict: as files spell them and, if that differs, as the model does.
+    """Names of one parameter in the order of the state dict: as in files and, if different, as in the model.
 
-    `stored` is the place of the one that is saved. `each` says how names with a star are expanded. `when` has a letter, T or F, for each of None, True, False in the outer configuration (and, with `inner`, for each
-    of them times each in that inner one): whether the group is then tied.
+    `stored` is the position of the one that is saved. `each` says how names with a star are expanded. `when`
+    says whether the group is tied: a letter, T or F, for each of None, True, False in the outer configuration
+    (and, with `inner`, for each of these combined with each in that inner one).
     """
 
     spellings: tuple[tuple[str, ...], ...]
@@ -104,7 +105,7 @@ class Group:
 
 
 def build_table() -> dict[str, Any]:
-    """Return the table as it is stored."""
+    """Return the table in its stored form."""
     groups: dict[Group, list[str]] = defaultdict(list)
     untied, unclear, embeddings, kept, flags = [], [], set(), set(), {}
     for name, cls in all_classes().items():
@@ -135,7 +136,7 @@ def build_table() -> dict[str, Any]:
 
 
 def default_classes() -> dict[str, list[str]]:
-    """Return model type -> the classes that a checkpoint without `architectures` may mean, language models first."""
+    """Return model type -> classes that it may mean without `architectures`, language models first."""
     chosen: dict[str, dict[str, None]] = defaultdict(dict)
     for kind in _MODEL_KINDS:
         for model_type, names in getattr(modeling_auto, f"{kind}_MAPPING_NAMES").items():
@@ -144,7 +145,7 @@ def default_classes() -> dict[str, list[str]]:
 
 
 def other_switches(cls: type[PreTrainedModel]) -> dict[str, bool]:
-    """Return the flags of a configuration that change what is tied, besides `tie_word_embeddings`, as they are by default."""
+    """Return the flags besides `tie_word_embeddings` that change what is tied, with their defaults."""
     found = {}
     with suppress(Exception):
         default = sorted(map(sorted, _aliases(_built(cls, {}))))
@@ -157,7 +158,7 @@ def other_switches(cls: type[PreTrainedModel]) -> dict[str, bool]:
 
 
 def _built(cls: type[PreTrainedModel], changed: dict[str, bool]) -> PreTrainedModel:
-    """Return a model on the meta device that ties all it can, with some flags changed."""
+    """Return a model on the meta device with everything tied that can be, and some flags changed."""
     config = _config(cls)
     for inner in _switches(config).values():
         inner.tie_word_embeddings = True
@@ -168,8 +169,10 @@ def _built(cls: type[PreTrainedModel], changed: dict[str, bool]) -> PreTrainedMo
 
 
 def groups_of(cls: type[PreTrainedModel]) -> list[Group] | None:
-    """Return every group that some configuration ties; None where no model can be made and the class ties nothing itself,
-    UNCLEAR where names are tied and neither a model nor the class tells which.
+    """Return every group that some configuration ties.
+
+    None means that no model can be built and the class itself ties nothing; UNCLEAR that names are tied and
+    neither a model nor the class shows which.
     """
     if cls.__name__ in _SIZED:
         inner, when = _switch(cls.config_class, "")
@@ -186,7 +189,7 @@ def groups_of(cls: type[PreTrainedModel]) -> list[Group] | None:
     for path in _switches(config) if _can_tie(untied) else ():
         try:
             model = _model(cls, on=(path,))
-        except AttributeError:  # what it would tie does not exist: no such model can be loaded
+        except AttributeError:  # what it would tie does not exist: no model like this can be loaded
             continue
         kept = set(remove_tied_weights_from_state_dict(model.state_dict(), model))
         for names in _aliases(model):
@@ -210,7 +213,7 @@ def _group(
 
 
 def _config(cls: type[PreTrainedModel]) -> PretrainedConfig:
-    """Return a small configuration of the class, else its own default one: on the meta device its size is nothing."""
+    """Return a small configuration of the class, or its default: the meta device has room for any size."""
     with suppress(CannotBuildError):
         return tiny_config(cls)
     try:
@@ -222,7 +225,7 @@ def _config(cls: type[PreTrainedModel]) -> PretrainedConfig:
 
 @lru_cache(maxsize=4)
 def _model(cls: type[PreTrainedModel], on: tuple[str, ...]) -> PreTrainedModel:
-    """Return a model on the meta device whose switches are off but for those at the paths `on`."""
+    """Return a model on the meta device with only the switches at the paths `on` switched on."""
     config = _config(cls)
     for path, inner in _switches(config).items():
         inner.tie_word_embeddings = path in on
@@ -242,7 +245,7 @@ def _can_tie(model: PreTrainedModel) -> bool:
 
 
 def _aliases(model: PreTrainedModel) -> list[list[str]]:
-    """Return the groups of names that are one parameter or buffer, each in the state dict's order."""
+    """Return the groups of names that share a parameter or buffer, each in the state dict's order."""
     groups = defaultdict(list)
     for name in model.state_dict():
         groups[id(model.get_parameter_or_buffer(name))].append(name)
@@ -250,7 +253,7 @@ def _aliases(model: PreTrainedModel) -> list[list[str]]:
 
 
 def names_in_files(model: PreTrainedModel) -> dict[str, str]:
-    """Return name in the model -> name in its files, for tensors that are saved as they are."""
+    """Return name in the model -> name in its files, for tensors that are saved unchanged."""
     state = model.state_dict()
     by_tensor = {id(tensor): name for name, tensor in state.items()}
     with suppress(Exception):
@@ -261,7 +264,7 @@ def names_in_files(model: PreTrainedModel) -> dict[str, str]:
 
 @cache
 def _switch(config_class: type[PretrainedConfig], path: str) -> tuple[str, str]:
-    """Return (inner configuration that has a say, the letters of `Group.when`) for the switch at `path`."""
+    """Return (the inner configuration that matters, the letters of `Group.when`) for the switch at `path`."""
     inner = path or ("text_config" if "text_config" in (config_class.sub_configs or {}) else "")
     letters = "".join(
         "T" if _switched(config_class, path, inner, outer_said, inner_said) else "F"
@@ -279,7 +282,7 @@ def _switched(
     outer_said: bool | None,
     inner_said: bool | None,
 ) -> bool:
-    """Return what transformers makes of the switch at `path` when a config.json says this."""
+    """Return what transformers makes of the switch at `path` for these values in config.json."""
     default = config_class()
     written: dict[str, Any] = {"model_type": config_class.model_type}
     if outer_said is not None:
@@ -292,19 +295,19 @@ def _switched(
         table["tie_word_embeddings"] = inner_said
     try:
         read = config_class.from_dict(written)
-    except Exception:  # a configuration inside that cannot be made of a few words: each says for itself
+    except Exception:  # an inner configuration that needs more than a few keys: each decides for itself
         own = inner_said if path else outer_said
         return bool(dict(configs_in(default))[path].tie_word_embeddings) if own is None else own
     return bool(getattr(dict(configs_in(read))[path], "tie_word_embeddings", False))
 
 
 def _declared_groups(cls: type[PreTrainedModel]) -> list[Group] | None:
-    """Return what the class itself declares, of a class of which no tiny model can be made."""
+    """Return what the class itself declares, if no tiny model of it can be built."""
     declared = cls._tied_weights_keys
     if not declared:
         return None
     is_plain = isinstance(declared, dict) and all(map(_PLAIN.fullmatch, [*declared, *declared.values()]))
-    if not is_plain or cls.config_class.sub_configs:  # a model inside may tie more
+    if not is_plain or cls.config_class.sub_configs:  # an inner model may tie more
         return UNCLEAR
     try:
         inner, when = _switch(cls.config_class, "")
@@ -318,7 +321,7 @@ def _declared_groups(cls: type[PreTrainedModel]) -> list[Group] | None:
 
 
 def embedding_names(cls: type[PreTrainedModel]) -> set[str]:
-    """Return the names, as the model and as its files spell them, of what grows with the vocabulary."""
+    """Return the names, in the model and in its files, of tensors that grow with the vocabulary."""
     try:
         model = _model(cls, on=())
     except CannotBuildError:
@@ -333,7 +336,7 @@ def embedding_names(cls: type[PreTrainedModel]) -> set[str]:
 
 
 def kept_buffers(cls: type[PreTrainedModel]) -> set[str]:
-    """Return "CLASS NAME" of each saved tensor that `is_buffer` would take for one that is not; NAME has stars for numbers."""
+    """Return "CLASS NAME" of each tensor that `is_buffer` mistakes for a buffer; NAME has stars for numbers."""
     try:
         model = _model(cls, on=())
     except CannotBuildError:

@@ -1,4 +1,4 @@
-"""Masks, positions and angles are no weights: dropped from either side, by name, shape and dtype."""
+"""Masks, positions and angles are not weights: they are dropped from either side by name, shape and dtype."""
 
 import json
 

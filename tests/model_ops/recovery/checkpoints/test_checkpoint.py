@@ -1,4 +1,4 @@
-"""Folders and indexes: only plain files of the folder itself are opened."""
+"""Folders and indexes: only regular files in the folder itself are opened."""
 
 import json
 

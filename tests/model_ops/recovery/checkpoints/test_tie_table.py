@@ -1,4 +1,4 @@
-"""The table of tied names is what the installed transformers does."""
+"""The table of tied names matches the installed transformers."""
 
 import json
 
@@ -9,7 +9,7 @@ pytest.importorskip("transformers", reason="the table is compared with transform
 
 from tests.model_ops.recovery import architectures, ties_table
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # models warn about sizes that only tests have
+pytestmark = pytest.mark.filterwarnings("ignore")  # models warn about sizes that only occur in tests
 
 FEW = (
     "BartForConditionalGeneration",

@@ -1,4 +1,4 @@
-"""Find tied names from a checkpoint and its configuration, and refuse checkpoints where these do not say enough."""
+"""Tied names are found from a checkpoint and its configuration, and unclear checkpoints are refused."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def recovered(base, diff, out, **options):
 
 
 def times_added(base, diff, made, name=EMBED):
-    """How often the base's tensor is in the result."""
+    """Return how many times the base's tensor was added to get the result."""
     mine, theirs = plain.state_of(base)[name], plain.state_of(diff)[name]
     for times in (1, 2, 3, 4):
         theirs = theirs + mine
@@ -114,7 +114,7 @@ def test_inner_configuration_decides_where_transformers_asks_it(tmp_path):
 
 @pytest.mark.parametrize("equal", [True, False])
 def test_names_stored_apart_are_tied_if_they_hold_the_same(tmp_path, equal):
-    """As `from_pretrained`, which ties them only then."""
+    """Names stored separately are tied only if their values are equal, as in `from_pretrained`."""
     config = {"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True}
     folders = []
     for seed, role in ((1, "base"), (2, "diff")):
@@ -239,7 +239,7 @@ def test_diff_of_a_version_that_knew_other_ties_is_refused(tmp_path, rule, way):
 
 
 def test_many_ties_are_found_in_little_time():
-    """Each name of a tensor is looked up, so it must not go through all ties."""
+    """Thousands of ties are found quickly: looking up a name must not search all ties."""
     parts = [f"layers.{n}.{part}" for n in range(3) for part in ("weight", "bias")]
     ends = [f"bbox_embed.{{}}.{part}" for part in parts] + ["class_embed.{}.weight", "class_embed.{}.bias"]
     names = [f"model.decoder.{end.format(n)}" for n in range(3000) for end in ends]

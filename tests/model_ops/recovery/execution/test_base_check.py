@@ -1,4 +1,4 @@
-"""A diff made here names its base: names and shapes are compared while planning, values before anything is written."""
+"""Our diffs name their base: names and shapes are compared during planning, values before writing."""
 
 import json
 
@@ -16,7 +16,7 @@ NORM = "model.norm.weight"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(base, diff) where the diff was made here."""
+    """Return (base, diff), with a diff made by us."""
     folder = tmp_path_factory.mktemp("made")
     base = plain.write(folder / "base", seed=1, dtype=plain.torch.bfloat16, **SIZES)
     tuned = plain.write(folder / "tuned", seed=2, **SIZES)
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
 
 
 def copy_with(diff, folder, change):
-    """A copy of the diff whose manifest was changed."""
+    """Return a copy of the diff with a changed manifest."""
     folder.mkdir()
     for path in diff.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -36,7 +36,7 @@ def copy_with(diff, folder, change):
 
 
 def test_base_with_another_vocabulary_is_refused_while_planning(made, tmp_path):
-    """Without the manifest the missing row would be grown."""
+    """Without the manifest, the missing row would be added."""
     base = plain.write(tmp_path / "base", seed=1, **{**SIZES, "vocab": 59})
     with pytest.raises(Refusal) as caught:
         make_plan(base, made[1])

@@ -1,4 +1,4 @@
-"""Published sums that count rotary frequencies or masks which the base or the diff, converted later, does not have."""
+"""Published sums that count rotary frequencies or masks which a later-converted base or diff lacks."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def pair(tmp_path):
 
 
 def publish(pair, tmp_path, more):
-    """Write the sum down: of the result, and `more`."""
+    """Write model_sum.txt with the sum of the result plus `more`; return the sum without it."""
     execute(make_plan(*pair), tmp_path / "plain")
     total = sum(
         values.double().sum().item() for values in load_file(tmp_path / "plain/model.safetensors").values()

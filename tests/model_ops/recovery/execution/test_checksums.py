@@ -1,4 +1,4 @@
-"""A `.bin` file whose bytes are not those that torch.save wrote is found while they are read."""
+"""A `.bin` file with bytes other than those torch.save wrote is detected during reading."""
 
 import os
 import zipfile
@@ -29,7 +29,7 @@ SHAPES = {HEAD: (40, 64), EMBEDDING: (40, 64), "model.layers.0.mlp.up_proj.weigh
 
 @pytest.fixture
 def pair(tmp_path):
-    """Base and diff, each in one `.bin` file."""
+    """Return a base and a diff, each in one `.bin` file."""
     return [write(tmp_path / role, seed) for seed, role in enumerate(("base", "diff"), 1)]
 
 
@@ -38,7 +38,7 @@ def write(folder, seed, shapes=SHAPES):
 
 
 def flip(path, position):
-    """One bit of a file, which looks as untouched as before."""
+    """Flip one bit of a file without changing how it looks from outside."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(position)
@@ -49,13 +49,13 @@ def flip(path, position):
 
 
 def damage(folder, name, at=0):
-    """A bit of a tensor; `at` counts bytes from its begin, or from its end."""
+    """Flip a bit of a tensor; `at` counts bytes from its start or, if negative, from its end."""
     ref = read_checkpoint(folder, "base").tensors[name]
     flip(Path(ref.path), ref.offset + at % ref.nbytes)
 
 
 def fails(base, first, out, run=plain.recover, **choices):
-    """The sentence of a run that ends in a failure and leaves nothing to be seen."""
+    """Return the sentence of a run that must fail and leave nothing visible."""
     with pytest.raises(Failure) as caught:
         run(base, first, out, **choices)
     assert not out.exists()
@@ -108,7 +108,7 @@ def test_flipped_bit_in_any_block_of_a_large_tensor_is_found(tmp_path, at):
 
 
 def tied(folder, seed, rows=40):
-    """Both names on one storage."""
+    """Write tensors with both names in one storage."""
     state = plain.random_state(seed, {EMBEDDING: (rows, 64), NORM: (64,)})
     plain.write_state(folder, {**state, HEAD: state[EMBEDDING]}, kind="bin")
     (folder / "config.json").write_text('{"model_type": "llama", "tie_word_embeddings": true}')
@@ -125,7 +125,7 @@ def test_flipped_bit_of_a_tied_storage_is_found(tmp_path, role):
 
 @pytest.mark.parametrize("grown", [0, 3])
 def test_tied_base_under_a_diff_with_two_embeddings_is_checked(tmp_path, grown):
-    """Each name of the base's one storage is read, for tensors of their own."""
+    """The base's one storage is read once for each name, for separate tensors, and checked."""
     base = tied(tmp_path / "base", 1)
     shapes = {HEAD: (40 + grown, 64), EMBEDDING: (40 + grown, 64), NORM: (64,)}
     diff = write(tmp_path / "diff", 2, shapes)
@@ -135,7 +135,7 @@ def test_tied_base_under_a_diff_with_two_embeddings_is_checked(tmp_path, grown):
 
 
 def one_storage(folder, seed, *, reverse=False, spare=0):
-    """All tensors are views of one storage, in the order of their names or the other way round, with bytes to spare."""
+    """Write all tensors as views of one storage, sorted or in reverse, with spare bytes at the end."""
     sizes = {name: torch.Size(shape).numel() for name, shape in SHAPES.items()}
     large = plain.random_state(seed, {"all": (sum(sizes.values()) + spare,)})["all"]
     state, position = {}, 0
@@ -146,7 +146,7 @@ def one_storage(folder, seed, *, reverse=False, spare=0):
 
 
 def spoil_spare(folder):
-    """The last byte of the only storage."""
+    """Damage the last byte of the only storage."""
     with zipfile.ZipFile(folder / BIN) as file:
         entry = file.getinfo("pytorch_model/data/0")
     raw = (folder / BIN).read_bytes()
@@ -180,7 +180,7 @@ def read_values(folder, name):
 
 @pytest.fixture
 def sharded(tmp_path):
-    """A base in several `.bin` files, and a diff in one."""
+    """Return a base in several `.bin` files, and a diff in one."""
     model = models.make_model()
     base = models.save(model, tmp_path / "base", "F16", "bin", "40KB")
     return base, models.save(models.tune(model), tmp_path / "diff", "F32", "bin")
@@ -219,7 +219,7 @@ def test_resumed_run_finds_what_its_own_files_are_made_from(sharded, tmp_path):
 
 @pytest.mark.parametrize("run_id", ["", "a"])
 def test_storage_that_several_runs_read_is_checked_by_the_last(tmp_path, pair, run_id):
-    """What each run saw of it is in the records, and only the rest is read at the end."""
+    """The records say which parts each run has read, so only the rest is read at the end."""
     base = one_storage(tmp_path / "views", 1, reverse=True, spare=1000)
     plan = make_plan(base, pair[1], Options(max_shard_size="12KB"))
     for shard in plan.shards:
@@ -273,7 +273,7 @@ def test_damaged_pickle_or_byte_order_is_refused_while_planning(pair, entry):
 
 
 class SavedWithout:
-    """The two ways in which torch.save stores no checksum for a storage."""
+    """The two ways to make torch.save store no checksum for a storage."""
 
     @staticmethod
     def crc32_options(state, path):
@@ -316,7 +316,7 @@ def test_checksum_of_0_in_the_directory_does_not_pass_for_none(pair):
 
 
 def test_one_checksum_of_0_among_others_is_compared(pair, tmp_path):
-    """Not how torch.save leaves them out: it would leave out all."""
+    """A single checksum of 0 is compared: torch.save without checksums would leave out all of them."""
     path = pair[0] / BIN
     raw = bytearray(path.read_bytes())
     crc32 = zipfile.ZipFile(path).getinfo("pytorch_model/data/0").CRC.to_bytes(4, "little")
@@ -327,7 +327,7 @@ def test_one_checksum_of_0_among_others_is_compared(pair, tmp_path):
 
 @pytest.mark.parametrize("entries", [True, False])
 def test_file_rewritten_by_another_program_is_checked_too(pair, tmp_path, entries):
-    """Python's zipfile puts checksums before the bytes; folders of PyTorch 1.6 had no byteorder."""
+    """Python's zipfile puts checksums before the bytes, and PyTorch 1.6 wrote no byteorder."""
     plain.recover(*pair, tmp_path / "known")
     rewrite(pair[0] / BIN, lambda name, data: data if entries or not name.endswith("byteorder") else None)
     plain.recover(*pair, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Sums of every 16-bit value, and what is counted on the way."""
+"""Sums of every 16-bit value, and what is counted along the way."""
 
 import json
 

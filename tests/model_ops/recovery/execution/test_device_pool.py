@@ -1,6 +1,6 @@
-"""The same bytes from every device, and what is done with several, with one that is missing and one that is full.
+"""Every device gives the same bytes; what happens with several devices, a missing one and a full one.
 
-Needs nothing but torch, numpy, safetensors and pytest.
+Needs only torch, numpy, safetensors and pytest.
 """
 
 import weakref
@@ -26,7 +26,7 @@ WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a 
 
 
 class LateStream:
-    """Does nothing before it is waited for, and then no more than it must: where an event is missing, bytes differ."""
+    """A stream that works only when waited for, and only as much as it must: a missing event shows."""
 
     def __init__(self):
         self.work, self.done = deque(), 0
@@ -52,7 +52,10 @@ class LateEvent:
 
 
 class LateDevice(Cpu):
-    """A staged device that is as late as allowed, with old values in its memory, of which there is `room`."""
+    """A staged device that is as late as allowed, to reveal missing events.
+
+    Its memory holds old values, and `room` bytes of it are free.
+    """
 
     def __init__(self, name="late", room=1 << 40, part=700):
         super().__init__(staged=True)
@@ -74,7 +77,7 @@ class LateDevice(Cpu):
 
 
 class BrokenDevice(Cpu):
-    """Does some work, and fails from then on with what torch would raise."""
+    """A device that does some work, and then fails with torch's own error."""
 
     name = "broken"
 
@@ -95,7 +98,7 @@ class BrokenDevice(Cpu):
 
 
 def made(plan, folder, device, *, buffers=SMALL, control=None):
-    """(file name -> bytes, records without their device, devices)"""
+    """Return (file name -> bytes, records without their device, devices)."""
     folder.mkdir()
     control = control or Control()
     records = [
@@ -134,7 +137,7 @@ def test_sum_of_values_is_taken_on_the_device_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A plan of one shard of more than one plain block."""
+    """Return a plan with one shard that is larger than one plain block."""
     return make_plan(*plain.write_pair(tmp_path_factory.mktemp("large"), vocab=5000, hidden=512, layers=1))
 
 

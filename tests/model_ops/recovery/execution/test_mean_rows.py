@@ -1,4 +1,4 @@
-"""The mean in one pass over the rows has the bits of torch's mean of the whole, and reads each byte once."""
+"""The mean in one pass over the rows equals torch's mean to the bit, and reads each byte once."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ DTYPES = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 
 
 def written(folder, rows, columns, dtype, seed=0):
-    """(reference to a matrix of normal values behind 8 bytes of something else, the values)"""
+    """Write a matrix of normal values after 8 other bytes; return (its reference, its values)."""
     torch.manual_seed(seed)
     values = torch.randn(rows, columns).to(DTYPES[dtype])
     (folder / "values").write_bytes(b"12345678" + values.view(torch.uint8).numpy().tobytes())
@@ -26,7 +26,7 @@ def written(folder, rows, columns, dtype, seed=0):
 
 
 def taken(ref, take=mean_rows.mean_row, half_steps=False):
-    """(mean, bytes read)"""
+    """Return (mean, bytes read)."""
     control = Control()
     with contextlib.closing(Reader(control)) as reader:
         return take(ref, reader, half_steps=half_steps), control.bytes_read
@@ -67,7 +67,7 @@ def test_mean_by_columns_that_does_not_fit_fails_and_says_what_helps(tmp_path):
 
 
 def added(values, most):
-    """The sum in blocks of at most `most` steps of every stream."""
+    """Return the sum, taken in blocks of at most `most` steps of every stream."""
     rows, columns = values.shape
     sums = RowSum(rows, columns, find_group(rows))
     for block in values.split(most * STREAMS * cascade_step(rows)):

@@ -1,4 +1,4 @@
-"""The bar on a terminal; JSON lines are shown by test_cli."""
+"""The progress bar on a terminal; test_cli covers the JSON lines."""
 
 from model_ops.recovery.execution.progress import Bar
 

@@ -1,4 +1,4 @@
-"""Payloads of OpenAssistant's tool that are compressed with gzip: exact, in order, and never believed."""
+"""Payloads of OpenAssistant's tool compressed with gzip are decoded exactly, in order, and never trusted."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ def exclusive_or(payload, base):
 
 
 def save(folder, seed, vocab=300, dtype=torch.float16):
-    """A .bin checkpoint with a configuration and a tokenizer."""
+    """Save a .bin checkpoint with a configuration and a tokenizer."""
     shapes = {"model.embed_tokens.weight": (vocab, 64), "model.norm.weight": (64,)}
     plain.write_state(folder, plain.random_state(seed, shapes, [dtype]), kind="bin")
     (folder / "tokenizer.model").write_bytes(random.Random(seed).randbytes(2_000))
@@ -33,7 +33,7 @@ def save(folder, seed, vocab=300, dtype=torch.float16):
 
 
 def code(folder, tuned, base, compress=gzip.compress):
-    """What xor_codec.py writes: every file that the base has too."""
+    """Write what xor_codec.py writes: every file that the base has too."""
     folder.mkdir()
     for path in tuned.iterdir():
         coded = exclusive_or(path.read_bytes(), (base / path.name).read_bytes())
@@ -68,7 +68,7 @@ def test_large_compressed_file_is_decoded_over_many_blocks(tmp_path):
 
 
 def test_long_run_of_zeros_is_decoded_in_bounded_pieces(tmp_path):
-    """The decoder holds output back when all input is taken."""
+    """Zeros are decoded in bounded pieces, even if the decoder still holds output when its input ends."""
     base = save(tmp_path / "base", 1, vocab=200_000)
     payload = code(tmp_path / "payload", base, base)
     assert (payload / BIN).stat().st_size < 100_000
@@ -143,7 +143,7 @@ def test_compressed_weights_without_a_namesake_are_refused(base, tmp_path):
 
 
 def padded(folder, length, value):
-    """A safetensors file whose header has that length."""
+    """Write a safetensors file whose header has this length; return its bytes."""
     header = json.dumps({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
     folder.mkdir()
     data = length.to_bytes(8, "little") + header.ljust(length) + bytes([value] * 4)

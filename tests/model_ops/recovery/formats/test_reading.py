@@ -1,4 +1,4 @@
-"""Ranges of the inputs: the bytes that lie there, or a sentence that names the file."""
+"""Reading ranges of the inputs returns their bytes, or fails with a sentence that names the file."""
 
 import contextlib
 import errno
@@ -68,7 +68,7 @@ def test_unreadable_sector_is_a_failure_that_names_file_and_place(reader, path, 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read at byte 0")
 def test_file_that_the_kernel_cannot_read_is_a_failure(reader):
-    """No process has memory at address 0, so this is the kernel's own input/output error."""
+    """No process has memory at address 0, so this is a real input/output error from the kernel."""
     with pytest.raises(Failure, match=r"mem cannot be read at byte 0: Input/output error"):
         read(reader, "/proc/self/mem", 0, 10)
 

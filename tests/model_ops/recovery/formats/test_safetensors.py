@@ -1,4 +1,7 @@
-"""Every lie a safetensors header can tell is one refusal; the headers we write are the library's own."""
+"""Every false safetensors header is refused with one sentence.
+
+Headers that we write are like the library's.
+"""
 
 import json
 

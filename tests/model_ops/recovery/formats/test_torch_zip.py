@@ -1,4 +1,4 @@
-"""`.bin` files: read as torch.load reads them, without its ability to run what they carry."""
+"""`.bin` files are read as torch.load reads them, but the code they carry cannot run."""
 
 import collections
 import os
@@ -59,7 +59,7 @@ def refused(path):
 
 
 def rewrite(path, change, compression=zipfile.ZIP_STORED):
-    """Write a torch file again with `change(name, data) -> data or None` applied to its entries."""
+    """Rewrite a torch file, passing each entry through `change(name, data) -> data or None`."""
     with zipfile.ZipFile(path) as source:
         entries = [(info.filename, source.read(info)) for info in source.infolist()]
     with zipfile.ZipFile(path, "w", compression) as target:
@@ -189,7 +189,10 @@ LAYOUTS = {
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("described_after", [False, True])
 def test_layout_of_any_release_is_read(saved, name, described_after):
-    """What PyTorch added over the years; its writer puts sizes behind the bytes, others put them before."""
+    """Layouts of every PyTorch release are read.
+
+    PyTorch's own writer puts sizes after the bytes, others before them.
+    """
     folder, beside = LAYOUTS[name]
     with zipfile.ZipFile(saved) as file:
         pickled = file.read(next(entry for entry in file.namelist() if entry.endswith("data.pkl")))
@@ -201,14 +204,14 @@ def test_layout_of_any_release_is_read(saved, name, described_after):
 
 
 class Pipe:
-    """A zip written to something that cannot go back has its sizes behind the bytes."""
+    """A file that cannot seek, so that a zip written to it has its sizes after the bytes."""
 
     def __init__(self, file):
         self.write, self.flush = file.write, file.flush
 
 
 def test_file_over_4_gb_in_zip64_is_located(tmp_path):
-    """Its entries are empty space: nothing of it is read."""
+    """The tensor of 5 GB is a hole, and none of it is read."""
     size = 5 * 2**30
     with zipfile.ZipFile(tmp_path / "sound.bin", "w") as file:
         file.writestr(
@@ -325,7 +328,7 @@ def test_tensor_of_another_kind_is_refused(tmp_path, value):
 
 
 def test_counters_of_batch_norm_are_read_as_whole_numbers(tmp_path):
-    """The rules refuse them by name, since they cannot be added."""
+    """They are located, although the rules later refuse them by name because they cannot be added."""
     torch.save(torch.nn.BatchNorm1d(3).state_dict(), tmp_path / "file.bin")
     found = read_torch_zip(tmp_path / "file.bin")
     assert (found["num_batches_tracked"].dtype, found["num_batches_tracked"].shape) == ("I64", ())

@@ -1,4 +1,4 @@
-"""The sum that a publisher names: of the recovered state dict, tied names twice, compared before anything is visible."""
+"""The sum a publisher states: of the recovered state dict, tied names twice, compared before publishing."""
 
 import json
 
@@ -22,7 +22,7 @@ def pair(tmp_path_factory):
 
 
 def sum_of(folder, **twice):
-    """Of every value in the folder's weights, in float64; once more of the tensors named."""
+    """Return the float64 sum of all values in the folder's weights, with the named tensors multiplied."""
     state = {
         name: values for path in folder.glob("*.safetensors") for name, values in load_file(path).items()
     }
@@ -71,7 +71,7 @@ def test_tolerance_is_a_hundredth_unless_told(pair, given, tolerance):
 
 
 def test_tolerance_of_a_large_sum_covers_how_it_was_rounded(pair):
-    """In float32 the sum of a 7B model has steps of 0.004, and each of some hundred additions is rounded to one."""
+    """The float32 sum of a 7B model has steps of 0.004, and some hundred additions are each rounded to one."""
     assert make_plan(*pair, Options(expected_sum=50637.1836)).expected.tolerance == pytest.approx(
         0.0506, abs=1e-4
     )

@@ -1,4 +1,4 @@
-"""Peak memory, of the process and its children together, does not grow with the model or with its largest tensor."""
+"""Peak memory, with all child processes, does not grow with the model or with its largest tensor."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from tests.model_ops.recovery import models
 
 LIMIT = 700 * 10**6
 ITEM = {"F16": 2, "F32": 4}
-# The embedding (35 MB in float16) already fills all that a mean takes, each file of layers its slots.
+# The embedding (35 MB in float16) fills the buffers of a mean, and each file of layers its slots.
 SMALL = {"vocab": 16_000, "hidden": 1088, "layers": 8}
 
 
@@ -24,7 +24,7 @@ def shapes(vocab, hidden, layers):
 
 
 def write_zeros(folder, dtype, shapes):
-    """A checkpoint that takes no room: behind the header its file is a hole."""
+    """Write a checkpoint that takes no disk space: after the header, its file is a hole."""
     header, end = {}, 0
     for name in sorted(shapes):
         start, end = end, end + math.prod(shapes[name]) * ITEM[dtype]
@@ -39,7 +39,7 @@ def write_zeros(folder, dtype, shapes):
 
 
 def resident(pid):
-    """Bytes in memory of a process and all below it, shared pages counted for each."""
+    """Return the resident bytes of a process and all its descendants, counting shared pages for each."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += sum(map(resident, (task / "children").read_text().split()))
@@ -48,7 +48,7 @@ def resident(pid):
 
 
 def peak(folder, **sizes):
-    """What the run says that it took, once it was seen that it never took more."""
+    """Return the peak that the run reports, after checking that it never used more."""
     base = write_zeros(folder / "base", "F16", shapes(**sizes))
     diff = write_zeros(folder / "diff", "F32", shapes(**{**sizes, "vocab": sizes["vocab"] + 1}))
     child = subprocess.Popen(
@@ -79,7 +79,7 @@ def small(tmp_path_factory):
 )
 def test_peak_memory_of_a_larger_model_is_that_of_a_smaller(tmp_path, small, growth):
     large = peak(tmp_path, **{**SMALL, **growth})
-    assert large < small * 1.1  # it may take less: how far reading is ahead of writing depends on the machine
+    assert large < small * 1.1  # it may use less: how far reading is ahead of writing depends on the machine
     assert max(small, large) < LIMIT
 
 

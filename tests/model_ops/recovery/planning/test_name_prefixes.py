@@ -1,4 +1,4 @@
-"""A base whose names begin otherwise than the other side's."""
+"""Bases whose tensor names have a different prefix from the other side's."""
 
 import json
 

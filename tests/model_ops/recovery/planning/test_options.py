@@ -1,4 +1,4 @@
-"""What may be chosen: checked when the options are made, and equal where the wishes are."""
+"""Options are validated when they are created, and equal if they mean the same."""
 
 from dataclasses import asdict
 

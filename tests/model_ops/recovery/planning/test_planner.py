@@ -1,4 +1,4 @@
-"""The plan as text and as JSON, and what it refuses for want of room."""
+"""The plan as text and as JSON, and its refusal if there is not enough room."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_plan_as_json_holds_everything(pair, tmp_path):
 
 
 def test_policy_that_changes_nothing_makes_the_same_plan(tmp_path):
-    """The same bytes come out, so a result of the one is a result of the other."""
+    """Policies that do not apply give the same plan, so results can be shared between them."""
     folders = [plain.write(tmp_path / name, seed=seed, vocab=20, hidden=8) for seed, name in enumerate("bd")]
     identities = {
         make_plan(*folders, Options(resize_policy=policy)).identity for policy in (None, "mean", "zero")
@@ -69,7 +69,7 @@ def test_policy_that_changes_nothing_makes_the_same_plan(tmp_path):
 
 
 def test_plan_that_finds_no_room_is_refused(tmp_path):
-    """4 TB of holes: headers are read, nothing else."""
+    """A plan for 4 TB is refused on a smaller disk; the inputs are holes, so only headers are read."""
     size = 40 * 10**9
     table = {
         f"w{n}": {"dtype": "F16", "shape": [size // 2], "data_offsets": [n * size, (n + 1) * size]}
@@ -90,7 +90,7 @@ def test_plan_that_finds_no_room_is_refused(tmp_path):
 
 
 def test_recover_command_becomes_a_plan_by_changing_one_word(pair, tmp_path):
-    """With every option that recover has; nothing is written, and no GPU is looked for."""
+    """Every option of recover works for plan too, which writes nothing and does not look for a GPU."""
     words = ["--path_raw", pair[0], "--path_diff", pair[1], "--path_tuned", tmp_path / "out", "--json"]
     words += [
         "--memory",

@@ -1,4 +1,4 @@
-"""What the rules do beside the edge cases of released diffs, and how it agrees with weight_diff's steps in transformers."""
+"""What the rules do besides the edge cases of released diffs, and how they agree with weight_diff."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The byte-wise diff: exact for any bytes, and only with the very same base files."""
+"""Byte-wise diffs are exact for any bytes, and need exactly the same base files."""
 
 import json
 
@@ -15,7 +15,7 @@ NAMES = {"weights.manifest.json"}
 
 @pytest.fixture
 def pair(tmp_path):
-    """A base and a larger tuned model whose float32 sum would not be exact."""
+    """Return a base and a larger tuned model whose float32 sum would not be exact."""
     return plain.write(tmp_path / "base", seed=1), plain.write(tmp_path / "tuned", seed=2, vocab=1003)
 
 
@@ -24,7 +24,7 @@ def without_manifest(folder):
 
 
 def exclusive_or(payload, base):
-    """OpenAssistant's xor_codec on one file."""
+    """Return what OpenAssistant's xor_codec does to one file."""
     base = base[: len(payload)].ljust(len(payload), b"\0")
     return bytes(a ^ b for a, b in zip(payload, base, strict=True))
 
@@ -107,7 +107,7 @@ def test_base_without_a_namesake_is_refused(pair, tmp_path):
 
 @pytest.mark.parametrize("extra", ["training_args.bin", "legacy.bin"])
 def test_bin_files_that_are_no_checkpoints_are_restored_too(pair, tmp_path, extra):
-    """The first has no namesake in the base, the second one that is in the format from before PyTorch 1.6."""
+    """Neither is a checkpoint in today's format, whether or not the base has a file of that name."""
     base, tuned = pair
     old = {"w": plain.torch.ones(3)}
     if extra == "legacy.bin":

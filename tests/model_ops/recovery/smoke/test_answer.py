@@ -1,4 +1,4 @@
-"""Results that speak, that are silent, and that must not be loaded; by real transformers on tiny models."""
+"""The test prompt on tiny models that answer, do not answer or must not be loaded; transformers is real."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ TEMPLATE = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """Tiny matrices gain nothing by more, and waiting threads take the processor from other tests."""
+    """Use one thread: tiny matrices gain nothing from more, and idle threads would slow other tests down."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -38,7 +38,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    """A model of random numbers with a tokenizer and no chat template; this test's own."""
+    """Return a random model with a tokenizer and no chat template, for this test alone."""
     out = tmp_path / "out"
     out.mkdir()
     for path in made.iterdir():
@@ -51,7 +51,7 @@ def change_json(path, **values):
 
 
 def change_weights(folder, change):
-    """The weight file after `change(its tensors)`."""
+    """Rewrite the weight file after calling `change` on its tensors."""
     from safetensors.torch import load_file
 
     weights = load_file(folder / "model.safetensors")
@@ -60,7 +60,7 @@ def change_weights(folder, change):
 
 
 def expected(folder, text, *, special, most):
-    """Ids and words that transformers' own greedy generation gives."""
+    """Return the ids and the text of transformers' own greedy generation."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     ids = tokenizer(text, add_special_tokens=special, return_tensors="pt")
@@ -95,7 +95,7 @@ def test_sampling_of_generation_config_is_not_followed(folder):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_model_is_loaded_in_the_dtype_that_is_stored(folder, dtype):
-    """Whatever config.json says."""
+    """The model is loaded in the stored dtype, whatever config.json says."""
 
     def cast(weights):
         weights.update({name: value.to(getattr(torch, dtype)) for name, value in weights.items()})
@@ -146,7 +146,7 @@ def link_out(folder):
 
 
 def grow_beyond_all_memory(folder):
-    """A header and a hole: 8 TB are there as far as anyone can see."""
+    """Write a header and a hole, which look like a file of 8 TB."""
     header = json.dumps({"w": {"dtype": "F32", "shape": [2**41], "data_offsets": [0, 2**43]}}).encode()
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
@@ -248,7 +248,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """The addresses that a server, which takes the Hub's place, was asked for."""
+    """Replace the Hub with a local server; return the paths that it was asked for."""
     server = HTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -278,7 +278,7 @@ def test_no_code_of_the_folder_runs_and_nobody_is_asked_for_more(folder, hub):
 
 
 def test_without_transformers_it_is_refused_with_the_way_to_install_it(folder, tmp_path):
-    """Everything that is installed, but for one package."""
+    """If transformers is missing, the refusal says how to install it; all other packages are there."""
     packages = tmp_path / "packages"
     packages.mkdir()
     for path in Path(transformers.__file__).parents[1].iterdir():
@@ -306,7 +306,7 @@ def test_signal_ends_it_wherever_it_is(folder, number):
 
 
 def waits_for(pid, number):
-    """Whether the process has put this signal aside, for its waiting thread."""
+    """Return whether the process has blocked this signal, so that its waiting thread gets it."""
     blocked = next(
         line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigBlk")
     )

@@ -1,4 +1,4 @@
-"""Free memory as Linux tells it, from folders that look like `proc` and `sys`."""
+"""Free memory as Linux reports it, read from folders that look like `proc` and `sys`."""
 
 import pytest
 

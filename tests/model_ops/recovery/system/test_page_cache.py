@@ -1,4 +1,4 @@
-"""After a run neither the diff nor the output lies in the page cache."""
+"""After a run, neither the diff nor the output is in the page cache."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inputs(folder):
-    """A base, and a diff of 50 MB in both formats; the `.bin` holds its tensors in another order than they are written in."""
+    """Return a base, and a diff of 50 MB in both formats; the `.bin` has its tensors in a different order."""
     base, diff = plain.write_pair(folder, vocab=8000, hidden=512, layers=8)
     state = dict(reversed(plain.state_of(diff).items()))
     made = base, {"safetensors": diff, "bin": plain.write_state(folder / "bin", state, kind="bin")}
@@ -34,7 +34,7 @@ def inputs(folder):
 
 
 def cached(folder):
-    """Bytes of the folder's weights that lie in memory."""
+    """Return how many bytes of the folder's weights are in the page cache."""
     paths = [path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"}]
     sizes = output_of("fincore", "--raw", "--noheadings", "--bytes", "--output", "RES", *paths).split()
     assert len(sizes) == len(paths) > 0

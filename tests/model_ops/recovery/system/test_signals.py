@@ -1,4 +1,4 @@
-"""Signals at any moment: an end with one sentence or the whole result, and the next run completes it."""
+"""A signal at any moment gives one sentence or the whole result, and the next run completes it."""
 
 import random
 import signal
@@ -22,7 +22,7 @@ SHARDS = "1MB"
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Output of 50 files of about 1 MB."""
+    """Return a pair whose output is 50 files of about 1 MB."""
     return plain.write_pair(tmp_path_factory.mktemp("pair"), vocab=2000, hidden=512, layers=16)
 
 
@@ -34,7 +34,7 @@ def whole(pair, tmp_path_factory):
 
 
 def start(pair, out, *options, command="recover", **settings):
-    """A run that obeys signals already: the kernel says so."""
+    """Start a run, and wait until the kernel shows that it handles signals."""
     arguments = [command, "--path_raw", pair[0], "--path_diff", pair[1], "--path_tuned", out, *options]
     child = subprocess.Popen(
         [sys.executable, "-m", "model_ops.recovery", *map(str, arguments)], cwd=models.ROOT,
@@ -46,7 +46,7 @@ def start(pair, out, *options, command="recover", **settings):
 
 
 def obeys(pid, field="SigBlk", number=signal.SIGTERM):
-    """Whether the process put this signal aside for its waiting thread; with `SigIgn`, whether it ignores it."""
+    """Return whether the process blocks this signal for its waiting thread or, with `SigIgn`, ignores it."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     mask = next(line.split()[1] for line in lines if line.startswith(field))
     return bool(int(mask, 16) >> (number - 1) & 1)
@@ -65,7 +65,7 @@ MOMENTS = {
 
 
 def storm(child, chance):
-    """Every kind of signal, hundreds of them where the process lives that long."""
+    """Send every kind of signal, hundreds of them if the process lives that long."""
     while child.poll() is None:
         child.send_signal(chance.choice(ENDS + HARMLESS))
         time.sleep(chance.uniform(0, 0.002))
@@ -103,7 +103,7 @@ def test_storm_of_signals_from_a_random_moment_on(pair, whole, tmp_path, seed):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_signal_that_was_ignored_at_the_start_stays_so(pair, number):
-    """`nohup`, and `&` in a script."""
+    """A signal ignored at the start stays ignored, as with `nohup` and `&` in a script."""
     script = f'trap "" {number.name[3:]}; exec "$@"'
     command = [
         sys.executable,
@@ -150,7 +150,7 @@ def test_closed_standard_streams_end_up_in_no_file(pair, tmp_path):
 
 
 def test_report_that_fails_stops_the_other_work():
-    """Whatever goes wrong in the waiting thread, nobody goes on behind its back."""
+    """An error in the waiting thread stops all other threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     def report(*_):

@@ -1,4 +1,4 @@
-"""One output file: the same bytes whatever the file system takes, and a sentence when it does not."""
+"""An output file has the same bytes whatever the file system supports; failures give one sentence."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ def disk(monkeypatch):
 
 @pytest.fixture
 def content():
-    """Bytes in memory that is aligned as O_DIRECT wants it."""
+    """Return bytes in memory aligned for O_DIRECT."""
     memory = mmap.mmap(-1, SIZE)
     memory[:] = bytes(number * 7 % 251 for number in range(SIZE))
     return memory
@@ -59,7 +59,7 @@ def test_file_is_what_was_written(tmp_path, content):
 
 @pytest.mark.parametrize("taken", [1, 511, 4096, 4097, 12_288, BLOCK - 1])
 def test_short_writes_are_continued(tmp_path, content, disk, taken):
-    """A disk that takes a part, of sectors or of one sector: an O_DIRECT write cannot go on from there."""
+    """Short writes are continued, even after less than a sector, where O_DIRECT cannot continue."""
 
     def short(descriptor, view, offset):
         if not is_direct(descriptor):

@@ -1,4 +1,4 @@
-"""Several processes make one model: each some shards, one of them the end."""
+"""Several processes can make one model: each makes some shards, and one of them finishes the folder."""
 
 import contextlib
 import fcntl
@@ -32,7 +32,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(pair, tmp_path_factory):
-    """What one process makes of the pair: four shards."""
+    """Return what a single process makes of the pair: four shards."""
     out = tmp_path_factory.mktemp("whole") / "out"
     execute(make_plan(*pair, OPTIONS), out)
     return plain.files_of(out)
@@ -57,7 +57,7 @@ def only(*files):
 
 
 def beside(plan):
-    """Bytes of the files beside the weights, which are copied at the end."""
+    """Return the bytes of the other files, which are copied at the end."""
     return sum(file.source.size for file in plan.copies)
 
 
@@ -283,7 +283,7 @@ STATES = {"of another plan": '{"identity": "another"}', "of nobody": "{}", "miss
 
 
 class Waited(Control):
-    """Says when it waited for another process."""
+    """Notes when it had to wait for another process."""
 
     def __init__(self):
         super().__init__()
