@@ -40,7 +40,7 @@ def read_upload(upload: Any) -> str:
 
 
 class CardField(forms.CharField):
-    """A README.md, with `\n` line ends instead of the browser's."""
+    """A README.md, with `\\n` line ends instead of the browser's."""
 
     widget = WIDE
 
