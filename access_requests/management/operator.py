@@ -18,7 +18,7 @@ from access_requests.models import GatedModel
 
 @dataclass(frozen=True)
 class Answer:
-    """A command's answer: `data` is printed with `--json`, `text` otherwise. If not `ok`, the command exits with status 1."""
+    """A command's answer: `--json` prints `data`, otherwise `text` is printed. If not `ok`, the exit status is 1."""
 
     data: dict[str, Any]
     text: str

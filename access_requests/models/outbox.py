@@ -65,7 +65,7 @@ class OutgoingMail(models.Model):
 
 
 class MailServer(models.Model):
-    """The state of the mail server: one row, created at its first failure and read by every process before sending."""
+    """The state of the mail server: one row, created at its first failure; each process reads it before sending."""
 
     ROW = 1
 

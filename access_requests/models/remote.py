@@ -1,4 +1,4 @@
-"""Gated repositories elsewhere that are decided here: what is followed, who asked there, what is still to be reported."""
+"""Gated repositories elsewhere that are decided here: what is followed, who asked there, pending reports."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class AccessRequest(models.Model):
             models.Index(
                 fields=["model"], condition=Q(state__in=WAITING_STATES), name="request_waiting_of_model"
             ),
-            # With the state: PostgreSQL uses an index-only scan only if it has all columns of the index's expressions.
+            # With the state: PostgreSQL reads an index alone only if all columns of its expressions are in it.
             models.Index(
                 WAITING_FIRST, "first_submitted_at", "id", name="request_queue_order", include=["state"]
             ),

@@ -33,7 +33,7 @@ HEADING_OR_FENCE = re.compile(r"^(?:(?P<heading>#)| {0,3}(?P<fence>`{3,}|~{3,}))
 
 @dataclass(frozen=True)
 class CardPage:
-    """A card as pages show it. `html` is safe, `problem` is a sentence for the owner, `renderer` 0 means "try again"."""
+    """A card as pages show it. `html` is safe, `problem` is for the owner, `renderer` 0 means "try again"."""
 
     html: str = ""
     summary: str = ""

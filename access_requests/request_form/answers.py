@@ -126,7 +126,7 @@ def by_label(form: GateForm, answers: Mapping[str, Any], address: str = "") -> d
 def as_posted(
     form: GateForm, given: Mapping[str, Any]
 ) -> tuple[dict[str, str], list[str], list[tuple[GateField, str]]]:
-    """Return answers to labels by key, as a browser posts them; unknown labels; fields with a wrong kind of answer."""
+    """Return answers to labels by key, as a browser posts them; unknown labels; fields with a bad answer."""
     fields = {field.label.strip(): field for field in form.fields}
     posted: dict[str, str] = {}
     unknown, wrong = [], []

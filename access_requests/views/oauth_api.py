@@ -1,4 +1,4 @@
-"""The endpoints for signing in from a client: RFC 8628, 6749 (refresh), 7009, 8693 and 8414. No cookies, only JSON."""
+"""The endpoints for signing in from a client: RFC 8628, 6749 (refresh), 7009, 8693, 8414. No cookies, only JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Answer = Callable[[HttpRequest, Parameters], dict[str, Any]]
 
 
 def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
-    """Return a view for POSTs of a form or JSON that answers in uncached JSON; refusals have a code and a sentence."""
+    """Return a view for POSTs of a form or JSON that answers in JSON, never cached; refusals have a code and text."""
 
     @csrf_exempt
     @wraps(view)

@@ -160,7 +160,7 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
 
 
 def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
-    """Show a refusal next to its field or above the form; go to the model's page if another tab or a reviewer was faster."""
+    """Show a refusal next to its field or above the form, or on the model's page if someone else was faster."""
     current.refresh_from_db()
     if current.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
         if current.state not in WAITING_STATES:
