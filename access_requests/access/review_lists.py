@@ -34,7 +34,7 @@ GRANT_ID = "grant-"  # the beginning of the id of an entry without a request
 
 @dataclass(frozen=True)
 class ReviewEntry:
-    """One person and one model: the newest request that counts, the newest grant, and the list that follows from them.
+    """One person and one model: the newest request that counts, the newest grant, and the list they belong in.
 
     `decision` is the newest decision about the request; a reviewer who saw the page before it is too late.
     """

@@ -41,7 +41,7 @@ def kept_since(days: int) -> datetime:
 
 
 def clear_emails() -> int:
-    """Delete emails that were sent, or whose code expired, GATEHOUSE_KEEP_MAIL_DAYS ago, but not waiting or failed ones.
+    """Delete emails sent, or whose code expired, GATEHOUSE_KEEP_MAIL_DAYS ago; keep waiting and given-up ones.
 
     The row's key, which prevents the same email from being sent twice, is deleted with it. Every key names an event, a
     decision or a row that people are informed of within minutes, so nothing uses it again after a week.
@@ -69,6 +69,6 @@ def clear_device_codes() -> int:
 
 
 def clear_exchanges() -> int:
-    """Delete records of exchanged CI identities. All have expired (`LONGEST_LIFE` is a day), so none can be used again."""
+    """Delete records of exchanged CI identities; all have expired (`LONGEST_LIFE` is a day), so none works again."""
     past = TokenExchange.objects.filter(at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
     return delete_batch(past, order="at")
