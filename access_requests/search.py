@@ -21,9 +21,7 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, F, Func, Q, QuerySet, TextField, Value
 from django.utils.text import smart_split
 
-COLLATION = (
-    "gatehouse_search"  # folds case in every script, whatever the database's collation; see migration 0024
-)
+COLLATION = "gatehouse_search"  # folds case in every script under any database collation; see migration 0024
 LONGEST, MOST_TERMS = 200, 8  # characters of what a person types, and terms in it, that are used
 MOST_PEOPLE = 1_000  # people or models that one term of another list's search may stand for
 INDEXED = 3  # letters and digits in a row that an index finds anywhere

@@ -26,7 +26,7 @@ MOST_ENDED = 1000  # people per page whose access ended without a task noticing 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter for a list: `name` is the start of the user name; the dates (exclusive) limit the time of the request."""
+    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the request's time."""
 
     name: str = ""
     after: datetime | None = None

@@ -226,7 +226,7 @@ def add_model(
 
 
 def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts) -> FormVersion:
-    """Make this the form of new requests; requests that exist already keep theirs.
+    """Make this the form of new requests; submitted requests keep theirs.
 
     `texts` are what pages show of the form, rendered before a lock is taken.
     """

@@ -158,7 +158,7 @@ def _parse_anchor(line: bytes, number: int, key: Ed25519PublicKey | None = None)
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """The number of anchors, when the last one was written, and a sentence about each one that does not fit the log."""
+    """The number of anchors, the time of the last one, and a sentence for each one that does not fit the log."""
 
     count: int
     last_at: datetime | None

@@ -56,9 +56,7 @@ LONGEST_PAUSE = timedelta(hours=1)
 LOOK_FOR_TOKEN = timedelta(seconds=60)
 LONGEST_TAKING = 600.0  # seconds per poll for importing entries: shorter than the task's time limit
 MOST_REASONS = 10  # reasons for skipped entries that one poll keeps
-DEATHS = (
-    2  # workers that may die while polling a repository, before the next poll is delayed as after a failure
-)
+DEATHS = 2  # workers that may die while polling a repository before that counts as a failed poll
 MISSED = 2  # polls in a row without a person before they count as gone, since entries move between lists
 SEEN_AT_ONCE = 500  # rows of one UPDATE; a decision about one of them waits until it ends
 NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
@@ -99,7 +97,7 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
 
 
 def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, Any] | None:
-    """Record that a worker died during this poll; if that happened too often, return what to write instead of polling."""
+    """Record that a worker died during this poll; after too many, return what to write instead of polling."""
     changes = _changes_after_failure(followed, Away("the worker that polled was stopped before it was done"))
     if followed.failures >= DEATHS:
         return changes
@@ -224,7 +222,7 @@ class _Known:
         return found
 
     def sort(self, seen: Seen) -> tuple[dict[int, FarItem], list[FarItem]]:
-        """Return what was seen of each row, and pending entries without a row. If an entry moved, the later list counts."""
+        """Return what was seen of each row, and pending entries without one. If an entry moved, the later list counts."""
         entries: dict[int, FarItem] = {}
         new: list[FarItem] = []
         for status in LISTS:
@@ -239,7 +237,7 @@ class _Known:
 def _take_in_lists(
     followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime, longest: float
 ) -> tuple[int, bool]:
-    """Import what was seen; return how many entries failed (they block no others), and whether that was everything."""
+    """Import what was seen; return how many entries failed (blocking no others), and whether it was everything."""
     known = _Known(followed)
     entries, new = known.sort(seen)
     steps = [partial(import_request, followed=followed, item=item) for item in new]

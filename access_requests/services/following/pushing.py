@@ -187,7 +187,7 @@ def _record_success(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
 
 
 def _record_failure(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> None:
-    """Schedule another attempt or give up; a lost right stops everything for that remote until there is another token."""
+    """Schedule another attempt or give up; a lost right stops everything for that remote until a new token."""
     followed, now = row.remote.followed, timezone.now()
     free: dict[str, Any] = {**FREE, "last_error": f"{followed.host}: {error}"}
     if isinstance(error, TokenRefused):

@@ -58,7 +58,7 @@ def failing(followed: FollowedRepo, problem: str) -> dict[str, Any]:
 
 
 def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
-    """Keep a failed poll's problem; email the owners when polls have failed for a long time, and when they work again.
+    """Keep a failed poll's problem; email the owners when polls have failed for long, and when they work again.
 
     `followed` is the row as it was before the poll, `changes` what the poll wrote on it.
     """
