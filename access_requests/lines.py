@@ -1,6 +1,7 @@
 """Clean text from strangers and put it on one line, for a header or for a page and the database.
 
-The recovery engine imports nothing from the portal and cleans lines for terminals itself: `model_ops.recovery.errors`.
+The recovery engine imports nothing from the portal and cleans lines for terminals itself:
+`model_ops.recovery.errors`.
 """
 
 from __future__ import annotations

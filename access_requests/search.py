@@ -1,9 +1,10 @@
 """Search lists of millions of rows: each row has one text, in upper case, with a trigram index.
 
-PostgreSQL always makes trigrams of ASCII letters; for others it depends on the database's LC_CTYPE. So the text is
-indexed with the bytes of all other letters as octal digits: 王 is 347216213. A term in another script (王伟, 김민수) is
-found anywhere in the text, however short it is, and so is a term with three ASCII letters or digits in a row. A
-shorter one is found only at the beginning of a word, which PostgreSQL makes trigrams of as well.
+PostgreSQL always makes trigrams of ASCII letters; for others it depends on the database's LC_CTYPE. So the
+text is indexed with the bytes of all other letters as octal digits: 王 is 347216213. A term in another script
+(王伟, 김민수) is found anywhere in the text, however short it is, and so is a term with three ASCII letters or
+digits in a row. A shorter one is found only at the beginning of a word, which PostgreSQL makes trigrams of as
+well.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def _longest_run(term: str) -> int:
 def by_index(rows: QuerySet[Any], most: int) -> list[int]:
     """Return the keys of at most `most` rows, in any order, without reading the whole table.
 
-    For a few of many rows the planner prefers to scan the table from its beginning, which is slow if those rows are
-    at the end.
+    For a few of many rows the planner prefers to scan the table from its beginning, which is slow if those
+    rows are at the end.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")

@@ -17,8 +17,8 @@ class NotJson(ValueError):
 def read_json(content: bytes | str, *, largest: int, deepest: int = DEEPEST) -> Any:
     """Return the value of a JSON text in UTF-8, in time that grows only with its length.
 
-    Raises NotJson for more than `largest` bytes (for a str: characters), for lists and objects nested more than
-    `deepest` levels deep, and for anything that is not JSON (RFC 8259; a byte-order mark is skipped).
+    Raises NotJson for more than `largest` bytes (for a str: characters), for lists and objects nested more
+    than `deepest` levels deep, and for anything that is not JSON (RFC 8259; a byte-order mark is skipped).
     """
     if len(content) > largest:
         raise NotJson(f"it is longer than {largest:,} bytes")

@@ -46,7 +46,8 @@ def render_outdated() -> None:
 def follow_due() -> None:
     """Wake a worker for each followed repository to poll and each decision to report; their rows own the work.
 
-    Messages that no worker takes in time expire, so the queue does not grow while all workers wait for slow remotes.
+    Messages that no worker takes in time expire, so the queue does not grow while all workers wait for slow
+    remotes.
     """
     for task, due, most in (
         ("access_requests.tasks.push_decision", pushing.due(), 200),

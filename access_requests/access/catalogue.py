@@ -82,7 +82,8 @@ def find_renamed(repo_id: str) -> GatedModel | None:
 def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
     """Return the namespaces where this person has roles: full name (or name) and their highest role there.
 
-    Their own user name is left out, since it is not an organization. Takes two queries and reads each namespace once.
+    Their own user name is left out, since it is not an organization. Takes two queries and reads each
+    namespace once.
     """
     namespace = Func(
         F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART", output_field=CharField()

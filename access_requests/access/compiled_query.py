@@ -40,8 +40,8 @@ class _Compiled:
 class CompiledQuery:
     """A query that is compiled once: `build` makes it from named samples; each call runs it with other values.
 
-    The results are objects, with `select_related`, `defer` and annotations, or the tuples of `values_list`. An object's
-    foreign keys are read from the database on first use, even the one by which it was looked up.
+    The results are objects, with `select_related`, `defer` and annotations, or the tuples of `values_list`.
+    An object's foreign keys are read from the database on first use, even the one by which it was looked up.
     """
 
     def __init__(self, build: Callable[..., QuerySet[Any, Any]], **samples: Any) -> None:

@@ -1,6 +1,7 @@
 """Read the Hub's four lists of a model page by page, for models of any size.
 
-`ListPlace` proposes who is on a page; `review_lists.place_of` decides, from those people's newest request and grant.
+`ListPlace` proposes who is on a page; `review_lists.place_of` decides, from those people's newest request and
+grant.
 """
 
 from __future__ import annotations

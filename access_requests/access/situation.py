@@ -1,7 +1,7 @@
 """Say where a person stands with a model, by one rule: a live grant, else the later of the newest request and grant.
 
-Pages, the Hub's four lists and followed repositories each pass in a different request (pages count drafts, the lists do
-not). What follows from the result is defined only here, in three tables.
+Pages, the Hub's four lists and followed repositories each pass in a different request (pages count drafts,
+the lists do not). What follows from the result is defined only here, in three tables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Admin lists with millions of rows: the cost of a page does not depend on the size of the table.
 
-Counts and page numbers end at `MOST`. The keys of a page are read from an index, and then the rows. A search first
-looks through the beginning of the list, and uses the indexes only for terms that are rare there.
+Counts and page numbers end at `MOST`. The keys of a page are read from an index, and then the rows. A search
+first looks through the beginning of the list, and uses the indexes only for terms that are rare there.
 """
 
 from __future__ import annotations

@@ -127,9 +127,9 @@ class GateForm:
 def with_role(form: GateForm, key: str, role: str) -> GateForm:
     """Return the form with an owner's choice of role for one field; "" removes its role.
 
-    A text field that gets the country role becomes a country field, and a text field again when it loses the role.
-    Only the licence role can belong to several fields; any other is taken from the field that had it. The licence
-    agreement is always required.
+    A text field that gets the country role becomes a country field, and a text field again when it loses the
+    role. Only the licence role can belong to several fields; any other is taken from the field that had it.
+    The licence agreement is always required.
     """
     field = form.field(key)
     if role not in ROLES:
@@ -166,8 +166,9 @@ def with_required(form: GateForm, key: str, required: bool) -> GateForm:
 def keep_choices(fresh: GateForm, *, read_before: GateForm, chosen: GateForm) -> GateForm:
     """Return a newly read form with the roles and requirements that the owner chose on the previous form.
 
-    `read_before` is the last card's form as read, `chosen` the same form after the owner's changes. A choice goes
-    to the field with the same label and declared type, and is dropped if there is no such field any more.
+    `read_before` is the last card's form as read, `chosen` the same form after the owner's changes. A choice
+    goes to the field with the same label and declared type, and is dropped if there is no such field any
+    more.
     """
     before = {field.key: field for field in read_before.fields}
     choices = [field for field in chosen.fields if before.get(field.key) != field]

@@ -1,8 +1,9 @@
 """Parse YAML front matter into a small tree of nodes that know their line and keep every scalar as written.
 
-libyaml's parser yields events one by one, and the tree is built here, so that aliases, duplicate keys, deep nesting
-and too many values are refused as soon as they appear, before anything walks or prints the data. Tags are ignored: they
-never create Python objects. PyYAML's own parser is not used, since it takes 30 times as long for the same text.
+libyaml's parser yields events one by one, and the tree is built here, so that aliases, duplicate keys, deep
+nesting and too many values are refused as soon as they appear, before anything walks or prints the data. Tags
+are ignored: they never create Python objects. PyYAML's own parser is not used, since it takes 30 times as
+long for the same text.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def plain_data(node: Node) -> Any:
 def read_nodes(yaml_text: str, first_line: int, *, most_nodes: int = MAX_NODES) -> Node | None:
     """Parse one YAML document that starts on `first_line` of the card; return None if it is empty.
 
-    Parsing stops at the first thing that is refused, such as one value more than `most_nodes`. Raises CardRefused
-    for anything that is not one plain document.
+    Parsing stops at the first thing that is refused, such as one value more than `most_nodes`. Raises
+    CardRefused for anything that is not one plain document.
     """
     builder = _Builder(yaml_text, first_line, most_nodes)
     builder.check_characters()

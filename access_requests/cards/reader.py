@@ -42,11 +42,12 @@ class Card:
 def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: int = MAX_NODES) -> Card:
     """Read a model card; raises CardRefused, with line and reason, if it cannot be understood.
 
-    The time this takes grows with the text's length, which is bounded: front matter with more than `most_front`
-    characters or `most_nodes` keys and values is refused, the latter at the first one over the limit.
+    The time this takes grows with the text's length, which is bounded: front matter with more than
+    `most_front` characters or `most_nodes` keys and values is refused, the latter at the first one over the
+    limit.
 
-    A card without front matter has no form, as on the Hub, but is refused if it has `extra_gated_...` keys, which
-    would be lost silently. Unusual input that was understood anyway is reported in `warnings`.
+    A card without front matter has no form, as on the Hub, but is refused if it has `extra_gated_...` keys,
+    which would be lost silently. Unusual input that was understood anyway is reported in `warnings`.
     """
     split = split_card(clean_text(text), most_front=most_front)
     warnings: list[str] = []

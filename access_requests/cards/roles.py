@@ -1,7 +1,8 @@
 """Recognise labels that ask what the portal already knows, with a table of words in the languages that cards use.
 
-A label that is not clearly one of these gets no role: the field stays as the card has it, and the owner can choose
-a role. The licence agreement is the strictest: a newsletter opt-in or a promise about privacy does not count.
+A label that is not clearly one of these gets no role: the field stays as the card has it, and the owner can
+choose a role. The licence agreement is the strictest: a newsletter opt-in or a promise about privacy does not
+count.
 """
 
 from __future__ import annotations

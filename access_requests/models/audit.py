@@ -16,8 +16,9 @@ ERASED = "(erased)"
 class Event(models.Model):
     """One thing that happened, written only by `services.event_log.append.append_event`.
 
-    Names, addresses and free text are not in the row but in `EventText`; the row holds their salted digests. Its
-    place in the chain is in its `EventLink`. Events of format 1, from earlier versions, hold everything in the row.
+    Names, addresses and free text are not in the row but in `EventText`; the row holds their salted digests.
+    Its place in the chain is in its `EventLink`. Events of format 1, from earlier versions, hold everything
+    in the row.
     """
 
     format = models.PositiveSmallIntegerField(default=2, editable=False)
@@ -99,8 +100,8 @@ class Event(models.Model):
 class EventText(models.Model):
     """A name, an address or free text of one event: the only part of the log that can be erased.
 
-    The database function `gatehouse_erase_event_texts` removes salt and text and appends an event that says so. The
-    event's own row keeps the digest, from which nothing can be guessed without the salt.
+    The database function `gatehouse_erase_event_texts` removes salt and text and appends an event that says
+    so. The event's own row keeps the digest, from which nothing can be guessed without the salt.
     """
 
     event = models.ForeignKey(Event, models.PROTECT, related_name="texts")

@@ -13,8 +13,8 @@ from access_requests.models.catalogue import GatedModel
 class ListPlace(models.Model):
     """The list of a model that a person is in, and the date by which the list is ordered.
 
-    It only helps to find people, and is written with every event of a request or grant (`services.list_places`).
-    What a page of a list shows is decided from the requests and grants themselves.
+    It only helps to find people, and is written with every event of a request or grant
+    (`services.list_places`). What a page of a list shows is decided from the requests and grants themselves.
     """
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="+", db_index=False)

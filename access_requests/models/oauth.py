@@ -165,7 +165,8 @@ class TokenExchange(models.Model):
 class IssuerKeys(models.Model):
     """An issuer's public keys as last fetched; `tried_at` limits how often they are fetched.
 
-    The process that sets `fetching_until` fetches the keys. If it dies, another process may fetch them after that time.
+    The process that sets `fetching_until` fetches the keys. If it dies, another process may fetch them after
+    that time.
     """
 
     issuer = models.CharField(max_length=200, unique=True)

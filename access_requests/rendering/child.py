@@ -1,7 +1,7 @@
 """The child process of `rendering`: it reads texts from its input and prints a line of JSON for each.
 
-It sets its own limits before it reads. The kernel ends it when its CPU time is used up; what it has printed by
-then is used.
+It sets its own limits before it reads. The kernel ends it when its CPU time is used up; what it has printed
+by then is used.
 """
 
 from __future__ import annotations

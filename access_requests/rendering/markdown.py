@@ -73,8 +73,8 @@ _HEADING = re.compile(r"<(/?)h([1-6])>")
 def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
     """Return a text's HTML, with its headings `shift` levels lower, so that the page keeps its only h1.
 
-    Relative links and pictures are resolved against `base`, such as `/namespace/name/resolve/main/`. A text too
-    long to render within a request is shown as it was written.
+    Relative links and pictures are resolved against `base`, such as `/namespace/name/resolve/main/`. A text
+    too long to render within a request is shown as it was written.
     """
     if len(text) > LONGEST_RENDERED:
         return format_html("<pre>{}</pre>", replace_unstorable(text))
@@ -179,8 +179,9 @@ def _link_addresses_in(children: list[Token]) -> Iterator[Token]:
 def _without_punctuation(address: str) -> str:
     """Return an address without the punctuation that ends the sentence around it; "" if no host is left.
 
-    A closing bracket belongs to the address if it opens there, as in `https://en.wikipedia.org/wiki/Base_(chemistry)`.
-    This is the rule of GitHub Flavored Markdown, 6.9, for all three kinds of brackets.
+    A closing bracket belongs to the address if it opens there, as in
+    `https://en.wikipedia.org/wiki/Base_(chemistry)`. This is the rule of GitHub Flavored Markdown, 6.9, for
+    all three kinds of brackets.
     """
     unopened = {close: address.count(close) - address.count(opens) for close, opens in _CLOSES.items()}
     end = len(address)

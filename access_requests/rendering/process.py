@@ -1,8 +1,8 @@
 """Render Markdown from strangers once, when it is saved, at a bounded cost whatever it contains.
 
-Short texts are rendered here: even the worst take a fraction of a second. Everything else goes to a child process
-that has limits on CPU time and memory, gets nothing of the portal's environment, and can only print HTML. A text
-that reaches a limit is shown as it was written.
+Short texts are rendered here: even the worst take a fraction of a second. Everything else goes to a child
+process that has limits on CPU time and memory, gets nothing of the portal's environment, and can only print
+HTML. A text that reaches a limit is shown as it was written.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def missing_fields(form: GateForm, answers: Mapping[str, Any]) -> list[GateField
 def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return role -> value, in the portal's types, for the answers that the portal can search.
 
-    Texts are cut to their column, the country is an ISO code or "", publications are a list, and the licence is
-    true if every agreement is ticked. `full_name` is joined if the form asks for the names separately.
+    Texts are cut to their column, the country is an ISO code or "", publications are a list, and the licence
+    is true if every agreement is ticked. `full_name` is joined if the form asks for the names separately.
     """
     known: dict[str, Any] = {}
     for field in form.fields:
@@ -114,8 +114,8 @@ _TICKED = {"true": True, "on": True, "yes": True, "1": True, "": False, "false":
 def by_label(form: GateForm, answers: Mapping[str, Any], address: str = "") -> dict[str, Any]:
     """Return label -> answer as programs exchange them; `address` is what the portal recorded for an `ip_location`.
 
-    Text is text, and so are publications (one per line, or "none"); a checkbox is true or false, a country its
-    code, a select the option's value. `as_posted` accepts the same.
+    Text is text, and so are publications (one per line, or "none"); a checkbox is true or false, a country
+    its code, a select the option's value. `as_posted` accepts the same.
     """
     told = {field.label: answers[field.key] for field in form.fields if field.key in answers}
     told = {label: "\n".join(a) or "none" if isinstance(a, list) else a for label, a in told.items()}

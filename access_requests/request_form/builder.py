@@ -1,7 +1,7 @@
 """The form that an applicant fills in, built from a stored `GateForm`.
 
-Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names may be in any script; a person with one
-name fills in either field. A draft accepts whatever was typed, except text that cannot be stored.
+Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names may be in any script; a person
+with one name fills in either field. A draft accepts whatever was typed, except text that cannot be stored.
 """
 
 from __future__ import annotations

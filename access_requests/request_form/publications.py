@@ -46,8 +46,8 @@ def says_none(text: str) -> bool:
 def parse_publications(text: str) -> tuple[list[str], list[str]]:
     """Return the publications in a uniform spelling, without repeats, and a sentence for each bad line.
 
-    A DOI is returned as `10.…/…`, an arXiv id as `arXiv:…`, a link as it was written. "none" and the like give an
-    empty list.
+    A DOI is returned as `10.…/…`, an arXiv id as `arXiv:…`, a link as it was written. "none" and the like
+    give an empty list.
     """
     if says_none(text):
         return [], []

@@ -1,7 +1,7 @@
 """Delete rows that are kept only for a limited time: sent emails, and the remains of sign-ins from clients.
 
-Each call deletes one batch in a short transaction and returns the number of rows; fewer than `BATCH` means that the
-remaining rows are still needed. The event log and the download log are never deleted.
+Each call deletes one batch in a short transaction and returns the number of rows; fewer than `BATCH` means
+that the remaining rows are still needed. The event log and the download log are never deleted.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def kept_since(days: int) -> datetime:
 def clear_emails() -> int:
     """Delete emails sent, or whose code expired, GATEHOUSE_KEEP_MAIL_DAYS ago; keep waiting and given-up ones.
 
-    The row's key, which prevents the same email from being sent twice, is deleted with it. Every key names an event, a
-    decision or a row that people are informed of within minutes, so nothing uses it again after a week.
+    The row's key, which prevents the same email from being sent twice, is deleted with it. Every key names an
+    event, a decision or a row that people are informed of within minutes, so nothing uses it again after a
+    week.
     """
     done = OutgoingMail.objects.filter(
         state__in=[MailState.SENT, MailState.EXPIRED],

@@ -75,7 +75,8 @@ def grant_access(
 ) -> Granted:
     """Give access without a request: the operator vouches for the person, so no confirmation or licence is needed.
 
-    With a `token_name` (unless it is None) a token is made. An unknown address gets an account and an invitation email.
+    With a `token_name` (unless it is None) a token is made. An unknown address gets an account and an
+    invitation email.
     """
     check_days(days)
     with recorded():
@@ -177,8 +178,8 @@ def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None
 def close_ended_grants(*, turn: float = TURN) -> int:
     """Log the end of expired grants, whose access has already ended by the clock; return how many.
 
-    Closes `AT_ONCE` grants at a time, the earliest first, for at most `turn` seconds. The next run continues, so that other
-    work can run in between.
+    Closes `AT_ONCE` grants at a time, the earliest first, for at most `turn` seconds. The next run continues,
+    so that other work can run in between.
     """
     closed, until = 0, time.monotonic() + turn
     while True:

@@ -43,7 +43,8 @@ class Answer:
 def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
     """Revoke each real, live token at once, with an event and an email to its owner that says where it was found.
 
-    Any secret of a signed-in machine, even a refresh token, signs the machine out; otherwise it would get the next token.
+    Any secret of a signed-in machine, even a refresh token, signs the machine out; otherwise it would get the
+    next token.
     """
     digests = {
         one.secret: digest(one.secret)

@@ -1,9 +1,9 @@
 """Lock rows for services, in the order of ARCHITECTURE.md ("The order of locks").
 
-What a person has for a model (request, grant, place elsewhere) and what is counted per person (tokens, machines, trusted
-repositories) changes under the lock of the person's row. So two of these services never see each other's partial work,
-and services for different people run in parallel, even on one model. Row locks are `FOR NO KEY UPDATE` or `FOR SHARE`:
-neither makes the foreign keys of an event wait.
+What a person has for a model (request, grant, place elsewhere) and what is counted per person (tokens,
+machines, trusted repositories) changes under the lock of the person's row. So two of these services never see
+each other's partial work, and services for different people run in parallel, even on one model. Row locks are
+`FOR NO KEY UPDATE` or `FOR SHARE`: neither makes the foreign keys of an event wait.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def lock_names() -> None:
 def share_store() -> None:
     """Prevent the clean-up of stored contents until the transaction that refers to them ends.
 
-    Any number of transactions share this lock; `lock_store` waits for all of them. This transaction may write a revision
-    with 100,000 files, or wait for a clean-up of all contents, so it may take longer than a page's other transactions.
+    Any number of transactions share this lock; `lock_store` waits for all of them. This transaction may write
+    a revision with 100,000 files, or wait for a clean-up of all contents, so it may take longer than a page's
+    other transactions.
     """
     connection.be_patient()  # type: ignore[attr-defined]  # of our backend, portal/database
     with connection.cursor() as cursor:

@@ -159,8 +159,8 @@ class ReadCard:
 def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
     """Read and render a card before the transaction that stores it. Raises `Invalid` if it can't be read.
 
-    `replaces` is the model's current card, which is read as well. What the owner should know about the new card is in
-    its warnings.
+    `replaces` is the model's current card, which is read as well. What the owner should know about the new
+    card is in its warnings.
     """
     read = understand_card(card)
     page, texts = render_card(card=card, repo_id=repo_id), render_gate(read.form)

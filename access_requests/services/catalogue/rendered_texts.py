@@ -24,7 +24,8 @@ from access_requests.rendering.texts import (
 def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
     """Store what pages show of the model's card.
 
-    A page made from a different card or id than the model has now must have `renderer=0`, so that it is rendered again.
+    A page made from a different card or id than the model has now must have `renderer=0`, so that it is
+    rendered again.
     """
     RenderedCard.objects.update_or_create(
         model=model,

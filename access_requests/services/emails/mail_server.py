@@ -1,8 +1,8 @@
 """Interpret the mail server's answers, and pause all emails while it fails.
 
-The pause is a row of the database, so that every process knows of it, with or without Valkey. A failure of the server
-pauses everything; after the pause one email is tried, and if it succeeds, the pause ends. A refusal of one recipient
-concerns only that email.
+The pause is a row of the database, so that every process knows of it, with or without Valkey. A failure of
+the server pauses everything; after the pause one email is tried, and if it succeeds, the pause ends. A
+refusal of one recipient concerns only that email.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def judge(error: Exception) -> Verdict:
         wrong = code >= 500 and not text.startswith("5.7.")
         blame = _system_blame(code, text) or (Blame.NEVER if wrong else Blame.LATER)
         return Verdict(blame, f"{code} {text}")
-    if isinstance(
-        error, smtplib.SMTPSenderRefused
-    ):  # the sender is the same for every email, the size is not
+    if isinstance(error, smtplib.SMTPSenderRefused):  # all emails have the same sender, but not the same size
         return Verdict(Blame.NEVER if error.smtp_code == 552 else Blame.SERVER, _server_message(error))
     if isinstance(error, smtplib.SMTPDataError):
         temporary = _system_blame(error.smtp_code, _one_line(error.smtp_error))
@@ -95,7 +93,8 @@ def outage() -> MailServer | None:
 def take_turn() -> int | None:
     """Return how many times in a row the server has failed (0: it answers) if an email may be tried now, else None.
 
-    When a pause is over, only one process gets the turn. It reports with `note_failure`, `note_answer` or `give_back`.
+    When a pause is over, only one process gets the turn. It reports with `note_failure`, `note_answer` or
+    `give_back`.
     """
     failing = outage()
     if failing is None:

@@ -82,8 +82,8 @@ def _due_emails() -> QuerySet[OutgoingMail]:
 def _send_next(server: Server) -> int | None:
     """Send one email and return 1, or 0 if it did not leave; None when there is nothing to do now.
 
-    Pressing emails come first. After a pause, start with the email that has waited longest; if the server fails on it,
-    it goes to the end.
+    Pressing emails come first. After a pause, start with the email that has waited longest; if the server
+    fails on it, it goes to the end.
     """
     rows = _due_emails().values_list("pk", "next_try_at")
     found = [*rows.filter(pressing=True)[:LOOK_AT], *rows.filter(pressing=False)[:LOOK_AT]]
@@ -111,9 +111,7 @@ def _send_claimed(mail: OutgoingMail, owner: str, *, server: Server, seen: int) 
         attempts, pause = mail.attempts + 1, timedelta(0)
         if verdict.blame is Blame.SERVER:
             pause = mail_server.note_failure(seen=seen, sentence=verdict.sentence)
-            attempts -= (
-                1 if seen else 0
-            )  # while the server is known to fail, this does not count as an attempt
+            attempts -= 1 if seen else 0  # no attempt of this email while the server is known to fail
         else:
             mail_server.note_answer(seen=seen)
         own = min(FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 20), LONGEST_PAUSE)
@@ -167,7 +165,8 @@ class Server:
     def send(self, message: EmailMessage) -> None:
         """Send one email, or raise an error that `judge` understands.
 
-        Servers may end a connection after a number of emails: if a used connection fails, it is replaced once.
+        Servers may end a connection after a number of emails: if a used connection fails, it is replaced
+        once.
         """
         if self._backend is not None:
             try:

@@ -33,9 +33,10 @@ def queue_mail(
 ) -> OutgoingMail | None:
     """Store the email in the caller's transaction and wake a worker; the same key is sent only once.
 
-    People without an address, imported from elsewhere, get no email. `template` is a text file whose first line is `Subject: ...`.
-    A key prevents a second email as long as its row is kept, at least a week (`GATEHOUSE_KEEP_MAIL_DAYS`).
-    With `hold` it is sent after that time: until then `revise_mail` can rewrite it, and `release_mail` releases it.
+    People without an address, imported from elsewhere, get no email. `template` is a text file whose first
+    line is `Subject: ...`. A key prevents a second email as long as its row is kept, at least a week
+    (`GATEHOUSE_KEEP_MAIL_DAYS`). With `hold` it is sent after that time: until then `revise_mail` can rewrite
+    it, and `release_mail` releases it.
     """
     if not to:
         return None
@@ -52,8 +53,9 @@ def queue_pressing(
 ) -> OutgoingMail:
     """Store an email with a code or link that someone waits for: it is sent before the others, or not at all.
 
-    It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account. `instead_of` is
-    the key of an email whose code no longer works: if that one is still waiting, it is not sent.
+    It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account.
+    `instead_of` is the key of an email whose code no longer works: if that one is still waiting, it is not
+    sent.
     """
     now = timezone.now()
     if instead_of is not None:

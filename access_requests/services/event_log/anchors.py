@@ -6,8 +6,8 @@ One line of the file is one anchor:
 
     {"at":"2026-11-30T12:00:00Z","hash":"5f...","key":"k3...","number":1234,"portal":"https://...","signature":"9a..."}
 
-The signature is Ed25519 (RFC 8032) over the same JSON without it; `key` is the public key, both in base64. The private
-key is in the state folder, with mode 0600, and is generated when it is first needed.
+The signature is Ed25519 (RFC 8032) over the same JSON without it; `key` is the public key, both in base64.
+The private key is in the state folder, with mode 0600, and is generated when it is first needed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def interval() -> timedelta:
 def write_anchor_if_due() -> str | None:
     """Append an anchor when the last one is older than the interval; return its line, or None.
 
-    The first anchor of a day is also emailed to `GATEHOUSE_ANCHOR_MAIL`. Two workers at the same time write only one anchor.
+    The first anchor of a day is also emailed to `GATEHOUSE_ANCHOR_MAIL`. Two workers at the same time write
+    only one anchor.
     """
     path = settings.GATEHOUSE_ANCHOR_FILE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """Append to the event log and check its chain.
 
-An event's row holds what may stay for ever: kind, ids, codes, numbers, times, hashes. Names, addresses and free text are
-in separate rows, each with its own salt (`EventText`), and the event's row holds their digests; so a text can be erased
-later without breaking the chain. The database writes the links of the chain in a trigger that is deferred to the commit:
-its lock is the last and the shortest of a transaction (ARCHITECTURE.md, "The order of locks").
+An event's row holds what may stay for ever: kind, ids, codes, numbers, times, hashes. Names, addresses and
+free text are in separate rows, each with its own salt (`EventText`), and the event's row holds their digests;
+so a text can be erased later without breaking the chain. The database writes the links of the chain in a
+trigger that is deferred to the commit: its lock is the last and the shortest of a transaction
+(ARCHITECTURE.md, "The order of locks").
 """
 
 from __future__ import annotations

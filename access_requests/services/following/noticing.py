@@ -19,8 +19,8 @@ HOLD = LEASE + timedelta(seconds=30)
 class Notice:
     """One email to each reviewer for all requests of a poll: queued with the first, revised with each further one.
 
-    It is written in the transaction of the request. It is held while the poll runs; if the poll dies, it is sent
-    after that time with the requests imported until then.
+    It is written in the transaction of the request. It is held while the poll runs; if the poll dies, it is
+    sent after that time with the requests imported until then.
     """
 
     def __init__(self, followed: FollowedRepo) -> None:

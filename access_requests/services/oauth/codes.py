@@ -212,8 +212,8 @@ def _why_too_late(code: DeviceCode, machine: Machine) -> str:
 def _no_tokens_error(code: DeviceCode) -> OAuthError:
     """Return the error for a code that was used, or whose approval was withdrawn or not fetched in time.
 
-    If a code is used a second time, its machine is signed out: either a thief has it, or the first answer was lost. The
-    machine must sign in again in both cases.
+    If a code is used a second time, its machine is signed out: either a thief has it, or the first answer was
+    lost. The machine must sign in again in both cases.
     """
     machine = Machine.objects.get(device_code=code)
     used = code.state == DeviceState.USED

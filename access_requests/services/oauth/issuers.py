@@ -43,8 +43,8 @@ class Dialect:
 def _github_workflow(claim: str, repository: str, _issuer: str) -> str:
     """Return `.github/workflows/ci.yml` for `octo/hello/.github/workflows/ci.yml@refs/heads/main`.
 
-    Return "" for another repository. A workflow is directly in that folder, and its name ends in .yml or .yaml
-    (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax).
+    Return "" for another repository. A workflow is directly in that folder, and its name ends in .yml or
+    .yaml (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax).
     """
     path = _path_of(claim)
     owner, file = path[: len(repository) + 1], path[len(repository) + 1 :]
@@ -54,8 +54,8 @@ def _github_workflow(claim: str, repository: str, _issuer: str) -> str:
 def _gitlab_workflow(claim: str, repository: str, issuer: str) -> str:
     """Return `.gitlab-ci.yml` for `gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main`.
 
-    Return "" for another project. The project comes after the host and, if self-hosted, the path of that GitLab
-    (https://docs.gitlab.com/ci/secrets/id_token_authentication/).
+    Return "" for another project. The project comes after the host and, if self-hosted, the path of that
+    GitLab (https://docs.gitlab.com/ci/secrets/id_token_authentication/).
     """
     path = _path_of(claim)
     place, _, file = path.partition("//")
@@ -67,7 +67,8 @@ def _gitlab_workflow(claim: str, repository: str, issuer: str) -> str:
 def _path_of(claim: str) -> str:
     """Return the path of `path@refs/...`; "" if the claim has no ref, or could be split in more than one place.
 
-    File names and refs may contain an `@` (git-check-ref-format), so neither the first nor the last `@` is reliable.
+    File names and refs may contain an `@` (git-check-ref-format), so neither the first nor the last `@` is
+    reliable.
     """
     path, _, ref = claim.partition(REF_MARK)
     is_plain = claim.count(REF_MARK) == 1 and REF.fullmatch(ref)

@@ -28,9 +28,7 @@ log = logging.getLogger(__name__)
 
 RENEWED = timedelta(hours=1)  # after this time the keys are fetched again; known keys keep working
 FRESH = timedelta(hours=6)  # removed keys are accepted for this long at most
-AGAIN = timedelta(
-    minutes=1
-)  # between two fetches for all callers, so that unknown keys do not cause a flood of them
+AGAIN = timedelta(minutes=1)  # between two fetches for all callers, so that unknown keys cause no flood
 PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between checks of another process's fetch: 12 in total
 LARGEST = 256 * 1024
 PATIENCE = 5.0  # seconds for connecting, for the TLS handshake, and for the whole answer
@@ -46,9 +44,10 @@ class Unreachable(Exception):
 
 
 def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
-    """Return the issuer's key with that id for that algorithm; for an unknown id the keys are fetched again, but rarely.
+    """Return the issuer's key with that id for that algorithm; an unknown id fetches the keys again, but rarely.
 
-    If several callers need the keys, one fetches them outside of any transaction, and the others wait for the row.
+    If several callers need the keys, one fetches them outside of any transaction, and the others wait for the
+    row.
     """
     row, _ = IssuerKeys.objects.get_or_create(issuer=issuer)
     if not _is_younger(row, RENEWED) or _stored_key(row, kid, algorithm) is None:
@@ -139,9 +138,7 @@ def fetch_keys(issuer: str) -> list[dict[str, Any]]:
         raise Unreachable(f"{address} holds no keys")
     found = []
     for key in keys[:MOST_KEYS]:
-        if (
-            not isinstance(key, dict) or "d" in key or "kid" not in key
-        ):  # private, unnamed or of an unknown kind
+        if not isinstance(key, dict) or "d" in key or "kid" not in key:  # private, unnamed or unknown
             continue
         members = {name: key[name] for name in MEMBERS if name in key}
         if all(
@@ -217,7 +214,7 @@ OPENER = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 def _get_json(address: str) -> dict[str, Any]:
-    """Return a small JSON object from an address of an issuer that the operator allowed; slow answers are refused."""
+    """Return a small JSON object from an address of an allowed issuer; slow answers are refused."""
     try:
         with OPENER.open(address, timeout=PATIENCE) as answer:
             body = answer.read(LARGEST + 1)

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 TOKEN_DAYS = 30  # the client refreshes when less than a day is left
 UNUSED_DAYS = 90  # a machine that does not refresh for this long is signed out
 OVERLAP = timedelta(days=1)  # for this long, a running process can keep using the token it started with
-GRACE = timedelta(
-    minutes=1
-)  # within this time a refresh token may be sent again, in case the answer was lost
+GRACE = timedelta(minutes=1)  # in which a refresh token may be sent again, because its answer was lost
 MOST_SIBLINGS = 3
 MOST_MACHINES = 50
 

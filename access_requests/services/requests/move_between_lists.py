@@ -1,7 +1,7 @@
 """Decide in terms of the Hub's four lists: a reviewer moves a person from any list to another.
 
-Decisions about a waiting request are in `services.requests.decide`. The services here also reverse decisions, and work
-for people who have access without ever having asked. Moves, emails and events are the same.
+Decisions about a waiting request are in `services.requests.decide`. The services here also reverse decisions,
+and work for people who have access without ever having asked. Moves, emails and events are the same.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def change_place(
 ) -> ReviewEntry:
     """Accept, reject, reopen (`PENDING`) or reset a person in any list; return where they are after that.
 
-    `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that only one of two
-    simultaneous reviewers wins. Raises `NotFound` if the person is in no list, or already in this one.
+    `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that only
+    one of two simultaneous reviewers wins. Raises `NotFound` if the person is in no list, or already in this
+    one.
     """
     _check_gated(model)
     _check_reviewer(model, person, reviewer)

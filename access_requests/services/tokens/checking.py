@@ -29,8 +29,8 @@ class TokenRefused(RuleError):
 def authenticate(secret: str, *, address: str | None = None, client: str = "") -> AccessToken:
     """Return the token behind a secret, with its grant, model and person; one indexed lookup by digest.
 
-    This tells who the person is, not what they may do: a token of an ended grant still names its person, so that the
-    refusal can say why. The use is noted in memory and written later. Raises `TokenRefused`.
+    This tells who the person is, not what they may do: a token of an ended grant still names its person, so
+    that the refusal can say why. The use is noted in memory and written later. Raises `TokenRefused`.
     """
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")

@@ -94,7 +94,8 @@ def issue_person_token(
 ) -> Issued:
     """Make a token for a person: `USER` reads all their models, `REVIEWER` decides as well.
 
-    Tokens made on a page have unique names; those of machines have their own limits. With `announce`, email the person.
+    Tokens made on a page have unique names; those of machines have their own limits. With `announce`, email
+    the person.
     """
     if kind == TokenKind.GRANT:
         raise ValueError("a grant's token is made by issue_token")

@@ -1,7 +1,8 @@
 """Record when, from where and by which clients tokens were last used: noted in memory, written outside of requests.
 
-Requests need no extra query for this. A thread of the web process writes the notes, for each token and address at most
-once a minute, and the process writes the rest when it ends. A process that is killed loses at most the last minute.
+Requests need no extra query for this. A thread of the web process writes the notes, for each token and
+address at most once a minute, and the process writes the rest when it ends. A process that is killed loses at
+most the last minute.
 """
 
 from __future__ import annotations
