@@ -1,4 +1,7 @@
-"""The choices and codes of the gate. Labels that a page, the admin or an email shows are marked for translation."""
+"""The choices and codes of the gate.
+
+Labels that a page, the admin or an email shows are marked for translation.
+"""
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _

@@ -1,4 +1,7 @@
-"""Patterns for the Hub's ids, to use with `fullmatch`. The recovery engine has its own and imports none of these."""
+"""Patterns for the Hub's ids, to use with `fullmatch`.
+
+The recovery engine has its own and imports none of these.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,10 @@ DIGITS = f"""REPLACE(ENCODE(DECODE(REPLACE(UPPER({{}} COLLATE "{COLLATION}"), '\
 
 
 class SearchText(Func):
-    """The text of a row that is searched. If it changes, rebuild the indexes, which contain this expression."""
+    """The text of a row that is searched.
+
+    If it changes, rebuild the indexes, which contain this expression.
+    """
 
     arg_joiner = " || ' ' || "
     template = DIGITS.format("(' ' || %(expressions)s)")

@@ -37,7 +37,10 @@ from access_requests.search import AnyOf
 
 @dataclass(frozen=True)
 class AccessDecision:
-    """The answer: allowed until a time, or refused for a reason. `sentence` is one ASCII line with the page's URL."""
+    """The answer: allowed until a time, or refused for a reason.
+
+    `sentence` is one ASCII line with the page's URL.
+    """
 
     allowed: bool
     code: AccessCode
@@ -84,7 +87,10 @@ MOST_POSITIONS = 1000  # the last place in a queue that is counted
 
 
 def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None) -> AccessDecision:
-    """Return whether this person may read the model; called before serving any bytes. Tokens can only narrow it."""
+    """Return whether this person may read the model; called before serving any bytes.
+
+    Tokens can only narrow it.
+    """
     if not is_person(user):
         return _access_of_nobody(user, model)
     return _access_from_standing(user, model, standing_in(model, user), token)

@@ -1,4 +1,7 @@
-"""Gated models in the admin. All input goes through the services, so a refusal changes nothing and says why."""
+"""Gated models in the admin.
+
+All input goes through the services, so a refusal changes nothing and says why.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,10 @@ class RoleInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 class GatedModelAdmin(ReadOnlyAdmin):
-    """Gated models. Another room overrides `published`, called after a change of card, licences or settings."""
+    """Gated models.
+
+    Another room overrides `published`, called after a change of card, licences or settings.
+    """
 
     to_model = ""  # each row is itself a model
     list_display = ["repo_id", "gate", "grant_days", "listed", "to_decide", "with_access"]

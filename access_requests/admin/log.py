@@ -159,7 +159,10 @@ def say_what_waits(request: HttpRequest) -> None:
 
 @admin.register(OutgoingMail)
 class OutgoingMailAdmin(ReadOnlyAdmin):
-    """Outgoing emails, for superusers: they hold messages and links. Text that opens an account is never shown."""
+    """Outgoing emails, for superusers: they hold messages and links.
+
+    Text that opens an account is never shown.
+    """
 
     to_model = ""
     list_display = ["subject", "to", "state", "next_try", "error", "attempts", "created_at", "sent_at"]

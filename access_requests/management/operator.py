@@ -18,7 +18,10 @@ from access_requests.models import GatedModel
 
 @dataclass(frozen=True)
 class Answer:
-    """A command's answer: `--json` prints `data`, otherwise `text` is printed. If not `ok`, the exit status is 1."""
+    """A command's answer: `--json` prints `data`, otherwise `text` is printed.
+
+    If not `ok`, the exit status is 1.
+    """
 
     data: dict[str, Any]
     text: str
@@ -26,7 +29,10 @@ class Answer:
 
 
 class OperatorCommand(BaseCommand):
-    """A command that defines `options` and `answer`. Everything except the answer is written to standard error."""
+    """A command that defines `options` and `answer`.
+
+    Everything except the answer is written to standard error.
+    """
 
     requires_system_checks: list[str] = []
 

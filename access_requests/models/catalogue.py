@@ -97,7 +97,10 @@ class RenderedCard(models.Model):
 
 
 class FormerId(models.Model):
-    """An id that a model once had. Clients that still use it are redirected, and no other model can take it."""
+    """An id that a model once had.
+
+    Clients that still use it are redirected, and no other model can take it.
+    """
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="former_ids")
     repo_id = models.CharField(_("repository id"), max_length=193)

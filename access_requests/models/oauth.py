@@ -14,7 +14,10 @@ from access_requests.models.grants import AccessToken
 
 
 class Machine(models.Model):
-    """A machine that its person signed in with `hf auth login`. It stays signed in by refreshing its tokens."""
+    """A machine that its person signed in with `hf auth login`.
+
+    It stays signed in by refreshing its tokens.
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="machines")
     name = models.CharField(max_length=100, help_text=_("Its tokens bear the same name."))
@@ -86,7 +89,10 @@ class DeviceCode(models.Model):
 
 
 class RefreshToken(models.Model):
-    """The token with which a machine gets its next access token. If it is used twice, the machine is signed out."""
+    """The token with which a machine gets its next access token.
+
+    If it is used twice, the machine is signed out.
+    """
 
     machine = models.ForeignKey(Machine, models.PROTECT, related_name="refresh_tokens")
     token = models.OneToOneField(AccessToken, models.PROTECT, related_name="refresh")

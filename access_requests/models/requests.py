@@ -26,7 +26,10 @@ WAITING_FIRST = Case(
 
 
 class AccessRequest(models.Model):
-    """One request. Only `services.requests.transitions` changes its state; the constraints refuse anything else."""
+    """One request.
+
+    Only `services.requests.transitions` changes its state; the constraints refuse anything else.
+    """
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="requests")
     applicant = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_requests")
@@ -124,7 +127,10 @@ class AccessRequest(models.Model):
 
 
 class LicenceAcceptance(models.Model):
-    """Who agreed to which text and when, with a request or later. The digest is of the text that was shown."""
+    """Who agreed to which text and when, with a request or later.
+
+    The digest is of the text that was shown.
+    """
 
     request = models.ForeignKey(
         AccessRequest, models.PROTECT, null=True, blank=True, related_name="acceptances"

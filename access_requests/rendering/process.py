@@ -45,7 +45,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The HTML of each piece; None for those that reached a limit. `later`: no child could run, so try again."""
+    """The HTML of each piece; None for those that reached a limit.
+
+    `later`: no child could run, so try again.
+    """
 
     texts: Sequence[str | None]
     later: bool = False

@@ -1,4 +1,7 @@
-"""Store where people are in the Hub's lists. `review_lists.place_of` computes the same for one person in Python."""
+"""Store where people are in the Hub's lists.
+
+`review_lists.place_of` computes the same for one person in Python.
+"""
 
 from __future__ import annotations
 

@@ -145,7 +145,10 @@ def understand_card(card: str) -> Card:
 
 @dataclass(frozen=True)
 class ReadCard:
-    """A card with everything made from it; making it is slow, so no lock is held. Its page links to `repo_id`."""
+    """A card with everything made from it; making it is slow, so no lock is held.
+
+    Its page links to `repo_id`.
+    """
 
     text: str
     repo_id: str

@@ -104,7 +104,10 @@ def take_turn() -> int | None:
 
 
 def note_failure(*, seen: int, sentence: str) -> timedelta:
-    """Pause all emails; return for how long. `seen` is what `take_turn` returned: two failures at once count once."""
+    """Pause all emails; return for how long.
+
+    `seen` is what `take_turn` returned: two failures at once count once.
+    """
     pause: timedelta = min(FIRST_PAUSE * 2 ** min(seen, 20), LONGEST_PAUSE)
     MailServer.objects.bulk_create([MailServer(pk=MailServer.ROW)], ignore_conflicts=True)
     MailServer.objects.filter(pk=MailServer.ROW, failures=seen).update(

@@ -222,7 +222,10 @@ class _Known:
         return found
 
     def sort(self, seen: Seen) -> tuple[dict[int, FarItem], list[FarItem]]:
-        """Return what was seen of each row, and pending entries without one. If an entry moved, the later one counts."""
+        """Return what was seen of each row, and pending entries without one.
+
+        If an entry moved, the later one counts.
+        """
         entries: dict[int, FarItem] = {}
         new: list[FarItem] = []
         for status in LISTS:

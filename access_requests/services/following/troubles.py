@@ -38,7 +38,10 @@ def unforeseen(error: Exception, *, what: str) -> Unforeseen:
 
 
 def note_trouble(followed: FollowedRepo, sentence: str) -> None:
-    """Keep the sentence on the followed repository's page; a known one is only counted. No text makes this fail."""
+    """Keep the sentence on the followed repository's page; a known one is only counted.
+
+    No text makes this fail.
+    """
     text, now = one_line(sentence)[:LONGEST_SENTENCE], timezone.now()
     known = FollowTrouble.objects.filter(followed=followed, sentence=text)
     if known.update(times=F("times") + 1, last_at=now):

@@ -65,7 +65,10 @@ class Wire:
         self._http.close()
 
     def call(self, method: str, url: str, body: Any = None) -> Answer:
-        """Return the answer, whatever its status. Raises `Away` if it is not a whole HTTP answer within limits."""
+        """Return the answer, whatever its status.
+
+        Raises `Away` if it is not a whole HTTP answer within limits.
+        """
         self._clock.ends = time.monotonic() + self._longest
         try:
             with self._http.stream(method, url, json=body) as response:

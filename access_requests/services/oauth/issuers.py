@@ -27,7 +27,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Dialect:
-    """The names of an issuer's claims. `owner` must be the first part of the repository, or the token is refused."""
+    """The names of an issuer's claims.
+
+    `owner` must be the first part of the repository, or the token is refused.
+    """
 
     title: str
     repository: str
@@ -173,7 +176,10 @@ def check_claims(claims: dict[str, Any]) -> None:
 
 
 def read_job(claims: dict[str, Any]) -> Job:
-    """Return the job behind verified claims. Raises `Invalid` if claims are missing or contradict each other."""
+    """Return the job behind verified claims.
+
+    Raises `Invalid` if claims are missing or contradict each other.
+    """
     dialect = dialect_of(claims["iss"])
     if dialect is None:
         raise Invalid("The issuer is not trusted.")

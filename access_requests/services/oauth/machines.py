@@ -1,4 +1,7 @@
-"""Manage signed-in machines: short-lived access tokens, and refresh tokens that work once. Signing out ends all."""
+"""Manage signed-in machines: short-lived access tokens, and refresh tokens that work once.
+
+Signing out ends all.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +175,10 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: st
 
 
 def revoke_secret(*, secret: str) -> None:
-    """Revoke a secret (RFC 7009). A machine's secret signs the machine out; an unknown secret is not an error."""
+    """Revoke a secret (RFC 7009).
+
+    A machine's secret signs the machine out; an unknown secret is not an error.
+    """
     found = RefreshToken.objects.select_related("machine").filter(digest=digest(secret)).first()
     token = AccessToken.objects.select_related("user").filter(digest=digest(secret)).first()
     found = found or RefreshToken.objects.select_related("machine").filter(token=token).first()

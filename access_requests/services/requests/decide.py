@@ -174,7 +174,10 @@ def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
 
 
 def cleaned_words(words: str, sentence: str) -> str:
-    """Return what a person wrote as it is stored. Raises `Invalid`: for empty text only if there is a `sentence`."""
+    """Return what a person wrote as it is stored.
+
+    Raises `Invalid`: for empty text only if there is a `sentence`.
+    """
     words = drop_unstorable(words).strip()
     if sentence and not words:
         raise Invalid(sentence, field="words")

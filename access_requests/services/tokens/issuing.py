@@ -65,7 +65,10 @@ def issue_token(
     networks: Sequence[str] = (),
     actor: User | None = None,
 ) -> Issued:
-    """Make another token for a grant. Names of live tokens are unique, so that a repeated request makes only one."""
+    """Make another token for a grant.
+
+    Names of live tokens are unique, so that a repeated request makes only one.
+    """
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
         grant = usable_grant(grant, user)
