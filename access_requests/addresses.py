@@ -6,7 +6,7 @@ import ipaddress
 
 
 def plain_address(text: str) -> str | None:
-    """Return an IP address in its usual spelling, or None if the text is not one; IPv4-mapped IPv6 becomes IPv4."""
+    """Return an IP address in its usual spelling, or None; IPv4-mapped IPv6 becomes IPv4."""
     try:
         address = ipaddress.ip_address(text.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""The errors that services raise when they refuse: a sentence for the person, a code and a status for a client."""
+"""The errors that services raise: a sentence for the person, a code and a status for a client."""
 
 from __future__ import annotations
 

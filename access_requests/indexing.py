@@ -1,4 +1,4 @@
-"""Migration operations that add indexes and checks to tables with millions of rows while the portal keeps running."""
+"""Migration operations that add indexes and checks to large tables while the portal keeps running."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AddIndex(AddIndexConcurrently):
 
 
 class RemoveIndex(RemoveIndexConcurrently):
-    """A `RemoveIndexConcurrently` that can run again if the index is already gone (backwards: already there)."""
+    """A `RemoveIndexConcurrently` that can run again if the index is gone (backwards: is there)."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         _drop_index(schema_editor, self.name)

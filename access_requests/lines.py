@@ -13,13 +13,13 @@ _UNSEEN = {"Cc", "Cf", "Cs"}
 
 
 def ascii_line(text: str, *, longest: int, without: str = "") -> str:
-    """Return printable ASCII without line breaks, fit for a header; the characters of `without` become spaces too."""
+    """Return printable ASCII without line breaks, for a header; characters of `without` become spaces."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode("ascii")
     kept = "".join(c if " " <= c <= "~" and c not in without else " " for c in plain)
     return " ".join(kept.split())[:longest]
 
 
 def visible_line(text: str) -> str:
-    """Return composed text with plain spaces, without invisible characters and ones that change its direction."""
+    """Return composed text with plain spaces, without invisible or direction-changing characters."""
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
     return "".join(c for c in spaced if c in _JOINERS or unicodedata.category(c) not in _UNSEEN)

@@ -92,7 +92,7 @@ def trigram_index(text: SearchText, *, name: str) -> GinIndex:
 
 
 def terms(typed: str) -> list[str]:
-    """Return the words and quoted phrases to look for: limited, composed, without what PostgreSQL cannot store."""
+    """Return the words and quoted phrases to look for: limited, composed, storable by PostgreSQL."""
     plain = typed[:LONGEST].replace("\0", " ").replace("\\", " ")
     clean = unicodedata.normalize("NFC", plain)
     clean = clean.encode("utf-8", "ignore").decode()  # half of a surrogate pair
@@ -139,7 +139,7 @@ def some_of(found: list[int]) -> Keys:
 
 
 def people_like(term: str, *, by_name: bool = False) -> Keys:
-    """Return the keys of at most `MOST_PEOPLE` people whose details (or, with `by_name`, names) contain the term."""
+    """Return keys of at most `MOST_PEOPLE` people whose details (with `by_name`, names) contain the term."""
     people = get_user_model().objects.filter(holds(OF_PERSON, term))
     if by_name:  # the index finds them by the whole text
         people = people.filter(holds(BY_NAME, term))

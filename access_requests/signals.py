@@ -1,4 +1,4 @@
-"""The signals between the rooms: each grant is announced in its transaction and again after commit, by its id."""
+"""Signals between the rooms: each grant is announced in its transaction and after commit, by its id."""
 
 from django.dispatch import Signal
 

@@ -1,4 +1,4 @@
-"""Find and replace characters that the database refuses: NUL, and halves of surrogate pairs. JSON can contain both.
+"""Find and replace characters that JSON allows and the database refuses: NUL, halves of surrogate pairs.
 
 PostgreSQL refuses NUL; a half of a surrogate pair cannot be encoded in UTF-8.
 """

@@ -11,7 +11,7 @@ _MARK = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """The text is not JSON, or not JSON that is accepted here; the message is the end of a sentence that says why."""
+    """The text is not JSON, or not accepted here; the message is the end of a sentence that says why."""
 
 
 def read_json(content: bytes | str, *, largest: int, deepest: int = DEEPEST) -> Any:
@@ -37,7 +37,7 @@ def read_json(content: bytes | str, *, largest: int, deepest: int = DEEPEST) -> 
 
 
 def is_deeper(text: str, deepest: int) -> bool:
-    """Return whether lists and objects are nested more than `deepest` levels deep, ignoring brackets in strings."""
+    """Return whether lists and objects are nested deeper than `deepest`, ignoring brackets in strings."""
     if text.count("[") + text.count("{") <= deepest:
         return False
     depth = 0

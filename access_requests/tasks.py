@@ -58,7 +58,7 @@ def follow_due() -> None:
 
 @shared_task(soft_time_limit=900, time_limit=930)
 def poll_followed(followed_id: int) -> None:
-    """Poll one followed repository's lists; if the message is delivered twice, the second finds nothing to do."""
+    """Poll one followed repository's lists; a message delivered twice finds nothing to do."""
     polling.poll(followed_id=followed_id)
 
 

@@ -27,7 +27,7 @@ MOST_ENDED = 1000  # people per page whose access ended without a task noticing 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the request's time."""
+    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the request's."""
 
     name: str = ""
     after: datetime | None = None
@@ -77,7 +77,7 @@ def page_of(
 
 
 def everybody(model: GatedModel) -> Iterator[ReviewEntry]:
-    """Yield the entries of all lists in one order, page by page; a person who moves meanwhile appears only once."""
+    """Yield the entries of all lists in one order, page by page; a person who moves meanwhile appears once."""
     seen = set[int]()
     for entry in merge(*(_pages_of_list(model, place) for place in Place), key=order):
         if entry.person_id not in seen:

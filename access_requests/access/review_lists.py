@@ -99,7 +99,7 @@ class ListedEntry:
 
     @property
     def asked(self) -> bool:
-        """Return whether the person asked; a request created later for access given without one does not count."""
+        """Return whether the person asked; a request created later for a given access does not count."""
         request = self.request
         return request is not None and (
             request.submitted_at is None or request.created_at <= request.submitted_at
@@ -166,7 +166,7 @@ def order(entry: ReviewEntry) -> tuple[datetime, int]:
 
 
 def listed_entries(entries: Iterable[ReviewEntry], *, answers: bool = True) -> list[ListedEntry]:
-    """Return the entries with people and who gave access; with `answers`, also with the forms that they answered."""
+    """Return the entries with people and who gave access; with `answers`, also with their forms."""
     entries = list(entries)
     keys = {entry.person_id for entry in entries}
     keys |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}

@@ -35,7 +35,7 @@ from access_requests.storable_text import is_storable
 
 @dataclass(frozen=True)
 class Standing:
-    """A person's live grant, whether a licence must be accepted first, their role, and whether they have asked."""
+    """A person's live grant and whether it waits for a licence, their role, and whether they have asked."""
 
     grant: Grant | None
     owes_licence: bool

@@ -51,7 +51,7 @@ def decided_models(request: HttpRequest) -> list[int]:
 
 
 class ReadOnlyAdmin(LongList):
-    """A read-only list for the visitor's models; `to_model` is the lookup from row to model, "" if there is none."""
+    """A read-only list for the visitor's models; `to_model` leads from a row to its model, "" if it has none."""
 
     to_model = "model"
 

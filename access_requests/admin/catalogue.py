@@ -290,7 +290,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         return [*own, *super().get_urls()]
 
     def licences_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the current licence texts, each with a button to retire it, and a form for a new text or version."""
+        """Show the current licence texts, with buttons to retire them, and a form for a new text or version."""
         model = self._owned(request, object_id)
         if model is None:
             return self.not_there(request, object_id)

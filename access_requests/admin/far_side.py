@@ -18,7 +18,7 @@ from access_requests.services.following.drift import LONGEST_REASON, with_standi
 
 
 def far_side(request: AccessRequest, http_request: HttpRequest) -> str:
-    """Return the panel of an imported request; for one made here, a hint at imported people with its address."""
+    """Return the panel of an imported request; for others, a hint at imported people with that address."""
     remote = (
         with_standing(RemoteRequest.objects.filter(request=request)).select_related("followed__model").first()
     )
@@ -42,7 +42,7 @@ def shown(value: Any) -> str:
 
 
 def holders(person: RemotePerson) -> QuerySet[EmailAddress]:
-    """Return confirmed addresses here that match the remote's: a hint, not proof that both are the same person."""
+    """Return confirmed addresses here that match the remote's: a hint, not proof of the same person."""
     known: QuerySet[EmailAddress] = EmailAddress.objects.all()
     if not person.email:
         return known.none()

@@ -46,7 +46,7 @@ def countries_of(models: list[int]) -> list[str]:
 
 
 class ModelFilter(admin.SimpleListFilter):
-    """Filter by the visitor's models that occur in the list; if there are many, by an id that the visitor types."""
+    """Filter by the visitor's models that occur in the list; if there are many, by a typed id."""
 
     title = gettext_lazy("model")
     parameter_name = "model"
@@ -101,7 +101,7 @@ class DayFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         chosen = str(self.value() or "")
-        # The first and the last moment, from the two ends of an index; with several models, from the index of each.
+        # The first and the last moment, from the two ends of an index (of each model's part, if several).
         rows, models = model_admin.get_queryset(request), model_admin.models_read_apart(request)
         ends = [
             part.order_by().aggregate(first=Min(self.field), last=Max(self.field))

@@ -123,7 +123,7 @@ class Sorted(Func):
 
 
 def _order_of(rows: QuerySet[Any]) -> list[tuple[Any, bool]]:
-    """Return each expression of an order, up to the key (nothing after it matters), and whether it is descending."""
+    """Return each expression of an order, up to the key, which decides, and whether it is descending."""
     given: list[Any] = list(rows.query.order_by)
     last = next((n for n, term in enumerate(given) if term in {"pk", "-pk"}), len(given))
     return [
@@ -182,7 +182,7 @@ class LongList(admin.ModelAdmin):  # type: ignore[type-arg]
         return []
 
     def condition(self, term: str) -> Q | None:
-        """Return what a row must match to be found by a term; None for a small table, to use Django's search."""
+        """Return the condition to be found by a term; None for a small table, to use Django's search."""
         return None
 
     def condition_for(self, request: HttpRequest, term: str) -> Q | None:

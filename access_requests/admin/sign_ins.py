@@ -1,4 +1,4 @@
-"""Signed-in machines and trusted repositories: superusers can read and end them, only their person adds them."""
+"""Signed-in machines and trusted repositories: superusers read and end them, their person adds them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens in the admin: visible to reviewers of the model, and revoked through a service that emails the person."""
+"""Tokens in the admin: visible to the model's reviewers, revoked by a service that emails the person."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .nodes import MAX_NODES
 
 @dataclass(frozen=True)
 class CardBounds:
-    """The limits of a card, set by who sends it: bytes of the request, characters and values of the front matter."""
+    """The limits of a card: bytes of the request, characters and values of the front matter."""
 
     body: int
     front: int

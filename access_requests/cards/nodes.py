@@ -33,7 +33,7 @@ TAB = "a tab is used for indentation; use spaces."
 
 @dataclass(frozen=True)
 class Scalar:
-    """A piece of text; `plain` if it was written without quotes, so that an empty one means *nothing written*."""
+    """A piece of text; `plain` if written without quotes, so that an empty one means *nothing written*."""
 
     line: int
     text: str
@@ -122,7 +122,7 @@ class _Builder:
                 raise CardRefused(sentence, self.line_at(found.start()))
 
     def refusal(self, error: yaml.MarkedYAMLError) -> CardRefused:
-        """Return PyYAML's problem as a refusal; for a construct that stays open, with the line that opened it."""
+        """Return PyYAML's problem as a refusal; an open construct is reported at the line that opened it."""
         problem, context = error.problem or "", error.context or ""
         opened, sentence = next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)
         mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
@@ -223,7 +223,7 @@ class _Builder:
             yield key, self.node(next(events), events, depth + 1)
 
 
-# (in PyYAML's problem, in its context, use the line that opened the construct, sentence); the last always matches.
+# (in PyYAML's problem, in its context, use the construct's opening line, sentence); the last always fits.
 _PROBLEMS = (
     ("tab character", "", False, TAB),
     (

@@ -1,4 +1,4 @@
-"""Recognise labels that ask what the portal already knows, with a table of words in the languages that cards use.
+"""Recognise labels that ask what the portal knows, with a table of words in the languages of cards.
 
 A label that is not clearly one of these gets no role: the field stays as the card has it, and the owner can
 choose a role. The licence agreement is the strictest: a newsletter opt-in or a promise about privacy does not

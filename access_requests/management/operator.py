@@ -1,4 +1,4 @@
-"""The base of the operator's commands: one answer, as text or one line of JSON, and refusals in one sentence."""
+"""The base of the operator's commands: one answer, as text or a line of JSON; one-sentence refusals."""
 
 from __future__ import annotations
 

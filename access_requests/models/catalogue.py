@@ -116,7 +116,7 @@ class FormerId(models.Model):
 
 
 class Namespace(models.Model):
-    """The full name of a namespace, the part of an id before the slash; clients show it as an organization's name."""
+    """The full name of a namespace (an id's part before the slash), which clients show as an organization's."""
 
     name = models.CharField(max_length=96)
     full_name = models.CharField(max_length=200)

@@ -45,7 +45,7 @@ class Machine(models.Model):
 
 
 class DeviceCode(models.Model):
-    """One running sign-in (RFC 8628): the client polls with the secret code, the person enters the short one."""
+    """One running sign-in (RFC 8628): the client polls with a secret code, the person enters a short one."""
 
     digest = models.CharField(_("SHA-256 of the device code"), max_length=64, unique=True, editable=False)
     user_code = models.CharField(max_length=8, unique=True, editable=False)

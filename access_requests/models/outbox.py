@@ -65,7 +65,7 @@ class OutgoingMail(models.Model):
 
 
 class MailServer(models.Model):
-    """The state of the mail server: one row, created at its first failure; each process reads it before sending."""
+    """The mail server's state: one row, created at its first failure, read by each process before it sends."""
 
     ROW = 1
 

@@ -98,7 +98,7 @@ class FollowedRepo(models.Model):
 
 
 class FollowTrouble(models.Model):
-    """A problem with following, as its owner reads it; if the same sentence occurs again, it is only counted."""
+    """A problem with following, as its owner reads it; if the sentence occurs again, it is counted."""
 
     followed = models.ForeignKey(FollowedRepo, models.CASCADE, related_name="troubles")
     sentence = models.CharField(max_length=500)

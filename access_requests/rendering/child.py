@@ -23,7 +23,7 @@ LARGEST_HTML = 4 * 2**20  # characters of all texts together; a card of 1 MiB be
 def main() -> None:
     """Render the pieces of the input in order; print null for one that reached a limit."""
     if sys.platform == "linux":
-        # The kernel ends us when the parent's waiting thread ends; a parent that had already ended closed our input.
+        # The kernel ends us when the parent's thread ends; a parent that had ended before closed our input.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _set_limits(int(sys.argv[2]))
     left = LARGEST_HTML

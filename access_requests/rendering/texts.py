@@ -174,7 +174,7 @@ def first_paragraph(body: str) -> str:
 
 
 def chat_format(body: str) -> str:
-    """Return the first code block under a heading such as "Chat format" or "Input format"; "" if there is none."""
+    """Return the first code block under a heading such as "Chat format" or "Input format", or ""."""
     end = 0
     while heading := CHAT_HEADING.search(body, end):
         opened: re.Match[str] | None = None

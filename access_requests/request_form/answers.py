@@ -24,7 +24,7 @@ def country_code(text: object) -> str:
 
 
 def eu_refusal(form: GateForm, country: str) -> str | None:
-    """Return the sentence for a person in the European Union if the card excludes it; `country` is ISO alpha-2."""
+    """Return the sentence for a person in the EU if the card excludes the EU; `country` is ISO alpha-2."""
     if not is_shut_out(form, country):
         return None
     return _(

@@ -1,4 +1,6 @@
-"""The rules of the people side, and everything that writes to the database. Views, admin, tasks and commands call these.
+"""The rules of the people side, and everything that writes to the database.
+
+Views, admin, tasks and commands call these.
 
 catalogue       models, their cards, forms, licences and names
 emails          emails: queued, sent, paused while the mail server fails

@@ -25,7 +25,7 @@ SIGNED_OUT_AT_ONCE = 100  # each with its own event
 
 
 def delete_batch(ended: QuerySet[Any], *, order: str) -> int:
-    """Delete the first rows of `ended`, ordered by an indexed column; return 0 if another process is deleting."""
+    """Delete the first rows of `ended` by an indexed column; return 0 if another process is deleting."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [CLEARING_LOCK])
@@ -70,6 +70,6 @@ def clear_device_codes() -> int:
 
 
 def clear_exchanges() -> int:
-    """Delete records of exchanged CI identities; all have expired (`LONGEST_LIFE` is a day), so none works again."""
+    """Delete records of exchanged CI identities that have expired (`LONGEST_LIFE` is a day)."""
     past = TokenExchange.objects.filter(at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
     return delete_batch(past, order="at")

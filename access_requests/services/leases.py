@@ -1,4 +1,4 @@
-"""Lease rows to workers: a worker claims one by compare-and-swap and renews it, or loses it to the next worker."""
+"""Lease rows to workers: claimed by compare-and-swap, renewed, or lost to the next worker."""
 
 from __future__ import annotations
 

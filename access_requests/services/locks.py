@@ -23,7 +23,7 @@ STORE_LOCK = 0x73746F7265  # "store"
 
 
 def lock_names() -> None:
-    """Let only one transaction at a time change ids of models: ids and former ids are unique across two tables."""
+    """Let only one transaction at a time change models' ids, which are unique across two tables."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [NAMES_LOCK])
 
@@ -57,7 +57,7 @@ def lock_model(pk: int) -> GatedModel:
 
 
 def keep_model(pk: int) -> None:
-    """Keep a model's form, licences and settings unchanged until the transaction ends; others may share this lock."""
+    """Keep a model's form, licences and settings unchanged until the transaction ends; a shared lock."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {GatedModel._meta.db_table} WHERE id = %s FOR SHARE", [pk])  # noqa: S608
 

@@ -36,7 +36,7 @@ class Renamed(Http404):
 
 
 def known_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
-    """Return the model if this visitor may know of it; else raise 404, the same for hidden and missing models."""
+    """Return the model if this visitor may know of it; else raise 404, as for one that does not exist."""
     repo_id = f"{namespace}/{name}"
     model = find_model(repo_id)
     renamed = None if model else find_renamed(repo_id)

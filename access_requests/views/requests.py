@@ -160,7 +160,7 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
 
 
 def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
-    """Show a refusal next to its field or above the form, or on the model's page if someone else was faster."""
+    """Show a refusal next to its field or above the form; on the model's page if someone was faster."""
     current.refresh_from_db()
     if current.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
         if current.state not in WAITING_STATES:
@@ -174,7 +174,7 @@ def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, erro
 
 
 def _keep_as_draft(request: HttpRequest, current: AccessRequest) -> None:
-    """Save the posted answers as the draft, unless the request was submitted from another tab in the meantime."""
+    """Save the posted answers as the draft, unless another tab has submitted the request meanwhile."""
     typed = _form_of_version(current.form, data=request.POST, draft=True)
     with suppress(RuleError):
         save_draft(request=current, applicant=signed_in(request), answers=typed.cleaned_answers())

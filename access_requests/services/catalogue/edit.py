@@ -74,7 +74,7 @@ def change_settings(
 def change_some_settings(
     *, model: GatedModel, gate: str | None = None, listed: bool | None = None, actor: User | None = None
 ) -> GatedModel:
-    """Change the settings that are given and keep the others, even if someone else changes those at the same time."""
+    """Change the given settings and keep the others, even if someone else changes those at the same time."""
     with recorded():
         now = lock_model(model.pk)
         return change_settings(

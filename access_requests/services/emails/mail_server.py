@@ -52,7 +52,7 @@ def judge(error: Exception) -> Verdict:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         code, answer = next(iter(error.recipients.values()))
         text = _one_line(answer)
-        # 5.7 is a policy, such as a relay that does not know us yet; any other 5xx says that the address is wrong.
+        # 5.7 is a policy, such as a relay that does not know us yet; other 5xx say that the address is wrong.
         wrong = code >= 500 and not text.startswith("5.7.")
         blame = _system_blame(code, text) or (Blame.NEVER if wrong else Blame.LATER)
         return Verdict(blame, f"{code} {text}")
@@ -68,7 +68,7 @@ def judge(error: Exception) -> Verdict:
 
 
 def _system_blame(code: int, text: str) -> Blame | None:
-    """Return whether the server is at fault: it is closing, has trouble (4.3, RFC 3463), or requires a sign-in."""
+    """Return whether the server is at fault: it closes, has trouble (4.3, RFC 3463), or wants a sign-in."""
     if code == 421 or code in WANTS_SIGN_IN or (code < 500 and text.startswith("4.3.")):
         return Blame.SERVER
     return None

@@ -1,4 +1,4 @@
-"""Queue emails as rows, together with the decision; a separate process (`emails.send`) sends them and retries."""
+"""Queue emails as rows, written with the decision; another process (`emails.send`) sends them."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def write_anchor_if_due() -> str | None:
         if anchors and timedelta(0) <= now - anchors[-1].at < interval():
             return None
         line, whole = signed_line(now), not tail or tail.endswith(b"\n")
-        # A full disk or a kill may have cut the last line short: end it, so that it does not damage the next one.
+        # End a line that a full disk or a kill cut short, so that it does not damage the next one.
         os.write(file.fileno(), (b"" if whole else b"\n") + line.encode() + b"\n")
         os.fsync(file.fileno())
     content = json.loads(line)
@@ -159,7 +159,7 @@ def _parse_anchor(line: bytes, number: int, key: Ed25519PublicKey | None = None)
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """The number of anchors, the time of the last one, and a sentence for each one that does not fit the log."""
+    """How many anchors there are, when the last was written, and a sentence for each that does not fit."""
 
     count: int
     last_at: datetime | None

@@ -46,7 +46,7 @@ FACTS = frozenset(
 
 @dataclass(frozen=True)
 class ChainReport:
-    """`bad` lists the first places where an event was changed, is missing or is out of place; `head` is the last link.
+    """`bad` lists the first places where an event was changed, lost or moved; `head` is the last link.
 
     `erased` is the number of texts that an event says were erased.
     """
@@ -205,7 +205,7 @@ def hashes_of(numbers: list[int]) -> dict[int, str]:
 
 @contextmanager
 def one_moment() -> Iterator[None]:
-    """Read, within the block, only data committed when it began; inside a transaction, first chain its own events."""
+    """Read, within the block, only data committed before it; inside a transaction, first chain its events."""
     inside = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
         if inside:

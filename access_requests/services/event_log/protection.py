@@ -96,7 +96,7 @@ def unprotected() -> list[str]:
 
 
 def _ways_around_tables(cursor: Any, role: str, makes_roles: bool) -> list[str]:
-    """Return ways around the tables' rights: other roles, the setting that disables triggers, the server's files."""
+    """Return ways around the tables' rights: other roles, the setting to disable triggers, server files."""
     sentences = []
     version = connection.connection.info.server_version
     if makes_roles and version < 160000:

@@ -18,7 +18,7 @@ MOST = 20  # sentences of each kind
 
 @dataclass(frozen=True)
 class LogReport:
-    """The result: `problems` are sentences, each about something that was changed, cut or removed, or is overdue."""
+    """The result; each of `problems` is a sentence about what was changed, cut or removed, or is overdue."""
 
     events: int
     first_bad: int | None

@@ -21,7 +21,7 @@ LAG = timedelta(seconds=10)  # lists there may still show the old state for a wh
 
 
 def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
-    """Annotate the live or newest grant here (for `status_here`), and `telling`: whether a report is pending."""
+    """Annotate the live or newest grant, for `status_here`, and `telling`: whether a report is pending."""
     live = Q(revoked_at=None, starts_at__lte=Now(), ends_at__gt=Now())
     grants = Grant.objects.filter(user=OuterRef("person__user"), model=OuterRef("followed__model"))
     grants = grants.order_by(ExpressionWrapper(live, BooleanField()).desc(), "-pk")

@@ -240,7 +240,7 @@ class _Known:
 def _take_in_lists(
     followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime, longest: float
 ) -> tuple[int, bool]:
-    """Import what was seen; return how many entries failed (blocking no others), and whether it was everything."""
+    """Import what was seen; return how many entries failed, and whether the import is complete."""
     known = _Known(followed)
     entries, new = known.sort(seen)
     steps = [partial(import_request, followed=followed, item=item) for item in new]

@@ -1,4 +1,4 @@
-"""Report one decision to the remote, once: look before writing, and look again after a write without an answer."""
+"""Report one decision to the remote, once: look before writing, and after a write without an answer."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def shown(user_code: str) -> str:
 
 
 def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
-    """Return the sign-in for a code that a person entered; wrong codes count against the person and their address."""
+    """Return the sign-in for a typed code; wrong codes count against the person and their address."""
     limits.spend(limits.WRONG_CODES_OF_PERSON, user.pk)
     limits.spend(limits.WRONG_CODES_OF_ADDRESS, address)
     wanted = "".join(c for c in typed.upper() if not (c.isspace() or c in "-‐‑–—_."))
@@ -122,7 +122,7 @@ def _check_still_waits(code: DeviceCode) -> None:
 
 
 def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
-    """Approve the machine on this person's behalf; if two tabs approve, one wins and the other gets a message."""
+    """Approve the machine on this person's behalf; of two tabs, one wins and the other gets a message."""
     name = clean_machine_name(name)
     if not user.is_active:
         raise NotAllowed(_("Your account is disabled."))

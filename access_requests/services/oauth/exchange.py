@@ -148,7 +148,7 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
         rows = [row for row in rows if row.model_id in {None, model.pk} and live_grant(row.user, model)]
     if not rows:
         raise OAuthError("invalid_target", _why_not_trusted(job, resource))
-    # The first exchange fixes the repository's number: a later repository with the same name is a different one.
+    # The first exchange fixes the repository's number: a later one with the same name is different.
     rows = [row for row in rows if row.repository_id in {"", job.repository_id}]
     if not rows:
         raise OAuthError(
@@ -181,7 +181,7 @@ def _why_not_trusted(job: Job, resource: str) -> str:
 
 
 def _new_token(trusted: TrustedRepository, model: GatedModel | None, job: Job) -> tokens.Issued:
-    """Make a token: for one model a token of the grant, which expires with it; otherwise a token of the person."""
+    """Make a token: for one model a token of the grant, which expires with it, else one of the person."""
     expires_at, name = timezone.now() + TOKEN_LIFE, f"CI of {job.repository}"[:100]
     if model is None:
         return tokens.issue_person_token(

@@ -44,7 +44,7 @@ class Unreachable(Exception):
 
 
 def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
-    """Return the issuer's key with that id for that algorithm; an unknown id fetches the keys again, but rarely.
+    """Return the issuer's key with that id for that algorithm; an unknown id makes it fetch again, but rarely.
 
     If several callers need the keys, one fetches them outside of any transaction, and the others wait for the
     row.
@@ -102,7 +102,7 @@ def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
 
 
 def _fetch_again(row: IssuerKeys) -> IssuerKeys:
-    """Fetch the keys and return the row, unless another process is fetching them or the last attempt was just now."""
+    """Return the row, with keys fetched again unless another process does it or someone just tried."""
     now = timezone.now()
     due = Q(tried_at=None) | Q(tried_at__lte=now - AGAIN)
     # Durable, because a caller's transaction would keep the row locked during the fetch.

@@ -40,7 +40,7 @@ class Issued:
 
 
 def show_first_token(*, grant: Grant, user: User) -> Issued:
-    """Return the first token of a grant, created when it is shown, so that its secret is never stored anywhere."""
+    """Return the first token of a grant, made when it is shown, so that its secret is never stored."""
     with recorded():
         grant = usable_grant(grant, user)
         if grant.first_token_at is not None:

@@ -16,7 +16,7 @@ MOST_NETWORKS = 50
 
 
 def read_networks(text: str) -> list[str]:
-    """Return networks that a person typed, separated by commas, spaces or lines, as CIDR; ranges become networks."""
+    """Return typed networks, separated by commas, spaces or lines, as CIDR; ranges become networks."""
     joined = re.sub(r"\s*-\s*", "-", text)
     return check_networks(part for part in re.split(r"[\s,;]+", joined) if part)
 

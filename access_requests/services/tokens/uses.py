@@ -1,4 +1,4 @@
-"""Record when, from where and by which clients tokens were last used: noted in memory, written outside of requests.
+"""Record when, from where and by which client tokens were last used, outside of requests.
 
 Requests need no extra query for this. A thread of the web process writes the notes, for each token and
 address at most once a minute, and the process writes the rest when it ends. A process that is killed loses at
