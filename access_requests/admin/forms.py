@@ -64,7 +64,7 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Exclude every field: the service refuses duplicates, in a sentence."""
+        """Exclude the id from Django's unique check: the service refuses duplicates, in a sentence."""
         return {*super()._get_validation_exclusions(), "repo_id"}  # type: ignore[misc]
 
 
@@ -143,7 +143,7 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         return named
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Exclude every field: naming a person a second time changes their role."""
+        """Exclude person and model from Django's unique check: naming a person again changes their role."""
         return {*super()._get_validation_exclusions(), "user", "model"}  # type: ignore[misc]
 
 

@@ -110,7 +110,7 @@ class GrantAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("model__card")
 
     def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
-        """Sort the newest first, or for grants that have ended, the last one to end."""
+        """Sort the newest first; with the filter for ended grants, those that ended last."""
         return ["-ends_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
     def condition(self, term: str) -> Q:

@@ -67,7 +67,7 @@ class LongChangeList(ChangeList):
         return rows
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read one page; a page after the last is the last."""
+        """Read one page; for a number after the last page, read the last page."""
         paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
         self.result_count, self.more = paginator.count, paginator.more
         self.page_num = min(max(self.page_num, 1), paginator.num_pages)

@@ -232,7 +232,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         return asked if asked is not None and self.has_view_permission(request, asked) else None
 
     def _say_done(self, request: HttpRequest, asked: AccessRequest, done: str) -> None:
-        """Show what became of the request, and how the person is informed: by email or at the remote."""
+        """Show the outcome, and how the person is informed: by email or at the remote."""
         remote = remote_of(asked)
         if remote:
             informed = _("The decision is reported to %(host)s.") % {"host": remote.followed.host}

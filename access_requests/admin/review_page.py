@@ -110,7 +110,7 @@ def _newest_rows(rows: QuerySet[Any]) -> list[Any]:
 
 
 def ways_back(request: AccessRequest) -> dict[str, Any]:
-    """Return what a reviewer can undo here: only the request that determines the person's current place in the lists."""
+    """Return what a reviewer can undo here: only the request that determines the person's place in the lists."""
     case = review_entry(request.applicant, request.model)
     if case.request != request or request.state in WAITING_STATES or not request.model.is_gated:
         return {"may_reopen": False, "may_reset": False}

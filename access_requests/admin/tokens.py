@@ -100,7 +100,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("grant__model__card")
 
     def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
-        """Sort the newest first, or for tokens that have ended, the last one to end."""
+        """Sort the newest first; with the filter for ended tokens, those that ended last."""
         return ["-expires_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
     def condition(self, term: str) -> Q:
