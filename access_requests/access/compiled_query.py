@@ -29,7 +29,7 @@ READ = (ModelIterable, ValuesListIterable)  # the types of value that a query ca
 
 @dataclass(frozen=True)
 class _Compiled:
-    """The SQL; for each parameter its name, or None and the value itself; and the function that reads a row."""
+    """The SQL, its parameters (a name, or None and the value itself), and the function that reads a row."""
 
     sql: str
     places: list[tuple[str | None, Any]]

@@ -27,7 +27,7 @@ MOST_ENDED = 1000  # people per page whose access ended without a task noticing 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the request's."""
+    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the date of asking."""
 
     name: str = ""
     after: datetime | None = None

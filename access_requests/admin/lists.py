@@ -32,7 +32,7 @@ NOT_ALL = gettext_noop("Too many rows match, so not all of them are shown. Add a
 
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
-    """A paginator that counts only as far as pages can be turned; `more` says whether there are more rows."""
+    """A paginator that counts at most `MOST` rows; `more` says whether there are more."""
 
     models: Sequence[int] = ()  # the models whose rows are read separately, each from its part of the index
 

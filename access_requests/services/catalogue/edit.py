@@ -40,7 +40,7 @@ class FieldChoice:
 
 @dataclass(frozen=True)
 class AddedLicence:
-    """`fresh` is false if exactly this text was already current; `asked` is the number of holders who must accept it now."""
+    """The result: `fresh` is false if this text was already current; `asked` counts holders who must accept it."""
 
     licence: LicenceVersion
     fresh: bool

@@ -151,7 +151,7 @@ def message_id(key: str) -> str:
 
 
 class Server:
-    """One connection to the mail server for a batch of emails: opened for the first, and again after an error."""
+    """A connection to the mail server for a batch of emails: opened for the first, and again after an error."""
 
     def __init__(self) -> None:
         self._backend: BaseEmailBackend | None = None
