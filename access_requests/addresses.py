@@ -1,4 +1,4 @@
-"""Clients' addresses, written and counted in one way everywhere."""
+"""Write clients' addresses in one spelling, and find the network that each is counted for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def plain_address(text: str) -> str | None:
-    """Return an address as text, None where it is none. IPv4 in IPv6, as a socket for both says it, is the IPv4 address."""
+    """Return an IP address in its usual spelling, or None; IPv4-mapped IPv6 becomes IPv4."""
     try:
         address = ipaddress.ip_address(text.strip())
     except ValueError:
@@ -15,9 +15,9 @@ def plain_address(text: str) -> str | None:
 
 
 def whole_network(text: str) -> str:
-    """Return the sender that an address is counted for: of IPv6 its /64, all of which one household or server has.
+    """Return what an address is counted as: for IPv6 its /64, since one household or server has all of it.
 
-    Text that is no address is returned as it is.
+    Text that is not an address is returned as it is.
     """
     address = plain_address(text)
     if address is None:

@@ -1,4 +1,4 @@
-"""Counts of tries, in the cache: while it is away nothing is counted, so that it keeps nobody out."""
+"""Count attempts in the cache. While the cache is down nothing is counted, so that no one is locked out."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from django.core.cache import cache
 
 
 def count(key: str, *, seconds: int) -> int | None:
-    """Count one try and return how many there were, this one included, in the `seconds` that begin with the first.
+    """Count one attempt; return how many there were, with this one, in `seconds` from the first.
 
-    None while the cache is away.
+    Return None while the cache is down.
     """
     found: int | None = 1
-    with suppress(ValueError):  # forgotten this moment
+    with suppress(ValueError):  # it expired just now
         try:
             found = cache.incr(key)
-        except ValueError:  # the first one
+        except ValueError:  # the first attempt
             if not cache.add(key, 1, timeout=seconds):
                 found = cache.incr(key)
     return found
 
 
 def take_back(key: str) -> None:
-    """Count one try less."""
+    """Count one attempt less."""
     with suppress(ValueError):
         cache.decr(key)
 

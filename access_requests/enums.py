@@ -1,4 +1,7 @@
-"""The words of the gate, as data. Labels that a page, the admin or an email shows are marked for translation."""
+"""The choices and codes of the gate.
+
+Labels that a page, the admin or an email shows are marked for translation.
+"""
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -44,7 +47,7 @@ CLOSED_STATES = (
 
 
 class Outcome(TextChoices):
-    """What a reviewer does with a request; each is a row that stays."""
+    """What a reviewer can decide about a request; each decision is a row that is kept."""
 
     APPROVED = "approved", _("approved")
     REJECTED = "rejected", _("rejected")
@@ -54,7 +57,7 @@ class Outcome(TextChoices):
 
 
 class Place(TextChoices):
-    """In which of the Hub's four lists of a model a person stands."""
+    """The Hub's four lists of a model; a person is in at most one of them."""
 
     PENDING = "pending", "waiting for a decision, or for the person to change something"
     ACCEPTED = "accepted", "a live grant"
@@ -63,7 +66,7 @@ class Place(TextChoices):
 
 
 class ReasonCode(TextChoices):
-    """Why a request was not approved; the words beside it reach the applicant."""
+    """The reasons for not approving a request; the applicant sees their labels."""
 
     NONE = "", _("no reason needed")
     USE_NOT_PERMITTED = "use_not_permitted", _("the intended use is not permitted by the licence")
@@ -82,7 +85,7 @@ class GrantSource(TextChoices):
 
 
 class TokenKind(TextChoices):
-    """What a token stands for; it never allows more than its person may."""
+    """The kinds of token; no token allows more than its person may do."""
 
     GRANT = "grant", _("one grant: reads that model")
     USER = "user", _("its person: reads all their models")
@@ -100,7 +103,7 @@ class TokenOrigin(TextChoices):
 
 
 class DeviceState(TextChoices):
-    """How far one `hf auth login` is."""
+    """The states of one `hf auth login`."""
 
     WAITING = "waiting", "waiting for a person"
     APPROVED = "approved", "approved, not fetched yet"
@@ -110,7 +113,7 @@ class DeviceState(TextChoices):
 
 
 class AccessCode(TextChoices):
-    """The answer to "may this person read this model now?", one code per sentence."""
+    """The answers to "may this person read this model now?"; each code has its own sentence."""
 
     OPEN_MODEL = "open_model", "the model is not gated"
     GRANTED = "granted", "a live grant"
@@ -138,7 +141,7 @@ class MailState(TextChoices):
 
 
 class FarStatus(TextChoices):
-    """The state of a request at a followed repository; `MISSING` where it is in none of the lists."""
+    """The states of a request at a followed repository; `MISSING` if it is in none of the lists."""
 
     PENDING = "pending", _("pending")
     ACCEPTED = "accepted", _("accepted")

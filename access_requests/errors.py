@@ -1,4 +1,4 @@
-"""What a service says when it will not: a sentence for the person, a code and a status for a client."""
+"""The errors that services raise: a sentence for the person, a code and a status for a client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class RuleError(Exception):
-    """Base of the family; `sentence` is shown as it is."""
+    """The base class of these errors; `sentence` is shown as it is."""
 
     code = "refused"
     status = 400
@@ -18,7 +18,7 @@ class RuleError(Exception):
 
 
 class Invalid(RuleError):
-    """What was given cannot be taken."""
+    """The input is not acceptable."""
 
     code = "invalid"
 
@@ -36,7 +36,7 @@ class NotFound(RuleError):
 
 
 class Conflict(RuleError):
-    """Someone was faster, or the state does not allow it any more."""
+    """Someone else was faster, or the current state does not allow this any more."""
 
     code = "conflict"
     status = 409
@@ -44,7 +44,7 @@ class Conflict(RuleError):
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why the portal cannot answer just now, as an API's answer and a page say it. It is found out, never raised.
+    """Why the portal cannot answer just now, for API answers and pages. Returned by checks, never raised.
 
     `sentence` says what happened and whether anything was changed, `advice` what to do. `status` is for APIs. Clients try
     again after `seconds` seconds; 0 where waiting does not help.

@@ -1,4 +1,4 @@
-"""Indexes and checks on tables with millions of rows, as migrations make them while the portal goes on."""
+"""Migration operations that add indexes and checks to large tables while the portal keeps running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.contrib.postgres.operations import (
 
 
 def _is_valid(schema_editor: Any, name: str) -> bool | None:
-    """Return whether the index can be used; None where there is none."""
+    """Return whether PostgreSQL can use the index; None if it does not exist."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(
             "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%s)",
@@ -27,7 +27,7 @@ def _drop_index(schema_editor: Any, name: str) -> None:
 
 
 class AddIndex(AddIndexConcurrently):
-    """`AddIndexConcurrently` that can be run again: PostgreSQL keeps an index that was cut short, and never uses it."""
+    """An `AddIndexConcurrently` that can run again: PostgreSQL keeps an interrupted index but never uses it."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         valid = _is_valid(schema_editor, self.index.name)
@@ -42,7 +42,7 @@ class AddIndex(AddIndexConcurrently):
 
 
 class RemoveIndex(RemoveIndexConcurrently):
-    """`RemoveIndexConcurrently` that can be run again: forwards where the index is gone, backwards where it is back."""
+    """A `RemoveIndexConcurrently` that can run again if the index is gone (backwards: is there)."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         _drop_index(schema_editor, self.name)
@@ -57,7 +57,7 @@ class RemoveIndex(RemoveIndexConcurrently):
 
 
 class AddCheck(AddConstraintNotValid):
-    """`AddConstraintNotValid` that can be run again where the constraint is there."""
+    """An `AddConstraintNotValid` that can be run again if the constraint already exists."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         with schema_editor.connection.cursor() as cursor:

@@ -1,7 +1,7 @@
-"""What other rooms show on the pages of a request, a model or a grant.
+"""Let other rooms add panels to the pages of a request, a model or a grant.
 
 They register functions when the site starts, so that nothing here imports them. A function returns safe HTML
-(a section with its own heading), or "" where it has nothing to say.
+(a section with its own heading), or "" if it has nothing to show.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from access_requests.models import AccessRequest, GatedModel
 
 Subject = TypeVar("Subject", AccessRequest, GatedModel)
 
-REQUEST_PANELS: list[Callable[[AccessRequest, HttpRequest], str]] = []  # a reviewer's page of one request
-MODEL_PANELS: list[Callable[[GatedModel, HttpRequest], str]] = []  # the model's page, everyone's
+REQUEST_PANELS: list[
+    Callable[[AccessRequest, HttpRequest], str]
+] = []  # the page on which a reviewer decides one request
+MODEL_PANELS: list[Callable[[GatedModel, HttpRequest], str]] = []  # the model's page, for every visitor
 ACCESS_PANELS: list[
     Callable[[GatedModel, HttpRequest], str]
-] = []  # the download page of someone with a grant
+] = []  # the download page of a person with a grant
 
 
 def show_panels(
     panels: Iterable[Callable[[Subject, HttpRequest], str]], subject: Subject, http_request: HttpRequest
 ) -> SafeString:
-    """What all of them say, in the order in which they were registered."""
+    """Return the HTML of all these panels, in the order in which they were registered."""
     return mark_safe("\n".join(filter(None, (panel(subject, http_request) for panel in panels))))  # noqa: S308 - SafeString by contract

@@ -1,9 +1,10 @@
-"""Search in lists of millions of rows: one text for each row, folded to upper case in every script, with a trigram index.
+"""Search lists of millions of rows: each row has one text, in upper case, with a trigram index.
 
-Which letters PostgreSQL makes trigrams of depends on the database's LC_CTYPE; of ASCII it always does. So the text is
-indexed with the bytes of all other letters as octal digits: 王 is 347216213. A term of other letters (王伟, 김민수) is
-found anywhere in the text, however short it is, and one of three ASCII letters or digits in a row, too. A shorter one is
-found where a word begins with it: PostgreSQL makes trigrams of the beginnings of words.
+PostgreSQL always makes trigrams of ASCII letters; for others it depends on the database's LC_CTYPE. So the
+text is indexed with the bytes of all other letters as octal digits: 王 is 347216213. A term in another script
+(王伟, 김민수) is found anywhere in the text, however short it is, and so is a term with three ASCII letters or
+digits in a row. A shorter one is found only at the beginning of a word, which PostgreSQL makes trigrams of as
+well.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, F, Func, Q, QuerySet, TextField, Value
 from django.utils.text import smart_split
 
-COLLATION = "gatehouse_search"  # folds case in every script, whatever the database's own collation; see migration 0024
-LONGEST, MOST_TERMS = 200, 8  # characters of what is searched for, and terms of it that count
-MOST_PEOPLE = 1_000  # that a term may mean in a list of something else
+COLLATION = "gatehouse_search"  # folds case in every script under any database collation; see migration 0024
+LONGEST, MOST_TERMS = 200, 8  # characters of what a person types, and terms in it, that are used
+MOST_PEOPLE = 1_000  # people or models that one term of another list's search may stand for
 INDEXED = 3  # letters and digits in a row that an index finds anywhere
-# Upper case, its UTF-8 with bytes above 127 as three octal digits, and without backslashes. Every step is immutable.
+# Upper case, as UTF-8 with bytes above 127 as three octal digits, and no backslashes. Every step is immutable.
 DIGITS = f"""REPLACE(ENCODE(DECODE(REPLACE(UPPER({{}} COLLATE "{COLLATION}"), '\\', '\\\\'), 'escape'), 'escape'), '\\', '')"""
 
 
 class SearchText(Func):
-    """The text of a row in which terms are looked for. A change here needs the indexes again: they hold this expression."""
+    """The text of a row that is searched.
+
+    If it changes, rebuild the indexes, which contain this expression.
+    """
 
     arg_joiner = " || ' ' || "
     template = DIGITS.format("(' ' || %(expressions)s)")
@@ -38,7 +42,7 @@ class SearchText(Func):
 
 
 class Glued(Func):
-    """Texts without a blank between them: 王 and 伟 are searched for as 王伟."""
+    """Texts joined without a space: 王 and 伟 are found as 王伟."""
 
     arg_joiner = " || "
     template = "(%(expressions)s)"
@@ -57,13 +61,13 @@ class Like(Func):
 
 
 class Keys(list[int]):
-    """Keys of rows; `more` says that there are others that are not among them."""
+    """Keys of rows; `more` says whether there are others."""
 
     more = False
 
 
 class AnyOf(Func):
-    """`AnyOf(F("pk"), keys)`: one parameter, however many keys there are. `partial` says that some are missing."""
+    """`AnyOf(F("pk"), keys)`: one parameter for any number of keys. `partial`: some keys are missing."""
 
     arg_joiner = " = ANY "
     template = "(%(expressions)s)"
@@ -88,7 +92,7 @@ def trigram_index(text: SearchText, *, name: str) -> GinIndex:
 
 
 def terms(typed: str) -> list[str]:
-    """Return what to look for: words, and quoted phrases; bounded, composed, and without what PostgreSQL cannot store."""
+    """Return the words and quoted phrases to look for: limited, composed, storable by PostgreSQL."""
     plain = typed[:LONGEST].replace("\0", " ").replace("\\", " ")
     clean = unicodedata.normalize("NFC", plain)
     clean = clean.encode("utf-8", "ignore").decode()  # half of a surrogate pair
@@ -97,28 +101,28 @@ def terms(typed: str) -> list[str]:
 
 
 def holds(text: SearchText, term: str) -> Q:
-    """Return the condition that the text holds the term, whatever the case of either."""
+    """Return the condition that the text contains the term, ignoring case."""
     escaped = re.sub(r"[!%_]", r"!\g<0>", term.replace("\\", ""))
     pattern = f"%{escaped}%" if _longest_run(term) >= INDEXED else f"% {escaped}%"
     return Q(Like(text, Pattern(Value(pattern))))
 
 
 def is_indexed(term: str) -> bool:
-    """Whether an index can find the term: one of ASCII signs alone has no trigram."""
+    """Return whether an index can find the term; one of ASCII punctuation alone has no trigrams."""
     return _longest_run(term) > 0
 
 
 def _longest_run(term: str) -> int:
-    """Letters and digits in a row, as the term is indexed: what trigrams are made of."""
+    """Return the length of the longest run of letters and digits, as indexed; trigrams are made of these."""
     runs = re.findall(r"[A-Za-z0-9]+|[^\x00-\x7f]+", term)
     return max((len(run) if run.isascii() else INDEXED for run in runs), default=0)
 
 
 def by_index(rows: QuerySet[Any], most: int) -> list[int]:
-    """Return the keys of at most `most` rows in no order, found without reading the whole table.
+    """Return the keys of at most `most` rows, in any order, without reading the whole table.
 
-    The planner takes a table to be read from its beginning for the better way to a few of many rows. It is wrong where
-    those rows lie at the end.
+    For a few of many rows the planner prefers to scan the table from its beginning, which is slow if those
+    rows are at the end.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
@@ -128,14 +132,14 @@ def by_index(rows: QuerySet[Any], most: int) -> list[int]:
 
 
 def some_of(found: list[int]) -> Keys:
-    """Return the first `MOST_PEOPLE` of the keys; one more that was read says that there are others."""
+    """Return the first `MOST_PEOPLE` of the keys; one more than that shows that there are others."""
     keys = Keys(found[:MOST_PEOPLE])
     keys.more = len(found) > MOST_PEOPLE
     return keys
 
 
 def people_like(term: str, *, by_name: bool = False) -> Keys:
-    """Return the keys of `MOST_PEOPLE` people at most who have the term in what is known of them, or in their names alone."""
+    """Return keys of at most `MOST_PEOPLE` people whose details (with `by_name`, names) contain the term."""
     people = get_user_model().objects.filter(holds(OF_PERSON, term))
     if by_name:  # the index finds them by the whole text
         people = people.filter(holds(BY_NAME, term))
@@ -143,18 +147,18 @@ def people_like(term: str, *, by_name: bool = False) -> Keys:
 
 
 def of_people(column: str, keys: Iterable[int]) -> Q:
-    """Return the condition that a column names one of these people."""
+    """Return the condition that a column refers to one of these people."""
     return Q(AnyOf(F(column), keys))
 
 
 def models_like(term: str) -> Keys:
-    """Return the keys of `MOST_PEOPLE` models at most whose id holds the term: a small table, read as it is."""
+    """Return the keys of at most `MOST_PEOPLE` models whose id contains the term; scans the small table."""
     models = apps.get_model("access_requests", "GatedModel").objects.filter(repo_id__icontains=term)
     return some_of(list(models.values_list("pk", flat=True)[: MOST_PEOPLE + 1]))
 
 
 def is_partial(wanted: Q) -> bool:
-    """Whether the condition names only some of the people or models that its terms mean."""
+    """Return whether the condition covers only some of the people or models that match its terms."""
     return any(
         is_partial(each) if isinstance(each, Q) else getattr(each, "partial", False)
         for each in wanted.children
@@ -162,7 +166,7 @@ def is_partial(wanted: Q) -> bool:
 
 
 def network_address(term: str) -> str:
-    """Return the term as a network address, or "" where it is none; a zone (`fe80::1%eth0`) is stored nowhere."""
+    """Return the term as a network address, or "" if it is not one; no zone (`fe80::1%eth0`) is ever stored."""
     if "%" in term:
         return ""
     try:

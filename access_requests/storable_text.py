@@ -1,6 +1,6 @@
-"""Text as the database takes it: without NUL characters and without halves of surrogate pairs, both of which JSON can spell.
+"""Find and replace characters that JSON allows and the database refuses: NUL, halves of surrogate pairs.
 
-PostgreSQL refuses the former; the latter have no form in UTF-8.
+PostgreSQL refuses NUL; a half of a surrogate pair cannot be encoded in UTF-8.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def is_storable(text: str) -> bool:
-    """Return whether the database takes the text."""
+    """Return whether the database accepts the text."""
     return _UNSTORABLE.search(text) is None
 
 
 def drop_unstorable(text: str) -> str:
-    """Return the text without what the database does not take."""
+    """Return the text without the characters that the database refuses."""
     return _UNSTORABLE.sub("", text)
 
 
 def replace_unstorable(text: str) -> str:
-    """Return the text with U+FFFD for each character that the database does not take."""
+    """Return the text with U+FFFD in place of each character that the database refuses."""
     return _UNSTORABLE.sub("\ufffd", text)

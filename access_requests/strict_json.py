@@ -1,4 +1,4 @@
-"""JSON that strangers wrote: its size and nesting are counted before it is parsed."""
+"""Read JSON from strangers: check its size and nesting before parsing it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 import re
 from typing import Any
 
-DEEPEST = 64  # lists and objects within each other; what clients send has 5
+DEEPEST = 64  # levels of lists and objects; what clients send has 5
 _MARK = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """The text is not JSON, or not JSON that is read here; the message is the end of a sentence that says why."""
+    """The text is not JSON, or not accepted here; the message is the end of a sentence that says why."""
 
 
 def read_json(content: bytes | str, *, largest: int, deepest: int = DEEPEST) -> Any:
-    """Return what JSON in UTF-8 says; the time this takes grows with the length alone.
+    """Return the value of a JSON text in UTF-8, in time that grows only with its length.
 
-    Raises NotJson for more than `largest` bytes (of a str: characters), for lists and objects that are nested more
-    than `deepest` levels deep, and for anything else that is not JSON (RFC 8259; a byte-order mark is skipped).
+    Raises NotJson for more than `largest` bytes (for a str: characters), for lists and objects nested more
+    than `deepest` levels deep, and for anything that is not JSON (RFC 8259; a byte-order mark is skipped).
     """
     if len(content) > largest:
         raise NotJson(f"it is longer than {largest:,} bytes")
@@ -37,7 +37,7 @@ def read_json(content: bytes | str, *, largest: int, deepest: int = DEEPEST) -> 
 
 
 def is_deeper(text: str, deepest: int) -> bool:
-    """Return whether lists and objects are nested more than `deepest` levels deep, brackets in strings left out."""
+    """Return whether lists and objects are nested deeper than `deepest`, ignoring brackets in strings."""
     if text.count("[") + text.count("{") <= deepest:
         return False
     depth = 0

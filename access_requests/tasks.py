@@ -1,4 +1,4 @@
-"""What the worker does for the people side: emails, the ends of grants, repositories followed elsewhere."""
+"""The Celery tasks of the people side: emails, expired grants, the log's anchor, followed repositories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from access_requests.services.queue import enqueue_each_on_commit
 
 @shared_task(soft_time_limit=120, time_limit=150)
 def send_mail(mail_id: int = 0) -> None:
-    """Send what is due, this email among it: which one goes first is not for the message to say."""
+    """Send the emails that are due, this one among them; the message does not decide which goes first."""
     send.send_due()
 
 
@@ -26,13 +26,13 @@ def send_due_mail() -> None:
 
 @shared_task(soft_time_limit=120, time_limit=150)
 def close_ended_grants() -> None:
-    """Writes the end of grants that ran out into the log."""
+    """Log the end of expired grants."""
     grants.close_ended_grants()
 
 
 @shared_task(soft_time_limit=20, time_limit=30)
 def anchor_log() -> None:
-    """Write the head of the event log, signed, to the file of anchors when that is due."""
+    """Append the signed head of the event log to the file of anchors, if one is due."""
     anchors.write_anchor_if_due()
 
 
@@ -44,9 +44,10 @@ def render_outdated() -> None:
 
 @shared_task(soft_time_limit=30, time_limit=45)
 def follow_due() -> None:
-    """Wakes a worker for each followed repository to be polled and each decision to be told; their rows own the work.
+    """Wake a worker for each followed repository to poll and each decision to report; their rows own the work.
 
-    Messages that no worker took in time end: while all of them wait for slow remotes, the queue does not grow.
+    Messages that no worker takes in time expire, so the queue does not grow while all workers wait for slow
+    remotes.
     """
     for task, due, most in (
         ("access_requests.tasks.push_decision", pushing.due(), 200),
@@ -57,11 +58,11 @@ def follow_due() -> None:
 
 @shared_task(soft_time_limit=900, time_limit=930)
 def poll_followed(followed_id: int) -> None:
-    """Looks through the lists of one followed repository; a second delivery of the message finds nothing to do."""
+    """Poll one followed repository's lists; a message delivered twice finds nothing to do."""
     polling.poll(followed_id=followed_id)
 
 
 @shared_task(soft_time_limit=300, time_limit=330)
 def push_decision(push_id: int) -> None:
-    """Tells one decision at a followed repository; a second delivery of the message finds nothing to do."""
+    """Report one decision to a followed repository; a message delivered twice finds nothing to do."""
     pushing.push(push_id=push_id)

@@ -1,4 +1,4 @@
-"""What a person asks: the form, its way back, the licences, and their own list."""
+"""URLs of the request form, withdrawing and appealing, licences, signing in, and a person's own list."""
 
 from django.urls import path
 

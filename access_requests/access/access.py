@@ -37,7 +37,10 @@ from access_requests.search import AnyOf
 
 @dataclass(frozen=True)
 class AccessDecision:
-    """*Allowed until* or *refused because*. `sentence` is one ASCII line for the person, with the page's address."""
+    """The answer: allowed until a time, or refused for a reason.
+
+    `sentence` is one ASCII line with the page's URL.
+    """
 
     allowed: bool
     code: AccessCode
@@ -80,11 +83,14 @@ SENTENCES: dict[AccessCode, Promise] = {
     AccessCode.DISABLED: gettext_lazy("Your account is disabled: write to the owner of {page}"),
 }
 
-MOST_POSITIONS = 1000  # places in a queue that are counted
+MOST_POSITIONS = 1000  # the last place in a queue that is counted
 
 
 def access_of(user: Any, model: GatedModel, *, token: AccessToken | None = None) -> AccessDecision:
-    """Return whether this person may read the model; everything that serves bytes asks this. A token can only narrow it."""
+    """Return whether this person may read the model; called before serving any bytes.
+
+    Tokens can only narrow it.
+    """
     if not is_person(user):
         return _access_of_nobody(user, model)
     return _access_from_standing(user, model, standing_in(model, user), token)
@@ -122,7 +128,7 @@ def _access_from_standing(
     if not model.is_gated:
         return _make_decision(AccessCode.OPEN_MODEL, model, role=standing.role)
     grant, role = standing.grant, standing.role
-    # A token of one grant fits that grant alone, any other token every grant.
+    # A token of a grant fits only that grant, any other token fits every grant.
     only_grant = token.grant_id if token else None
     if (grant or role) and only_grant is not None and (grant is None or grant.pk != only_grant):
         return _make_decision(AccessCode.TOKEN_OUT_OF_SCOPE, model, role=role)
@@ -247,7 +253,7 @@ def open_request(user: Any, model: GatedModel) -> AccessRequest | None:
 def queue_position(request: AccessRequest) -> int:
     """Return the place in the queue: 1 plus the number of the model's waiting requests that were first submitted earlier.
 
-    The count stops at `MOST_POSITIONS`; everything behind that gets `MOST_POSITIONS + 1`.
+    The count stops at `MOST_POSITIONS`; every later place is returned as `MOST_POSITIONS + 1`.
     """
     since = request.first_submitted_at
     waiting = AccessRequest.objects.alias(waits=WAITING_FIRST).filter(model=request.model_id, waits=0)
@@ -258,7 +264,7 @@ def queue_position(request: AccessRequest) -> int:
 
 
 def position_in_words(position: int) -> str:
-    """Return the place in the queue as pages and refusals say it."""
+    """Return the place in the queue in words, as pages and refusals show it."""
     if position <= MOST_POSITIONS:
         return f"{position:,}"
     return _("after the first %(count)s") % {"count": f"{MOST_POSITIONS:,}"}

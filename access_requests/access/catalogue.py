@@ -34,9 +34,9 @@ def may_know_of(user: Any, model: GatedModel) -> bool:
 
 
 def visible_models(user: Any) -> QuerySet[GatedModel]:
-    """Return the catalogue as this person may see it.
+    """Return the part of the catalogue that this person may see.
 
-    Never by joins: they would read every request and grant of each model.
+    It uses no joins, which would read every request and grant of each model.
     """
     if not is_person(user):
         return GatedModel.objects.filter(listed=True)
@@ -67,7 +67,7 @@ def models_named(repo_id: str) -> QuerySet[GatedModel]:
     """Return a queryset with the model of that id, ignoring case, or an empty one."""
     if not is_storable(repo_id):
         return GatedModel.objects.none()
-    # As the unique index has it; `iexact` would compare in upper case.
+    # Like the unique index; `iexact` would compare in upper case.
     return GatedModel.objects.filter(Exact(Lower("repo_id"), repo_id.lower()))
 
 
@@ -82,7 +82,8 @@ def find_renamed(repo_id: str) -> GatedModel | None:
 def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
     """Return the namespaces where this person has roles: full name (or name) and their highest role there.
 
-    Their own user name is left out, since it is no organization. Takes two queries and reads each namespace once.
+    Their own user name is left out, since it is not an organization. Takes two queries and reads each
+    namespace once.
     """
     namespace = Func(
         F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART", output_field=CharField()

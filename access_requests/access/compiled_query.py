@@ -1,4 +1,4 @@
-"""Compile the queries of every request once, then run them with new values.
+"""Compile the queries of every HTTP request once, then run them with new values.
 
 Building a query with many parts costs the ORM milliseconds of CPU; running it costs a tenth of one. The compiled SQL
 is the ORM's own, so each query is still written only once, as a queryset.
@@ -17,19 +17,19 @@ from django.db.models import Model, QuerySet
 from django.db.models.base import ModelState
 from django.db.models.query import ModelIterable, ValuesListIterable, get_related_populators
 
-# Stand-ins while compiling: nothing else in a query has these values. The numbers need columns of 64 bits.
+# Stand-ins while compiling: nothing else in a query has these values. The numbers need 64-bit columns.
 SAMPLE_NUMBER = 2**62 - 57
 SAMPLE_NUMBERS = [2**62 - 59]
 SAMPLE_TEXT = "the sample of a text"
 SAMPLE_MOMENT = datetime(1066, 10, 14, 9, 30, tzinfo=UTC)
 # The person and the model that most of these queries are about.
 USER_AND_MODEL = {"user": SAMPLE_NUMBER, "model": SAMPLE_NUMBER - 1}
-READ = (ModelIterable, ValuesListIterable)  # what a query may be of
+READ = (ModelIterable, ValuesListIterable)  # the types of value that a query can take
 
 
 @dataclass(frozen=True)
 class _Compiled:
-    """The SQL; for each parameter the value's name, or None and the value itself; and the function that reads a row."""
+    """The SQL, its parameters (a name, or None and the value itself), and the function that reads a row."""
 
     sql: str
     places: list[tuple[str | None, Any]]
@@ -38,10 +38,10 @@ class _Compiled:
 
 
 class CompiledQuery:
-    """A query that is compiled once: `build` makes it from named samples, and each call returns results for other values.
+    """A query that is compiled once: `build` makes it from named samples; each call runs it with other values.
 
-    These are objects, with what `select_related`, `defer` and annotations say, or the tuples of `values_list`. An object's
-    foreign keys are read from the database when asked for, also the one by which it was looked up.
+    The results are objects, with `select_related`, `defer` and annotations, or the tuples of `values_list`.
+    An object's foreign keys are read from the database on first use, even the one by which it was looked up.
     """
 
     def __init__(self, build: Callable[..., QuerySet[Any, Any]], **samples: Any) -> None:
@@ -93,7 +93,7 @@ class CompiledQuery:
         return results
 
     def first(self, **values: Any) -> Any:
-        """Return the first result, or None; the queryset should end after one."""
+        """Return the first result, or None; the queryset should be limited to one."""
         return next(iter(self(**values)), None)
 
 
@@ -116,7 +116,7 @@ def _make_row_reader(compiler: Any) -> Callable[[Sequence[Any]], Any]:
 
 
 def _wrap_like_sample(sample: Any, value: Any) -> Any:
-    """Wrap a number for the driver in the same way as the sample's."""
+    """Wrap a number for the driver in the same way as the sample."""
     if value is None:
         raise ValueError("None compares with nothing: give a value, as of an object that has been saved")
     if isinstance(sample, list):
@@ -135,7 +135,7 @@ def instance(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
 
 
 def _make_object(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
-    """Make an object like `from_db`, in a tenth of the time: without the signals of `__init__`, which nothing here uses."""
+    """Return an object like `from_db`, ten times faster: it skips the signals of `__init__`, unused here."""
     made = model.__new__(model)
     made._state = ModelState()
     made._state.adding, made._state.db = False, DEFAULT_DB_ALIAS

@@ -1,6 +1,7 @@
 """Read the Hub's four lists of a model page by page, for models of any size.
 
-`ListPlace` proposes who is on a page; `review_lists.place_of` decides, from the newest request and grant of those people.
+`ListPlace` proposes who is on a page; `review_lists.place_of` decides, from those people's newest request and
+grant.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from access_requests.access.review_lists import ReviewEntry, order, review_entri
 from access_requests.enums import Place
 from access_requests.models import GatedModel, ListPlace
 
-Key = tuple[datetime, int]  # when it was asked for, and who asked: `review_lists.order`
+Key = tuple[datetime, int]  # when they asked, and who: as in `review_lists.order`
 AT_ONCE = 1000
-MOST_ENDED = 1000  # people per page whose access ended and was not noticed yet
+MOST_ENDED = 1000  # people per page whose access ended without a task noticing yet
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the time of the request."""
+    """A filter for a list: `name` is the start of the user name; the dates (exclusive) bound the date of asking."""
 
     name: str = ""
     after: datetime | None = None
     before: datetime | None = None
 
     def among(self, places: QuerySet[ListPlace]) -> QuerySet[ListPlace]:
-        """Return the rows of these people; the caller checks the dates."""
+        """Return the rows of people whose name matches; the caller checks the dates."""
         if not self.name:
             return places
         people = get_user_model().objects.alias(lower=Lower("username"))
@@ -48,7 +49,7 @@ class Wanted:
 def page_of(
     model: GatedModel, place: Place, wanted: Wanted = Wanted(), *, behind: Key | None = None, most: int
 ) -> list[ReviewEntry]:
-    """Return the first entries of a list, the longest waiting first, or the entries after a key."""
+    """Return the first entries of a list, the longest waiting first, or the first entries after a key."""
     ended = list[ReviewEntry]()
     if place != Place.ACCEPTED:
         # Access that has ended since a task looked (every minute) still counts as accepted: find its people here. If there
@@ -76,7 +77,7 @@ def page_of(
 
 
 def everybody(model: GatedModel) -> Iterator[ReviewEntry]:
-    """Yield the entries of all lists in one order, page by page; a person who moves in the meantime appears once."""
+    """Yield the entries of all lists in one order, page by page; a person who moves meanwhile appears once."""
     seen = set[int]()
     for entry in merge(*(_pages_of_list(model, place) for place in Place), key=order):
         if entry.person_id not in seen:
@@ -92,7 +93,7 @@ def _pages_of_list(model: GatedModel, place: Place) -> Iterator[ReviewEntry]:
 
 
 def _first_keys(model: GatedModel, place: Place, wanted: Wanted, behind: Key | None, most: int) -> list[Key]:
-    """Return the first keys of a list, by index."""
+    """Return the first keys of a list, read from an index."""
     rows = wanted.among(ListPlace.objects.filter(model=model, place=place))
     if behind is not None:
         passed = Q(asked_at=behind[0], person__lte=behind[1])

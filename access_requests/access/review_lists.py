@@ -1,4 +1,4 @@
-"""Place people in the Hub's four lists of a model: one entry for each person, the newest that counts.
+"""Place people in the Hub's four lists of a model: one entry per person, with the newest request that counts.
 
 Drafts and withdrawn requests are in none of the lists. `access_requests.access.list_pages` finds who is on a page of a list.
 """
@@ -23,20 +23,20 @@ from access_requests.people import full_name
 from access_requests.search import AnyOf
 
 UNCOUNTED = (RequestState.DRAFT, RequestState.WITHDRAWN)
-# The columns by which a place in a list is found and which the list shows.
+# The columns that determine a place in a list, and those that the list shows.
 OF_REQUESTS = (
     "applicant", "model", "state", "created_at", "submitted_at", "closed_at", "form", "answers", "address", "appeal",
 )  # fmt: skip
 OF_GRANTS = ("user", "model", "request", "granted_by", "starts_at", "ends_at", "revoked_at")
 OF_PEOPLE = ("pk", "username", "first_name", "last_name", "email")
-GRANT_ID = "grant-"  # how the id of an entry without a request begins
+GRANT_ID = "grant-"  # the beginning of the id of an entry without a request
 
 
 @dataclass(frozen=True)
 class ReviewEntry:
-    """One person and one model: the newest request that counts, the newest grant, and the list that follows.
+    """One person and one model: the newest request that counts, the newest grant, and the list they belong in.
 
-    `decision` is the newest decision about the request; a reviewer who looked before it was made is too late.
+    `decision` is the newest decision about the request; a reviewer who saw the page before it is too late.
     """
 
     person_id: int
@@ -54,7 +54,7 @@ class ReviewEntry:
 
     @property
     def id(self) -> str:
-        """Return the value of `requestId`."""
+        """Return the entry's id, the value of `requestId`."""
         if self.shown is not None:
             return str(self.shown.pk)
         return f"{GRANT_ID}{self.grant.pk}" if self.grant else ""
@@ -80,7 +80,7 @@ class ReviewEntry:
 
 
 class Named(NamedTuple):
-    """What lists show of a person; a thousand of these take a tenth of the time of model objects."""
+    """What lists show of a person: plain fields, since a thousand model objects take ten times as long."""
 
     pk: int
     username: str
@@ -90,7 +90,7 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class ListedEntry:
-    """An entry with what a list shows about it."""
+    """An entry with everything that a list shows about it."""
 
     entry: ReviewEntry
     person: Named
@@ -99,7 +99,7 @@ class ListedEntry:
 
     @property
     def asked(self) -> bool:
-        """Return whether the person asked; a request made for access given without one is younger than its own date."""
+        """Return whether the person asked; a request created later for a given access does not count."""
         request = self.request
         return request is not None and (
             request.submitted_at is None or request.created_at <= request.submitted_at
@@ -121,7 +121,7 @@ def review_entry(person: Any, model: GatedModel) -> ReviewEntry:
 
 
 def person_of(model: GatedModel, entry_id: str) -> Any:
-    """Return the person that an entry's id names, or None, also if another entry has replaced it."""
+    """Return the person that an entry's id names; None if there is none, or another entry has replaced it."""
     number = entry_id.removeprefix(GRANT_ID)
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return None
@@ -166,7 +166,7 @@ def order(entry: ReviewEntry) -> tuple[datetime, int]:
 
 
 def listed_entries(entries: Iterable[ReviewEntry], *, answers: bool = True) -> list[ListedEntry]:
-    """Return the entries with people and who gave access; with `answers` also with the forms that were answered."""
+    """Return the entries with people and who gave access; with `answers`, also with their forms."""
     entries = list(entries)
     keys = {entry.person_id for entry in entries}
     keys |= {entry.grant.granted_by_id for entry in entries if entry.grant and entry.grant.granted_by_id}

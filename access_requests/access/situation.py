@@ -1,7 +1,7 @@
 """Say where a person stands with a model, by one rule: a live grant, else the later of the newest request and grant.
 
-Pages, the Hub's four lists and followed repositories each pass in a different request (pages count drafts, the lists do
-not). What follows from it is defined here once, in three tables.
+Pages, the Hub's four lists and followed repositories each pass in a different request (pages count drafts,
+the lists do not). What follows from the result is defined only here, in three tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEWEST_FIRST = (F("closed_at").desc(nulls_first=True), F("pk").desc())
 
 
 class Situation(StrEnum):
-    """The deciding fact: a live or ended grant, or else the state of a request."""
+    """Where a person stands: a live or ended grant, or else the state of a request."""
 
     NOTHING = "nothing"  # neither a request nor a grant
     HAS_ACCESS = "has_access"
@@ -31,7 +31,7 @@ class Situation(StrEnum):
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     RESET = "reset"
-    APPROVED = "approved"  # and the grant is not known, or was never made
+    APPROVED = "approved"  # and the grant is unknown, or was never made
 
 
 OF_STATE = {
@@ -61,7 +61,7 @@ ACCESS_CODES = {
     Situation.APPROVED: AccessCode.NO_REQUEST,
 }
 
-# The Hub's list that a person is in. Callers that need it never pass in drafts or withdrawn requests.
+# The Hub's list for each situation. Callers that need it never pass in drafts or withdrawn requests.
 PLACES = {
     Situation.NOTHING: None,
     Situation.HAS_ACCESS: Place.ACCEPTED,
@@ -95,7 +95,7 @@ FAR_STATUSES = {
 def situation(request: AccessRequest | None, grant: Grant | None, now: datetime) -> Situation:
     """Return where a person stands now, from their newest request and newest grant; a pure function.
 
-    `grant` may also be a live one while there is a newer one that is not.
+    `grant` may also be a live grant that is not the newest.
     """
     if grant is not None and grant.is_live(now):
         return Situation.HAS_ACCESS

@@ -1,4 +1,4 @@
-"""Read what a person has with a model in one query, which every request for a file runs."""
+"""Read a person's grant, role and requests for a model in one query, which runs on every request for a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from access_requests.storable_text import is_storable
 
 @dataclass(frozen=True)
 class Standing:
-    """A person's live grant and whether it waits for a licence, their role, and whether they asked before."""
+    """A person's live grant and whether it waits for a licence, their role, and whether they have asked."""
 
     grant: Grant | None
     owes_licence: bool

@@ -1,16 +1,16 @@
-"""The reviewers' and owners' pages. Staff see what belongs to models they decide for; a superuser sees everything.
+"""The reviewers' and owners' pages. Staff see the rows of models they decide for; superusers see everything.
 
-base         what all these pages share: whose rows are shown, and that only services change them
+base         what all these pages share: which rows a visitor sees, and that only services change them
 catalogue    gated models with their card, form fields, licences and roles
-far_side     the panel on a request's page about the person at a followed repository
+far_side     the panel on a request's page about its person at a followed repository
 filters      filters whose choices are read by index
-following    followed repositories, and the differences between both sides
+following    followed repositories, and differences between the remote and the portal
 forms        the forms that owners type into
 grants       grants, and the page that revokes one
-lists        pages, counts and searches whose cost does not grow with the table
-log          the event log and outgoing emails
-requests     the queue of requests (columns, filters, order) and the page on which one is decided
-review_page  what a reviewer sees of one request, gathered for the template
+lists        pages, counts and searches that stay fast on large tables
+log          the event log, and outgoing emails
+requests     the queue of requests (columns, filters, order) and the page for deciding one
+review_page  the template's context for one request as a reviewer sees it
 sign_ins     signed-in machines and trusted repositories
 tokens       access tokens, and the page that revokes one
 """

@@ -1,4 +1,4 @@
-"""What the admin's pages have in common: whose rows are shown, and that nothing is changed behind a service's back."""
+"""The base of the admin's pages: which rows a visitor sees, and no changes except through services."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from access_requests.errors import RuleError
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-COUNTED = 1000  # of the rows that belong to one row of a list
+COUNTED = 1000  # rows counted for one row of a list
 
 
 def number_of(rows: QuerySet[Any], column: str) -> Func:
-    """Count correlated rows for each row of a list, no further than `shown_number` shows.
+    """Count correlated rows for each row of a list, up to the most that `shown_number` shows.
 
-    The column is one that the rows' index holds, so that the rows themselves are not read.
+    The column must be in the rows' index, so that the rows themselves are not read.
     """
     counted = ArraySubquery(rows.order_by().values(column)[: COUNTED + 1])
     return Func(counted, function="CARDINALITY", output_field=IntegerField())
 
 
 def shown_number(count: int) -> str:
-    """Return the number, or that there are more than were counted."""
+    """Return the number as text, or that there are more than were counted."""
     return _("more than %(count)s") % {"count": f"{COUNTED:,}"} if count > COUNTED else str(count)
 
 
 def decides_anything(request: HttpRequest) -> bool:
-    """Whether this member of staff decides for any model; asked once for a page, whose menu asks for every list."""
+    """Return whether this member of staff decides for any model; looked up once per page, for the menu."""
     user = request.user
     return bool(user.is_active and user.is_staff and (user.is_superuser or decided_models(request)))
 
 
 def decided_models(request: HttpRequest) -> list[int]:
-    """Return the keys of the models that a member of staff has a role for; read once for each page."""
+    """Return the keys of the models that a member of staff has a role for; looked up once per page."""
     known: list[int] | None = getattr(request, "decided_models", None)
     if known is None:
         known = list(decidable_models(request.user).order_by("pk").values_list("pk", flat=True))
@@ -51,7 +51,7 @@ def decided_models(request: HttpRequest) -> list[int]:
 
 
 class ReadOnlyAdmin(LongList):
-    """Rows of the models that the visitor decides for; `to_model` is the way from a row to its model, "" for rows of none."""
+    """A read-only list for the visitor's models; `to_model` leads from a row to its model, "" if it has none."""
 
     to_model = "model"
 
@@ -61,7 +61,7 @@ class ReadOnlyAdmin(LongList):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Django's list under its plain name."""
+        """Show Django's list under the model's plain name."""
         title = capfirst(str(self.opts.verbose_name_plural))
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
@@ -79,14 +79,14 @@ class ReadOnlyAdmin(LongList):
         return rows.filter(**{f"{self.to_model}__in": models})
 
     def models_read_apart(self, request: HttpRequest) -> list[int]:
-        """Return a reviewer's models where they are few and the rows have an index that begins with the model."""
+        """Return a reviewer's models if they are few and the rows have an index that begins with the model."""
         if self.to_model != "model" or request.user.is_superuser:
             return []
         models = decided_models(request)
         return models if 1 < len(models) <= MOST_MODELS else []
 
     def not_there(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return Django's answer for a row that does not exist or that the visitor may not see."""
+        """Return Django's response for a row that does not exist or that the visitor may not see."""
         answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
         return answer
 
@@ -107,10 +107,10 @@ class ReadOnlyAdmin(LongList):
 
 
 def signed_in(request: HttpRequest) -> User:
-    """Return the person who uses the admin, which Django lets nobody else into."""
+    """Return the user of the admin, who is always signed in."""
     return cast("User", request.user)
 
 
 def say(request: HttpRequest, error: RuleError) -> None:
-    """A service's refusal as the page's message."""
+    """Show a service's refusal as a message on the page."""
     messages.error(request, error.sentence)

@@ -1,4 +1,7 @@
-"""Gated models in the admin: what is typed goes through the services, so a refusal changes nothing and says why."""
+"""Gated models in the admin.
+
+All input goes through the services, so a refusal changes nothing and says why.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ class LicenceInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 class RoleInline(admin.TabularInline):  # type: ignore[type-arg]
-    """Owners and reviewers; who may edit the model may edit these."""
+    """Owners and reviewers, editable by anyone who may edit the model."""
 
     model = ModelRole
     form = RoleForm
@@ -99,9 +102,12 @@ class RoleInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 class GatedModelAdmin(ReadOnlyAdmin):
-    """`published` is what another room does when card or licences have changed."""
+    """Gated models.
 
-    to_model = ""  # a row is a model itself
+    Another room overrides `published`, called after a change of card, licences or settings.
+    """
+
+    to_model = ""  # each row is itself a model
     list_display = ["repo_id", "gate", "grant_days", "listed", "to_decide", "with_access"]
     list_filter = ["gate", "listed"]
     search_fields = ["repo_id"]
@@ -203,7 +209,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """A service's refusal undoes everything and comes back as the form's own error."""
+        """Show a service's refusal as the form's own error, with everything rolled back."""
         try:
             return super().changeform_view(request, object_id, *args, **kwargs)
         except RuleError as error:
@@ -217,7 +223,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
             return
         stored = GatedModel.objects.get(pk=obj.pk)
         card = None
-        if "card" in form.changed_data:  # rendered before anything is locked
+        if "card" in form.changed_data:  # rendered before any lock is taken
             card = prepare_card(given["card"], repo_id=given["repo_id"], replaces=stored.card)
         if "repo_id" in form.changed_data:  # first: ids are locked before the model's row
             rename_model(model=stored, to=given["repo_id"], actor=signed_in(request))
@@ -230,12 +236,12 @@ class GatedModelAdmin(ReadOnlyAdmin):
         self.published(request, stored)
 
     def add(self, request: HttpRequest, obj: GatedModel, given: dict[str, Any]) -> None:
-        """Add the model; the person who adds it is its first owner."""
+        """Add the model, with the person who adds it as its first owner."""
         made = self.make(request, given, self.fields_of(request, given))
         obj.__dict__.update(made.__dict__)
 
     def fields_of(self, request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
-        """What was typed, as the service's arguments."""
+        """Return the form's input as arguments for the service."""
         return {
             "repo_id": given["repo_id"],
             "card": given["card"],
@@ -248,16 +254,16 @@ class GatedModelAdmin(ReadOnlyAdmin):
         }
 
     def make(self, request: HttpRequest, given: dict[str, Any], fields: dict[str, Any]) -> GatedModel:
-        """The catalogue entry alone; a room with weights adds those."""
+        """Add the catalogue entry only; a room with weights adds those."""
         return add_model(**fields)
 
     def published(self, request: HttpRequest, model: GatedModel) -> None:
-        """Card, licences or settings have changed; inside the transaction."""
+        """Do nothing: a hook, called inside the transaction when card, licences or settings have changed."""
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Roles, by the service."""
+        """Save the roles through the service."""
         if formset.model is not ModelRole:
-            formset.save()  # read-only: nothing is written, and the admin's own log finds its lists
+            formset.save()  # read-only: nothing is written, but the admin's own log expects its lists
             return
         model = GatedModel.objects.get(pk=form.instance.pk)
         formset.save(commit=False)
@@ -284,7 +290,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
         return [*own, *super().get_urls()]
 
     def licences_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The current texts, each to be retired, and a form for one more or a new version."""
+        """Show the current licence texts, with buttons to retire them, and a form for a new text or version."""
         model = self._owned(request, object_id)
         if model is None:
             return self.not_there(request, object_id)
@@ -338,7 +344,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
             )
 
     def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """How each field of the card was read, to be put right by the owner."""
+        """Show how each field of the card was read, and let the owner correct it."""
         model = self._owned(request, object_id)
         if model is None or model.form is None:
             return self.not_there(request, object_id)

@@ -1,4 +1,4 @@
-"""The remote on a request's page: who asked there, what the remote says about them, and what is reported to it."""
+"""The remote's panel on a request's page: who asked there, what the remote says, and what is reported to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from access_requests.services.following.drift import LONGEST_REASON, with_standi
 
 
 def far_side(request: AccessRequest, http_request: HttpRequest) -> str:
-    """The panel of an imported request; on one made here, a hint at imported people who gave the same address."""
+    """Return the panel of an imported request; for others, a hint at imported people with that address."""
     remote = (
         with_standing(RemoteRequest.objects.filter(request=request)).select_related("followed__model").first()
     )
@@ -35,14 +35,14 @@ def far_side(request: AccessRequest, http_request: HttpRequest) -> str:
 
 
 def shown(value: Any) -> str:
-    """An answer as text."""
+    """Return an answer as text."""
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def holders(person: RemotePerson) -> QuerySet[EmailAddress]:
-    """Return confirmed addresses here that match the one the remote gave: a hint, not proof that both are the same person."""
+    """Return confirmed addresses here that match the remote's: a hint, not proof of the same person."""
     known: QuerySet[EmailAddress] = EmailAddress.objects.all()
     if not person.email:
         return known.none()

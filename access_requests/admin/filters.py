@@ -1,4 +1,4 @@
-"""Filters whose choices are read by index, a few rows for each choice, however long the list is."""
+"""Filters that look up their choices in an index, a few rows per choice, however long the list is."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from access_requests.admin.base import decided_models
 from access_requests.admin.lists import apart
 from access_requests.models import AccessRequest, GatedModel
 
-BY_KEY = "model__id__exact"  # Django's own parameter for a model, in addresses that people kept
-MOST_LISTED = 50  # models that stand beside a list one by one
+BY_KEY = "model__id__exact"  # Django's own parameter for a model, in links that people saved
+MOST_LISTED = 50  # models listed next to a list, each as a link
 
 
 def distinct_values(model: type[Any], column: str) -> list[str]:
-    """Return the values that occur in an indexed column, each found by one look into the index."""
+    """Return the values that occur in an indexed column, with one index lookup each."""
     name = connection.ops.quote_name
     table, field = name(model._meta.db_table), name(column)
     query = f"""WITH RECURSIVE found(value) AS (
@@ -46,7 +46,7 @@ def countries_of(models: list[int]) -> list[str]:
 
 
 class ModelFilter(admin.SimpleListFilter):
-    """The models that the visitor decides for and that occur in the list; where there are many, a field for the id of one."""
+    """Filter by the visitor's models that occur in the list; if there are many, by a typed id."""
 
     title = gettext_lazy("model")
     parameter_name = "model"
@@ -68,9 +68,9 @@ class ModelFilter(admin.SimpleListFilter):
         return self.many or bool(self.lookup_choices)
 
     def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # for our template
-        """Yield what the template shows: the links, or first the field's other parameters.
+        """Yield what the template shows: the links, or first the other parameters for the field.
 
-        A choice takes the place of a model that an old address names by its key.
+        A choice replaces a model that an old link names by its key.
         """
         everything = changelist.get_query_string(remove=[self.parameter_name, BY_KEY])
         if self.many:
@@ -93,7 +93,7 @@ class ModelFilter(admin.SimpleListFilter):
 
 
 class DayFilter(admin.SimpleListFilter):
-    """A year, a month of it, or a day: `2026`, `2026-11` or `2026-11-30`, in UTC. `field` has an index."""
+    """Filter by a year, month or day in UTC: `2026`, `2026-11` or `2026-11-30`. `field` has an index."""
 
     field = "at"
     title = gettext_lazy("day (UTC)")
@@ -101,7 +101,7 @@ class DayFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         chosen = str(self.value() or "")
-        # The first and the last moment, each read at an end of an index: of several models, of each model's.
+        # The first and the last moment, from the two ends of an index (of each model's part, if several).
         rows, models = model_admin.get_queryset(request), model_admin.models_read_apart(request)
         ends = [
             part.order_by().aggregate(first=Min(self.field), last=Max(self.field))
@@ -130,7 +130,7 @@ class DayFilter(admin.SimpleListFilter):
 
 
 def _read_span(text: str) -> tuple[datetime, datetime] | None:
-    """The beginning and the end of a year, a month or a day; None for nonsense."""
+    """Return the beginning and the end of a year, a month or a day; None for anything else."""
     try:
         year, *rest = (int(part) for part in text.split("-"))
         month, day = [*rest, 1, 1][:2]

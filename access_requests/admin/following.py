@@ -1,4 +1,4 @@
-"""Repositories followed elsewhere, and what both sides say of their people: seen by who decides, changed by services."""
+"""Followed repositories, and what both sides say about their people; services make the changes."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from access_requests.services.following.taking import push_ours, take_theirs
 
 
 def owned_models(user: Any) -> QuerySet[GatedModel]:
-    """The models that this person may let follow something."""
+    """Return the models that this person may connect to a followed repository."""
     rows = GatedModel.objects.exclude(gate=Gate.NONE)
     return rows if user.is_superuser else rows.filter(roles__user=user, roles__role=Role.OWNER)
 
 
 class FollowForm(forms.Form):
-    """Only endpoints that an operator gave a token for can be chosen: the portal calls no other address."""
+    """The form for following a repository. It offers only endpoints for which an operator set a token."""
 
     model = forms.ModelChoiceField(queryset=GatedModel.objects.none(), label=gettext_lazy("Model here"))
     endpoint = forms.ChoiceField(
@@ -88,7 +88,7 @@ class FollowingForm(forms.Form):
 
 @admin.register(FollowedRepo)
 class FollowedRepoAdmin(ReadOnlyAdmin):
-    """What is followed, how the last poll went, and what differs."""
+    """Followed repositories: how the last poll went, and what differs."""
 
     list_display = ["model", "there", "shown_state", "differ", "untold", "polled_at", "problem"]
     list_filter = ["state"]
@@ -258,7 +258,7 @@ class DriftFilter(admin.SimpleListFilter):
 
 
 class FollowedFilter(admin.RelatedFieldListFilter):
-    """The repositories of the visitor's models; which of them have rows is not asked of the rows."""
+    """Filter by the repositories of the visitor's models, without checking which of them have rows."""
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:  # type: ignore[override]
         theirs = FollowedRepo.objects.filter(model__in=decidable_models(request.user)).values("pk")
@@ -270,7 +270,7 @@ class FollowedFilter(admin.RelatedFieldListFilter):
 
 @admin.register(RemoteRequest)
 class RemoteRequestAdmin(ReadOnlyAdmin):
-    """One line for each person of a followed repository: what it says there, what it says here."""
+    """People of followed repositories, one line each: their state there and their state here."""
 
     to_model = "followed__model"
     list_display = ["person_there", "here", "there", "drifted_at", "seen_at", "followed"]
@@ -354,7 +354,7 @@ def state(status: FarStatus) -> SafeString:
 
 
 def sides_of(remote: RemoteRequest) -> dict[str, Any]:
-    """Both sides for a template; the row is one of `with_standing`."""
+    """Return both sides for a template; the row must come from `with_standing`."""
     failed = remote.pushes.filter(state=PushState.FAILED).order_by("-pk").first()
     there, here = FarStatus(remote.far_status), status_here(remote)
     return {

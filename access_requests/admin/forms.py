@@ -1,4 +1,4 @@
-"""What owners type in the admin, read but not judged: the services do that."""
+"""The owners' forms in the admin. They read the input; the services validate it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDE = forms.Textarea(
 
 
 def read_upload(upload: Any) -> str:
-    """The text of an uploaded file exactly as it is, without a byte order mark."""
+    """Return the text of an uploaded file exactly as it is, without a byte-order mark."""
     if upload.size > LARGEST_FILE:
         raise ValidationError(
             _("%(name)s is larger than %(limit)s bytes: give a text file.")
@@ -40,7 +40,7 @@ def read_upload(upload: Any) -> str:
 
 
 class CardField(forms.CharField):
-    """A README.md, with the line ends of a file and not of a browser."""
+    """A README.md, with `\\n` line ends instead of the browser's."""
 
     widget = WIDE
 
@@ -52,7 +52,7 @@ class CardField(forms.CharField):
 
 
 class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Shows what a service said; `rule_error` is set by the admin for the second showing."""
+    """A form that shows a service's refusal: the admin sets `rule_error` before it shows the form again."""
 
     rule_error: RuleError | None = None
 
@@ -64,7 +64,7 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Uniqueness is refused by the service, in a sentence."""
+        """Exclude the id from Django's unique check: the service refuses duplicates, in a sentence."""
         return {*super()._get_validation_exclusions(), "repo_id"}  # type: ignore[misc]
 
 
@@ -118,7 +118,7 @@ class ChangeModelForm(ServiceForm):
 
 
 class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A person by user name or email address: a list of all accounts would tell owners who is here."""
+    """A person's role, by user name or email address: a list of all accounts would show owners who is here."""
 
     person = forms.CharField(max_length=254, help_text=gettext_lazy("User name or email address"))
 
@@ -143,12 +143,12 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         return named
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Naming someone a second time changes their role."""
+        """Exclude person and model from Django's unique check: naming a person again changes their role."""
         return {*super()._get_validation_exclusions(), "user", "model"}  # type: ignore[misc]
 
 
 class LicenceForm(forms.Form):
-    """One licence text, as a file or typed."""
+    """One licence text, uploaded or typed."""
 
     name = forms.CharField(
         max_length=200,
@@ -190,7 +190,7 @@ class LicenceForm(forms.Form):
 
 
 class FieldForm(forms.Form):
-    """What the portal takes one field for, and whether it must be answered."""
+    """An owner's choice for one field: its role in the portal, and whether it is required."""
 
     role = forms.ChoiceField(required=False, label=gettext_lazy("Role"))
     required = forms.BooleanField(required=False, label=gettext_lazy("Required"))

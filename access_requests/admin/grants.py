@@ -1,4 +1,4 @@
-"""Grants: read here, ended here by a service that tells the person."""
+"""Grants in the admin: read-only, and revoked through a service that emails the person."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from access_requests.services.grants import revoke_access
 
 
 class StandingFilter(admin.SimpleListFilter):
-    """By what a grant is worth now."""
+    """Filter grants by whether they are live, ended or revoked."""
 
     title = gettext_lazy("standing")
     parameter_name = "standing"
@@ -88,7 +88,7 @@ class GrantAdmin(ReadOnlyAdmin):
     list_display = ["person", "model", "standing", "source", "starts_at", "ends_at"]
     list_filter = [StandingFilter, ModelFilter, "source"]
     list_select_related = ["user", "model"]
-    search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["user"]  # shows the search field; `condition` says where a term is looked for
     search_help_text = gettext_lazy("A person or a model")
     finds_signs = True
     fields = (
@@ -110,7 +110,7 @@ class GrantAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("model__card")
 
     def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
-        """The newest first; of those that have ended, the last one to end."""
+        """Sort the newest first; with the filter for ended grants, those that ended last."""
         return ["-ends_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
     def condition(self, term: str) -> Q:
@@ -139,7 +139,7 @@ class GrantAdmin(ReadOnlyAdmin):
         return format_html('<span class="state {}">{}</span>', state, labels[state])
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Asks for the reason, then ends the grant with all its tokens."""
+        """Ask for the reason, then revoke the grant with all its tokens."""
         grant = self.get_object(request, unquote(object_id))
         if grant is None or not self.has_view_permission(request, grant):
             return self.not_there(request, object_id)

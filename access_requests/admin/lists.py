@@ -1,7 +1,7 @@
-"""Lists of millions of rows in the admin: what a page costs depends on the page, not on the table.
+"""Admin lists with millions of rows: the cost of a page does not depend on the size of the table.
 
-Counts end at `MOST`, and so do page numbers. The keys of a page are read by an index, the rows after that. A search
-first looks through the beginning of the list, and asks the indexes only for what is rare there.
+Counts and page numbers end at `MOST`. The keys of a page are read from an index, and then the rows. A search
+first looks through the beginning of the list, and uses the indexes only for terms that are rare there.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from django.utils.translation import gettext_noop
 
 from access_requests.search import AnyOf, by_index, is_indexed, is_partial, terms
 
-MOST = 10_000  # rows that can be turned through, and that are counted
-LOOKED_THROUGH = 3_000  # rows at the beginning of a list in which a search looks first
-ENOUGH = 150  # found there: the term is too common for more to be of use
-MOST_FOUND = 2_000  # rows that the indexes find beside those
-MOST_MODELS = 50  # of a visitor whose rows are read model by model
+MOST = 10_000  # rows that can be paged through, and that are counted
+LOOKED_THROUGH = 3_000  # rows at the beginning of a list that a search reads first
+ENOUGH = 150  # matches there: the term is too common for more to be useful
+MOST_FOUND = 2_000  # further rows found by the indexes
+MOST_MODELS = 50  # the most models whose rows are read separately
 PARTIAL = "search_is_partial"  # an attribute of the request
 NOT_ALL = gettext_noop("Too many rows match, so not all of them are shown. Add a word, or choose a filter.")
 
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than pages can be turned; `more` says that there are more rows."""
+    """A paginator that counts at most `MOST` rows; `more` says whether there are more."""
 
-    models: Sequence[int] = ()  # the models whose rows are read from the index of each
+    models: Sequence[int] = ()  # the models whose rows are read separately, each from its part of the index
 
     @cached_property
     def _counted_rows(self) -> int:
@@ -54,20 +54,20 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class LongChangeList(ChangeList):
-    """Django's list, with a page's keys read by an index in the list's own order."""
+    """Django's list, but the keys of a page are read from an index in the list's own order."""
 
     model_admin: LongList
     more = False  # whether there are more rows than are counted
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        """Order by a column only what is short enough to be sorted."""
+        """Sort by a column only if the list is short enough."""
         rows = super().get_queryset(request, exclude_parameters)
         if self.params.get(ORDER_VAR) and self.model_admin.get_paginator(request, rows, 1).more:
             return rows.order_by(*self.model_admin.own_order(request))
         return rows
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read one page; a page behind the last is the last."""
+        """Read one page; for a number after the last page, read the last page."""
         paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
         self.result_count, self.more = paginator.count, paginator.more
         self.page_num = min(max(self.page_num, 1), paginator.num_pages)
@@ -85,15 +85,15 @@ class LongChangeList(ChangeList):
 
 
 class OfModels(AnyOf):
-    """The restriction to the models that a reviewer decides for."""
+    """The condition that a row's model is one that the reviewer decides for."""
 
 
 def apart(rows: QuerySet[Any], models: Sequence[int]) -> list[QuerySet[Any]]:
-    """Return the rows of each of several models, for an index that begins with the model; else the rows as they are.
+    """Return one queryset per model, for an index that begins with the model; for one model, the rows as given.
 
-    The condition that a row is of any of them is left out of those: with it PostgreSQL does not read an index in order.
+    These leave out the condition `OfModels`, with which PostgreSQL would not read an index in order.
     """
-    if len(models) < 2 or rows.query.is_empty():  # an empty part of a union takes its order away
+    if len(models) < 2 or rows.query.is_empty():  # an empty part would drop the order of a union
         return [rows]
     freed = rows.all()
     where = freed.query.where
@@ -102,9 +102,9 @@ def apart(rows: QuerySet[Any], models: Sequence[int]) -> list[QuerySet[Any]]:
 
 
 def page_keys(rows: QuerySet[Any], models: Sequence[int], start: int, stop: int) -> list[Any]:
-    """Return the keys of the rows from `start` to `stop` in their order.
+    """Return the keys of the rows from `start` to `stop`, in order.
 
-    Rows of several `models` are read from the index of each and merged: no index has them in one order.
+    The rows of several `models` are read separately and merged, since no index has all of them in one order.
     """
     if len(models) < 2 or rows.query.is_empty():
         return list(rows.values_list("pk", flat=True)[start:stop])
@@ -117,13 +117,13 @@ def page_keys(rows: QuerySet[Any], models: Sequence[int], start: int, stop: int)
 
 
 class Sorted(Func):
-    """The same value, which no index has: few rows are sorted, where PostgreSQL would search a long index for them."""
+    """The same value, hidden from the planner, so that it sorts a few rows instead of scanning a long index."""
 
     template = "(SELECT %(expressions)s)"
 
 
 def _order_of(rows: QuerySet[Any]) -> list[tuple[Any, bool]]:
-    """Return each expression of an order up to the key, behind which nothing counts, and whether it goes down."""
+    """Return each expression of an order, up to the key, which decides, and whether it is descending."""
     given: list[Any] = list(rows.query.order_by)
     last = next((n for n, term in enumerate(given) if term in {"pk", "-pk"}), len(given))
     return [
@@ -137,15 +137,15 @@ def _order_of(rows: QuerySet[Any]) -> list[tuple[Any, bool]]:
 def search_keys(
     rows: QuerySet[Any], models: Sequence[int], wanted: Q, *, indexed: bool
 ) -> tuple[Iterable[int], bool]:
-    """Return the keys of rows that fulfil `wanted`, and whether there may be more of them.
+    """Return the keys of rows that match `wanted`, and whether there may be more.
 
-    A common term is found at once at the beginning of the list, where it matters; a rare one by the indexes.
+    Common terms are found at the beginning of the list, where they matter; rare ones by the indexes.
     """
     beginning = page_keys(rows, models, 0, LOOKED_THROUGH)
     seen = rows.order_by().filter(AnyOf(F("pk"), beginning))
     hit = ExpressionWrapper(
         wanted, output_field=BooleanField()
-    )  # no condition: an index would be asked for all rows
+    )  # no condition: an index would return all rows
     found = {key for key, is_hit in seen.annotate(is_hit=hit).values_list("pk", "is_hit") if is_hit}
     if len(beginning) < LOOKED_THROUGH:
         return found, False
@@ -156,13 +156,13 @@ def search_keys(
 
 
 class LongList(admin.ModelAdmin):  # type: ignore[type-arg]
-    """A list that stays fast. `condition` says where a term of a search is looked for."""
+    """A list that stays fast. `condition` says where the terms of a search are looked for."""
 
     paginator = CappedPaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each would count the table
+    show_facets = admin.ShowFacets.NEVER  # each filter would count the table
     list_per_page = 50
-    finds_signs = False  # whether terms without a letter or digit are found by index, too
+    finds_signs = False  # whether terms without a letter or digit can use an index, too
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LongChangeList
@@ -178,24 +178,24 @@ class LongList(admin.ModelAdmin):  # type: ignore[type-arg]
         return paginator
 
     def models_read_apart(self, request: HttpRequest) -> list[int]:
-        """Return the models whose rows are read from the index of each; none where the list is read as a whole."""
+        """Return the models whose rows are read separately; none if the list is read as a whole."""
         return []
 
     def condition(self, term: str) -> Q | None:
-        """Return what a row must fulfil to be found by a term; None where the table is small and Django's search will do."""
+        """Return the condition to be found by a term; None for a small table, to use Django's search."""
         return None
 
     def condition_for(self, request: HttpRequest, term: str) -> Q | None:
-        """Return the condition for this visitor, where not everyone may look for everything."""
+        """Return the condition for this visitor, since not everyone may search everything."""
         return self.condition(term)
 
     def wanted(self, request: HttpRequest, typed: list[str]) -> Q | None:
-        """Return the condition that every term is found; None where Django's own search is to be used."""
+        """Return the condition that a row matches every term; None if Django's own search is to be used."""
         conditions = [c for term in typed if (c := self.condition_for(request, term)) is not None]
         return reduce(and_, conditions) if typed and len(conditions) == len(typed) else None
 
     def matching(self, request: HttpRequest, rows: QuerySet[Any], search_term: str) -> QuerySet[Any]:
-        """Return every row that a search finds, for readers who take them in portions."""
+        """Return every row that a search finds, for callers that read them in batches."""
         wanted = self.wanted(request, terms(search_term))
         if wanted is None:
             return rows

@@ -1,4 +1,4 @@
-"""What happened and what was emailed: to be read."""
+"""The event log and outgoing emails in the admin, read-only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_SHOWN = gettext_noop(
 
 
 class KindFilter(admin.SimpleListFilter):
-    """The kinds that occur."""
+    """Filter by the kinds of event that occur."""
 
     title = gettext_lazy("kind")
     parameter_name = "kind"
@@ -47,12 +47,12 @@ class KindFilter(admin.SimpleListFilter):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    """The chained log; `manage.py verify_audit` checks it."""
+    """The event log; `manage.py verify_audit` checks its chain."""
 
     list_display = ["number", "second", "kind", "actor_name", "model", "request"]
     list_filter = [KindFilter, ModelFilter, DayFilter]
     list_select_related = ["model", "request__applicant", "request__model", "link"]
-    search_fields = ["kind"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["kind"]  # shows the search field; `condition` says where a term is looked for
     search_help_text = gettext_lazy("Who did it, what kind of event, a model")
     finds_signs = True
     ordering = ["-at", "-pk"]
@@ -124,7 +124,7 @@ class EventAdmin(ReadOnlyAdmin):
 
 
 def _say_what_is_unprotected(request: HttpRequest) -> None:
-    """Above the log, since it is worth as much as its protection."""
+    """Warn above the log if it is not fully protected, since then it proves less."""
     for sentence in unprotected():
         messages.warning(request, f"{sentence} {_(ADVICE)}")
 
@@ -132,7 +132,7 @@ def _say_what_is_unprotected(request: HttpRequest) -> None:
 def say_what_waits(request: HttpRequest) -> None:
     """Warn staff while the mail server takes no emails: since when, and how many wait.
 
-    Why is for superusers: a server's answer can name the person that it was for.
+    Only superusers see why: the server's answer can name the recipient.
     """
     outage = mail_server.outage()
     if outage is None:
@@ -159,7 +159,10 @@ def say_what_waits(request: HttpRequest) -> None:
 
 @admin.register(OutgoingMail)
 class OutgoingMailAdmin(ReadOnlyAdmin):
-    """For superusers: emails hold messages and links. Codes and links that open an account are shown to nobody."""
+    """Outgoing emails, for superusers: they hold messages and links.
+
+    Text that opens an account is never shown.
+    """
 
     to_model = ""
     list_display = ["subject", "to", "state", "next_try", "error", "attempts", "created_at", "sent_at"]
@@ -196,7 +199,7 @@ class OutgoingMailAdmin(ReadOnlyAdmin):
         return Truncator(mail.last_error).chars(80)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutgoingMail]:
-        """With `not_before`: when it is tried next, which the pause of a failing server puts off."""
+        """Annotate `not_before`, when the email is tried next; the pause of a failing server delays it."""
         server = MailServer.objects.filter(pk=MailServer.ROW, failures__gt=0).values("paused_until")
         rows: QuerySet[OutgoingMail] = super().get_queryset(request)
         return rows.annotate(not_before=Greatest("next_try_at", Subquery(server)))

@@ -1,4 +1,4 @@
-"""The queue, and the page of one request on which it is decided."""
+"""The queue of requests, and the page on which one request is decided."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from access_requests.services.requests.move_between_lists import change_place
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Every state in which a reviewer can see a request, and all that wait."""
+    """Filter by every state that a reviewer can see, or all waiting requests."""
 
     title = gettext_lazy("state")
     parameter_name = "state"
@@ -53,12 +53,12 @@ class StateFilter(admin.SimpleListFilter):
             return rows.alias(waits=WAITING_FIRST).filter(waits=0)
         if not self.value():
             return rows
-        waits = 0 if self.value() in WAITING_STATES else 1  # said as well, for indexes that begin with it
+        waits = 0 if self.value() in WAITING_STATES else 1  # for indexes that begin with it
         return rows.alias(waits=WAITING_FIRST).filter(waits=waits, state=self.value())
 
 
 class CountryFilter(admin.SimpleListFilter):
-    """The countries that occur."""
+    """Filter by the countries that occur."""
 
     title = gettext_lazy("country")
     parameter_name = "country"
@@ -75,7 +75,7 @@ class CountryFilter(admin.SimpleListFilter):
 
 
 class DecisionForm(forms.Form):
-    """What was typed; the services say whether it suffices."""
+    """A reviewer's decision as typed; the services check it."""
 
     reason_code = forms.ChoiceField(label=gettext_lazy("Reason"), choices=ReasonCode.choices, required=False)
     words = forms.CharField(
@@ -87,7 +87,7 @@ class DecisionForm(forms.Form):
 
 
 class WayBackForm(forms.Form):
-    """What becomes of a request that was decided, and the newest decision that the reviewer saw on the page."""
+    """A reviewer's choice for a decided request, and the newest decision that they saw on the page."""
 
     to = forms.ChoiceField(
         choices=[(Place.PENDING, gettext_lazy("reopen")), (Place.RESET, pgettext_lazy("what to do", "reset"))]
@@ -103,24 +103,24 @@ class WayBackForm(forms.Form):
 
 @admin.register(AccessRequest)
 class AccessRequestAdmin(ReadOnlyAdmin):
-    """The queue: waiting requests first, the oldest on top. Only their authors see drafts."""
+    """The queue: waiting requests first, oldest first. Drafts are visible only to their authors."""
 
     list_display = ["person", "model", "institution", "country_name", "days", "shown_state"]
     list_filter = [StateFilter, ModelFilter, CountryFilter]
     list_select_related = ["applicant", "model"]
-    search_fields = ["intended_use"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["intended_use"]  # shows the search field; `condition` says where a term is looked for
     search_help_text = gettext_lazy("Names, email address, institution, intended use")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessRequest]:
         return super().get_queryset(request).filter(first_submitted_at__isnull=False).defer("model__card")
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
-        """Requests of one state are in the order of their dates alone, as their index is."""
+        """Sort requests of a single state by date alone, like their index."""
         dates = [F("first_submitted_at").asc(), "pk"]
         return dates if request.GET.get("state") else [WAITING_FIRST.asc(), *dates]
 
     def condition(self, term: str) -> Q:
-        """As the request has it, or the account of its applicant."""
+        """Search the request's own columns and the applicant's account."""
         return holds(OF_REQUEST, term) | of_people("applicant_id", people_like(term))
 
     def get_urls(self) -> list[URLPattern]:
@@ -160,14 +160,14 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show everything needed to decide; looking changes nothing."""
+        """Show everything needed to decide; viewing changes nothing."""
         asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
         return self._show_review(request, asked, DecisionForm())
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Approve, reject, ask for changes or reset: the button's value says which."""
+        """Approve, reject, ask for changes or reset, depending on the button's value."""
         asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
@@ -197,7 +197,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
     def back_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Reopens or resets a request that was decided: the button's value says which."""
+        """Reopen or reset a decided request, depending on the button's value."""
         asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
@@ -232,7 +232,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         return asked if asked is not None and self.has_view_permission(request, asked) else None
 
     def _say_done(self, request: HttpRequest, asked: AccessRequest, done: str) -> None:
-        """Say what became of the request, and how the person learns of it: by email, or where they asked."""
+        """Show the outcome, and how the person is informed: by email or at the remote."""
         remote = remote_of(asked)
         if remote:
             informed = _("The decision is reported to %(host)s.") % {"host": remote.followed.host}

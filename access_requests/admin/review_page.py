@@ -1,4 +1,4 @@
-"""What a reviewer needs on one screen, gathered from a request and what it carries."""
+"""The context of a request's page: everything that a reviewer needs, on one screen."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptanc
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
 from access_requests.services.requests.decide import check_may_decide
 
-MANY = 50  # other requests, and grants, that are shown
-MOST_STEPS = 200  # events, and decisions, of one request that are shown
+MANY = 50  # other requests, and grants, on the page
+MOST_STEPS = 200  # events, and decisions, of one request on the page
 
 
 @dataclass(frozen=True)
 class Link:
-    """`address` is empty for a text that is no link."""
+    """A text with a link; `address` is empty if the text is not a link."""
 
     text: str
     address: str = ""
@@ -34,7 +34,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Answer:
-    """One field of the stored form with what was answered."""
+    """One field of the stored form, with its answer."""
 
     label: str
     text: str = ""
@@ -42,7 +42,7 @@ class Answer:
 
 
 def answers_of(request: AccessRequest) -> list[Answer]:
-    """In the form's order, in the words that the applicant saw."""
+    """Return the answers in the form's order, in the words that the applicant saw."""
     form, texts = GateForm.from_json(request.form.schema), gate_texts_of(request.form)
     answers = []
     for asked in form.fields:
@@ -63,7 +63,7 @@ def answers_of(request: AccessRequest) -> list[Answer]:
 
 
 def publication(text: str) -> Link:
-    """A DOI, arXiv id or link as something to click; anything else stays text."""
+    """Return a DOI, arXiv id or link as a link; anything else as plain text."""
     if re.fullmatch(r"10\.\d{4,9}(\.\d+)*/\S+", text):
         return Link(text, f"https://doi.org/{text}")
     if text.lower().startswith("arxiv:"):
@@ -72,15 +72,15 @@ def publication(text: str) -> Link:
 
 
 def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
-    """The template's context."""
+    """Return the template's context."""
     person = request.applicant
     mine = decidable_models(reviewer)
     decisions = _newest_rows(request.decisions.select_related("reviewer"))
-    # The events of the request and those of its grants, by two indexes.
+    # The events of the request and of its grants, from two indexes.
     own_grants = list(request.grants.values_list("pk", flat=True))
     history = Event.objects.filter(Q(request=request) | Q(grant__in=own_grants))
     events = _newest_rows(history.select_related("link").prefetch_related("texts"))
-    # What was accepted with the request, and of texts that were demanded since.
+    # What was accepted with the request, and texts that holders had to accept later.
     later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
     accepted = LicenceAcceptance.objects.filter(Q(request=request) | later).select_related("licence")
     return {
@@ -105,12 +105,12 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
 
 
 def _newest_rows(rows: QuerySet[Any]) -> list[Any]:
-    """Return the newest rows of a request that went back and forth for years, the oldest of them first, and one more."""
+    """Return the newest rows of a request that may have very many, oldest first, and one more than is shown."""
     return list(rows.order_by("-pk")[: MOST_STEPS + 1])[::-1]
 
 
 def ways_back(request: AccessRequest) -> dict[str, Any]:
-    """Return what a reviewer can undo here: only the request that determines the person's current place in the lists."""
+    """Return what a reviewer can undo here: only the request that determines the person's place in the lists."""
     case = review_entry(request.applicant, request.model)
     if case.request != request or request.state in WAITING_STATES or not request.model.is_gated:
         return {"may_reopen": False, "may_reset": False}
@@ -136,7 +136,7 @@ def _rows_of_person(
 
 
 def why_not(request: AccessRequest, reviewer: Any) -> str:
-    """The sentence that keeps this reviewer from deciding; "" when nothing does."""
+    """Return the sentence on why this reviewer cannot decide; "" if they can."""
     try:
         check_may_decide(request=request, reviewer=reviewer)
     except RuleError as error:

@@ -1,4 +1,4 @@
-"""Signed-in machines and trusted repositories: read and ended here by a superuser; only their person makes them."""
+"""Signed-in machines and trusted repositories: superusers read and end them, their person adds them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from access_requests.models import Machine, TokenExchange, TrustedRepository
 from access_requests.services.oauth.machines import sign_out
 from access_requests.services.oauth.trusted import remove_trusted
 
-MOST_EXCHANGES = 50  # that a trusted repository's page shows
+MOST_EXCHANGES = 50  # rows on a trusted repository's page
 
 
 class SuperuserAdmin(ReadOnlyAdmin):
-    """Rows that belong to a person and to no model."""
+    """A list of rows that belong to a person and not to a model."""
 
     to_model = ""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """A superuser's alone: a role for a model says nothing about people's machines."""
+        """Allow superusers only: a role for a model gives no right to see people's machines."""
         return bool(request.user.is_active and request.user.is_superuser)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -33,7 +33,7 @@ class SuperuserAdmin(ReadOnlyAdmin):
 
 @admin.register(Machine)
 class MachineAdmin(SuperuserAdmin):
-    """One row for each `hf auth login` that was approved."""
+    """Machines, one row for each approved `hf auth login`."""
 
     list_display = ["name", "user", "address", "signed_in_at", "refreshed_at", "ends_at", "signed_out_at"]
     list_filter = [("signed_out_at", admin.EmptyFieldListFilter)]
@@ -56,7 +56,7 @@ class MachineAdmin(SuperuserAdmin):
 
     @admin.action(description=gettext_lazy("Sign the chosen machines out"), permissions=["view"])
     def sign_out_machines(self, request: HttpRequest, machines: QuerySet[Machine]) -> None:
-        """Ends each with its tokens; its person sees why on their page."""
+        """Sign out each machine with its tokens; its person sees why on their page."""
         ended = sum(
             sign_out(machine=machine, why="signed out by an administrator", actor=signed_in(request))
             for machine in machines
@@ -65,7 +65,7 @@ class MachineAdmin(SuperuserAdmin):
 
 
 class ExchangeInline(admin.TabularInline):  # type: ignore[type-arg]
-    """What a trusted repository was given last."""
+    """The latest tokens that a trusted repository was given."""
 
     model = TokenExchange
     fields = readonly_fields = ("at", "address", "token", "claims")
@@ -74,7 +74,7 @@ class ExchangeInline(admin.TabularInline):  # type: ignore[type-arg]
     verbose_name_plural = gettext_lazy("the last exchanges")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TokenExchange]:
-        """The newest of each repository: a busy one has thousands."""
+        """Return only the newest exchanges of each repository: a busy one has thousands."""
         of_the_same = TokenExchange.objects.filter(trusted=OuterRef("trusted")).order_by("-pk")
         newest = of_the_same.values("pk")[:MOST_EXCHANGES]
         return super().get_queryset(request).filter(pk__in=Subquery(newest)).select_related("token")
@@ -91,7 +91,7 @@ class ExchangeInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(TrustedRepository)
 class TrustedRepositoryAdmin(SuperuserAdmin):
-    """Whose jobs may read, as whom, and under which conditions."""
+    """Trusted repositories: whose jobs may read, on whose behalf, and under which conditions."""
 
     list_display = [
         "repository",
@@ -126,6 +126,6 @@ class TrustedRepositoryAdmin(SuperuserAdmin):
 
     @admin.action(description=gettext_lazy("Stop trusting the chosen repositories"), permissions=["view"])
     def remove_trust(self, request: HttpRequest, repositories: QuerySet[TrustedRepository]) -> None:
-        """Ends each with the tokens that it gave."""
+        """Remove each trust with the tokens that were made for it."""
         ended = sum(remove_trusted(trusted=trusted, user=signed_in(request)) for trusted in repositories)
         messages.success(request, _("No longer trusted. Tokens that ended: %(count)d.") % {"count": ended})

@@ -1,4 +1,4 @@
-"""Tokens: read here by who decides about the grants behind them, ended here by a service that tells the person."""
+"""Tokens in the admin: visible to the model's reviewers, revoked by a service that emails the person."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from access_requests.services.tokens import revoke_token
 
 
 class StandingFilter(admin.SimpleListFilter):
-    """By whether a token still works, as far as it lies with the token."""
+    """Filter by whether a token still works, as far as that depends on the token itself."""
 
     title = gettext_lazy("standing")
     parameter_name = "standing"
@@ -69,13 +69,13 @@ class RevokeForm(forms.Form):
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(ReadOnlyAdmin):
-    """Only digests are stored, and no page shows those."""
+    """Tokens. Only digests are stored, and no page shows those."""
 
     to_model = "grant__model"
     list_display = ["name", "hint", "person", "for_what", "standing", "created_at", "ends", "last_use"]
     list_filter = [StandingFilter, "kind", "origin"]
     list_select_related = ["user", "grant__model"]
-    search_fields = ["name"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["name"]  # shows the search field; `condition` says where a term is looked for
     search_help_text = gettext_lazy("Name and beginning of a token, its person, its model, a network address")
     fields = (
         "name",
@@ -100,7 +100,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("grant__model__card")
 
     def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
-        """The newest first; of those that have ended, the last one to end."""
+        """Sort the newest first; with the filter for ended tokens, those that ended last."""
         return ["-expires_at", "-pk"] if request.GET.get("standing") == "ended" else ["-pk"]
 
     def condition(self, term: str) -> Q:
@@ -157,7 +157,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         return format_html('<span class="state {}">{}</span>', state, labels[state])
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Asks for the reason, then ends the token."""
+        """Ask for the reason, then revoke the token."""
         token = self.get_object(request, unquote(object_id))
         if token is None or not self.has_view_permission(request, token):
             return self.not_there(request, object_id)

@@ -1,4 +1,4 @@
-"""How large a card may be, by who sends it."""
+"""How large a card may be, depending on who sends it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .nodes import MAX_NODES
 
 @dataclass(frozen=True)
 class CardBounds:
-    """The largest card that a caller may have read: bytes of the request, characters and values of the front matter."""
+    """The limits of a card: bytes of the request, characters and values of the front matter."""
 
     body: int
     front: int

@@ -1,4 +1,4 @@
-"""The front matter as the `cardData` of the Hub's model info: plain values get their JSON types back."""
+"""Turn the front matter into the `cardData` of the Hub's model info: plain values get their JSON types back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,14})")
 _FLOAT = re.compile(r"-?\d{1,15}\.\d{1,17}(?:[eE][-+]?\d{1,3})?")
 
-# Always text on the Hub, whatever it looks like: a tag "2024" or the language "no" stays a string.
+# Always text on the Hub, whatever it looks like: the tag "2024" and the language "no" stay strings.
 _TEXT_KEYS = frozenset(
     {
         "base_model",

@@ -1,4 +1,4 @@
-"""Reading `extra_gated_fields`: labels, types and options in the shapes that real cards have."""
+"""Read `extra_gated_fields`: labels, types and options in the shapes that real cards use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPES_LISTED = ", ".join(FIELD_TYPES)
 
 @dataclass(frozen=True)
 class _Entry:
-    """One label with its value, where it stands, and whether it was lifted out of another field's map."""
+    """One label with its value and line, and whether it was moved out of another field's map."""
 
     label: str
     line: int
@@ -31,7 +31,7 @@ class _Entry:
 
 
 def read_fields(node: Node, warnings: list[str]) -> tuple[GateField, ...]:
-    """Return the fields of an `extra_gated_fields` value; what was put right is added to `warnings`."""
+    """Return the fields of an `extra_gated_fields` value; every correction is added to `warnings`."""
     fields: list[GateField] = []
     lines: dict[str, int] = {}
     roles: set[str] = set()
@@ -43,7 +43,7 @@ def read_fields(node: Node, warnings: list[str]) -> tuple[GateField, ...]:
             raise CardRefused(f"the form has more than {MAX_FIELDS} fields; ask for less.", entry.line)
         field = _read_field(f"f{len(fields) + 1}", entry, warnings)
         if field.role in roles and field.role not in {"", "licence"}:
-            # The first field keeps the role; a later one stays an ordinary question.
+            # The first field keeps the role; a later one becomes an ordinary question.
             field = replace(field, role="", type=field.declared if field.role == "country" else field.type)
         roles.add(field.role)
         fields.append(field)
@@ -51,14 +51,14 @@ def read_fields(node: Node, warnings: list[str]) -> tuple[GateField, ...]:
 
 
 def is_field_value(node: Node) -> bool:
-    """Whether a value is a field's: a type name, or a map with a `type` that is one."""
+    """Return whether a value describes a field: a type name, or a map whose `type` is one."""
     if isinstance(node, Pairs):
         node = next((value for key, value in node.pairs if key.text.strip() == "type"), node)
     return isinstance(node, Scalar) and node.text.strip().lower() in FIELD_TYPES
 
 
 def read_bool(node: Node, what: str) -> bool:
-    """Return a YAML boolean that a string-only loader left as text; an empty one is false."""
+    """Return a YAML boolean that the loader kept as text; an empty one is false."""
     text = node.text.strip().lower() if isinstance(node, Scalar) else None
     if text in _TRUE:
         return True
@@ -68,7 +68,7 @@ def read_bool(node: Node, what: str) -> bool:
 
 
 def read_text(node: Node, what: str, limit: int) -> str:
-    """Return a text value without the blanks around it."""
+    """Return a text value without surrounding spaces."""
     if not isinstance(node, Scalar):
         raise CardRefused(f"{what} must be text, not a map or list; put it in quotes.", node.line)
     text = "" if node.is_empty else node.text.strip()
@@ -78,7 +78,7 @@ def read_text(node: Node, what: str, limit: int) -> str:
 
 
 def _read_entries(node: Node, warnings: list[str]) -> Iterator[_Entry]:
-    """Yield the labels in file order, from a map or a list of maps, with misplaced ones lifted out."""
+    """Yield the labels in file order, from a map or a list of maps; misplaced ones are moved out."""
     if isinstance(node, Scalar):
         if node.is_empty:
             return
@@ -106,7 +106,7 @@ def _read_label(key: Scalar) -> str:
 
 
 def _lift_misplaced(entry: _Entry, warnings: list[str]) -> tuple[_Entry, list[_Entry]]:
-    """Take fields such as `geo: ip_location` out of a field's map, where wrong indentation has put them."""
+    """Split off fields such as `geo: ip_location` that wrong indentation has put inside another field's map."""
     if not isinstance(entry.value, Pairs):
         return entry, []
     kept, lifted = [], []
@@ -178,7 +178,7 @@ def _read_type(entry: _Entry, parts: dict[str, Node], warnings: list[str]) -> st
 
 
 def _read_required(entry: _Entry, declared: str, role: str, node: Node | None, warnings: list[str]) -> bool:
-    """Decide whether a field must be answered: what the card says, else what the label means, else yes."""
+    """Return whether a field must be answered: as the card says, else as the label implies, else yes."""
     said = (
         read_bool(node, "`required`") if node and not (isinstance(node, Scalar) and node.is_empty) else None
     )
@@ -196,7 +196,7 @@ def _read_required(entry: _Entry, declared: str, role: str, node: Node | None, w
 
 
 def _read_options(entry: _Entry, node: Node | None, warnings: list[str]) -> tuple[Option, ...]:
-    """Return a select's options: texts, or maps of `label` and `value` of which either may be missing."""
+    """Return a select's options: texts, or maps of `label` and `value`, either of which may be missing."""
     if not isinstance(node, Items) or not node.nodes:
         sentence = f"the select {shown(entry.label)} needs `options`, a list of texts; add it."
         raise CardRefused(sentence, node.line if node else entry.line)

@@ -8,7 +8,7 @@ from typing import Any
 
 FIELD_TYPES = ("text", "checkbox", "date_picker", "country", "select", "ip_location")
 
-# What the portal knows about a person or a request -> the types that a card may declare its field with.
+# What the portal knows about a person or a request -> the types of field that a card may use to ask for it.
 ROLE_TYPES: dict[str, tuple[str, ...]] = {
     "first_name": ("text",),
     "last_name": ("text",),
@@ -24,7 +24,7 @@ ROLES = ("", *ROLE_TYPES)
 
 
 class FormChangeRefused(ValueError):
-    """An owner's change to a form that makes no sense; the message is a sentence for the owner."""
+    """An owner's change to a form makes no sense; the message is a sentence for the owner."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Option:
 
 @dataclass(frozen=True)
 class GateField:
-    """One field: `key` names the input, `declared` is the card's type, `type` the one the portal uses."""
+    """One field: `key` names the input, `declared` is the card's type, `type` the portal's."""
 
     key: str
     label: str
@@ -49,7 +49,7 @@ class GateField:
     declared: str = ""
 
     def describe(self) -> str:
-        """Return one line that says how the field was read."""
+        """Return one line saying how the field was read."""
         parts = [self.type if self.type == self.declared else f"{self.type} (the card says {self.declared})"]
         if self.options:
             parts.append(f"{len(self.options)} options")
@@ -63,7 +63,7 @@ class GateField:
 
 @dataclass(frozen=True)
 class GateForm:
-    """Everything the `extra_gated_*` keys say; a form without fields is answered by its button alone."""
+    """Everything the `extra_gated_*` keys say; a form without fields is just a button."""
 
     heading: str = ""
     description: str = ""
@@ -73,7 +73,7 @@ class GateForm:
     fields: tuple[GateField, ...] = ()
 
     def field(self, key: str) -> GateField:
-        """Return the field of that key; raises FormChangeRefused when there is none."""
+        """Return the field with that key; raises FormChangeRefused if there is none."""
         for field in self.fields:
             if field.key == key:
                 return field
@@ -81,11 +81,11 @@ class GateForm:
         raise FormChangeRefused(f"The form has no field {key!r}; its fields are: {known}.")
 
     def fields_for(self, role: str) -> tuple[GateField, ...]:
-        """Return the fields that have this role; only the licence can have several."""
+        """Return the fields with this role; only the licence role can have several."""
         return tuple(field for field in self.fields if field.role == role)
 
     def describe(self) -> list[str]:
-        """Return the lines that tell an owner how the card was read."""
+        """Return lines that tell an owner how the card was read."""
         lines = [field.describe() for field in self.fields]
         if not lines:
             lines.append("no fields: the button is the whole form")
@@ -96,14 +96,14 @@ class GateForm:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form as JSON data; `from_json` gives back an equal form."""
+        """Return the form as JSON data, from which `from_json` makes an equal form."""
         data = asdict(self)
         data["fields"] = [{**field, "options": list(field["options"])} for field in data["fields"]]
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GateForm:
-        """Rebuild a form from `to_json`; raises ValueError when the data is not a form."""
+        """Return the form from what `to_json` returned; raises ValueError if the data is not a form."""
         try:
             fields = []
             for stored in data.get("fields", ()):
@@ -125,11 +125,11 @@ class GateForm:
 
 
 def with_role(form: GateForm, key: str, role: str) -> GateForm:
-    """Return the form with an owner's choice of role for one field; "" takes a role away.
+    """Return the form with an owner's choice of role for one field; "" removes its role.
 
-    A text field that becomes the country is typed as one, and goes back to text when it stops being it. All
-    roles but the licence are held by one field at a time, so the field that had it before loses it. The
-    licence agreement is always required.
+    A text field that gets the country role becomes a country field, and a text field again when it loses the
+    role. Only the licence role can belong to several fields; any other is taken from the field that had it.
+    The licence agreement is always required.
     """
     field = form.field(key)
     if role not in ROLES:
@@ -151,7 +151,7 @@ def _assign_role(field: GateField, role: str) -> GateField:
 
 
 def with_required(form: GateForm, key: str, required: bool) -> GateForm:
-    """Return the form with an owner's choice of whether one field must be answered."""
+    """Return the form with an owner's choice of whether one field is required."""
     field = form.field(key)
     if field.role == "licence" and not required:
         raise FormChangeRefused(
@@ -164,10 +164,11 @@ def with_required(form: GateForm, key: str, required: bool) -> GateForm:
 
 
 def keep_choices(fresh: GateForm, *, read_before: GateForm, chosen: GateForm) -> GateForm:
-    """Return a newly read form with the roles and requirements that the owner had chosen on the form before.
+    """Return a newly read form with the roles and requirements that the owner chose on the previous form.
 
-    `read_before` is how the last card was read, `chosen` what the owner made of it. A choice goes to the field
-    with the same label and declared type; where there is none any more, it is dropped.
+    `read_before` is the last card's form as read, `chosen` the same form after the owner's changes. A choice
+    goes to the field with the same label and declared type, and is dropped if there is no such field any
+    more.
     """
     before = {field.key: field for field in read_before.fields}
     choices = [field for field in chosen.fields if before.get(field.key) != field]

@@ -1,4 +1,4 @@
-"""Finding the front matter: the YAML between a `---` on the very first line and the next one."""
+"""Find the front matter: the YAML between a `---` on the very first line and the next one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FENCE_OR_GATE = re.compile(
 
 @dataclass(frozen=True)
 class SplitCard:
-    """A card in two: `front` is None where there is no front matter; it starts on `front_line`."""
+    """A card in two parts: `front` is None if there is no front matter; it starts on `front_line`."""
 
     front: str | None
     front_line: int
@@ -33,7 +33,7 @@ class SplitCard:
 
 
 def clean_text(text: str) -> str:
-    """Return the card without byte-order mark and with `\\n` line ends; refuse what no database can hold."""
+    """Return the card without BOM and with `\\n` line ends; refuse characters that the database cannot store."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     for sign, what in (("\0", "a NUL character"), (r"[\ud800-\udfff]", "a half of a character pair")):
         if found := re.search(sign, text):
@@ -47,9 +47,9 @@ def clean_text(text: str) -> str:
 
 
 def split_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS) -> SplitCard:
-    """Split a cleaned card; a front matter that is never closed counts as none, as on the Hub.
+    """Split a cleaned card. Front matter that is never closed counts as none, as on the Hub.
 
-    One of more than `most_front` characters is refused.
+    Front matter of more than `most_front` characters is refused.
     """
     opened = _OPENED.match(text)
     closed = _FENCE.search(text, opened.end()) if opened else None
@@ -65,7 +65,7 @@ def split_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS) -> SplitCar
 
 
 def stray_gate_line(text: str, first_line: int) -> int | None:
-    """Line of the first `extra_gated_...:` key outside code blocks, where nothing would read it."""
+    """Return the line of the first `extra_gated_...:` key outside code blocks, where nothing would read it."""
     if _GATE_KEY not in text:
         return None
     open_fence = ""
@@ -82,7 +82,7 @@ def stray_gate_line(text: str, first_line: int) -> int | None:
 
 
 def why_unread(text: str) -> str:
-    """Say in one sentence why a card without readable front matter has none, and what to do."""
+    """Return one sentence on why a card has no readable front matter, and what to do."""
     if _OPENED.match(text):
         return "the front matter opened on line 1 is never closed, so this key is not read; add a `---` line."
     if _FENCE.search(text):

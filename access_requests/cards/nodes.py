@@ -1,8 +1,9 @@
 """Parse YAML front matter into a small tree of nodes that know their line and keep every scalar as written.
 
-libyaml's parser gives the events one by one; the tree is built here, so that aliases, duplicate keys, deep nesting
-and too many values are refused as soon as they appear, before anything walks or prints the data. Tags are ignored: no
-Python object is ever made. PyYAML's own parser takes 30 times as long for the same text and is not used.
+libyaml's parser yields events one by one, and the tree is built here, so that aliases, duplicate keys, deep
+nesting and too many values are refused as soon as they appear, before anything walks or prints the data. Tags
+are ignored: they never create Python objects. PyYAML's own parser is not used, since it takes 30 times as
+long for the same text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if not yaml.__with_libyaml__:
 
 MAX_DEPTH = 24
 MAX_NODES = 50_000  # keys, values, lists and maps; the largest tables of results in cards have 20,000
-MAX_DIRECTIVES = 10  # lines that start with %; libyaml compares each with all before it
+MAX_DIRECTIVES = 10  # lines that start with %; libyaml compares each with all those before it
 _CONTROL = re.compile(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
 _INDENTATION = re.compile(r"[ \t]*")
@@ -32,7 +33,7 @@ TAB = "a tab is used for indentation; use spaces."
 
 @dataclass(frozen=True)
 class Scalar:
-    """A piece of text; `plain` when it stood without quotes, so that an empty one means *nothing written*."""
+    """A piece of text; `plain` if written without quotes, so that an empty one means *nothing written*."""
 
     line: int
     text: str
@@ -40,7 +41,7 @@ class Scalar:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is empty, or YAML's null written without quotes."""
+        """Return whether it is empty, or YAML's null written without quotes."""
         return not self.text.strip() or (self.plain and self.text in {"~", "null", "Null", "NULL"})
 
 
@@ -54,7 +55,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A YAML map, in file order; keys are scalars and differ from one another."""
+    """A YAML map, in file order; its keys are scalars without duplicates."""
 
     line: int
     pairs: tuple[tuple[Scalar, Node], ...]
@@ -64,7 +65,7 @@ Node = Scalar | Items | Pairs
 
 
 def plain_data(node: Node) -> Any:
-    """Return the node as strings, lists and dicts: what JSON can hold."""
+    """Return the node as strings, lists and dicts, which JSON can hold."""
     if isinstance(node, Scalar):
         return node.text
     if isinstance(node, Items):
@@ -73,10 +74,10 @@ def plain_data(node: Node) -> Any:
 
 
 def read_nodes(yaml_text: str, first_line: int, *, most_nodes: int = MAX_NODES) -> Node | None:
-    """Parse one YAML document that starts on `first_line` of the card; None when it holds nothing.
+    """Parse one YAML document that starts on `first_line` of the card; return None if it is empty.
 
-    Parsing ends at the first thing that is refused, such as the value after the `most_nodes`-th. Raises CardRefused
-    for anything that is not one plain document.
+    Parsing stops at the first thing that is refused, such as one value more than `most_nodes`. Raises
+    CardRefused for anything that is not one plain document.
     """
     builder = _Builder(yaml_text, first_line, most_nodes)
     builder.check_characters()
@@ -92,7 +93,7 @@ def read_nodes(yaml_text: str, first_line: int, *, most_nodes: int = MAX_NODES) 
 
 
 class _Builder:
-    """Builds the tree from parser events and knows on which line of the card each stands."""
+    """Builds the tree from parser events and finds the card's line for each."""
 
     def __init__(self, yaml_text: str, first_line: int, most_nodes: int) -> None:
         self.text = yaml_text
@@ -103,7 +104,7 @@ class _Builder:
         self.counted_to = 0
 
     def line_at(self, index: int) -> int:
-        """Line in the card of a character, counted by newlines as an editor does, not by YAML's breaks."""
+        """Return a character's line in the card, counting newlines like an editor, not YAML's line breaks."""
         if index >= self.counted_to:
             self.last_line += self.text.count("\n", self.counted_to, index)
             self.counted_to = index
@@ -111,7 +112,7 @@ class _Builder:
         return self.last_line - self.text.count("\n", index, self.counted_to)
 
     def check_characters(self) -> None:
-        """Refuse control characters and a pile of directives before the parser meets them."""
+        """Refuse control characters and too many directives before the parser sees them."""
         if found := _CONTROL.search(self.text):
             sentence = f"it holds the control character U+{ord(found[0]):04X}; remove it."
             raise CardRefused(sentence, self.line_at(found.start()))
@@ -121,7 +122,7 @@ class _Builder:
                 raise CardRefused(sentence, self.line_at(found.start()))
 
     def refusal(self, error: yaml.MarkedYAMLError) -> CardRefused:
-        """Translate PyYAML's problem; where a construct stays open, name the line it opened on."""
+        """Return PyYAML's problem as a refusal; an open construct is reported at the line that opened it."""
         problem, context = error.problem or "", error.context or ""
         opened, sentence = next(row[2:] for row in _PROBLEMS if row[0] in problem and row[1] in context)
         mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
@@ -130,13 +131,13 @@ class _Builder:
         return CardRefused(sentence.format(problem=problem), self.line_at(mark.index) if mark else None)
 
     def is_indented_by_tab(self, index: int) -> bool:
-        """Return whether the line of a character has a tab before its first text."""
+        """Return whether the line of a character has a tab in its indentation."""
         start = self.text.rfind("\n", 0, index) + 1
         found = _INDENTATION.match(self.text, start)
         return found is not None and "\t" in found[0]
 
     def document(self) -> Node | None:
-        """Build the only document of the text."""
+        """Build the tree of the only document in the text."""
         events = self.events()
         root: Node | None = None
         documents = 0
@@ -153,7 +154,7 @@ class _Builder:
         return root
 
     def events(self) -> Iterator[yaml.Event]:
-        """Yield parser events, refusing anchors and aliases, of which a few expand to millions of items."""
+        """Yield parser events, refusing anchors and aliases, since a few can expand to millions of items."""
         for event in yaml.parse(self.text, Loader=yaml.CBaseLoader):
             if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
                 sign, kind = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")
@@ -167,7 +168,7 @@ class _Builder:
             yield event
 
     def count(self, event: yaml.Event) -> None:
-        """Refuse the first node that is one too many; nothing after it is parsed."""
+        """Refuse the first node over the limit; nothing after it is parsed."""
         self.nodes += 1
         if self.nodes > self.most_nodes:
             sentence = (
@@ -177,11 +178,11 @@ class _Builder:
             raise CardRefused(sentence, self.line_of(event))
 
     def line_of(self, event: yaml.Event) -> int:
-        """Line in the card on which an event starts."""
+        """Return the card's line on which an event starts."""
         return self.line_at(event.start_mark.index) if event.start_mark else self.last_line
 
     def node(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Node:
-        """Build the node that starts with `event`, taking its contents from `events`."""
+        """Build the node that starts with `event`, reading its contents from `events`."""
         line = self.line_of(event)
         if depth > MAX_DEPTH:
             raise CardRefused(f"it is nested more than {MAX_DEPTH} levels deep; flatten it.", line)
@@ -192,7 +193,7 @@ class _Builder:
         return Pairs(line, tuple(self.pairs(events, depth)))
 
     def scalar(self, event: yaml.ScalarEvent) -> Scalar:
-        """Keep a scalar as written, unless an escape in it stands for something no text can hold."""
+        """Keep a scalar as written; refuse an escape for a character that no text can hold."""
         line = self.line_of(event)
         if not is_storable(event.value):
             raise CardRefused("an escape here stands for a character that no text can hold; remove it.", line)
@@ -206,7 +207,7 @@ class _Builder:
             yield self.node(event, events, depth + 1)
 
     def pairs(self, events: Iterator[yaml.Event], depth: int) -> Iterator[tuple[Scalar, Node]]:
-        """Yield a map's keys and values, refusing a key that is no text or that came before."""
+        """Yield a map's keys and values; refuse a key that is not text or that occurred before."""
         seen: dict[str, int] = {}
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
@@ -222,7 +223,7 @@ class _Builder:
             yield key, self.node(next(events), events, depth + 1)
 
 
-# (in PyYAML's problem, in its context, name the line where the construct opened, sentence); the last fits.
+# (in PyYAML's problem, in its context, use the construct's opening line, sentence); the last always fits.
 _PROBLEMS = (
     ("tab character", "", False, TAB),
     (

@@ -1,4 +1,4 @@
-"""From the text of a README.md to a card: front matter as plain data, body, and the gate form."""
+"""Read the text of a README.md as a card: front matter as plain data, body, and gate form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .frontmatter import (
 from .nodes import MAX_NODES, Node, Pairs, Scalar, plain_data, read_nodes
 from .refusal import CardRefused, shown
 
-# Key -> the longest text it may hold; a prompt is often a whole licence.
+# Key -> the longest text allowed; a prompt is often a whole licence.
 _TEXT_KEYS = {
     "extra_gated_heading": 2_000,
     "extra_gated_description": 20_000,
@@ -26,7 +26,7 @@ _TEXT_KEYS = {
 }
 _OTHER_KEYS = ("extra_gated_fields", "extra_gated_eu_disallowed")
 _MODELSCOPE_KEY = "extra-gated"
-_MODELSCOPE_PARTS = {"description", "link", "name"}  # of a text that is a map there; joined to one text
+_MODELSCOPE_PARTS = {"description", "link", "name"}  # of a text that is given as a map; its parts are joined
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ class Card:
 
 
 def read_card(text: str, *, most_front: int = MAX_FRONT_CHARACTERS, most_nodes: int = MAX_NODES) -> Card:
-    """Read a model card; raises CardRefused, with line and reason, where it cannot be understood.
+    """Read a model card; raises CardRefused, with line and reason, if it cannot be understood.
 
-    The time this takes grows with the text's length, which is bounded: a front matter of more than `most_front`
-    characters or `most_nodes` keys and values is refused, the latter at the first that is too many.
+    The time this takes grows with the text's length, which is bounded: front matter with more than
+    `most_front` characters or `most_nodes` keys and values is refused, the latter at the first one over the
+    limit.
 
-    A card without front matter is a card without a form, as on the Hub, unless it has `extra_gated_...` keys
-    that would then silently be lost. What was understood although it is unusual is told in `warnings`.
+    A card without front matter has no form, as on the Hub, but is refused if it has `extra_gated_...` keys,
+    which would be lost silently. Unusual input that was understood anyway is reported in `warnings`.
     """
     split = split_card(clean_text(text), most_front=most_front)
     warnings: list[str] = []
@@ -79,7 +80,7 @@ def _by_name(root: Pairs) -> dict[str, tuple[Scalar, Node]]:
 
 
 def _gate_pairs(pairs: dict[str, tuple[Scalar, Node]], warnings: list[str]) -> dict[str, Node]:
-    """Return the gate's keys and values; unknown ones are told, as is ModelScope's nested spelling."""
+    """Return the gate's keys and values; warn about unknown ones and about ModelScope's nested spelling."""
     gate = {name: value for name, (_, value) in pairs.items() if name in _TEXT_KEYS or name in _OTHER_KEYS}
     nested = pairs.get(_MODELSCOPE_KEY)
     if nested and isinstance(nested[1], Pairs) and not gate:

@@ -1,8 +1,8 @@
-"""The one error of this package: a card that cannot be understood, with the line and the reason."""
+"""The only error of this package: a card that cannot be understood, with the line and the reason."""
 
 
 class CardRefused(ValueError):
-    """The card is refused: `sentence` says why and what to do, `line` counts in the whole file."""
+    """The card is refused: `sentence` says why and what to do, `line` is counted in the whole file."""
 
     def __init__(self, sentence: str, line: int | None = None) -> None:
         self.sentence = sentence
@@ -11,7 +11,7 @@ class CardRefused(ValueError):
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Quote a piece of the card for a sentence, cut to `limit` characters and kept on one line."""
+    """Quote a piece of the card for a sentence, on one line and cut to `limit` characters."""
     flat = " ".join(text.split())
     return f"“{flat[: limit - 1]}…”" if len(flat) > limit else f"“{flat}”"
 

@@ -1,7 +1,8 @@
-"""Which label means what the portal already knows, decided from a table of words in the languages cards use.
+"""Recognise labels that ask what the portal knows, with a table of words in the languages of cards.
 
 A label that is not clearly one of these gets no role: the field stays as the card has it, and the owner can
-say otherwise. The licence agreement is the strictest: a newsletter opt-in or a promise about privacy is none.
+choose a role. The licence agreement is the strictest: a newsletter opt-in or a promise about privacy does not
+count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _PUBLICATION_KIND = (
     r"(?:(?:list of|links? to|your|any|own|previous|prior|past|recent|related|relevant|selected|and|or) )*"
 )
 
-# Role -> a pattern that the whole tidied label must match. Order matters only for reading.
+# Role -> a pattern that the whole tidied label must match. The order only helps the reader.
 _LABELS: dict[str, str] = {
     "first_name": r"(?:your )?(?:first|given) ?names?|forenames?|prénoms?|vornamen?|nombres?|名|名字",
     "last_name": (
@@ -63,17 +64,17 @@ _LABELS: dict[str, str] = {
 }
 _COMPILED = {role: re.compile(pattern) for role, pattern in _LABELS.items()}
 
-LONGEST_TIDIED = 400  # characters; the longest labels of real cards have 250, and one sign may stand for 18
+LONGEST_TIDIED = 400  # characters; the longest labels of real cards have 250, and one sign may become 18
 
 _CJK = re.compile(r"[\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _PARENTHESES = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
 
 
 def role_of(label: str, declared: str) -> str:
-    """Return the role of a field by its label and the type the card declares; "" where it is not clear."""
+    """Return the role of a field by its label and the type that the card declares; "" if it is not clear."""
     if declared == "checkbox":
         return "licence" if is_licence_agreement(label) else ""
-    # A label can be known without its parenthesis, or by each half of a bilingual one.
+    # Try the label without its parenthesis too, and each half of a bilingual one.
     whole = _tidy_label(label)
     outside = _tidy_label(_PARENTHESES.sub(" ", whole))
     readings = [outside or whole]
@@ -89,14 +90,14 @@ def role_of(label: str, declared: str) -> str:
 
 @lru_cache(maxsize=256)
 def _tidy_label(label: str) -> str:
-    """Lower-case the label, unify its signs and drop Markdown marks, so that spellings compare equal."""
+    """Return the label in lower case, with uniform signs and no Markdown, so that spellings compare equal."""
     text = unicodedata.normalize("NFKC", label[:LONGEST_TIDIED])[:LONGEST_TIDIED].casefold().replace("’", "'")
     text = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     text = re.sub(r"[*_`“”\"]+", "", text)
     return re.sub(r"\s+", " ", text).strip(" ?:.!,;：？。")
 
 
-# A promise about personal data is not the licence, though it may be called terms or be agreed to.
+# A promise about personal data is not the licence, even if it mentions terms or agreeing.
 _PRIVACY = re.compile(
     r"(?:(?:terms|conditions)(?: and conditions)? (?:of|in) )?"
     r"(?:(?!licen[cs]|terms|use\b|service|conditions|agreement|and\b|of\b|to\b|the\b)[\w'.&-]{1,40} ){0,3}?"
@@ -138,7 +139,7 @@ _OPTIONAL = re.compile(
 
 
 def is_licence_agreement(label: str) -> bool:
-    """Whether a checkbox plainly says that the licence, its terms or conditions are agreed to."""
+    """Return whether a checkbox plainly says that the licence, its terms or conditions are agreed to."""
     text = _PRIVACY.sub(" ", _tidy_label(label))
     text = re.sub(r"\s+", " ", text)
     if _DENIES.search(text):
@@ -147,10 +148,10 @@ def is_licence_agreement(label: str) -> bool:
 
 
 def is_opt_in(label: str) -> bool:
-    """Whether a checkbox offers something, such as a newsletter, that a person may leave out."""
+    """Return whether a checkbox is an optional offer, such as a newsletter."""
     return bool(_OPT_IN.search(_tidy_label(label)))
 
 
 def says_optional(label: str) -> bool:
-    """Whether the label itself says that it need not be answered."""
+    """Return whether the label itself says that an answer is optional."""
     return bool(_OPTIONAL.search(_tidy_label(label)))

@@ -1,4 +1,4 @@
-"""What the operator's commands share: one answer, as text or as one line of JSON, and refusals in one sentence."""
+"""The base of the operator's commands: one answer, as text or a line of JSON; one-sentence refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from access_requests.models import GatedModel
 
 @dataclass(frozen=True)
 class Answer:
-    """`data` is what `--json` prints, `text` what a person reads; not `ok` ends with status 1."""
+    """A command's answer: `--json` prints `data`, otherwise `text` is printed.
+
+    If not `ok`, the exit status is 1.
+    """
 
     data: dict[str, Any]
     text: str
@@ -26,13 +29,16 @@ class Answer:
 
 
 class OperatorCommand(BaseCommand):
-    """A command is `options` and `answer`; everything but the answer goes to standard error."""
+    """A command that defines `options` and `answer`.
+
+    Everything except the answer is written to standard error.
+    """
 
     requires_system_checks: list[str] = []
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
-        if getattr(self, "_called_from_command_line", False):  # wrong options are a refusal like any other
+        if getattr(self, "_called_from_command_line", False):  # wrong options are refused like anything else
             parser.error = self._refuse_usage  # type: ignore[method-assign]
         return parser
 
@@ -41,10 +47,10 @@ class OperatorCommand(BaseCommand):
         self.options(parser)
 
     def options(self, parser: CommandParser) -> None:
-        """Adds the command's own arguments."""
+        """Add the command's own arguments."""
 
     def answer(self, *args: Any, **options: Any) -> Answer:
-        """Does the work by a service; a RuleError is the refusal."""
+        """Do the work by a service and return the answer; a RuleError is shown as the refusal."""
         raise NotImplementedError
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -76,7 +82,7 @@ class OperatorCommand(BaseCommand):
 
 
 def known_model(repo_id: str) -> GatedModel:
-    """The model of that id, in any case; else a refusal."""
+    """Return the model with that id, ignoring case. Raises a RuleError if there is none."""
     model = find_model(repo_id)
     if model is None:
         raise NotFound(f"There is no model {repo_id}: check its name, or add it with add_model.")
@@ -84,5 +90,5 @@ def known_model(repo_id: str) -> GatedModel:
 
 
 def moment(at: datetime) -> str:
-    """`2026-11-23T10:00:00Z`"""
+    """Return a time as `2026-11-23T10:00:00Z`."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

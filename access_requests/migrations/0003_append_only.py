@@ -1,4 +1,4 @@
-"""The database itself refuses to change or delete events, licence texts and acceptances."""
+"""Make the database refuse changes and deletions of events, licence texts and acceptances."""
 
 from django.db import migrations
 

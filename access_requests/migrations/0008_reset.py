@@ -1,4 +1,4 @@
-"""Requests may be reset, and reopened: a closed state more, and decisions that need no words."""
+"""Allow requests to be reset and reopened: another closed state, and decisions that need no message."""
 
 from django.db import migrations, models
 from django.db.models import Q

@@ -1,4 +1,4 @@
-"""Sign-ins that ended before the machine fetched its token are told apart; who asks an issuer for its keys is written down."""
+"""Distinguish sign-ins that ended before the machine fetched its token; record who fetches an issuer's keys."""
 
 from django.db import migrations, models
 

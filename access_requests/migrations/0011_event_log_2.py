@@ -1,6 +1,6 @@
-"""Format 2 of the event log: texts beside the events, links in a table of their own, written at commit.
+"""Add format 2 of the event log: texts and links have their own tables, and links are written at commit.
 
-Events that are there stay as they are, as format 1; 0012 closes their chain.
+Existing events stay as they are, in format 1; migration 0012 closes their chain.
 """
 
 import django.db.models.deletion

@@ -1,9 +1,9 @@
-"""The database links events into the chain at commit, and alone can erase a text; the chain of format 1 is closed.
+"""Let the database link events at commit, and let only it erase texts; close the chain of format 1.
 
-The chain's lock is taken after every other check of a commit, so that no foreign key waits for a row while it is held.
-Deferred triggers run in the order in which their rows were written, and what they write themselves is checked after all
-of them. So an event's own trigger only notes the event in `access_requests_eventtolink`; that row's trigger takes the
-lock, links the event and removes the row again.
+The chain's lock is taken after all other checks of a commit, so that no foreign key waits for a row while it
+is held. Deferred triggers run in the order in which their rows were written; rows that they write themselves
+are checked after all of them. So an event's own trigger only notes the event in `access_requests_eventtolink`,
+and that row's trigger takes the lock, links the event and removes the row.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ BEGIN
     RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
 END $$;
 """
-# Texts come with their event; one that is added to an event of before would make the check call it changed.
+# Texts are added with their event; with one added later, verification would report the event as changed.
 WITH_ITS_EVENT = """
 CREATE FUNCTION gatehouse_text_with_its_event() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, {schema}, pg_temp AS $$
@@ -141,7 +141,7 @@ DROP FUNCTION gatehouse_link_event();
 
 
 def make_functions(apps, schema_editor):
-    """The functions run with their owner's rights, so they name the schema whose tables they mean."""
+    """Create the functions. They run with their owner's rights, so they name the schema of their tables."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SELECT quote_ident(current_schema())")
         (schema,) = cursor.fetchone()
@@ -157,7 +157,7 @@ def drop_functions(apps, schema_editor):
 
 
 def close_old_chain(apps, schema_editor):
-    """The first event of the new chain names the last one of the old."""
+    """Close the old chain: the first event of the new one contains the last hash of the old."""
     Event = apps.get_model("access_requests", "Event")
     last = Event.objects.filter(old_number__isnull=False).order_by("-old_number").first()
     if last is None:

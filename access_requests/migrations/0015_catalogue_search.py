@@ -1,4 +1,4 @@
-"""Groups of three letters of names and cards, so that a search reads the models it finds and no others."""
+"""Index names and cards by trigrams, so that a search reads only the models that it finds."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
     dependencies = [("access_requests", "0014_rendered_texts")]
 
     operations: list[Any] = [
-        # Never taken back: others may use it, and the database's owner may have made it.
+        # Never removed: others may use it, and the database's owner may have created it.
         migrations.RunSQL("CREATE EXTENSION IF NOT EXISTS pg_trgm", migrations.RunSQL.noop),
         *(
             AddIndex(

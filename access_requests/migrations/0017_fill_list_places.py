@@ -1,4 +1,4 @@
-"""Where everybody stands, from the requests and grants that are there; in batches, each a transaction of its own."""
+"""Store everyone's place in the lists from the existing requests and grants, one transaction per batch."""
 
 from typing import Any
 

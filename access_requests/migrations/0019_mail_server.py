@@ -1,4 +1,4 @@
-"""Emails are claimed before they are sent, some go first, and a mail server that fails gets a pause."""
+"""Let emails be claimed before they are sent, and pressing ones go first; pause a failing mail server."""
 
 from django.db import migrations, models
 

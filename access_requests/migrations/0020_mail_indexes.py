@@ -1,4 +1,4 @@
-"""What is sent next, and what is deleted, is found by an index; made without locking out writers."""
+"""Index emails by what is sent next and what is deleted, without blocking writers."""
 
 from django.db import migrations, models
 

@@ -1,4 +1,4 @@
-"""An index of the ends of open grants, made while others write."""
+"""Index open grants by their end, without blocking writers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    # No row is written here, so that the table is locked for a moment only.
+    # No row is written here, so the table is locked only briefly.
 
     dependencies = [("access_requests", "0021_grants_open")]
 

@@ -1,10 +1,10 @@
-"""When a request was submitted first, read from the event log in batches: each is a transaction of its own."""
+"""Fill in when requests were first submitted, from the event log, one transaction per batch."""
 
 from django.db import migrations
 
 BATCH = 5_000  # requests
 
-# The event is written a moment after the date that it tells of.
+# The event is written a moment after the date that it reports.
 FILL = """
 UPDATE access_requests_accessrequest r SET first_submitted_at = LEAST(r.submitted_at, (
     SELECT min(e.at) FROM access_requests_event e WHERE e.request_id = r.id AND e.kind = 'request.submitted'))
@@ -13,7 +13,7 @@ WHERE r.id > %s AND r.id <= %s AND r.submitted_at IS NOT NULL AND r.first_submit
 
 
 def fill(apps, schema_editor):
-    """Set what is missing. Interrupted, it goes on where it stopped."""
+    """Fill in missing dates. If interrupted, it continues where it stopped."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(max(id), 0) FROM access_requests_accessrequest")
         last = cursor.fetchone()[0]

@@ -1,9 +1,12 @@
-"""What search needs of the database: trigrams (`pg_trgm` is trusted: the database's owner may add it), and a collation that folds case in every script."""
+"""Add what search needs: trigrams, and a collation that folds case in every script.
+
+`pg_trgm` is a trusted extension, so the database's owner may add it.
+"""
 
 from django.contrib.postgres.operations import TrigramExtension
 from django.db import Error, migrations, transaction
 
-# The first that this server has: built in since PostgreSQL 17, ICU in most older ones.
+# The first of these that the server has: the built-in one since PostgreSQL 17, ICU in most older ones.
 COLLATIONS = [
     "provider = builtin, locale = 'C.UTF-8'",
     "provider = icu, locale = 'und'",
@@ -12,7 +15,7 @@ COLLATIONS = [
 
 
 def make_collation(apps, schema_editor):
-    """Make `gatehouse_search`, a name that is the same on every server."""
+    """Create `gatehouse_search`, a collation with the same name on every server."""
     for kind in COLLATIONS:
         try:
             with transaction.atomic(using=schema_editor.connection.alias):

@@ -1,4 +1,4 @@
-"""Indexes for lists of millions of rows, made while the portal goes on."""
+"""Add indexes for lists with millions of rows, while the portal keeps running."""
 
 import access_requests.search
 import django.contrib.postgres.indexes
@@ -9,7 +9,7 @@ from access_requests.indexing import AddCheck, AddIndex, RemoveIndex
 
 
 class Migration(migrations.Migration):
-    atomic = False  # as PostgreSQL wants it for indexes made concurrently
+    atomic = False  # required by PostgreSQL for indexes created concurrently
 
     dependencies = [
         ('access_requests', '0024_search'),

@@ -1,4 +1,4 @@
-"""Check the dates of every row, after those were set that an older version of the portal wrote meanwhile."""
+"""Check the dates of every row, after filling in rows that an older version wrote in the meantime."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ fill = import_module("access_requests.migrations.0023_fill_first_submitted_at").
 
 
 class Migration(migrations.Migration):
-    # A migration of its own: the rows are read while others write.
+    # A separate migration, so that others can write while the rows are read.
     atomic = False  # each batch commits
 
     dependencies = [("access_requests", "0025_long_lists")]

@@ -1,4 +1,4 @@
-"""Indexes for a page of people of one model: the others read all that person asked, or all that was asked for the model."""
+"""Add indexes for people of one model; others read all requests of the person, or all for the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which texts are still to be rendered is asked each minute: one column and one index for cards, an index for forms."""
+"""Speed up the query for unrendered texts, run each minute: a column and an index for cards, one for forms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 help_text="`access_requests.rendering.texts.RENDERER` of the card's page; 0: it is still to be made.",
             ),
         ),
-        migrations.AlterField(  # so that the way back can add the column to rows that are there
+        migrations.AlterField(  # so that the reverse migration can add the column to existing rows
             "renderedcard",
             "renderer",
             models.PositiveSmallIntegerField(db_default=0, help_text="`access_requests.rendering.texts.RENDERER`"),

@@ -1,9 +1,9 @@
-"""The tables of the people side; import the models from this package.
+"""The tables of the people side. Import the models from this package.
 
 audit      the event log: events, their texts, the links of the chain
 catalogue  gated models, rendered cards, former ids, namespaces, form and licence versions, roles
 grants     grants and access tokens
-lists      the row by which a page of the Hub's lists is found
+lists      each person's place in the Hub's lists, for reading a page by index
 oauth      machines, device codes, refresh tokens, trusted repositories, exchanges, issuers' keys
 outbox     outgoing emails, and the mail server's pause
 remote     followed repositories: people and requests there, decisions still to be reported, troubles

@@ -9,16 +9,16 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-ACTOR = "actor_name"  # the name of a text; the others are named after their key in the data
+ACTOR = "actor_name"  # the name of this text; others are named after their key in the data
 ERASED = "(erased)"
 
 
 class Event(models.Model):
-    """One thing that happened. Written by `services.event_log.append.append_event` alone.
+    """One thing that happened, written only by `services.event_log.append.append_event`.
 
-    Names, addresses and free text do not stand in the row but beside it, as `EventText`; the row holds their salted
-    digests. Its place in the chain is its `EventLink`. Events of format 1, of earlier versions, hold everything
-    themselves.
+    Names, addresses and free text are not in the row but in `EventText`; the row holds their salted digests.
+    Its place in the chain is in its `EventLink`. Events of format 1, from earlier versions, hold everything
+    in the row.
     """
 
     format = models.PositiveSmallIntegerField(default=2, editable=False)
@@ -71,7 +71,7 @@ class Event(models.Model):
 
     @property
     def number(self) -> int | None:
-        """Its place in the chain: 1, 2, 3 ... without a gap; None until its transaction is committed."""
+        """Return its place in the chain: 1, 2, 3 ... without a gap; None until its transaction is committed."""
         if self.old_number is not None:
             return self.old_number
         known = self._state.fields_cache
@@ -80,17 +80,17 @@ class Event(models.Model):
 
     @property
     def actor_name(self) -> str:
-        """Who did it, under the name of that day; "(erased)" where the name was erased since."""
+        """Return the name that the actor had at the time; "(erased)" if it was erased since."""
         return self.writer or str(self._texts_by_name().get(ACTOR, ERASED))
 
     @property
     def data(self) -> dict[str, Any]:
-        """What was appended: the facts, and the texts as far as they have not been erased."""
+        """Return what was appended: the facts, and the texts, with "(erased)" for erased ones."""
         texts = self._texts_by_name()
         return {**self.facts, **{name: texts.get(name, ERASED) for name in self.digests if name != ACTOR}}
 
     def _texts_by_name(self) -> dict[str, Any]:
-        """The texts by name, each as it was given; without those that were erased."""
+        """Return the texts by name, as they were appended, without erased ones."""
         if not hasattr(self, "_given"):
             self._given = {row.name: json.loads(row.text) for row in self.texts.all() if row.text is not None}
         given: dict[str, Any] = self._given
@@ -100,8 +100,8 @@ class Event(models.Model):
 class EventText(models.Model):
     """A name, an address or free text of one event: the only part of the log that can be erased.
 
-    `gatehouse_erase_event_texts`, a function of the database, takes away salt and text and appends the event that says
-    so; the event's own row keeps the digest, from which nothing can be guessed without the salt.
+    The database function `gatehouse_erase_event_texts` removes salt and text and appends an event that says
+    so. The event's own row keeps the digest, from which nothing can be guessed without the salt.
     """
 
     event = models.ForeignKey(Event, models.PROTECT, related_name="texts")

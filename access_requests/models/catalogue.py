@@ -1,4 +1,4 @@
-"""What can be asked for: gated models, their forms, licences and the people who decide."""
+"""The catalogue: gated models, their forms, licences and the people who decide."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class GatedModel(models.Model):
         return self.gate != Gate.NONE
 
     def address(self) -> str:
-        """The page's full address, as emails and error messages name it."""
+        """Return the page's full address, for emails and error messages."""
         return f"{settings.GATEHOUSE_URL}/{self.repo_id}"
 
 
 class RenderedCard(models.Model):
-    """What pages show of a model's card. It is made when the card is saved; no page renders anything."""
+    """A model's card as pages show it. It is rendered when the card is saved, never while a page is shown."""
 
     model = models.OneToOneField(GatedModel, models.CASCADE, related_name="rendered_card")
     html = models.TextField(blank=True)
@@ -97,7 +97,10 @@ class RenderedCard(models.Model):
 
 
 class FormerId(models.Model):
-    """An id that a model once had. Clients that still use it are redirected, and no other model may take it."""
+    """An id that a model once had.
+
+    Clients that still use it are redirected, and no other model can take it.
+    """
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="former_ids")
     repo_id = models.CharField(_("repository id"), max_length=193)
@@ -113,7 +116,7 @@ class FormerId(models.Model):
 
 
 class Namespace(models.Model):
-    """The full name of what stands before the slash, where there is one: shown to clients as an organization's."""
+    """The full name of a namespace (an id's part before the slash), which clients show as an organization's."""
 
     name = models.CharField(max_length=96)
     full_name = models.CharField(max_length=200)
@@ -127,7 +130,7 @@ class Namespace(models.Model):
 
 
 class FormVersion(models.Model):
-    """The form as it was read from one card; requests point at the version they answered."""
+    """The form as read from one card; each request points to the version that it answers."""
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="form_versions")
     schema = models.JSONField(help_text="`access_requests.cards.GateForm.to_json()`")
@@ -149,12 +152,12 @@ class FormVersion(models.Model):
 
     @cached_property
     def gate(self) -> GateForm:
-        """The form, parsed once for all requests that share this row."""
+        """Return the form, parsed once for all requests that share this row."""
         return GateForm.from_json(self.schema)
 
 
 class LicenceVersion(models.Model):
-    """One immutable text in one language; an acceptance points at it."""
+    """One immutable text in one language; each acceptance points to one."""
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="licence_versions")
     name = models.CharField(max_length=200, help_text=_("File name, as it is offered for download."))
@@ -190,12 +193,12 @@ class LicenceVersion(models.Model):
 
     @staticmethod
     def digest(text: str) -> str:
-        """SHA-256 of the text's UTF-8 bytes, exactly as shown."""
+        """Return SHA-256 (hex) of the text in UTF-8, exactly as shown."""
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ModelRole(models.Model):
-    """Who decides for a model: an owner also sets it up, a reviewer decides."""
+    """A person's role for a model: reviewers decide requests; owners also manage the model."""
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="roles")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="model_roles")

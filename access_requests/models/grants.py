@@ -1,4 +1,4 @@
-"""The right to read, and the secrets that prove it."""
+"""The right to read a model, and the tokens that prove it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from access_requests.search import OF_TOKEN, trigram_index
 
 
 class Grant(models.Model):
-    """The right of one person to read one model; it outlives every token."""
+    """One person's right to read one model; it exists independently of any token."""
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="grants")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="grants")
@@ -77,7 +77,7 @@ class Grant(models.Model):
 
 
 class AccessToken(models.Model):
-    """A secret that proves a grant, or who its person is; only its digest is stored."""
+    """A secret that proves a grant, or who its person is. Only its digest is stored."""
 
     kind = models.CharField(max_length=10, choices=TokenKind, default=TokenKind.GRANT)
     grant = models.ForeignKey(Grant, models.PROTECT, null=True, blank=True, related_name="tokens")

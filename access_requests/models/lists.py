@@ -1,4 +1,4 @@
-"""Where everyone stands in the Hub's lists, so that a page of a list is read by index."""
+"""Where each person is in the Hub's lists, so that a page of a list is read by index."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from access_requests.models.catalogue import GatedModel
 
 
 class ListPlace(models.Model):
-    """The list of one model that one person is in, and the date by which it is ordered.
+    """The list of a model that a person is in, and the date by which the list is ordered.
 
-    A finder's aid, written with every event of a request or grant (`services.list_places`); what a page of a list
-    shows is decided from the requests and grants themselves.
+    It only helps to find people, and is written with every event of a request or grant
+    (`services.list_places`). What a page of a list shows is decided from the requests and grants themselves.
     """
 
     model = models.ForeignKey(GatedModel, models.CASCADE, related_name="+", db_index=False)

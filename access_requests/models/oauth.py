@@ -1,4 +1,4 @@
-"""Signing in from a client: machines that a person let in, and repositories whose CI may act for them."""
+"""Signing in from a client: machines that a person approved, and repositories whose CI may act for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from access_requests.models.grants import AccessToken
 
 
 class Machine(models.Model):
-    """A machine that its person signed in with `hf auth login`: it lives by rotating refresh tokens until it is signed out."""
+    """A machine that its person signed in with `hf auth login`.
+
+    It stays signed in by refreshing its tokens.
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="machines")
     name = models.CharField(max_length=100, help_text=_("Its tokens bear the same name."))
@@ -37,12 +40,12 @@ class Machine(models.Model):
         return f"{self.name} of {self.user}"
 
     def is_live(self) -> bool:
-        """Signed in, and used within its time."""
+        """Return whether the machine is signed in and was refreshed in time."""
         return self.signed_out_at is None and timezone.now() < self.ends_at
 
 
 class DeviceCode(models.Model):
-    """One sign-in under way (RFC 8628): the client polls by the secret code, the person decides by the short one."""
+    """One running sign-in (RFC 8628): the client polls with a secret code, the person enters a short one."""
 
     digest = models.CharField(_("SHA-256 of the device code"), max_length=64, unique=True, editable=False)
     user_code = models.CharField(max_length=8, unique=True, editable=False)
@@ -86,7 +89,10 @@ class DeviceCode(models.Model):
 
 
 class RefreshToken(models.Model):
-    """What a machine gets its next access token with; each is used once, and a second use gives the machine away."""
+    """The token with which a machine gets its next access token.
+
+    If it is used twice, the machine is signed out.
+    """
 
     machine = models.ForeignKey(Machine, models.PROTECT, related_name="refresh_tokens")
     token = models.OneToOneField(AccessToken, models.PROTECT, related_name="refresh")
@@ -103,7 +109,7 @@ class RefreshToken(models.Model):
 
 
 class TrustedRepository(models.Model):
-    """A repository whose CI jobs may exchange their identity for a short token of this person."""
+    """A repository whose CI jobs may exchange their identity for a short-lived token of this person."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="trusted_repositories")
     issuer = models.CharField(max_length=200)
@@ -143,7 +149,7 @@ class TrustedRepository(models.Model):
 
 
 class TokenExchange(models.Model):
-    """One CI identity that became a token; the row makes a second exchange of the same identity impossible."""
+    """A CI identity that was exchanged for a token; the row prevents a second exchange of the same identity."""
 
     trusted = models.ForeignKey(TrustedRepository, models.PROTECT, related_name="exchanges")
     token = models.OneToOneField(AccessToken, models.PROTECT, related_name="exchange")
@@ -163,9 +169,10 @@ class TokenExchange(models.Model):
 
 
 class IssuerKeys(models.Model):
-    """An issuer's public keys as last fetched; `tried_at` bounds how often they are asked for.
+    """An issuer's public keys as last fetched; `tried_at` limits how often they are fetched.
 
-    The process that sets `fetching_until` does the fetch; if it dies, another may once that moment has passed.
+    The process that sets `fetching_until` fetches the keys. If it dies, another process may fetch them after
+    that time.
     """
 
     issuer = models.CharField(max_length=200, unique=True)

@@ -1,4 +1,4 @@
-"""Emails that must leave: written with the decision, sent by a worker, kept while the mail server fails."""
+"""Outgoing emails: written with the decision, sent by a worker, and kept while the mail server fails."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class OutgoingMail(models.Model):
 
 
 class MailServer(models.Model):
-    """Whether the mail server answers: one row, made at its first failure, read by every process before it sends."""
+    """The mail server's state: one row, created at its first failure, read by each process before it sends."""
 
     ROW = 1
 

@@ -1,4 +1,4 @@
-"""Gated repositories elsewhere that are decided here: what is followed, who asked there, what is still to be told."""
+"""Gated repositories elsewhere that are decided here: what is followed, who asked there, pending reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from access_requests.models.requests import AccessRequest
 
 
 class FarSide(models.Model):
-    """One endpoint: how often it was called in the running window, and until when it wants to be left alone."""
+    """One endpoint: its calls in the current window, and until when it does not want any."""
 
     endpoint = models.URLField(unique=True, max_length=200)
     window_started_at = models.DateTimeField(default=timezone.now)
@@ -93,12 +93,12 @@ class FollowedRepo(models.Model):
 
     @property
     def far_address(self) -> str:
-        """The repository's page over there."""
+        """Return the address of the repository's page at the remote."""
         return f"{self.endpoint}/{quote(self.far_id)}"
 
 
 class FollowTrouble(models.Model):
-    """One way in which following went wrong, as its owner reads it; the same sentence again only counts up."""
+    """A problem with following, as its owner reads it; if the sentence occurs again, it is counted."""
 
     followed = models.ForeignKey(FollowedRepo, models.CASCADE, related_name="troubles")
     sentence = models.CharField(max_length=500)
@@ -119,7 +119,7 @@ class FollowTrouble(models.Model):
 
 
 class RemotePerson(models.Model):
-    """Who asked at an endpoint. Name and address are what that side says: nothing here proves them."""
+    """A person who asked at an endpoint. Name and address are what the remote says and prove nothing here."""
 
     endpoint = models.URLField(max_length=200)
     far_user_id = models.CharField(max_length=64, blank=True, help_text=_("Stays when the name changes."))
@@ -150,9 +150,9 @@ class RemotePerson(models.Model):
 
 
 class RemoteRequest(models.Model):
-    """One person's place in a followed repository's lists, and the request here that stands for it.
+    """One person's place in a followed repository's lists, and the request here that represents it.
 
-    `far_status` is what was last seen there, or what was last written there with success.
+    `far_status` is the state last seen there or last written there successfully.
     """
 
     followed = models.ForeignKey(FollowedRepo, models.PROTECT, related_name="remote_requests")
@@ -203,7 +203,7 @@ class RemoteRequest(models.Model):
 
 
 class RemotePush(models.Model):
-    """One state to be written over there; the row owns the work, no matter which worker claims it."""
+    """A state to be written to the remote. The row owns the work, no matter which worker claims it."""
 
     remote = models.ForeignKey(RemoteRequest, models.PROTECT, related_name="pushes")
     status = models.CharField(_("to be"), max_length=10, choices=FarStatus)

@@ -1,4 +1,4 @@
-"""One person asking for one model, and what was decided."""
+"""A person's request for a model, and the decisions about it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from access_requests.enums import (
 from access_requests.models.catalogue import FormVersion, GatedModel, LicenceVersion
 from access_requests.search import OF_REQUEST, trigram_index
 
-# 0 for requests that wait for a reviewer, else 1: how the queue begins, written as its indexes have it.
+# 0 for requests that wait for a reviewer, else 1: how the queue is ordered, written exactly as in its indexes.
 WAITING_FIRST = Case(
     When(state__in=WAITING_STATES, then=Value(0)), default=Value(1), output_field=models.SmallIntegerField()
 )
 
 
 class AccessRequest(models.Model):
-    """State moves only through `services.requests.transitions`; the constraints refuse what slips past it."""
+    """One request.
+
+    Only `services.requests.transitions` changes its state; the constraints refuse anything else.
+    """
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="requests")
     applicant = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="access_requests")
@@ -36,7 +39,7 @@ class AccessRequest(models.Model):
         default=dict, blank=True, help_text=_("Input key -> answer; the form version has the labels.")
     )
 
-    # What the portal knows by meaning, copied from the answers: searchable and typed.
+    # Answers with a known meaning, copied from the form: searchable and typed.
     first_name = models.CharField(max_length=200, blank=True)
     last_name = models.CharField(max_length=200, blank=True)
     institution = models.CharField(max_length=300, blank=True)
@@ -124,7 +127,10 @@ class AccessRequest(models.Model):
 
 
 class LicenceAcceptance(models.Model):
-    """Who agreed to which text, when, with a request or later; the digest is of the text that was shown."""
+    """Who agreed to which text and when, with a request or later.
+
+    The digest is of the text that was shown.
+    """
 
     request = models.ForeignKey(
         AccessRequest, models.PROTECT, null=True, blank=True, related_name="acceptances"
@@ -153,7 +159,7 @@ class LicenceAcceptance(models.Model):
 
 
 class Decision(models.Model):
-    """What a reviewer said; by nobody when policy decided."""
+    """A reviewer's decision; without a reviewer if the model's policy decided."""
 
     request = models.ForeignKey(AccessRequest, models.PROTECT, related_name="decisions")
     reviewer = models.ForeignKey(

@@ -1,7 +1,7 @@
-"""Markdown of cards and forms as safe HTML, made once when a card is saved.
+"""Render the Markdown of cards and forms as safe HTML, once, when a card is saved.
 
 child     the child process that renders long texts, with limits on CPU time and memory
-markdown  Markdown to cleaned HTML
-process   renders short texts here and long ones in the child
+markdown  turns Markdown into safe HTML
+process   renders short texts in this process and long ones in the child
 texts     what pages show of a card and of a gate form
 """

@@ -1,7 +1,7 @@
-"""The child process of `rendering`: reads texts from its input, prints a line of JSON for each, and ends early.
+"""The child process of `rendering`: it reads texts from its input and prints a line of JSON for each.
 
-It sets its own limits before it reads. When the CPU time is over the kernel ends it; what it printed until then
-counts.
+It sets its own limits before it reads. The kernel ends it when its CPU time is used up; what it has printed
+by then is used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LARGEST_HTML = 4 * 2**20  # characters of all texts together; a card of 1 MiB be
 
 
 def main() -> None:
-    """Render the pieces of the input in their order; null stands for one that reached a limit."""
+    """Render the pieces of the input in order; print null for one that reached a limit."""
     if sys.platform == "linux":
-        # The kernel ends us when the thread that waits for us ends; a parent that has already ended closed our input.
+        # The kernel ends us when the parent's thread ends; a parent that had ended before closed our input.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _set_limits(int(sys.argv[2]))
     left = LARGEST_HTML
@@ -47,5 +47,5 @@ def _set_limits(cpu: int) -> None:
     ):
         with contextlib.suppress(
             ValueError, OSError
-        ):  # a stricter one is set already, or the system has none
+        ):  # a stricter limit is set already, or the system has none
             resource.setrlimit(what, (most, most))

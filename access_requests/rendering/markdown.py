@@ -1,8 +1,8 @@
-"""Markdown of cards and forms as HTML that a page may hold: rendered by markdown-it, then cleaned by nh3.
+"""Render Markdown of cards and forms as safe HTML: markdown-it renders it, nh3 cleans the result.
 
-Cards are written by others. What is left has no script, style, form, frame or event, links carry
-`nofollow noopener`, and pictures stay only by https or as a path; the page's content policy decides whether a
-remote one is loaded.
+Cards are written by others. The result has no script, style, form, frame or event handler, links carry
+`nofollow noopener`, and pictures must use https or a path; the page's content policy decides whether remote
+pictures are loaded.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ _HEADING = re.compile(r"<(/?)h([1-6])>")
 
 @lru_cache(maxsize=32)
 def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
-    """Return a text's HTML, with its headings `shift` levels lower so that the page keeps its only h1.
+    """Return a text's HTML, with its headings `shift` levels lower, so that the page keeps its only h1.
 
-    Relative links and pictures are resolved against `base`, such as `/namespace/name/resolve/main/`. A text too
-    long to be read as Markdown within a request is shown as it stands.
+    Relative links and pictures are resolved against `base`, such as `/namespace/name/resolve/main/`. A text
+    too long to render within a request is shown as it was written.
     """
     if len(text) > LONGEST_RENDERED:
         return format_html("<pre>{}</pre>", replace_unstorable(text))
@@ -85,13 +85,13 @@ def render_markdown(text: str, *, base: str = "", shift: int = 1) -> SafeString:
 
 @lru_cache(maxsize=512)
 def render_inline(text: str) -> SafeString:
-    """Return one line's HTML for a label or description: emphasis, code and links only."""
+    """Return one line's HTML for a label or description: only emphasis, code and links."""
     html = _clean_html(_markdown_parser().renderInline(replace_unstorable(text)), _INLINE_TAGS, "")
     return mark_safe(html)  # noqa: S308 - nh3 has cleaned it
 
 
 def plain_text(text: str) -> str:
-    """Return a label without its Markdown marks, for places that take no HTML."""
+    """Return a label without Markdown, for places that cannot show HTML."""
     tokens = _markdown_parser().parseInline(replace_unstorable(text))
     words = (
         child.content
@@ -147,7 +147,7 @@ def _align_cells(state: StateCore) -> None:
 
 
 def _link_bare_addresses(state: StateCore) -> None:
-    """Make http(s) addresses in running text links: some cards' whole prompt is one."""
+    """Turn http(s) addresses in running text into links: some cards' whole prompt is one."""
     for block in state.tokens:
         if block.type == "inline" and block.children and "://" in block.content:
             block.children = list(_link_addresses_in(block.children))
@@ -177,10 +177,11 @@ def _link_addresses_in(children: list[Token]) -> Iterator[Token]:
 
 
 def _without_punctuation(address: str) -> str:
-    """Return an address without the punctuation that ends the sentence around it; "" if there is no host left.
+    """Return an address without the punctuation that ends the sentence around it; "" if no host is left.
 
-    A closing bracket belongs to the address if it opens there, as in `https://en.wikipedia.org/wiki/Base_(chemistry)`.
-    The rule of GitHub Flavored Markdown, 6.9, for all three kinds of brackets.
+    A closing bracket belongs to the address if it opens there, as in
+    `https://en.wikipedia.org/wiki/Base_(chemistry)`. This is the rule of GitHub Flavored Markdown, 6.9, for
+    all three kinds of brackets.
     """
     unopened = {close: address.count(close) - address.count(opens) for close, opens in _CLOSES.items()}
     end = len(address)

@@ -1,8 +1,8 @@
-"""Markdown that strangers wrote, rendered once when it is saved, at a cost that is bounded whatever it says.
+"""Render Markdown from strangers once, when it is saved, at a bounded cost whatever it contains.
 
-Short texts are rendered at once: what they can cost at worst is a fraction of a second. Everything else goes to a
-child process that has a limit on its CPU time and its memory, nothing of the portal's environment and no other
-way out than the HTML it prints. A text that reaches a limit is shown as it was written.
+Short texts are rendered here: even the worst take a fraction of a second. Everything else goes to a child
+process that has limits on CPU time and memory, gets nothing of the portal's environment, and can only print
+HTML. A text that reaches a limit is shown as it was written.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from access_requests.storable_text import replace_unstorable
 log = logging.getLogger(__name__)
 
 SHORT = 4096  # characters of all texts together; the worst of them take 0.1 s
-FEW_CELLS = 2000  # of a table: its widest line times its lines, which markdown-it fills up
-CPU = 5  # seconds of a child, for all texts of one save
-WALL = 60.0  # seconds that a child may take on a busy machine; its CPU time is bounded by itself
+FEW_CELLS = 2000  # cells of a table: its widest line times its lines, since markdown-it fills up rows
+CPU = 5  # seconds for one child, for all texts of one save
+WALL = 60.0  # seconds that a child may take on a busy machine; the child limits its own CPU time
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = (
     "import sys; sys.path.insert(0, sys.argv[1]); from access_requests.rendering.child import main; main()"
@@ -35,7 +35,7 @@ _children = threading.BoundedSemaphore(2)
 
 @dataclass(frozen=True)
 class Piece:
-    """One text and how it is rendered: as a page's `markdown`, as `inline` HTML or as `plain` words."""
+    """One text and how to render it: as a page's `markdown`, as `inline` HTML or as `plain` text."""
 
     kind: str
     text: str
@@ -45,23 +45,26 @@ class Piece:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The HTML of each piece, None for those that reached a limit. `later`: no child could run, so try again."""
+    """The HTML of each piece; None for those that reached a limit.
+
+    `later`: no child could run, so try again.
+    """
 
     texts: Sequence[str | None]
     later: bool = False
 
 
 def render(piece: Piece) -> str:
-    """Return a piece's HTML, at whatever cost: for short texts, and for the child."""
+    """Return a piece's HTML without any limit: only for short texts, and in the child."""
     if piece.kind == "markdown":
         return str(render_markdown(piece.text, base=piece.base, shift=piece.shift))
     return str(render_inline(piece.text)) if piece.kind == "inline" else plain_text(piece.text)
 
 
 def render_all(pieces: Sequence[Piece], *, cpu: int = CPU) -> Rendered:
-    """Return the pieces' HTML, at a cost of at most `cpu` seconds and a little.
+    """Return the pieces' HTML; takes little more than `cpu` seconds at most.
 
-    Call it before a transaction opens, and never while a page is shown.
+    Call it before a transaction begins, and never while a page is rendered.
     """
     if is_cheap(pieces):
         return Rendered([render(piece) for piece in pieces])
@@ -69,7 +72,7 @@ def render_all(pieces: Sequence[Piece], *, cpu: int = CPU) -> Rendered:
     texts = [done[at] if at < len(done) else None for at in range(len(pieces))]
     left = [at for at, piece in enumerate(pieces) if at > len(done) and is_cheap([piece])]
     budget = SHORT
-    for at in left:  # short texts behind the one that reached the limit
+    for at in left:  # short texts after the one that reached the limit
         budget -= len(pieces[at].text)
         if budget >= 0:
             texts[at] = render(pieces[at])
@@ -77,7 +80,7 @@ def render_all(pieces: Sequence[Piece], *, cpu: int = CPU) -> Rendered:
 
 
 def is_cheap(pieces: Sequence[Piece]) -> bool:
-    """Return whether the pieces can be rendered here: few characters, and no table that fills up to many cells."""
+    """Return whether the pieces can be rendered here: few characters, and no table with many cells."""
     if sum(len(piece.text) for piece in pieces) > SHORT:
         return False
     cells = (
@@ -96,7 +99,7 @@ def as_written(piece: Piece) -> str:
 
 
 def _render_in_child(pieces: Sequence[Piece], cpu: int) -> tuple[list[str | None], bool]:
-    """Return what a child printed before its end, and whether it was not the texts' fault that it printed no more."""
+    """Return what a child printed before it ended, and whether it stopped for a reason other than the texts."""
     asked = json.dumps([[piece.kind, piece.text, piece.base, piece.shift] for piece in pieces])
     if not _children.acquire(timeout=WALL):
         return [], True
@@ -116,10 +119,10 @@ def _render_in_child(pieces: Sequence[Piece], cpu: int) -> tuple[list[str | None
         return [], True
     finally:
         _children.release()
-    if process.returncode > 0:  # it did not get as far as the texts
+    if process.returncode > 0:  # it ended before it reached the texts
         log.warning(
             "Markdown was not rendered and will be tried again: a child ended with %s", process.returncode
         )
         return [], True
-    lines = process.stdout.split(b"\n")[:-1]  # what comes after the last line end was cut off
+    lines = process.stdout.split(b"\n")[:-1]  # whatever follows the last line end is incomplete
     return [json.loads(line) for line in lines], False

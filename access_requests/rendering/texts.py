@@ -14,11 +14,11 @@ from access_requests.cards.frontmatter import clean_text, split_card
 from access_requests.rendering.process import Piece, Rendered, as_written, render_all
 
 RENDERER = (
-    2  # raise it when the same text would get other HTML: `render_texts` then makes the stored ones again
+    2  # raise it when the same text gets different HTML: `render_texts` then renders the stored ones again
 )
 LONGEST_SUMMARY = 240  # characters
-LOOKED_THROUGH = 20_000  # characters of a card's beginning that a summary is looked for in
-LONGEST_PARAGRAPH = 1_000  # characters that are read of the one that is found
+LOOKED_THROUGH = 20_000  # characters of a card's beginning in which a summary is looked for
+LONGEST_PARAGRAPH = 1_000  # characters of the paragraph found that are read
 LONGEST_CHAT_FORMAT = 20_000
 TOO_MUCH = (
     "Rendering the Markdown of {what} takes more time or memory than the portal allows, so it is shown as you wrote "
@@ -33,7 +33,7 @@ HEADING_OR_FENCE = re.compile(r"^(?:(?P<heading>#)| {0,3}(?P<fence>`{3,}|~{3,}))
 
 @dataclass(frozen=True)
 class CardPage:
-    """A card as pages show it; `html` is safe. `problem` is a sentence for the owner, `renderer` 0 for "try again"."""
+    """A card as pages show it. `html` is safe, `problem` is for the owner, `renderer` 0 means "try again"."""
 
     html: str = ""
     summary: str = ""
@@ -44,9 +44,9 @@ class CardPage:
 
 @dataclass(frozen=True)
 class GateTexts:
-    """A form's texts as pages show them: `prompt`, `description`, `labels` and `helps` are safe HTML, the rest words.
+    """A form's texts as pages show them; `prompt`, `description`, `labels` and `helps` are safe HTML.
 
-    `renderer` is 0 where they are as they were written because nothing could render them.
+    `renderer` is 0 if nothing could render them, so that they are as written.
     """
 
     heading: str = ""
@@ -60,17 +60,17 @@ class GateTexts:
     renderer: int = RENDERER
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as `FormVersion.texts` stores it."""
+        """Return the texts as `FormVersion.texts` stores them."""
         return asdict(self)
 
     @property
     def prompt_html(self) -> SafeString:
-        """The prompt for a template."""
+        """Return the prompt for a template."""
         return mark_safe(self.prompt)  # noqa: S308 - cleaned by nh3 when it was made
 
     @property
     def description_html(self) -> SafeString:
-        """The description for a template."""
+        """Return the description for a template."""
         return mark_safe(self.description)  # noqa: S308 - cleaned by nh3 when it was made
 
     def label(self, key: str) -> SafeString:
@@ -83,10 +83,10 @@ class GateTexts:
 
 
 def card_body(card: str) -> str:
-    """Return a stored card below its front matter."""
+    """Return the part of a stored card below its front matter."""
     try:
         return split_card(clean_text(card)).body.lstrip("\n")
-    except CardRefused:  # taken by an earlier version that read cards less strictly
+    except CardRefused:  # stored by an earlier version that read cards less strictly
         return card
 
 
@@ -102,7 +102,7 @@ def render_card(*, card: str, repo_id: str) -> CardPage:
 
 
 def unrendered_card(*, card: str, repo_id: str) -> CardPage:
-    """Return what pages show of a card whose HTML is still to be made."""
+    """Return what pages show of a card that is not rendered yet."""
     body = card_body(card)
     page, words = (as_written(piece) for piece in _card_pieces(body, repo_id))
     return CardPage(page if body else "", cut(words), chat_format(body), renderer=0)
@@ -121,7 +121,7 @@ def render_gate(form: GateForm) -> GateTexts:
 
 
 def unrendered_gate(form: GateForm) -> GateTexts:
-    """Return what pages show of a form whose HTML is still to be made."""
+    """Return what pages show of a form that is not rendered yet."""
     return _render_gate_with(form, lambda pieces: Rendered([None] * len(pieces), later=True))
 
 
@@ -165,7 +165,7 @@ def cut(words: str) -> str:
 
 
 def first_paragraph(body: str) -> str:
-    """Return the beginning of the first paragraph of running text, on one line; "" where there is none."""
+    """Return the beginning of the first paragraph of running text, on one line; "" if there is none."""
     for block in re.split(r"\n[^\S\n]*\n", body[:LOOKED_THROUGH]):
         text = block.strip()
         if text and not re.match(r"#|```|~~~|\||<|!\[|\[!|---|===|[-*+] |\d+\. |>|\$\$", text):
@@ -174,7 +174,7 @@ def first_paragraph(body: str) -> str:
 
 
 def chat_format(body: str) -> str:
-    """Return the first code block under a heading such as "Chat format" or "Input format"; "" when there is none."""
+    """Return the first code block under a heading such as "Chat format" or "Input format", or ""."""
     end = 0
     while heading := CHAT_HEADING.search(body, end):
         block, end = _find_first_block(body, heading.end())

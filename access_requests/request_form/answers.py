@@ -1,4 +1,4 @@
-"""Answers to a card's form and what the portal knows of them; no models, so forms and services share it."""
+"""Answers to a card's form and what they tell the portal; without models, so forms and services share it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from django_countries import countries
 from access_requests.cards import GateField, GateForm
 from access_requests.cards.countries import is_shut_out
 
-# Characters that fit where a role is copied to a column of its own.
+# The longest text for each role that has a column.
 ROLE_LIMITS = {"first_name": 200, "last_name": 200, "full_name": 200, "institution": 300, "email": 254}
 _COMMON_CODES = {"UK": "GB", "EL": "GR"}
 
 
 def country_code(text: object) -> str:
-    """Return the ISO 3166 alpha-2 code of a code or an English country name; "" when it is neither."""
+    """Return the ISO 3166 alpha-2 code for a code or an English country name; "" if it is neither."""
     written = str(getattr(text, "code", text) or "").strip()
     code = _COMMON_CODES.get(written.upper(), written.upper())
     return str(countries.alpha2(code) or countries.by_name(written) or "")
 
 
 def eu_refusal(form: GateForm, country: str) -> str | None:
-    """Return the sentence for a person in the Union if the card shuts it out; `country` is ISO alpha-2."""
+    """Return the sentence for a person in the EU if the card excludes the EU; `country` is ISO alpha-2."""
     if not is_shut_out(form, country):
         return None
     return _(
@@ -34,17 +34,17 @@ def eu_refusal(form: GateForm, country: str) -> str | None:
 
 
 def has_single_name_rule(form: GateForm) -> bool:
-    """Whether the form asks for first and last name apart, so that a person with one name fills in either."""
+    """Return whether the form asks for first and last name separately, and one of them is enough."""
     return bool(form.fields_for("first_name") and form.fields_for("last_name"))
 
 
 def is_answered(answers: Mapping[str, Any], key: str) -> bool:
-    """Whether there is an answer; no publications, said as such, is the answer []."""
+    """Return whether there is an answer; [] is one, and means that there are no publications."""
     return answers.get(key) not in (None, "", False)
 
 
 def missing_fields(form: GateForm, answers: Mapping[str, Any]) -> list[GateField]:
-    """Return the required fields without an answer; one of first and last name is enough."""
+    """Return the required fields without an answer; either first or last name is enough."""
     missing = [
         field
         for field in form.fields
@@ -58,10 +58,10 @@ def missing_fields(form: GateForm, answers: Mapping[str, Any]) -> list[GateField
 
 
 def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return role -> value for what the form asks and the portal can search, in the portal's types.
+    """Return role -> value, in the portal's types, for the answers that the portal can search.
 
-    Texts are cut to their column, the country is an ISO code or "", publications are a list, the licence is
-    true when every agreement is ticked. `full_name` is put together where the form asks for the names apart.
+    Texts are cut to their column, the country is an ISO code or "", publications are a list, and the licence
+    is true if every agreement is ticked. `full_name` is joined if the form asks for the names separately.
     """
     known: dict[str, Any] = {}
     for field in form.fields:
@@ -84,7 +84,7 @@ def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return key -> answer for the fields whose role the profile knows; nothing for those it does not."""
+    """Return key -> answer for the fields whose role is in the profile, and nothing for the others."""
     known = {
         role: profile.get(role) for role in ("first_name", "last_name", "full_name", "institution", "email")
     }
@@ -95,7 +95,7 @@ def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any
     for field in form.fields:
         value = str(known.get(field.role) or "")
         if field.type == "select" and value:
-            # A select takes its option that means the same country.
+            # A select gets its option for the same country.
             same = (
                 option.value
                 for option in field.options
@@ -114,8 +114,8 @@ _TICKED = {"true": True, "on": True, "yes": True, "1": True, "": False, "false":
 def by_label(form: GateForm, answers: Mapping[str, Any], address: str = "") -> dict[str, Any]:
     """Return label -> answer as programs exchange them; `address` is what the portal recorded for an `ip_location`.
 
-    Text is text, also a list of publications (one a line, or "none"); a checkbox is true or false, a country its
-    code, a select the option's value. `as_posted` takes the same.
+    Text is text, and so are publications (one per line, or "none"); a checkbox is true or false, a country
+    its code, a select the option's value. `as_posted` accepts the same.
     """
     told = {field.label: answers[field.key] for field in form.fields if field.key in answers}
     told = {label: "\n".join(a) or "none" if isinstance(a, list) else a for label, a in told.items()}
@@ -126,7 +126,7 @@ def by_label(form: GateForm, answers: Mapping[str, Any], address: str = "") -> d
 def as_posted(
     form: GateForm, given: Mapping[str, Any]
 ) -> tuple[dict[str, str], list[str], list[tuple[GateField, str]]]:
-    """Return answers to labels as a browser posts them, by key; unknown labels; fields whose answer is of a wrong kind."""
+    """Return answers to labels by key, as a browser posts them; unknown labels; fields with a bad answer."""
     fields = {field.label.strip(): field for field in form.fields}
     posted: dict[str, str] = {}
     unknown, wrong = [], []
@@ -143,7 +143,7 @@ def as_posted(
 
 
 def _post_answer(field: GateField, answer: Any) -> str:
-    """Return one answer as a browser posts it, or raise ValueError for an answer of a wrong kind."""
+    """Return one answer as a browser posts it; raises ValueError if its type is wrong."""
     if field.type == "checkbox":
         ticked = answer if isinstance(answer, bool) else _TICKED.get(str(answer).strip().lower())
         if ticked is None:

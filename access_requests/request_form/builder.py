@@ -1,7 +1,7 @@
 """The form that an applicant fills in, built from a stored `GateForm`.
 
-Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names are taken in any script; someone
-with one name fills in either of two. A draft takes whatever was typed: only what cannot be stored is refused.
+Inputs are named by the fields' keys (`f1`, `f2`, …), never by labels. Names may be in any script; a person
+with one name fills in either field. A draft accepts whatever was typed, except text that cannot be stored.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class FormRow:
 
 
 class RequestForm(forms.Form):
-    """One request's answers; `cleaned_answers` are what is stored."""
+    """The answers of one request; `cleaned_answers` are what is stored."""
 
-    # The page's own summary names every gap at once, where a browser would stop at the first.
+    # The page's own summary lists all missing answers at once; a browser would stop at the first.
     use_required_attribute = False
 
     def __init__(self, gate: GateForm, *, texts: GateTexts, draft: bool = False, **options: Any) -> None:
@@ -80,12 +80,12 @@ class RequestForm(forms.Form):
                 self.fields[field.key] = _make_input(field, gate, texts, draft)
 
     def clean(self) -> dict[str, Any]:
-        """Check what spans fields: one of two names, and the card's rule about the European Union."""
+        """Check rules across fields: one of two names, and the card's rule about the European Union."""
         cleaned = super().clean() or self.cleaned_data
         if self.draft:
             return cleaned
         if has_single_name_rule(self.gate):
-            # Ask for a name unless one of the two is there or was refused already.
+            # Ask for a name unless one of the two is there or was already refused.
             names = [*self.gate.fields_for("first_name"), *self.gate.fields_for("last_name")]
             keys = [field.key for field in names if field.required]
             if keys and not any(field.key in self.errors or cleaned.get(field.key) for field in names):
@@ -96,7 +96,7 @@ class RequestForm(forms.Form):
         return cleaned
 
     def cleaned_answers(self) -> dict[str, Any]:
-        """Return key -> answer as JSON data; fields with an error are left out, so that a draft keeps the rest."""
+        """Return key -> answer as JSON data; fields with an error are left out, so a draft keeps the others."""
         self.errors  # noqa: B018 - reading it runs the checks
         answers = {
             key: value.isoformat() if isinstance(value, date) else value
@@ -112,7 +112,7 @@ class RequestForm(forms.Form):
                 yield FormRow(self[field.key], label, field.required, field.type == "checkbox")
 
     def recorded(self) -> list[str]:
-        """Return the labels of what the portal records by itself, so that the page can tell the person."""
+        """Return the labels of what the portal records by itself, so that the page can inform the person."""
         return [
             self.texts.words.get(field.key, "") for field in self.gate.fields if field.type == "ip_location"
         ]
@@ -130,7 +130,7 @@ def build_request_form(
 
     `initial` are answers as stored, `data` is what was posted.
 
-    With `draft` nothing counts as missing or badly written, so that saving never fails for an unfinished form.
+    With `draft` nothing counts as missing or invalid, so that an unfinished form can always be saved.
     """
     answers, shown = initial or {}, dict[str, Any]()
     for field in form.fields:

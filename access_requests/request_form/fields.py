@@ -1,4 +1,4 @@
-"""The inputs of a request form: what each takes, and the sentence when it does not."""
+"""The inputs of a request form: what each one accepts, and its error messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TextInput(forms.CharField):
         self.validators = [MaxLengthValidator(self.max_length, TOO_LONG)]
 
     def to_python(self, value: Any) -> str:
-        """Return the text with `\\n` line ends; what no database can hold is refused."""
+        """Return the text with `\\n` line ends; refuse characters that the database cannot store."""
         text = str(value or "").replace("\r\n", "\n").replace("\r", "\n")
         if not is_storable(text):
             raise ValidationError(UNSTORABLE, code="unstorable")
@@ -47,7 +47,7 @@ class TextInput(forms.CharField):
 
 
 class LineInput(TextInput):
-    """Text of one line; line ends pasted into it become blanks, so that it is fit for an email's subject."""
+    """Text of one line; pasted line ends become spaces, so that the text is fit for an email's subject."""
 
     widget: type[forms.Widget] | forms.Widget = forms.TextInput
     longest = 1_000
@@ -58,14 +58,14 @@ class LineInput(TextInput):
 
 
 class DraftInput(LineInput):
-    """Anything typed, for a draft's date that may be half written."""
+    """Any text, for a draft's date that may be incomplete."""
 
     def __init__(self, widget: type[forms.Widget]) -> None:
         super().__init__(widget=widget)
 
 
 class EmailInput(LineInput):
-    """An email address, checked for form only: scripts and new domains differ too much for more."""
+    """An email address; only its form is checked, since scripts and new domains differ too much for more."""
 
     widget = forms.EmailInput
 
@@ -74,20 +74,20 @@ class EmailInput(LineInput):
         self.draft = draft
 
     def validate(self, value: str) -> None:
-        """Refuse what has no name, sign and domain."""
+        """Refuse a text without a name, an @ and a domain."""
         super().validate(value)
         if value and not self.draft and not re.fullmatch(r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@.<>,;]+", value):
             raise ValidationError(NO_EMAIL, code="invalid")
 
 
 class TickInput(forms.BooleanField):
-    """A checkbox; where it is required it must be ticked."""
+    """A checkbox; if it is required, it must be ticked."""
 
     default_error_messages = {"required": NOT_TICKED}
 
 
 class _SelectWidget(forms.Select):
-    """Options without groups, rendered without a template for each: those take 25 ms for a list of countries."""
+    """A select without groups that needs no template per option: those take 25 ms for a list of countries."""
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         widget = self.get_context(name, value, attrs)["widget"]
@@ -98,7 +98,7 @@ class _SelectWidget(forms.Select):
 
 
 class _Choice(forms.ChoiceField):
-    """One of a list; a draft drops what is not on it."""
+    """A choice from a list; a draft drops a value that is not on it."""
 
     widget = _SelectWidget
 
@@ -107,7 +107,7 @@ class _Choice(forms.ChoiceField):
         self.draft = draft
 
     def to_python(self, value: Any) -> str:
-        """Return the value, for a draft "" where it is not on the list."""
+        """Return the value; for a draft "" if it is not on the list."""
         text = super().to_python(value)
         return text if not self.draft or self.valid_value(text) else ""
 
@@ -125,7 +125,7 @@ class SelectInput(_Choice):
 
 
 class _DateWidget(forms.DateInput):
-    """The browser's calendar, which speaks ISO dates whatever it shows."""
+    """The browser's date picker, which sends ISO dates whatever it shows."""
 
     input_type = "date"
 
@@ -144,7 +144,7 @@ class DateInput(forms.DateField):
 
 
 class PublicationsInput(TextInput):
-    """DOIs, arXiv ids or links, one per line, as a list; "none" is the empty list, no answer is None."""
+    """DOIs, arXiv ids or links, one per line, as a list; "none" is the empty list, and no answer is None."""
 
     default_error_messages = {"required": _("This field is required: list your publications, or write none.")}
 
@@ -154,7 +154,7 @@ class PublicationsInput(TextInput):
         self.widget.attrs["placeholder"] = gettext("One DOI, arXiv id or link per line, or none")
 
     def clean(self, value: Any) -> list[str] | None:
-        """Return the list; every bad line is named, in a draft the lines stay as they are."""
+        """Return the list; name every bad line, but keep the lines of a draft as they are."""
         text = super().clean(value)
         if not text:
             return None

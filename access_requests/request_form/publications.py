@@ -1,4 +1,4 @@
-"""Publications as an applicant writes them, one per line: DOIs, arXiv ids or links, checked for form only."""
+"""Read publications as applicants type them: DOIs, arXiv ids or links, one per line, checked for form only."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _NONE = frozenset(
 
 
 def says_none(text: str) -> bool:
-    """Whether the whole text says that there are no publications."""
+    """Return whether the whole text says that there are no publications."""
     return text.strip().casefold().rstrip(".。!") in _NONE
 
 
 def parse_publications(text: str) -> tuple[list[str], list[str]]:
-    """Return the publications in one spelling each, without repeats, and a sentence for each bad line.
+    """Return the publications in a uniform spelling, without repeats, and a sentence for each bad line.
 
-    A DOI comes back as `10.…/…`, an arXiv id as `arXiv:…`, a link as it was written. "none" and the like
-    are an empty list.
+    A DOI is returned as `10.…/…`, an arXiv id as `arXiv:…`, a link as it was written. "none" and the like
+    give an empty list.
     """
     if says_none(text):
         return [], []
@@ -87,7 +87,7 @@ def parse_publications(text: str) -> tuple[list[str], list[str]]:
 
 
 def _publications_in_line(line: str) -> list[str] | None:
-    """Return the publications of one line, divided by commas or blanks; None if it is bad."""
+    """Return the publications of one line, separated by commas or spaces; None if one is bad."""
     line = _BULLET.sub("", line.strip(), count=1).strip()
     if not line or says_none(line):
         return []
@@ -98,7 +98,7 @@ def _publications_in_line(line: str) -> list[str] | None:
 
 
 def _read_publication(text: str) -> str | None:
-    """Return a DOI, an arXiv id or a link in one spelling; None if the text is none of them."""
+    """Return a DOI, an arXiv id or a link in a uniform spelling; None if the text is none of them."""
     text = text.strip(" <>").rstrip(",;")
     text = text.removesuffix(".")
     if match := _DOI.fullmatch(text):

@@ -1,7 +1,7 @@
-"""Delete rows that are kept only for a time: sent emails, and the remains of sign-ins from clients.
+"""Delete rows that are kept only for a limited time: sent emails, and the remains of sign-ins from clients.
 
-Each call deletes one batch in one short transaction and returns how many rows that were; fewer than `BATCH` means that the
-other rows are still needed. The event log and the download log are never deleted.
+Each call deletes one batch in a short transaction and returns the number of rows; fewer than `BATCH` means
+that the remaining rows are still needed. The event log and the download log are never deleted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from access_requests.services.oauth.machines import sign_out
 
 BATCH = 1000
 CLEARING_LOCK = 0x636C656172  # "clear"
-SIGNED_OUT_AT_ONCE = 100  # each with an event of its own
+SIGNED_OUT_AT_ONCE = 100  # each with its own event
 
 
 def delete_batch(ended: QuerySet[Any], *, order: str) -> int:
-    """Delete the first rows of `ended` by an indexed column; 0 when another process is deleting."""
+    """Delete the first rows of `ended` by an indexed column; return 0 if another process is deleting."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [CLEARING_LOCK])
@@ -41,10 +41,11 @@ def kept_since(days: int) -> datetime:
 
 
 def clear_emails() -> int:
-    """Delete emails that were sent, or whose code ended, GATEHOUSE_KEEP_MAIL_DAYS ago; waiting and given-up ones stay.
+    """Delete emails sent, or whose code expired, GATEHOUSE_KEEP_MAIL_DAYS ago; keep waiting and given-up ones.
 
-    With the row goes its key, which keeps the same thing from being emailed twice. Every key names an event, a decision or
-    a row that people are informed of within minutes, so after a week nothing asks for it again.
+    The row's key, which prevents the same email from being sent twice, is deleted with it. Every key names an
+    event, a decision or a row that people are informed of within minutes, so nothing uses it again after a
+    week.
     """
     done = OutgoingMail.objects.filter(
         state__in=[MailState.SENT, MailState.EXPIRED],
@@ -63,12 +64,12 @@ def end_unfetched_sign_ins() -> int:
 
 
 def clear_device_codes() -> int:
-    """Delete codes that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago; the event log keeps their outcome."""
+    """Delete codes that expired GATEHOUSE_KEEP_SIGN_INS_DAYS ago; the event log keeps their outcome."""
     ended = DeviceCode.objects.filter(expires_at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
     return delete_batch(ended.exclude(state=DeviceState.APPROVED), order="expires_at")
 
 
 def clear_exchanges() -> int:
-    """Delete records of exchanged CI identities; all have ended (`LONGEST_LIFE` is a day), so none can be used again."""
+    """Delete records of exchanged CI identities that have expired (`LONGEST_LIFE` is a day)."""
     past = TokenExchange.objects.filter(at__lt=kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS))
     return delete_batch(past, order="at")

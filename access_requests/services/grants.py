@@ -1,4 +1,4 @@
-"""Create grants by approval or by an operator, and end them by time or by revocation."""
+"""Create grants by approval or by an operator; end them when they expire or are revoked."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from access_requests.signals import access_granted, access_recorded
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-AT_ONCE = 500  # ended grants that are read at a time
-TURN = 60.0  # seconds of closing them
+AT_ONCE = 500  # expired grants that are read at a time
+TURN = 60.0  # seconds for closing them
 
 
 @dataclass(frozen=True)
 class Granted:
-    """The results of an operator's grant; the secret is known only now."""
+    """The result of an operator's grant; the secret is known only now."""
 
     grant: Grant
     user: User
@@ -75,7 +75,8 @@ def grant_access(
 ) -> Granted:
     """Give access without a request: the operator vouches for the person, so no confirmation or licence is needed.
 
-    With a `token_name` (even an invalid one) a token is made. An unknown address gets an account and an invitation email.
+    With a `token_name` (unless it is None) a token is made. An unknown address gets an account and an
+    invitation email.
     """
     check_days(days)
     with recorded():
@@ -85,7 +86,7 @@ def grant_access(
         secret = None
         if token_name is not None:
             secret = tokens.issue_token(grant=grant, user=user, name=token_name, actor=actor).secret
-        if not user.has_usable_password():  # made just now, or invited earlier and never signed in
+        if not user.has_usable_password():  # created just now, or invited earlier and never signed in
             queue_mail(
                 key=f"invitation:{user.pk}:{grant.pk}",
                 to=user.email,
@@ -152,7 +153,7 @@ def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: Use
 
 
 def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None) -> Grant | None:
-    """End the live grant, if there is one, inside the caller's `recorded()`; the caller informs the person."""
+    """End the live grant, if any, inside the caller's `recorded()`; the caller informs the person."""
     lock_person(user.pk)
     live = live_grant(user, model)
     grant = lock_grant(live.pk) if live else None
@@ -177,8 +178,8 @@ def end_access(*, model: GatedModel, user: User, reason: str, actor: User | None
 def close_ended_grants(*, turn: float = TURN) -> int:
     """Log the end of expired grants, whose access has already ended by the clock; return how many.
 
-    Takes `AT_ONCE` of them at a time, the earliest first, for at most `turn` seconds: the next run continues, and other
-    work can run in between.
+    Closes `AT_ONCE` grants at a time, the earliest first, for at most `turn` seconds. The next run continues,
+    so that other work can run in between.
     """
     closed, until = 0, time.monotonic() + turn
     while True:

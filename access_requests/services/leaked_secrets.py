@@ -1,4 +1,4 @@
-"""Revoke leaked secrets: anyone who finds one may end it, and learns nothing else."""
+"""Revoke leaked secrets: anyone who finds one may revoke it, and learns nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Found:
-    """A secret that someone found; `place` is where, as the finder says: an address, a file."""
+    """A secret that someone found; `place` is where, in the finder's words: an address, a file."""
 
     secret: str
     place: str = ""
@@ -41,9 +41,10 @@ class Answer:
 
 
 def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
-    """End each real, live token at once, with an event and an email to its owner that says where it was found.
+    """Revoke each real, live token at once, with an event and an email to its owner that says where it was found.
 
-    A secret of a signed-in machine, also a refresh token, signs the machine out: otherwise it would get the next token.
+    Any secret of a signed-in machine, even a refresh token, signs the machine out; otherwise it would get the
+    next token.
     """
     digests = {
         one.secret: digest(one.secret)
@@ -73,7 +74,7 @@ def report_tokens(*, found: Sequence[Found]) -> list[Answer]:
 
 
 def _end_machine(refresh: RefreshToken, found: Found) -> Result:
-    """Sign out the machine of a refresh token; a token that was used before counts as well."""
+    """Sign out the machine of a refresh token, even if the token was used before."""
     place = plain(found.place)
     with recorded():
         if not lock_machine(refresh.machine_id).is_live():
@@ -101,6 +102,6 @@ def _end_token(token: AccessToken, found: Found, live: set[int]) -> Result:
 
 
 def plain(place: str) -> str:
-    """Return one line of visible characters, without any secret."""
+    """Return the place as one line of visible characters, without any secret."""
     line = " ".join("".join(c if c.isprintable() else " " for c in place).split())
     return PATTERN.sub("gth_...", line)[:LONGEST_PLACE]

@@ -1,4 +1,7 @@
-"""Store in which of the Hub's lists people are. `review_lists.place_of` computes the same for one person in Python."""
+"""Store where people are in the Hub's lists.
+
+`review_lists.place_of` computes the same for one person in Python.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from access_requests.models import AccessRequest, Grant
 
 AT_ONCE = 1000  # people
 
-# Like `review_lists.place_of` and `ReviewEntry.asked_at`, except that ended access counts until a task notices its end.
+# Like `review_lists.place_of` and `ReviewEntry.asked_at`, but ended access counts until a task notices its end.
 WRITE = """
     INSERT INTO access_requests_listplace (model_id, person_id, place, asked_at)
     SELECT who.model_id, who.person_id,
@@ -39,9 +42,9 @@ MANY = """
 
 
 def note_place(*, request: AccessRequest | None, grant: Grant | None) -> None:
-    """Write where the person of a request or grant stands now, in the transaction that changed it.
+    """Store where the person of a request or grant is now, in the transaction that changed it.
 
-    The caller holds the person's lock, so two changes cannot miss each other.
+    The caller holds the person's lock, so that simultaneous changes see each other.
     """
     found = (request.model_id, request.applicant_id) if request else None
     if found is None and grant is not None:
@@ -52,9 +55,9 @@ def note_place(*, request: AccessRequest | None, grant: Grant | None) -> None:
 
 
 def write_places() -> int:
-    """Write the places of all people, for rows that no service wrote; return how many people have one.
+    """Store the places of all people, after rows that no service wrote; return how many people have one.
 
-    Each transaction locks and writes a bounded number of people, like services do, so the portal can keep running.
+    Each transaction locks a bounded number of people, in the way services do, so the portal can keep running.
     """
     written, last = 0, 0
     while True:

@@ -1,9 +1,9 @@
 """Lock rows for services, in the order of ARCHITECTURE.md ("The order of locks").
 
-What a person has with a model (request, grant, place elsewhere) and what is counted by person (tokens, machines, trusted
-repositories) changes under the lock of the person's row. So two of these services never see each other's half, and
-services for different people run side by side, also on one model. Row locks are `FOR NO KEY UPDATE` or `FOR SHARE`:
-neither makes the foreign keys of an event wait.
+What a person has for a model (request, grant, place elsewhere) and what is counted per person (tokens,
+machines, trusted repositories) changes under the lock of the person's row. So two of these services never see
+each other's partial work, and services for different people run in parallel, even on one model. Row locks are
+`FOR NO KEY UPDATE` or `FOR SHARE`: neither makes the foreign keys of an event wait.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ STORE_LOCK = 0x73746F7265  # "store"
 
 
 def lock_names() -> None:
-    """Let one transaction at a time change ids of models: ids and former ids are unique across two tables."""
+    """Let only one transaction at a time change models' ids, which are unique across two tables."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [NAMES_LOCK])
 
 
 def share_store() -> None:
-    """Keep stored contents from being cleaned away until the transaction that refers to them ends.
+    """Prevent the clean-up of stored contents until the transaction that refers to them ends.
 
-    Any number of transactions share it; `lock_store` waits for all of them. This transaction writes a revision, of up to
-    100,000 files, or waits for a cleaning that looks through all contents: it may take longer than a page's others.
+    Any number of transactions share this lock; `lock_store` waits for all of them. This transaction may write
+    a revision with 100,000 files, or wait for a clean-up of all contents, so it may take longer than a page's
+    other transactions.
     """
     connection.be_patient()  # type: ignore[attr-defined]  # of our backend, portal/database
     with connection.cursor() as cursor:
@@ -40,7 +41,7 @@ def share_store() -> None:
 
 
 def lock_store() -> None:
-    """Wait until no transaction refers to contents that it has not committed, and let none begin."""
+    """Wait until no transaction refers to contents without being committed, and let none begin."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [STORE_LOCK])
 
@@ -56,7 +57,7 @@ def lock_model(pk: int) -> GatedModel:
 
 
 def keep_model(pk: int) -> None:
-    """Keep a model's form, licences and settings as they are until the transaction ends; others may do so too."""
+    """Keep a model's form, licences and settings unchanged until the transaction ends; a shared lock."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {GatedModel._meta.db_table} WHERE id = %s FOR SHARE", [pk])  # noqa: S608
 

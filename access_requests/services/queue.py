@@ -1,4 +1,4 @@
-"""Wake a worker after commit. Rows own the work: beat replaces lost messages."""
+"""Wake a worker after a commit. Rows own the work: if a message is lost, beat sends another."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def enqueue_on_commit(task_name: str, *args: int, **options: Any) -> None:
-    """Send the task by name after the commit; a missing broker is logged, and nothing is lost."""
+    """Send the task by name after the commit; if the broker is missing, log it, since nothing is lost."""
     transaction.on_commit(lambda: _send_task(task_name, args, options), robust=True)
 
 
 def enqueue_each_on_commit(task_name: str, ids: Sequence[int], **options: Any) -> None:
-    """Send one message for each id like `enqueue_on_commit`, all together."""
+    """Send one message for each id, all at once, like `enqueue_on_commit`."""
     transaction.on_commit(lambda: _send_tasks(task_name, ids, options), robust=True)
 
 

@@ -1,4 +1,4 @@
-"""A client's name for itself in plain words."""
+"""Describe a client by its `User-Agent`, in plain words."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SAY_NOTHING = {"unknown", "python", "httpx", "httpx2", "python-httpx", "python-h
 
 @register.filter
 def client_words(agent: str) -> str:
-    """What a `User-Agent` says in plain words; "" where it names nothing but an HTTP library.
+    """Return what a `User-Agent` says in plain words; "" if it names only an HTTP library.
 
-    It is the client's own claim and proves nothing. One that is not a list of products is given back as it is.
+    It is the client's own claim and proves nothing. Text that is not a list of products is returned as it is.
     """
     parts = [part for part in re.split(r"[; ]+", agent.strip()) if part]
     named = [PRODUCT.fullmatch(part) for part in parts]

@@ -1,11 +1,11 @@
-"""Pages for applicants: they read what was sent, call a service, and show what it says.
+"""Pages for applicants: each reads the input, calls a service, and shows the result.
 
-common     what every page about a model does first; the question before something ends for good
-licences   licence texts, each version at its own address
-machines   approving a machine (`hf auth login`), and signing it out
+common     finds the model of a page; asks before something is ended for good
+licences   licence texts, each version at its own URL
+machines   approves a machine (`hf auth login`), and signs it out
 mine       a person's own requests, grants and tokens
 oauth_api  the endpoints that clients call to sign in, without cookies
-recent     asks for a recent sign-in before something that a stolen session must not do
-requests   the request form, withdrawing and appealing
-trusted    repositories whose CI jobs may read in a person's name
+recent     requires a recent sign-in for actions that a stolen session must not allow
+requests   the request form; withdrawing and appealing
+trusted    repositories whose CI jobs may read on a person's behalf
 """

@@ -1,4 +1,4 @@
-"""What every page about a model does first, and what is asked before something ends for good."""
+"""Find the model of a page, and ask before something is ended for good."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEEP_IT = gettext_lazy("Keep it")
 
 
 class Renamed(Http404):
-    """The model has another id now. Where a page is only looked at, the visitor is led there."""
+    """The model has another id now. Visitors who only view a page are redirected to it."""
 
     def __init__(self, model: GatedModel, asked: str) -> None:
         super().__init__(f"{asked} is called {model.repo_id} now.")
@@ -29,14 +29,14 @@ class Renamed(Http404):
         self.asked = asked
 
     def address_now(self, request: HttpRequest) -> str:
-        """The same page under today's id."""
+        """Return the address of the same page under the new id."""
         rest = request.path_info.removeprefix(f"/{self.asked}")
         query = request.META.get("QUERY_STRING", "")
         return quote(f"/{self.model.repo_id}{rest}") + (f"?{query}" if query else "")
 
 
 def known_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
-    """The model if this visitor may know of it; else 404, the same for a hidden one as for none."""
+    """Return the model if this visitor may know of it; else raise 404, as for one that does not exist."""
     repo_id = f"{namespace}/{name}"
     model = find_model(repo_id)
     renamed = None if model else find_renamed(repo_id)
@@ -54,17 +54,17 @@ def signed_in(request: HttpRequest) -> User:
 
 @dataclass(frozen=True)
 class Ending:
-    """What cannot be brought back once it ends: named, with what follows, and the way back to `back`."""
+    """The question before something is ended for good: what it is, what follows, and the link back."""
 
     question: str
-    facts: list[tuple[str, str]]  # those without a value are left out
+    facts: list[tuple[str, str]]  # facts without a value are left out
     follows: list[str]
     button: str
     back: str
     keep: str | Promise = KEEP_IT
-    instead: tuple[str, str] | None = None  # address and words of a gentler way
+    instead: tuple[str, str] | None = None  # address and text of a milder alternative
 
 
 def ask_before(request: HttpRequest, ending: Ending) -> HttpResponse:
-    """The page whose button posts to this same address."""
+    """Show the question; its button posts to the same address."""
     return render(request, "access_requests/end.html", {"ending": ending})

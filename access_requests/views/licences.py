@@ -1,4 +1,4 @@
-"""Licence texts, whole, each at an address of its own that stays when another version takes its place."""
+"""Show whole licence texts, each version at its own permanent URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from access_requests.views.common import known_model
 
 @require_safe
 def licences(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """The current texts."""
+    """Show the current texts."""
     model = known_model(request, namespace, name)
     texts = model.licence_versions.filter(retired_at__isnull=True)
     return render(request, "access_requests/licences.html", {"model": model, "licences": texts})
@@ -20,7 +20,7 @@ def licences(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 
 @require_safe
 def licence(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResponse:
-    """One version, current or not: what someone accepted must stay readable."""
+    """Show one version, current or not: what someone accepted must stay readable."""
     model = known_model(request, namespace, name)
     version = LicenceVersion.objects.filter(model=model, pk=pk).first()
     if version is None:

@@ -1,4 +1,4 @@
-"""Letting a machine in, and signing it out: the pages of `hf auth login`."""
+"""Approve a machine and sign it out: the pages of `hf auth login`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENDED_SHOWN = 10
 
 
 class CodeForm(forms.Form):
-    """The short code, typed or brought along by the link; compared without regard to case, blanks and hyphens."""
+    """The short code, typed or from the link; case, spaces and hyphens are ignored."""
 
     user_code = forms.CharField(
         max_length=40,
@@ -48,7 +48,7 @@ class CodeForm(forms.Form):
 
 
 class NameForm(forms.Form):
-    """What the person calls a machine that they let in."""
+    """The name that a person gives to a machine that they approve."""
 
     name = forms.CharField(
         max_length=100,
@@ -63,9 +63,9 @@ class NameForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def activate(request: HttpRequest) -> HttpResponse:
-    """Show who asks to sign in with a code, and let a person approve or deny it. A link alone approves nothing.
+    """Show who asks to sign in with a code, and let the person approve or deny it. A link alone approves nothing.
 
-    Approving needs a recent sign-in, denying does not.
+    Approving requires a recent sign-in, denying does not.
     """
     given = request.POST if request.method == "POST" else request.GET
     if not given.get("user_code"):
@@ -117,7 +117,7 @@ def _approve_or_deny(request: HttpRequest, code: DeviceCode) -> HttpResponse:
 
 
 def _ask_for_decision(request: HttpRequest, code: DeviceCode, form: NameForm | None = None) -> HttpResponse:
-    """Who asks, as far as it can be known, and what a yes would give."""
+    """Show who asks, as far as that is known, and what approving would allow."""
     own, everything = _client_address(request), request.user.is_superuser
     context: dict[str, Any] = {
         "code": code,
@@ -143,7 +143,7 @@ def _client_address(request: HttpRequest) -> str | None:
 @never_cache
 @require_safe
 def machines(request: HttpRequest) -> HttpResponse:
-    """Every machine that this person signed in, and those that were signed out lately."""
+    """Show the machines that this person signed in, and those that were signed out recently."""
     rows = (
         Machine.objects.filter(user=signed_in(request))
         .annotate(last_used_at=Max("refresh_tokens__token__last_used_at"))
@@ -160,7 +160,7 @@ def machines(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def machine_sign_out(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks, and on a POST ends one machine with all its tokens."""
+    """Ask, and on a POST sign out one machine with all its tokens."""
     machine = Machine.objects.filter(pk=pk, user=signed_in(request)).first()
     if machine is None:
         raise Http404(f"You have no machine {pk}.")

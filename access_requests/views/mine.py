@@ -1,4 +1,4 @@
-"""A person's own requests, grants and tokens."""
+"""Show a person's own requests, grants and tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from access_requests.views.common import signed_in
 @never_cache
 @require_safe
 def mine(request: HttpRequest) -> HttpResponse:
-    """Everything of this person's, newest first."""
+    """Show everything that belongs to this person, newest first."""
     decisions = Prefetch("decisions", Decision.objects.order_by("-pk"), to_attr="newest_decisions")
     tokens = Prefetch(
         "tokens", live_tokens(AccessToken.objects.filter(origin__in=BY_HAND)), to_attr="usable_tokens"

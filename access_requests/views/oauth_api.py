@@ -1,4 +1,4 @@
-"""What clients ask when they sign in: RFC 8628, RFC 6749 (refresh), RFC 7009, RFC 8693 and RFC 8414. No cookies, JSON only."""
+"""The endpoints for signing in from a client: RFC 8628, 6749 (refresh), 7009, 8693, 8414. No cookies, only JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Answer = Callable[[HttpRequest, Parameters], dict[str, Any]]
 
 
 def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
-    """A POST of a form or of JSON, answered in JSON, never kept by anyone; a refusal has its code and its sentence."""
+    """Return a view for POSTs of a form or JSON that answers in JSON, never cached; refusals have a code and text."""
 
     @csrf_exempt
     @wraps(view)
@@ -44,7 +44,7 @@ def oauth_route(view: Answer) -> Callable[[HttpRequest], HttpResponse]:
         try:
             if request.method != "POST":
                 raise OAuthError("invalid_request", "This address takes POST only.", status=405)
-            with override("en"):  # sentences that pages share; clients and headers get English
+            with override("en"):  # sentences that pages show too; clients and headers get English
                 response: HttpResponse = JsonResponse(view(request, parameters(request)))
         except RuleError as error:
             response = refusal(error)
@@ -61,7 +61,7 @@ def _kept_by_nobody(response: HttpResponse) -> HttpResponse:
 
 
 def unavailable(request: HttpRequest, found: Unavailable) -> HttpResponse:
-    """Return the answer while the database is missing; RFC 6749 has a code for it, and ours stands in a header."""
+    """Return the answer while the database is down: the code of RFC 6749, and ours in a header."""
     sentence = one_line(f"{found.sentence} {found.advice}")
     told = {"error": "temporarily_unavailable", "error_description": sentence}
     response = JsonResponse(told, status=503)
@@ -71,7 +71,7 @@ def unavailable(request: HttpRequest, found: Unavailable) -> HttpResponse:
 
 
 def refusal(error: RuleError) -> HttpResponse:
-    """RFC 6749, 5.2, and the line that Hugging Face clients print."""
+    """Return a refusal as in RFC 6749, 5.2, with the header that Hugging Face clients print."""
     code = {"too_many": "slow_down", "not_allowed": "access_denied"}.get(error.code, error.code)
     response = JsonResponse(
         {"error": code, "error_description": one_line(error.sentence)}, status=error.status
@@ -86,12 +86,12 @@ def refusal(error: RuleError) -> HttpResponse:
 
 
 def one_line(sentence: str) -> str:
-    """Printable ASCII without quotes and backslashes, as RFC 6749 wants a description."""
+    """Return printable ASCII without quotes and backslashes, as RFC 6749 requires of a description."""
     return ascii_line(sentence, longest=900, without='"\\')
 
 
 def parameters(request: HttpRequest) -> Parameters:
-    """The parameters of a form or of a JSON object, each once and as text."""
+    """Return the parameters of a form or a JSON object, each given once and as text."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdigit() or int(length) > LARGEST_BODY:
         raise OAuthError("invalid_request", f"The request is longer than {LARGEST_BODY} bytes.", status=413)
@@ -116,7 +116,7 @@ def parameters(request: HttpRequest) -> Parameters:
 
 
 def needed(given: Parameters, name: str) -> str:
-    """The parameter's value; a missing or empty one is `OAuthError`."""
+    """Return the parameter's value. Raises `OAuthError` if it is missing or empty."""
     if not given.get(name):
         raise OAuthError("invalid_request", f"The parameter {name} is missing.")
     return given[name]
@@ -124,7 +124,7 @@ def needed(given: Parameters, name: str) -> str:
 
 @oauth_route
 def device(request: HttpRequest, given: Parameters) -> dict[str, Any]:
-    """`POST /oauth/device`: two codes and where to take the short one."""
+    """`POST /oauth/device`: return two codes and the address where a person enters the short one."""
     begun = codes.begin_sign_in(
         client_id=_keep_printable(needed(given, "client_id"), 100),
         client=_keep_printable(request.headers.get("User-Agent", ""), 200),
@@ -144,7 +144,7 @@ def device(request: HttpRequest, given: Parameters) -> dict[str, Any]:
 
 @oauth_route
 def token(request: HttpRequest, given: Parameters) -> dict[str, Any]:
-    """`POST /oauth/token`: by a device code, a refresh token, or the identity of a CI job."""
+    """`POST /oauth/token`: return tokens for a device code, a refresh token or the identity of a CI job."""
     grant_type = needed(given, "grant_type")
     if grant_type not in GRANTS:
         raise OAuthError(
@@ -189,14 +189,14 @@ def _token_answer(issued: Issued, seconds: int) -> dict[str, Any]:
 
 @oauth_route
 def revoke(request: HttpRequest, given: Parameters) -> dict[str, Any]:
-    """`POST /oauth/revoke`: always 200, so that it tells nobody which secrets exist."""
+    """`POST /oauth/revoke`: always return 200, so that no one learns which secrets exist."""
     machines.revoke_secret(secret=needed(given, "token"))
     return {}
 
 
 @require_safe
 def metadata(request: HttpRequest) -> HttpResponse:
-    """`GET /.well-known/oauth-authorization-server`: the addresses above, for clients that ask for them."""
+    """`GET /.well-known/oauth-authorization-server`: return the addresses of the endpoints above."""
     site = settings.GATEHOUSE_URL
     return JsonResponse(
         {

@@ -1,4 +1,4 @@
-"""Asking for a recent sign-in before something that a stolen session must not do."""
+"""Require a recent sign-in for actions that a stolen session must not allow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.http import HttpRequest
 def need_recent_sign_in(request: HttpRequest) -> None:
     """Check that the person signed in, or confirmed that it is them, a few minutes ago.
 
-    Otherwise allauth's middleware keeps what was sent, asks the person to confirm, and runs the same POST again: call
-    this after the form was checked and before anything is done. The account adapter says what counts as recent.
+    Otherwise allauth's middleware stores the POST, asks the person to confirm, and then runs it again. So
+    call this after the form was checked and before anything is done. The account adapter says what counts as
+    recent.
     """

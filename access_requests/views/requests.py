@@ -1,4 +1,4 @@
-"""The request form and the ways out of a request: withdraw, appeal."""
+"""The request form; withdrawing and appealing a request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ AGREE_HERE = gettext_lazy("Tick this to agree to the licence. You cannot submit 
 
 @dataclass
 class Page:
-    """One showing of the form."""
+    """What the request page shows."""
 
     model: GatedModel
     request: AccessRequest | None
@@ -77,7 +77,7 @@ class Page:
 @never_cache
 @require_http_methods(GET_AND_POST)
 def request_form(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """The form, filled in as far as the portal knows; looking at it starts nothing."""
+    """Show the form, with what the portal knows filled in; viewing it starts nothing."""
     model = known_model(request, namespace, name)
     if request.method == "POST":
         return _take_posted(request, model)
@@ -111,10 +111,10 @@ def _show_page(request: HttpRequest, page: Page, status: int = 200) -> HttpRespo
 
 
 def _take_posted(request: HttpRequest, model: GatedModel) -> HttpResponse:
-    """What was posted: kept as a draft, and handed in if that was asked for."""
+    """Save the posted answers as a draft, and submit them if that button was pressed."""
     try:
         current = start_request(model=model, applicant=signed_in(request))
-    except RuleError as error:  # access already, or not gated
+    except RuleError as error:  # has access already, or not gated
         messages.warning(request, error.sentence)
         return redirect(model)
     if current.state in WAITING_STATES:  # sent twice
@@ -160,7 +160,7 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
 
 
 def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
-    """Beside its field, or above the form; on the model's page when another tab or a reviewer was faster."""
+    """Show a refusal next to its field or above the form; on the model's page if someone was faster."""
     current.refresh_from_db()
     if current.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
         if current.state not in WAITING_STATES:
@@ -174,14 +174,14 @@ def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, erro
 
 
 def _keep_as_draft(request: HttpRequest, current: AccessRequest) -> None:
-    """What was typed becomes the draft, unless the request was handed in from another tab meanwhile."""
+    """Save the posted answers as the draft, unless another tab has submitted the request meanwhile."""
     typed = _form_of_version(current.form, data=request.POST, draft=True)
     with suppress(RuleError):
         save_draft(request=current, applicant=signed_in(request), answers=typed.cleaned_answers())
 
 
 def _show_changed_form(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
-    """The person answered another version than the one that stands: carry the answers over and ask to look again."""
+    """Carry over answers to an older version of the form, and ask the person to check the current one."""
     shown = FormVersion.objects.filter(
         model=model, pk__in=_read_numbers([request.POST.get("form", "")])
     ).first()
@@ -204,7 +204,7 @@ def _read_numbers(texts: list[str]) -> list[int]:
 @never_cache
 @require_http_methods(GET_AND_POST)
 def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """Asks once more, then takes the open request back."""
+    """Ask for confirmation, then withdraw the open request."""
     model = known_model(request, namespace, name)
     current = open_request(request.user, model)
     if current is None:
@@ -229,7 +229,7 @@ def withdraw(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 @never_cache
 @require_http_methods(GET_AND_POST)
 def appeal(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """Words against a rejection; another reviewer reads them where there is one."""
+    """Appeal a rejection with a message; another reviewer reads it, if there is one."""
     model = known_model(request, namespace, name)
     current = latest_request(request.user, model)
     if current is None or current.state != RequestState.REJECTED:

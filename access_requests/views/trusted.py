@@ -1,4 +1,4 @@
-"""Repositories whose CI jobs may read in a person's name."""
+"""Repositories whose CI jobs may read on a person's behalf."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from access_requests.views.recent import need_recent_sign_in
 
 
 class TrustForm(forms.Form):
-    """A repository and the conditions under which its jobs are believed."""
+    """A repository, and the conditions that its jobs must meet."""
 
     issuer = forms.ChoiceField(label=gettext_lazy("CI service"))
     repository = forms.CharField(
@@ -82,7 +82,7 @@ class TrustForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def trusted(request: HttpRequest) -> HttpResponse:
-    """What is trusted, and a form for one more, which needs a recent sign-in."""
+    """Show the trusted repositories and a form for another one, which requires a recent sign-in."""
     form = TrustForm(request.user, request.POST if request.method == "POST" else None)
     status = 200
     if request.method == "POST":
@@ -114,7 +114,7 @@ def trusted(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def trusted_remove(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks, and on a POST ends one trust and the tokens that it gave."""
+    """Ask, and on a POST end one trust and the tokens made for it."""
     row = TrustedRepository.objects.filter(pk=pk, user=signed_in(request)).first()
     if row is None:
         raise Http404(f"You trust no repository {pk}.")

@@ -44,7 +44,7 @@ class Command(OperatorCommand):
 
 
 def check_address(email: str) -> str:
-    """The address without blanks around it, or a refusal."""
+    """Return the address without surrounding spaces. Raises `Invalid` if it is not one."""
     try:
         validate_email(email.strip())
     except ValidationError as error:

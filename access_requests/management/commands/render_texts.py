@@ -1,4 +1,4 @@
-"""`manage.py render_texts [--all]`: makes the HTML of cards and forms again."""
+"""`manage.py render_texts [--all]`: render the HTML of cards and forms again."""
 
 from __future__ import annotations
 

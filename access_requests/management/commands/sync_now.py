@@ -1,4 +1,4 @@
-"""`manage.py sync_now REPO_ID`: polls at once, in this process, and tells what is to be told."""
+"""`manage.py sync_now REPO_ID`: poll at once, in this process, and report pending decisions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Command(OperatorCommand):
 
 
 def said_of(followed: FollowedRepo, told: int) -> Answer:
-    """How it stands after a poll; a problem is a failure of the command."""
+    """Return the state after a poll; if there is a problem, the command fails."""
     known, differ = followed.remote_requests.count(), drifted(followed)
     data = {
         "repository": followed.far_id,

@@ -1,4 +1,4 @@
-"""`manage.py write_list_places`: finds again where people stand, after rows that no service wrote."""
+"""`manage.py write_list_places`: store again where people are in the lists, after rows that no service wrote."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
 
 
 def _email_holders(licence: LicenceVersion) -> int:
-    """Inform the people who cannot download from now on; return how many those are, with and without an email."""
+    """Email the people who cannot download from now on; return how many, emailed or not."""
     now = timezone.now()
     roles = ModelRole.objects.filter(model=licence.model, user=OuterRef("user"))
     live = Grant.objects.filter(model=licence.model, revoked_at=None, starts_at__lte=now, ends_at__gt=now)

@@ -40,7 +40,7 @@ class FieldChoice:
 
 @dataclass(frozen=True)
 class AddedLicence:
-    """`fresh` is false if exactly this text was already current; `asked` is the number of holders who must accept it now."""
+    """The result: `fresh` is false if this text was already current; `asked` counts holders who must accept it."""
 
     licence: LicenceVersion
     fresh: bool
@@ -74,7 +74,7 @@ def change_settings(
 def change_some_settings(
     *, model: GatedModel, gate: str | None = None, listed: bool | None = None, actor: User | None = None
 ) -> GatedModel:
-    """Change the settings that are given and keep the others, also if someone else changes those in the meantime."""
+    """Change the given settings and keep the others, even if someone else changes those at the same time."""
     with recorded():
         now = lock_model(model.pk)
         return change_settings(
@@ -95,7 +95,7 @@ def change_fields(
         if model.form is None:
             raise Conflict(_("%(model)s has no form yet: give it a card first.") % {"model": model})
         form = GateForm.from_json(model.form.schema)
-        texts = gate_texts_of(model.form)  # an owner's reading changes no text, so nothing is rendered here
+        texts = gate_texts_of(model.form)  # this changes no text, so nothing is rendered here
         try:
             return set_form(model=model, form=_apply_choices(form, choices), actor=actor, texts=texts)
         except FormChangeRefused as refused:
@@ -103,7 +103,7 @@ def change_fields(
 
 
 def _apply_choices(form: GateForm, choices: Mapping[str, FieldChoice]) -> GateForm:
-    """Return the form with the chosen roles; all roles are removed first, so that two fields can swap theirs.
+    """Return the form with the chosen roles. All roles are removed first, so that two fields can swap theirs.
 
     Raise `FormChangeRefused` if two fields would have the same role.
     """

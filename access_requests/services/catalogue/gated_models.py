@@ -97,7 +97,7 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_namespace(namespace: str) -> None:
-    """Refuse a namespace in which no repository could be; raises `Invalid`."""
+    """Refuse a namespace that cannot contain repositories. Raises `Invalid`."""
     check_repo_id(f"{namespace}/x")
 
 
@@ -145,7 +145,10 @@ def understand_card(card: str) -> Card:
 
 @dataclass(frozen=True)
 class ReadCard:
-    """A card with everything made from it. That takes time, so no lock is held. Its page links to `repo_id`."""
+    """A card with everything made from it; making it is slow, so no lock is held.
+
+    Its page links to `repo_id`.
+    """
 
     text: str
     repo_id: str
@@ -159,8 +162,8 @@ class ReadCard:
 def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
     """Read and render a card before the transaction that stores it. Raises `Invalid` if it can't be read.
 
-    `replaces` is the model's card until now, which is read as well. What an owner should know of the new one is in
-    its warnings.
+    `replaces` is the model's current card, which is read as well. What the owner should know about the new
+    card is in its warnings.
     """
     read = understand_card(card)
     page, texts = render_card(card=card, repo_id=repo_id), render_gate(read.form)
@@ -173,7 +176,7 @@ def prepare_card(card: str, *, repo_id: str, replaces: str = "") -> ReadCard:
 def _read_old_form(card: str) -> GateForm | None:
     try:
         return read_card(card).form
-    except CardRefused:  # taken by an earlier version that read cards less strictly
+    except CardRefused:  # stored by an earlier version that read cards less strictly
         return None
 
 
@@ -190,7 +193,7 @@ def add_model(
 ) -> GatedModel:
     """Add a gated model with its form and licence versions. Raises `Conflict` if the id is known.
 
-    Pass a prepared card if another transaction is already open.
+    Pass a prepared card if a transaction is already open.
     """
     check_repo_id(repo_id)
     if gate not in Gate.values:
@@ -226,9 +229,9 @@ def add_model(
 
 
 def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: GateTexts) -> FormVersion:
-    """Makes this the form of new requests; those under way keep the one they carry.
+    """Make this the form of new requests; submitted requests keep theirs.
 
-    `texts` are the form's as pages show them, rendered before a lock was taken.
+    `texts` are what pages show of the form, rendered before a lock is taken.
     """
     schema = form.to_json()
     with recorded():
@@ -251,9 +254,9 @@ def set_form(*, model: GatedModel, form: GateForm, actor: User | None, texts: Ga
 
 
 def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None = None) -> Card:
-    """Takes a new card; one that cannot be understood changes nothing, so the last good form stays.
+    """Store a new card; one that cannot be understood changes nothing, so the last good form stays.
 
-    Give one that is prepared already where another transaction is open.
+    Pass a prepared card if a transaction is already open.
     """
     if not isinstance(card, ReadCard):
         card = prepare_card(card, repo_id=model.repo_id, replaces=model.card)
@@ -263,12 +266,12 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
         form = card.read.form
         read_before = card.form_replaced if card.replaces == model.card else _read_old_form(model.card)
         if model.form is not None and read_before is not None:
-            # Keep the roles and requirements that the owner had chosen on the form before.
+            # Keep the roles and requirements that the owner chose on the previous form.
             chosen = GateForm.from_json(model.form.schema)
             form = keep_choices(form, read_before=read_before, chosen=chosen)
         model.card, model.card_data = card.text, card_data(card.read.front)
         model.save(update_fields=["card", "card_data", "updated_at"])
-        # Rendering takes no lock, so a rename may have come in between: then the page is made again.
+        # Rendering takes no lock, so the model may have been renamed meanwhile: then render the page again.
         page = card.page if now.repo_id == card.repo_id else replace(card.page, renderer=0)
         keep_card_page(model=model, page=page)
         set_form(model=model, form=form, actor=actor, texts=card.texts)
@@ -279,9 +282,9 @@ def update_card(*, model: GatedModel, card: str | ReadCard, actor: User | None =
 def replace_licences(
     *, model: GatedModel, licences: Sequence[LicenceText], actor: User | None = None
 ) -> list[LicenceVersion]:
-    """Makes these the current texts: unchanged ones stay, changed ones get a new version, missing ones retire.
+    """Replace the current texts: unchanged ones stay, changed ones get a new version, missing ones are retired.
 
-    What holders owe of a text, they owe of its new version until they accept either.
+    Holders who must accept a text may accept its new version instead.
     """
     wanted = _check_licences(licences)
     with recorded():
@@ -338,7 +341,7 @@ def _check_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], Li
 
 
 def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None = None) -> ModelRole | None:
-    """Makes a person owner or reviewer of the model; an empty role takes it away."""
+    """Make a person owner or reviewer of the model; an empty role removes theirs."""
     if role and role not in Role.values:
         raise Invalid(f"There is no role {role!r}: choose owner or reviewer.")
     with recorded():

@@ -1,4 +1,4 @@
-"""What a model is called: its id, the ids it once had, and the full names of namespaces."""
+"""Change the names of models and namespaces: a model's id, its former ids, a namespace's full name."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ LONGEST_FULL_NAME = 200
 def rename_model(
     *, model: GatedModel, to: str, keep_old: bool = True, actor: User | None = None
 ) -> GatedModel:
-    """Gives the model another id; clients and pages that use the old one are redirected, unless it is let go."""
+    """Give the model another id; the old one redirects clients and pages to it, unless `keep_old` is false."""
     check_repo_id(to)
     rendered = GatedModel.objects.values_list("card", flat=True).get(pk=model.pk)
-    page = render_card(card=rendered, repo_id=to)  # relative links of the card lead to the new name
+    page = render_card(card=rendered, repo_id=to)  # the card's relative links lead to the new name
     with recorded():
         lock_names()
         locked = lock_model(model.pk)
@@ -58,14 +58,14 @@ def rename_model(
         locked.save(update_fields=["repo_id", "updated_at"])
         if locked.card == rendered:
             keep_card_page(model=locked, page=page)
-        else:  # the card has changed in the meantime, and its links lead to the old name
+        else:  # the card was changed in the meantime, and its links lead to the old name
             GatedModel.objects.filter(pk=locked.pk).update(card_renderer=0)
         _append_name_event("model.renamed", model, {"from": old, "to": to, "redirects": keep_old}, actor)
     return model
 
 
 def let_go_of_name(*, repo_id: str, actor: User | None = None) -> GatedModel:
-    """End the redirect from a former id, so that another model may take it; return the model that had it."""
+    """End the redirect from a former id, so that another model can have it; return the model that had it."""
     with recorded():
         lock_names()
         former = _former_ids(repo_id).select_related("model").first()

@@ -24,7 +24,8 @@ from access_requests.rendering.texts import (
 def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
     """Store what pages show of the model's card.
 
-    A page that was made from another card or id than the model has now must have `renderer=0`: it is made again.
+    A page made from a different card or id than the model has now must have `renderer=0`, so that it is
+    rendered again.
     """
     RenderedCard.objects.update_or_create(
         model=model,
@@ -40,7 +41,7 @@ def keep_card_page(*, model: GatedModel, page: CardPage) -> None:
 
 
 def card_page_of(model: GatedModel) -> CardPage | RenderedCard:
-    """Return what pages show of a card: as stored, or as it was written while that is still to be made."""
+    """Return what pages show of a card: its rendered page, or the card as written until that exists."""
     try:
         return model.rendered_card
     except RenderedCard.DoesNotExist:
@@ -48,7 +49,7 @@ def card_page_of(model: GatedModel) -> CardPage | RenderedCard:
 
 
 def gate_texts_of(version: FormVersion) -> GateTexts:
-    """Return what pages show of a form: as stored, or as it was written while that is still to be made."""
+    """Return what pages show of a form: its rendered texts, or the texts as written until those exist."""
     if version.texts:
         return GateTexts(**version.texts)
     return unrendered_gate(GateForm.from_json(version.schema))
@@ -68,17 +69,17 @@ def render_outdated(*, everything: bool = False, seconds: float | None = None) -
 
 
 def outdated_cards() -> QuerySet[GatedModel]:
-    """Return the models whose card is still to be rendered, or was by another renderer."""
+    """Return the models whose card is not rendered yet, or was rendered by another renderer."""
     return GatedModel.objects.filter(_by_another("card_renderer"))
 
 
 def outdated_forms() -> QuerySet[FormVersion]:
-    """Return the forms whose texts are still to be rendered, or were by another renderer."""
+    """Return the forms whose texts are not rendered yet, or were rendered by another renderer."""
     return FormVersion.objects.filter(_by_another("renderer"))
 
 
 def _by_another(field: str) -> Q:
-    """Filter by two ranges of the field's index: PostgreSQL would read every row for "not equal"."""
+    """Return a filter with two ranges of the field's index: for "not equal" PostgreSQL would read every row."""
     return Q(**{f"{field}__lt": RENDERER}) | Q(**{f"{field}__gt": RENDERER})
 
 

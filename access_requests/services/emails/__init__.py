@@ -1,6 +1,6 @@
-"""Outgoing emails: a row first, sent by a worker afterwards.
+"""Outgoing emails: stored as rows first, then sent by a worker.
 
-mail_server  what the mail server's answers mean, and the pause while it fails
-send         sends what is due: claimed, sent without a lock, noted; when a failed email is tried again
+mail_server  interprets the mail server's answers, and pauses all emails while it fails
+send         sends what is due: claims, sends without a lock, records; retries of failed emails
 write        queues an email in the transaction that needs it
 """

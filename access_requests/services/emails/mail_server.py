@@ -1,8 +1,8 @@
 """Interpret the mail server's answers, and pause all emails while it fails.
 
-The pause is a row of the database, so that every process knows it, with Valkey or without. A failure of the server pauses
-everything; after the pause one email is tried, and its success ends the pause. A refusal of one recipient concerns that
-email alone.
+The pause is a row of the database, so that every process knows of it, with or without Valkey. A failure of
+the server pauses everything; after the pause one email is tried, and if it succeeds, the pause ends. A
+refusal of one recipient concerns only that email.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(minutes=5)
 TRIAL = timedelta(
     minutes=2
-)  # longer than one email may take: a process that died in its trial blocks no other
+)  # longer than one email may take: if a process dies during its trial, others continue after this
 WANTS_SIGN_IN = (530, 534, 535, 538)
 
 
 class Blame(Enum):
-    """Whose failure it is: the server's, this email's for now, or this email's for good."""
+    """What failed: the server, this email for now, or this email for good."""
 
     SERVER = auto()
     LATER = auto()
@@ -35,7 +35,7 @@ class Blame(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an error means, and the server's own message."""
+    """The meaning of an error, and the server's own message."""
 
     blame: Blame
     sentence: str
@@ -52,11 +52,11 @@ def judge(error: Exception) -> Verdict:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         code, answer = next(iter(error.recipients.values()))
         text = _one_line(answer)
-        # 5.7 is a matter of policy, such as a relay that does not know us yet; other 5xx say that the address is wrong.
+        # 5.7 is a policy, such as a relay that does not know us yet; other 5xx say that the address is wrong.
         wrong = code >= 500 and not text.startswith("5.7.")
         blame = _system_blame(code, text) or (Blame.NEVER if wrong else Blame.LATER)
         return Verdict(blame, f"{code} {text}")
-    if isinstance(error, smtplib.SMTPSenderRefused):  # the same sender for every email, but a size of its own
+    if isinstance(error, smtplib.SMTPSenderRefused):  # all emails have the same sender, but not the same size
         return Verdict(Blame.NEVER if error.smtp_code == 552 else Blame.SERVER, _server_message(error))
     if isinstance(error, smtplib.SMTPDataError):
         temporary = _system_blame(error.smtp_code, _one_line(error.smtp_error))
@@ -68,7 +68,7 @@ def judge(error: Exception) -> Verdict:
 
 
 def _system_blame(code: int, text: str) -> Blame | None:
-    """Return whether the server is at fault: it closes, has trouble (4.3, RFC 3463), or wants a sign-in first."""
+    """Return whether the server is at fault: it closes, has trouble (4.3, RFC 3463), or wants a sign-in."""
     if code == 421 or code in WANTS_SIGN_IN or (code < 500 and text.startswith("4.3.")):
         return Blame.SERVER
     return None
@@ -93,7 +93,8 @@ def outage() -> MailServer | None:
 def take_turn() -> int | None:
     """Return how many times in a row the server has failed (0: it answers) if an email may be tried now, else None.
 
-    When a pause is over, one of all processes gets the turn. It reports with `note_failure`, `note_answer` or `give_back`.
+    When a pause is over, only one process gets the turn. It reports with `note_failure`, `note_answer` or
+    `give_back`.
     """
     failing = outage()
     if failing is None:
@@ -103,7 +104,10 @@ def take_turn() -> int | None:
 
 
 def note_failure(*, seen: int, sentence: str) -> timedelta:
-    """Pause all emails, and return for how long. `seen` is what `take_turn` returned: of two failures at once one counts."""
+    """Pause all emails; return for how long.
+
+    `seen` is what `take_turn` returned: two failures at once count once.
+    """
     pause: timedelta = min(FIRST_PAUSE * 2 ** min(seen, 20), LONGEST_PAUSE)
     MailServer.objects.bulk_create([MailServer(pk=MailServer.ROW)], ignore_conflicts=True)
     MailServer.objects.filter(pk=MailServer.ROW, failures=seen).update(
@@ -116,7 +120,7 @@ def note_failure(*, seen: int, sentence: str) -> timedelta:
 
 
 def note_answer(*, seen: int) -> None:
-    """End the pause: the server has taken an email, or has refused one for a reason of its own."""
+    """End the pause: the server has accepted an email, or refused one for a reason of its own."""
     if seen:
         MailServer.objects.filter(pk=MailServer.ROW).update(
             failures=0, failing_since=None, paused_until=None, last_error=""

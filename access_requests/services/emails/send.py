@@ -33,17 +33,17 @@ from access_requests.services.emails.write import wake
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 40  # with the pauses below about five days, longer than a weekend
+MAX_ATTEMPTS = 40  # with the pauses below about five days: longer than a weekend
 FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(hours=4)
-LOOK_AT = 5  # rows of each kind that are read to claim one
+LOOK_AT = 5  # rows of each kind that are read in order to claim one
 DROP_AT_ONCE = 500
 
 
 def send_due(*, seconds: float = 20) -> int:
     """Send what is due over one connection, pressing emails first; return how many the server took.
 
-    Ends when nothing is due, when the server is paused, or after `seconds`; then a message asks for the rest.
+    Stop when nothing is due, when the server is paused, or after `seconds`; then queue a task for the rest.
     """
     drop_useless()
     until, sent = time.monotonic() + seconds, 0
@@ -57,7 +57,7 @@ def send_due(*, seconds: float = 20) -> int:
 
 
 def drop_useless() -> int:
-    """Give up emails whose code or link has ended, and forget their text; return how many those were."""
+    """Give up emails whose code or link has expired, and delete their text; return how many."""
     ended = OutgoingMail.objects.filter(
         _is_unclaimed(), state__in=[MailState.WAITING, MailState.FAILED], useless_after__lte=timezone.now()
     )
@@ -82,8 +82,8 @@ def _due_emails() -> QuerySet[OutgoingMail]:
 def _send_next(server: Server) -> int | None:
     """Send one email and return 1, or 0 if it did not leave; None when there is nothing to do now.
 
-    Pressing emails come first. After a pause, start with the email that has waited longest; an email on which the server
-    fails goes to the end.
+    Pressing emails come first. After a pause, start with the email that has waited longest; if the server
+    fails on it, it goes to the end.
     """
     rows = _due_emails().values_list("pk", "next_try_at")
     found = [*rows.filter(pressing=True)[:LOOK_AT], *rows.filter(pressing=False)[:LOOK_AT]]
@@ -98,14 +98,14 @@ def _send_next(server: Server) -> int | None:
         if owner := leases.claim(_due_emails().filter(pk=pk)):
             return int(_send_claimed(OutgoingMail.objects.get(pk=pk), owner, server=server, seen=seen))
     mail_server.give_back(seen=seen)
-    return 0  # others were faster: there may be more
+    return 0  # other processes were faster: there may be more
 
 
 def _send_claimed(mail: OutgoingMail, owner: str, *, server: Server, seen: int) -> bool:
     held = OutgoingMail.objects.filter(pk=mail.pk, lease_owner=owner)
     try:
         server.send(message_of(mail))
-    except Exception as error:  # whatever the mail server does, the email must stay
+    except Exception as error:  # whatever the mail server does, the email must be kept
         verdict = judge(error)
         log.warning("Email %s was not sent: %s", mail.pk, verdict.sentence)
         changes = _note_failed_send(mail, verdict, seen=seen)
@@ -121,7 +121,7 @@ def _send_claimed(mail: OutgoingMail, owner: str, *, server: Server, seen: int) 
 
 
 def _note_failed_send(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dict[str, Any]:
-    """Tell what is known of the mail server, and return the changes to store.
+    """Record what is known of the mail server, and return the changes to store.
 
     While the server is known to fail, a failure does not count as an attempt of the email.
     """
@@ -142,7 +142,7 @@ def _note_failed_send(mail: OutgoingMail, verdict: Verdict, *, seen: int) -> dic
 
 
 def message_of(mail: OutgoingMail) -> EmailMessage:
-    """Return the email as it leaves. Its id and date are the same however many times it is sent."""
+    """Return the email as it is sent. Its id and date are the same at every attempt."""
     headers = {
         "Message-ID": message_id(mail.key),
         "Date": format_datetime(mail.created_at),
@@ -152,14 +152,14 @@ def message_of(mail: OutgoingMail) -> EmailMessage:
 
 
 def message_id(key: str) -> str:
-    """Return the Message-ID of the email with this key, which cannot be read from it."""
+    """Return the Message-ID of the email with this key; it does not reveal the key."""
     digest = hashlib.sha256(f"{settings.GATEHOUSE_URL}\n{key}".encode()).hexdigest()
     host = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
     return f"<{digest[:40]}@{punycode(host)}>"
 
 
 class Server:
-    """One connection to the mail server for a batch of emails: opened for the first, and again after an error."""
+    """A connection to the mail server for a batch of emails: opened for the first, and again after an error."""
 
     def __init__(self) -> None:
         self._backend: BaseEmailBackend | None = None
@@ -171,9 +171,10 @@ class Server:
         self._close_backend()
 
     def send(self, message: EmailMessage) -> None:
-        """Send one email, or raise what `judge` understands.
+        """Send one email, or raise an error that `judge` understands.
 
-        A server may end a connection that has carried enough emails: a used one that fails is replaced once.
+        Servers may end a connection after a number of emails: if a used connection fails, it is replaced
+        once.
         """
         if self._backend is not None:
             try:

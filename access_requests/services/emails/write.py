@@ -1,4 +1,4 @@
-"""Queue emails as rows, written with the decision; a process of its own (`emails.send`) sends them and tries again."""
+"""Queue emails as rows, written with the decision; another process (`emails.send`) sends them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from access_requests.models import OutgoingMail
 from access_requests.services.queue import enqueue_on_commit
 
 WAKE = "access_requests.tasks.send_mail"
-WAKES_FOR = 60  # seconds: later, beat has woken a worker
+WAKES_FOR = 60  # seconds: after that, beat has already woken a worker
 
 
 def wake(mail_id: int = 0) -> None:
@@ -31,11 +31,12 @@ def wake(mail_id: int = 0) -> None:
 def queue_mail(
     *, key: str, to: str, template: str, context: dict[str, Any], hold: timedelta | None = None
 ) -> OutgoingMail | None:
-    """Store the email in the caller's transaction and wake a worker; the same key is sent once.
+    """Store the email in the caller's transaction and wake a worker; the same key is sent only once.
 
-    A person without an address, imported from elsewhere, gets none. `template` is a text file whose first line is `Subject: ...`.
-    A key guards as long as its row is kept, which is at least a week (`GATEHOUSE_KEEP_MAIL_DAYS`).
-    With `hold` it leaves after that time: until then `revise_mail` changes what it says, and `release_mail` lets it go.
+    People without an address, imported from elsewhere, get no email. `template` is a text file whose first
+    line is `Subject: ...`. A key prevents a second email as long as its row is kept, at least a week
+    (`GATEHOUSE_KEEP_MAIL_DAYS`). With `hold` it is sent after that time: until then `revise_mail` can rewrite
+    it, and `release_mail` releases it.
     """
     if not to:
         return None
@@ -52,8 +53,9 @@ def queue_pressing(
 ) -> OutgoingMail:
     """Store an email with a code or link that someone waits for: it is sent before the others, or not at all.
 
-    It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account. `instead_of` is the
-    key of an email whose code works no more: if that still waits, it is not sent.
+    It is not sent after `useful_for`. Its text is kept only until it is sent, since it opens an account.
+    `instead_of` is the key of an email whose code no longer works: if that one is still waiting, it is not
+    sent.
     """
     now = timezone.now()
     if instead_of is not None:

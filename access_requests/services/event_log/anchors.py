@@ -6,8 +6,8 @@ One line of the file is one anchor:
 
     {"at":"2026-11-30T12:00:00Z","hash":"5f...","key":"k3...","number":1234,"portal":"https://...","signature":"9a..."}
 
-The signature is Ed25519 (RFC 8032) over the same JSON without it; `key` is the public key, both in base64. The private
-key lies in the state folder, mode 0600, and is made when it is first needed.
+The signature is Ed25519 (RFC 8032) over the same JSON without it; `key` is the public key, both in base64.
+The private key is in the state folder, with mode 0600, and is generated when it is first needed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 LONGEST_LINE = 2000  # bytes
 AT_ONCE = 1000  # anchors that one query compares with the log
-LATE = 2  # intervals after which the next anchor is overdue
+LATE = 2  # intervals after which a missing anchor counts as overdue
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A line of the file: which hash was at which place of the log, and when."""
+    """A line of the file: the hash at a place in the log, and when."""
 
     at: datetime
     number: int
@@ -60,7 +60,8 @@ def interval() -> timedelta:
 def write_anchor_if_due() -> str | None:
     """Append an anchor when the last one is older than the interval; return its line, or None.
 
-    The first anchor of a day is also emailed to `GATEHOUSE_ANCHOR_MAIL`. Two workers at the same time write one anchor.
+    The first anchor of a day is also emailed to `GATEHOUSE_ANCHOR_MAIL`. Two workers at the same time write
+    only one anchor.
     """
     path = settings.GATEHOUSE_ANCHOR_FILE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def write_anchor_if_due() -> str | None:
         os.fsync(file.fileno())
     content = json.loads(line)
     for address in settings.GATEHOUSE_ANCHOR_MAIL:
-        queue_mail(  # the key names the day, so that the first anchor of a day is the one that is emailed
+        queue_mail(  # the key contains the day, so that only the first anchor of a day is emailed
             key=f"anchor:{now:%Y%m%d}:{address}",
             to=address,
             template="mails/anchor.txt",
@@ -88,7 +89,7 @@ def write_anchor_if_due() -> str | None:
 
 
 def signed_line(now: datetime) -> str:
-    """Return the log's head as it is now, signed."""
+    """Return the current head of the log as a signed line."""
     number, hash = head()
     key = _private_key()
     content: dict[str, Any] = {
@@ -118,7 +119,7 @@ def _private_key() -> Ed25519PrivateKey:
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):
-            os.link(fresh, path)  # of two first workers one key wins
+            os.link(fresh, path)  # if two workers are the first, one key wins
         fresh.unlink()
     return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes()))
 
@@ -131,7 +132,7 @@ def read_anchors(path: Path) -> Iterator[Anchor | int]:
     try:
         key = _private_key().public_key() if (settings.GATEHOUSE_STATE / "anchor_key").exists() else None
     except (OSError, ValueError):
-        key = None  # it cannot be read, so no signature counts
+        key = None  # the key cannot be read, so no signature counts
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
             if line.strip() and (line.endswith(b"\n") or len(line) >= LONGEST_LINE):
@@ -158,7 +159,7 @@ def _parse_anchor(line: bytes, number: int, key: Ed25519PublicKey | None = None)
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """How many anchors there are, when the last was written, and what does not fit the log, each as a sentence."""
+    """How many anchors there are, when the last was written, and a sentence for each that does not fit."""
 
     count: int
     last_at: datetime | None
@@ -173,7 +174,7 @@ def check_anchors() -> AnchorReport:
     count, last, problems = 0, None, []
     anchors = read_anchors(path)
     while several := list(islice(anchors, AT_ONCE)):
-        end, _ = head()  # after the lines were read: the log may have grown with them
+        end, _ = head()  # after reading the lines: the log may have grown in the meantime
         known = hashes_of([anchor.number for anchor in several if isinstance(anchor, Anchor)])
         for anchor in several:
             count += 1
@@ -193,7 +194,7 @@ def check_anchors() -> AnchorReport:
 
 
 def _why_no_anchor(path: Path) -> list[str]:
-    """Return what is wrong if there are no anchors: a new or just updated portal need not have one yet."""
+    """Return what is wrong if there are no anchors; a new or just updated portal may not have one yet."""
     first = Event.objects.filter(format=2).order_by("pk").first()
     if first is None or timezone.now() - first.at <= LATE * interval():
         return []

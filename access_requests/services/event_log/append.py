@@ -1,9 +1,10 @@
 """Append to the event log and check its chain.
 
-An event's row holds what may stay for ever: kind, ids, codes, numbers, times, hashes. Names, addresses and free text lie
-beside it with a salt of their own (`EventText`), and the row holds their digests; so a text can be erased later without
-breaking the chain. The links of the chain are written by the database, in a trigger that is deferred to the commit:
-its lock is the last that a transaction takes, and the shortest (ARCHITECTURE.md, "The order of locks").
+An event's row holds what may stay for ever: kind, ids, codes, numbers, times, hashes. Names, addresses and
+free text are in separate rows, each with its own salt (`EventText`), and the event's row holds their digests;
+so a text can be erased later without breaking the chain. The database writes the links of the chain in a
+trigger that is deferred to the commit: its lock is the last and the shortest of a transaction
+(ARCHITECTURE.md, "The order of locks").
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
 FIRST_HASH = "0" * 64
 SALT = 16  # bytes
-MOST_BAD = 20  # places that a check names
+MOST_BAD = 20  # bad places that a report names
 WRITERS = frozenset(
     ("system", "policy", "operator", "leak report")
-)  # parts of the portal that act by themselves
+)  # parts of the portal that act without a person
 # Keys of data that name and quote no one. The values of other keys are kept as texts that can be erased, except numbers,
 # booleans and null.
 FACTS = frozenset(
@@ -45,7 +46,7 @@ FACTS = frozenset(
 
 @dataclass(frozen=True)
 class ChainReport:
-    """`bad` are the first places where an event is changed, missing or out of place; `head` is the last link.
+    """`bad` lists the first places where an event was changed, lost or moved; `head` is the last link.
 
     `erased` is the number of texts that an event says were erased.
     """
@@ -66,7 +67,7 @@ class ChainReport:
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """Open the transaction of a service that appends events; within another one it joins that."""
+    """Open the transaction of a service that appends events, or join the one that is already open."""
     with transaction.atomic():
         yield
 
@@ -129,12 +130,12 @@ def _split_data(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def canonical(value: Any) -> str:
-    """Return the value as JSON in the one form that is hashed: keys sorted, no blanks, ASCII."""
+    """Return the value as JSON in the only form that is hashed: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def text_digest(row: EventText) -> str:
-    """Return SHA-256 of salt and text, in hexadecimal; "" where they were erased."""
+    """Return SHA-256 (hex) of salt and text; "" if they were erased."""
     if row.salt is None or row.text is None:
         return ""
     return hashlib.sha256(bytes(row.salt) + row.text.encode()).hexdigest()
@@ -158,7 +159,7 @@ def event_digest(event: Event) -> str:
 
 
 def link_hash(number: int, previous_hash: str, digest: str) -> str:
-    """Return the hash of a link; the trigger in migration 0012 computes the same from the same three values."""
+    """Return the hash of a link; the trigger in migration 0012 computes the same from these three values."""
     return hashlib.sha256(f"{number} {previous_hash} {digest}".encode()).hexdigest()
 
 
@@ -195,7 +196,7 @@ def head() -> tuple[int, str]:
 
 
 def hashes_of(numbers: list[int]) -> dict[int, str]:
-    """Return the hash at each of these places of the chain, if the place exists."""
+    """Return the hash at each of these places of the chain that exist."""
     old = Event.objects.filter(old_number__in=numbers).values_list("old_number", "old_hash")
     return {number: hash for number, hash in old if number is not None} | dict(
         EventLink.objects.filter(number__in=numbers).values_list("number", "hash")
@@ -204,7 +205,7 @@ def hashes_of(numbers: list[int]) -> dict[int, str]:
 
 @contextmanager
 def one_moment() -> Iterator[None]:
-    """Read, within the block, the data committed when it began; inside a transaction, first chain its own events."""
+    """Read, within the block, only data committed before it; inside a transaction, first chain its events."""
     inside = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
         if inside:
@@ -216,7 +217,7 @@ def one_moment() -> Iterator[None]:
 
 
 def verify_chain() -> ChainReport:
-    """Compute every hash again from the first event on, also after a wrong one.
+    """Compute every hash again from the first event on, and continue after wrong ones.
 
     Memory grows only with the number of erasures.
     """

@@ -70,7 +70,7 @@ SELECT rolname FROM pg_roles WHERE rolname IN ('pg_execute_server_program', 'pg_
 def unprotected() -> list[str]:
     """Return a sentence for each way in which the portal's role could rewrite its records; there should be none.
 
-    Asks the database as this process's own role, so the answer holds for any setup of roles.
+    Asks the database as this process's own role, so the answer is right for any setup of roles.
     """
     with connection.cursor() as cursor:
         cursor.execute(ROLE)
@@ -96,7 +96,7 @@ def unprotected() -> list[str]:
 
 
 def _ways_around_tables(cursor: Any, role: str, makes_roles: bool) -> list[str]:
-    """Return ways around the tables: rights of other roles, the setting that disables triggers, the server's files."""
+    """Return ways around the tables' rights: other roles, the setting to disable triggers, server files."""
     sentences = []
     version = connection.connection.info.server_version
     if makes_roles and version < 160000:

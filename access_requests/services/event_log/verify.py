@@ -1,4 +1,4 @@
-"""Check the whole event log: chain, anchors, licence texts, and a head that was kept elsewhere."""
+"""Verify the whole event log: chain, anchors, licence texts, and a head that was kept elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from access_requests.models import Event, LicenceAcceptance, LicenceVersion
 from access_requests.services.event_log.anchors import check_anchors
 from access_requests.services.event_log.append import FIRST_HASH, hashes_of, one_moment, verify_chain
 
-MOST = 20  # sentences of one kind
+MOST = 20  # sentences of each kind
 
 
 @dataclass(frozen=True)
 class LogReport:
-    """`problems` are sentences, each about something that was changed, cut or removed, or is overdue."""
+    """The result; each of `problems` is a sentence about what was changed, cut or removed, or is overdue."""
 
     events: int
     first_bad: int | None
@@ -34,9 +34,9 @@ class LogReport:
 
 
 def verify_log(*, expect: str = "") -> LogReport:
-    """Check chain, anchors and licence texts; `expect` is a head kept elsewhere, as `NUMBER:HASH`.
+    """Verify chain, anchors and licence texts; `expect` is a head kept elsewhere, as `NUMBER:HASH`.
 
-    Raises `Invalid` when `expect` cannot be read.
+    Raises `Invalid` if `expect` cannot be read.
     """
     expected = parse_head(expect) if expect else None
     chain = verify_chain()

@@ -30,10 +30,10 @@ from access_requests.services.following.texts import one_line
 from access_requests.services.following.wire import Answer, Wire, read_answer
 
 MOST_PAGES = 200  # of all lists together, for one client: half of what an endpoint's budget allows for polls
-MOST_ENTRIES = 100_000  # likewise
+MOST_ENTRIES = 100_000  # of all lists together, too
 PAGE = 1000  # entries; the most that the Hub gives
 LISTS = (FarStatus.PENDING, FarStatus.ACCEPTED, FarStatus.REJECTED, FarStatus.RESET)
-LONGEST_WAIT = 3600  # seconds, whatever a remote asks for
+LONGEST_WAIT = 3600  # seconds, whatever a remote requests
 
 __all__ = [
     "LISTS", "Away", "FarClient", "FarError", "Limited", "NotThere", "Refused", "RepositoryGone", "TokenRefused",
@@ -109,7 +109,7 @@ class FarClient:
         return there.geturl()
 
     def handle(self, *, name: str, request_id: str, status: FarStatus, words: str = "") -> None:
-        """Write a state. Raises `NotThere` if there is no request, or it already has that state."""
+        """Write a state. Raises `NotThere` if there is no such request, or it already has that state."""
         body = {"requestId": request_id} if request_id and not name else {"user": name}
         body["status"] = status.value
         if words and status == FarStatus.REJECTED:
@@ -141,7 +141,7 @@ def _seconds_until_reset(answer: Answer) -> int | None:
     """Return the seconds from `RateLimit` if it says that no call is left, otherwise None."""
     try:
         limit = parse_ratelimit_headers(answer.headers)
-    except Exception:  # not our reader, and a header says whatever it likes
+    except Exception:  # not parsed by our reader: a header may contain anything
         return None
     if limit is None or limit.remaining != 0:
         return None

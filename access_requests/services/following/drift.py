@@ -15,13 +15,13 @@ from access_requests.services.following.texts import one_line
 from access_requests.services.queue import enqueue_on_commit
 
 OPEN_PUSHES = (PushState.DUE, PushState.CLAIMED)
-LONGEST_REASON = 200  # the Hub's limit, in UTF-16 units as it counts them
+LONGEST_REASON = 200  # the Hub's limit, in UTF-16 units, as the Hub counts
 OF_GRANT = ("starts_at", "ends_at", "revoked_at")  # what `situation` reads of a grant
-LAG = timedelta(seconds=10)  # lists there may still show what was before a write
+LAG = timedelta(seconds=10)  # lists there may still show the old state for a while after a write
 
 
 def with_standing(rows: QuerySet[RemoteRequest]) -> QuerySet[RemoteRequest]:
-    """Annotate the live or newest grant here, for `status_here`, and `telling`: something is still to be reported."""
+    """Annotate the live or newest grant, for `status_here`, and `telling`: whether a report is pending."""
     live = Q(revoked_at=None, starts_at__lte=Now(), ends_at__gt=Now())
     grants = Grant.objects.filter(user=OuterRef("person__user"), model=OuterRef("followed__model"))
     grants = grants.order_by(ExpressionWrapper(live, BooleanField()).desc(), "-pk")
@@ -47,7 +47,7 @@ def asked_again(remote: RemoteRequest) -> bool:
 def drifts(remote: RemoteRequest) -> bool:
     """Return whether both sides differ and no report to the remote is pending.
 
-    A person who is in no list there, and has no access and no open request here, does not count.
+    A person who is in no list there does not count if they have neither access nor an open request here.
     """
     here, there = status_here(remote), remote.far_status
     if remote.telling:  # type: ignore[attr-defined]
@@ -58,12 +58,12 @@ def drifts(remote: RemoteRequest) -> bool:
 
 
 def lock_remote(pk: int) -> RemoteRequest:
-    """Lock a row (after its person's row, before its pushes) and return it as it is now."""
+    """Lock a row (after its person's row, before its pushes) and return it with its current values."""
     return RemoteRequest.objects.select_for_update(no_key=True).get(pk=pk)
 
 
 def settle(remote_id: int) -> None:
-    """Record whether the row drifts now; keep the time since when."""
+    """Record whether the row drifts now, and since when."""
     remote = with_standing(RemoteRequest.objects.filter(pk=remote_id)).get()
     since = (remote.drifted_at or timezone.now()) if drifts(remote) else None
     if since != remote.drifted_at:
@@ -79,7 +79,7 @@ def plan_push(
     """
     locked = lock_remote(remote.pk)
     push = locked.pushes.filter(state=PushState.DUE).first()
-    if push is not None and push.status == status:  # an approval is two events: the decision, and its grant
+    if push is not None and push.status == status:  # an approval is two events: the decision and its grant
         return push
     locked.pushes.filter(state=PushState.DUE).update(state=PushState.REPLACED)
     before = locked.pushes.filter(state=PushState.CLAIMED).order_by("-pk").first()

@@ -1,4 +1,4 @@
-"""Errors of calls to a remote; each text is the end of a sentence for the owner."""
+"""Errors of calls to a remote. Each text completes a sentence for the owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TokenRefused(FarError):
 
 
 class Limited(FarError):
-    """Too many calls; `seconds` says how long to wait, `there` whether the remote said so or our own budget."""
+    """Too many calls; `seconds` is the wait, `there` whether the remote required it or our own budget."""
 
     def __init__(self, why: str, seconds: int, *, there: bool = False) -> None:
         super().__init__(why)
@@ -20,7 +20,7 @@ class Limited(FarError):
 
 
 class Away(FarError):
-    """No answer, or none that makes sense: it is unknown whether a write arrived."""
+    """No answer, or none that makes sense; it is unknown whether a write arrived."""
 
 
 class RepositoryGone(FarError):
@@ -36,7 +36,7 @@ class Refused(FarError):
 
 
 class Unforeseen(FarError):
-    """A bug of ours while reading an answer; search the log for `mark` to find the traceback."""
+    """A bug in our code while reading an answer; search the log for `mark` to find the traceback."""
 
     def __init__(self, error: BaseException, mark: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Follow a repository, pause, poll now and unfollow: done by an owner or operator, each with an event."""
+"""Follow a repository, pause, poll now and unfollow, as an owner or operator; each change appends an event."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 60, 24 * 3600  # seconds between two polls
 
 
 def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | None = None) -> FollowedRepo:
-    """Start to follow the repository `far_id` (the model's own id if empty); the first poll runs at once.
+    """Start to follow the repository `far_id` (default: the model's own id); the first poll runs at once.
 
-    In the admin, only endpoints for which an operator set a token can be named.
+    The admin offers only endpoints for which an operator set a token.
     """
     _check_owner(model, actor)
     endpoint, far_id = check_endpoint(endpoint), check_repo_id(far_id.strip() or model.repo_id)
@@ -65,7 +65,7 @@ def follow(*, model: GatedModel, endpoint: str, far_id: str = "", actor: User | 
 
 
 def _new_or_earlier_row(model: GatedModel, endpoint: str, far_id: str) -> FollowedRepo:
-    """Return a new row, or an earlier one with everything imported then."""
+    """Return a new row, or the earlier one with everything that was imported then."""
     earlier = (
         FollowedRepo.objects.select_for_update(no_key=True)
         .filter(model=model, endpoint=endpoint, far_id__iexact=far_id, state=FollowState.ENDED)
@@ -101,7 +101,7 @@ def pause(*, followed: FollowedRepo, actor: User | None = None) -> None:
 
 
 def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
-    """Poll in a moment, whatever stopped it: also after a pause, or when the token's rights were fixed."""
+    """Poll in a moment, whatever stopped the polls: a pause, or a token whose rights were fixed since."""
     _check_owner(followed.model, actor)
     with recorded():
         going = [FollowState.FOLLOWING, FollowState.PAUSED, FollowState.REFUSED]
@@ -115,7 +115,7 @@ def sync_now(*, followed: FollowedRepo, actor: User | None = None) -> None:
 def change_following(
     *, followed: FollowedRepo, poll_every: int, mail_applicants: bool, actor: User | None = None
 ) -> None:
-    """Change how often it is polled, and whether its applicants also get emails from here."""
+    """Change how often the repository is polled, and whether its applicants also get emails from here."""
     _check_owner(followed.model, actor)
     if not SHORTEST_PAUSE <= poll_every <= LONGEST_PAUSE:
         raise Invalid(
@@ -140,7 +140,7 @@ def followed_by(model: GatedModel) -> FollowedRepo:
 
 
 def _set_state(followed: FollowedRepo, to: FollowState, allowed: list[FollowState], **fields: Any) -> None:
-    """Set a new state; a running poll loses its lease, so that it cannot overwrite it."""
+    """Set a new state; a running poll loses its lease, so that it cannot overwrite the state."""
     rows = FollowedRepo.objects.filter(pk=followed.pk, state__in=allowed)
     if not rows.update(state=to, **FREE, **fields):
         followed.refresh_from_db()

@@ -12,22 +12,22 @@ from access_requests.services.emails.write import queue_mail, release_mail, revi
 from access_requests.services.leases import LEASE
 
 TEMPLATE = "mails/imported_requests.txt"
-# Longer than one entry takes, so that a poll that goes on has its email in hand.
+# Longer than one entry takes, so that the email stays held while a poll is running.
 HOLD = LEASE + timedelta(seconds=30)
 
 
 class Notice:
-    """One email to each reviewer for all requests of one poll: queued with the first one, revised with each further one.
+    """One email to each reviewer for all requests of a poll: queued with the first, revised with each further one.
 
-    It is written in the transaction of the request. It is held while the poll runs; if the poll dies, it is sent by
-    itself with the requests imported until then.
+    It is written in the transaction of the request. It is held while the poll runs; if the poll dies, it is
+    sent after that time with the requests imported until then.
     """
 
     def __init__(self, followed: FollowedRepo) -> None:
         self._followed = followed
         self._told: dict[
             int, list[int]
-        ] = {}  # by person: the requests in the email that is open to further ones
+        ] = {}  # by person: the requests in the email that can still be revised
         self._written: dict[int, list[int]] = {}
         self._keys: set[str] = set()
 

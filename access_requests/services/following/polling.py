@@ -56,9 +56,9 @@ LONGEST_PAUSE = timedelta(hours=1)
 LOOK_FOR_TOKEN = timedelta(seconds=60)
 LONGEST_TAKING = 600.0  # seconds per poll for importing entries: shorter than the task's time limit
 MOST_REASONS = 10  # reasons for skipped entries that one poll keeps
-DEATHS = 2  # workers that may die while polling a repository before the next poll waits as after a failure
-MISSED = 2  # polls in a row without a person before they count as gone: entries move between lists
-SEEN_AT_ONCE = 500  # rows of one UPDATE: a decision about one of them waits until it ends
+DEATHS = 2  # workers that may die while polling a repository before that counts as a failed poll
+MISSED = 2  # polls in a row without a person before they count as gone, since entries move between lists
+SEEN_AT_ONCE = 500  # rows of one UPDATE; a decision about one of them waits until it ends
 NOTED = ["far_status", "far_asked_at", "far_fields", "far_request_id", "missed", "drifted_at"]
 Seen = dict[FarStatus, list[FarItem]]
 
@@ -69,7 +69,7 @@ def due() -> QuerySet[FollowedRepo]:
 
 
 def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
-    """Poll the lists once if that is due and no one else does it; return whether it did.
+    """Poll the lists once if that is due and no one else does it; return whether they were polled.
 
     Whatever the remote sends, the row records the outcome: no failure is only in the log. Entries that are not
     imported after `longest` seconds are imported by the next poll, which runs at once.
@@ -80,7 +80,7 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
         return False
     held = FollowedRepo.objects.filter(pk=followed_id, lease_owner=owner)
     followed = held.select_related("model__form").first()
-    if followed is None:  # paused or ended in this very moment
+    if followed is None:  # paused or ended just now
         return False
     try:
         changes = (_after_death(followed, held) if died else None) or _poll_lists(followed, held, longest)
@@ -97,7 +97,7 @@ def poll(*, followed_id: int, longest: float = LONGEST_TAKING) -> bool:
 
 
 def _after_death(followed: FollowedRepo, held: QuerySet[FollowedRepo]) -> dict[str, Any] | None:
-    """Record that a worker died during this poll; if that happened too often, return what to write instead of polling."""
+    """Record that a worker died during this poll; after too many, return what to write instead of polling."""
     changes = _changes_after_failure(followed, Away("the worker that polled was stopped before it was done"))
     if followed.failures >= DEATHS:
         return changes
@@ -158,7 +158,7 @@ def lost_right(followed: FollowedRepo, said: str) -> str:
 
 
 def refused(followed: FollowedRepo, token: str, problem: str) -> dict[str, Any]:
-    """Stop polls and reports until there is another token."""
+    """Return what to write to stop polls and reports until there is another token."""
     log.warning("%s: %s", followed, problem)
     return {
         "state": FollowState.REFUSED,
@@ -205,7 +205,7 @@ def client_for(followed: FollowedRepo, token: str, *, urgent: bool, before: part
 
 
 class _Known:
-    """The rows here, found by what an entry says about its person."""
+    """The rows here, indexed by what an entry says about its person."""
 
     def __init__(self, followed: FollowedRepo) -> None:
         self.rows = {row.pk: row for row in with_standing(followed.remote_requests.all())}
@@ -222,7 +222,10 @@ class _Known:
         return found
 
     def sort(self, seen: Seen) -> tuple[dict[int, FarItem], list[FarItem]]:
-        """Return what was seen of each row, and pending entries without a row. If an entry moved meanwhile, the later list counts."""
+        """Return what was seen of each row, and pending entries without one.
+
+        If an entry moved, the later one counts.
+        """
         entries: dict[int, FarItem] = {}
         new: list[FarItem] = []
         for status in LISTS:
@@ -237,7 +240,7 @@ class _Known:
 def _take_in_lists(
     followed: FollowedRepo, held: QuerySet[FollowedRepo], seen: Seen, *, started: datetime, longest: float
 ) -> tuple[int, bool]:
-    """Import what was seen; return how many entries failed, which block no others, and whether that was all."""
+    """Import what was seen; return how many entries failed, and whether the import is complete."""
     known = _Known(followed)
     entries, new = known.sort(seen)
     steps = [partial(import_request, followed=followed, item=item) for item in new]
@@ -259,7 +262,7 @@ def _take_in_lists(
     for why in list(dict.fromkeys(left_out))[:MOST_REASONS]:
         note_trouble(followed, f"An entry was left out: {why}")
     rows = sorted(entries)
-    # In short statements, since a decision waits for the row that one of them changes.
+    # In short statements, since decisions wait for the rows that a statement changes.
     for start in range(0, len(rows), SEEN_AT_ONCE):
         some = RemoteRequest.objects.filter(pk__in=rows[start : start + SEEN_AT_ONCE])
         some.update(seen_at=timezone.now())
@@ -300,7 +303,7 @@ def _take_in_entry(
 
 
 def _is_unchanged(row: RemoteRequest, item: FarItem | None) -> bool:
-    """Return whether there is nothing to write, which is so for most rows; then no lock is taken."""
+    """Return whether there is nothing to write, as for most rows; then no lock is taken."""
     if (row.drifted_at is not None) != drifts(row):
         return False
     if item is None:
@@ -330,7 +333,7 @@ def _compare_row(known: RemoteRequest, item: FarItem | None, started: datetime) 
             return None
         closed = status_here(row) in {FarStatus.REJECTED, FarStatus.RESET, FarStatus.MISSING}
         if item and closed and item.status == FarStatus.PENDING and not row.telling:  # type: ignore[attr-defined]
-            # Closed here without access: did the person ask again there since?
+            # Closed here without access: has the person asked again there since?
             newer = item.asked_at is not None and item.asked_at > row.answered_at
             if newer and not has_open_request(row.person.user, row.followed):
                 return import_again(remote=row, item=item)

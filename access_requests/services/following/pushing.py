@@ -1,4 +1,4 @@
-"""Report one decision to the remote once: look it up before writing, and again after a write without an answer."""
+"""Report one decision to the remote, once: look before writing, and after a write without an answer."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from access_requests.services.leases import FREE, Lost, claim, renew
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 40  # with the pauses below about a day and a half
+MOST_ATTEMPTS = 40  # with the pauses below, about a day and a half
 FIRST_PAUSE = timedelta(seconds=3)
 LONGEST_PAUSE = timedelta(hours=1)
-# After so many seconds without an answer, nothing more is reported to that endpoint for a while.
+# After this many seconds without an answer, nothing is reported to that endpoint for a while.
 SLOW, LEFT_ALONE = 5.0, timedelta(minutes=1)
 
 
@@ -70,10 +70,10 @@ def push(*, push_id: int) -> bool:
         return False
     held = RemotePush.objects.filter(pk=push_id, state=PushState.CLAIMED, lease_owner=owner)
     row = held.select_related("remote__followed__model", "remote__person", "remote__request").get()
-    if _newer_pushes(row).exists():  # its worker died, and it is outdated by now
+    if _newer_pushes(row).exists():  # its worker died, and the push is outdated
         _make_due_again(row, held, timedelta(0))
         return False
-    if row.attempts > MOST_ATTEMPTS:  # each of these tries ended with its worker
+    if row.attempts > MOST_ATTEMPTS:  # each of these attempts ended because its worker died
         _record_failure(row, held, Away("the worker that reported it was stopped before it was done"))
         return False
     began = time.monotonic()
@@ -160,7 +160,7 @@ def _is_same(item: FarItem, person: RemotePerson, request_id: str) -> bool:
 
 
 def _record_success(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
-    """Write row, remote state and event in one transaction; do nothing if another worker has the row by now."""
+    """Write row, remote state and event in one transaction; do nothing if another worker has the row."""
     now = timezone.now()
     with recorded():
         lock_remote(row.remote_id)
@@ -187,7 +187,7 @@ def _record_success(row: RemotePush, held: QuerySet[RemotePush]) -> bool:
 
 
 def _record_failure(row: RemotePush, held: QuerySet[RemotePush], error: FarError) -> None:
-    """Try again later or give up; a lost right stops everything for that remote until there is another token."""
+    """Schedule another attempt or give up; a lost right stops everything for that remote until a new token."""
     followed, now = row.remote.followed, timezone.now()
     free: dict[str, Any] = {**FREE, "last_error": f"{followed.host}: {error}"}
     if isinstance(error, TokenRefused):

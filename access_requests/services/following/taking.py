@@ -131,7 +131,7 @@ def _withdraw_request(row: RemoteRequest, actor: User) -> None:
 
 
 def _replace_request(row: RemoteRequest, actor: User) -> None:
-    """The person asked again there after a withdrawal or reset: replace the old request with the new one."""
+    """Replace the old request with the new one: the person asked again there after a withdrawal or reset."""
     person, model = row.person.user, row.followed.model
     if status_here(row) == FarStatus.ACCEPTED:
         revoke_access(model=model, user=person, reason=f"Asked again at {row.followed.host}.", actor=actor)

@@ -29,7 +29,7 @@ LONGEST_SENTENCE = 500
 
 
 def unforeseen(error: Exception, *, what: str) -> Unforeseen:
-    """Log the traceback under a mark and return what is shown instead; the same fault has the same mark each time."""
+    """Log the traceback under a mark and return the error to show; the same bug has the same mark each time."""
     frames = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f"{frame.filename}:{frame.lineno}" for frame in frames)
     mark = hashlib.sha256(f"{type(error).__name__} {place}".encode()).hexdigest()[:8]
@@ -38,7 +38,10 @@ def unforeseen(error: Exception, *, what: str) -> Unforeseen:
 
 
 def note_trouble(followed: FollowedRepo, sentence: str) -> None:
-    """Keep the sentence on the followed repository's page; a known one is only counted. Never raises because of its text."""
+    """Keep the sentence on the followed repository's page; a known one is only counted.
+
+    No text makes this fail.
+    """
     text, now = one_line(sentence)[:LONGEST_SENTENCE], timezone.now()
     known = FollowTrouble.objects.filter(followed=followed, sentence=text)
     if known.update(times=F("times") + 1, last_at=now):
@@ -49,7 +52,7 @@ def note_trouble(followed: FollowedRepo, sentence: str) -> None:
 
 
 def failing(followed: FollowedRepo, problem: str) -> dict[str, Any]:
-    """Return what a failure changes on the row, beside the time of the next poll."""
+    """Return what a failure changes on the row, apart from the time of the next poll."""
     return {
         "problem": problem,
         "failures": followed.failures + 1,
@@ -58,7 +61,7 @@ def failing(followed: FollowedRepo, problem: str) -> dict[str, Any]:
 
 
 def after_poll(followed: FollowedRepo, changes: dict[str, Any]) -> None:
-    """Keep a failed poll's problem, and email the owners once it fails for long and once that is over.
+    """Keep a failed poll's problem; email the owners when polls have failed for long, and when they work again.
 
     `followed` is the row as it was before the poll, `changes` what the poll wrote on it.
     """
@@ -98,5 +101,5 @@ def _inform_owners(followed: FollowedRepo, what: str, context: dict[str, Any]) -
 
 
 def is_database_away(error: Exception) -> bool:
-    """Return whether nothing can be written at all: the error then belongs to no entry and is raised."""
+    """Return whether nothing can be written at all: then the error is not about one entry and is raised."""
     return isinstance(error, OperationalError) and not transaction.get_connection().is_usable()

@@ -65,14 +65,17 @@ class Wire:
         self._http.close()
 
     def call(self, method: str, url: str, body: Any = None) -> Answer:
-        """Return the answer, whatever its status; `Away` for anything that is not a whole HTTP answer within the bounds."""
+        """Return the answer, whatever its status.
+
+        Raises `Away` if it is not a whole HTTP answer within limits.
+        """
         self._clock.ends = time.monotonic() + self._longest
         try:
             with self._http.stream(method, url, json=body) as response:
                 return Answer(response.status_code, response.headers, self._read_content(response))
         except Away:
             raise
-        except Exception as error:  # any error of the libraries over the answer
+        except Exception as error:  # any error of the libraries about the answer
             said = one_line(str(error))[:300] or type(error).__name__
             raise Away(f"it could not be reached ({said})") from error
 
@@ -112,13 +115,13 @@ def _parse_number(digits: str) -> int | str:
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    """Return the TLS context; it is read once per process, since that takes longer than a call."""
+    """Return the TLS context, created once per process, since that takes longer than a call."""
     return httpx2.create_ssl_context()
 
 
 @dataclass
 class _Clock:
-    """The end of the running call's time, by the monotonic clock."""
+    """The deadline of the running call, by the monotonic clock."""
 
     ends: float = 0.0
 
@@ -157,7 +160,7 @@ class _TimedStream(httpcore2.NetworkStream):
 
 
 class _TimedBackend(httpcore2.NetworkBackend):
-    """Open connections on which every operation ends with the call."""
+    """Opens connections on which every operation ends with the call."""
 
     def __init__(self, backend: httpcore2.NetworkBackend, clock: _Clock) -> None:
         self._backend, self._clock = backend, clock

@@ -35,12 +35,12 @@ from access_requests.services.oauth.machines import (
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words; nothing that looks like a digit
-CODE_LENGTH = 8  # 20**8: with 10 guesses in a code's life, one in 2.5 billion
+LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words; no letters that look like digits
+CODE_LENGTH = 8  # 20**8: with 10 guesses during a code's life, a chance of one in 2.5 billion
 LIFE = timedelta(minutes=15)
 INTERVAL = 2  # seconds between polls
 SLOWER_BY, SLOWEST = 5, 60
-TOLERANCE = 0.5  # seconds that a poll may be early, because networks vary
+TOLERANCE = 0.5  # seconds that a poll may be early, since network delays vary
 NEVER_FETCHED = "the machine never fetched its tokens"
 CODE = re.compile(rf"[{LETTERS}]{{{CODE_LENGTH}}}")
 
@@ -81,7 +81,7 @@ def shown(user_code: str) -> str:
 
 
 def find_waiting(*, typed: str, user: User, address: str | None) -> DeviceCode:
-    """Return the sign-in of a code that a person entered; wrong codes count for the person and their address."""
+    """Return the sign-in for a typed code; wrong codes count against the person and their address."""
     limits.spend(limits.WRONG_CODES_OF_PERSON, user.pk)
     limits.spend(limits.WRONG_CODES_OF_ADDRESS, address)
     wanted = "".join(c for c in typed.upper() if not (c.isspace() or c in "-‐‑–—_."))
@@ -122,7 +122,7 @@ def _check_still_waits(code: DeviceCode) -> None:
 
 
 def approve(*, code: DeviceCode, user: User, name: str) -> Machine:
-    """Approve the machine in this person's name; of two tabs one wins and the other gets a message."""
+    """Approve the machine on this person's behalf; of two tabs, one wins and the other gets a message."""
     name = clean_machine_name(name)
     if not user.is_active:
         raise NotAllowed(_("Your account is disabled."))
@@ -210,10 +210,10 @@ def _why_too_late(code: DeviceCode, machine: Machine) -> str:
 
 
 def _no_tokens_error(code: DeviceCode) -> OAuthError:
-    """Return the error for a code that was used, or whose approval was taken back or not fetched in time.
+    """Return the error for a code that was used, or whose approval was withdrawn or not fetched in time.
 
-    A code that comes a second time ends its machine: a thief has it, or the first answer was lost. Either way the
-    machine signs in again.
+    If a code is used a second time, its machine is signed out: either a thief has it, or the first answer was
+    lost. The machine must sign in again in both cases.
     """
     machine = Machine.objects.get(device_code=code)
     used = code.state == DeviceState.USED

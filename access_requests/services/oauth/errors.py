@@ -15,7 +15,7 @@ class OAuthError(RuleError):
 
 
 class TooMany(RuleError):
-    """Too many tries; `seconds` is when the next may succeed."""
+    """Too many attempts; after `seconds` another one may succeed."""
 
     code = "too_many"
     status = 429

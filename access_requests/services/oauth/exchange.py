@@ -25,8 +25,8 @@ from access_requests.services.oauth.keys import key_of
 from access_requests.services.tokens.issuing import usable_grant, write_token
 
 TOKEN_LIFE = timedelta(minutes=60)
-ALGORITHMS = ("RS256", "ES256")  # never none, never a shared secret
-LEEWAY = 30  # seconds that clocks may differ
+ALGORITHMS = ("RS256", "ES256")  # never "none", never a shared secret
+LEEWAY = 30  # seconds by which clocks may differ
 LONGEST_IDENTITY = 16_384  # characters
 LONGEST_LIFE = timedelta(hours=24)
 
@@ -83,7 +83,7 @@ def _identity_error(why: str) -> OAuthError:
 
 
 def _read_unverified(identity: str) -> tuple[str, str, str]:
-    """Return issuer, key id and algorithm as the token claims them: only good for finding the key."""
+    """Return issuer, key id and algorithm as the token claims them: good only for finding the key."""
     if len(identity) > LONGEST_IDENTITY:
         raise _identity_error("is too long")
     try:
@@ -150,11 +150,11 @@ def _trusted_for(issuer: str, job: Job, resource: str) -> tuple[TrustedRepositor
         rows = [row for row in rows if row.user.username.lower() == name.lower()]
     elif model is None:
         rows = []
-    else:  # the trust must cover this model, and its person may read it
+    else:  # the trust must cover this model, and its person must be able to read it
         rows = [row for row in rows if row.model_id in {None, model.pk} and live_grant(row.user, model)]
     if not rows:
         raise OAuthError("invalid_target", _why_not_trusted(job, resource))
-    # The first exchange fixes the repository's number: a later repository with its name is another one.
+    # The first exchange fixes the repository's number: a later one with the same name is different.
     rows = [row for row in rows if row.repository_id in {"", job.repository_id}]
     if not rows:
         raise OAuthError(
@@ -187,7 +187,7 @@ def _why_not_trusted(job: Job, resource: str) -> str:
 
 
 def _new_token(trusted: TrustedRepository, model: GatedModel | None, job: Job) -> tokens.Issued:
-    """Make a token: for one model a token of the grant, which ends with it, otherwise a token of the person."""
+    """Make a token: for one model a token of the grant, which expires with it, else one of the person."""
     expires_at, name = timezone.now() + TOKEN_LIFE, f"CI of {job.repository}"[:100]
     if model is None:
         return tokens.issue_person_token(

@@ -15,19 +15,22 @@ from access_requests.errors import Invalid
 
 @dataclass(frozen=True)
 class Job:
-    """A CI job as its issuer describes it."""
+    """A CI job, as its issuer describes it."""
 
     repository: str
     repository_id: str
     ref: str
     environment: str
     workflow: str
-    shown: dict[str, str]  # what is kept of it in the log
+    shown: dict[str, str]  # what the log keeps of it
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The names of an issuer's claims. `owner` must be the repository's first part: a token that contradicts itself is refused."""
+    """The names of an issuer's claims.
+
+    `owner` must be the first part of the repository, or the token is refused.
+    """
 
     title: str
     repository: str
@@ -41,10 +44,10 @@ class Dialect:
 
 
 def _github_workflow(claim: str, repository: str, _issuer: str) -> str:
-    """`octo/hello/.github/workflows/ci.yml@refs/heads/main` -> `.github/workflows/ci.yml`; another repository's is "".
+    """Return `.github/workflows/ci.yml` for `octo/hello/.github/workflows/ci.yml@refs/heads/main`.
 
-    A workflow lies in that folder and in none below it, and its name ends in .yml or .yaml
-    (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax).
+    Return "" for another repository. A workflow is directly in that folder, and its name ends in .yml or
+    .yaml (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax).
     """
     path = _path_of(claim)
     owner, file = path[: len(repository) + 1], path[len(repository) + 1 :]
@@ -52,10 +55,10 @@ def _github_workflow(claim: str, repository: str, _issuer: str) -> str:
 
 
 def _gitlab_workflow(claim: str, repository: str, issuer: str) -> str:
-    """`gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main` -> `.gitlab-ci.yml`; another project's is "".
+    """Return `.gitlab-ci.yml` for `gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main`.
 
-    The project follows the host, and the path below which a GitLab of one's own is served
-    (https://docs.gitlab.com/ci/secrets/id_token_authentication/).
+    Return "" for another project. The project comes after the host and, if self-hosted, the path of that
+    GitLab (https://docs.gitlab.com/ci/secrets/id_token_authentication/).
     """
     path = _path_of(claim)
     place, _, file = path.partition("//")
@@ -65,9 +68,10 @@ def _gitlab_workflow(claim: str, repository: str, issuer: str) -> str:
 
 
 def _path_of(claim: str) -> str:
-    """Return the path of `path@refs/...`; "" where the claim names no ref, or could be split at more than one place.
+    """Return the path of `path@refs/...`; "" if the claim has no ref, or could be split in more than one place.
 
-    File names and refs may hold an `@` (git-check-ref-format), so the first or last `@` alone decides nothing.
+    File names and refs may contain an `@` (git-check-ref-format), so neither the first nor the last `@` is
+    reliable.
     """
     path, _, ref = claim.partition(REF_MARK)
     is_plain = claim.count(REF_MARK) == 1 and REF.fullmatch(ref)
@@ -75,7 +79,7 @@ def _path_of(claim: str) -> str:
 
 
 def _is_same(given: str, wanted: str) -> bool:
-    """Compare names as GitHub and GitLab do: upper and lower case of ASCII are the same, look-alikes are not."""
+    """Compare names as GitHub and GitLab do: ASCII letters regardless of case, and no look-alikes."""
     return given.isascii() and given.lower() == wanted.lower()
 
 
@@ -125,20 +129,20 @@ def issuers() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Kind:
-    """The kind of a claim: text up to a length, whole seconds since 1970, or a number or text."""
+    """The type of a claim: text up to a length, whole seconds since 1970, or a number or text."""
 
     named: str
     types: tuple[type, ...]
     longest: int
 
     def fits(self, value: Any) -> bool:
-        """Return whether a value is of this kind; True and False are no numbers."""
+        """Return whether a value is of this type; True and False are not numbers."""
         if isinstance(value, bool) or not isinstance(value, self.types):
             return False
         if isinstance(value, int) and value.bit_length() > LARGEST_NUMBER:
-            return False  # written out it could be longer than Python converts
+            return False  # as decimal text it could be longer than Python converts
         if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-            return False  # a half surrogate pair, which no table and no hash accepts
+            return False  # half a surrogate pair, which no table and no hash accepts
         return len(str(value)) <= self.longest and not (isinstance(value, int) and value < 0)
 
 
@@ -162,7 +166,7 @@ NEEDED = ("exp", "iat", "iss", "aud", "sub", "jti")
 
 
 def check_claims(claims: dict[str, Any]) -> None:
-    """Refuse (`Invalid`) claims of another kind than `CLAIMS` says; those that may be left out may also be null."""
+    """Raise `Invalid` for claims of another type than in `CLAIMS`; optional ones may also be null."""
     for name, kind in CLAIMS.items():
         value = claims.get(name)
         if (value is not None or name in NEEDED) and not kind.fits(value):
@@ -172,7 +176,10 @@ def check_claims(claims: dict[str, Any]) -> None:
 
 
 def read_job(claims: dict[str, Any]) -> Job:
-    """Return the job behind verified claims; `Invalid` where they lack something or contradict each other."""
+    """Return the job behind verified claims.
+
+    Raises `Invalid` if claims are missing or contradict each other.
+    """
     dialect = dialect_of(claims["iss"])
     if dialect is None:
         raise Invalid("The issuer is not trusted.")
@@ -196,7 +203,7 @@ def read_job(claims: dict[str, Any]) -> Job:
 
 
 def _read_claim(claims: dict[str, Any], name: str) -> str:
-    """Return a claim as text; numbers are written out, and text with invisible characters counts as absent."""
+    """Return a claim as text: numbers become text, and text with invisible characters counts as missing."""
     value = claims.get(name)
     text = "" if value is None else str(value)
     return text if CLAIMS[name].fits(value) and text.isprintable() else ""

@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 RENEWED = timedelta(hours=1)  # after this time the keys are fetched again; known keys keep working
 FRESH = timedelta(hours=6)  # removed keys are accepted for this long at most
-AGAIN = timedelta(minutes=1)  # between two fetches for all callers: unknown keys must not become a flood
-PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between checks of another process's fetch: 12 in all
+AGAIN = timedelta(minutes=1)  # between two fetches for all callers, so that unknown keys cause no flood
+PAUSES = (0.05, 0.1, 0.2, *[0.4] * 30)  # seconds between checks of another process's fetch: 12 in total
 LARGEST = 256 * 1024
-PATIENCE = 5.0  # seconds to connect, for the TLS handshake, and for the whole answer
+PATIENCE = 5.0  # seconds for connecting, for the TLS handshake, and for the whole answer
 MOST_KEYS = 50
 LONGEST_MEMBER = 2048  # characters of a key's member; an RSA key of 8192 bits has 1366
 SHORTEST_RSA, LONGEST_RSA = 2048, 8192  # bits
@@ -44,9 +44,10 @@ class Unreachable(Exception):
 
 
 def key_of(issuer: str, *, kid: str, algorithm: str) -> jwt.PyJWK:
-    """Return the issuer's key with that id for that algorithm; an unknown one is fetched again, but not on every call.
+    """Return the issuer's key with that id for that algorithm; an unknown id makes it fetch again, but rarely.
 
-    Of several callers at the same time, one fetches, outside of any transaction; the others wait for the row.
+    If several callers need the keys, one fetches them outside of any transaction, and the others wait for the
+    row.
     """
     row, _ = IssuerKeys.objects.get_or_create(issuer=issuer)
     if not _is_younger(row, RENEWED) or _stored_key(row, kid, algorithm) is None:
@@ -101,10 +102,10 @@ def usable_key(key: Any, algorithm: str) -> jwt.PyJWK | None:
 
 
 def _fetch_again(row: IssuerKeys) -> IssuerKeys:
-    """Fetch the keys and return the row; do not fetch if another process does, or the last try was a moment ago."""
+    """Return the row, with keys fetched again unless another process does it or someone just tried."""
     now = timezone.now()
     due = Q(tried_at=None) | Q(tried_at__lte=now - AGAIN)
-    # Durable: a caller's transaction would lock the row while we fetch.
+    # Durable, because a caller's transaction would keep the row locked during the fetch.
     with transaction.atomic(durable=True):
         claimed = IssuerKeys.objects.filter(due, pk=row.pk).update(tried_at=now, fetching_until=now + AGAIN)
     if not claimed:
@@ -137,7 +138,7 @@ def fetch_keys(issuer: str) -> list[dict[str, Any]]:
         raise Unreachable(f"{address} holds no keys")
     found = []
     for key in keys[:MOST_KEYS]:
-        if not isinstance(key, dict) or "d" in key or "kid" not in key:  # private, nameless or unknown
+        if not isinstance(key, dict) or "d" in key or "kid" not in key:  # private, unnamed or unknown
             continue
         members = {name: key[name] for name in MEMBERS if name in key}
         if all(
@@ -213,7 +214,7 @@ OPENER = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 def _get_json(address: str) -> dict[str, Any]:
-    """Return a small JSON object from an address of an issuer that the operator named; slow answers are refused."""
+    """Return a small JSON object from an address of an allowed issuer; slow answers are refused."""
     try:
         with OPENER.open(address, timeout=PATIENCE) as answer:
             body = answer.read(LARGEST + 1)

@@ -1,4 +1,4 @@
-"""Limit tries, counted in the cache; if the cache is away, no one is blocked."""
+"""Limit attempts, counted in the cache; while the cache is down, no one is blocked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from access_requests.services.oauth.errors import TooMany
 
 @dataclass(frozen=True)
 class Limit:
-    """At most `most` tries in `seconds`, counted from the first one."""
+    """At most `most` attempts in `seconds`, counted from the first one."""
 
     name: str
     most: int
@@ -34,7 +34,7 @@ WRONG_CODES_OF_ADDRESS = Limit(
     900,
     gettext_noop("Too many wrong codes from this address: wait a quarter of an hour."),
 )
-# API clients alone get the next two.
+# Only API clients see the next two.
 SIGN_INS_OF_ADDRESS = Limit(
     "sign-ins", 60, 900, "Too many sign-ins were begun from this address: wait a quarter of an hour."
 )
@@ -44,13 +44,13 @@ FAILED_EXCHANGES_OF_ADDRESS = Limit(
 
 
 def spend(limit: Limit, who: object) -> None:
-    """Count one try. Raises `TooMany`."""
+    """Count one attempt. Raises `TooMany`."""
     if (counters.count(_counter_key(limit, who), seconds=limit.seconds) or 0) > limit.most:
         raise TooMany(_(limit.sentence), seconds=limit.seconds)
 
 
 def give_back(limit: Limit, who: object) -> None:
-    """A try that turned out well does not count."""
+    """Count one attempt less, because it succeeded."""
     counters.take_back(_counter_key(limit, who))
 
 

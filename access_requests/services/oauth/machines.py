@@ -1,4 +1,7 @@
-"""Manage signed-in machines: short access tokens, and refresh tokens for one use, all ended together."""
+"""Manage signed-in machines: short-lived access tokens, and refresh tokens that work once.
+
+Signing out ends all.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ from access_requests.services.oauth.errors import OAuthError
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-TOKEN_DAYS = 30  # the client refreshes when less than a day remains
+TOKEN_DAYS = 30  # the client refreshes when less than a day is left
 UNUSED_DAYS = 90  # a machine that does not refresh for this long is signed out
-OVERLAP = timedelta(days=1)  # for this long, a running process can keep the token it started with
-GRACE = timedelta(minutes=1)  # in this time a refresh token may be sent again, because its answer was lost
+OVERLAP = timedelta(days=1)  # for this long, a running process can keep using the token it started with
+GRACE = timedelta(minutes=1)  # in which a refresh token may be sent again, because its answer was lost
 MOST_SIBLINGS = 3
 MOST_MACHINES = 50
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An access token and a refresh token; both secrets are known only now."""
+    """An access token and a refresh token. Both secrets are known only now."""
 
     machine: Machine
     access: tokens.Issued
@@ -44,12 +47,12 @@ class Pair:
 
 
 def digest(secret: str) -> str:
-    """Return SHA-256 (hex) of a device code or a refresh token, or of whatever was sent as one."""
+    """Return SHA-256 (hex) of a device code or a refresh token, or of anything sent as one."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def clean_machine_name(name: str) -> str:
-    """Return the name, 1 to 100 visible characters that fit a section name in the client's token file."""
+    """Return the name: 1 to 100 visible characters that can be a section name in the client's token file."""
     name = " ".join(name.split())
     if (
         not name
@@ -69,7 +72,7 @@ def clean_machine_name(name: str) -> str:
 
 
 def live_machines(user: User) -> QuerySet[Machine]:
-    """Return the signed-in machines, newest first."""
+    """Return the person's signed-in machines, newest first."""
     return Machine.objects.filter(user=user, signed_out_at=None, ends_at__gt=timezone.now())
 
 
@@ -97,9 +100,9 @@ def _make_pair(machine: Machine, *, follows: RefreshToken | None) -> Pair:
 
 
 def refresh(*, secret: str) -> Pair:
-    """Return the next pair for a refresh token; an old token that is used again signs its machine out.
+    """Return the next pair for a refresh token; if an old token is used again, its machine is signed out.
 
-    Within a minute it may be sent again if its new tokens were not used: the answer was lost.
+    Within a minute it may be sent again if its new tokens were not used, in case the answer was lost.
     """
     with recorded():
         known = RefreshToken.objects.filter(digest=digest(secret)).only("machine").first()
@@ -147,7 +150,7 @@ def _why_ended(old: RefreshToken) -> str:
 def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: str = "") -> bool:
     """End the machine, all its tokens, and a sign-in whose tokens it has not fetched yet.
 
-    Idempotent; returns False if it was already signed out. `place` is where a leaked secret of it was found.
+    Idempotent; returns False if it was already signed out. `place` is where one of its secrets was leaked.
     """
     if actor is not None and actor.pk != machine.user_id and not actor.is_superuser:
         raise NotAllowed(_("This machine belongs to someone else."))
@@ -172,7 +175,10 @@ def sign_out(*, machine: Machine, why: str, actor: User | None = None, place: st
 
 
 def revoke_secret(*, secret: str) -> None:
-    """Revoke a secret (RFC 7009): its holder may end it; a machine's secret signs it out; an unknown one is no error."""
+    """Revoke a secret (RFC 7009).
+
+    A machine's secret signs the machine out; an unknown secret is not an error.
+    """
     found = RefreshToken.objects.select_related("machine").filter(digest=digest(secret)).first()
     token = AccessToken.objects.select_related("user").filter(digest=digest(secret)).first()
     found = found or RefreshToken.objects.select_related("machine").filter(token=token).first()

@@ -104,7 +104,10 @@ def _check_text(field: str, text: str) -> str:
 
 
 def remove_trusted(*, trusted: TrustedRepository, user: User) -> int:
-    """End the trust and all its tokens; return how many still worked. Its person and superusers may do that."""
+    """End the trust and its tokens; return how many still worked.
+
+    Only its person and superusers may do this.
+    """
     if trusted.user_id != user.pk and not user.is_superuser:
         raise NotAllowed(_("This is trusted by someone else."))
     with recorded():

@@ -1,7 +1,7 @@
 """What applicants and reviewers do with a request.
 
-decide              decisions by a reviewer or by the model's policy: checked, written, announced
-move_between_lists  decisions by the Hub's four lists, also for people who never asked
-submit              what an applicant does: start, save, submit, withdraw, appeal
-transitions         the table of allowed moves, and the one function that makes them
+decide              decisions by a reviewer or by the model's policy: checks, writes, informs
+move_between_lists  decisions in terms of the Hub's four lists, even for people who never asked
+submit              the applicant's actions: start, save, submit, withdraw, appeal
+transitions         the table of allowed moves, and the only function that makes them
 """

@@ -30,7 +30,7 @@ from access_requests.storable_text import drop_unstorable
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-MOST_WORDS = 10_000  # characters of the message of a decision or an appeal
+MOST_WORDS = 10_000  # characters in the message of a decision or an appeal
 # Outcome of a decision -> new state of the request.
 STATE_AFTER = {
     Outcome.APPROVED: RequestState.APPROVED,
@@ -53,7 +53,7 @@ def record_decision(
 ) -> Decision:
     """Decide a waiting request: write the decision, its grant, its email and its event, all or nothing.
 
-    Of two reviewers at the same time one wins; the other gets `Conflict` with who decided and when.
+    If two reviewers decide at the same time, one wins; the other gets `Conflict` with who decided and when.
     """
     if outcome not in STATE_AFTER:
         raise Invalid(_("Choose to approve, to reject, to ask for changes or to reset."), field="outcome")
@@ -79,7 +79,7 @@ def record_decision(
 
 
 def check_words(words: str, outcome: str) -> str:
-    """Return the message of a decision as it is stored; a decision against the applicant needs one."""
+    """Return a decision's message as it is stored. Raises `Invalid` if one against the applicant has none."""
     needed = outcome in {Outcome.REJECTED, Outcome.CHANGES_REQUESTED}
     return cleaned_words(
         words,
@@ -100,19 +100,19 @@ def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
 
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
-    """Return whether the person may decide the appeal: the one who rejected may only if there is no one else."""
+    """Return whether the person may decide the appeal; the rejecting reviewer may only if there is no other."""
     if not _is_on_appeal(request) or not _has_rejected_before(request, reviewer):
         return True
     return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
 
 
 def _is_on_appeal(request: AccessRequest) -> bool:
-    """Return whether the request was appealed and not decided since."""
+    """Return whether the request was appealed and has not been decided since."""
     return request.appealed_at is not None and request.is_open
 
 
 def _has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
-    """Return whether this person made the appealed rejection, which is the last one."""
+    """Return whether this person made the appealed rejection, which is the latest one."""
     rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
     last = rejections.order_by("-pk").first()
     return last is not None and reviewer is not None and last.reviewer_id == reviewer.pk
@@ -145,7 +145,7 @@ def decide(
 def write_decision(
     request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
 ) -> Decision:
-    """Write the decision's row, marked as on appeal if the request is."""
+    """Write the decision's row, marked as an appeal's if the request was appealed."""
     return Decision.objects.create(
         request=request,
         reviewer=reviewer,
@@ -174,7 +174,10 @@ def tell_decision(decision: Decision, *, template: str, **context: Any) -> None:
 
 
 def cleaned_words(words: str, sentence: str) -> str:
-    """Return what a person wrote as it is stored. Raises `Invalid`: with `sentence`, if there is one, for an empty text."""
+    """Return what a person wrote as it is stored.
+
+    Raises `Invalid`: for empty text only if there is a `sentence`.
+    """
     words = drop_unstorable(words).strip()
     if sentence and not words:
         raise Invalid(sentence, field="words")

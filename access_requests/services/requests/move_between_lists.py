@@ -1,7 +1,7 @@
-"""Decide by the Hub's four lists: a reviewer moves a person from any list to another.
+"""Decide in terms of the Hub's four lists: a reviewer moves a person from any list to another.
 
-Decisions about a waiting request are in `services.requests.decide`. The services here also take decisions back, and work
-for people who have access without ever having asked. Moves, emails and events are the same.
+Decisions about a waiting request are in `services.requests.decide`. The services here also reverse decisions,
+and work for people who have access without ever having asked. Moves, emails and events are the same.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class NotGated(Invalid):
 
 @dataclass(frozen=True)
 class Change:
-    """One person to be moved; `request` is locked."""
+    """One person to move between lists; `request` is locked."""
 
     model: GatedModel
     person: User
@@ -61,10 +61,11 @@ def change_place(
     words: str = "",
     seen: ReviewEntry | None = None,
 ) -> ReviewEntry:
-    """Accept, reject, reopen (`PENDING`) or reset, from any of the four lists; return where the person stands after that.
+    """Accept, reject, reopen (`PENDING`) or reset a person in any list; return where they are after that.
 
-    `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that of two reviewers
-    at the same time one wins. Raises `NotFound` if the person is in no list, or already in this one.
+    `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that only
+    one of two simultaneous reviewers wins. Raises `NotFound` if the person is in no list, or already in this
+    one.
     """
     _check_gated(model)
     _check_reviewer(model, person, reviewer)
@@ -145,7 +146,7 @@ def _reject_person(change: Change) -> None:
 
 
 def _reset_person(change: Change) -> None:
-    """Revoke access and close a request, so that the person can ask again."""
+    """Revoke access and close the request, so that the person can ask again."""
     if change.entry.place == Place.ACCEPTED:
         revoke_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
     request = change.request
@@ -156,7 +157,7 @@ def _reset_person(change: Change) -> None:
 
 
 def _reopen_request(change: Change) -> None:
-    """Put the request back in the queue in its old place, as "in review", since a reviewer has looked at it."""
+    """Put the request back in its old place in the queue, as "in review", since a reviewer has looked at it."""
     request = change.request or _create_request_of_grant(change)
     ended = _end_access(change)
     if not request.is_open:
@@ -180,7 +181,7 @@ CHANGES: dict[Place, Callable[[Change], None]] = {
 
 
 def _end_access(change: Change) -> Grant | None:
-    """Revoke access without a separate email: the decision's email says it."""
+    """Revoke access without a separate email, since the decision's email says it."""
     return end_access(model=change.model, user=change.person, reason=change.words, actor=change.reviewer)
 
 

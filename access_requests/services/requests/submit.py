@@ -68,7 +68,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
         )
     with recorded():
         lock_person(applicant.pk)
-        if faster := open_request(applicant, model):  # another tab
+        if faster := open_request(applicant, model):  # another tab was faster
             return faster
         request = AccessRequest(model=model, applicant=applicant, form=model.form)
         set_answers(request, prefilled_answers(model=model, applicant=applicant))
@@ -78,7 +78,7 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
 
 
 def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
-    """Return the initial answers for a new request: the profile's, overridden by those of the person's last request."""
+    """Return the initial answers for a new request: the profile's, overridden by the person's last request."""
     answers = profile_initial(gate_form(model), {role: getattr(applicant, role) for role in PROFILE_ROLES})
     before = latest_request(applicant, model)
     if before is None or model.form is None:
@@ -89,7 +89,7 @@ def prefilled_answers(*, model: GatedModel, applicant: User) -> dict[str, Any]:
 
 
 def carried_answers(*, old: FormVersion, new: FormVersion, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Map answers of one version of a form to another by label and type, since keys are only positions."""
+    """Map answers from one version of a form to another by label and type, since keys are only positions."""
     given = {
         (field.label, field.type): answers[field.key]
         for field in GateForm.from_json(old.schema).fields
@@ -152,7 +152,7 @@ def submit_request(
         if locked.model.gate == Gate.AUTO:
             decide(locked, None, Outcome.APPROVED, "", "")
         else:
-            # The keys name the time, so that a resubmission sends emails again.
+            # The keys contain the time, so that submitting again sends emails again.
             moment = f"{locked.pk}:{locked.submitted_at:%Y%m%d%H%M%S%f}"
             queue_mail(
                 key=f"received:{moment}",
@@ -171,7 +171,7 @@ def _lock_own(request: AccessRequest, applicant: User) -> AccessRequest:
 
 
 def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
-    """Store the answers by key, and answers with a known role also in their columns."""
+    """Store the answers by key, and those with a known role in their columns, too."""
     form = GateForm.from_json(request.form.schema)
     request.answers = {field.key: answers[field.key] for field in form.fields if field.key in answers}
     known = known_values(form, request.answers)

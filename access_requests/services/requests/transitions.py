@@ -68,7 +68,7 @@ MOVES = (
     Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
     Move(S.APPEALED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
 )
-DATES = ("submitted_at", "first_submitted_at", "appealed_at", "closed_at")  # that a move may set
+DATES = ("submitted_at", "first_submitted_at", "appealed_at", "closed_at")  # dates that a move may set
 ALLOWED = {(move.source, move.target): move for move in MOVES}
 
 
@@ -82,7 +82,7 @@ def move(
 ) -> None:
     """Move a locked request, set its dates and append the event. Raises `Conflict` with what happened in the meantime.
 
-    A closed request starts again from nothing: an appeal that was heard is over, and its text stays in the event.
+    A reopened request starts afresh: an appeal that was decided is over, and only the event keeps its text.
     """
     allowed = ALLOWED.get((RequestState(request.state), target))
     if allowed is None or who not in allowed.makers:
@@ -132,7 +132,7 @@ def what_happened(request: AccessRequest) -> str:
 
 
 def as_mermaid() -> str:
-    """Return the diagram of the docs, made from the table."""
+    """Return the docs' diagram as Mermaid, made from the table."""
     lines = ["stateDiagram-v2", "    [*] --> draft"]
     lines += [f"    {m.source.value} --> {m.target.value}: {m.who}" for m in MOVES]
     return "\n".join(lines)

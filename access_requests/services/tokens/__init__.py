@@ -1,11 +1,11 @@
 """Access tokens: shown once, stored as digests.
 
-checking  who sent a secret, and whether it works
-issuing   makes tokens and ends them, each with its event
+checking  finds who sent a secret, and whether it works
+issuing   creates and revokes tokens, each with its event
 networks  the networks from which a token works
-rotating  a successor at once, the old token for a chosen overlap
+rotating  makes a successor at once; the old token keeps working for a chosen overlap
 secret    the form of a secret, its checksum and digest
-uses      when a token was last used; noted in memory, written beside the requests
+uses      when a token was last used: noted in memory, written outside of requests
 """
 
 from access_requests.services.tokens.checking import TokenRefused, authenticate

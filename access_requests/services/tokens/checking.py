@@ -1,4 +1,4 @@
-"""Find who sent a secret."""
+"""Find the token behind a secret."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class TokenRefused(RuleError):
 def authenticate(secret: str, *, address: str | None = None, client: str = "") -> AccessToken:
     """Return the token behind a secret, with its grant, model and person; one indexed lookup by digest.
 
-    This tells who the person is, not what they may do: a token of an ended grant still names its person, so that the
-    refusal can say why. The use is noted and written later. Raises `TokenRefused`.
+    This tells who the person is, not what they may do: a token of an ended grant still names its person, so
+    that the refusal can say why. The use is noted in memory and written later. Raises `TokenRefused`.
     """
     if not looks_right(secret):
         raise TokenRefused("This is not a Gatehouse token: copy it whole from the model's access page.")
@@ -59,7 +59,7 @@ def _find_token(secret: str) -> AccessToken | None:
 
 
 def _cut_columns(row: list[Any], names: list[str]) -> list[Any]:
-    """Take the next values off the row."""
+    """Remove the next values from the row and return them."""
     taken = row[: len(names)]
     del row[: len(names)]
     return taken

@@ -1,4 +1,4 @@
-"""Make tokens, each in one transaction with its event, and end them."""
+"""Create tokens, each in one transaction with its event, and end them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ MOST_TOKENS = 20  # live tokens per grant, and per person without a grant
 
 @dataclass(frozen=True)
 class Issued:
-    """A token's row and its secret, which is known only now."""
+    """A token's row, and its secret, which is known only now."""
 
     token: AccessToken
     secret: str
 
 
 def show_first_token(*, grant: Grant, user: User) -> Issued:
-    """Return the first token of a grant, made when it is shown, so that it is never stored anywhere."""
+    """Return the first token of a grant, made when it is shown, so that its secret is never stored."""
     with recorded():
         grant = usable_grant(grant, user)
         if grant.first_token_at is not None:
@@ -65,7 +65,10 @@ def issue_token(
     networks: Sequence[str] = (),
     actor: User | None = None,
 ) -> Issued:
-    """Make another token for a grant; live tokens differ by name, so that a repeated request makes only one."""
+    """Make another token for a grant.
+
+    Names of live tokens are unique, so that a repeated request makes only one.
+    """
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
         grant = usable_grant(grant, user)
@@ -94,13 +97,14 @@ def issue_person_token(
 ) -> Issued:
     """Make a token for a person: `USER` reads all their models, `REVIEWER` decides as well.
 
-    Tokens made on a page differ by name; those of machines have their own limits. With `announce`, email the person.
+    Tokens made on a page have unique names; those of machines have their own limits. With `announce`, email
+    the person.
     """
     if kind == TokenKind.GRANT:
         raise ValueError("a grant's token is made by issue_token")
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
-        if origin == TokenOrigin.PAGE:  # those are counted
+        if origin == TokenOrigin.PAGE:  # these are counted
             user = lock_person(user.pk)
         check_person(user, kind)
         if origin == TokenOrigin.PAGE:
@@ -139,7 +143,7 @@ def _check_wishes(name: str, expires_at: datetime | None) -> str:
 
 
 def check_person(user: User, kind: TokenKind) -> None:
-    """Refuse a kind of token that this person may not have."""
+    """Raise `NotAllowed` if this person may not have this kind of token."""
     if not user.is_active:
         raise NotAllowed(_("This account is disabled: no token is made for it."))
     if kind == TokenKind.REVIEWER and not decides_somewhere(user):
@@ -219,7 +223,7 @@ def announce_token(token: AccessToken, *, replaces: AccessToken | None = None) -
 def say_of_token(
     kind: str, token: AccessToken, *, actor: User | None = None, by: str = "system", data: dict[str, Any]
 ) -> None:
-    """Append an event about a token, linked to its grant if it has one."""
+    """Append an event about a token, with its grant if it has one."""
     grant = token.grant
     append_event(
         kind=kind,
@@ -272,7 +276,7 @@ def tell_of_end(token: AccessToken, *, reason: str, found: str = "") -> None:
 
 
 def token_page(token: AccessToken) -> str:
-    """Return where to make another token: the access page of its model, or the person's page of tokens."""
+    """Return the address for making another token: the model's access page, or the person's page of tokens."""
     if token.grant is not None:
         return f"{token.grant.model.address()}/access"
     return f"{settings.GATEHOUSE_URL}/me/tokens"

@@ -1,4 +1,4 @@
-"""Limit tokens to networks, as CIDR, IPv4 and IPv6."""
+"""Limit tokens to networks, in CIDR notation, IPv4 and IPv6."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOST_NETWORKS = 50
 
 
 def read_networks(text: str) -> list[str]:
-    """Return networks that a person typed, separated by commas, blanks or lines, as CIDR; ranges become networks."""
+    """Return typed networks, separated by commas, spaces or lines, as CIDR; ranges become networks."""
     joined = re.sub(r"\s*-\s*", "-", text)
     return check_networks(part for part in re.split(r"[\s,;]+", joined) if part)
 
 
 def check_networks(parts: Iterable[str]) -> list[str]:
-    """Return networks, addresses and ranges as sorted CIDR, without ones inside others. Raises `Invalid`."""
+    """Return networks, addresses and ranges as sorted CIDR, without those inside others. Raises `Invalid`."""
     found: list[Network] = [network for part in parts for network in _networks_of_part(part)]
     merged: list[Network] = [
         *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv4Network)),

@@ -37,7 +37,7 @@ REPLACED = "replaced by its successor"
 
 @dataclass(frozen=True)
 class Overlap:
-    """How long the old token works beside the new one."""
+    """How long the old token works in addition to the new one."""
 
     words: str
     length: timedelta
@@ -54,7 +54,7 @@ OVERLAPS = {
 def rotate_token(*, token: AccessToken, user: User, overlap: str) -> Issued:
     """Make a successor with the same name, networks and lifetime; the old one ends after `overlap` or at its own end.
 
-    Each token has one successor: of two rotations at the same time one wins.
+    Each token has only one successor: of two simultaneous rotations, one wins.
     """
     if overlap not in OVERLAPS:
         raise Invalid(

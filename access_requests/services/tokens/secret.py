@@ -33,7 +33,7 @@ def checksum(text: str) -> str:
 
 
 def looks_right(secret: str, prefix: str = PREFIX) -> bool:
-    """Check prefix, length, alphabet and checksum, without a lookup."""
+    """Return whether prefix, length, alphabet and checksum are right, without a lookup."""
     body, check = secret[:-CHECK_LENGTH], secret[-CHECK_LENGTH:]
     return (
         len(secret) == len(prefix) + BODY_LENGTH + CHECK_LENGTH
@@ -49,5 +49,5 @@ def digest(secret: str) -> str:
 
 
 def hint(secret: str) -> str:
-    """Return first and last characters: enough to tell tokens apart, too little to guess one."""
+    """Return the first and last characters: enough to tell tokens apart, too little to guess one."""
     return f"{secret[:8]}…{secret[-4:]}"

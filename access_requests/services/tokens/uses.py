@@ -1,7 +1,8 @@
-"""Record when, from where and by what tokens were last used: noted in memory, written outside of requests.
+"""Record when, from where and by which client tokens were last used, outside of requests.
 
-This costs requests no query. A thread of the web process writes the notes, for each token and address at most once a
-minute, and the process writes the rest when it ends. A process that is killed loses at most the last minute.
+Requests need no extra query for this. A thread of the web process writes the notes, for each token and
+address at most once a minute, and the process writes the rest when it ends. A process that is killed loses at
+most the last minute.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0  # seconds
 WRITE_EVERY = timedelta(minutes=1)
 Key = TypeVar("Key", int, str)
-MOST_NOTED = 100_000  # tokens; beyond that, uses are dropped instead of filling memory
+MOST_NOTED = 100_000  # tokens; further uses are dropped, to limit memory
 
 
 @dataclass(frozen=True)
 class Use:
-    """The last use of a token: when, from where and by what."""
+    """The last use of a token: when, from where, and by which client."""
 
     at: datetime
     address: str | None
@@ -42,7 +43,7 @@ class Use:
 
 
 class Uses(Generic[Key]):
-    """Uses that this process has seen and not written yet: the newest of each token (or session)."""
+    """Uses that this process has seen and not written yet: the newest for each token (or session)."""
 
     def __init__(
         self,
@@ -56,11 +57,11 @@ class Uses(Generic[Key]):
         self._lock = threading.Lock()
         self._waiting: dict[Key, Use] = {}
         self._written: dict[Key, Use] = {}
-        self._writer_of = 0  # the process whose thread writes; after a fork the child has none
+        self._writer_of = 0  # the process whose thread writes; after a fork the child has no such thread
         self._in_background = False
 
     def note(self, token_id: Key, *, address: str | None, client: str) -> None:
-        """Keep a use in memory; the newest one of each token is written later."""
+        """Keep a use in memory, to be written later; only the newest use of each token counts."""
         use = Use(timezone.now(), address, drop_unstorable(client)[:200])
         with self._lock:
             if token_id in self._waiting or len(self._waiting) < MOST_NOTED:
@@ -72,7 +73,7 @@ class Uses(Generic[Key]):
                 ).start()
 
     def write_in_background(self) -> None:
-        """Let a thread write from the next use on, and the process write the rest when it ends; for servers."""
+        """Start a thread at the next use, and write the rest when the process ends; for servers."""
         if not self._in_background:
             self._in_background = True
             atexit.register(self._flush_at_exit)
@@ -80,7 +81,7 @@ class Uses(Generic[Key]):
     def flush(self, *, all_of_them: bool = True) -> int:
         """Write what waits, or only what was not written in the last minute; return the number of tokens.
 
-        Uses that cannot be written keep waiting.
+        Uses that cannot be written are kept.
         """
         with self._lock:
             old = timezone.now() - self._every
@@ -129,7 +130,7 @@ class Uses(Generic[Key]):
 
 
 def _write_use(token_id: int, use: Use) -> None:
-    """Write uses, unless another process has written newer ones."""
+    """Write a use, unless another process has written a newer one."""
     older = Q(last_used_at__isnull=True) | Q(last_used_at__lt=use.at)
     AccessToken.objects.filter(older, pk=token_id).update(
         last_used_at=use.at, last_used_address=use.address, last_used_client=use.client
