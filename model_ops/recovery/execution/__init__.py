@@ -1,11 +1,11 @@
-"""Carrying out a plan; most of it needs torch.
+"""Carry out a plan; most modules need torch.
 
-base_check      is this the base that the diff was made from?
-buffer_sums     buffers that a published sum counts and the files lack, or the other way round
+base_check      checks that this is the base that the diff was made from
+buffer_sums     buffers that a published sum includes and the files lack, or the other way round
 checksums       the CRC-32 that torch.save stores, compared while bytes are read
 combine         the arithmetic of one block: added in float32, cast once
-device          what the engine asks of a device: memory, streams, events
-device_pool     which devices take part, whose turn it is, what happens when one is full
+device          what the engine needs from a device: memory, streams, events
+device_pool     which devices take part, which is next, and what happens when one is full
 finish          the end of a run: last checks, small files, the manifest
 makers          makes blocks, in place on the CPU or through a device
 mean_rows       the mean over a base's embedding rows, bit for bit as torch gives it
