@@ -1,4 +1,4 @@
-"""The command line: `gatehouse-recover recover|make_diff|plan|verify|smoke`, or `python -m model_ops.recovery`.
+"""`gatehouse-recover recover|make_diff|plan|verify|smoke`; in a checkout `python -m model_ops.recovery ...`.
 
 Options have the names that open-instruct's weight_diff.py uses. Exit status: 0 done, 2 refused before
 writing, 1 failed during the run. Then standard error gets one sentence, never a traceback.

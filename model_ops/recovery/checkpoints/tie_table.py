@@ -89,7 +89,7 @@ def said_of(config: Any) -> bool | None:
 
 
 def keeps_buffer(config: Mapping[str, Any], name: str) -> bool:
-    """Return whether the architecture saves this tensor, which looks like a buffer that others only compute."""
+    """Return whether the architecture saves this tensor, which others treat as a computed buffer."""
     return f"{class_named(config)} {re.sub('[0-9]+', '*', name)}" in tie_table()["kept_buffers"]
 
 

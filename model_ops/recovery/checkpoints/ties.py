@@ -114,7 +114,7 @@ def parse_tied(text: str) -> list[tuple[str, ...]]:
 
 
 def declared_tie(config: Mapping[str, Any]) -> bool | None:
-    """Return what a configuration and those nested in it say about tying; None if they are silent or disagree."""
+    """Return what a configuration and those in it say about tying; None if they are silent or disagree."""
     found = set(_declared_values(config, _DEEPEST))
     return found.pop() if len(found) == 1 else None
 

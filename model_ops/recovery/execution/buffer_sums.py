@@ -85,7 +85,7 @@ def _positive_number(table: dict[str, Any], key: str) -> float:
 
 
 def _frequency_sums(sizes: list[int], config: dict[str, Any]) -> Iterator[float]:
-    """Yield the sum of the frequencies as float32, float16 and bfloat16, since files kept them in any of these."""
+    """Yield the sum of the frequencies in each dtype that files kept them in: float32, float16, bfloat16."""
     import torch
 
     if not any(sizes):

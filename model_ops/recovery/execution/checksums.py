@@ -51,7 +51,7 @@ class _Coverage:
         self._begins: list[int] = []
 
     def update(self, offset: int, view: memoryview) -> None:
-        """Add the bytes at `offset` of the file: they extend a range that ends there, and known bytes are skipped."""
+        """Add the bytes at `offset` of the file to the range that ends there; skip known ones."""
         begin = offset - self.entry.offset
         end = begin + len(view)
         index = bisect_right(self._begins, begin) - 1
