@@ -60,7 +60,7 @@ def is_rotary(name: str) -> bool:
 
 
 def is_buffer(ref: TensorRef) -> bool:
-    """Return whether a stored tensor is a mask or a table of positions or angles, by name, shape and dtype."""
+    """Return whether a stored tensor is a mask or a table of positions or angles: by name, shape, dtype."""
     if not ref.name.endswith(_ENDINGS):
         return False
     if is_rotary(ref.name):

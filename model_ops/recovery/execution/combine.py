@@ -257,7 +257,7 @@ class Combiner:
         total: torch.Tensor,
         sign: int,
     ) -> None:
-        """Set the total to `first` plus sign * each term in turn, rounded each time as in the original tool."""
+        """Set the total to first + sign * term for each term in turn, rounding like the original tool."""
         so_far = self._as_float(first, self.scratch[0])
         if not piece.task.terms:
             total.copy_(so_far)

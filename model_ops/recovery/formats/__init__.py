@@ -1,4 +1,4 @@
-"""Reading the files of a checkpoint: everything a stranger's file claims is checked before it is used.
+"""Read the files of a checkpoint. Everything that an untrusted file claims is checked before it is used.
 
 config          the little that is read from and changed in config.json
 dtypes          number formats: their names and sizes

@@ -1,4 +1,4 @@
-"""PyTorch `.bin` checkpoints: a zip of stored entries, one of them a pickle that names the tensors."""
+"""Read PyTorch `.bin` checkpoints: zips of stored entries, one of them a pickle that names the tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_ops.recovery.formats.zip_directory import ZipEntry, read_zip_director
 
 
 def read_torch_zip(path: Path) -> dict[str, TensorRef]:
-    """Name -> where it lies, in the state dict's order. Several names may share one range (tied weights)."""
+    """Return name -> place, in the state dict's order. Several names may share one range (tied weights)."""
     entries = read_zip_directory(path)
     pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
@@ -25,13 +25,14 @@ def read_torch_zip(path: Path) -> dict[str, TensorRef]:
         raise Refusal(
             f"{path.name} holds {stranger[:200]!r} beside {prefix}, which torch.save does not write."
         )
-    # Every storage says 0 where torch.save wrote under `set_crc32_options(False)` and `skip_data`. A damaged file is not
-    # mistaken for one of these: what the directory says stands beside the storages a second time.
+    # Every storage's CRC-32 is 0 if torch.save wrote under `set_crc32_options(False)` and `skip_data`. A
+    # damaged file cannot pass for one of these, since the directory's values are repeated next to the
+    # storages.
     storages = [
         entry for name, entry in entries.items() if name.startswith(f"{prefix}data/") and entry.nbytes
     ]
     checked = any(entry.crc32 for entry in storages) or not storages
-    # Files from before PyTorch 2.1 carry no such entry; those were little-endian in practice.
+    # Files from before PyTorch 2.1 have no such entry; those were little-endian in practice.
     order = entries.get(f"{prefix}byteorder")
     if order is not None and _read_entry(path, order, checked) != b"little":
         raise Refusal(f"{path.name} was saved on a big-endian machine, which is not read.")
