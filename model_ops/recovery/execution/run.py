@@ -108,10 +108,7 @@ def _carry_out(work: _Work) -> Result:
     """Do the steps of a run in order."""
     above = Path(os.path.realpath(work.target.parent))
     for checkpoint in (work.plan.base, work.plan.first):
-        if checkpoint.folder in (
-            above,
-            *above.parents,
-        ):  # the target would change that folder
+        if checkpoint.folder in (above, *above.parents):  # the target would change that folder
             raise Refusal(
                 f"{work.target.name} lies inside {checkpoint.folder.name}, which is an input; choose a folder outside of it."
             )

@@ -1,7 +1,7 @@
-"""What happens to each tensor. The rules of `weight_diff.py` and its relatives, as a table of tasks.
+"""Decide what happens to each tensor: the rules of `weight_diff.py` and its relatives, as a table of tasks.
 
-Everything that those tools do silently wrong (a missing tensor, a broadcast, a foreign key) is refused here,
-while nothing has been written.
+Everything that those tools silently get wrong (a missing tensor, a broadcast, an unknown key) is refused
+here, before anything is written.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _TIMES = {2: "twice", 3: "three times", 4: "four times"}
 class TensorTask:
     """One tensor to write: `first` (the diff's, or the tuned model's) plus or minus each of `terms`.
 
-    `fill` says what the base's rows beyond its own hold when `first` has more: `mean` or `zero`, else None.
-    `whole` is the dtype of whole numbers, which are written as they are added; None of all other values.
+    `fill` says what the rows beyond the base's own hold if `first` has more: `mean` or `zero`, else None.
+    `whole` is the dtype of whole numbers, which are written as they are added; None for all other values.
     """
 
     name: str
@@ -37,12 +37,12 @@ class TensorTask:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape written."""
+        """Return the shape written."""
         return self.first.shape
 
 
 def times_of(rule: str) -> int | None:
-    """Return how often the base is added under a rule; None of a rule that does not add it, or is not known."""
+    """Return how often a rule adds the base; None for a rule that does not add it or is unknown."""
     match = re.fullmatch(r"add(?:_(twice|[0-9]{1,6})(?:_times)?)?(?:_grown)?", rule)
     if match is None:
         return None
@@ -53,7 +53,7 @@ def times_of(rule: str) -> int | None:
 class Rules:
     """The table, and what a person should know about it.
 
-    `dropped` names what is stored and not written: buffers, and the other names of a tied tensor.
+    `dropped` names what is stored but not written: buffers, and the other names of a tied tensor.
     """
 
     tasks: tuple[TensorTask, ...]
@@ -72,10 +72,13 @@ def match_tensors(
     diff_only: str | None,
     making: bool,
 ) -> Rules:
-    """Decide for every tensor of both sides; `making`: `first` is a tuned model to subtract from."""
+    """Return the rules for every tensor of both sides.
+
+    With `making`, `first` is a tuned model to subtract from.
+    """
     growing = Growing(base, first.role, compat, resize_policy, making=making)
     matcher = _Matcher(base, first, compat, growing, diff_only, making)
-    # All buffers on either side, but for those on both sides that the architecture saves.
+    # All buffers on either side, except those on both sides that the architecture saves.
     found = {ref.name for ref in (*base.tensors.values(), *first.tensors.values()) if is_buffer(ref)}
     config, both = first.config or base.config, base.tensors.keys() & first.tensors.keys()
     buffers = {name for name in found if name not in both or not keeps_buffer(config, name)}
@@ -120,7 +123,7 @@ class _Matcher:
             return
         if name != tie.stored:
             return
-        # Each name reaches the one tensor, so the peers add (and subtract) once for each.
+        # Each name refers to the one tensor, so the original tools add (and subtract) once per name.
         others = [name for name in tie.names if name != tie.written]
         if self.compat == "fastchat":
             raise Refusal(
@@ -143,7 +146,7 @@ class _Matcher:
         self._add_task(tie.written, rule, ref, terms)
 
     def keep(self, name: str) -> None:
-        """A rotary buffer: added where both have it, else carried."""
+        """Keep a rotary buffer: added if both sides have it, else copied."""
         mine, theirs = self.first.tensors.get(name), self.base.tensors.get(name)
         if mine and theirs:
             self._add_task(name, "add", mine, (theirs,))
@@ -182,7 +185,10 @@ class _Matcher:
         self.tasks.append(TensorTask(name, rule, ref, terms, fill=fill, whole=whole))
 
     def check_base_only(self, buffers: set[str]) -> None:
-        """Refuse what the base alone has. A tied base has all its names, so none of them may be missing either."""
+        """Refuse what only the base has.
+
+        A tied base has all its names, so none of them may be missing either.
+        """
         for name, ref in self.base.tensors.items():
             if name not in self.used and name not in buffers:
                 raise Refusal(f"The base has {ref.describe()}, which is missing in the {self.first.role}.")
