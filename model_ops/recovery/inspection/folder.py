@@ -1,4 +1,4 @@
-"""Inspect a folder that weights are made from: find its weights, refuse what cannot be used."""
+"""Inspect a folder used as a source of weights: find its weights and refuse what cannot be used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from model_ops.recovery.inspection.weights import (
 READ_OF_BASE = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 _LIKE_WEIGHTS = (".safetensors", ".bin", ".index.json")
 _WITHOUT_INDEX = ", or delete this one: the tensors are then found in the headers of the shards"
-MOST_FILES = 10_000  # whose first bytes are read
+MOST_FILES = 10_000  # files whose first bytes are read
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Inspection:
 
 
 def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
-    """Find the weights of a folder (as `open_folder` gives it).
+    """Find the weights of a folder (as returned by `open_folder`).
 
-    `role` is how sentences call it (base, diff, tuned, result), `shown` the path as it was typed. Raises `Found` with one
-    or two sentences where the folder, or a file that would be read or copied, is not what it should be.
+    Messages call the folder by its `role` (base, diff, tuned, result) and show the path as `shown`. Raises
+    `Found` with one or two sentences if the folder, or a file that would be read or copied, is not what it
+    should be.
     """
     who = role_of(role)
     files, folders = entries_of(folder)
@@ -74,7 +75,7 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
 
 
 def look_into(folder: Path, role: str, *, shown: str = "") -> None:
-    """Raise what `inspect_folder` finds, but leave damaged files to their readers, which refuse them by themselves."""
+    """Raise what `inspect_folder` finds, but leave damaged files to their readers, which refuse them."""
     try:
         inspect_folder(folder, role, shown=shown)
     except Found:
@@ -113,7 +114,7 @@ def _judge_used(folder: Path, name: str, role: str, who: Role, *, is_weights: bo
 
 
 def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
-    """Refuse a file that is used if an unfinished download of it lies beside it."""
+    """Refuse a used file if an unfinished download of it is next to it."""
     for left in files:
         if (found := file_names.unfinished(left)) and found.target in used:
             name, shown = found.target, shown_name(left)

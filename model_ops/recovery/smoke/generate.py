@@ -72,7 +72,7 @@ def import_all() -> None:
 
 
 def choose_place(device: str) -> str:
-    """Return the first device that the engine would use, keeping torch's threads, which the engine limits to one."""
+    """Return the first device that the engine would use, but keep torch's threads: the engine sets one."""
     import torch
 
     threads = torch.get_num_threads()
