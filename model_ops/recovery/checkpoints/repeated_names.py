@@ -24,9 +24,9 @@ def expanded(
 ) -> Groups:
     """Return (names, the stored name) of each group, from names that have a star in place of a number.
 
-    `index`: a group for each number in the files, the same in all names. `shared`: names that begin like this are one
-    tensor in all layers that share a block. Anything else is the key of config.json that says how many numbers there
-    are, all of them in one group.
+    If `each` is `index`, there is one group per number found in the files, with the same number in all names.
+    If it is `shared`, names with this prefix are one tensor in all layers that share a block. Otherwise it is
+    the key of config.json that says how many numbers there are, and all of them form one group.
     """
     if each == "index":
         pattern = re.compile(re.escape(names[stored]).replace(r"\*", "([0-9]+)"))

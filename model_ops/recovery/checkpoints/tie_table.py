@@ -24,7 +24,8 @@ Tensors = Mapping[str, TensorRef]
 class Rule:
     """One line of the table: names that are tied if the configuration says so.
 
-    `spellings` are the names as files and as the model spell them, `stored` is the place of the one that is saved.
+    `spellings` are the names as files and as the model spell them; `stored` is the position of the one that
+    is saved.
     """
 
     spellings: tuple[tuple[str, ...], ...]

@@ -52,8 +52,9 @@ def find_ties(
 ) -> tuple[Tie, ...]:
     """Return the groups of names in `tensors` that are one tensor each.
 
-    `said` is what --tied says, None where it is not given. Reads the bytes of names that are stored apart although
-    the configuration ties them. Raises Refusal if the files do not say it; the sentence says what to pass.
+    `said` is the value of --tied, None if it is not given. If the configuration ties names that are stored
+    separately, their bytes are compared. Raises Refusal, with the option to pass, if the files do not say
+    which names are tied.
     """
     name, rules = _rules_for(tensors, config)
     if said is not None:
@@ -131,8 +132,9 @@ def _declared_values(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
 def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[Rule] | None]:
     """Return the class that a configuration means, and its rules; None for an unknown class.
 
-    weight_diff loads by the model type where `architectures` is silent. Of the classes of a type that one is meant whose
-    tied names the files have; a class of its own that does not call itself a causal language model is none of them.
+    Without `architectures`, weight_diff loads by the model type. Among the classes of that type, choose the
+    one whose tied names are all in the files. A custom class is only matched if it is called a causal
+    language model.
     """
     name = class_named(config)
     if name in rules_by_class() or name in tie_table()["unclear"]:
@@ -150,8 +152,8 @@ def _tie_of_group(group: Group, tensors: Tensors, class_name: str) -> Tie | None
 
     Like transformers, leave out names stored with other values.
 
-    Of three names and more the one that is saved must be there, else it is not known which of them belong together.
-    Raises Refusal if tied names are stored in two dtypes.
+    In a group of three or more names, the saved one must be there, or it is unknown which of them belong
+    together. Raises Refusal if tied names are stored in two dtypes.
     """
     present = list(filter(tensors.__contains__, group.names))
     stored = group.stored if group.stored in tensors else present[0]
@@ -176,7 +178,8 @@ def _tie_of_group(group: Group, tensors: Tensors, class_name: str) -> Tie | None
 def _check_whole(group: Group, tensors: Tensors, class_name: str, config: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that lacks a tensor which its configuration says is separate.
 
-    A model inside another one may be of a kind that names its embedding otherwise.
+    A nested model may use another name for its embedding, so this check is less strict for configurations
+    with parts.
     """
     missing = [name for name in group.names if name not in tensors]
     there = next(name for name in group.names if name in tensors)
@@ -216,8 +219,8 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
 def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
     """Yield the tie of an architecture that the table does not know, if the checkpoint leaves no doubt.
 
-    Only a causal language model is believed, with an embedding that is one of two names wherever it is tied, and nothing
-    else of its shape. Everything else that could be tied is refused.
+    The guess is limited to causal language models whose embedding is tied to one other name in every known
+    architecture and has a shape of its own. Anything else that could be tied is refused.
     """
     declared = declared_tie(config)
     if declared is False:

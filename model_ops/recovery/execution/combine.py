@@ -91,9 +91,9 @@ class Arithmetic:
 
 
 class Combiner:
-    """Combine blocks in the memory of one device, `part` values at a time.
+    """A combiner of blocks in the memory of one device, `part` values at a time.
 
-    It takes one block at a time, since it reuses its scratch memory: use one combiner per shard.
+    It reuses its scratch memory and so takes one block at a time: use one combiner per shard.
     """
 
     def __init__(self, arithmetic: Arithmetic, device: torch.device, part: int) -> None:

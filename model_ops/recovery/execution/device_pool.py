@@ -1,6 +1,6 @@
 """Choose the devices of a run, hand them out in turn, and handle a device that runs out of memory.
 
-torch is imported when the first device is asked for.
+torch is imported when the first device is needed.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class _Twin:
 
 
 class InPlace:
-    """Make blocks on the CPU where the inputs are, in parts that fit the cache.
+    """A maker for the CPU: blocks are made where the inputs are, in parts that fit the cache.
 
     A started block is already finished.
     """
@@ -74,7 +74,7 @@ class InPlace:
 
 
 class Staged:
-    """Make blocks on a device.
+    """A maker for a device.
 
     A block with a value that is not finite is made again in place: devices differ in the bits of a NaN, and
     counting needs the finished block.

@@ -155,7 +155,7 @@ def parse_json(raw: bytes, *, unique: bool) -> Any:
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of these pairs. Raise UnfitJSONError if a name is in it twice."""
+    """Return the object of these pairs. Raise UnfitJSONError if a name occurs twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()

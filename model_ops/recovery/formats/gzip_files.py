@@ -109,7 +109,10 @@ def _size_advice(name: str) -> str:
 
 
 class GzipReader:
-    """Decode one compressed payload file in order from its start; `read` fills memory from the file."""
+    """A decoder of one compressed payload file, in order from its start.
+
+    `read` fills memory from the file.
+    """
 
     def __init__(self, ref: TensorRef, read: Read) -> None:
         self.position = 0

@@ -56,7 +56,7 @@ def _part_key(part: str) -> tuple[object, ...]:
 
 
 def split_into_shards(items: Sequence[Item], size_of: Callable[[Item], int], limit: int) -> list[list[Item]]:
-    """Fill shards greedily in order; an item over the limit gets a shard of its own, placed at once."""
+    """Fill shards greedily in order; an item over the limit gets its own shard, which is added at once."""
     shards: list[list[Item]] = []
     current: list[Item] = []
     filled = 0

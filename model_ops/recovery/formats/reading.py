@@ -14,11 +14,9 @@ from model_ops.recovery.system.page_cache import ReadBehind
 
 
 class Reader:
-    """Open files by path and read them, on one thread at a time.
+    """The open input files, by path; used by one thread at a time.
 
-    Use `pread`, since mapped pages count as memory.
-
-    A pipe put in a file's place does not block it.
+    It uses `pread`, since mapped pages count as memory. A pipe put in a file's place does not block it.
     """
 
     def __init__(self, control: Control) -> None:

@@ -19,7 +19,7 @@ class StoredEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorRef:
-    """`nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements.
+    """A tensor: `nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements.
 
     `packed` is the file's size if it is compressed with gzip; then `nbytes` and `shape` are those of the
     decoded bytes. `entry` is known only where the file stores a checksum.

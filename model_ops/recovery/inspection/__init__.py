@@ -6,7 +6,7 @@ uploads. All use the same tables, from `contents`, `formats`, `tensors` and
 and no link is followed out of the folder.
 
 contents  what a file's first bytes say: pointers, web pages, archives
-files     single files of a folder, judged by their first bytes
+files     single files of a folder, checked by their first bytes
 folder    `inspect_folder`: a folder used as a source of weights
 folders   weights in a folder below or above, or behind links
 formats   other formats in place of a checkpoint, and how to convert them
@@ -16,5 +16,5 @@ reading   first bytes and safetensors headers, wherever the files are
 roles     how messages name what is inspected (base, diff, payload ...)
 tensors   names, dtypes and shapes that are not plain weights: adapters, quantised tensors
 tree      every file of a folder or upload that is published unchanged
-weights   the weight files of a folder, and why they do not fit
+weights   the weight files of a folder, and why they do not match
 """

@@ -71,12 +71,12 @@ class Head:
 
     @property
     def can_be_a_page(self) -> bool:
-        """Return whether a web page under this name must be a mistake."""
+        """Return whether a web page with this name must be a mistake."""
         return self.suffix in _PAGE_SUFFIXES or self.promised != "the file itself"
 
     @property
     def can_be_a_message(self) -> bool:
-        """Return whether an error message under this name must be a mistake."""
+        """Return whether an error message with this name must be a mistake."""
         return self.promised != "the file itself" or self.name.lower().endswith("config.json")
 
     @property

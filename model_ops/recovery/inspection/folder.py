@@ -87,8 +87,8 @@ def look_into(folder: Path, role: str, *, shown: str = "") -> None:
 def inspect_payload(first: Path, base: Path, role: str) -> None:
     """Inspect two folders whose files are combined byte by byte.
 
-    Any bytes may be right in them, so only pointers, pages, links and what a download left are refused, and in the base
-    only under names that the first folder has too.
+    Any bytes may be valid in them, so only pointers, web pages, links and leftovers of downloads are refused,
+    and in the base only for names that the first folder has too.
     """
     names_of_first = [name for name in entries_of(first)[0] if not name.startswith(".")]
     for folder, named in ((first, role), (base, "base")):

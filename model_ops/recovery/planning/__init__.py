@@ -1,7 +1,7 @@
 """Make the plan of a run from little more than headers, without torch.
 
-blocks            an output file cut into blocks, each block into pieces
-columns           how an embedding is cut for the mean of its rows
+blocks            cuts an output file into blocks, and each block into pieces
+columns           how an embedding is cut to compute the mean of its rows
 diff_facts        what our own make_diff recorded with a diff
 expected_sum      the sum of parameters that a publisher states
 grown_embeddings  embeddings with more or fewer rows than the base's

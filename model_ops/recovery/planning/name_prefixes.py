@@ -1,4 +1,4 @@
-"""Match a base whose tensor names differ from the other side's only in how they begin.
+"""Match a base whose tensor names differ from the other side's only in their prefix.
 
 Examples are `transformer.wte.weight` and `wte.weight`, or `language_model.model.norm.weight` and
 `model.norm.weight`. A prefix is replaced if every tensor of the base then has a counterpart; the result uses

@@ -61,7 +61,7 @@ def make_plan(
 def make_diff_plan(
     base: Path | str, tuned: Path | str, options: Options = DEFAULTS, *, target: Path | str | None = None
 ) -> Plan:
-    """Plan `make_diff`: tuned - base, mirroring what recovering with the same `compat` will do."""
+    """Plan `make_diff`: tuned - base, as the inverse of recovering with the same `compat`."""
     if options.expected_sum is not None:
         raise Refusal("A diff has no expected sum; leave --expected-sum out.")
     _open_both(base, tuned, "tuned", options.method)

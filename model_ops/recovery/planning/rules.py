@@ -112,7 +112,7 @@ class _Matcher:
         self.others: set[str] = set()
 
     def add(self, name: str, ref: TensorRef) -> None:
-        """Add the task of a tensor of the diff or the tuned model."""
+        """Add the task for a tensor of the diff or the tuned model."""
         tie = self.first.tie_of(name)
         if tie is None and self.diff_only == "copy" and self.base.find(name) is None:
             self.notes.append(f"{name} is only in the {self.first.role} and is taken as it is.")

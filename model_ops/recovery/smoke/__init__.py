@@ -1,6 +1,6 @@
 """Run a test prompt: does a result answer at all? This is the only part that imports transformers.
 
 answer     `smoke_folder`: checks, loads, runs the prompt
-generate   loading with transformers, encoding the prompt, generating
+generate   loads with transformers, encodes the prompt, generates
 preflight  the requirements: a whole model, a tokenizer, transformers, memory
 """

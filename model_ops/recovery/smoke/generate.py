@@ -175,11 +175,11 @@ def _generate_on(model: Any, tokenizer: Any, ids: list[int], most: int) -> Gener
 
 
 class _NotFiniteError(Exception):
-    """Stops the generation when logits are not finite."""
+    """Raised to stop the generation when logits are not finite."""
 
 
 class _Watch:
-    """Check the logits of each new token, and record the tokens so far if they are not finite."""
+    """A callback that checks each new token's logits, and keeps the tokens so far if they are not finite."""
 
     def __init__(self, given: int) -> None:
         self._given, self.made = given, ()

@@ -32,7 +32,7 @@ def drop_file(path: Path) -> None:
 
 
 class ReadBehind:
-    """Release the ranges of one file after they are read, and finally the folios at their edges."""
+    """Page-cache cleanup for one file: each range after it is read, and finally the folios at the edges."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor

@@ -141,7 +141,7 @@ def _write_some(descriptor: int, view: memoryview, offset: int) -> int:
 
 
 def write_small(path: Path, data: bytes) -> dict[str, Any]:
-    """Write a small file durably; returns its line of the manifest."""
+    """Write a small file durably and return its line of the manifest."""
     return write_parts(path, len(data), [data])
 
 

@@ -133,7 +133,7 @@ class Partial:
         return record
 
     def kept_bytes(self, shards: tuple[ShardPlan, ...]) -> int:
-        """Return the bytes that shard files already take on the disk, no matter who wrote them."""
+        """Return the bytes that shard files already take up on the disk, no matter who wrote them."""
         total = 0
         for shard in shards:
             with contextlib.suppress(OSError):
