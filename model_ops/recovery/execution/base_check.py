@@ -39,7 +39,7 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
 def converts(plan: Plan) -> bool:
     """Return whether the base stores a tensor in another dtype than when the diff was made.
 
-    Torch converts it.
+    If so, torch converts it.
     """
     return any(
         find_fitting(plan.base, name, fact).dtype != fact.dtype for name, fact in plan.base_tensors.items()

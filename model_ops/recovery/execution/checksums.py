@@ -146,7 +146,7 @@ def _whole_crc32(
     nbytes: int,
     read: Callable[[int, int], Iterable[tuple[int, int, int]]] | None = None,
 ) -> int | None:
-    """Return the CRC-32 of all bytes from that of ranges.
+    """Return the CRC-32 of all bytes, combined from those of their ranges.
 
     Gaps are read; without `read`, a gap makes the result None.
 

@@ -124,7 +124,7 @@ class GzipReader:
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with the decoded bytes at `offset`, which must not be before `position`.
 
-        Check everything at the end.
+        At the end of the file, its size and checksum are checked.
 
         Raises Failure if the file is damaged.
         """

@@ -28,7 +28,7 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED, _DESCRIBED_AFTER = 0x1, 0x8  # flags; with the second, sizes also follow the bytes
-_DESCRIPTOR = 24  # its bytes at most
+_DESCRIPTOR = 24  # bytes, at most
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _zip64_place(
 ) -> tuple[tuple[int, int, int], int]:
     """Return the zip64 record's values in place of `end`, and where it begins.
 
-    Both as given if there is none.
+    Both are as given if there is no such record.
     """
     at_locator = at - _END64_LOCATOR.size
     file.seek(max(0, at_locator))

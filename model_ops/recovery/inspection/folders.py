@@ -13,7 +13,7 @@ from model_ops.recovery.inspection.weights import LAYOUTS, find_weights
 
 DEPTH = 3
 MOST_FOLDERS = 500  # how many are inspected
-MOST_ENTRIES = 20_000  # of one folder
+MOST_ENTRIES = 20_000  # per folder
 LAYOUT_NAMES = frozenset(name for name, _ in LAYOUTS)
 
 

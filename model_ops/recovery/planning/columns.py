@@ -42,7 +42,7 @@ def rows_at_once(rows: int, row_size: int, limit: int) -> int:
 def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
     """Return (first column, one past the last) of blocks that hold every row.
 
-    None if a block would be too large.
+    There are none if a block would be too large.
 
     A rest of fewer than 32 columns joins the last block, since alone it would be added in another order.
     """

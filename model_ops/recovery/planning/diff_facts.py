@@ -1,6 +1,6 @@
 """Read what our own make_diff recorded with a diff, and check whether a base's headers fit it.
 
-It is not trusted.
+The record is not trusted.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Examples are `transformer.wte.weight` and `wte.weight`, or `language_model.model.norm.weight` and
 `model.norm.weight`. A prefix is replaced if every tensor of the base then has a counterpart; the result uses
-the
-other side's names."""
+the other side's names.
+"""
 
 from __future__ import annotations
 

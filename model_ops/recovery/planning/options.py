@@ -76,7 +76,7 @@ class Options:
     def chosen(self) -> dict[str, Any]:
         """Return what differs from the defaults and has an effect.
 
-        Equal choices are equal; `Options(**chosen)` restores them.
+        Equal choices give equal results, and `Options(**chosen)` restores them.
         """
         if self.method == "xor":
             return {"method": "xor"}

@@ -3,7 +3,7 @@
 As in OpenAssistant's xor_codec, the base is cut or padded with zeros to the file's length, and other
 publishers' payloads may be compressed with gzip. The result is always exact, whatever the numbers mean, but
 only from the same base files. Our own diffs leave all files but the weights as they are; in others' payloads,
-every file with a namesake in the base is taken as coded, unless it is plain JSON.
+every file that the base has too is taken as coded, unless it is plain JSON.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def generate(model: Any, tokenizer: Any, ids: list[int], most: int, place: str) 
 def _generate_on(model: Any, tokenizer: Any, ids: list[int], most: int) -> Generated:
     """Generate greedily, whatever generation_config.json says.
 
-    Only the tokens that end an answer are taken from it.
+    Of that file, only the tokens that end an answer are used.
     """
     import torch
     from transformers import GenerationConfig

@@ -93,7 +93,7 @@ class Partial:
         return is_current(self._lock, self.folder / _LOCK)
 
     def shard_lock(self, shard: ShardPlan, control: Control) -> AbstractContextManager[None]:
-        """Hold the lock of the one process that makes this shard; siblings wait for it."""
+        """Return the lock for making this shard; only one process holds it, and siblings wait for it."""
         return locked(self.folder / f"{shard.file}.lock", control)
 
     def record(self, shard: ShardPlan, record: dict[str, Any], run_id: str) -> None:
