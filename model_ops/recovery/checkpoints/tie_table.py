@@ -47,7 +47,7 @@ class Rule:
     def groups(self, tensors: Tensors, config: Mapping[str, Any]) -> list[Group]:
         """Return the groups, written out in full and as the files spell them.
 
-        None if the files hold none of the names.
+        There are none if the files hold none of the names.
         """
         if self.each:
             lists = expanded(self.each, self.spellings[0], self.stored, tensors, config)

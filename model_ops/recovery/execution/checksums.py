@@ -99,7 +99,7 @@ class EntryChecks:
                 coverage.done, coverage.ranges = True, []
 
     def open_entries(self) -> dict[str, Ranges]:
-        """Return the ranges of the entries that were not read to the end, for the shard's record."""
+        """Return the ranges that were read of incomplete entries, for the shard's record."""
         return {
             _entry_key(self._plan, coverage.ref): [
                 [each.begin, each.end, each.crc32] for each in coverage.ranges

@@ -102,7 +102,7 @@ class Options:
 
     @property
     def shard_limit(self) -> int:
-        """Return the bytes of the largest file."""
+        """Return the largest size of a weight file, in bytes."""
         return parse_shard_size(self.max_shard_size)
 
 
