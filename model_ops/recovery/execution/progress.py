@@ -11,7 +11,7 @@ from model_ops.recovery.system.control import Report
 
 
 def choose_report(*, as_json: bool = False) -> Report:
-    """Return the reporter: JSON lines if requested, else a bar if standard error is a terminal, else nothing."""
+    """Return the reporter: JSON lines if requested, a bar if standard error is a terminal, or none."""
     if as_json:
         return report_json
     return Bar() if sys.stderr.isatty() else report_nothing
